@@ -1,0 +1,138 @@
+"""What the person asks for: show, theme, form, and what else the text must hold."""
+
+import re
+import unicodedata
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
+
+from synopsis_writer.errors import BriefError, explain
+
+
+class Form(StrEnum):
+    """The kind of text."""
+
+    EPISODE = "episode"
+    TEASER = "teaser"
+    SPECIAL = "special"
+    WEEK = "week"
+    PORTRAIT = "portrait"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends on a question instead of a close."""
+        return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
+
+
+_LINE_SPACE = re.compile(r"\s+")
+# Control, format (invisible, direction) characters, surrogates and private use: no writer types them.
+_FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
+
+
+def clean_line(text: str) -> str:
+    """Fold `text` to one NFC line with single spaces.
+
+    Raises:
+        ValueError: it holds a control, invisible, surrogate or private-use character.
+    """
+    line = _LINE_SPACE.sub(" ", text).strip()
+    for position, char in enumerate(line):
+        if unicodedata.category(char) in _FORBIDDEN:
+            raise ValueError(
+                f"has the invisible or control character U+{ord(char):04X} at position {position + 1}: "
+                "type it again as plain text"
+            )
+    return unicodedata.normalize("NFC", line)
+
+
+def _line(most: int, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > most:
+            raise ValueError(f"is {len(text):,} characters long, at most {most:,} are allowed: {what}")
+        line = clean_line(text)
+        if not any(char.isalnum() for char in line):
+            raise ValueError("is empty: say it in a few words")
+        return line
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, _line(80, "give the name alone")]
+Beat = Annotated[str, _line(400, "one sentence a beat")]
+LEAST_WORDS, MOST_WORDS = 50, 2000
+_RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
+
+
+class Brief(BaseModel):
+    """One request for a synopsis.
+
+    Attributes:
+        show: the series, by its canonical name where the show is known; 1 to 120 characters.
+        theme: what the story is about, in the person's words; 1 to 500 characters.
+        form: the kind of text.
+        characters: names that must turn up, at most 12.
+        beats: sentences of plot that must turn up, in order, at most 20.
+        words: the least and the most number of words, within 50 and 2000; None leaves it to the form.
+        air_date: the date or week the text may name; None: it names none.
+        notes: anything else the writer should know, at most 2000 characters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    show: Annotated[str, _line(120, "give the series' name alone")]
+    theme: Annotated[str, _line(500, "put details into --beat or --notes")]
+    form: Form = Form.EPISODE
+    characters: Annotated[tuple[Name, ...], Field(max_length=12)] = ()
+    beats: Annotated[tuple[Beat, ...], Field(max_length=20)] = ()
+    words: tuple[int, int] | None = None
+    air_date: Annotated[str, _line(80, "a date or a week")] | None = None
+    notes: Annotated[str, _line(2000, "keep to what the text needs")] | None = None
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _read_words(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _RANGE.fullmatch(value)
+        if match is None:
+            raise ValueError(f"'{value[:40]}' is no range: write it as 250-400")
+        return int(match[1]), int(match[2])
+
+    @field_validator("words")
+    @classmethod
+    def _check_words(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not LEAST_WORDS <= value[0] <= value[1] <= MOST_WORDS:
+            raise ValueError(
+                f"{value[0]}-{value[1]} is out of range: the least first, both within {LEAST_WORDS} and {MOST_WORDS}"
+            )
+        return value
+
+    @field_serializer("words")
+    def _write_words(self, value: tuple[int, int] | None) -> str | None:
+        return f"{value[0]}-{value[1]}" if value else None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the fields that were given, as JSON and YAML hold them."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        return {key: value for key, value in data.items() if value != []}
+
+
+def make_brief(**fields: Any) -> Brief:
+    """Build a brief from a person's input.
+
+    Raises:
+        BriefError: a field is missing, empty, too long or holds forbidden characters.
+    """
+    try:
+        return Brief(**fields)
+    except ValidationError as error:
+        raise BriefError(f"brief: {explain(error)}") from error

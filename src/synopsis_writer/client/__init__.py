@@ -1,0 +1,82 @@
+"""The model client: one small protocol, and the values that cross it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "refusal", "filter"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a prompt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one or more calls; `cached_tokens` are a part of `prompt_tokens`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum of both."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        text: the answer as it came; for a refusal the refusal's words.
+        finish: why it ended; `length` means it was cut.
+        usage: tokens of this call.
+        seconds: wall time of this call, waits for retries left out.
+        model: the model that answered, as the server names it.
+        words_by_model: in the guided strategy, how many words of the text the model wrote; None: all.
+    """
+
+    text: str
+    finish: Finish = "stop"
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    model: str = ""
+    words_by_model: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one call: tokens of the answer, seconds to wait for it, and the temperature."""
+
+    max_tokens: int = 4000
+    timeout: float = 180.0
+    temperature: float | None = None
+
+
+class ModelClient(Protocol):
+    """Something that answers messages."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as files and messages show it."""
+        ...
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Answer `messages`, by `schema` where the model can; raises ModelError when it failed for good."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the client holds: connections, memory."""
+        ...

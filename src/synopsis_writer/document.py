@@ -1,0 +1,143 @@
+"""A Markdown file with YAML front matter: the format of examples, references, outlines and saved synopses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from synopsis_writer.errors import FileError, InputError, explain, os_reason
+
+_FENCE = "---"
+MOST_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Document:
+    """Front matter and text of one file.
+
+    Attributes:
+        path: the file.
+        meta: the front matter; empty when the file has none.
+        text: what follows it, stripped.
+        lines: the line of each field of the front matter, by its keys (`("brief", "form")`).
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    text: str
+    lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+
+    def place(self, *keys: str | int) -> str:
+        """Return `path:line` of the field at `keys`, or of the nearest field around it."""
+        for length in range(len(keys), 0, -1):
+            if keys[:length] in self.lines:
+                return f"{self.path}:{self.lines[keys[:length]]}"
+        return f"{self.path}:1"
+
+    def explain(self, error: ValidationError, *prefix: str) -> str:
+        """Say where and why pydantic refused the front matter, with the line of the first fault."""
+        first = (*prefix, *error.errors(include_url=False)[0]["loc"])
+        return f"{self.place(*first)}: {explain(error)}"
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file of at most 10 MB.
+
+    Raises:
+        FileError: it is missing, a folder, unreadable, too large, binary or not UTF-8.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder: name a file in it")
+        if path.stat().st_size > MOST_BYTES:
+            raise FileError(f"{path}: is larger than 10 MB: that is no synopsis")
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(os_reason(error, path)) from error
+    return decode(data, str(path))
+
+
+def decode(data: bytes, source: str) -> str:
+    """Decode UTF-8 with any line ends.
+
+    Raises:
+        FileError: it is binary or in another encoding; names `source` and the byte.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{source}: is not UTF-8 (byte {error.start + 1}): save it as UTF-8 text") from error
+    if "\0" in text:
+        raise FileError(f"{source}: is a binary file: name a text file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_document(path: Path) -> Document:
+    """Read a Markdown file; a file without front matter has an empty `meta`.
+
+    Raises:
+        FileError: as `read_text`.
+        InputError: the front matter is no YAML mapping, or is never closed; names file and line.
+    """
+    text = read_text(path)
+    if not text.startswith(_FENCE + "\n"):
+        return Document(path, {}, text.strip())
+    head, fence, body = text[len(_FENCE) + 1 :].partition("\n" + _FENCE + "\n")
+    if not fence:
+        head, fence, body = text[len(_FENCE) + 1 :].rstrip().partition("\n" + _FENCE)
+        if not fence or body:
+            raise InputError(
+                f"{path}:1: the front matter is never closed: end it with a line of three hyphens"
+            )
+    meta, lines = read_yaml(head, path, first_line=2)
+    return Document(path, meta, body.strip(), lines)
+
+
+def read_yaml(
+    text: str, path: Path, first_line: int = 1
+) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """Parse a YAML mapping, and say on which line each field stands.
+
+    Raises:
+        InputError: it is not YAML, or no mapping; names file and line.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
+        raise InputError(
+            f"{path}:{line}: not YAML: {error.problem}: put values with a colon in quotes"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}:{first_line}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(data, dict) or node is None:
+        raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
+    return data, {keys: first_line + line for keys, line in _lines(node, ())}
+
+
+def _lines(node: yaml.Node, keys: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], int]]:
+    found: list[tuple[tuple[str | int, ...], int]] = []
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*keys, str(key.value))
+            found += [(here, key.start_mark.line), *_lines(value, here)]
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = (*keys, index)
+            found += [(here, value.start_mark.line), *_lines(value, here)]
+    return found
+
+
+def format_document(meta: Mapping[str, Any], text: str) -> str:
+    """Return the file's text: front matter in the order of `meta`, a fence, the text, a line end."""
+    return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
+
+
+def format_yaml(data: Mapping[str, Any]) -> str:
+    """Return `data` as YAML a person likes to read: order kept, umlauts as they are, long lines whole."""
+    text: str = yaml.safe_dump(dict(data), allow_unicode=True, sort_keys=False, width=10_000)
+    return text

@@ -1,0 +1,103 @@
+"""The errors of this package, one tree.
+
+::
+
+    SynopsisError                 base; carries the exit code of the command line
+    ├── InputError            2   what the person gave cannot be used
+    │   ├── BriefError            a field of the brief
+    │   ├── FileError             a file or folder that cannot be read or written
+    │   ├── ExampleError          an example or a show.yaml
+    │   ├── TemplateError         a prompt template or a guided scaffold
+    │   └── SettingsError         the configuration, or no model to be had
+    ├── ModelError            3   the model or the way to it failed for good
+    │   ├── ConnectionFailed      no answer: refused, timed out, broken off
+    │   ├── RequestRefused        the server will not take it: key, quota, model, parameters
+    │   └── EngineError           the embedded engine or its weights
+    └── GateRefused           1   no attempt passed the gate
+
+Every message is one line that says what is wrong, where, and the mend.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ValidationError
+
+
+class SynopsisError(Exception):
+    """Base of all errors that a caller may want to catch."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputError(SynopsisError):
+    """What the person gave cannot be used as it is."""
+
+
+class BriefError(InputError):
+    """A field of the brief is missing, too long, or holds what no brief may hold."""
+
+
+class FileError(InputError):
+    """A file or folder cannot be read or written."""
+
+
+class ExampleError(InputError):
+    """An example, an outline or a show.yaml breaks its format."""
+
+
+class TemplateError(InputError):
+    """A prompt template or a guided scaffold breaks its format."""
+
+
+class SettingsError(InputError):
+    """The configuration is wrong, or no model is configured."""
+
+
+class ModelError(SynopsisError):
+    """The model, or the way to it, failed for good."""
+
+    exit_code = 3
+
+
+class ConnectionFailed(ModelError):
+    """No whole answer came: refused, timed out, broken off, or not JSON."""
+
+
+class RequestRefused(ModelError):
+    """The server answered that it will not do this: key, quota, model or parameters."""
+
+
+class EngineError(ModelError):
+    """The embedded engine or its weights failed."""
+
+
+class GateRefused(SynopsisError):
+    """No attempt passed the gate."""
+
+    exit_code = 1
+
+
+_MOST_REASONS = 5
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what pydantic found wrong: `field: reason; field: reason`, five at most."""
+    reasons = [f"{_place(item['loc'])}{_reason(item['msg'])}" for item in error.errors(include_url=False)]
+    more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+    return "; ".join(reasons[:_MOST_REASONS]) + more
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in loc) + ": " if loc else ""
+
+
+def _reason(message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def os_reason(error: OSError, path: Path) -> str:
+    """Say in one line what the system said of `path`."""
+    return f"{path}: {(error.strerror or str(error)).lower()}"

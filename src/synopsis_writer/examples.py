@@ -1,0 +1,150 @@
+"""The example pool: synopses with their briefs, one Markdown file each, in `<pool>/<show>/`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import Document, read_document
+from synopsis_writer.errors import ExampleError, FileError, InputError, os_reason
+from synopsis_writer.shows import SHOW_FILE, Show, load_show
+from synopsis_writer.synopsis import Synopsis
+
+# What a saved synopsis holds besides: kept in the file, not needed to use it as an example.
+_SYNOPSIS_FIELDS = ("title", "logline", "characters")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A synopsis with the brief it answers.
+
+    Attributes:
+        id: `<show folder>/<file name without .md>`, unique in a pool.
+        brief: what was asked for.
+        synopsis: the answer.
+        path: the file it was read from.
+    """
+
+    id: str
+    brief: Brief
+    synopsis: Synopsis
+    path: Path
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All shows and examples of one or more folders."""
+
+    shows: tuple[Show, ...]
+    examples: tuple[Example, ...]
+
+
+def load_example(path: Path) -> Example:
+    """Read one example, reference or saved synopsis.
+
+    Raises:
+        ExampleError: a field is missing or wrong; names file, line and the mend.
+        FileError: the file cannot be read.
+    """
+    try:
+        document = read_document(path)
+    except FileError:
+        raise
+    except InputError as error:
+        raise ExampleError(str(error)) from error
+    return Example(f"{path.parent.name}/{path.stem}", read_brief(document), read_synopsis(document), path)
+
+
+def read_brief(document: Document) -> Brief:
+    """Return the brief in the front matter.
+
+    Raises:
+        ExampleError: there is none, or it breaks a rule.
+    """
+    fields = document.meta.get("brief")
+    if not isinstance(fields, dict):
+        raise ExampleError(
+            f"{document.place('brief')}: no 'brief' in the front matter: add show, theme and form under it"
+        )
+    dated = {key: str(value) if isinstance(value, date) else value for key, value in fields.items()}
+    try:
+        return Brief.model_validate(dated)
+    except ValidationError as error:
+        raise ExampleError(document.explain(error, "brief")) from error
+
+
+def read_synopsis(document: Document) -> Synopsis:
+    """Return the synopsis that front matter and text make up.
+
+    Raises:
+        ExampleError: a field is missing, or `storylines` does not count the paragraphs.
+    """
+    texts = [part.strip() for part in document.text.split("\n\n") if part.strip()]
+    lines = document.meta.get("storylines")
+    if not isinstance(lines, list) or len(lines) != len(texts):
+        named = f"{len(lines)} letters" if isinstance(lines, list) else "no list"
+        raise ExampleError(
+            f"{document.place('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: "
+            "give one of A, B, C for each paragraph, as in [A, A, B]"
+        )
+    fields: dict[str, Any] = {key: document.meta[key] for key in _SYNOPSIS_FIELDS if key in document.meta}
+    fields["paragraphs"] = [
+        {"storyline": line, "text": text} for line, text in zip(lines, texts, strict=True)
+    ]
+    try:
+        return Synopsis.model_validate(fields)
+    except ValidationError as error:
+        raise ExampleError(document.explain(error)) from error
+
+
+def front_matter(brief: Brief, synopsis: Synopsis) -> dict[str, Any]:
+    """Return the front matter that `load_example` reads back as this brief and synopsis."""
+    return {
+        "brief": brief.as_data(),
+        **{key: synopsis.model_dump(mode="json")[key] for key in _SYNOPSIS_FIELDS},
+        "storylines": [paragraph.storyline for paragraph in synopsis.paragraphs],
+    }
+
+
+def load_pool(folders: Sequence[Path]) -> Pool:
+    """Read all shows and examples below `folders`; of two shows with one name the first counts.
+
+    Raises:
+        ExampleError: a file breaks its format, a folder holds no example, or two examples share an id.
+        FileError: a folder or file cannot be read.
+    """
+    shows: dict[str, Show] = {}
+    examples: dict[str, Example] = {}
+    for folder in folders:
+        for path in example_files(folder):
+            example = load_example(path)
+            if example.id in examples:
+                raise ExampleError(f"{path}: {examples[example.id].path} has the same id: rename one of them")
+            examples[example.id] = example
+        for path in sorted(folder.glob(f"*/{SHOW_FILE}")):
+            show = load_show(path)
+            shows.setdefault(show.name, show)
+    return Pool(tuple(shows.values()), tuple(examples.values()))
+
+
+def example_files(folder: Path) -> list[Path]:
+    """Return the example files below `folder`, sorted.
+
+    Raises:
+        ExampleError: there is none.
+        FileError: the folder is missing or cannot be read.
+    """
+    try:
+        shows = sorted(path for path in folder.iterdir() if path.is_dir())
+        files = [path for show in shows for path in sorted(show.iterdir()) if path.suffix == ".md"]
+    except OSError as error:
+        raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
+    if not files:
+        raise ExampleError(
+            f"example folder {folder}: holds no example: put Markdown files into {folder}/<show>/"
+        )
+    return files

@@ -1,0 +1,97 @@
+"""The series: their names, places and casts, read from `<show>/show.yaml`."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rapidfuzz import fuzz, process
+
+from synopsis_writer.brief import clean_line
+from synopsis_writer.document import Document, read_text, read_yaml
+from synopsis_writer.errors import ExampleError, InputError
+
+SHOW_FILE = "show.yaml"
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+
+
+def slug(text: str, most: int = 60) -> str:
+    """Return a file name for `text`: a–z, 0–9 and hyphens, 1 to `most` characters, never empty."""
+    plain = unicodedata.normalize("NFC", text).lower().translate(_UMLAUTS)
+    plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
+    words = re.findall(r"[a-z0-9]+", plain)
+    return "-".join(words)[:most].strip("-") or "ohne-titel"
+
+
+class CastMember(BaseModel):
+    """A person of the show's regular cast."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=2, max_length=80)]
+    role: Annotated[str, Field(min_length=2, max_length=160)]
+    gender: Literal["f", "m"] | None = None
+
+
+class Show(BaseModel):
+    """A series.
+
+    Attributes:
+        name: the canonical name.
+        aliases: other names a person may type.
+        place: where it plays, as a German noun phrase with its article; empty when unknown.
+        cast: the regular cast.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=2, max_length=120)]
+    aliases: tuple[str, ...] = ()
+    place: str = ""
+    cast: tuple[CastMember, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """The name of the show's folder."""
+        return slug(self.name)
+
+
+def load_show(path: Path) -> Show:
+    """Read one show.yaml.
+
+    Raises:
+        ExampleError: a field is missing or wrong; names file and line.
+        FileError: it cannot be read.
+    """
+    try:
+        meta, lines = read_yaml(read_text(path), path)
+    except InputError as error:
+        raise ExampleError(str(error)) from error
+    try:
+        return Show.model_validate(meta)
+    except ValidationError as error:
+        raise ExampleError(Document(path, meta, "", lines).explain(error)) from error
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()
+
+
+def find_show(shows: Sequence[Show], name: str) -> Show | None:
+    """Return the show with this name or alias, whatever its case, dashes and spaces."""
+    wanted = _key(name)
+    return next((show for show in shows if wanted in map(_key, (show.name, *show.aliases))), None)
+
+
+def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
+    """Return the canonical names that look like `name`, best first; only those that look alike at all."""
+    owners = {_key(known): show.name for show in shows for known in (show.name, *show.aliases)}
+    hits = process.extract(_key(name), owners.keys(), scorer=fuzz.WRatio, score_cutoff=70, limit=most * 2)
+    return list(dict.fromkeys(owners[key] for key, _, _ in hits))[:most]
+
+
+def generic_show(name: str) -> Show:
+    """Return a show of which only the name is known."""
+    return Show(name=clean_line(name))

@@ -1,0 +1,147 @@
+"""Checks of the form: length, paragraphs, rhythm, ending, exclamations, dialogue, hook."""
+
+import re
+
+from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.style.profile import within
+from synopsis_writer.style.text import Span
+
+
+def length(subject: Subject) -> Finding:
+    """The number of words lies in the brief's range, or else in the form's band."""
+    words = len(subject.text.words)
+    band = (subject.brief and subject.brief.words) or subject.bands.words
+    limit = f"{band[0]:g} to {band[1]:g} words"
+    if within(words, band):
+        return passed("length", words, limit, f"The text has {words} words.")
+    mend = "tell more" if words < band[0] else "cut"
+    return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {mend}.")
+
+
+def paragraphs(subject: Subject) -> Finding:
+    """The number of paragraphs lies in the form's band."""
+    count, band = len(subject.text.paragraphs), subject.bands.paragraphs
+    limit = f"{band[0]:g} to {band[1]:g} paragraphs"
+    if within(count, band):
+        return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
+    return failed(
+        "paragraphs",
+        count,
+        limit,
+        f"The text has {count} paragraphs, a {subject.form} has {band[0]:g} to {band[1]:g}.",
+    )
+
+
+def rhythm(subject: Subject) -> Finding:
+    """Sentences are neither short nor long all along, and none is longer than can be read aloud."""
+    text, bands = subject.text, subject.bands
+    longest = max(text.lengths, default=0)
+    limit = (
+        f"mean {bands.sentence_mean[0]:g} to {bands.sentence_mean[1]:g}, "
+        f"deviation from {bands.sentence_deviation[0]:g}, longest {bands.sentence_longest[1]:g}"
+    )
+    value = f"mean {text.mean_length:.1f}, deviation {text.deviation:.1f}, longest {longest}"
+    too_long = [sentence.span for sentence in text.sentences if sentence.length > bands.sentence_longest[1]]
+    if too_long:
+        message = f"A sentence has {longest} words, {bands.sentence_longest[1]:g} are the most: part it."
+        return failed("rhythm", value, limit, message, too_long)
+    if not within(text.mean_length, bands.sentence_mean):
+        kind = "short" if text.mean_length < bands.sentence_mean[0] else "long"
+        message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
+        return failed("rhythm", value, limit, message)
+    if not within(text.deviation, bands.sentence_deviation):
+        return failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
+    return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
+
+
+_SENTENCE_END = re.compile(r"[.!?…][“”\"«»)]*$")
+_PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
+
+
+def ending(subject: Subject) -> Finding:
+    """The last sentence is whole, quotations are closed, and the model was not cut."""
+    raw = subject.text.raw.rstrip()
+    limit = "a whole last sentence, quotations closed"
+    last = subject.text.sentences[-1].span if subject.text.sentences else Span(0, len(raw))
+    if subject.was_cut:
+        return failed(
+            "ending", "cut", limit, "The model stopped at its length limit: the text is cut.", [last]
+        )
+    if not _SENTENCE_END.search(raw):
+        return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", [last])
+    for opening, closings in _PAIRS:
+        opened = raw.count(opening)
+        closed = sum(raw.count(closing) for closing in closings)
+        if opened != closed and (opening != "„" or opened > closed or "”" not in raw):
+            message = (
+                f"A quotation or bracket is not closed: {opened} × {opening} but {closed} × {closings[0]}."
+            )
+            return failed("ending", f"{opened} to {closed}", limit, message)
+    return passed("ending", "whole", limit, "The text ends with a whole sentence.")
+
+
+_CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄÖÜẞ]{2,})+\b")
+
+
+def exclamations(subject: Subject) -> Finding:
+    """Few exclamation marks, and no words in capitals."""
+    marks = [Span(*match.span()) for match in re.finditer(r"!", subject.text.raw)]
+    most = subject.bands.exclamations[1]
+    limit = f"{most:g} exclamation marks, no capitals"
+    if len(marks) > most:
+        message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
+        return failed("exclamations", len(marks), limit, message, marks)
+    capitals = list(_CAPITALS.finditer(subject.text.raw))
+    if capitals:
+        message = f"Words in capitals shout: {quoted([match[0] for match in capitals])}."
+        return failed(
+            "exclamations", len(capitals), limit, message, [Span(*match.span()) for match in capitals]
+        )
+    return passed("exclamations", len(marks), limit, f"The text has {len(marks)} exclamation marks.")
+
+
+def dialogue(subject: Subject) -> Finding:
+    """The share of spoken lines lies in the form's band; a quoted title or single word is no speech."""
+    text = subject.text
+    spoken = [
+        span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], subject.title)
+    ]
+    share = sum(span.end - span.start for span in spoken) / max(1, len(text.raw))
+    most = subject.bands.speech[1]
+    limit = f"at most {most:.0%} of the characters"
+    if share <= most:
+        return passed("dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text.")
+    return failed(
+        "dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text: tell, do not quote.", spoken
+    )
+
+
+_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is no speech
+
+
+def _is_speech(inner: str, title: str) -> bool:
+    if inner.strip(" .,!?") == title.strip(" .,!?"):
+        return False
+    return len(inner.split()) > _LONGEST_QUOTED_NAME or inner.endswith((".", "!", "?"))
+
+
+def hook(subject: Subject) -> Finding:
+    """Open forms end on a question, closed forms do not, and questions stay the exception."""
+    text = subject.text
+    asking = [sentence for sentence in text.sentences if sentence.is_question]
+    most = subject.bands.questions[1]
+    limit = (
+        f"{'a question' if subject.form.is_open else 'no question'} at the end, at most {most:.0%} questions"
+    )
+    if text.question_share > most:
+        message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
+        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
+    fifth = max(1, round(len(text.sentences) / 5))
+    tail = text.sentences[-fifth:]
+    if subject.form.is_open and not any(sentence.is_question for sentence in tail):
+        message = f"A {subject.form} ends open: put a question into the last sentences."
+        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in tail[-1:]])
+    if not subject.form.is_open and tail and tail[-1].is_question:
+        message = f"A {subject.form} ends closed: its last sentence must not ask."
+        return failed("hook", text.question_share, limit, message, [tail[-1].span])
+    return passed("hook", text.question_share, limit, f"{text.question_share:.0%} of the sentences ask.")

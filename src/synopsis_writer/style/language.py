@@ -1,0 +1,125 @@
+"""Checks of the language: German throughout, third person, real umlauts."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.style.lexicon import commonness
+from synopsis_writer.style.text import Sentence, Span, Text
+
+GERMAN = 0.98  # probability from which on a text is German
+FOREIGN = 0.9  # probability from which on a sentence is of another language
+_LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
+_SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
+# A sentence with one of these is German whatever its names are.
+_GERMAN_WORDS = frozenset(
+    (
+        "der die das den dem des ein eine einen einem einer und ist sind nicht mit sich auf für von zu im am er sie "
+        "es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will soll muss"
+    ).split()
+)
+_GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word
+
+
+@cache
+def _classifier() -> Callable[[str], tuple[str, float]]:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(_LANGUAGES)
+    classify: Callable[[str], tuple[str, float]] = identifier.classify
+    return classify
+
+
+def language(subject: Subject) -> Finding:
+    """The text is German, and so is every sentence of four words or more."""
+    limit = f"German ≥ {GERMAN:g}, no foreign sentence"
+    name, probability = _classifier()(subject.text.raw)
+    german = float(probability) if name == "de" else 1 - float(probability)
+    foreign = [sentence for sentence in subject.text.sentences if _is_foreign(subject.text, sentence)]
+    spans = [sentence.span for sentence in foreign]
+    if german < GERMAN:
+        return failed(
+            "language", german, limit, f"The text does not read as German (but as '{name}').", spans
+        )
+    if foreign:
+        message = f"{len(foreign)} sentences are not German: {quoted([shortened(foreign[0].text)])}."
+        return failed("language", german, limit, message, spans)
+    return passed("language", german, limit, "The text is German.")
+
+
+def _is_foreign(text: Text, sentence: Sentence) -> bool:
+    if sentence.length < _SHORTEST_JUDGED:
+        return False
+    words = {word.lower for word in text.words_of(sentence)}
+    return len(words & _GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE and _votes_foreign(sentence.text)
+
+
+def _votes_foreign(sentence: str) -> bool:
+    name, probability = _classifier()(sentence)
+    return name != "de" and float(probability) >= FOREIGN
+
+
+_FIRST_AND_SECOND = re.compile(
+    r"(?:ich|mir|mich|mein(?:e[nmrs]?)?|wir|uns|unser(?:e[nmrs]?)?|unsre[nmrs]?|du|dir|dich|dein(?:e[nmrs]?)?|euch)"
+)
+
+
+def person(subject: Subject) -> Finding:
+    """Outside quotations the text is told in the third person; the show's own name does not count."""
+    names = [
+        Span(*match.span())
+        for name in (subject.show.name, *subject.show.aliases)
+        for match in re.finditer(re.escape(name), subject.text.raw)
+    ]
+    found = [
+        word
+        for word in subject.text.words
+        if not word.quoted
+        and _FIRST_AND_SECOND.fullmatch(word.lower)
+        and not any(name.holds(word.span.start) for name in names)
+    ]
+    if not found:
+        return passed("person", 0, "third person", "The text is told in the third person.")
+    message = f"The text leaves the third person: {quoted([word.form for word in found])}."
+    return failed("person", len(found), "third person", message, [word.span for word in found])
+
+
+_MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
+_SPELT_OUT = re.compile(r"ae|oe|ue|ss")
+_UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü", "ss": "ß"}
+_KNOWN = 2.5  # Zipf frequency of a word that is surely meant
+_LONGEST_WORD = 60  # letters; a longer one is no German word, and costly to look up
+_MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
+
+
+def umlauts(subject: Subject) -> Finding:
+    """Umlauts and ß are real: not spelt out, not broken by a wrong encoding."""
+    broken = [Span(*match.span()) for match in _MOJIBAKE.finditer(subject.text.raw)]
+    if broken:
+        message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
+        return failed("umlauts", len(broken), "none spelt out", message, broken)
+    spelt_out = [word for word in subject.text.words if _is_spelt_out(word.lower)]
+    if spelt_out:
+        message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."
+        return failed("umlauts", len(spelt_out), "none spelt out", message, [word.span for word in spelt_out])
+    return passed("umlauts", 0, "none spelt out", "Umlauts and ß are real.")
+
+
+def _is_spelt_out(word: str) -> bool:
+    if not _SPELT_OUT.search(word) or len(word) > _LONGEST_WORD:
+        return False
+    own = commonness(word)
+    return any(
+        commonness(meant) >= max(_KNOWN, own + _MARGIN)
+        for found in _SPELT_OUT.finditer(word)
+        for meant in (
+            word[: found.start()] + _UMLAUTS[found[0]] + word[found.end() :],
+            _SPELT_OUT.sub(_as_umlaut, word),
+        )
+    )
+
+
+def _as_umlaut(found: re.Match[str]) -> str:
+    return _UMLAUTS[found[0]]
