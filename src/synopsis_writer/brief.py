@@ -112,7 +112,8 @@ class Brief(BaseModel):
     def _check_words(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and not LEAST_WORDS <= value[0] <= value[1] <= MOST_WORDS:
             raise ValueError(
-                f"{value[0]}-{value[1]} is out of range: the least first, both within {LEAST_WORDS} and {MOST_WORDS}"
+                f"{value[0]}-{value[1]} is out of range: the least first, "
+                f"both within {LEAST_WORDS} and {MOST_WORDS}"
             )
         return value
 

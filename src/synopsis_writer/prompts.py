@@ -40,12 +40,14 @@ class Template:
         name: which request it renders.
         version: as its front matter says.
         hash: the first 12 hex digits of the SHA-256 of its text.
+        source: its text.
         compiled: the Jinja2 template.
     """
 
     name: str
     version: str
     hash: str
+    source: str
     compiled: "CompiledTemplate"
 
     def render(self, **fields: object) -> str:
@@ -86,7 +88,7 @@ class Prompts:
     def synopsis(
         self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None
     ) -> Prompt:
-        """Render the request for a synopsis; byte-equal up to the last turn for one show, form and examples."""
+        """Render the request for a synopsis; for one show, form and examples only the last turn differs."""
         shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
         return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline))
 
@@ -104,6 +106,10 @@ class Prompts:
         """Return the base prompt, the last answer and what is wrong with it: never more than that."""
         request = self.templates["repair"].render(problems=[_escape(problem) for problem in problems])
         return (*base.messages, Message("assistant", answer[:_MOST_REPAIRED]), Message("user", request))
+
+    def copy_sources(self) -> dict[str, str]:
+        """Return the templates' texts by id: an answer must not repeat its instructions."""
+        return {f"prompt {name}": template.source for name, template in self.templates.items()}
 
     def _prompt(
         self, name: str, show: Show, brief: Brief, shots: Sequence[tuple[str, str, str]], block: str
@@ -224,7 +230,7 @@ def _load(path: Path, name: str) -> Template:
     if missing := sorted(known - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
     digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
-    return Template(name, version, digest, _environment().from_string(document.text))
+    return Template(name, version, digest, document.text, _environment().from_string(document.text))
 
 
 def _front_matter(document: Document, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which examples go into a prompt: same show and form first, then closeness of theme, within a token budget."""
+"""Which examples go into a prompt: same show and form first, then closeness of theme, within a budget."""
 
 import math
 import re

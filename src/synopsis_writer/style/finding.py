@@ -26,6 +26,7 @@ class Subject:
         title: the title, where known.
         people: names the answer itself declares.
         sources: the texts it must not copy.
+        own_source: the id of the source that the text itself is, if it is one.
         was_cut: the model stopped at its token limit.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     title: str = ""
     people: tuple[str, ...] = ()
     sources: CopyIndex | None = None
+    own_source: str = ""
     was_cut: bool = False
 
 

@@ -1,10 +1,18 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
+from synopsis_writer.brief import Brief, Form
+from synopsis_writer.examples import Example
+from synopsis_writer.shows import Show
 from synopsis_writer.style import form, language, markup, originality, story
+from synopsis_writer.style.copies import CopyIndex, build_index
 from synopsis_writer.style.finding import Finding, Subject
+from synopsis_writer.style.profile import Profile
+from synopsis_writer.style.text import analyse
+from synopsis_writer.synopsis import Synopsis
 
 Check = Callable[[Subject], Finding | None]
 CHECKS: Mapping[str, Check] = MappingProxyType(
@@ -29,6 +37,53 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True)
+class Gate:
+    """All checks with what they hold a text against.
+
+    Attributes:
+        profile: the house's bands.
+        sources: the texts that must not be copied; None skips the check.
+        disabled: names of checks to leave out.
+    """
+
+    profile: Profile
+    sources: CopyIndex | None = None
+    disabled: frozenset[str] = frozenset()
+
+    def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
+    ) -> tuple[Finding, ...]:
+        """Hold a synopsis against its brief; `own_source` is the example it is itself, if it is one."""
+        subject = Subject(
+            text=analyse(synopsis.text),
+            form=brief.form,
+            bands=self.profile.forms[brief.form],
+            show=show,
+            brief=brief,
+            title=synopsis.title,
+            people=tuple(person.name for person in synopsis.characters),
+            sources=self.sources,
+            own_source=own_source,
+            was_cut=was_cut,
+        )
+        return examine(subject, disabled=self.disabled)
+
+    def examine_text(
+        self, raw: str, form: Form, show: Show, brief: Brief | None = None
+    ) -> tuple[Finding, ...]:
+        """Hold any text against a form; without a brief the checks that need one do not apply."""
+        subject = Subject(
+            text=analyse(raw),
+            form=form,
+            bands=self.profile.forms[form],
+            show=show,
+            brief=brief,
+            sources=self.sources,
+        )
+        return examine(subject, disabled=self.disabled)
+
+
 def examine(subject: Subject, *, disabled: Collection[str] = ()) -> tuple[Finding, ...]:
     """Run all checks that apply and are not disabled; one finding a check."""
     findings = (check(subject) for name, check in CHECKS.items() if name not in disabled)
@@ -38,3 +93,13 @@ def examine(subject: Subject, *, disabled: Collection[str] = ()) -> tuple[Findin
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings that refuse the text."""
     return tuple(finding for finding in findings if not finding.passed)
+
+
+def index_examples(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> CopyIndex:
+    """Build the copy index from examples, and `more` texts by id."""
+    sources: dict[str, tuple[str, Collection[str]]] = {
+        example.id: (example.synopsis.text, [person.name for person in example.synopsis.characters])
+        for example in examples
+    }
+    sources |= {source: (text, ()) for source, text in (more or {}).items()}
+    return build_index(sources)

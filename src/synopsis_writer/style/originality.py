@@ -15,7 +15,8 @@ def copy(subject: Subject) -> Finding | None:
     """No run of ten words, and at most 1 % of the runs of six, stand in an example or the prompt."""
     if subject.sources is None:
         return None
-    matches = subject.sources.matches(subject.text, name_words(_names(subject)))
+    found = subject.sources.matches(subject.text, name_words(_names(subject)))
+    matches = [match for match in found if match.source != subject.own_source]
     longest = max(matches, key=lambda match: match.words, default=None)
     limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"
     if longest is None:
@@ -75,7 +76,8 @@ def repetition(subject: Subject) -> Finding:
         return failed("repetition", variety, limit, message)
     same = same_openings(text)
     if same:
-        message = f"Three sentences in a row begin with „{text.words[same[0].first].form}“: begin one of them otherwise."
+        opening = text.words[same[0].first].form
+        message = f"Three sentences in a row begin with „{opening}“: begin one of them otherwise."
         return failed("repetition", variety, limit, message, [sentence.span for sentence in same])
     return passed("repetition", variety, limit, "Nothing is said twice.")
 

@@ -1,0 +1,112 @@
+"""Which model is asked: flag, config, the environment's key, a pulled model, the packaged one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from synopsis_writer.client import ModelClient
+from synopsis_writer.client.hub import pulled_models
+from synopsis_writer.client.retry import Announce, RetryPolicy
+from synopsis_writer.client.weights import is_packaged_available
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.settings import Settings
+
+KEY = "OPENAI_API_KEY"
+ADDRESS = "OPENAI_BASE_URL"
+EMBEDDED, PACKAGED = "embedded", "packaged"
+_GGUF = ".gguf"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model that will be asked.
+
+    Attributes:
+        kind: a server, a GGUF file, or the small packaged model in the guided strategy.
+        model: its name; for a file its path.
+        why: what decided, in a few words.
+        base_url: the server's address; None is OpenAI's.
+    """
+
+    kind: Literal["hosted", "file", "packaged"]
+    model: str
+    why: str
+    base_url: str | None = None
+
+
+def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
+    """Return the model to ask.
+
+    Raises:
+        SettingsError: none is there, or the one that was named is not; says the ways out.
+    """
+    if settings.model is not None:
+        return _named(settings.model, settings, environment)
+    base_url = settings.base_url or environment.get(ADDRESS)
+    if base_url or environment.get(KEY):
+        why = "a base URL is set" if base_url else f"{KEY} is set"
+        return Choice("hosted", settings.hosted_model, why, base_url)
+    embedded = _embedded(settings)
+    if embedded is not None:
+        return embedded
+    raise SettingsError(
+        f"no model: set {KEY} for a hosted one, or name a server of yours with --base-url and --model, "
+        "or install the embedded one with: pip install 'synopsis-writer[local]'"
+    )
+
+
+def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Choice:
+    why = "named with --model or in the settings"
+    if model == PACKAGED:
+        if not is_packaged_available():
+            raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
+        return Choice("packaged", PACKAGED, why)
+    if model == EMBEDDED:
+        embedded = _embedded(settings)
+        if embedded is None:
+            raise SettingsError(
+                "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
+            )
+        return embedded
+    for pulled in pulled_models(settings.cache):
+        if pulled.name == model:
+            return Choice("file", str(pulled.path), why)
+    if model.endswith(_GGUF):
+        if not Path(model).is_file():
+            raise SettingsError(
+                f"{model}: no such file: check the path, or fetch one with: synopsis models pull NAME"
+            )
+        return Choice("file", model, why)
+    base_url = settings.base_url or environment.get(ADDRESS)
+    if base_url is None and not environment.get(KEY):
+        raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
+    return Choice("hosted", model, why, base_url)
+
+
+def _embedded(settings: Settings) -> Choice | None:
+    pulled = pulled_models(settings.cache)
+    if pulled:
+        return Choice("file", str(pulled[0].path), "the model pulled last")
+    if is_packaged_available():
+        return Choice("packaged", PACKAGED, "no key and no server is set")
+    return None
+
+
+def open_client(
+    choice: Choice, settings: Settings, environment: Mapping[str, str], announce: Announce
+) -> ModelClient:
+    """Open the client for a server or a GGUF file.
+
+    Raises:
+        ModelError: the file cannot be loaded.
+    """
+    if choice.kind == "file":
+        from synopsis_writer.client.embedded import EmbeddedClient
+        from synopsis_writer.client.engine import Engine
+
+        return EmbeddedClient(Engine(Path(choice.model), threads=settings.threads))
+    from synopsis_writer.client.hosted import HostedClient
+
+    policy = RetryPolicy(settings.max_retries, settings.retry_seconds)
+    return HostedClient(choice.model, choice.base_url, environment.get(KEY), retry=policy, announce=announce)

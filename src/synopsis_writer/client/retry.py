@@ -1,0 +1,147 @@
+"""Transport retries: which faults pass, how long to wait, and what to say when they do not."""
+
+import email.utils
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
+
+if TYPE_CHECKING:
+    import openai
+
+Announce = Callable[[str], None]
+_PASSING_STATUS = frozenset({408, 409, 429})
+_SERVER_FAULT = 500
+_LONGEST_WAIT = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to go on: retries a call (0: none), and seconds for all of them together."""
+
+    retries: int = 5
+    seconds: float = 300.0
+    first_wait: float = 0.5
+
+
+class BrokenBody(Exception):
+    """The server's answer was no completion."""
+
+    def __init__(self, what: str, *, passing: bool) -> None:
+        super().__init__(what)
+        self.passing = passing
+
+
+def retrying(policy: RetryPolicy, announce: Announce) -> tenacity.AsyncRetrying:
+    """Return tenacity's loop for one call; it re-raises the last fault."""
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        fault = state.outcome.exception() if state.outcome else None
+        if fault is not None:
+            announce(f"{reason(fault)}; trying again in {state.upcoming_sleep:.1f} s")
+
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(passes),
+        stop=tenacity.stop_after_attempt(policy.retries + 1) | tenacity.stop_before_delay(policy.seconds),
+        wait=_wait(policy),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
+
+
+def passes(fault: BaseException) -> bool:
+    """Whether a fault may be gone at the next try."""
+    import openai
+
+    if isinstance(fault, BrokenBody):
+        return fault.passing
+    if isinstance(fault, openai.APIStatusError):
+        if is_quota(fault):
+            return False
+        return fault.status_code in _PASSING_STATUS or fault.status_code >= _SERVER_FAULT
+    return isinstance(fault, openai.APIConnectionError | openai.APIResponseValidationError)
+
+
+def is_quota(fault: "openai.APIStatusError") -> bool:
+    """Whether the account is out of money: it comes as 429 and never passes."""
+    return "insufficient_quota" in {fault.code, fault.type}
+
+
+def _wait(policy: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
+    """Return the wait before the next try: exponential with jitter, never less than the server asked for."""
+    jitter = tenacity.wait_exponential_jitter(initial=policy.first_wait, max=_LONGEST_WAIT, jitter=policy.first_wait)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        fault = state.outcome.exception() if state.outcome else None
+        response = getattr(fault, "response", None)
+        return max(jitter(state), retry_after(response.headers) if response is not None else 0.0)
+
+    return wait
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000)
+    said = headers.get("retry-after")
+    seconds = _number(said)
+    if seconds is not None:
+        return max(0.0, seconds)
+    parsed = email.utils.parsedate_tz(said) if said else None
+    return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else 0.0
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        return None
+    return number if number is not None and number < float("inf") else None
+
+
+def reason(fault: BaseException) -> str:
+    """Say in a few words what happened; never holds a header, a key or a body."""
+    import openai
+
+    if isinstance(fault, openai.APIStatusError):
+        return f"the server answered {fault.status_code}"
+    if isinstance(fault, openai.APITimeoutError):
+        return "the server did not answer in time"
+    if isinstance(fault, BrokenBody):
+        return str(fault)
+    return "no connection to the server"
+
+
+_MENDS = {
+    400: "it does not take this request: check model and parameters",
+    401: "the key is wrong or missing: set OPENAI_API_KEY",
+    403: "the key may not use this model: choose another with --model",
+    404: "it does not know this model or address: check --model and --base-url (it often ends in /v1)",
+    413: "the prompt is too long for it: lower example_tokens",
+    422: "it does not take this request: check model and parameters",
+    429: "too many requests: try again later",
+}
+
+
+def failure(fault: BaseException, server: str, model: str) -> ModelError:
+    """Return the error for a fault that did not pass: what happened, at which server, and the mend."""
+    import openai
+
+    if isinstance(fault, openai.APIStatusError):
+        status = fault.status_code
+        if is_quota(fault):
+            return RequestRefused(f"{server}: the account's quota is used up: top it up or use another key")
+        if status >= _SERVER_FAULT:
+            return ConnectionFailed(f"{server}: answered {status} every time: try again later")
+        mend = _MENDS.get(status, "check model and parameters")
+        return RequestRefused(f"{server}: answered {status} for model '{model}': {mend}")
+    if isinstance(fault, openai.APITimeoutError):
+        return ConnectionFailed(f"{server}: did not answer in time: raise the timeout or try again")
+    if isinstance(fault, BrokenBody):
+        return ConnectionFailed(f"{server}: {fault}: check --base-url (it often ends in /v1)")
+    return ConnectionFailed(f"{server}: no connection: check --base-url, and that the server runs")

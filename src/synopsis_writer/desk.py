@@ -1,0 +1,76 @@
+"""What a command works with, loaded once: the pool, the templates and the gate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.errors import ExampleError
+from synopsis_writer.examples import Pool, load_pool
+from synopsis_writer.prompts import Prompt, Prompts, load_prompts
+from synopsis_writer.resources import folder
+from synopsis_writer.selection import select
+from synopsis_writer.settings import Settings
+from synopsis_writer.shows import Show, find_show, generic_show, nearest_shows
+from synopsis_writer.style.gate import Gate, index_examples
+from synopsis_writer.style.profile import house_profile, load_profile
+from synopsis_writer.synopsis import Outline
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The pool of examples, the prompt templates, and the gate."""
+
+    pool: Pool
+    prompts: Prompts
+    gate: Gate
+    example_tokens: int
+
+    def find_show(self, name: str, say: Callable[[str], None]) -> Show:
+        """Return the show with this name; an unknown one is said and goes on as a generic show."""
+        show = find_show(self.pool.shows, name)
+        if show is not None:
+            return show
+        near = nearest_shows(self.pool.shows, name)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names the known ones."
+        )
+        say(f"unknown show '{name}': going on without its cast and place; {hint}")
+        return generic_show(name)
+
+    def synopsis_prompt(self, brief: Brief, show: Show, outline: Outline | None = None) -> Prompt:
+        """Select examples, and render the request for a synopsis."""
+        examples = select(self.pool.examples, brief, token_budget=self.example_tokens)
+        return self.prompts.synopsis(brief, show, examples, outline)
+
+    def outline_prompt(self, brief: Brief, show: Show) -> Prompt:
+        """Select examples, and render the request for an outline."""
+        examples = select(self.pool.examples, brief, token_budget=self.example_tokens)
+        return self.prompts.outline(brief, show, examples)
+
+
+def pool_folders(settings: Settings) -> list[Path]:
+    """Return the folders examples are read from: the named one, or the program's and the user's own."""
+    if settings.examples is not None:
+        return [settings.examples]
+    own = settings.own_examples
+    return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
+
+
+def load_desk(settings: Settings) -> Desk:
+    """Load pool, templates and gate.
+
+    Raises:
+        InputError: an example, a template or the profile is missing or broken.
+    """
+    pool = load_pool(pool_folders(settings))
+    if not pool.shows and not pool.examples:
+        raise ExampleError("no examples: name a folder that holds some with --examples")
+    prompts = load_prompts(settings.prompts or folder("prompts"))
+    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    return Desk(
+        pool,
+        prompts,
+        Gate(profile, index_examples(pool.examples, prompts.copy_sources())),
+        settings.example_tokens,
+    )

@@ -1,0 +1,107 @@
+"""Settings: flag before environment before config file before default."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path, user_config_path, user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synopsis_writer.document import read_text
+from synopsis_writer.errors import SettingsError, explain
+
+APP = "synopsis-writer"
+PREFIX = "SYNOPSIS_"
+
+
+class Settings(BaseModel):
+    """All settings.
+
+    Attributes:
+        model: the model to ask: a hosted model's name, a path to a GGUF file, `embedded` or `packaged`;
+            None leaves the choice to what is there.
+        base_url: the address of an OpenAI-compatible server.
+        hosted_model: the hosted model that is asked when only a key is there.
+        examples: a folder of examples to use instead of the pool that came with the program.
+        own_examples: the folder of the user's own examples, read besides.
+        prompts: the folder of the prompt templates.
+        profile: the file with the house's bands.
+        out: the folder synopses are saved in.
+        cache: the folder for model weights.
+        attempts: attempts a synopsis, 1 to 10.
+        max_retries: transport retries a call, 0 to 20.
+        retry_seconds: the time all retries of a call may take together.
+        timeout: seconds to wait for one answer.
+        max_tokens: tokens an answer may have.
+        temperature: sampling temperature, 0 to 2; None leaves it to the server.
+        example_tokens: tokens the examples in a prompt may take.
+        threads: threads of the embedded engine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    base_url: str | None = None
+    hosted_model: str = "gpt-5.4-mini"
+    examples: Path | None = None
+    own_examples: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "examples")
+    prompts: Path | None = None
+    profile: Path | None = None
+    out: Path = Path("synopsen")
+    cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))
+    attempts: int = Field(default=3, ge=1, le=10)
+    max_retries: int = Field(default=5, ge=0, le=20)
+    retry_seconds: float = Field(default=300, gt=0, le=86_400)
+    timeout: float = Field(default=180, gt=0, le=3600)
+    max_tokens: int = Field(default=4000, ge=200, le=100_000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    example_tokens: int = Field(default=6000, ge=0, le=200_000)
+    threads: int = Field(default=1, ge=1, le=64)
+
+
+def config_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where the config file lies: `SYNOPSIS_CONFIG`, or the user's configuration folder."""
+    named = environment.get(PREFIX + "CONFIG")
+    return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
+
+    Raises:
+        SettingsError: an unknown or wrong setting, or a key in the config file; says where it was given.
+        FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
+    """
+    path = config_file(environment)
+    named = PREFIX + "CONFIG" in environment
+    from_file = _read_config(path) if named or path.is_file() else {}
+    from_environment = {
+        name: environment[variable]
+        for name in Settings.model_fields
+        if (variable := PREFIX + name.upper()) in environment and environment[variable]
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    merged: dict[str, Any] = {}
+    for source, values in (("", given), ("environment", from_environment), (str(path), from_file)):
+        try:
+            Settings.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(f"{source + ': ' if source else ''}{explain(error)}") from error
+        merged = {**values, **merged}
+    return Settings.model_validate(merged)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    for name in data:
+        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower():
+            raise SettingsError(
+                f"{path}: '{name}' looks like a key: keys never go into a file, "
+                "set OPENAI_API_KEY in the environment"
+            )
+    return data

@@ -1,0 +1,162 @@
+"""Saving: whole or not at all, and never over another file."""
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.document import format_document
+from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.examples import front_matter
+from synopsis_writer.prompts import Prompt
+from synopsis_writer.shows import slug
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.writer import Attempt, Result
+
+UNPRICED = "unpriced"
+_MOST_NUMBERED = 10_000
+
+
+class FileFormat(StrEnum):
+    """How a synopsis is saved."""
+
+    MARKDOWN = "md"
+    JSON = "json"
+    TEXT = "txt"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a synopsis came from: its run, and the prompt (None in the guided strategy)."""
+
+    run: str
+    created: datetime
+    prompt: Prompt | None = None
+
+
+def new_origin(prompt: Prompt | None = None) -> Origin:
+    """Return the origin of a run that begins now."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return Origin(f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", now, prompt)
+
+
+def demo_label(attempt: Attempt, synopsis: Synopsis) -> str | None:
+    """Return the honest label of a guided draft, or None for a text the model wrote itself."""
+    by_model = attempt.answer.words_by_model
+    if by_model is None:
+        return None
+    return (
+        f"demo draft: {by_model} of {len(synopsis.text.split())} words by the model, the rest from a scaffold"
+    )
+
+
+def record(result: Result, attempt: Attempt, synopsis: Synopsis, origin: Origin) -> dict[str, Any]:
+    """Return the front matter of a saved synopsis: its own fields, and how it came about."""
+    usage, prompt, label = result.usage, origin.prompt, demo_label(attempt, synopsis)
+    return {
+        **front_matter(result.brief, synopsis),
+        **({"draft": label} if label else {}),
+        "model": attempt.answer.model,
+        **(
+            {
+                "prompt": {"name": prompt.name, "version": prompt.version, "hash": prompt.hash},
+                "examples": list(prompt.example_ids),
+            }
+            if prompt
+            else {}
+        ),
+        "attempts": len(result.attempts),
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+        },
+        "cost": UNPRICED,
+        "seconds": round(result.seconds, 1),
+        "gate": {finding.check: finding.value if finding.passed else f"refused: {finding.message}"
+                 for finding in attempt.findings},
+        "run": origin.run,
+        "created": origin.created.isoformat(),
+    }  # fmt: skip
+
+
+def render(fields: dict[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
+    """Return the text of the file."""
+    if file_format is FileFormat.JSON:
+        return json.dumps({**fields, "text": synopsis.text}, ensure_ascii=False, indent=2) + "\n"
+    if file_format is FileFormat.TEXT:
+        return f"{synopsis.title}\n\n{synopsis.text}\n"
+    return format_document(fields, synopsis.text)
+
+
+def save(content: str, folder: Path, title: str, file_format: FileFormat, *, force: bool = False) -> Path:
+    """Write `<folder>/<title-slug>.<format>`, with a number where that is taken; return its path.
+
+    Raises:
+        FileError: the folder cannot be made or written, or the disk is full; nothing is left behind.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _written(content, folder) as temporary:
+            if force:
+                target = folder / f"{slug(title)}.{file_format}"
+                temporary.replace(target)
+                return target
+            for target in _names(folder, slug(title), file_format):
+                with contextlib.suppress(FileExistsError):
+                    _claim(temporary, target)
+                    return target
+    except OSError as error:
+        raise FileError(
+            f"cannot save into {os_reason(error, folder)}: name another folder with --out"
+        ) from error
+    raise FileError(
+        f"cannot save into {folder}: {_MOST_NUMBERED} files are called {slug(title)}: clear it up"
+    )
+
+
+@contextlib.contextmanager
+def _written(content: str, folder: Path) -> Iterator[Path]:
+    """Write a temporary file to the disk, and take it away unless it was renamed."""
+    handle, name = tempfile.mkstemp(prefix=".synopsis-", dir=folder)
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path.chmod(0o666 & ~_umask())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def _names(folder: Path, stem: str, file_format: FileFormat) -> Iterator[Path]:
+    yield folder / f"{stem}.{file_format}"
+    for number in range(2, _MOST_NUMBERED):
+        yield folder / f"{stem}-{number}.{file_format}"
+
+
+def _claim(temporary: Path, target: Path) -> None:
+    """Give the file its name, which must be free: a link fails where another process was quicker."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links on this file system: reserve the name, then replace the empty file.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary.replace(target)

@@ -1,0 +1,191 @@
+"""The writer: brief in, an accepted synopsis or its refusal out."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.client import Answer, Limits, ModelClient, Usage
+from synopsis_writer.errors import ModelError
+from synopsis_writer.prompts import Prompt, Prompts
+from synopsis_writer.shows import Show
+from synopsis_writer.style.finding import Finding
+from synopsis_writer.style.gate import Gate, failures
+from synopsis_writer.synopsis import Synopsis, parse, wire_schema
+
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One answer of a model and what became of it.
+
+    Attributes:
+        number: 1 for the first round; with several drafts a round they share it.
+        answer: what the model said.
+        synopsis: the answer within its structure; None when it has none.
+        problem: why it has none, in one line; empty otherwise.
+        findings: what the gate said; empty without a synopsis.
+    """
+
+    number: int
+    answer: Answer
+    synopsis: Synopsis | None
+    problem: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether structure and style hold."""
+        return self.synopsis is not None and not failures(self.findings)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with it, in sentences: what a repair is told."""
+        if self.synopsis is None:
+            return (self.problem,)
+        return tuple(f"{finding.check}: {finding.message}" for finding in failures(self.findings))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a brief.
+
+    Attributes:
+        brief: what was asked for.
+        show: the series.
+        attempts: all of them, in order.
+        best: the accepted attempt, or the one with the fewest problems; None when no model answered.
+        error: the fault of the model or network that ended the work after an attempt; None otherwise.
+    """
+
+    brief: Brief
+    show: Show
+    attempts: tuple[Attempt, ...]
+    best: Attempt | None
+    error: ModelError | None = None
+
+    @property
+    def accepted(self) -> Synopsis | None:
+        """The synopsis that passed the gate."""
+        return self.best.synopsis if self.best is not None and self.best.passed else None
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all attempts, refused ones included."""
+        return sum((attempt.answer.usage for attempt in self.attempts), Usage())
+
+    @property
+    def seconds(self) -> float:
+        """The time the model took for all attempts."""
+        return sum(attempt.answer.seconds for attempt in self.attempts)
+
+
+class Author(Protocol):
+    """Something that drafts answers to one brief: a model with a prompt, or the guided strategy."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    async def draft(self, seed: int, last: Attempt | None) -> Answer:
+        """Draft an answer, or mend `last`; another seed gives another draft; raises ModelError."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelAuthor:
+    """The normal strategy: a few-shot prompt, and repairs that are told what was wrong."""
+
+    client: ModelClient
+    prompts: Prompts
+    prompt: Prompt
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.client.name
+
+    async def draft(self, seed: int, last: Attempt | None) -> Answer:  # noqa: ARG002 - a server draws its own seed
+        """Ask with the base prompt, or with the last answer and its problems."""
+        messages = self.prompt.messages
+        if last is not None and last.answer.text and last.answer.finish not in {"refusal", "filter"}:
+            messages = self.prompts.repair(self.prompt, last.answer.text, last.problems)
+        return await self.client.complete(messages, wire_schema(Synopsis), self.limits)
+
+
+async def write(
+    brief: Brief,
+    show: Show,
+    author: Author,
+    gate: Gate,
+    *,
+    attempts: int = 3,
+    best_of: int = 1,
+    watch: Watch = lambda _: None,
+) -> Result:
+    """Draft, check, and repair until the gate holds or the attempts are used up.
+
+    Args:
+        brief: what is asked for.
+        show: the series.
+        author: who drafts.
+        gate: what a synopsis must pass.
+        attempts: rounds at most, 1 or more.
+        best_of: drafts of the first round; the best by the gate goes on.
+        watch: is told what happens, in one line each.
+
+    Raises:
+        ModelError: the model failed for good before any attempt was made.
+    """
+    made: list[Attempt] = []
+    best: Attempt | None = None
+    for number in range(1, attempts + 1):
+        watch(f"attempt {number} of {attempts}: asking {author.name}")
+        drafts = best_of if number == 1 else 1
+        answers = await asyncio.gather(
+            *(author.draft(len(made) + draft, best) for draft in range(drafts)), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, Answer):
+                made.append(judge(number, answer, brief, show, gate))
+            elif not isinstance(answer, ModelError):
+                raise answer
+        best = min(made, key=_badness, default=None)
+        faults = [answer for answer in answers if isinstance(answer, ModelError)]
+        if best is None:
+            raise faults[0]
+        if best.passed:
+            watch(f"attempt {number} of {attempts}: accepted")
+            break
+        if len(faults) == len(answers):
+            return Result(brief, show, tuple(made), best, faults[0])
+        watch(f"attempt {number} of {attempts}: refused; " + " ".join(made[-1].problems))
+    return Result(brief, show, tuple(made), best)
+
+
+def judge(number: int, answer: Answer, brief: Brief, show: Show, gate: Gate) -> Attempt:
+    """Parse an answer, and hold it against the gate."""
+    if answer.finish == "refusal":
+        return Attempt(number, answer, None, f"the model refused: {_one_line(answer.text)}")
+    if answer.finish == "filter":
+        return Attempt(number, answer, None, "the server's content filter withheld the answer")
+    parsed = parse(answer.text, Synopsis)
+    if parsed.value is None:
+        return Attempt(number, answer, None, f"structure: {parsed.problem}")
+    findings = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
+    return Attempt(number, answer, parsed.value, findings=findings)
+
+
+_NO_STRUCTURE = 1000
+
+
+def _badness(attempt: Attempt) -> int:
+    return _NO_STRUCTURE if attempt.synopsis is None else len(failures(attempt.findings))
+
+
+def _one_line(text: str, most: int = 200) -> str:
+    return " ".join(text.split())[:most]
