@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,22 +15,7 @@ from pydantic import (
 )
 
 from synopsis_writer.errors import BriefError, explain
-
-
-class Form(StrEnum):
-    """The kind of text."""
-
-    EPISODE = "episode"
-    TEASER = "teaser"
-    SPECIAL = "special"
-    WEEK = "week"
-    PORTRAIT = "portrait"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the text ends on a question instead of a close."""
-        return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
-
+from synopsis_writer.kinds import Form
 
 _LINE_SPACE = re.compile(r"\s+")
 # Control, format (invisible, direction) characters, surrogates and private use: no writer types them.

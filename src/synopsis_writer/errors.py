@@ -20,9 +20,10 @@ Every message is one line that says what is wrong, where, and the mend.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class SynopsisError(Exception):
@@ -82,7 +83,7 @@ class GateRefused(SynopsisError):
 _MOST_REASONS = 5
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: "ValidationError") -> str:
     """Say in one line what pydantic found wrong: `field: reason; field: reason`, five at most."""
     reasons = [f"{_place(item['loc'])}{_reason(item['msg'])}" for item in error.errors(include_url=False)]
     more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""

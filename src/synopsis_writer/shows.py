@@ -47,7 +47,7 @@ class Show(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=2, max_length=120)]
+    name: Annotated[str, Field(min_length=1, max_length=120)]
     aliases: tuple[str, ...] = ()
     place: str = ""
     cast: tuple[CastMember, ...] = ()

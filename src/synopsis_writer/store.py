@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.examples import front_matter
+from synopsis_writer.kinds import FileFormat
 from synopsis_writer.prompts import Prompt
 from synopsis_writer.shows import slug
 from synopsis_writer.synopsis import Synopsis
@@ -22,14 +22,6 @@ from synopsis_writer.writer import Attempt, Result
 
 UNPRICED = "unpriced"
 _MOST_NUMBERED = 10_000
-
-
-class FileFormat(StrEnum):
-    """How a synopsis is saved."""
-
-    MARKDOWN = "md"
-    JSON = "json"
-    TEXT = "txt"
 
 
 @dataclass(frozen=True)

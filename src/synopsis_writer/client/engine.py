@@ -75,7 +75,7 @@ class Engine:
         EngineError: xllamacpp is not installed, or the file is missing, broken or of an unknown kind.
     """
 
-    def __init__(  # noqa: PLR0913 - one keyword a setting
+    def __init__(
         self,
         path: Path,
         *,
@@ -121,7 +121,7 @@ class Engine:
             model=self.name,
         )
 
-    async def complete(  # noqa: PLR0913 - one keyword a field of the request
+    async def complete(
         self,
         prompt: str,
         *,

@@ -111,7 +111,8 @@ class HostedClient:
             completion = await self._sdk.chat.completions.create(**request)
         except ValueError as fault:
             raise BrokenBody("the answer is broken JSON", passing=True) from fault
-        if not isinstance(completion, ChatCompletion):  # a page comes back as its text, whatever the types say
+        # A page comes back as its text, whatever the types say.
+        if not isinstance(completion, ChatCompletion):
             raise BrokenBody("the answer is a page or text, not a completion", passing=False)
         if not completion.choices:
             raise BrokenBody("the answer holds no choice", passing=True)

@@ -72,8 +72,9 @@ def is_quota(fault: "openai.APIStatusError") -> bool:
 
 
 def _wait(policy: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
-    """Return the wait before the next try: exponential with jitter, never less than the server asked for."""
-    jitter = tenacity.wait_exponential_jitter(initial=policy.first_wait, max=_LONGEST_WAIT, jitter=policy.first_wait)
+    """Return the wait before a retry: exponential with jitter, never less than the server asked for."""
+    first = policy.first_wait
+    jitter = tenacity.wait_exponential_jitter(initial=first, max=_LONGEST_WAIT, jitter=first)
 
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
+from synopsis_writer.kinds import Form
 from synopsis_writer.shows import Show
 from synopsis_writer.style.copies import CopyIndex
 from synopsis_writer.style.profile import Bands

@@ -1,11 +1,12 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
+from synopsis_writer.kinds import Form
 from synopsis_writer.shows import Show
 from synopsis_writer.style import form, language, markup, originality, story
 from synopsis_writer.style.copies import CopyIndex, build_index
@@ -55,39 +56,30 @@ class Gate:
         self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
     ) -> tuple[Finding, ...]:
         """Hold a synopsis against its brief; `own_source` is the example it is itself, if it is one."""
-        subject = Subject(
-            text=analyse(synopsis.text),
-            form=brief.form,
-            bands=self.profile.forms[brief.form],
-            show=show,
-            brief=brief,
-            title=synopsis.title,
-            people=tuple(person.name for person in synopsis.characters),
-            sources=self.sources,
-            own_source=own_source,
-            was_cut=was_cut,
-        )
-        return examine(subject, disabled=self.disabled)
+        people = tuple(person.name for person in synopsis.characters)
+        subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
+        return self.judge(replace(subject, was_cut=was_cut, own_source=own_source))
 
-    def examine_text(
-        self, raw: str, form: Form, show: Show, brief: Brief | None = None
-    ) -> tuple[Finding, ...]:
-        """Hold any text against a form; without a brief the checks that need one do not apply."""
-        subject = Subject(
-            text=analyse(raw),
-            form=form,
-            bands=self.profile.forms[form],
-            show=show,
-            brief=brief,
-            sources=self.sources,
-        )
-        return examine(subject, disabled=self.disabled)
+    def subject(
+        self,
+        raw: str,
+        form: Form,
+        show: Show,
+        brief: Brief | None = None,
+        title: str = "",
+        people: tuple[str, ...] = (),
+    ) -> Subject:
+        """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
+        return Subject(analyse(raw), form, self.profile.forms[form], show, brief, title, people, self.sources)
 
+    def as_form(self, subject: Subject, form: Form) -> Subject:
+        """Return the same text, held against another form."""
+        return replace(subject, form=form, bands=self.profile.forms[form])
 
-def examine(subject: Subject, *, disabled: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Run all checks that apply and are not disabled; one finding a check."""
-    findings = (check(subject) for name, check in CHECKS.items() if name not in disabled)
-    return tuple(finding for finding in findings if finding is not None)
+    def judge(self, subject: Subject) -> tuple[Finding, ...]:
+        """Run all checks that apply and are not disabled; one finding a check."""
+        findings = (check(subject) for name, check in CHECKS.items() if name not in self.disabled)
+        return tuple(finding for finding in findings if finding is not None)
 
 
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:

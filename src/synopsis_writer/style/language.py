@@ -16,7 +16,7 @@ _SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
 _GERMAN_WORDS = frozenset(
     (
         "der die das den dem des ein eine einen einem einer und ist sind nicht mit sich auf für von zu im am "
-        "er sie es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will soll"
+        "er sie es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will"
     ).split()
 )
 _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word

@@ -5,8 +5,7 @@ from typing import Protocol
 
 
 class _Stemmer(Protocol):
-    def stemWord(self, word: str) -> str:  # noqa: N802 - the library's name
-        ...
+    def stemWord(self, word: str) -> str: ...  # noqa: N802 - the library's name
 
 
 @lru_cache(maxsize=100_000)

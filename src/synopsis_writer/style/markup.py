@@ -56,7 +56,7 @@ _META = (
     r"\b(?:wie gewünscht|wunschgemäß|laut Auftrag|gemäß (?:dem )?Auftrag|der Auftrag lautet)\b",
     # words of the prompt
     r"\b(?:Serie|Thema|Titel|Figuren|Logline|Form|Szenen|Wörter|Strang [ABC]|Storyline|Charaktere|Genre|Setting|Beispiel \d+) ?:",
-    r"</?auftrag>|\bstorylines?\b|\bparagraphs\b|\bJSON\b|\bPrompt\b",
+    r"</?auftrag>|\bstorylines?\b|\bparagraphs\b|\bJSON\b|\b(?:der|den|dem|im|diese[rmn]) (?-i:Prompt)\b",
     r"<\|?[a-z_]+\|?>|\[/?INST\]|<</?SYS>>|^(?:system|user|assistant)\b:?",
 )  # fmt: skip
 _META_TALK = re.compile("|".join(_META), re.IGNORECASE | re.MULTILINE)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from synopsis_writer.brief import Form
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import InputError, SettingsError
+from synopsis_writer.kinds import Form
 
 HOUSE_PROFILE = Path(__file__).with_name("house.yaml")
 

@@ -1,0 +1,89 @@
+"""The command `synopsis`: its groups, and how it ends."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from synopsis_writer import __version__
+from synopsis_writer.cli import check, examples, models, write
+from synopsis_writer.cli.console import complain, give
+from synopsis_writer.errors import ModelError, SynopsisError
+
+INTERRUPTED = 130
+_USAGE = 2
+
+app = typer.Typer(
+    name="synopsis",
+    help="Write synopses of German TV series in a house style, and refuse those that do not hold it.",
+    epilog=(
+        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
+        "4 an eval below its thresholds, 130 interrupted."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("write")(write.write)
+app.command("outline")(write.outline)
+app.command("prompt")(write.prompt)
+app.command("check")(check.check)
+app.add_typer(examples.app, name="examples")
+app.add_typer(models.app, name="models")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        give(f"synopsis-writer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without umlauts gets a question mark instead of a traceback.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go_of_stdout()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code, with any error said in one line on stderr."""
+    try:
+        outcome = app(args=list(arguments), prog_name="synopsis", standalone_mode=False)
+    except SynopsisError as error:
+        complain(str(error))
+        return error.exit_code
+    except TyperException as error:
+        complain(f"{error.format_message().rstrip('.')}: see synopsis --help")
+        return _USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted: nothing was saved")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        return ModelError.exit_code
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _let_go_of_stdout() -> None:
+    """The reader of our pipe is gone: Python must not try to flush to it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

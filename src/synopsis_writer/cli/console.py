@@ -1,0 +1,36 @@
+"""What commands print: results to stdout, everything else to stderr."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def say(line: str) -> None:
+    """Print a line of status to stderr."""
+    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.flush()
+
+
+def say_nothing(_line: str) -> None:
+    """Take a line of status, and print nothing: what --quiet asks for."""
+
+
+def complain(line: str) -> None:
+    """Print an error to stderr, in one line."""
+    say("synopsis: " + " ".join(line.split()))
+
+
+def give(text: str) -> None:
+    """Print a result to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def give_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON object to stdout."""
+    give(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: no text can steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)

@@ -1,0 +1,109 @@
+"""How a result reaches the person: the file, the text on stdout, the reasons on stderr."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synopsis_writer.cli.console import complain, give, give_json
+from synopsis_writer.errors import FileError, GateRefused
+from synopsis_writer.kinds import FileFormat
+from synopsis_writer.store import demo_label, record, render, save
+
+if TYPE_CHECKING:
+    from synopsis_writer.session import Session
+    from synopsis_writer.synopsis import Synopsis
+    from synopsis_writer.writer import Attempt
+
+DONE = 0
+
+
+def deliver(
+    session: "Session",
+    folder: Path | None,
+    file_format: FileFormat,
+    *,
+    force: bool,
+    as_json: bool,
+    status: Callable[[str], None],
+) -> int:
+    """Save and print what came of a brief; return the exit code.
+
+    An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
+    when there is one, and nowhere else. A text that cannot be saved is printed all the same.
+    """
+    result = session.result
+    accepted, best = result.accepted, result.best
+    code, path = DONE, None
+    if best is not None and best.synopsis is not None and folder is not None:
+        target = folder / result.show.slug if accepted else folder
+        try:
+            fields = record(result, best, best.synopsis, session.origin)
+            path = save(
+                render(fields, best.synopsis, file_format),
+                target,
+                best.synopsis.title,
+                file_format,
+                force=force,
+            )
+        except FileError as error:
+            complain(str(error))
+            code = error.exit_code
+    if as_json:
+        give_json(_data(session, path))
+    elif accepted is not None:
+        give(render({}, accepted, FileFormat.TEXT))
+    _explain(session, path, status)
+    if accepted is not None:
+        return code
+    return result.error.exit_code if result.error else GateRefused.exit_code
+
+
+def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
+    result = session.result
+    best = result.best
+    usage = result.usage
+    status(
+        f"{len(result.attempts)} attempt{'s' if len(result.attempts) > 1 else ''}, "
+        f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {result.seconds:.1f} s, cost unpriced"
+    )
+    if best is not None and best.synopsis is not None and (label := demo_label(best, best.synopsis)):
+        status(label)
+    if result.accepted is None:
+        if result.error is not None:
+            complain(str(result.error))
+        reasons = " ".join(best.problems) if best else "no answer"
+        kept = f"kept as {path}" if path else "nothing saved; --keep-rejected DIR keeps the text"
+        complain(f"refused by the gate: {reasons} ({kept})")
+    elif path is not None:
+        status(f"saved as {path}")
+
+
+def _data(session: "Session", path: Path | None) -> dict[str, Any]:
+    result, best = session.result, session.result.best
+    synopsis: Synopsis | None = best.synopsis if best else None
+    fields = (
+        record(result, best, synopsis, session.origin)
+        if best and synopsis
+        else {"brief": result.brief.as_data()}
+    )
+    return {
+        "passed": result.accepted is not None,
+        "path": str(path) if path else None,
+        "error": str(result.error) if result.error else None,
+        **fields,
+        "text": synopsis.text if synopsis else None,
+        "history": [_attempt(attempt) for attempt in result.attempts],
+    }
+
+
+def _attempt(attempt: "Attempt") -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "passed": attempt.passed,
+        "finish": attempt.answer.finish,
+        "problems": list(attempt.problems),
+        "findings": [finding.as_data() for finding in attempt.findings],
+        "prompt_tokens": attempt.answer.usage.prompt_tokens,
+        "completion_tokens": attempt.answer.usage.completion_tokens,
+        "seconds": round(attempt.answer.seconds, 2),
+    }

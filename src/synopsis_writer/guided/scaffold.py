@@ -1,0 +1,234 @@
+"""The scaffold of a form: whole sentences in several variants, with place-holders and gaps, kept as data."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synopsis_writer.brief import Form
+from synopsis_writer.document import Document, read_text, read_yaml
+from synopsis_writer.errors import InputError, TemplateError
+from synopsis_writer.guided.people import Person
+from synopsis_writer.synopsis import Storyline
+
+_TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
+_LETTERS = "pstu"  # protagonist, second person, and the people of the storylines B and C
+_PLACEHOLDERS = frozenset(
+    {"show", "theme", "title", "dated", "here", "Here", "rest"}
+    | {letter + ending for letter in _LETTERS for ending in ("", "_full", "_intro")}
+)
+GAPS = ("fear", "worry", "hope")
+
+Variants = Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Slot(_Data):
+    """One place in a paragraph.
+
+    Attributes:
+        any: the variants; one of them is taken.
+        thread: in place of variants, the storyline whose next part stands here.
+        plan: whether the person's own beats may stand here instead.
+        needs: the place-holder that must have a value, else the slot stays empty.
+    """
+
+    any: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    thread: str | None = None
+    plan: bool = False
+    needs: Literal["rest"] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.any is None) == (self.thread is None):
+            raise ValueError("needs either 'any' with two or more variants, or 'thread'")
+        return self
+
+
+class Paragraph(_Data):
+    """A paragraph: its storyline and its slots."""
+
+    storyline: Storyline
+    sentences: Annotated[tuple[Slot, ...], Field(min_length=1)]
+
+
+class Scaffold(_Data):
+    """The data of one form.
+
+    Attributes:
+        titles: titles to choose from.
+        loglines: one-sentence summaries to choose from.
+        threads: for each side story its variants, each a list of parts in order.
+        paragraphs: the text.
+    """
+
+    titles: Variants
+    loglines: Variants
+    threads: dict[str, Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)]] = {}
+    paragraphs: Annotated[tuple[Paragraph, ...], Field(min_length=3)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for text in self.texts():
+            _check_tokens(text)
+        for name, variants in self.threads.items():
+            used = sum(slot.thread == name for part in self.paragraphs for slot in part.sentences)
+            if any(len(parts) != used for parts in variants):
+                raise ValueError(f"thread '{name}' stands in {used} slots: give each variant as many parts")
+        slots = [slot for part in self.paragraphs for slot in part.sentences]
+        if unknown := {slot.thread for slot in slots if slot.thread} - set(self.threads):
+            raise ValueError(f"thread '{min(unknown)}' is used and not defined: add it under 'threads'")
+        if not any(_all_hold(slot.any, "{theme}") for slot in self.paragraphs[0].sentences):
+            raise ValueError("no slot of the first paragraph holds {theme} in all its variants")
+        return self
+
+    def texts(self) -> Iterator[str]:
+        """Yield every sentence of the scaffold, as it stands in the file."""
+        yield from (*self.titles, *self.loglines)
+        for variants in self.threads.values():
+            yield from (text for parts in variants for text in parts)
+        for paragraph in self.paragraphs:
+            for slot in paragraph.sentences:
+                yield from slot.any or ()
+
+    @property
+    def people(self) -> int:
+        """How many people the text has."""
+        whole = " ".join(self.texts())
+        return max(index for index, letter in enumerate(_LETTERS, 1) if re.search(rf"\{{{letter}\b|\{{{letter}_", whole))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A place for the model, of one of the kinds in `GAPS`."""
+
+    kind: str
+
+
+Piece = str | Gap
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scaffold with every choice made; only the gaps are open."""
+
+    title: str
+    logline: str
+    paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
+
+
+def load_scaffold(form: Form, folder: Path) -> Scaffold:
+    """Read `<folder>/<form>.yaml`.
+
+    Raises:
+        TemplateError: a field is missing, or a place-holder, gap or thread unknown; names file and line.
+        FileError: the file cannot be read.
+    """
+    path = folder / f"{form.value}.yaml"
+    text = read_text(path)
+    try:
+        meta, lines = read_yaml(text, path)
+    except InputError as error:
+        raise TemplateError(str(error)) from error
+    try:
+        return Scaffold.model_validate(meta)
+    except ValidationError as error:
+        raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
+
+
+def compose(
+    scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random
+) -> Plan:
+    """Choose variants with `rng`, put `beats` into the plan slots in order, and fill the place-holders."""
+    title = rng.choice(scaffold.titles)
+    filled = {**values, "title": title}
+    threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
+    shares = _shares(beats, sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences))
+    paragraphs: list[tuple[Storyline, tuple[Piece, ...]]] = []
+    for paragraph in scaffold.paragraphs:
+        pieces: list[Piece] = []
+        for slot in paragraph.sentences:
+            share = next(shares, []) if slot.plan else []
+            if share:
+                pieces += [" ", " ".join(share)]
+            elif slot.thread:
+                pieces += [" ", *_pieces(next(threads[slot.thread]), filled)]
+            elif slot.any and not (slot.needs and not filled[slot.needs]):
+                pieces += [" ", *_pieces(rng.choice(slot.any), filled)]
+        paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
+    logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))
+    return Plan(title, logline, tuple(paragraphs))
+
+
+def placeholder_values(
+    show: str, place: str, theme: str, air_date: str | None, people: Sequence[Person], rest: Sequence[str]
+) -> dict[str, str]:
+    """Return what stands for each place-holder but `{title}`."""
+    here = locative(place)
+    values = {
+        "show": show,
+        "theme": theme[:1].upper() + theme[1:].rstrip(". "),
+        "dated": f" ({air_date})" if air_date else "",
+        "here": here,
+        "Here": here[:1].upper() + here[1:],
+        "rest": " und ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]])),
+    }
+    for letter, person in zip(_LETTERS, people, strict=False):
+        values |= {letter: person.short, f"{letter}_full": person.name, f"{letter}_intro": person.introduction}
+    return values
+
+
+def locative(place: str) -> str:
+    """Say where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` when no place with an article is given."""
+    article, _, rest = place.partition(" ")
+    before = {"die": "in der", "der": "im", "das": "im"}.get(article)
+    if before is None or not rest:
+        return "hier"
+    adjectives = re.match(r"(?:[a-zäöüß]+e )*", rest)
+    count = adjectives.end() if adjectives else 0
+    return f"{before} {rest[:count].replace('e ', 'en ')}{rest[count:]}"
+
+
+def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for token in _TOKEN.split(template):
+        if token.startswith("["):
+            pieces.append(Gap(token[1:-1]))
+        elif token.startswith("{"):
+            pieces.append(values[token[1:-1]])
+        elif token.startswith(".") and pieces and str(pieces[-1]).endswith(("!", "?", "…")):
+            pieces.append(token[1:])  # a theme may end a sentence by itself
+        elif token:
+            pieces.append(token)
+    return pieces
+
+
+def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
+    """Yield each plan slot's beats, in order: one each, and more when there are more beats than slots."""
+    sentences = [beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".") for beat in beats]
+    least, more = divmod(len(sentences), slots) if slots else (0, 0)
+    start = 0
+    for index in range(slots):
+        size = least + (index < more)
+        yield sentences[start : start + size]
+        start += size
+
+
+def _check_tokens(text: str) -> None:
+    for token in _TOKEN.findall(text):
+        name = token[1:-1]
+        if token.startswith("{") and name not in _PLACEHOLDERS:
+            raise ValueError(f"unknown place-holder {token}: one of {', '.join(sorted(_PLACEHOLDERS))}")
+        if token.startswith("[") and name not in GAPS:
+            raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
+
+
+def _all_hold(variants: Sequence[str] | None, token: str) -> bool:
+    return variants is not None and all(token in variant for variant in variants)

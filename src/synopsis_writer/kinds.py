@@ -1,0 +1,26 @@
+"""The kinds of text, and the kinds of file: what flags choose from."""
+
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """The kind of text."""
+
+    EPISODE = "episode"
+    TEASER = "teaser"
+    SPECIAL = "special"
+    WEEK = "week"
+    PORTRAIT = "portrait"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends on a question instead of a close."""
+        return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
+
+
+class FileFormat(StrEnum):
+    """How a synopsis is saved."""
+
+    MARKDOWN = "md"
+    JSON = "json"
+    TEXT = "txt"

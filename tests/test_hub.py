@@ -1,0 +1,544 @@
+import errno
+import hashlib
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import gguf
+import numpy as np
+import pytest
+from huggingface_hub import close_session, constants, file_download
+from tests.hub_server import COMMIT, Hub, serve_hub
+
+from synopsis_writer.client import hub as client
+from synopsis_writer.client.hub import KNOWN, forget, pull, pulled_models
+from synopsis_writer.errors import (
+    ConnectionFailed,
+    EngineError,
+    RequestRefused,
+    SettingsError,
+    SynopsisError,
+)
+
+NAME = "haus/klein-GGUF:klein-Q4.gguf"
+TOKEN = "hf_geheim"
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("weights") / "klein.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_chat_template("{{ messages[0].content }}")
+    numbers = np.random.default_rng(7).standard_normal(16_000, dtype=np.float32)
+    writer.add_tensor("token_embd.weight", numbers)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+class Log(list[str]):
+    def says(self, *words: str) -> bool:
+        return any(all(word in line for word in words) for line in self)
+
+
+class Place(NamedTuple):
+    hub: Hub
+    cache: Path
+    log: Log
+
+    def pull(self, name: str = NAME) -> Path:
+        return pull(name, self.cache, announce=self.log.append)
+
+    def files(self) -> list[str]:
+        kept = (path for path in self.cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return sorted(path.name for path in kept)
+
+
+@pytest.fixture
+def place(weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    resolve = socket.getaddrinfo
+
+    def only_loopback(host: Any, *args: Any, **kwargs: Any) -> Any:
+        assert host in LOOPBACK, f"{host} is not on this machine"
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", only_loopback)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with serve_hub() as hub:
+        hub.files[NAME] = weights
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        close_session()
+        try:
+            yield Place(hub, tmp_path / "cache", Log())
+        finally:
+            close_session()
+
+
+def test_a_model_is_pulled_and_recorded(place: Place, weights: bytes) -> None:
+    path = place.pull()
+
+    assert path.read_bytes() == weights
+    assert path.is_relative_to(place.cache)
+    assert place.files() == ["klein-Q4.gguf", "pulled.json"]
+    (entry,) = json.loads((place.cache / "pulled.json").read_text())
+    assert entry.pop("pulled_at").endswith("Z")
+    assert entry == {
+        "name": NAME,
+        "repo": "haus/klein-GGUF",
+        "file": "klein-Q4.gguf",
+        "revision": COMMIT,
+        "size": len(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "path": "models/haus--klein-GGUF/klein-Q4.gguf",
+    }
+    (model,) = pulled_models(place.cache)
+    assert model.path == path
+    assert place.log.says("pulling 0.00 GB from haus/klein-GGUF")
+
+
+def test_the_token_goes_to_the_hub_only_and_nobody_else_is_asked(place: Place) -> None:
+    place.pull()
+
+    assert [(one.method, one.path.split("/")[1]) for one in place.hub.seen] == [
+        ("HEAD", "haus"),
+        ("GET", "haus"),
+        ("GET", "cdn"),
+    ]
+    assert [one.authorization for one in place.hub.seen] == [f"Bearer {TOKEN}"] * 2 + [None]
+    assert COMMIT in place.hub.seen[1].path
+    assert "agent" not in f"{place.hub.seen[0].user_agent} {place.hub.seen[1].user_agent}"
+
+
+def test_a_known_name_stands_for_its_repository_and_file(place: Place, weights: bytes) -> None:
+    known = KNOWN["qwen3-8b"]
+    place.hub.files[f"{known.repo}:{known.file}"] = weights
+
+    path = place.pull("Qwen3-8B")
+
+    assert path == place.pull(f"{known.repo}:{known.file}")
+    assert [model.name for model in pulled_models(place.cache)] == ["qwen3-8b"]
+
+
+def test_a_model_that_is_here_is_checked_without_the_network(place: Place) -> None:
+    path = place.pull()
+    place.hub.seen.clear()
+
+    assert place.pull() == path
+    assert place.hub.seen == []
+    assert place.log.says("is here already")
+
+
+def test_a_model_that_was_damaged_since_is_pulled_again(place: Place, weights: bytes) -> None:
+    path = place.pull()
+    path.write_bytes(b"GGUF" + bytes(len(weights) - 4))
+
+    assert place.pull().read_bytes() == weights
+    assert place.log.says("is damaged")
+
+
+def test_a_whole_file_without_an_entry_is_recorded_and_not_loaded_again(place: Place) -> None:
+    path = place.pull()
+    (place.cache / "pulled.json").write_text("{half a rec")
+    assert pulled_models(place.cache) == []
+    place.hub.seen.clear()
+
+    assert place.pull() == path
+    assert place.hub.loads() == []
+    assert [model.path for model in pulled_models(place.cache)] == [path]
+
+
+def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> None:
+    place.hub.drops = [20_480]
+
+    assert place.pull().read_bytes() == weights
+    assert [one.range for one in place.hub.loads()] == [None, "bytes=20480-"]
+    assert place.log.says("broke off", "going on")
+
+
+def test_the_next_pull_goes_on_where_a_failed_one_ended(place: Place, weights: bytes) -> None:
+    place.hub.drops = [20_480] + [0] * 6
+
+    with pytest.raises(ConnectionFailed, match="pull again: it goes on") as caught:
+        place.pull()
+    assert "\n" not in str(caught.value)
+    assert pulled_models(place.cache) == []
+    place.hub.seen.clear()
+
+    assert place.pull().read_bytes() == weights
+    assert [one.range for one in place.hub.loads()] == ["bytes=20480-"]
+    assert place.files() == ["klein-Q4.gguf", "pulled.json"]
+
+
+def test_a_server_without_ranges_sends_the_whole_file(place: Place, weights: bytes) -> None:
+    place.hub.drops = [20_480]
+    place.hub.knows_ranges = False
+
+    assert place.pull().read_bytes() == weights
+
+
+def test_pieces_of_another_file_are_not_gone_on_from(place: Place, weights: bytes) -> None:
+    place.hub.drops = [20_480] + [0] * 6
+    with pytest.raises(ConnectionFailed):
+        place.pull()
+    place.hub.files[NAME] = newer = weights[:-8] + bytes(8)
+    place.hub.seen.clear()
+
+    assert place.pull().read_bytes() == newer
+    assert [one.range for one in place.hub.loads()] == [None]
+    assert place.files() == ["klein-Q4.gguf", "pulled.json"]
+
+
+@pytest.mark.parametrize("left", [b"<html>", b"GGUF" + bytes(200_000)])
+def test_what_cannot_be_the_start_of_the_file_is_thrown_away(
+    place: Place, weights: bytes, left: bytes
+) -> None:
+    part = place.cache / "models" / "haus--klein-GGUF"
+    part.mkdir(parents=True)
+    (part / f".klein-Q4.gguf.{hashlib.sha256(weights).hexdigest()[:12]}.part").write_bytes(left)
+
+    assert place.pull().read_bytes() == weights
+    assert [one.range for one in place.hub.loads()] == [None]
+
+
+def test_wrong_bytes_are_refused_and_cleared_away(place: Place, weights: bytes) -> None:
+    place.hub.wrong[NAME] = weights[:-8] + bytes(8)
+
+    with pytest.raises(EngineError, match=r"damaged \(wrong sha256\).*cleared away"):
+        place.pull()
+    assert place.files() == []
+    assert pulled_models(place.cache) == []
+
+
+def test_a_file_of_another_length_is_not_kept_for_good(place: Place, weights: bytes) -> None:
+    place.hub.wrong[NAME] = weights + b"more"
+
+    with pytest.raises(ConnectionFailed, match="another length"):
+        place.pull()
+    del place.hub.wrong[NAME]
+
+    assert place.pull().read_bytes() == weights
+
+
+def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
+    place.hub.files[NAME] = b"PK\3\4" + bytes(4000)
+
+    with pytest.raises(EngineError, match=r"not a GGUF file.*cleared away"):
+        place.pull()
+    assert place.files() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "error", "words"),
+    [
+        (403, "GatedRepo", "Access is restricted", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
+        (401, "GatedRepo", "Please log in", RequestRefused, "401.*accept the licence.*HF_TOKEN"),
+        (403, "", "Forbidden", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
+        (401, "", "Invalid credentials in Authorization header", RequestRefused, "401.*HF_TOKEN"),
+        (404, "RepoNotFound", "", RequestRefused, "no open repository haus/klein-GGUF.*check the name"),
+        (400, "", "no", RequestRefused, "answered 400"),
+        (429, "", "", ConnectionFailed, "answered 429: pull again later"),
+        (503, "", "", ConnectionFailed, "answered 503: pull again later"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    place: Place, status: int, code: str, message: str, error: type[SynopsisError], words: str
+) -> None:
+    place.hub.status, place.hub.error_code, place.hub.error_message = status, code, message
+
+    with pytest.raises(error, match=words) as caught:
+        place.pull()
+    assert "\n" not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("haus/klein-GGUF:gross.gguf", "no such file on the hub: look at .*/haus/klein-GGUF/tree/main"),
+        ("haus/nichts:klein.gguf", "no open repository haus/nichts"),
+    ],
+)
+def test_a_name_the_hub_does_not_know(place: Place, name: str, words: str) -> None:
+    with pytest.raises(RequestRefused, match=words):
+        place.pull(name)
+
+
+@pytest.mark.parametrize("header", ["X-Repo-Commit", "X-Linked-ETag", "X-Linked-Size"])
+def test_a_file_that_cannot_be_checked_is_not_pulled(place: Place, header: str) -> None:
+    place.hub.omit = frozenset({header})
+
+    with pytest.raises(RequestRefused, match="could not be checked"):
+        place.pull()
+    assert place.hub.loads() == []
+
+
+def test_a_file_too_large_for_plain_http_is_not_pulled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 1000)
+
+    with pytest.raises(RequestRefused, match="larger than 50 GB"):
+        place.pull()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "no-address", "http://127.0.0.1:port"])
+def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+
+    with pytest.raises(ConnectionFailed, match=f"no whole answer from {address}: check network"):
+        place.pull()
+
+
+def test_the_library_told_to_stay_offline(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    with pytest.raises(ConnectionFailed, match="HF_HUB_OFFLINE"):
+        place.pull()
+
+
+def test_no_room_is_said_before_anything_is_loaded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(place.cache.parent)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(EngineError, match=f"{place.cache}: the disk is full"):
+        place.pull()
+    assert place.hub.loads() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot keep")]
+)
+def test_a_disk_that_fails_on_the_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(file_download, "http_get", fail)
+
+    with pytest.raises(EngineError, match=words):
+        place.pull()
+
+
+def test_a_cache_that_is_a_file(place: Place) -> None:
+    place.cache.write_text("")
+
+    with pytest.raises(EngineError, match=r"cannot keep .*choose another folder"):
+        place.pull()
+
+
+def test_one_pull_at_a_time(place: Place) -> None:
+    from filelock import FileLock
+
+    place.cache.mkdir()
+    with (
+        FileLock(place.cache / "pulled.lock"),
+        pytest.raises(EngineError, match="another pull is at work"),
+    ):
+        place.pull()
+
+
+def test_a_missing_library(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", None)
+
+    with pytest.raises(EngineError, match=r"pip install 'synopsis-writer\[local\]'"):
+        place.pull()
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_SECONDS_A_LINE", 0.0)
+
+    place.pull()
+
+    lines = [line for line in place.log if re.search(r" of 0\.00 GB, \d+\.\d MB/s$", line)]
+    assert len(lines) > 10
+
+
+def test_progress_is_the_hubs_bar_on_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = pty.openpty()
+    try:
+        with os.fdopen(writing, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            place.pull()
+            shown = os.read(reading, 100_000).decode()
+    finally:
+        os.close(reading)
+    assert "klein-Q4.gguf" in shown
+    assert "100%" in shown
+    assert not place.log.says("MB/s")
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from synopsis_writer.client.hub import pull
+assert not {"huggingface_hub", "httpx2", "tqdm"} & set(sys.modules)
+import huggingface_hub.constants
+huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
+try:
+    pull(sys.argv[1], Path(sys.argv[2]), announce=lambda line: print(line, flush=True))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def run_program(place: Place, home: Path) -> subprocess.Popen[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "HF_ENDPOINT": place.hub.url,
+        "AGENT": "somebody",
+        "NO_PROXY": "*",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", PROGRAM, NAME, str(place.cache)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_keeps_what_came(place: Place, weights: bytes, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    place.hub.pause = 0.02
+    with run_program(place, home) as process:
+        folder = place.cache / "models" / "haus--klein-GGUF"
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and not any(
+            path.stat().st_size > 8192 for path in folder.glob(".*.part")
+        ):
+            threading.Event().wait(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=15)
+    assert (process.returncode, err) == (130, "")
+    assert "interrupted: what came is kept" in out
+    assert list(home.iterdir()) == []
+    have = next(folder.glob(".*.part")).stat().st_size
+    place.hub.pause = 0
+    place.hub.seen.clear()
+
+    assert place.pull().read_bytes() == weights
+    assert [one.range for one in place.hub.loads()] == [f"bytes={have}-"]
+
+
+def test_nothing_is_written_outside_the_cache(place: Place, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with run_program(place, home) as process:
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+    assert list(home.iterdir()) == []
+    assert [one.path for one in place.hub.seen if "resolve" not in one.path] == [f"/cdn/{NAME}"]
+
+
+def test_models_come_newest_first_and_broken_entries_are_skipped(place: Place, weights: bytes) -> None:
+    other = "haus/andere:andere.gguf"
+    place.hub.files[other] = weights
+    place.pull()
+    place.pull(other)
+    assert [model.name for model in pulled_models(place.cache)] == [other, NAME]
+
+    record = place.cache / "pulled.json"
+    entries = json.loads(record.read_text())
+    outside = place.cache.parent / "outside.gguf"
+    outside.write_bytes(weights)
+    entries += [
+        {"name": "half"},
+        7,
+        entries[0] | {"path": "models/gone.gguf"},
+        entries[0] | {"path": str(outside)},
+        entries[0] | {"size": 5},
+    ]
+    record.write_text(json.dumps(entries))
+    assert [model.name for model in pulled_models(place.cache)] == [other, NAME]
+
+    record.write_text('{"name": "no list"}')
+    assert pulled_models(place.cache) == []
+    assert pulled_models(place.cache / "nowhere") == []
+
+
+def test_forgetting_deletes_the_file_and_the_entry(place: Place, weights: bytes) -> None:
+    other = "haus/klein-GGUF:zwei/andere.gguf"
+    place.hub.files[other] = weights
+    path, kept = place.pull(), place.pull(other)
+
+    forget(NAME, place.cache)
+
+    assert not path.exists()
+    assert kept.name == "zwei--andere.gguf"
+    assert [model.path for model in pulled_models(place.cache)] == [kept]
+    with pytest.raises(SettingsError, match=f"was not pulled: pulled models are: {other}"):
+        forget(NAME, place.cache)
+    forget(other, place.cache)
+    assert not kept.parent.exists()
+    with pytest.raises(SettingsError, match="pulled models are: none"):
+        forget(other, place.cache)
+
+
+def test_forgetting_deletes_what_came_of_a_broken_pull(place: Place) -> None:
+    place.hub.drops = [20_480] + [0] * 6
+    with pytest.raises(ConnectionFailed):
+        place.pull()
+
+    forget(NAME, place.cache)
+
+    assert place.files() == ["pulled.json"]
+
+
+def test_a_file_that_cannot_be_deleted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.pull()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(EngineError, match=r"cannot remove .*: permission denied"):
+        forget(NAME, place.cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "write owner/repo:file.gguf, or one of qwen3-8b, "),
+        ("qwen9", "'qwen9' is no model's name"),
+        ("haus/klein", "write owner/repo:file.gguf"),
+        ("haus/klein:model.safetensors", "write owner/repo:file.gguf"),
+        ("haus/klein:../klein.gguf", "write owner/repo:file.gguf"),
+        ("../klein:klein.gguf", "write owner/repo:file.gguf"),
+        ("haus/klein:a b.gguf", "write owner/repo:file.gguf"),
+        ("haus/klein:k-00001-of-00002.gguf", "one of several parts"),
+        ("haus/kl--ein:k.gguf", "'haus/kl--ein' is no repository's name"),
+        ("-haus/klein:k.gguf", "'-haus/klein' is no repository's name"),
+    ],
+)
+def test_names_that_cannot_be(place: Place, name: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        place.pull(name)
+    assert place.hub.seen == []
+
+
+def test_known_models_are_of_the_size_that_serves_and_none_was_tried() -> None:
+    for name, model in KNOWN.items():
+        assert name == name.lower()
+        assert 3 <= model.parameters < 9
+        assert 0.5 < model.gigabytes / model.parameters < 0.75
+        assert model.file.endswith("Q4_K_M.gguf")
+        assert not model.tried
