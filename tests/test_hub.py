@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from huggingface_hub import close_session, constants, file_download
 from tests.hub_server import COMMIT, Hub, serve_hub
 
 from synopsis_writer.client import hub as client
-from synopsis_writer.client.hub import KNOWN, forget, pull, pulled_models
+from synopsis_writer.client.hub import pull
+from synopsis_writer.client.pulled import KNOWN, forget, pulled_models
 from synopsis_writer.errors import (
     ConnectionFailed,
     EngineError,
@@ -127,6 +129,14 @@ def test_the_token_goes_to_the_hub_only_and_nobody_else_is_asked(place: Place) -
     assert "agent" not in f"{place.hub.seen[0].user_agent} {place.hub.seen[1].user_agent}"
 
 
+def test_without_a_token_none_is_sent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+
+    place.pull()
+
+    assert {one.authorization for one in place.hub.seen} == {None}
+
+
 def test_a_known_name_stands_for_its_repository_and_file(place: Place, weights: bytes) -> None:
     known = KNOWN["qwen3-8b"]
     place.hub.files[f"{known.repo}:{known.file}"] = weights
@@ -174,7 +184,7 @@ def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> N
 
 
 def test_the_next_pull_goes_on_where_a_failed_one_ended(place: Place, weights: bytes) -> None:
-    place.hub.drops = [20_480] + [0] * 6
+    place.hub.drops = [20_480] + [0] * 5
 
     with pytest.raises(ConnectionFailed, match="pull again: it goes on") as caught:
         place.pull()
@@ -195,7 +205,7 @@ def test_a_server_without_ranges_sends_the_whole_file(place: Place, weights: byt
 
 
 def test_pieces_of_another_file_are_not_gone_on_from(place: Place, weights: bytes) -> None:
-    place.hub.drops = [20_480] + [0] * 6
+    place.hub.drops = [20_480] + [0] * 5
     with pytest.raises(ConnectionFailed):
         place.pull()
     place.hub.files[NAME] = newer = weights[:-8] + bytes(8)
@@ -251,7 +261,7 @@ def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
         (403, "GatedRepo", "Access is restricted", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
         (401, "GatedRepo", "Please log in", RequestRefused, "401.*accept the licence.*HF_TOKEN"),
         (403, "", "Forbidden", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
-        (401, "", "Invalid credentials in Authorization header", RequestRefused, "401.*HF_TOKEN"),
+        (401, "", "Invalid credentials in Authorization header", RequestRefused, "401.*valid token"),
         (404, "RepoNotFound", "", RequestRefused, "no open repository haus/klein-GGUF.*check the name"),
         (400, "", "no", RequestRefused, "answered 400"),
         (429, "", "", ConnectionFailed, "answered 429: pull again later"),
@@ -374,6 +384,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
 
 def test_progress_is_the_hubs_bar_on_a_terminal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = pty.openpty()
+    termios.tcsetwinsize(writing, (25, 100))
     try:
         with os.fdopen(writing, "w") as terminal:
             monkeypatch.setattr(sys, "stderr", terminal)
@@ -494,7 +505,7 @@ def test_forgetting_deletes_the_file_and_the_entry(place: Place, weights: bytes)
 
 
 def test_forgetting_deletes_what_came_of_a_broken_pull(place: Place) -> None:
-    place.hub.drops = [20_480] + [0] * 6
+    place.hub.drops = [20_480] + [0] * 5
     with pytest.raises(ConnectionFailed):
         place.pull()
 

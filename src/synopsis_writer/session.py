@@ -112,10 +112,10 @@ async def _author(
 ) -> AsyncIterator[tuple[Author, Origin]]:
     desk, brief, show = table.desk, table.brief, table.show
     if table.choice.kind == "packaged":
-        from synopsis_writer.guided.open import open_author
+        from synopsis_writer.guided.demo import open_demo
 
         drawn = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
-        with open_author(settings, brief, outline, show, desk.pool.shows, drawn, say) as author:
+        with open_demo(settings, brief, outline, show, desk.pool.shows, drawn, say) as author:
             yield author, new_origin()
         return
     async with _client(table.choice, settings, environment, say) as client:

@@ -45,7 +45,7 @@ def _report(settings: "Settings") -> dict[str, Any]:
     import asyncio
 
     from synopsis_writer.client.choice import choose
-    from synopsis_writer.client.hub import pulled_models
+    from synopsis_writer.client.pulled import pulled_models
     from synopsis_writer.client.weights import MODEL_LICENCE, MODEL_NAME, is_packaged_available
 
     choice: Choice | None = None
@@ -96,7 +96,7 @@ def pull_model(
 @app.command("known")
 def known_models() -> None:
     """List well-known instruct models that can be pulled by name; none of them was tried here."""
-    from synopsis_writer.client.hub import KNOWN
+    from synopsis_writer.client.pulled import KNOWN
 
     for name, known in KNOWN.items():
         give(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
@@ -105,7 +105,7 @@ def known_models() -> None:
 @app.command("rm")
 def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
     """Delete a pulled model from the cache."""
-    from synopsis_writer.client.hub import forget
+    from synopsis_writer.client.pulled import forget
     from synopsis_writer.settings import load_settings
 
     forget(name, load_settings({}).cache)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from synopsis_writer.client import ModelClient
-from synopsis_writer.client.hub import pulled_models
+from synopsis_writer.client.pulled import pulled_models
 from synopsis_writer.client.retry import Announce, RetryPolicy
 from synopsis_writer.client.weights import is_packaged_available
 from synopsis_writer.errors import SettingsError

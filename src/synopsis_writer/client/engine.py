@@ -17,7 +17,7 @@ from synopsis_writer.errors import EngineError, os_reason
 _MAGIC = b"GGUF"
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
-_BATCH = 256  # tokens read at once: how long a cancelled call may still work before it hears of it
+_BATCH = 128  # tokens read at once: how long a cancelled call may still work before it hears of it
 _OPENMP = {"OMP_NUM_THREADS": "{threads}", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 _Chunk = dict[str, Any]

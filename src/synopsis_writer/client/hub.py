@@ -5,141 +5,33 @@ own, so that the next pull goes on where the last one ended.
 """
 
 import errno
-import glob
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any, NamedTuple, Self
 
 from synopsis_writer import __version__
+from synopsis_writer.client.hub_faults import hub_address, hub_failure
+from synopsis_writer.client.pulled import Target, partials, pulled_models, read_name, remember
 from synopsis_writer.client.weights import INSTALL
-from synopsis_writer.errors import (
-    ConnectionFailed,
-    EngineError,
-    ModelError,
-    RequestRefused,
-    SettingsError,
-    os_reason,
-)
-
-if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
+from synopsis_writer.errors import EngineError, RequestRefused, SettingsError
 
 Announce = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class KnownModel:
-    """An instruct model worth pulling.
-
-    Attributes:
-        repo: its repository on the hub.
-        file: the file in it; all are Q4_K_M, whole in one file.
-        parameters: in billions.
-        gigabytes: size of the file, in 10⁹ bytes, as the hub shows it.
-        licence: its name, as the repository gives it.
-        tried: whether this project has written synopses with it.
-    """
-
-    repo: str
-    file: str
-    parameters: float
-    gigabytes: float
-    licence: str
-    tried: bool = False
-
-
-# Repositories, files and sizes are those of public pages; no machine of this project could reach the hub.
-KNOWN = {
-    "qwen3-8b": KnownModel("Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf", 8.2, 5.03, "Apache-2.0"),
-    "qwen2.5-7b": KnownModel(
-        "bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf", 7.6, 4.68, "Apache-2.0"
-    ),
-    "llama3.1-8b": KnownModel(
-        "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
-        "Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf",
-        8.0,
-        4.92,
-        "Llama 3.1 Community License",
-    ),
-    "mistral-7b": KnownModel(
-        "lmstudio-community/Mistral-7B-Instruct-v0.3-GGUF",
-        "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf",
-        7.2,
-        4.37,
-        "Apache-2.0",
-    ),
-    "gemma3-4b": KnownModel(
-        "ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf", 3.9, 2.49, "Gemma Terms of Use"
-    ),
-    "llama3.2-3b": KnownModel(
-        "bartowski/Llama-3.2-3B-Instruct-GGUF",
-        "Llama-3.2-3B-Instruct-Q4_K_M.gguf",
-        3.2,
-        2.02,
-        "Llama 3.2 Community License",
-    ),
-}
-
-_RECORD = "pulled.json"
-_FOLDER = "models"
 _MAGIC = b"GGUF"
-_OPEN_NAME = re.compile(r"([\w.-]+/[\w.-]+):((?:[\w+.-]+/)*[\w+.-]+\.gguf)", re.ASCII | re.IGNORECASE)
-_ONE_OF_MANY = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOGGERS = ("huggingface_hub.file_download", "huggingface_hub.utils._http")
 _SECONDS_A_LINE = 5.0
 _GIGA = 1e9
-_CLOSED = frozenset({401, 403})
-_PASSING = frozenset({408, 429})
-_SERVER_FAULT = 500
-
-
-class Pulled(BaseModel):
-    """A model in the cache: where it came from, and what was checked when it came.
-
-    Attributes:
-        name: the name to ask for it by: one of `KNOWN`, or `owner/repo:file`.
-        revision: the commit, as the hub gave it.
-        size: bytes.
-        sha256: of the whole file, as the hub gave it and as it was found.
-        path: the file; in the record relative to the cache.
-        pulled_at: when it was whole.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    repo: str
-    file: str
-    revision: str
-    size: int
-    sha256: str
-    path: Path
-    pulled_at: datetime
-
-
-class _Target(NamedTuple):
-    name: str
-    repo: str
-    file: str
-
-    def place(self, cache: Path) -> Path:
-        return cache / _FOLDER / self.repo.replace("/", "--") / self.file.replace("/", "--")
 
 
 class _Offer(NamedTuple):
@@ -163,7 +55,7 @@ def pull(name: str, cache: Path, *, announce: Announce) -> Path:
         RequestRefused: the hub does not know the name, or wants a token or a licence accepted.
         EngineError: `huggingface-hub` is not installed, the disk is full, or the file is damaged or no GGUF.
     """
-    target = _target(name)
+    target = read_name(name)
     try:
         import httpx2
         from huggingface_hub.errors import HFValidationError
@@ -175,51 +67,10 @@ def pull(name: str, cache: Path, *, announce: Announce) -> Path:
     except HFValidationError:
         raise SettingsError(f"{name}: '{target.repo}' is no repository's name: check it") from None
     except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as fault:
-        raise _failure(fault, target, cache) from None
+        raise hub_failure(fault, target, cache) from None
 
 
-def pulled_models(cache: Path) -> list[Pulled]:
-    """Return the models that were pulled into `cache`, newest first, leaving out those whose file is gone."""
-    try:
-        entries = json.loads((cache / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    models: list[Pulled] = []
-    for entry in entries if isinstance(entries, list) else []:
-        with suppress(ValidationError, OSError):
-            model = Pulled.model_validate(entry)
-            path = cache / model.path
-            if path.resolve().is_relative_to(cache.resolve()) and path.stat().st_size == model.size:
-                models.append(model.model_copy(update={"path": path}))
-    return sorted(models, key=lambda model: model.pulled_at.timestamp(), reverse=True)
-
-
-def forget(name: str, cache: Path) -> None:
-    """Delete a pulled model, whole or half pulled, and its entry in the record.
-
-    Raises:
-        SettingsError: no such model was pulled into `cache`.
-        EngineError: the file or the record cannot be changed.
-    """
-    models = pulled_models(cache)
-    kept = next((model for model in models if model.name == name), None)
-    target = _Target(kept.name, kept.repo, kept.file) if kept else _target(name)
-    place = target.place(cache)
-    doomed = [path for path in (place, *_parts(place)) if path.is_file()]
-    if not doomed:
-        here = ", ".join(model.name for model in models) or "none"
-        raise SettingsError(f"{target.name}: was not pulled: pulled models are: {here}")
-    try:
-        for path in doomed:
-            path.unlink()
-        with suppress(OSError):  # other files of the same repository may lie there
-            place.parent.rmdir()
-        _write([model for model in models if model.name != target.name], cache)
-    except OSError as error:
-        raise EngineError(f"cannot remove {target.name}: {os_reason(error, place)}") from error
-
-
-def _pull(target: _Target, cache: Path, announce: Announce) -> Path:
+def _pull(target: Target, cache: Path, announce: Announce) -> Path:
     place = target.place(cache)
     kept = next((model for model in pulled_models(cache) if model.name == target.name), None)
     if kept is not None:
@@ -234,34 +85,10 @@ def _pull(target: _Target, cache: Path, announce: Announce) -> Path:
         announce(f"{target.name}: checking it")
         _check(part, offer, target)
         part.replace(place)
-    for old in _parts(place):
+    for old in partials(place):
         old.unlink(missing_ok=True)
-    _remember(target, offer, place, cache)
+    remember(target, offer.revision, offer.size, offer.sha256, cache)
     return place
-
-
-def _target(name: str) -> _Target:
-    if (known := KNOWN.get(name.lower())) is not None:
-        return _Target(name.lower(), known.repo, known.file)
-    match = _OPEN_NAME.fullmatch(name)
-    if match is None or ".." in name:
-        raise SettingsError(
-            f"'{name}' is no model's name: write owner/repo:file.gguf, or one of {', '.join(KNOWN)}"
-        )
-    repo, file = match.groups()
-    if _ONE_OF_MANY.search(file):
-        raise SettingsError(f"{name}: is one of several parts: name a file that holds the whole model")
-    for known_name, known in KNOWN.items():
-        if (known.repo, known.file) == (repo, file):
-            return _Target(known_name, repo, file)
-    return _Target(name, repo, file)
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    # The library reads the variable once, at import, which may have been before it was set.
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def _token() -> str | bool:
@@ -269,13 +96,13 @@ def _token() -> str | bool:
     return os.environ.get("HF_TOKEN", "").strip() or False
 
 
-def _ask(target: _Target) -> _Offer:
+def _ask(target: Target) -> _Offer:
     """Ask the hub for commit, size and sum of the file."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     # Else the library asks the hub who calls it, and keeps the answer in its own folder.
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    endpoint = _endpoint()
+    endpoint = hub_address()
     url = hf_hub_url(target.repo, target.file, endpoint=endpoint)
     found = get_hf_file_metadata(url, token=_token(), endpoint=endpoint)
     if not found.commit_hash or found.size is None or not _SHA256.fullmatch(found.etag or ""):
@@ -290,7 +117,7 @@ def _ask(target: _Target) -> _Offer:
     return _Offer(pinned, found.commit_hash, found.size, str(found.etag))
 
 
-def _fetch(target: _Target, offer: _Offer, place: Path, announce: Announce) -> Path:
+def _fetch(target: Target, offer: _Offer, place: Path, announce: Announce) -> Path:
     """Load what is missing of the file, and return it under its name of the meantime."""
     from huggingface_hub.file_download import http_get
 
@@ -335,7 +162,7 @@ def _usable(part: Path, size: int) -> int:
     return part.stat().st_size
 
 
-def _check(part: Path, offer: _Offer, target: _Target) -> None:
+def _check(part: Path, offer: _Offer, target: Target) -> None:
     fault = ""
     if part.stat().st_size != offer.size or _sha256(part) != offer.sha256:
         fault = "came damaged (wrong sha256) and was cleared away: pull it again, or without the proxy"
@@ -351,39 +178,6 @@ def _check(part: Path, offer: _Offer, target: _Target) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parts(place: Path) -> list[Path]:
-    return list(place.parent.glob(f".{glob.escape(place.name)}.*.part"))
-
-
-def _remember(target: _Target, offer: _Offer, place: Path, cache: Path) -> None:
-    new = Pulled(
-        **target._asdict(),
-        revision=offer.revision,
-        size=offer.size,
-        sha256=offer.sha256,
-        path=place,
-        pulled_at=datetime.now(UTC),
-    )
-    _write([new, *(model for model in pulled_models(cache) if model.name != new.name)], cache)
-
-
-def _write(models: list[Pulled], cache: Path) -> None:
-    """Write the record whole or not at all."""
-    entries = [
-        model.model_copy(update={"path": model.path.relative_to(cache)}).model_dump(mode="json")
-        for model in models
-    ]
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=cache, delete=False) as file:
-        whole = Path(file.name)
-        try:
-            json.dump(entries, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-            whole.replace(cache / _RECORD)
-        finally:
-            whole.unlink(missing_ok=True)
 
 
 class _Lines:
@@ -447,46 +241,3 @@ def _log_lines(announce: Announce) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(tell)
-
-
-def _failure(fault: Exception, target: _Target, cache: Path) -> ModelError:
-    """Return the error for what the library or the system raised: what is wrong, where, and the mend."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    again = "pull again: it goes on where it ended"
-    if isinstance(fault, HfHubHTTPError):
-        return _refusal(fault, target)
-    if isinstance(fault, OfflineModeIsEnabled):
-        return ConnectionFailed(f"{target.name}: HF_HUB_OFFLINE forbids the network: unset it")
-    if isinstance(fault, httpx2.HTTPError | httpx2.InvalidURL):
-        return ConnectionFailed(
-            f"{target.name}: no whole answer from {_endpoint()}: check network and HF_ENDPOINT, and {again}"
-        )
-    if not isinstance(fault, OSError) or fault.errno is None:  # so the library reports a wrong length
-        return ConnectionFailed(f"{target.name}: came in another length than the hub said: {again}")
-    if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return EngineError(f"{cache}: the disk is full: make room for {target.name}, and {again}")
-    return EngineError(f"cannot keep {target.name}: {os_reason(fault, cache)}: choose another folder")
-
-
-def _refusal(fault: "HfHubHTTPError", target: _Target) -> ModelError:
-    from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
-
-    page = f"{_endpoint()}/{target.repo}"
-    status = fault.response.status_code
-    if isinstance(fault, RemoteEntryNotFoundError):
-        return RequestRefused(f"{target.name}: no such file on the hub: look at {page}/tree/main")
-    if isinstance(fault, RepositoryNotFoundError) and not isinstance(fault, GatedRepoError):
-        return RequestRefused(
-            f"{target.name}: no open repository {target.repo} on the hub: check the name; "
-            "for a closed one set HF_TOKEN"
-        )
-    if status in _CLOSED:
-        return RequestRefused(
-            f"{target.name}: the hub wants to know who asks ({status}): accept the licence at {page}, "
-            "and set HF_TOKEN to a token of that account"
-        )
-    if status in _PASSING or status >= _SERVER_FAULT:
-        return ConnectionFailed(f"{target.name}: the hub answered {status}: pull again later")
-    return RequestRefused(f"{target.name}: the hub answered {status}: look at {page}/tree/main")

@@ -60,9 +60,7 @@ class GuidedAuthor:
         brief = self._brief
         rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
         people, rest = choose_people(brief, self._show, self._invented, self._scaffold.people, rng)
-        values = placeholder_values(
-            brief.show, self._show.place, brief.theme, brief.air_date, people, rest
-        )
+        values = placeholder_values(brief.show, self._show.place, brief.theme, brief.air_date, people, rest)
         plan = compose(self._scaffold, values, brief.beats, rng)
         usage = Usage()
         words = 0
@@ -74,8 +72,14 @@ class GuidedAuthor:
                 if isinstance(piece, Gap):
                     name = people[0 if piece.kind == "fear" else 1].short
                     filling = await fill_gap(
-                        self._engine, self._rules, piece.kind,
-                        theme=brief.theme, name=name, banned=self._banned, taken=taken, rng=rng,
+                        self._engine,
+                        self._rules,
+                        piece.kind,
+                        theme=brief.theme,
+                        name=name,
+                        banned=self._banned,
+                        taken=taken,
+                        rng=rng,
                     )
                     taken.append(filling.text)
                     usage += filling.usage

@@ -19,7 +19,7 @@ from synopsis_writer.guided.scaffold import GAPS
 _WORD = re.compile(r"[^\W\d_]+")
 _SAMPLING = Sampling(temperature=0.6)
 _CANDIDATES = 4
-_ROUNDS = 2
+_ROUNDS = 3
 _MOST_TOKENS = 36
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
 _LEAST = -2.4  # at or below it, the fixed phrase is better
@@ -29,6 +29,7 @@ _RARE_PENALTY = 2.0
 _FEW_SHOT_NOUN_PENALTY = 0.8
 _COPIED_PENALTY = 3.0
 _OTHER_SHOW_PENALTY = 4.0
+_UNASKED_PENALTY = 1.5
 _BLOCKED_PENALTY = 6.0
 _CUT_PENALTY = 6.0
 
@@ -68,13 +69,22 @@ class FewShot(_Data):
 
 
 class GapKind(_Data):
-    """How the gaps of one kind are filled: few-shot lines, grammar, and the phrases to fall back on."""
+    """How the gaps of one kind are filled.
+
+    Attributes:
+        lead: how each sentence begins; `{name}` stands for the person.
+        lines: the few-shot lines.
+        grammar: what may follow the lead, as GBNF.
+        dull: beginnings of words that fit everything and so say nothing.
+        fixed: phrases to fall back on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     lead: str
     lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
     grammar: str
+    dull: tuple[str, ...] = ()
     fixed: Annotated[tuple[str, ...], Field(min_length=2)]
 
     def prompt(self, theme: str, name: str) -> str:
@@ -102,10 +112,17 @@ class _GapFile(_Data):
 
 @dataclass(frozen=True)
 class GapRules:
-    """The kinds of gaps by name, and the word beginnings that none may hold."""
+    """The rules for all gaps.
+
+    Attributes:
+        kinds: the kinds by name.
+        blocked: word beginnings that no gap may hold.
+        strangers: word beginnings that a gap may hold only where the theme has a word that begins alike.
+    """
 
     kinds: dict[str, GapKind]
     blocked: tuple[str, ...]
+    strangers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,7 @@ class Filling:
 
 
 def load_gap_rules(folder: Path) -> GapRules:
-    """Read `gaps.yaml` and `blocked.txt` in `folder`.
+    """Read `gaps.yaml`, `blocked.txt` and `strangers.txt` in `folder`.
 
     Raises:
         TemplateError: a kind or a field is missing; names file and line.
@@ -134,7 +151,8 @@ def load_gap_rules(folder: Path) -> GapRules:
         file = _GapFile.model_validate(meta)
     except ValidationError as error:
         raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
-    return GapRules({kind: getattr(file, kind) for kind in GAPS}, tuple(read_lines(folder / "blocked.txt")))
+    blocked, strangers = (tuple(read_lines(folder / f"{name}.txt")) for name in ("blocked", "strangers"))
+    return GapRules({kind: getattr(file, kind) for kind in GAPS}, blocked, strangers)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -186,7 +204,7 @@ async def fill_gap(  # noqa: PLR0913 - what a gap depends on
         for candidate in candidates:
             usage += candidate.usage
             text = candidate.text.strip().removesuffix(".")
-            value = score(candidate, gap, theme=theme, blocked=rules.blocked, banned=banned)
+            value = score(candidate, gap, rules, theme=theme, banned=banned)
             if value > best and text not in taken:
                 best_text, best = text, value
         if best >= _GOOD_ENOUGH:
@@ -195,27 +213,35 @@ async def fill_gap(  # noqa: PLR0913 - what a gap depends on
 
 
 def score(
-    candidate: Completion, gap: GapKind, *, theme: str, blocked: Sequence[str], banned: Collection[str]
+    candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, banned: Collection[str]
 ) -> float:
     """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
     if not candidate.logprobs:
         return float("-inf")
     words = _WORD.findall(candidate.text)
     value = sum(candidate.logprobs) / len(candidate.logprobs)
-    themed = {word.casefold() for word in _WORD.findall(theme)}
-    if any(_zipf(word) < _RARE for word in words if word.casefold() not in themed):
+    lowered = [word.casefold() for word in words]
+    themed = [word.casefold() for word in _WORD.findall(theme)]
+    if any(_zipf(word) < _RARE for word in lowered if word not in themed):
         value -= _RARE_PENALTY
+    unasked = (*rules.strangers, *gap.dull)
+    if _beginnings(lowered, unasked) - _beginnings(themed, unasked):
+        value -= _UNASKED_PENALTY
     if gap.nouns & set(words):
         value -= _FEW_SHOT_NOUN_PENALTY
     if gap.runs & set(_runs(candidate.text)):
         value -= _COPIED_PENALTY
     if set(words) & set(banned):
         value -= _OTHER_SHOW_PENALTY
-    if any(word.casefold().startswith(tuple(blocked)) for word in words):
+    if _beginnings(lowered, rules.blocked):
         value -= _BLOCKED_PENALTY
     if not candidate.text.rstrip().endswith("."):
         value -= _CUT_PENALTY
     return value
+
+
+def _beginnings(words: Sequence[str], beginnings: Sequence[str]) -> set[str]:
+    return {beginning for beginning in beginnings for word in words if word.startswith(beginning)}
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:

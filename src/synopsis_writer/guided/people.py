@@ -9,7 +9,18 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.shows import CastMember, Show
 
 _TITLES = re.compile(r"(?:(?:Prof|Dr|Dipl|med)\.\s*)+")
-_ADDRESSES = {"Frau", "Herr", "Schwester", "Pfleger", "Oberschwester", "Pastor", "Pater", "Baron", "Graf", "Gräfin"}
+_ADDRESSES = {
+    "Frau",
+    "Herr",
+    "Schwester",
+    "Pfleger",
+    "Oberschwester",
+    "Pastor",
+    "Pater",
+    "Baron",
+    "Graf",
+    "Gräfin",
+}
 _WORD = re.compile(r"\w{4,}")
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
@@ -39,14 +50,17 @@ def choose_people(
 ) -> tuple[list[Person], list[str]]:
     """Return `count` people, the protagonist first, and the names of the brief that found no place.
 
-    Without characters in the brief the theme chooses the protagonist: by a name of the cast, then by a
-    role (`Chirurg`), then the seed does.
+    Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, then by a
+    role (`Chirurg`); where they name none, the seed does.
     """
     roles = {member.name: member.role for member in show.cast}
     names = list(brief.characters)
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
+    story = " ".join((brief.theme, *brief.beats))
+    if not names:
+        names = [member.name for member in _named(adults, story)]
     if not names and (fitting := _fitting(adults, brief.theme)):
-        names.append(rng.choice(fitting).name)
+        names = [rng.choice(fitting).name]
     known = {_call(name) for name in names}
     for pool in ([member.name for member in adults], list(invented)):
         rng.shuffle(pool)
@@ -62,11 +76,23 @@ def choose_people(
     return people[:count], names[count:]
 
 
+def _named(cast: Sequence[CastMember], text: str) -> list[CastMember]:
+    """Return the members whose name stands in `text`, in the order of the text."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    first = {member.name: _first(words, _words(_TITLES.sub("", member.name))) for member in cast}
+    named = [member for member in cast if first[member.name] < len(words)]
+    return sorted(named, key=lambda member: first[member.name])
+
+
+def _first(words: Sequence[str], wanted: set[str]) -> int:
+    return next((index for index, word in enumerate(words) if word in wanted), len(words))
+
+
 def _fitting(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
-    words = {word.casefold() for word in _WORD.findall(theme)}
-    named = [member for member in cast if words & _words(_TITLES.sub("", member.name))]
+    """Return the members whose role the theme names, else those whose role is a compound of it."""
+    words = _words(theme)
     alike = [member for member in cast if words & _words(member.role)]
-    return named or alike or [member for member in cast if _is_compound(_words(member.role), words)]
+    return alike or [member for member in cast if _is_compound(_words(member.role), words)]
 
 
 def _words(text: str) -> set[str]:

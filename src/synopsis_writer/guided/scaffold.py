@@ -102,7 +102,8 @@ class Scaffold(_Data):
     def people(self) -> int:
         """How many people the text has."""
         whole = " ".join(self.texts())
-        return max(index for index, letter in enumerate(_LETTERS, 1) if re.search(rf"\{{{letter}\b|\{{{letter}_", whole))
+        used = set(re.findall(r"\{([pstu])[_}]", whole))
+        return max(number for number, letter in enumerate(_LETTERS, 1) if letter in used)
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,7 @@ def load_scaffold(form: Form, folder: Path) -> Scaffold:
         raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
 
 
-def compose(
-    scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random
-) -> Plan:
+def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random) -> Plan:
     """Choose variants with `rng`, put `beats` into the plan slots in order, and fill the place-holders."""
     title = rng.choice(scaffold.titles)
     filled = {**values, "title": title}
@@ -181,7 +180,11 @@ def placeholder_values(
         "rest": " und ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]])),
     }
     for letter, person in zip(_LETTERS, people, strict=False):
-        values |= {letter: person.short, f"{letter}_full": person.name, f"{letter}_intro": person.introduction}
+        values |= {
+            letter: person.short,
+            f"{letter}_full": person.name,
+            f"{letter}_intro": person.introduction,
+        }
     return values
 
 
@@ -212,7 +215,10 @@ def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
 
 def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
     """Yield each plan slot's beats, in order: one each, and more when there are more beats than slots."""
-    sentences = [beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".") for beat in beats]
+    sentences = [
+        beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".")
+        for beat in beats
+    ]
     least, more = divmod(len(sentences), slots) if slots else (0, 0)
     start = 0
     for index in range(slots):

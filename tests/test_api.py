@@ -1,0 +1,45 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import synopsis_writer
+
+HEAVY = ("openai", "httpx2", "numpy", "wordfreq", "py3langid", "rapidfuzz", "jinja2", "yaml", "HanTa",
+         "xllamacpp", "huggingface_hub", "sentencex", "snowballstemmer", "tenacity", "asyncio")  # fmt: skip
+# pydantic is not among them: Typer itself imports it to read a command's parameters.
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_exported_names_are_these_and_exist() -> None:
+    assert sorted(synopsis_writer.__all__) == sorted(synopsis_writer._HOMES) == synopsis_writer.__all__
+    for name in synopsis_writer.__all__:
+        assert getattr(synopsis_writer, name).__module__.startswith("synopsis_writer.")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from synopsis_writer.cli.app import run; run(['--help']); run(['write', '--help']); "
+        f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip().endswith("LOADED []")
+
+
+def test_every_command_stands_in_the_docs_as_it_helps() -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "make docs renews the page"
+    named = {
+        f"{group} {command}".strip()
+        for group in ("", "examples", "models")
+        for command in re.findall(
+            r"^  ([a-z]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
+        )
+    }
+    assert named == set(generate.COMMANDS) - {""}

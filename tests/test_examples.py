@@ -1,0 +1,136 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopsis_writer.errors import ExampleError, FileError
+from synopsis_writer.examples import front_matter, load_example, load_pool
+from synopsis_writer.document import format_document
+from synopsis_writer.kinds import Form
+from synopsis_writer.resources import folder
+from synopsis_writer.shows import find_show, load_show, nearest_shows, slug
+from synopsis_writer.style.profile import house_profile
+from synopsis_writer.upkeep import add, faults
+
+POOL = load_pool([folder("examples")])
+GOOD = (folder("examples") / "rote-rosen" / "reine-herztoene.md").read_text(encoding="utf-8")
+
+
+def test_the_pool_is_what_was_promised() -> None:
+    forms = Counter(example.brief.form for example in POOL.examples)
+    assert len(POOL.examples) >= 24
+    assert all(forms[form] >= 4 for form in Form)
+    assert len(POOL.shows) >= 5
+    assert all(show.cast and show.place for show in POOL.shows)
+
+
+def test_the_pool_holds_format_and_gate() -> None:
+    count, found = faults([folder("examples")], house_profile())
+    assert found == []
+    assert count == len(POOL.examples)
+
+
+@pytest.mark.parametrize("example", POOL.examples, ids=lambda example: example.id)
+def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> None:
+    from synopsis_writer.examples import Example
+
+    assert isinstance(example, Example)
+    path = tmp_path / "copy.md"
+    path.write_text(
+        format_document(front_matter(example.brief, example.synopsis), example.synopsis.text), "utf-8"
+    )
+    copy = load_example(path)
+    assert (copy.brief, copy.synopsis) == (example.brief, example.synopsis)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("form: portrait", "form: porträt", ":5: form: input should be"),
+        ("  theme: Eine Ärztin verliert", "  thema: Eine Ärztin verliert", "theme: field required"),
+        ("title: Reine Herztöne\n", "", "title: field required"),
+        (
+            "storylines: [A, A, C, A, B, A]",
+            "storylines: [A, A, C, A, B]",
+            ":15: 'storylines' has 5 letters for 6",
+        ),
+        ("storylines: [A, A, C, A, B, A]", "storylines: [A, A, C, A, B, X]", "paragraphs.5.storyline"),
+        ("brief:", "auftrag:", "no 'brief' in the front matter"),
+        ("role: Ärztin}", "rolle: Ärztin}", ":10: characters.0.role: field required"),
+        ("show: Rote Rosen", "show: [Rote", "not YAML"),
+    ],
+)
+def test_a_broken_example_is_said_with_file_line_and_mend(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in GOOD
+    path = tmp_path / "rote-rosen" / "broken.md"
+    path.parent.mkdir()
+    path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ExampleError) as caught:
+        load_pool([tmp_path])
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_empty_pools_are_said(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file or directory: name another with --examples"):
+        load_pool([tmp_path / "none"])
+    with pytest.raises(ExampleError, match="holds no example"):
+        load_pool([tmp_path])
+
+
+def test_a_broken_show_file_is_said_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "show.yaml"
+    path.write_text("name: X\ncast:\n  - {name: Ada, role: Wirtin, gender: x}\n", encoding="utf-8")
+    with pytest.raises(ExampleError, match=r"show.yaml:3: cast.0.gender: "):
+        load_show(path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("in aller freundschaft", "In aller Freundschaft"),
+        ("AWZ", "Alles was zählt"),
+        ("In aller Freundschaft - Die jungen Ärzte", "In aller Freundschaft – Die jungen Ärzte"),
+        ("Gute Zeiten schlechte Zeiten", "Gute Zeiten, schlechte Zeiten"),
+    ],
+)
+def test_shows_are_found_as_people_type_them(typed: str, name: str) -> None:
+    found = find_show(POOL.shows, typed)
+    assert found is not None
+    assert found.name == name
+
+
+def test_unknown_shows_get_near_names() -> None:
+    assert find_show(POOL.shows, "../../etc") is None
+    assert nearest_shows(POOL.shows, "Rote Rose")[0] == "Rote Rosen"
+    assert nearest_shows(POOL.shows, "qqqq zzzz") == []
+
+
+@given(st.text(max_size=200))
+def test_a_slug_is_a_safe_file_name(text: str) -> None:
+    name = slug(text)
+    assert 1 <= len(name) <= 60
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert name[0] != "-" != name[-1]
+    assert slug(name) == name
+
+
+def test_a_persons_own_text_becomes_an_example(tmp_path: Path) -> None:
+    body = load_example(folder("examples") / "rote-rosen" / "reine-herztoene.md").synopsis.text
+    file = tmp_path / "mein-text.txt"
+    file.write_text(f"Der Befund\n\n{body}\n", encoding="utf-8")
+    path = add(
+        file, tmp_path / "pool", POOL.shows, show="rote rosen", theme="Eine Ärztin verliert ihr Gehör",
+        form=Form.PORTRAIT, title=None, logline=None, people=[],
+    )  # fmt: skip
+    example = load_pool([tmp_path / "pool"]).examples[0]
+    assert example.path == path
+    assert example.synopsis.title == "Der Befund"
+    assert example.synopsis.text == body
+    assert "Britta Berger" in [person.name for person in example.synopsis.characters]
+    assert load_pool([tmp_path / "pool"]).shows[0].name == "Rote Rosen"

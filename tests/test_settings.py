@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.client import choice
+from synopsis_writer.client.choice import Choice, choose
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.settings import load_settings
+
+
+def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('attempts = 5\nmodel = "from-file"\ntimeout = 20\n', encoding="utf-8")
+    environment = {
+        "SYNOPSIS_CONFIG": str(config),
+        "SYNOPSIS_MODEL": "from-environment",
+        "SYNOPSIS_TIMEOUT": "30",
+    }
+    settings = load_settings({"model": "from-flag", "out": None}, environment)
+    assert (settings.model, settings.timeout, settings.attempts) == ("from-flag", 30, 5)
+    assert settings.out == Path("synopsen")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("modle = 'x'", "modle: extra inputs are not permitted"),
+        ("attempts = 0", "attempts: input should be greater than or equal to 1"),
+        ("attempts =", "not TOML"),
+        ("openai_api_key = 'sk-123'", "'openai_api_key' looks like a key"),
+        ("api_token = 'x'", "looks like a key"),
+    ],
+)
+def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {"SYNOPSIS_CONFIG": str(config)})
+    assert str(caught.value).startswith(f"{config}: ")
+    assert said in str(caught.value)
+    assert "sk-123" not in str(caught.value)
+
+
+def test_a_wrong_variable_or_flag_is_said() -> None:
+    with pytest.raises(SettingsError, match="environment: attempts"):
+        load_settings({}, {"SYNOPSIS_ATTEMPTS": "many"})
+    with pytest.raises(SettingsError, match="^attempts: "):
+        load_settings({"attempts": 99}, {})
+
+
+@pytest.fixture
+def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "is_packaged_available", lambda: True)
+
+
+@pytest.mark.usefixtures("packaged")
+@pytest.mark.parametrize(
+    ("flags", "environment", "kind", "model", "base_url"),
+    [
+        ({"model": "m"}, {"OPENAI_API_KEY": "k"}, "hosted", "m", None),
+        ({"model": "m", "base_url": "http://127.0.0.1:1/v1"}, {}, "hosted", "m", "http://127.0.0.1:1/v1"),
+        ({}, {"OPENAI_API_KEY": "k"}, "hosted", "gpt-5.4-mini", None),
+        ({}, {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "hosted", "gpt-5.4-mini", "http://127.0.0.1:1/v1"),
+        ({}, {}, "packaged", "packaged", None),
+        ({"model": "packaged"}, {"OPENAI_API_KEY": "k"}, "packaged", "packaged", None),
+        ({"model": "embedded"}, {"OPENAI_API_KEY": "k"}, "packaged", "packaged", None),
+    ],
+)
+def test_the_order_of_choice(
+    tmp_path: Path,
+    flags: dict[str, str],
+    environment: dict[str, str],
+    kind: str,
+    model: str,
+    base_url: str | None,
+) -> None:
+    chosen = choose(load_settings({"cache": tmp_path, **flags}, {}), environment)
+    assert (chosen.kind, chosen.model, chosen.base_url) == (kind, model, base_url)
+
+
+def test_a_gguf_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    with pytest.raises(SettingsError, match="no such file"):
+        choose(load_settings({"model": str(path)}, {}), {})
+    path.write_bytes(b"GGUF")
+    assert choose(load_settings({"model": str(path)}, {}), {}) == Choice(
+        "file", str(path), "named with --model or in the settings"
+    )
+
+
+def test_no_model_names_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "is_packaged_available", lambda: False)
+    with pytest.raises(SettingsError) as caught:
+        choose(load_settings({"cache": tmp_path}, {}), {})
+    for way in ("OPENAI_API_KEY", "--base-url", "synopsis-writer[local]"):
+        assert way in str(caught.value)
+    with pytest.raises(SettingsError, match="needs a server"):
+        choose(load_settings({"model": "gpt-9", "cache": tmp_path}, {}), {})

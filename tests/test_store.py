@@ -1,0 +1,105 @@
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.client import Answer, Usage
+from synopsis_writer.errors import FileError
+from synopsis_writer.examples import load_example
+from synopsis_writer.kinds import FileFormat
+from synopsis_writer.shows import generic_show
+from synopsis_writer.store import demo_label, new_origin, record, render, save
+from synopsis_writer.writer import Attempt, Result
+
+GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
+
+
+def made(words_by_model: int | None = None) -> tuple[Result, Attempt]:
+    answer = Answer(
+        GOOD.synopsis.as_json(), usage=Usage(10, 20), model="test-model", words_by_model=words_by_model
+    )
+    attempt = Attempt(1, answer, GOOD.synopsis)
+    return Result(GOOD.brief, generic_show(GOOD.brief.show), (attempt,), attempt), attempt
+
+
+def test_a_saved_synopsis_loads_as_an_example(tmp_path: Path) -> None:
+    result, attempt = made()
+    content = render(record(result, attempt, GOOD.synopsis, new_origin()), GOOD.synopsis, FileFormat.MARKDOWN)
+    path = save(content, tmp_path / "rote-rosen", GOOD.synopsis.title, FileFormat.MARKDOWN)
+    assert path.name == "der-weisse-hund.md"
+    example = load_example(path)
+    assert (example.brief, example.synopsis) == (GOOD.brief, GOOD.synopsis)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_json_and_text_hold_the_whole_text() -> None:
+    result, attempt = made(words_by_model=17)
+    fields = record(result, attempt, GOOD.synopsis, new_origin())
+    data = json.loads(render(fields, GOOD.synopsis, FileFormat.JSON))
+    assert data["text"] == GOOD.synopsis.text
+    assert data["usage"] == {"prompt_tokens": 10, "cached_tokens": 0, "completion_tokens": 20}
+    assert data["cost"] == "unpriced"
+    assert data["draft"].startswith("demo draft: 17 of ")
+    text = render(fields, GOOD.synopsis, FileFormat.TEXT)
+    assert text == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
+
+
+def test_only_guided_drafts_are_labelled() -> None:
+    assert demo_label(made()[1], GOOD.synopsis) is None
+    assert demo_label(made(words_by_model=0)[1], GOOD.synopsis) is not None
+
+
+def test_a_taken_name_gets_a_number_and_force_replaces(tmp_path: Path) -> None:
+    names = [save(text, tmp_path, "Der Hund", FileFormat.TEXT).name for text in ("eins", "zwei", "drei")]
+    assert names == ["der-hund.txt", "der-hund-2.txt", "der-hund-3.txt"]
+    assert (tmp_path / "der-hund.txt").read_text("utf-8") == "eins"
+    save("neu", tmp_path, "Der Hund", FileFormat.TEXT, force=True)
+    assert (tmp_path / "der-hund.txt").read_text("utf-8") == "neu"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def _save_many(folder: str, mark: str) -> None:
+    for number in range(25):
+        save(f"{mark}{number}", Path(folder), "Gleicher Titel", FileFormat.TEXT)
+
+
+def test_two_processes_with_one_title_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_save_many, args=(str(tmp_path), mark)) for mark in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    texts = sorted(path.read_text("utf-8") for path in tmp_path.iterdir())
+    assert texts == sorted(f"{mark}{number}" for mark in "ab" for number in range(25))
+
+
+def test_without_hard_links_names_are_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    names = [save(text, tmp_path, "Der Hund", FileFormat.TEXT).name for text in ("eins", "zwei")]
+    assert names == ["der-hund.txt", "der-hund-2.txt"]
+    assert (tmp_path / "der-hund-2.txt").read_text("utf-8") == "zwei"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["file in the way", "no folder possible"])
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "taken").write_text("x", "utf-8")
+    folder = tmp_path / "taken" / "deeper" if kind == "no folder possible" else tmp_path / "taken"
+    with pytest.raises(FileError, match="cannot save into .*: name another folder with --out"):
+        save("text", folder, "Titel", FileFormat.TEXT)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="no space left on device"):
+        save("text", tmp_path, "Titel", FileFormat.TEXT)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,137 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.client import Answer, Limits, Usage
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import ConnectionFailed, ModelError
+from synopsis_writer.examples import load_example
+from synopsis_writer.settings import load_settings
+from synopsis_writer.shows import Show, find_show
+from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.writer import ModelAuthor, Result, write
+
+GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
+ANSWER = GOOD.synopsis.as_json()
+SHORT = json.dumps(
+    {**json.loads(ANSWER), "paragraphs": json.loads(ANSWER)["paragraphs"][:1]}, ensure_ascii=False
+)
+NO_QUESTION = ANSWER.replace("?", ".")
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    return load_desk(load_settings({}, {}))
+
+
+def show_of(desk: Desk) -> Show:
+    show = find_show(desk.pool.shows, GOOD.brief.show)
+    assert show is not None
+    return show
+
+
+async def run(desk: Desk, client: ScriptedClient, brief: Brief = GOOD.brief, **options: int) -> Result:
+    show = show_of(desk)
+    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(brief, show), Limits())
+    return await write(brief, show, author, desk.gate, **options)
+
+
+async def test_a_good_answer_is_accepted_at_once(desk: Desk) -> None:
+    client = ScriptedClient([ANSWER])
+    result = await run(desk, client)
+    assert result.accepted == GOOD.synopsis
+    assert len(result.attempts) == len(client.calls) == 1
+
+
+async def test_a_repair_is_told_the_findings_and_nothing_older(desk: Desk) -> None:
+    client = ScriptedClient([SHORT, NO_QUESTION, ANSWER])
+    result = await run(desk, client)
+    assert result.accepted == GOOD.synopsis
+    assert [attempt.passed for attempt in result.attempts] == [False, False, True]
+    base, first, second = (call.messages for call in client.calls)
+    assert first[: len(base)] == second[: len(base)] == base
+    assert len(first) == len(second) == len(base) + 2
+    assert "length: The text has" in first[-1].content
+    assert "hook: A portrait ends open" in second[-1].content
+    assert "length" not in second[-1].content
+
+
+async def test_a_broken_answer_is_an_attempt_that_counts_its_tokens(desk: Desk) -> None:
+    broken = Answer(ANSWER[:500], finish="length", usage=Usage(1000, 50, 200))
+    client = ScriptedClient([broken, Answer(ANSWER, usage=Usage(1100, 700))])
+    result = await run(desk, client)
+    assert result.attempts[0].problem == "structure: the JSON is cut off"
+    assert result.usage == Usage(2100, 750, 200)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (
+            Answer("Das kann ich nicht schreiben.", finish="refusal"),
+            "the model refused: Das kann ich nicht schreiben.",
+        ),
+        (Answer("", finish="filter"), "content filter"),
+        (Answer(""), "the answer is empty"),
+        (Answer("Once upon a time."), "holds no JSON object"),
+        (Answer("Es war einmal. " * 20_000), "holds no JSON object"),
+    ],
+)
+async def test_no_answer_ends_in_a_refusal_with_its_reason(desk: Desk, answer: Answer, problem: str) -> None:
+    client = ScriptedClient([answer] * 3)
+    result = await run(desk, client)
+    assert result.accepted is None
+    assert result.best is not None
+    assert problem in result.best.problem
+    assert len(result.attempts) == 3
+    if answer.finish in {"refusal", "filter"} or not answer.text:
+        assert client.calls[1].messages == client.calls[0].messages
+    assert sum(len(message.content) for message in client.calls[2].messages) < 60_000
+
+
+async def test_an_english_answer_is_refused_as_such(desk: Desk) -> None:
+    data = json.loads(ANSWER)
+    for paragraph in data["paragraphs"]:
+        paragraph["text"] = (
+            "She walks along the river every morning, and nobody knows what the old dog has seen there."
+        )
+    result = await run(desk, ScriptedClient([json.dumps(data)]), attempts=1)
+    assert result.best is not None
+    assert any(problem.startswith("language:") for problem in result.best.problems)
+
+
+async def test_an_answer_that_copies_its_example_is_refused(desk: Desk) -> None:
+    shown = desk.synopsis_prompt(GOOD.brief, show_of(desk)).example_ids[-1]
+    example = next(example for example in desk.pool.examples if example.id == shown)
+    result = await run(desk, ScriptedClient([example.synopsis.as_json()]), attempts=1)
+    assert result.best is not None
+    assert any(f"copied from {shown}" in problem for problem in result.best.problems)
+
+
+async def test_the_best_of_several_drafts_goes_on(desk: Desk) -> None:
+    client = ScriptedClient(["kein JSON", NO_QUESTION, SHORT, ANSWER])
+    result = await run(desk, client, attempts=2, best_of=3)
+    assert result.accepted == GOOD.synopsis
+    assert [attempt.number for attempt in result.attempts] == [1, 1, 1, 2]
+    assert client.calls[3].messages[-2].content == NO_QUESTION
+
+
+async def test_the_best_refused_attempt_is_kept(desk: Desk) -> None:
+    result = await run(desk, ScriptedClient([NO_QUESTION, "kein JSON", SHORT]))
+    assert result.accepted is None
+    assert result.best is result.attempts[0]
+
+
+async def test_a_fault_of_the_network_never_reaches_a_prompt(desk: Desk) -> None:
+    client = ScriptedClient([NO_QUESTION, ConnectionFailed("server: gone")])
+    result = await run(desk, client)
+    assert isinstance(result.error, ConnectionFailed)
+    assert result.best is result.attempts[0]
+    assert not any("gone" in message.content for call in client.calls for message in call.messages)
+
+
+async def test_a_fault_before_any_answer_is_raised(desk: Desk) -> None:
+    with pytest.raises(ModelError, match="server: gone"):
+        await run(desk, ScriptedClient([ConnectionFailed("server: gone")]))
