@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Limits, Usage
 from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import ConnectionFailed, ModelError
@@ -32,10 +31,10 @@ def show_of(desk: Desk) -> Show:
     return show
 
 
-async def run(desk: Desk, client: ScriptedClient, brief: Brief = GOOD.brief, **options: int) -> Result:
+async def run(desk: Desk, client: ScriptedClient, attempts: int = 3, best_of: int = 1) -> Result:
     show = show_of(desk)
-    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(brief, show), Limits())
-    return await write(brief, show, author, desk.gate, **options)
+    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
+    return await write(GOOD.brief, show, author, desk.gate, attempts=attempts, best_of=best_of)
 
 
 async def test_a_good_answer_is_accepted_at_once(desk: Desk) -> None:

@@ -1,5 +1,17 @@
 """The command line: one module a command group; each command parses, calls and prints."""
 
-from synopsis_writer.cli.app import main
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command `synopsis`; Ctrl-C while it still loads ends it like any other Ctrl-C."""
+    try:
+        from synopsis_writer.cli.app import main as run_app
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    run_app()
+
 
 __all__ = ["main"]

@@ -9,11 +9,10 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import check, examples, models, write
+from synopsis_writer.cli import INTERRUPTED, check, examples, models, write
 from synopsis_writer.cli.console import complain, give
 from synopsis_writer.errors import ModelError, SynopsisError
 
-INTERRUPTED = 130
 _USAGE = 2
 
 app = typer.Typer(
@@ -75,12 +74,11 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         complain(f"{error.format_message().rstrip('.')}: see synopsis --help")
         return _USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted: nothing was saved")
-        return INTERRUPTED
     except BrokenPipeError:
         _let_go_of_stdout()
         return ModelError.exit_code
+    if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
+        complain("interrupted")
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -1,8 +1,9 @@
 """Transport retries: which faults pass, how long to wait, and what to say when they do not."""
 
+import asyncio
 import email.utils
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,19 @@ _LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on: retries a call (0: none), and seconds for all of them together."""
+    """How long to go on.
+
+    Attributes:
+        retries: retries a call; 0 means none.
+        seconds: what a call and its retries may take together.
+        first_wait: seconds before the first retry, about; each further wait doubles.
+        sleep: what waits; a test may put in one that does not.
+    """
 
     retries: int = 5
     seconds: float = 300.0
     first_wait: float = 0.5
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class BrokenBody(Exception):
@@ -49,6 +58,7 @@ def retrying(policy: RetryPolicy, announce: Announce) -> tenacity.AsyncRetrying:
         stop=tenacity.stop_after_attempt(policy.retries + 1) | tenacity.stop_before_delay(policy.seconds),
         wait=_wait(policy),
         before_sleep=before_sleep,
+        sleep=policy.sleep,
         reraise=True,
     )
 
@@ -74,7 +84,7 @@ def is_quota(fault: "openai.APIStatusError") -> bool:
 def _wait(policy: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
     """Return the wait before a retry: exponential with jitter, never less than the server asked for."""
     first = policy.first_wait
-    jitter = tenacity.wait_exponential_jitter(initial=first, max=_LONGEST_WAIT, jitter=first)
+    jitter = tenacity.wait_exponential_jitter(multiplier=first, max=_LONGEST_WAIT, jitter=first)
 
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None

@@ -7,8 +7,8 @@ from random import Random
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Usage
-from synopsis_writer.guided.gaps import Completer, fill_gap, load_gap_rules, read_lines
-from synopsis_writer.guided.people import Person, choose_people
+from synopsis_writer.guided.gaps import Completer, Filling, fill_gap, load_gap_rules, read_lines
+from synopsis_writer.guided.people import Person, choose_people, significant_words
 from synopsis_writer.guided.scaffold import Gap, Scaffold, compose, placeholder_values
 from synopsis_writer.shows import Show
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
@@ -33,7 +33,7 @@ class GuidedAuthor:
         FileError: a file in `folder` cannot be read.
     """
 
-    def __init__(  # noqa: PLR0913 - what a text depends on
+    def __init__(
         self,
         engine: Completer,
         brief: Brief,
@@ -48,7 +48,7 @@ class GuidedAuthor:
         self._scaffold = scaffold
         self._rules = load_gap_rules(folder)
         self._invented = read_lines(folder / "names.txt")
-        self._banned = frozenset(word for name in banned for word in name.split())
+        self._banned = significant_words(" ".join(banned))
 
     async def draft(self, seed: int) -> Answer:
         """Write one draft; the same seed gives the same text.
@@ -62,29 +62,14 @@ class GuidedAuthor:
         people, rest = choose_people(brief, self._show, self._invented, self._scaffold.people, rng)
         values = placeholder_values(brief.show, self._show.place, brief.theme, brief.air_date, people, rest)
         plan = compose(self._scaffold, values, brief.beats, rng)
-        usage = Usage()
-        words = 0
-        taken: list[str] = []
+        fillings: list[Filling] = []
         paragraphs: list[Paragraph] = []
         for storyline, pieces in plan.paragraphs:
             text = ""
             for piece in pieces:
                 if isinstance(piece, Gap):
-                    name = people[0 if piece.kind == "fear" else 1].short
-                    filling = await fill_gap(
-                        self._engine,
-                        self._rules,
-                        piece.kind,
-                        theme=brief.theme,
-                        name=name,
-                        banned=self._banned,
-                        taken=taken,
-                        rng=rng,
-                    )
-                    taken.append(filling.text)
-                    usage += filling.usage
-                    words += filling.words_by_model
-                    text += filling.text
+                    fillings.append(await self._fill(piece.kind, people, fillings, rng))
+                    text += fillings[-1].text
                 else:
                     text += piece
             paragraphs.append(Paragraph(storyline=storyline, text=text))
@@ -96,10 +81,27 @@ class GuidedAuthor:
         )
         return Answer(
             text=synopsis.as_json(),
-            usage=usage,
+            usage=sum((filling.usage for filling in fillings), Usage()),
             seconds=time.monotonic() - start,
             model=self._engine.name,
-            words_by_model=words,
+            words_by_model=sum(filling.words_by_model for filling in fillings),
+        )
+
+    async def _fill(
+        self, kind: str, people: Sequence[Person], before: Sequence[Filling], rng: Random
+    ) -> Filling:
+        protagonist, second = people[:2]
+        # The second person worries about the protagonist; one does not fear or hope for oneself.
+        role = set() if kind == "worry" else significant_words(protagonist.role)
+        return await fill_gap(
+            self._engine,
+            self._rules,
+            kind,
+            theme=self._brief.theme,
+            name=(second if kind == "worry" else protagonist).short,
+            unwanted=self._banned | role,
+            taken=[filling.text for filling in before],
+            rng=rng,
         )
 
 

@@ -28,7 +28,7 @@ _RARE = 2.0  # Zipf frequency below which a word is more likely made up than rar
 _RARE_PENALTY = 2.0
 _FEW_SHOT_NOUN_PENALTY = 0.8
 _COPIED_PENALTY = 3.0
-_OTHER_SHOW_PENALTY = 4.0
+_UNWANTED_PENALTY = 4.0
 _UNASKED_PENALTY = 1.5
 _BLOCKED_PENALTY = 6.0
 _CUT_PENALTY = 6.0
@@ -42,7 +42,7 @@ class Completer(Protocol):
         """The model's name."""
         ...
 
-    async def complete(  # noqa: PLR0913 - as the engine has it
+    async def complete(
         self,
         prompt: str,
         *,
@@ -160,14 +160,14 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip() and line[0] != "#"]
 
 
-async def fill_gap(  # noqa: PLR0913 - what a gap depends on
+async def fill_gap(
     engine: Completer,
     rules: GapRules,
     kind: str,
     *,
     theme: str,
     name: str,
-    banned: Collection[str],
+    unwanted: Collection[str],
     taken: Collection[str],
     rng: Random,
 ) -> Filling:
@@ -179,7 +179,7 @@ async def fill_gap(  # noqa: PLR0913 - what a gap depends on
         kind: one of `GAPS`.
         theme: the brief's theme.
         name: the person the sentence is about.
-        banned: names that belong to other shows.
+        unwanted: words that would be wrong here: names of other shows, the role of the person meant.
         taken: what fills the gaps before this one; no candidate repeats it.
         rng: gives the engine's seed, and chooses the fixed phrase.
 
@@ -204,7 +204,7 @@ async def fill_gap(  # noqa: PLR0913 - what a gap depends on
         for candidate in candidates:
             usage += candidate.usage
             text = candidate.text.strip().removesuffix(".")
-            value = score(candidate, gap, rules, theme=theme, banned=banned)
+            value = score(candidate, gap, rules, theme=theme, unwanted=unwanted)
             if value > best and text not in taken:
                 best_text, best = text, value
         if best >= _GOOD_ENOUGH:
@@ -213,7 +213,7 @@ async def fill_gap(  # noqa: PLR0913 - what a gap depends on
 
 
 def score(
-    candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, banned: Collection[str]
+    candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, unwanted: Collection[str]
 ) -> float:
     """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
     if not candidate.logprobs:
@@ -231,8 +231,8 @@ def score(
         value -= _FEW_SHOT_NOUN_PENALTY
     if gap.runs & set(_runs(candidate.text)):
         value -= _COPIED_PENALTY
-    if set(words) & set(banned):
-        value -= _OTHER_SHOW_PENALTY
+    if _beginnings(lowered, [word.casefold() for word in unwanted]):
+        value -= _UNWANTED_PENALTY
     if _beginnings(lowered, rules.blocked):
         value -= _BLOCKED_PENALTY
     if not candidate.text.rstrip().endswith("."):

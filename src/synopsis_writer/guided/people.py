@@ -79,7 +79,7 @@ def choose_people(
 def _named(cast: Sequence[CastMember], text: str) -> list[CastMember]:
     """Return the members whose name stands in `text`, in the order of the text."""
     words = [word.casefold() for word in _WORD.findall(text)]
-    first = {member.name: _first(words, _words(_TITLES.sub("", member.name))) for member in cast}
+    first = {member.name: _first(words, significant_words(_TITLES.sub("", member.name))) for member in cast}
     named = [member for member in cast if first[member.name] < len(words)]
     return sorted(named, key=lambda member: first[member.name])
 
@@ -90,12 +90,13 @@ def _first(words: Sequence[str], wanted: set[str]) -> int:
 
 def _fitting(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
     """Return the members whose role the theme names, else those whose role is a compound of it."""
-    words = _words(theme)
-    alike = [member for member in cast if words & _words(member.role)]
-    return alike or [member for member in cast if _is_compound(_words(member.role), words)]
+    words = significant_words(theme)
+    alike = [member for member in cast if words & significant_words(member.role)]
+    return alike or [member for member in cast if _is_compound(significant_words(member.role), words)]
 
 
-def _words(text: str) -> set[str]:
+def significant_words(text: str) -> set[str]:
+    """Return the words of four letters or more, case-folded."""
     return {word.casefold() for word in _WORD.findall(text)}
 
 

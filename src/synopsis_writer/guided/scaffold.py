@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from synopsis_writer.brief import Form
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import InputError, TemplateError
 from synopsis_writer.guided.people import Person
+from synopsis_writer.kinds import Form
 from synopsis_writer.synopsis import Storyline
 
 _TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
@@ -189,7 +189,7 @@ def placeholder_values(
 
 
 def locative(place: str) -> str:
-    """Say where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` when no place with an article is given."""
+    """Say where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` for a place without an article."""
     article, _, rest = place.partition(" ")
     before = {"die": "in der", "der": "im", "das": "im"}.get(article)
     if before is None or not rest:

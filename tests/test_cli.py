@@ -1,0 +1,293 @@
+"""The real command, in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.examples import load_example
+from synopsis_writer.testing import Fault, Hangup, Html, LoopbackServer, Reply, Silence
+from synopsis_writer.testing.server import Step
+
+COMMAND = str(Path(sys.executable).with_name("synopsis"))
+CORPUS = Path(__file__).parent / "corpus" / "good"
+PATH = CORPUS / "rote-rosen" / "der-weisse-hund.md"
+GOOD = load_example(PATH)
+ANSWER = GOOD.synopsis.as_json()
+ORDER = ["--show", "rote rosen", "--theme", GOOD.brief.theme, "--form", "portrait"]
+CLOSED = ANSWER.replace("?", ".")
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Runs the command in a folder of its own."""
+
+    folder: Path
+
+    def __call__(
+        self, *arguments: str, server: LoopbackServer | None = None, stdin: bytes = b"", **environment: str
+    ) -> Run:
+        address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **address, **environment},
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        run = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in run.err
+        assert "sk-secret" not in run.out + run.err
+        return run
+
+
+@pytest.fixture
+def synopsis(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def saved(tmp_path: Path) -> list[str]:
+    return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_an_accepted_synopsis_is_printed_and_saved(synopsis: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = synopsis("write", *ORDER, server=server)
+    assert run.code == 0
+    assert run.out == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
+    assert saved(tmp_path) == ["synopsen/rote-rosen/der-weisse-hund.md"]
+    assert "saved as synopsen/rote-rosen/der-weisse-hund.md" in run.err
+    example = load_example(tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md")
+    assert example.synopsis == GOOD.synopsis
+    assert example.brief.show == "Rote Rosen"
+    assert synopsis("check", "synopsen/rote-rosen/der-weisse-hund.md").code == 0
+
+
+def test_a_repair_leads_to_a_saved_text(synopsis: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply("Gern!"), Reply(CLOSED), Reply(ANSWER)]) as server:
+        run = synopsis("write", *ORDER, "--json", server=server)
+    data = json.loads(run.out)
+    assert run.code == 0
+    assert data["passed"] is True
+    assert [attempt["passed"] for attempt in data["history"]] == [False, False, True]
+    assert data["usage"] == {"prompt_tokens": 300, "cached_tokens": 0, "completion_tokens": 150}
+    assert data["text"] == GOOD.synopsis.text
+    assert Path(tmp_path, data["path"]).exists()
+    assert "hook" in server.requests[2].body["messages"][-1]["content"]
+
+
+def test_a_refused_text_is_saved_only_where_it_was_asked_for(synopsis: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply(CLOSED)]) as server:
+        run = synopsis("write", *ORDER, server=server)
+        assert (run.code, run.out, saved(tmp_path)) == (1, "", [])
+        assert "refused by the gate: hook: A portrait ends open" in run.err
+        run = synopsis("write", *ORDER, "--keep-rejected", "kept", server=server)
+    assert run.code == 1
+    assert saved(tmp_path) == ["kept/der-weisse-hund.md"]
+    assert "refused: A portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text("utf-8")
+
+
+def test_a_text_that_cannot_be_saved_is_printed(synopsis: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x", "utf-8")
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = synopsis("write", *ORDER, "--out", "taken", server=server)
+    assert run.code == 2
+    assert run.out.startswith("Der weiße Hund")
+    assert "cannot save into taken" in run.err
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (Fault(401), "set OPENAI_API_KEY"),
+        (Fault(404), "check --model and --base-url"),
+        (Fault(429, code="insufficient_quota"), "quota is used up"),
+        (Fault(503), "answered 503 every time"),
+        (Html(), "it often ends in /v1"),
+        (Hangup(), "no connection"),
+        (Silence(3), "did not answer in time"),
+    ],
+    ids=str,
+)
+def test_a_failing_server_exits_3_with_one_line(
+    synopsis: Terminal, tmp_path: Path, step: Step, said: str
+) -> None:
+    with LoopbackServer([step]) as server:
+        run = synopsis("write", *ORDER, "--max-retries", "0", "-q", server=server, SYNOPSIS_TIMEOUT="0.5")
+    assert (run.code, run.out, saved(tmp_path)) == (3, "", [])
+    assert said in run.err
+    assert len(run.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["write"], "no show: name it with --show"),
+        (["write", "--show", "AWZ"], "no theme: name it with --theme"),
+        (["write", "--show", "AWZ", "--theme", ""], "theme: is empty"),
+        (["write", "--show", "AWZ", "--theme", "x" * 100_000], "at most 500"),
+        (["write", "--show", "AWZ", "--theme", "a\x1b[2Jb"], "U+001B"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--form", "sonett"], "--form"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--attempts", "0"], "attempts"),
+        (
+            ["write", "--show", "AWZ", "--theme", "Eis", "--examples", "none"],
+            "none: no such file or directory",
+        ),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--examples", "."], "holds no example"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--prompts", "."], "no such file or directory"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--model", "gpt-9"], "needs a server"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--model", "no.gguf"], "no such file"),
+        (["write", "--outline", "none.yaml"], "none.yaml: no such file"),
+        (["write", "--shwo", "AWZ"], "No such option: --shwo"),
+        (["wirte"], "No such command 'wirte'"),
+        (["check", "none.md"], "none.md: no such file"),
+        (["check", "."], ".: is a folder"),
+        (["check", "-"], "-: holds no text"),
+        (["examples", "show", "none"], "no example 'none'"),
+        (["models", "pull", "none"], "is no model's name"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_input_exits_2_with_one_line(
+    synopsis: Terminal, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    run = synopsis(*arguments)
+    assert (run.code, run.out, saved(tmp_path)) == (2, "", [])
+    assert said in run.err
+    assert len(run.err.strip().splitlines()) == 1
+
+
+def test_an_unknown_show_goes_on_as_a_generic_one(synopsis: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = synopsis("write", "--show", "../../Rote Rosn", *ORDER[2:], server=server)
+    assert run.code == 0
+    assert "unknown show '../../Rote Rosn'" in run.err
+    assert "did you mean Rote Rosen?" in run.err
+    assert saved(tmp_path) == ["synopsen/rote-rosn/der-weisse-hund.md"]
+
+
+def test_an_outline_is_written_and_given_back(synopsis: Terminal, tmp_path: Path) -> None:
+    plan = {
+        "title": "Der weiße Hund",
+        "logline": GOOD.synopsis.logline,
+        "characters": [{"name": "Gesa Meinecke", "role": "Schäferin"}],
+        "beats": ["Der Hund beißt zu.", "Gesa sucht einen Zeugen.", "Ein Brief kommt."],
+    }
+    with LoopbackServer([Reply("nein"), Reply(json.dumps(plan)), Reply(ANSWER)]) as server:
+        run = synopsis("outline", *ORDER, server=server)
+        assert run.code == 0
+        edited = run.out.replace("Ein Brief kommt.", "Ein Brief aus Schweden kommt.")
+        (tmp_path / "plan.yaml").write_text(edited, "utf-8")
+        assert synopsis("write", "--outline", "plan.yaml", server=server).code == 0
+    asked = server.requests[-1].body["messages"][-1]["content"]
+    assert "Ein Brief aus Schweden kommt." in asked
+    (tmp_path / "plan.yaml").write_text(edited.replace("beats:", "beat:"), "utf-8")
+    assert "beats: field required" in synopsis("write", "--outline", "plan.yaml").err
+
+
+def test_the_prompt_is_printed_without_a_model(synopsis: Terminal) -> None:
+    run = synopsis("prompt", *ORDER, "--json")
+    data = json.loads(run.out)
+    assert [message["role"] for message in data["messages"]][:2] == ["system", "user"]
+    assert len(data["examples"]) == 3
+    assert data["tokens"] > 2000
+    assert synopsis("prompt", *ORDER).out.startswith("--- system ---\n")
+
+
+def test_check_reads_files_and_pipes(synopsis: Terminal) -> None:
+    run = synopsis("check", str(PATH))
+    assert (run.code, run.err) == (0, "")
+    assert "passed all" in run.out
+    run = synopsis("check", "-", "--form", "portrait", stdin=GOOD.synopsis.text.replace("?", "!").encode())
+    assert run.code == 1
+    assert "hook: A portrait ends open" in run.out
+    assert "~~~~" in run.out
+    run = synopsis("check", str(PATH), "-", "--json", stdin=b"\xff\xfe")
+    assert run.code == 2
+    assert json.loads(run.out)["passed"] is True
+    assert "-: is not UTF-8" in run.err
+
+
+@pytest.mark.parametrize("width", ["20", "47", "200"])
+def test_marks_stand_below_their_words_at_any_width(synopsis: Terminal, width: str) -> None:
+    text = GOOD.synopsis.text.replace("Gesa", "GESAMEINECKE", 1).replace("Hamburg", "\x1b[31mHamburg")
+    run = synopsis("check", "-", "--form", "portrait", stdin=text.encode(), COLUMNS=width)
+    lines = run.out.splitlines()
+    assert "\x1b" not in run.out
+    assert max(len(line) for line in lines[2:-4]) <= int(width)
+    above = next(line for line in lines if "GESAMEINECKE" in line)
+    below = lines[lines.index(above) + 1]
+    start = above.index("GESAMEINECKE")
+    assert below[start : start + 12] == "~" * 12
+
+
+def test_examples_are_listed_shown_and_checked(synopsis: Terminal) -> None:
+    assert "alles-was-zaehlt/die-naht-der-rivalin  week" in synopsis("examples", "list", "--form", "week").out
+    assert len(json.loads(synopsis("examples", "list", "--json").out)["examples"]) >= 24
+    assert synopsis("examples", "show", "rote-rosen/reine-herztoene").out.startswith("---\nbrief:")
+    run = synopsis("examples", "check")
+    assert run.code == 0
+    assert run.out.endswith("all hold\n")
+
+
+def test_ones_own_example_is_used(synopsis: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
+    run = synopsis("examples", "add", "text.txt", *ORDER, "--title", "Der Hund")
+    assert run.code == 0
+    assert load_example(Path(run.out.strip())).synopsis.text == GOOD.synopsis.text
+    assert "rote-rosen/der-hund  portrait" in synopsis("examples", "list").out
+
+
+def test_models_says_what_is_asked_and_what_a_server_offers(synopsis: Terminal) -> None:
+    with LoopbackServer([Reply("x")], models=["m-small", "m-large"]) as server:
+        run = synopsis("models", server=server)
+    assert run.code == 0
+    assert "asked:     gpt-5.4-mini (a base URL is set)" in run.out
+    assert "offered:   m-large" in run.out
+    assert "qwen3-8b" in synopsis("models", "known").out
+
+
+@pytest.mark.parametrize("delay", [0.7, 1.5])
+def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, delay: float) -> None:
+    with LoopbackServer([Silence(20)]) as server:
+        process = subprocess.Popen(
+            [COMMAND, "write", *ORDER],
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        out, err = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130
+    assert (out, saved(tmp_path)) == ("", [])
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{COMMAND} examples show rote-rosen/reine-herztoene | head -c 1",
+        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "-"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
