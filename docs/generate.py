@@ -33,9 +33,13 @@ for good · 4 an eval below its thresholds · 130 interrupted.
 
 def page() -> str:
     """Return the whole page."""
-    return HEAD + "".join(
-        f"\n## `synopsis{' ' + name if name else ''}`\n\n```text\n{help_of(name)}```\n" for name in COMMANDS
-    )
+    return HEAD + "".join(section(name) for name in COMMANDS)
+
+
+def section(name: str) -> str:
+    """Return one command's heading and help."""
+    command = " ".join(["synopsis", *name.split()])
+    return f"\n## `{command}`\n\n```text\n{help_of(name)}```\n"
 
 
 def help_of(name: str) -> str:

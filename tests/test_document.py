@@ -11,10 +11,11 @@ from synopsis_writer.errors import FileError, InputError
 _plain = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=60)
 
 
-@given(
-    meta=st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.one_of(_plain, st.integers(), st.booleans(), st.lists(_plain, max_size=4)), min_size=1, max_size=5),
-    text=_plain.map(str.strip).filter(lambda text: not text.startswith("---")),
-)  # fmt: skip
+_value = st.one_of(_plain, st.integers(), st.booleans(), st.lists(_plain, max_size=4))
+_meta = st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), _value, min_size=1, max_size=5)
+
+
+@given(meta=_meta, text=_plain.map(str.strip).filter(lambda text: not text.startswith("---")))
 @settings(max_examples=200)
 def test_front_matter_and_text_read_back(meta: dict[str, Any], text: str) -> None:
     document = parse_document(format_document(meta, text).encode("utf-8"), Path("x.md"))

@@ -152,6 +152,6 @@ def test_selection_holds_its_budget_and_its_exclusions() -> None:
 def test_a_block_names_only_what_was_given() -> None:
     block = brief_block(make_brief(show="X", theme="Ein Fest", beats=["Er kommt."], words="250-400"))
     assert block == (
-        '{\n  "Serie": "X",\n  "Form": "episode",\n  "Thema": "Ein Fest",\n  "Szenen": [\n    "Er kommt."\n  ],\n'
-        '  "Wörter": "250-400"\n}'
+        '{\n  "Serie": "X",\n  "Form": "episode",\n  "Thema": "Ein Fest",\n'
+        '  "Szenen": [\n    "Er kommt."\n  ],\n  "Wörter": "250-400"\n}'
     )

@@ -42,9 +42,9 @@ def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said:
 
 
 def test_a_wrong_variable_or_flag_is_said() -> None:
-    with pytest.raises(SettingsError, match="environment: attempts"):
+    with pytest.raises(SettingsError, match=r"environment: attempts"):
         load_settings({}, {"SYNOPSIS_ATTEMPTS": "many"})
-    with pytest.raises(SettingsError, match="^attempts: "):
+    with pytest.raises(SettingsError, match=r"^attempts: "):
         load_settings({"attempts": 99}, {})
 
 

@@ -53,6 +53,7 @@ def _line(most: int, what: str) -> AfterValidator:
 Name = Annotated[str, _line(80, "give the name alone")]
 Beat = Annotated[str, _line(400, "one sentence a beat")]
 LEAST_WORDS, MOST_WORDS = 50, 2000
+MOST_CHARACTERS = 12
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
 
 
@@ -75,7 +76,7 @@ class Brief(BaseModel):
     show: Annotated[str, _line(120, "give the series' name alone")]
     theme: Annotated[str, _line(500, "put details into --beat or --notes")]
     form: Form = Form.EPISODE
-    characters: Annotated[tuple[Name, ...], Field(max_length=12)] = ()
+    characters: Annotated[tuple[Name, ...], Field(max_length=MOST_CHARACTERS)] = ()
     beats: Annotated[tuple[Beat, ...], Field(max_length=20)] = ()
     words: tuple[int, int] | None = None
     air_date: Annotated[str, _line(80, "a date or a week")] | None = None

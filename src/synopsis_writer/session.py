@@ -112,11 +112,11 @@ async def _author(
 ) -> AsyncIterator[tuple[Author, Origin]]:
     desk, brief, show = table.desk, table.brief, table.show
     if table.choice.kind == "packaged":
-        from synopsis_writer.guided.demo import open_demo
+        from synopsis_writer.guided.demo import demo_author
 
-        drawn = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
-        with open_demo(settings, brief, outline, show, desk.pool.shows, drawn, say) as author:
-            yield author, new_origin()
+        first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+        say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
+        yield demo_author(settings, brief, outline, show, desk.pool.shows, first_seed), new_origin()
         return
     async with _client(table.choice, settings, environment, say) as client:
         prompt = desk.synopsis_prompt(brief, show, outline)

@@ -95,7 +95,7 @@ def _wait(policy: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date."""
+    """Return the seconds a server asks to wait: from `retry-after-ms`, or `retry-after`, number or date."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return max(0.0, milliseconds / 1000)

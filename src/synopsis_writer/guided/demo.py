@@ -1,10 +1,10 @@
-"""The guided strategy as an author: the packaged model, opened for one brief."""
+"""The guided strategy as an author: the packaged model, loaded for one draft."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import MOST_CHARACTERS, Brief
 from synopsis_writer.client import Answer
 from synopsis_writer.client.engine import Engine
 from synopsis_writer.client.weights import MODEL_NAME, packaged_weights
@@ -17,13 +17,23 @@ from synopsis_writer.synopsis import Outline
 from synopsis_writer.writer import Attempt
 
 SLOTS = 4  # completions of a gap, decoded side by side
+CONTEXT = 1024  # tokens of all slots together: a gap's prompt takes 400 to 600, its answers 4 × 36
 
 
 @dataclass(frozen=True)
 class DemoAuthor:
-    """Drafts from a scaffold; a repair is another draft, from the next seed."""
+    """Drafts from a scaffold; a repair is another draft, from the next seed.
 
-    guided: GuidedAuthor
+    The model is loaded for a draft and given back before the gate loads its word lists: both at once would
+    take 700 MB.
+    """
+
+    brief: Brief
+    show: Show
+    prompts: Path
+    weights: Path
+    banned: tuple[str, ...]
+    threads: int
     first_seed: int
 
     @property
@@ -33,36 +43,37 @@ class DemoAuthor:
 
     async def draft(self, seed: int, last: Attempt | None) -> Answer:  # noqa: ARG002 - it cannot be told what was wrong
         """Write the draft of `first_seed + seed`."""
-        return await self.guided.draft(self.first_seed + seed)
+        scaffold = load_scaffold(self.brief.form, self.prompts)
+        engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
+        try:
+            guided = GuidedAuthor(engine, self.brief, self.show, scaffold, self.prompts, self.banned)
+            return await guided.draft(self.first_seed + seed)
+        finally:
+            engine.close()
 
 
-@contextlib.contextmanager
-def open_demo(
+def demo_author(
     settings: Settings,
     brief: Brief,
     outline: Outline | None,
     show: Show,
     shows: Sequence[Show],
     first_seed: int,
-    say: Callable[[str], None],
-) -> Iterator[DemoAuthor]:
-    """Load the packaged model, and close it in the end.
-
-    An outline's beats and characters go before the brief's own.
+) -> DemoAuthor:
+    """Return the author for one brief; an outline's beats and characters go before the brief's own.
 
     Raises:
-        EngineError: the model cannot be put together or loaded.
-        TemplateError: a scaffold breaks its format.
+        EngineError: the packaged model cannot be put together.
     """
-    prompts = (settings.prompts or folder("prompts")) / "guided"
     if outline is not None:
-        people = tuple(person.name for person in outline.characters)[:12]
+        people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
         brief = brief.model_copy(update={"beats": outline.beats, "characters": people})
-    say(f"demo draft with {MODEL_NAME} (seed {first_seed}): a scaffold with a few words of the model's")
-    scaffold = load_scaffold(brief.form, prompts)
-    banned = [member.name for other in shows if other.name != show.name for member in other.cast]
-    engine = Engine(packaged_weights(settings.cache), name=MODEL_NAME, slots=SLOTS, threads=settings.threads)
-    try:
-        yield DemoAuthor(GuidedAuthor(engine, brief, show, scaffold, prompts, banned), first_seed)
-    finally:
-        engine.close()
+    return DemoAuthor(
+        brief,
+        show,
+        (settings.prompts or folder("prompts")) / "guided",
+        packaged_weights(settings.cache),
+        tuple(member.name for other in shows if other.name != show.name for member in other.cast),
+        settings.threads,
+        first_seed,
+    )

@@ -24,12 +24,9 @@ def paragraphs(subject: Subject) -> Finding:
     limit = f"{band[0]:g} to {band[1]:g} paragraphs"
     if within(count, band):
         return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
-    return failed(
-        "paragraphs",
-        count,
-        limit,
-        f"The text has {count} paragraphs, a {subject.form} has {band[0]:g} to {band[1]:g}.",
-    )
+    counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
+    message = f"The text has {counted}, a text of the form {subject.form} has {band[0]:g} to {band[1]:g}: part it anew."
+    return failed("paragraphs", count, limit, message)
 
 
 def rhythm(subject: Subject) -> Finding:

@@ -1,0 +1,158 @@
+"""Measure what a user waits for, and what the gate costs; prints one table.
+
+    make bench
+
+Times are whole processes (median of the runs), memory is the peak resident set of the process. Each figure
+that depends on a library is set beside the bare library in the same run.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synopsis_writer.desk import load_desk
+from synopsis_writer.examples import load_example
+from synopsis_writer.settings import load_settings
+from synopsis_writer.shows import find_show
+from synopsis_writer.testing import LoopbackServer, Reply
+
+ROOT = Path(__file__).resolve().parent.parent
+SYNOPSIS = str(Path(sys.executable).with_name("synopsis"))
+CASE = ROOT / "tests" / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md"
+THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of a process: seconds of wall time, and megabytes at its peak."""
+
+    seconds: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    what: str
+    measured: str
+    limit: str
+
+
+def measure(command: Sequence[str], runs: int, **environment: str) -> list[Sample]:
+    """Run a command some times, after one run that does not count."""
+    samples = []
+    for _ in range(runs + 1):
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, _, usage = os.wait4(process.pid, 0)
+        samples.append(Sample(time.perf_counter() - started, usage.ru_maxrss / 1024))
+    return samples[1:]
+
+
+def median(samples: Sequence[Sample]) -> str:
+    """Return median and range of the seconds."""
+    seconds = [sample.seconds for sample in samples]
+    return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}–{max(seconds):.2f})"
+
+
+def help_rows() -> list[Row]:
+    """Measure `--help` beside the bare interpreter and the bare import of Typer."""
+    own = measure([SYNOPSIS, "--help"], 9)
+    bare = measure([sys.executable, "-c", "import typer"], 9)
+    package = measure([sys.executable, "-c", "import synopsis_writer"], 9)
+    empty = measure([sys.executable, "-c", "pass"], 9)
+    gap = statistics.median(s.seconds for s in package) - statistics.median(s.seconds for s in empty)
+    return [
+        Row("`synopsis --help`", median(own), "≤ 0.35 s"),
+        Row("the bare `import typer`", median(bare), ""),
+        Row("`import synopsis_writer` beyond the bare interpreter", f"{gap * 1000:.0f} ms", "≤ 50 ms"),
+    ]
+
+
+def first_request_row() -> list[Row]:
+    """Measure from the command to its first request, beside the bare import of the SDK."""
+    answer = load_example(CASE).synopsis.as_json()
+    seconds = []
+    with LoopbackServer([Reply(answer)]) as server, tempfile.TemporaryDirectory() as out:
+        command = [SYNOPSIS, "write", "--show", "Rote Rosen", "--theme", load_example(CASE).brief.theme]
+        command += ["--form", "portrait", "--out", out]
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url}
+        for _ in range(6):
+            asked = len(server.requests)
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while len(server.requests) == asked:
+                time.sleep(0.001)
+            seconds.append(time.perf_counter() - started)
+            process.wait()
+    samples = [Sample(second, 0) for second in seconds[1:]]
+    return [
+        Row("from `synopsis write` to its first request", median(samples), "≤ 2 s"),
+        Row("the bare `import openai`", median(measure([sys.executable, "-c", "import openai"], 5)), ""),
+    ]
+
+
+def embedded_rows() -> list[Row]:
+    """Measure a whole write on the packaged model: alone, and while another process keeps a core busy."""
+    cache = str(load_settings({}).cache)
+    with tempfile.TemporaryDirectory() as out:
+        command = [SYNOPSIS, "write", "--show", "In aller Freundschaft", "--theme", THEME, "--out", out]
+        environment = {"SYNOPSIS_MODEL": "packaged", "SYNOPSIS_CACHE": cache}
+        quiet = measure(command, 3, **environment)
+        busy = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 2)
+        ]
+        try:
+            loaded = measure(command, 3, **environment)
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+    peak = max(sample.megabytes for sample in [*quiet, *loaded])
+    return [
+        Row("`synopsis write` on the packaged model", median(quiet), ""),
+        Row("the same, every core busy with another process", median(loaded), "≤ 60 s"),
+        Row("its peak memory", f"{peak:.0f} MB", "≤ 600 MB"),
+    ]
+
+
+def gate_row() -> list[Row]:
+    """Measure the whole gate on one text, warm, in this process."""
+    desk = load_desk(load_settings({}))
+    case = load_example(CASE)
+    show = find_show(desk.pool.shows, case.brief.show)
+    if show is None:
+        raise SystemExit(f"{case.brief.show} is not in the pool")
+    seconds = []
+    for _ in range(31):
+        started = time.perf_counter()
+        desk.gate.examine(case.synopsis, case.brief, show)
+        seconds.append(time.perf_counter() - started)
+    words = len(case.synopsis.text.split())
+    return [
+        Row(f"the gate on {words} words, warm", f"{statistics.median(seconds[1:]) * 1000:.1f} ms", "≤ 25 ms")
+    ]
+
+
+SECTIONS: tuple[Callable[[], list[Row]], ...] = (help_rows, first_request_row, gate_row, embedded_rows)
+
+if __name__ == "__main__":
+    print("| what | measured | limit |\n|---|---|---|")
+    for section in SECTIONS:
+        for row in section():
+            print(f"| {row.what} | {row.measured} | {row.limit} |", flush=True)
