@@ -17,6 +17,8 @@ COMMANDS = (
     "examples show",
     "examples check",
     "examples add",
+    "style",
+    "style calibrate",
     "models",
     "models pull",
     "models known",

@@ -11,6 +11,7 @@ import pytest
 LOCAL = ("127.0.0.1", "::1", "localhost")
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
+_getaddrinfo = socket.getaddrinfo
 
 
 class NetworkBlocked(RuntimeError):
@@ -32,6 +33,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         _allowed(self, address)
         return _connect_ex(self, address)
 
+    def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+        if host not in {*LOCAL, None}:
+            raise NetworkBlocked(f"a test wanted to look up {host}")
+        return _getaddrinfo(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
 
@@ -39,11 +46,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name in list(os.environ):
-        if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")):
+        if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
     yield
     assert not (Path.cwd() / "synopsen").exists(), "a test saved into the working folder"

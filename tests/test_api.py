@@ -37,7 +37,7 @@ def test_every_command_stands_in_the_docs_as_it_helps() -> None:
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "make docs renews the page"
     named = {
         f"{group} {command}".strip()
-        for group in ("", "examples", "models")
+        for group in ("", "examples", "style", "models")
         for command in re.findall(
             r"^  ([a-z]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
         )

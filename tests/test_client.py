@@ -3,30 +3,34 @@ import email.utils
 import time
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from synopsis_writer.client import Answer, Limits, Message, Usage
 from synopsis_writer.client.hosted import HostedClient
 from synopsis_writer.client.retry import RetryPolicy, retry_after
-from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
+from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused, SettingsError
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.testing import (
+    Body,
     BrokenJson,
     CutBody,
+    Drip,
     Fault,
     Hangup,
     Html,
     LoopbackServer,
     Reply,
     Silence,
+    Step,
 )
-from synopsis_writer.testing.server import Step
 
 KEY = "sk-secret-0123456789"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
-QUICK = Limits(timeout=0.3)
+QUICK = Limits(timeout=0.15)  # for steps that keep silent; a busy machine needs longer for the others
+LIMITS = Limits(timeout=10)
 
 
 class Waits:
@@ -48,13 +52,14 @@ async def ask(
     retries: int = 3,
     budget: float = 300.0,
     key: str = KEY,
+    limits: Limits = LIMITS,
 ) -> Answer:
     policy = RetryPolicy(retries, budget, sleep=waits.sleep)
     client = HostedClient("test-model", server.base_url, key, retry=policy, announce=waits.lines.append)
     try:
         for _ in range(times - 1):
-            await client.complete(ASK, SCHEMA, QUICK)
-        return await client.complete(ASK, SCHEMA, QUICK)
+            await client.complete(ASK, SCHEMA, limits)
+        return await client.complete(ASK, SCHEMA, limits)
     finally:
         await client.close()
 
@@ -69,6 +74,17 @@ async def test_an_answer_comes_with_its_usage() -> None:
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.body["messages"] == [{"role": one.role, "content": one.content} for one in ASK]
     assert sent.body["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert sent.body["max_completion_tokens"] == LIMITS.max_tokens
+    assert "temperature" not in sent.body
+
+
+async def test_a_temperature_is_sent_where_one_is_set() -> None:
+    with LoopbackServer([Reply("Ja.")]) as server:
+        client = HostedClient("m", server.base_url)
+        await client.complete(ASK, None, Limits(temperature=0.0))
+        await client.close()
+    assert server.requests[0].body["temperature"] == 0.0
+    assert "response_format" not in server.requests[0].body
 
 
 @pytest.mark.parametrize(
@@ -89,24 +105,33 @@ async def test_answers_that_are_none_keep_text_and_usage(reply: Reply, finish: s
 
 PASSING: Sequence[Step] = (
     Fault(408), Fault(409), Fault(429), Fault(500), Fault(502), Fault(503), Fault(529),
-    BrokenJson(), CutBody(), Hangup(), Silence(1.0),
+    BrokenJson(), BrokenJson("["*100_000), BrokenJson(""), CutBody(), Hangup(), Silence(1.0), Drip(1.0),
+    Body({"choices": []}), Body({"error": {"message": "upstream"}}),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=str)
+def name_of(value: object) -> str:
+    return str(value)[:60]
+
+
+def limits_for(step: Step) -> Limits:
+    return QUICK if isinstance(step, Silence | Drip) else LIMITS
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=name_of)
 async def test_faults_that_may_pass_are_retried(fault: Step) -> None:
     waits = Waits()
     with LoopbackServer([fault, fault, Reply("Ja.")]) as server:
-        assert (await ask(server, waits)).text == "Ja."
+        assert (await ask(server, waits, limits=limits_for(fault))).text == "Ja."
     assert len(server.requests) == 3
     assert len(waits.seconds) == 2
     assert all("trying again in" in line for line in waits.lines)
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=str)
+@pytest.mark.parametrize("fault", PASSING, ids=name_of)
 async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> None:
     with LoopbackServer([fault]) as server, pytest.raises(ModelError) as caught:
-        await ask(server, Waits(), retries=2)
+        await ask(server, Waits(), retries=2, limits=limits_for(fault))
     assert len(server.requests) == 3
     assert "127.0.0.1" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -122,10 +147,19 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
         (Fault(413), "the prompt is too long"),
         (Fault(422), "check model and parameters"),
         (Fault(429, code="insufficient_quota"), "quota is used up"),
+        (Fault(402), "quota is used up"),
+        (Fault(501), "check model and parameters"),
+        (Fault(400, body={"error": {"type": {}, "code": []}}), "check model and parameters"),
+        (Fault(400, body="nein"), "check model and parameters"),
+        (Body([]), "a page or text, not a completion"),
+        (Body({"choices": [{}]}), "not the shape of a completion"),
+        (Body({"choices": [None]}), "not the shape of a completion"),
+        (Body({"choices": {"a": 1}}), "not the shape of a completion"),
+        (Body({"choices": [{"message": "Ja."}]}), "not the shape of a completion"),
         (Html(), "a page or text, not a completion"),
         (Html(status=404), "it often ends in /v1"),
     ],
-    ids=str,
+    ids=name_of,
 )
 async def test_faults_that_never_pass_are_said_at_once(fault: Step, said: str) -> None:
     waits = Waits()
@@ -133,6 +167,31 @@ async def test_faults_that_never_pass_are_said_at_once(fault: Step, said: str) -
         await ask(server, waits)
     assert len(server.requests) == 1
     assert waits.seconds == []
+    assert waits.lines == []
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, Usage()),
+        ({}, Usage()),
+        ("many", Usage()),
+        ({"prompt_tokens": None, "completion_tokens": 3}, Usage(0, 3)),
+        ({"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": None}}, Usage(7)),
+        ({"prompt_tokens": -1}, Usage()),
+    ],
+)
+async def test_a_strange_usage_does_not_lose_the_text(usage: Any, expected: Usage) -> None:
+    body = {"choices": [{"message": {"content": "Ja."}}], "usage": usage}
+    with LoopbackServer([Body(body)]) as server:
+        answer = await ask(server, Waits())
+    assert (answer.text, answer.usage, answer.model) == ("Ja.", expected, "test-model")
+
+
+async def test_half_a_character_is_replaced_so_that_the_text_can_be_sent_on() -> None:
+    with LoopbackServer([Reply("Hund \ud83d."), Reply("\U0001f436")]) as server:
+        assert (await ask(server, Waits())).text == "Hund \ufffd."
+        assert (await ask(server, Waits())).text == "\U0001f436"
 
 
 async def test_no_retries_means_none() -> None:
@@ -159,6 +218,10 @@ async def test_a_server_that_is_not_there_is_said() -> None:
         ({"retry-after": "soon"}, 0),
         ({"retry-after": "-5"}, 0),
         ({"retry-after": "inf"}, 0),
+        ({"retry-after": "nan"}, 0),
+        ({"retry-after": "Mon, 1 Jan 99999 00:00:00 GMT"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "90", "retry-after-ms": "1500"}, 1.5),
     ],
 )
 async def test_the_servers_wish_to_wait_is_honoured(headers: dict[str, str], least: float) -> None:
@@ -174,6 +237,40 @@ async def test_a_wait_beyond_the_budget_is_not_begun() -> None:
     with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(RequestRefused):
         await ask(server, waits, budget=60)
     assert waits.seconds == []
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("retries", "seconds", "requests"), [(1, 60.0, [2]), (50, 0.5, [3, 4])])
+async def test_attempts_and_time_are_bounds_together(
+    retries: int, seconds: float, requests: list[int]
+) -> None:
+    policy = RetryPolicy(retries, seconds, first_wait=0.001)
+    with LoopbackServer([Fault(503, {"retry-after-ms": "150"})]) as server:
+        client = HostedClient("m", server.base_url, retry=policy)
+        started = time.perf_counter()
+        with pytest.raises(ConnectionFailed, match="answered 503 every time"):
+            await client.complete(ASK, None, LIMITS)
+        await client.close()
+    assert len(server.requests) in requests
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (Fault(429, {"retry-after": "7"}), "the server answered 429; trying again in 7.0 s"),
+        (Silence(1.0), "the server did not answer in time; trying again in "),
+        (Hangup(), "no connection to the server; trying again in "),
+        (BrokenJson(), "the answer is broken JSON; trying again in "),
+    ],
+    ids=name_of,
+)
+async def test_a_wait_is_announced_with_its_reason(fault: Step, line: str) -> None:
+    waits = Waits()
+    with LoopbackServer([fault, Reply("Ja.")]) as server:
+        await ask(server, waits, limits=limits_for(fault))
+    assert len(waits.lines) == 1
+    assert waits.lines[0].startswith(line)
 
 
 async def test_waits_grow() -> None:
@@ -199,12 +296,51 @@ async def test_the_way_down_from_json_schema_is_remembered(
     assert [request.body.get("response_format", {}).get("type") for request in server.requests] == formats
 
 
-async def test_a_cancelled_wait_ends_at_once() -> None:
+@pytest.mark.parametrize("status", [400, 422, 501])
+@pytest.mark.parametrize("said", ["response format `json_schema`", "response_format.type", "json_object"])
+async def test_each_way_to_refuse_the_format_leads_down(status: int, said: str) -> None:
+    with LoopbackServer([Fault(status, message=said), Reply("Ja.")]) as server:
+        assert (await ask(server, Waits())).text == "Ja."
+    assert server.requests[1].body["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(400, message="for more information see the manual"),
+        Fault(401, message="response_format"),
+        Fault(429, message="response_format", code="insufficient_quota"),
+    ],
+    ids=name_of,
+)
+async def test_other_refusals_leave_the_format_alone(fault: Step) -> None:
+    with LoopbackServer([fault]) as server, pytest.raises(RequestRefused):
+        await ask(server, Waits())
+    assert len(server.requests) == 1
+
+
+async def test_a_server_that_refuses_each_format_ends() -> None:
+    with LoopbackServer([Fault(400, message="response_format")]) as server, pytest.raises(RequestRefused):
+        await ask(server, Waits())
+    assert len(server.requests) == 3
+
+
+async def test_calls_at_once_go_down_one_step_together() -> None:
+    with LoopbackServer([Reply("Ja.")], refuses=["json_schema"]) as server:
+        client = HostedClient("m", server.base_url)
+        await asyncio.gather(*(client.complete(ASK, SCHEMA, Limits()) for _ in range(4)))
+        await client.close()
+    asked = [request.body["response_format"]["type"] for request in server.requests]
+    assert asked.count("json_object") == 4
+
+
+@pytest.mark.parametrize("step", [Fault(503), Silence(30)], ids=name_of)
+async def test_a_cancelled_call_or_wait_ends_at_once(step: Step) -> None:
     policy = RetryPolicy(5, 1000, first_wait=30)
-    with LoopbackServer([Fault(503)]) as server:
+    with LoopbackServer([step]) as server:
         client = HostedClient("m", server.base_url, KEY, retry=policy)
-        task = asyncio.create_task(client.complete(ASK, None, QUICK))
-        await asyncio.sleep(0.5)
+        task = asyncio.create_task(client.complete(ASK, None, Limits()))
+        await asyncio.sleep(0.3)
         started = time.perf_counter()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -215,13 +351,22 @@ async def test_a_cancelled_wait_ends_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [*PASSING, Fault(401), Fault(400, message=f"bad key {KEY}"), Html()], ids=str
+    "fault",
+    [
+        *PASSING,
+        Fault(401),
+        Fault(400, message=f"bad key {KEY}"),
+        Fault(503, message=KEY),
+        Html(KEY),
+        BrokenJson(KEY),
+    ],
+    ids=name_of,
 )
 async def test_the_key_is_in_no_message_and_no_traceback(fault: Step) -> None:
     waits = Waits()
     with LoopbackServer([fault], key="another" if fault == Fault(401) else None) as server:
         try:
-            await ask(server, waits, retries=1)
+            await ask(server, waits, retries=1, limits=limits_for(fault))
         except ModelError as error:
             said = "".join(traceback.format_exception(error)) + "".join(waits.lines)
         else:
@@ -234,3 +379,55 @@ async def test_a_servers_models_are_listed() -> None:
         client = HostedClient("m", server.base_url, KEY)
         assert await client.models() == ["a", "b"]
         await client.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (Html(), "a page or text"),
+        (BrokenJson(), "broken JSON"),
+        (Body({}), "not the shape of a list of models"),
+        (Body({"data": [{"id": None}]}), "not the shape of a list of models"),
+        (Fault(401), "set OPENAI_API_KEY"),
+        (Hangup(), "no connection"),
+    ],
+    ids=name_of,
+)
+async def test_a_server_that_cannot_list_its_models_is_said(step: Step, said: str) -> None:
+    with LoopbackServer([], models=step) as server:
+        client = HostedClient("m", server.base_url, KEY)
+        with pytest.raises(ModelError, match=said):
+            await client.models()
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nowhere", "htp://host/v1", "localhost:8000/v1", "http://", "http://[::1", "http://host:abc", "http://h:0",
+     "http://host:99999/v1", "http://ex ample/v1", "http://a\x00b/v1", "me:hunter2@host/v1"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused_before_any_request(address: str) -> None:
+    with pytest.raises(SettingsError, match="write base_url as in") as caught:
+        HostedClient("m", address)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-schlüssel", "sk-1\nsk-2", "sk-1 sk-2", "“sk-1”"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY") as caught:
+        HostedClient("m", "http://127.0.0.1:1/v1", key)
+    assert "sk-" not in str(caught.value)
+
+
+async def test_blanks_around_a_key_are_left_out() -> None:
+    with LoopbackServer([Reply("Ja.")], key=KEY) as server:
+        assert (await ask(server, Waits(), key=f" {KEY}\n")).text == "Ja."
+
+
+async def test_a_password_in_the_address_is_not_shown() -> None:
+    with LoopbackServer([Fault(404)]) as server:
+        client = HostedClient("m", server.base_url.replace("127", "me:hunter2@127"))
+        with pytest.raises(RequestRefused, match=r"^127\.0\.0\.1:") as caught:
+            await client.complete(ASK, None, LIMITS)
+        await client.close()
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))

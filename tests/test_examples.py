@@ -26,8 +26,8 @@ def test_the_pool_is_what_was_promised() -> None:
     assert all(show.cast and show.place for show in POOL.shows)
 
 
-def test_the_pool_holds_format_and_gate() -> None:
-    count, found = faults([folder("examples")], house_profile())
+def test_the_pool_holds_format_and_gate(tmp_path: Path) -> None:
+    count, found = faults([folder("examples")], house_profile(), tmp_path)
     assert found == []
     assert count == len(POOL.examples)
 

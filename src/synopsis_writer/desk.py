@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.errors import ExampleError
+from synopsis_writer.errors import ExampleError, SettingsError
 from synopsis_writer.examples import Pool, load_pool
 from synopsis_writer.prompts import Prompt, Prompts, load_prompts
 from synopsis_writer.resources import folder
 from synopsis_writer.selection import select
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show, find_show, generic_show, nearest_shows
-from synopsis_writer.style.gate import Gate, index_examples
+from synopsis_writer.style.copy_store import kept_index
+from synopsis_writer.style.gate import CHECKS, Gate, copy_sources
 from synopsis_writer.style.profile import house_profile, load_profile
 from synopsis_writer.synopsis import Outline
 
@@ -68,9 +69,9 @@ def load_desk(settings: Settings) -> Desk:
         raise ExampleError("no examples: name a folder that holds some with --examples")
     prompts = load_prompts(settings.prompts or folder("prompts"))
     profile = load_profile(settings.profile) if settings.profile else house_profile()
-    return Desk(
-        pool,
-        prompts,
-        Gate(profile, index_examples(pool.examples, prompts.copy_sources())),
-        settings.example_tokens,
-    )
+    if unknown := sorted(set(settings.disable) - set(CHECKS)):
+        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECKS)}")
+    sources = copy_sources(pool.examples, prompts.copy_sources())
+    index = kept_index(sources, settings.cache / "copies")
+    gate = Gate(profile, index, frozenset(settings.disable), pool.shows)
+    return Desk(pool, prompts, gate, settings.example_tokens)

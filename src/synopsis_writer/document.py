@@ -26,12 +26,14 @@ class Document:
         meta: the front matter; empty when the file has none.
         text: what follows it, stripped.
         lines: the line of each field of the front matter, by its keys (`("brief", "form")`).
+        first_line: the line on which the text begins, from 1.
     """
 
     path: Path
     meta: dict[str, Any]
     text: str
     lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+    first_line: int = 1
 
     def place(self, *keys: str | int) -> str:
         """Return `path:line` of the field at `keys`, or of the nearest field around it."""
@@ -102,7 +104,7 @@ def parse_document(data: bytes, path: Path) -> Document:
 
 def _part(text: str, path: Path) -> Document:
     if not text.startswith(_FENCE + "\n"):
-        return Document(path, {}, text.strip())
+        return Document(path, {}, text.strip(), first_line=_line_of_text(text, 0))
     head, fence, body = text[len(_FENCE) + 1 :].partition("\n" + _FENCE + "\n")
     if not fence:
         head, fence, body = text[len(_FENCE) + 1 :].rstrip().partition("\n" + _FENCE)
@@ -111,7 +113,12 @@ def _part(text: str, path: Path) -> Document:
                 f"{path}:1: the front matter is never closed: end it with a line of three hyphens"
             )
     meta, lines = read_yaml(head, path, first_line=2)
-    return Document(path, meta, body.strip(), lines)
+    return Document(path, meta, body.strip(), lines, _line_of_text(text, len(text) - len(body)))
+
+
+def _line_of_text(text: str, body: int) -> int:
+    lead = len(text[body:]) - len(text[body:].lstrip())
+    return text.count("\n", 0, body + lead) + 1
 
 
 def read_yaml(

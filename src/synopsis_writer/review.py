@@ -23,6 +23,7 @@ class Review:
     Attributes:
         source: the file, or `-`.
         text: what was judged.
+        first_line: the line of the file on which the text begins, from 1.
         form: the form it was held against.
         guessed: nobody named the form: it is the one that fits best.
         findings: one a check that applied.
@@ -30,6 +31,7 @@ class Review:
 
     source: str
     text: str
+    first_line: int
     form: Form
     guessed: bool
     findings: tuple[Finding, ...]
@@ -37,7 +39,18 @@ class Review:
     @property
     def passed(self) -> bool:
         """Whether no check refuses the text."""
-        return not failures(self.findings)
+        return not self.refused
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """The findings that refuse the text."""
+        return failures(self.findings)
+
+    def place(self, finding: Finding) -> tuple[int, int]:
+        """Return line and column, from 1, of a finding's first spot in the file, or of the text."""
+        start = finding.spans[0].start if finding.spans else 0
+        above = self.text[:start]
+        return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
 
     def as_data(self) -> dict[str, Any]:
         """Return the review as JSON holds it."""
@@ -70,11 +83,13 @@ def review(
         str(document.meta.get("title", "")),
         _people(document.meta),
     )
-    subject = replace(subject, own_source=_own_source(document.path, desk))
+    strangers = () if known.name == UNKNOWN else subject.strangers
+    subject = replace(subject, own_source=_own_source(document.path, desk), strangers=strangers)
     if brief is None and form is None:
         subject = _best_fitting(subject, desk)
     findings = desk.gate.judge(subject)
-    return Review(str(document.path), document.text, subject.form, brief is None and form is None, findings)
+    guessed = brief is None and form is None
+    return Review(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
 
 
 def _brief(document: Document, show: str | None, theme: str | None, form: Form | None) -> Brief | None:

@@ -28,6 +28,7 @@ class Settings(BaseModel):
         own_examples: the folder of the user's own examples, read besides.
         prompts: the folder of the prompt templates.
         profile: the file with the house's bands.
+        disable: names of checks that the gate leaves out.
         out: the folder synopses are saved in.
         cache: the folder for model weights.
         attempts: attempts a synopsis, 1 to 10.
@@ -49,6 +50,7 @@ class Settings(BaseModel):
     own_examples: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "examples")
     prompts: Path | None = None
     profile: Path | None = None
+    disable: tuple[str, ...] = ()
     out: Path = Path("synopsen")
     cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))
     attempts: int = Field(default=3, ge=1, le=10)
@@ -78,11 +80,11 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
     named = PREFIX + "CONFIG" in environment
     from_file = _read_config(path) if named or path.is_file() else {}
     from_environment = {
-        name: environment[variable]
+        name: environment[variable].split(",") if name == "disable" else environment[variable]
         for name in Settings.model_fields
         if (variable := PREFIX + name.upper()) in environment and environment[variable]
     }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value not in (None, [])}
     merged: dict[str, Any] = {}
     for source, values in (("", given), ("environment", from_environment), (str(path), from_file)):
         try:

@@ -92,6 +92,13 @@ def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
     return list(dict.fromkeys(owners[key] for key, _, _ in hits))[:most]
 
 
+def foreign_cast(shows: Sequence[Show], own: Show) -> list[str]:
+    """Return the names of all casts but `own`'s; people who are in that one, too, are left out."""
+    known = {member.name for member in own.cast}
+    others = [member.name for show in shows if show.name != own.name for member in show.cast]
+    return [name for name in others if name not in known]
+
+
 def generic_show(name: str) -> Show:
     """Return a show of which only the name is known."""
     return Show(name=clean_line(name))

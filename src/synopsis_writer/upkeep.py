@@ -12,14 +12,15 @@ from synopsis_writer.examples import Example, example_files, front_matter, load_
 from synopsis_writer.kinds import FileFormat, Form
 from synopsis_writer.shows import SHOW_FILE, Show, find_show, generic_show, load_show
 from synopsis_writer.store import save
-from synopsis_writer.style.gate import Gate, failures, index_examples
+from synopsis_writer.style.copy_store import kept_index
+from synopsis_writer.style.gate import Gate, copy_sources, failures
 from synopsis_writer.style.profile import Profile
 from synopsis_writer.synopsis import Character, Synopsis
 
 _LONGEST_HEADING = 90
 
 
-def faults(folders: Sequence[Path], profile: Profile) -> tuple[int, list[str]]:
+def faults(folders: Sequence[Path], profile: Profile, cache: Path) -> tuple[int, list[str]]:
     """Return how many examples there are, and every fault of format, show and style, in one line each.
 
     Raises:
@@ -39,7 +40,8 @@ def faults(folders: Sequence[Path], profile: Profile) -> tuple[int, list[str]]:
                 shows[path.parent.name] = load_show(path)
             except InputError as error:
                 found.append(str(error))
-    gate = Gate(profile, index_examples(examples))
+    sources = kept_index(copy_sources(examples), cache / "copies")
+    gate = Gate(profile, sources, shows=tuple(shows.values()))
     for example in examples:
         found += _faults_of(example, shows.get(example.path.parent.name), gate)
     return len(examples), found

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import INTERRUPTED, check, examples, models, write
+from synopsis_writer.cli import INTERRUPTED, check, examples, models, style, write
 from synopsis_writer.cli.console import complain, give
 from synopsis_writer.errors import ModelError, SynopsisError
 
@@ -32,6 +32,7 @@ app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)
 app.add_typer(examples.app, name="examples")
+app.add_typer(style.app, name="style")
 app.add_typer(models.app, name="models")
 
 

@@ -3,6 +3,8 @@
 import json as jsonlib
 import shutil
 import sys
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,14 @@ STDIN = "-"
 _MOST_COLUMNS = 100
 
 
+class Report(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
 def check(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Text or Markdown files; - is stdin.")
@@ -29,7 +39,11 @@ def check(
     form: options.FormOption = None,
     examples: options.Examples = None,
     profile: options.Profile = None,
-    json: options.Json = False,
+    disable: options.Disable = None,
+    report: Annotated[
+        Report, typer.Option("--format", help="For a person, a program, or an annotation.")
+    ] = Report.TEXT,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
     """Hold texts against the gate, your own, too: exits 1 when one is refused, 2 when one cannot be read.
 
@@ -40,20 +54,21 @@ def check(
     from synopsis_writer.review import review
     from synopsis_writer.settings import load_settings
 
-    desk = load_desk(load_settings({"examples": examples, "profile": profile}))
+    desk = load_desk(load_settings({"examples": examples, "profile": profile, "disable": disable}))
+    printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
+        Report.JSON if json else report
+    ]
     code = 0
     for name in files:
         try:
-            report = review(_read(name), desk, show=show, theme=theme, form=form)
+            found = review(_read(name), desk, show=show, theme=theme, form=form)
         except InputError as error:
             complain(str(error))
             code = error.exit_code
             continue
-        if json:
-            give(jsonlib.dumps(report.as_data(), ensure_ascii=False))
-        else:
-            _print(report)
-        if not report.passed:
+        for line in printed(found):
+            give(line)
+        if not found.passed:
             code = max(code, GateRefused.exit_code)
     return code
 
@@ -66,23 +81,37 @@ def _read(name: str) -> "Document":
     return read_document(Path(name))
 
 
-def _print(report: "Review") -> None:
-    refused = [finding for finding in report.findings if not finding.passed]
-    guessed = ", the form that fits best" if report.guessed else ""
-    verdict = (
-        f"refused by {len(refused)} of {len(report.findings)}"
-        if refused
-        else f"passed all {len(report.findings)}"
-    )
-    give(f"{printable(report.source)}: {verdict} checks as {report.form}{guessed}")
+def _json(found: "Review") -> Iterator[str]:
+    yield jsonlib.dumps(found.as_data(), ensure_ascii=False)
+
+
+def _lines(found: "Review") -> Iterator[str]:
     from synopsis_writer.cli.marked import marked
 
-    spans = [span for finding in refused for span in finding.spans]
+    refused = found.refused
+    guessed = ", the form that fits best" if found.guessed else ""
+    count = len(found.findings)
+    verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
+    yield f"{printable(found.source)}: {verdict} checks as {found.form}{guessed}"
     if refused:
+        spans = [span for finding in refused for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
-        give("")
-        for line in marked(report.text, spans, width):
-            give(line)
-        give("")
+        yield from ("", *marked(found.text, spans, width), "")
     for finding in refused:
-        give(f"{finding.check}: {printable(finding.message)}")
+        yield f"{finding.check}: {printable(finding.message)}"
+
+
+def _annotations(found: "Review") -> Iterator[str]:
+    """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
+    for finding in found.refused:
+        line, column = found.place(finding)
+        properties = f"file={_property(found.source)},line={line},col={column},title={finding.check}"
+        yield f"::error {properties}::{_escaped(finding.message)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

@@ -85,8 +85,9 @@ def check_examples(examples: options.Examples = None) -> int:
     from synopsis_writer.style.profile import house_profile
     from synopsis_writer.upkeep import faults
 
-    folders = pool_folders(load_settings({"examples": examples}))
-    count, found = faults(folders, house_profile())
+    settings = load_settings({"examples": examples})
+    folders = pool_folders(settings)
+    count, found = faults(folders, house_profile(), settings.cache)
     for fault in found:
         complain(fault)
     if not found:

@@ -37,6 +37,9 @@ Examples = Annotated[
 ]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="A folder of prompt templates.")]
 Profile = Annotated[Path | None, typer.Option("--profile", help="A file with your house's bands.")]
+Disable = Annotated[
+    list[str] | None, typer.Option("--disable", help="A check the gate leaves out; repeatable.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The folder to save in.  [default: synopsen]")]
 Format = Annotated[FileFormat, typer.Option("--format", help="The format of the saved file.")]
 Attempts = Annotated[int | None, typer.Option("--attempts", help="Attempts at most, 1 to 10.  [default: 3]")]

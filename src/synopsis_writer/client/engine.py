@@ -6,11 +6,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from synopsis_writer.client import Answer, Finish, Limits, Message, Usage
+from synopsis_writer.client import Answer, Limits, Message
+from synopsis_writer.client.chunks import Chunk, Completion, check, completion, finish, usage
 from synopsis_writer.client.weights import INSTALL
 from synopsis_writer.errors import EngineError, os_reason
 
@@ -20,16 +21,13 @@ _TEMPLATE_KEY = b"tokenizer.chat_template"
 _BATCH = 128  # tokens read at once: how long a cancelled call may still work before it hears of it
 _OPENMP = {"OMP_NUM_THREADS": "{threads}", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
-_Chunk = dict[str, Any]
-_Handle = Callable[[dict[str, Any], Callable[[_Chunk], bool]], None]
+_Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]
 
 
 class _Server(Protocol):
-    def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[_Chunk], bool]) -> None: ...
+    def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
 
-    def handle_chat_completions(
-        self, request: dict[str, Any], on_chunk: Callable[[_Chunk], bool]
-    ) -> None: ...
+    def handle_chat_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -43,30 +41,13 @@ class Sampling:
     repeat_penalty: float = 1.0
 
 
-@dataclass(frozen=True)
-class Completion:
-    """One continuation of a prompt.
-
-    Attributes:
-        text: what the model wrote, without the prompt.
-        finish: `stop`, or `length` when the tokens or the context ran out.
-        logprobs: natural log-probability of each token, the end token left out; empty unless asked for.
-        usage: tokens; of several completions of one prompt only the first counts the prompt.
-    """
-
-    text: str
-    finish: Finish = "stop"
-    logprobs: tuple[float, ...] = ()
-    usage: Usage = field(default_factory=Usage)
-
-
 class Engine:
     """A GGUF model loaded into this process.
 
     Args:
         path: the GGUF file.
         name: the model's name as files and messages show it; the file's name when empty.
-        context: tokens of prompt and answer together, shared by all slots.
+        context: tokens of prompt and answer together; each slot has an equal share of them.
         slots: completions decoded side by side, 1 to 16; `complete` cannot ask for more.
         threads: more than one is faster on an idle machine and collapses on a busy one.
         chat_template: a Jinja template in place of the file's own.
@@ -115,8 +96,8 @@ class Engine:
         choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
         return Answer(
             text="".join(choice["delta"].get("content") or "" for choice in choices),
-            finish=_finish(choices),
-            usage=_usage(chunks),
+            finish=finish(choices),
+            usage=usage(chunks),
             seconds=time.monotonic() - start,
             model=self.name,
         )
@@ -154,7 +135,7 @@ class Engine:
         if logprobs:
             request["n_probs"] = 1
         chunks = await self._run(self._open().handle_completions, request, patience)
-        return [_completion(chunks, index) for index in range(n)]
+        return [completion(chunks, index) for index in range(n)]
 
     def close(self) -> None:
         """Stop what is being decoded, and give back the memory; a second call does nothing."""
@@ -166,13 +147,13 @@ class Engine:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
         return self._server
 
-    async def _run(self, handle: _Handle, request: dict[str, Any], patience: float) -> list[_Chunk]:
+    async def _run(self, handle: _Handle, request: dict[str, Any], patience: float) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
         stop = threading.Event()
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         last_sign = time.monotonic()
 
-        def take(chunk: _Chunk) -> bool:
+        def take(chunk: Chunk) -> bool:
             nonlocal last_sign
             last_sign = time.monotonic()
             chunks.append(chunk)
@@ -192,52 +173,8 @@ class Engine:
             stop.set()
         if self._closed.is_set():
             raise EngineError(f"{self.name}: the engine was closed while it answered")
-        _check(work, chunks, self.name)
+        check(work.exception(), chunks, self.name)
         return chunks
-
-
-def _check(work: "asyncio.Future[None]", chunks: Sequence[_Chunk], name: str) -> None:
-    if (fault := work.exception()) is not None:
-        raise EngineError(f"{name}: the engine failed: {_one_line(str(fault))}") from fault
-    for chunk in chunks:
-        if "error" in chunk:
-            message = chunk["error"].get("message", "no reason given")
-            raise EngineError(f"{name}: the engine refused the request: {_one_line(str(message))}")
-    if not chunks:
-        raise EngineError(f"{name}: the engine gave no answer: try again")
-
-
-def _completion(chunks: Sequence[_Chunk], index: int) -> Completion:
-    own = [chunk for chunk in chunks if any(c["index"] == index for c in chunk.get("choices", ()))]
-    choices = [choice for chunk in own for choice in chunk["choices"]]
-    tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
-    used = _usage(own)
-    return Completion(
-        text="".join(choice["text"] for choice in choices),
-        finish=_finish(choices),
-        logprobs=tuple(token["logprob"] for token in tokens if token["token"]),
-        usage=used if index == 0 else Usage(completion_tokens=used.completion_tokens),
-    )
-
-
-def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
-    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    return "stop" if reasons and reasons[-1] == "stop" else "length"
-
-
-def _usage(chunks: Sequence[_Chunk]) -> Usage:
-    figures: Mapping[str, Any] = next(
-        (chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), {}
-    )
-    return Usage(
-        figures.get("prompt_tokens", 0),
-        figures.get("completion_tokens", 0),
-        (figures.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
-    )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
 
 
 def _holds_chat_template(path: Path) -> bool:
@@ -268,7 +205,6 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.n_ctx = context
     params.n_batch = params.n_ubatch = _BATCH
     params.n_parallel = slots
-    params.kv_unified = True
     params.cache_ram_mib = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.chat_template = chat_template

@@ -1,22 +1,24 @@
 """The client for OpenAI-compatible servers: the SDK, our retries, and the way down from json_schema."""
 
+import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from synopsis_writer.client import Answer, Finish, Limits, Message, Usage
+from synopsis_writer.client import Answer, Limits, Message
+from synopsis_writer.client.completion import read_answer, read_models
 from synopsis_writer.client.retry import Announce, BrokenBody, RetryPolicy, failure, is_quota, retrying
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
+from synopsis_writer.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # servers of one's own take any; the SDK wants one
-_FINISH: dict[str, Finish] = {"length": "length", "content_filter": "filter"}
 # From strict to plain: what a server refuses is not asked for again.
 _FORMATS = ("json_schema", "json_object", "plain")
 _REFUSED_FORMAT = frozenset({400, 422, 501})
+_NAMES_FORMAT = re.compile(r"response.?format|json.?schema|json.?object|structured.?output", re.IGNORECASE)
+_LIST_SECONDS = 10.0
 
 
 class HostedClient:
@@ -28,6 +30,9 @@ class HostedClient:
         api_key: the key; never shown, logged or saved.
         retry: the retry policy.
         announce: is told of each wait, in one line.
+
+    Raises:
+        SettingsError: the address is none of the web, or the key cannot be sent.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class HostedClient:
         import openai
 
         self._model = model
-        self._base_url = base_url or DEFAULT_BASE_URL
+        self._base_url = _checked_address(base_url or DEFAULT_BASE_URL)
         self._retry = retry or RetryPolicy()
         self._announce = announce
         self._format = 0
-        self._sdk = openai.AsyncOpenAI(api_key=api_key or _NO_KEY, base_url=self._base_url, max_retries=0)
+        self._sdk = openai.AsyncOpenAI(
+            api_key=_checked_key(api_key or ""), base_url=self._base_url, max_retries=0
+        )
 
     @property
     def name(self) -> str:
@@ -56,8 +63,7 @@ class HostedClient:
     @property
     def server(self) -> str:
         """The server's host and port, for messages; an address may hold a password, so no more of it."""
-        parts = urlsplit(self._base_url)
-        return parts.netloc.rpartition("@")[2] or self._base_url.split("?")[0]
+        return urlsplit(self._base_url).netloc.rpartition("@")[2]
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
@@ -71,32 +77,29 @@ class HostedClient:
         import openai
 
         while True:
+            asked = self._format
+            wanted = None if schema is None else _response_format(_FORMATS[asked], schema)
             try:
-                return await self._with_retries(messages, schema, limits)
+                return await self._with_retries(messages, wanted, limits)
             except openai.APIStatusError as fault:
-                wanted_less = fault.status_code in _REFUSED_FORMAT and schema is not None
-                if wanted_less and self._format < len(_FORMATS) - 1 and "format" in _said(fault):
-                    self._format += 1
-                    continue
-                raise failure(fault, self.server, self._model) from None
-            except (openai.APIError, BrokenBody) as fault:
+                if wanted is None or not _refuses_format(fault):
+                    raise failure(fault, self.server, self._model) from None
+                # Another call may have gone down meanwhile: one step below what this one asked for, at least.
+                self._format = max(self._format, asked + 1)
+            except (openai.APIError, TimeoutError, BrokenBody) as fault:
                 raise failure(fault, self.server, self._model) from None
 
     async def _with_retries(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+        self, messages: Sequence[Message], wanted: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
         async for attempt in retrying(self._retry, self._announce):
             with attempt:
-                started = time.perf_counter()
-                completion = await self._call(messages, schema, limits)
-                return _answer(completion, time.perf_counter() - started, self._model)
+                return await self._call(messages, wanted, limits)
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
     async def _call(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> "ChatCompletion":
-        from openai.types.chat import ChatCompletion
-
+        self, messages: Sequence[Message], wanted: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
         request: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -105,18 +108,14 @@ class HostedClient:
         }
         if limits.temperature is not None:
             request["temperature"] = limits.temperature
-        if schema is not None and _FORMATS[self._format] != "plain":
-            request["response_format"] = _response_format(_FORMATS[self._format], schema)
-        try:
-            completion = await self._sdk.chat.completions.create(**request)
-        except ValueError as fault:
-            raise BrokenBody("the answer is broken JSON", passing=True) from fault
-        # A page comes back as its text, whatever the types say.
-        if not isinstance(completion, ChatCompletion):
-            raise BrokenBody("the answer is a page or text, not a completion", passing=False)
-        if not completion.choices:
-            raise BrokenBody("the answer holds no choice", passing=True)
-        return completion
+        if wanted is not None:
+            request["response_format"] = wanted
+        started = time.perf_counter()
+        # The SDK's time-out begins anew with each byte, and some servers send blanks while they queue.
+        async with asyncio.timeout(limits.timeout):
+            raw = await self._sdk.chat.completions.with_raw_response.create(**request)
+        seconds = time.perf_counter() - started
+        return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
 
     async def models(self) -> list[str]:
         """Return the models the server offers, sorted.
@@ -127,9 +126,10 @@ class HostedClient:
         import openai
 
         try:
-            page = await self._sdk.models.list(timeout=10)
-            return sorted(model.id for model in page.data)
-        except (openai.APIError, AttributeError, TypeError, ValueError) as fault:
+            async with asyncio.timeout(_LIST_SECONDS):
+                raw = await self._sdk.models.with_raw_response.list()
+            return read_models(raw.content, raw.headers.get("content-type", ""))
+        except (openai.APIError, TimeoutError, BrokenBody) as fault:
             raise failure(fault, self.server, self._model) from None
 
     async def close(self) -> None:
@@ -137,27 +137,37 @@ class HostedClient:
         await self._sdk.close()
 
 
-def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_address(address: str) -> str:
+    import httpx2
+
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        httpx2.URL(address)
+    except (ValueError, httpx2.InvalidURL):
+        usable = False
+    if not usable or " " in address:
+        raise SettingsError(
+            "the server's address is none of the web: write base_url as in http://localhost:8000/v1"
+        )
+    return address
+
+
+def _checked_key(key: str) -> str:
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingsError("the key holds a character that no key has: copy it into OPENAI_API_KEY again")
+    return key or _NO_KEY
+
+
+def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    if kind == "plain":
+        return None
     if kind == "json_object":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)}}
 
 
-def _said(fault: Any) -> str:
-    """What a server said of a request, to see whether it refuses the response format."""
-    return "" if is_quota(fault) else f"{fault.message} {fault.body}".lower()
-
-
-def _answer(completion: "ChatCompletion", seconds: float, model: str) -> Answer:
-    choice = completion.choices[0]
-    usage = completion.usage
-    cached = usage.prompt_tokens_details.cached_tokens if usage and usage.prompt_tokens_details else None
-    finish = _FINISH.get(choice.finish_reason, "stop")
-    refusal = getattr(choice.message, "refusal", None)
-    return Answer(
-        text=refusal or choice.message.content or "",
-        finish="refusal" if refusal else finish,
-        usage=Usage(usage.prompt_tokens, usage.completion_tokens, cached or 0) if usage else Usage(),
-        seconds=seconds,
-        model=completion.model or model,
-    )
+def _refuses_format(fault: Any) -> bool:
+    said = f"{fault.message} {fault.body}"
+    return fault.status_code in _REFUSED_FORMAT and not is_quota(fault) and bool(_NAMES_FORMAT.search(said))

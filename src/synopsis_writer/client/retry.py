@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Announce = Callable[[str], None]
 _PASSING_STATUS = frozenset({408, 409, 429})
 _SERVER_FAULT = 500
+_NOT_IMPLEMENTED = 501
+_PAYMENT_REQUIRED = 402
 _LONGEST_WAIT = 60.0
 
 
@@ -72,24 +74,29 @@ def passes(fault: BaseException) -> bool:
     if isinstance(fault, openai.APIStatusError):
         if is_quota(fault):
             return False
-        return fault.status_code in _PASSING_STATUS or fault.status_code >= _SERVER_FAULT
-    return isinstance(fault, openai.APIConnectionError | openai.APIResponseValidationError)
+        return fault.status_code in _PASSING_STATUS or _is_server_fault(fault.status_code)
+    return isinstance(fault, openai.APIConnectionError | TimeoutError)
+
+
+def _is_server_fault(status: int) -> bool:
+    return status >= _SERVER_FAULT and status != _NOT_IMPLEMENTED
 
 
 def is_quota(fault: "openai.APIStatusError") -> bool:
-    """Whether the account is out of money: it comes as 429 and never passes."""
-    return "insufficient_quota" in {fault.code, fault.type}
+    """Whether the account is out of money: it comes as 402, or as 429 with a code, and never passes."""
+    said = (fault.code, fault.type)  # either may be any JSON, so nothing that is hashed
+    return fault.status_code == _PAYMENT_REQUIRED or "insufficient_quota" in said
 
 
 def _wait(policy: RetryPolicy) -> Callable[[tenacity.RetryCallState], float]:
     """Return the wait before a retry: exponential with jitter, never less than the server asked for."""
     first = policy.first_wait
-    jitter = tenacity.wait_exponential_jitter(multiplier=first, max=_LONGEST_WAIT, jitter=first)
+    growing = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
 
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
         response = getattr(fault, "response", None)
-        return max(jitter(state), retry_after(response.headers) if response is not None else 0.0)
+        return max(growing(state), retry_after(response.headers) if response is not None else 0.0)
 
     return wait
 
@@ -103,8 +110,11 @@ def retry_after(headers: Mapping[str, str]) -> float:
     seconds = _number(said)
     if seconds is not None:
         return max(0.0, seconds)
-    parsed = email.utils.parsedate_tz(said) if said else None
-    return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else 0.0
+    try:
+        parsed = email.utils.parsedate_tz(said) if said else None
+        return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else 0.0
+    except (ValueError, OverflowError):  # a date no calendar has
+        return 0.0
 
 
 def _number(text: str | None) -> float | None:
@@ -121,7 +131,7 @@ def reason(fault: BaseException) -> str:
 
     if isinstance(fault, openai.APIStatusError):
         return f"the server answered {fault.status_code}"
-    if isinstance(fault, openai.APITimeoutError):
+    if isinstance(fault, openai.APITimeoutError | TimeoutError):
         return "the server did not answer in time"
     if isinstance(fault, BrokenBody):
         return str(fault)
@@ -147,11 +157,11 @@ def failure(fault: BaseException, server: str, model: str) -> ModelError:
         status = fault.status_code
         if is_quota(fault):
             return RequestRefused(f"{server}: the account's quota is used up: top it up or use another key")
-        if status >= _SERVER_FAULT:
+        if _is_server_fault(status):
             return ConnectionFailed(f"{server}: answered {status} every time: try again later")
         mend = _MENDS.get(status, "check model and parameters")
         return RequestRefused(f"{server}: answered {status} for model '{model}': {mend}")
-    if isinstance(fault, openai.APITimeoutError):
+    if isinstance(fault, openai.APITimeoutError | TimeoutError):
         return ConnectionFailed(f"{server}: did not answer in time: raise the timeout or try again")
     if isinstance(fault, BrokenBody):
         return ConnectionFailed(f"{server}: {fault}: check --base-url (it often ends in /v1)")

@@ -1,5 +1,6 @@
 """The author of the guided strategy: brief in, a synopsis as JSON out, most of it written beforehand."""
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,17 +93,23 @@ class GuidedAuthor:
     ) -> Filling:
         protagonist, second = people[:2]
         # The second person worries about the protagonist; one does not fear or hope for oneself.
-        role = set() if kind == "worry" else significant_words(protagonist.role)
+        role = "" if kind == "worry" else protagonist.role or _subject(self._brief.theme)
         return await fill_gap(
             self._engine,
             self._rules,
             kind,
             theme=self._brief.theme,
             name=(second if kind == "worry" else protagonist).short,
-            unwanted=self._banned | role,
+            unwanted=self._banned | significant_words(role),
             taken=[filling.text for filling in before],
             rng=rng,
         )
+
+
+def _subject(theme: str) -> str:
+    """Return whom the theme is about, where it begins so: `Polizist` for `Ein Polizist deckt …`."""
+    match = re.match(r"eine? (\w+)", theme, re.IGNORECASE)
+    return match[1] if match else ""
 
 
 def _characters(people: Sequence[Person], rest: Sequence[str], show: Show) -> tuple[Character, ...]:

@@ -11,7 +11,8 @@ from typing import Annotated, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synopsis_writer.client import Usage
-from synopsis_writer.client.engine import Completion, Sampling
+from synopsis_writer.client.chunks import Completion
+from synopsis_writer.client.engine import Sampling
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import InputError, TemplateError
 from synopsis_writer.guided.scaffold import GAPS
@@ -21,6 +22,7 @@ _SAMPLING = Sampling(temperature=0.6)
 _CANDIDATES = 4
 _ROUNDS = 3
 _MOST_TOKENS = 36
+_SAME_STEM = 4  # letters that two forms of a word share at least
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
 _LEAST = -2.4  # at or below it, the fixed phrase is better
 
@@ -29,7 +31,6 @@ _RARE_PENALTY = 2.0
 _FEW_SHOT_NOUN_PENALTY = 0.8
 _COPIED_PENALTY = 3.0
 _UNWANTED_PENALTY = 4.0
-_UNASKED_PENALTY = 1.5
 _BLOCKED_PENALTY = 6.0
 _CUT_PENALTY = 6.0
 
@@ -74,8 +75,7 @@ class GapKind(_Data):
     Attributes:
         lead: how each sentence begins; `{name}` stands for the person.
         lines: the few-shot lines.
-        grammar: what may follow the lead, as GBNF.
-        dull: beginnings of words that fit everything and so say nothing.
+        grammar: what may follow the lead, as GBNF; the rule `person` is added.
         fixed: phrases to fall back on.
     """
 
@@ -84,7 +84,6 @@ class GapKind(_Data):
     lead: str
     lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
     grammar: str
-    dull: tuple[str, ...] = ()
     fixed: Annotated[tuple[str, ...], Field(min_length=2)]
 
     def prompt(self, theme: str, name: str) -> str:
@@ -104,7 +103,24 @@ class GapKind(_Data):
         return frozenset(run for line in self.lines for run in _runs(line.sentence))
 
 
+class People(_Data):
+    """Genitives of people: those that fit `always`, and those that fit `if_named` by the theme."""
+
+    always: Annotated[tuple[str, ...], Field(min_length=2)]
+    if_named: tuple[str, ...] = ()
+
+    def rule(self, theme: str, unwanted: Collection[str]) -> str:
+        """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
+        words = [word.casefold() for word in _WORD.findall(theme)]
+        named = [person for person in self.if_named if any(_is_named(person, word) for word in words)]
+        fitting = [
+            person for person in (*self.always, *named) if not _beginnings([_noun(person)], [*unwanted])
+        ]
+        return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
+
+
 class _GapFile(_Data):
+    people: People
     fear: GapKind
     worry: GapKind
     hope: GapKind
@@ -116,13 +132,13 @@ class GapRules:
 
     Attributes:
         kinds: the kinds by name.
+        people: who may turn up in a gap.
         blocked: word beginnings that no gap may hold.
-        strangers: word beginnings that a gap may hold only where the theme has a word that begins alike.
     """
 
     kinds: dict[str, GapKind]
+    people: People
     blocked: tuple[str, ...]
-    strangers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ class Filling:
 
 
 def load_gap_rules(folder: Path) -> GapRules:
-    """Read `gaps.yaml`, `blocked.txt` and `strangers.txt` in `folder`.
+    """Read `gaps.yaml` and `blocked.txt` in `folder`.
 
     Raises:
         TemplateError: a kind or a field is missing; names file and line.
@@ -151,8 +167,8 @@ def load_gap_rules(folder: Path) -> GapRules:
         file = _GapFile.model_validate(meta)
     except ValidationError as error:
         raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
-    blocked, strangers = (tuple(read_lines(folder / f"{name}.txt")) for name in ("blocked", "strangers"))
-    return GapRules({kind: getattr(file, kind) for kind in GAPS}, blocked, strangers)
+    kinds = {kind: getattr(file, kind) for kind in GAPS}
+    return GapRules(kinds, file.people, tuple(read_lines(folder / "blocked.txt")))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -194,7 +210,7 @@ async def fill_gap(
     for _ in range(_ROUNDS):
         candidates = await engine.complete(
             gap.prompt(theme, name),
-            grammar=gap.grammar,
+            grammar=f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}",
             n=_CANDIDATES,
             max_tokens=_MOST_TOKENS,
             sampling=_SAMPLING,
@@ -224,9 +240,6 @@ def score(
     themed = [word.casefold() for word in _WORD.findall(theme)]
     if any(_zipf(word) < _RARE for word in lowered if word not in themed):
         value -= _RARE_PENALTY
-    unasked = (*rules.strangers, *gap.dull)
-    if _beginnings(lowered, unasked) - _beginnings(themed, unasked):
-        value -= _UNASKED_PENALTY
     if gap.nouns & set(words):
         value -= _FEW_SHOT_NOUN_PENALTY
     if gap.runs & set(_runs(candidate.text)):
@@ -238,6 +251,18 @@ def score(
     if not candidate.text.rstrip().endswith("."):
         value -= _CUT_PENALTY
     return value
+
+
+def _noun(person: str) -> str:
+    return person.rpartition(" ")[2].casefold()
+
+
+def _is_named(person: str, word: str) -> bool:
+    """Say whether a theme's word names `person`: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
+    noun = _noun(person)
+    if noun.endswith("in") != word.endswith("in"):
+        return False
+    return noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM]
 
 
 def _beginnings(words: Sequence[str], beginnings: Sequence[str]) -> set[str]:

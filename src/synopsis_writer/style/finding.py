@@ -29,6 +29,7 @@ class Subject:
         sources: the texts it must not copy.
         own_source: the id of the source that the text itself is, if it is one.
         was_cut: the model stopped at its token limit.
+        strangers: the people of other shows.
     """
 
     text: Text
@@ -41,6 +42,7 @@ class Subject:
     sources: CopyIndex | None = None
     own_source: str = ""
     was_cut: bool = False
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

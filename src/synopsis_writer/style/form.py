@@ -4,7 +4,7 @@ import re
 
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted
 from synopsis_writer.style.profile import within
-from synopsis_writer.style.text import Span
+from synopsis_writer.style.text import Span, Text
 
 
 def length(subject: Subject) -> Finding:
@@ -25,7 +25,7 @@ def paragraphs(subject: Subject) -> Finding:
     if within(count, band):
         return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
     counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
-    message = f"The text has {counted}, a text of the form {subject.form} has {band[0]:g} to {band[1]:g}: part it anew."
+    message = f"The text has {counted}; the form {subject.form} wants {limit}: part it anew."
     return failed("paragraphs", count, limit, message)
 
 
@@ -59,13 +59,11 @@ def ending(subject: Subject) -> Finding:
     """The last sentence is whole, quotations are closed, and the model was not cut."""
     raw = subject.text.raw.rstrip()
     limit = "a whole last sentence, quotations closed"
-    last = subject.text.sentences[-1].span if subject.text.sentences else Span(0, len(raw))
+    last = [sentence.span for sentence in subject.text.sentences[-1:]]
     if subject.was_cut:
-        return failed(
-            "ending", "cut", limit, "The model stopped at its length limit: the text is cut.", [last]
-        )
+        return failed("ending", "cut", limit, "The model stopped at its length limit: the text is cut.", last)
     if not _SENTENCE_END.search(raw):
-        return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", [last])
+        return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", last)
     for opening, closings in _PAIRS:
         opened = raw.count(opening)
         closed = sum(raw.count(closing) for closing in closings)
@@ -99,11 +97,8 @@ def exclamations(subject: Subject) -> Finding:
 
 def dialogue(subject: Subject) -> Finding:
     """The share of spoken lines lies in the form's band; a quoted title or single word is no speech."""
-    text = subject.text
-    spoken = [
-        span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], subject.title)
-    ]
-    share = sum(span.end - span.start for span in spoken) / max(1, len(text.raw))
+    spoken = spoken_spans(subject.text, subject.title)
+    share = speech_share(subject.text, subject.title)
     most = subject.bands.speech[1]
     limit = f"at most {most:.0%} of the characters"
     if share <= most:
@@ -111,6 +106,16 @@ def dialogue(subject: Subject) -> Finding:
     return failed(
         "dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text: tell, do not quote.", spoken
     )
+
+
+def spoken_spans(text: Text, title: str) -> list[Span]:
+    """Return the quotations that are speech; a title, a nickname or a single word is none."""
+    return [span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], title)]
+
+
+def speech_share(text: Text, title: str) -> float:
+    """Return the share of the characters that stand in speech, 0 to 1."""
+    return sum(span.end - span.start for span in spoken_spans(text, title)) / max(1, len(text.raw))
 
 
 _LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is no speech

@@ -1,15 +1,15 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.kinds import Form
-from synopsis_writer.shows import Show
-from synopsis_writer.style import form, language, markup, originality, story
-from synopsis_writer.style.copies import CopyIndex, build_index
+from synopsis_writer.shows import Show, foreign_cast
+from synopsis_writer.style import agreement, cast, form, language, markup, originality, spelling, story, tense
+from synopsis_writer.style.copies import CopyIndex, Source, build_index
 from synopsis_writer.style.finding import Finding, Subject
 from synopsis_writer.style.profile import Profile
 from synopsis_writer.style.text import analyse
@@ -28,10 +28,14 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "exclamations": form.exclamations,
         "person": language.person,
         "dialogue": form.dialogue,
+        "tense": tense.tense,
         "umlauts": language.umlauts,
+        "spelling": spelling.spelling,
+        "agreement": agreement.agreement,
         "copy": originality.copy,
         "repetition": originality.repetition,
         "theme": story.theme,
+        "cast": cast.cast,
         "hook": form.hook,
         "dates": story.dates,
     }
@@ -46,11 +50,13 @@ class Gate:
         profile: the house's bands.
         sources: the texts that must not be copied; None skips the check.
         disabled: names of checks to leave out.
+        shows: the known series, whose casts must not turn up in each other.
     """
 
     profile: Profile
     sources: CopyIndex | None = None
     disabled: frozenset[str] = frozenset()
+    shows: tuple[Show, ...] = ()
 
     def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
@@ -70,7 +76,9 @@ class Gate:
         people: tuple[str, ...] = (),
     ) -> Subject:
         """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
-        return Subject(analyse(raw), form, self.profile.forms[form], show, brief, title, people, self.sources)
+        bands, strangers = self.profile.forms[form], tuple(foreign_cast(self.shows, show))
+        subject = Subject(analyse(raw), form, bands, show, brief, title, people, self.sources)
+        return replace(subject, strangers=strangers)
 
     def as_form(self, subject: Subject, form: Form) -> Subject:
         """Return the same text, held against another form."""
@@ -87,11 +95,16 @@ def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if not finding.passed)
 
 
-def index_examples(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> CopyIndex:
-    """Build the copy index from examples, and `more` texts by id."""
-    sources: dict[str, tuple[str, Collection[str]]] = {
-        example.id: (example.synopsis.text, [person.name for person in example.synopsis.characters])
+def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:
+    """Return what must not be copied: the examples, and `more` texts by id."""
+    own = [
+        Source(example.id, example.synopsis.text, [person.name for person in example.synopsis.characters])
         for example in examples
-    }
-    sources |= {source: (text, ()) for source, text in (more or {}).items()}
-    return build_index(sources)
+    ]
+    return own + [Source(source, text) for source, text in (more or {}).items()]
+
+
+def index_examples(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> CopyIndex:
+    """Build the copy index of examples, and of `more` texts by id, in memory."""
+    sources = copy_sources(examples, more)
+    return build_index(sources, {source.id: source.text for source in sources}.__getitem__)

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
+from synopsis_writer.style.copies import name_words
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.style.lexicon import commonness
+from synopsis_writer.style.lexicon import LONGEST_WORD, commonness
+from synopsis_writer.style.names import known_names
 from synopsis_writer.style.text import Sentence, Span, Text
 
 GERMAN = 0.98  # probability from which on a text is German
 FOREIGN = 0.9  # probability from which on a sentence is of another language
 _LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
+_MOST_JUDGED = 200  # sentences; a longer text is refused for its length anyway
 _SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
 # A sentence with one of these is German whatever its names are.
 _GERMAN_WORDS = frozenset(
@@ -19,6 +22,9 @@ _GERMAN_WORDS = frozenset(
         "er sie es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will"
     ).split()
 )
+_MIXED = 3  # English words outside quotations from which on a sentence is a mixture
+_ENGLISH = 4.0  # Zipf frequency in English from which on a word is common there
+_ENGLISH_MARGIN = 1.5  # how much commoner it must be there than in German: thirty times
 _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word
 
 
@@ -37,12 +43,12 @@ def language(subject: Subject) -> Finding:
     limit = f"German ≥ {GERMAN:g}, no foreign sentence"
     name, probability = _classifier()(subject.text.raw)
     german = float(probability) if name == "de" else 1 - float(probability)
-    foreign = [sentence for sentence in subject.text.sentences if _is_foreign(subject.text, sentence)]
+    judged = subject.text.sentences[:_MOST_JUDGED]
+    foreign = [sentence for sentence in judged if _is_foreign(subject.text, sentence)]
     spans = [sentence.span for sentence in foreign]
     if german < GERMAN:
-        return failed(
-            "language", german, limit, f"The text does not read as German (but as '{name}').", spans
-        )
+        seems = "mixed" if name == "de" else f"'{name}'"
+        return failed("language", german, limit, f"The text does not read as German (but as {seems}).", spans)
     if foreign:
         message = f"{len(foreign)} sentences are not German: {quoted([shortened(foreign[0].text)])}."
         return failed("language", german, limit, message, spans)
@@ -53,7 +59,9 @@ def _is_foreign(text: Text, sentence: Sentence) -> bool:
     if sentence.length < _SHORTEST_JUDGED:
         return False
     words = {word.lower for word in text.words_of(sentence)}
-    return len(words & _GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE and _votes_foreign(sentence.text)
+    if len(words & _GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE and _votes_foreign(sentence.text):
+        return True
+    return sum(not word.quoted and _is_english(word.lower) for word in text.words_of(sentence)) >= _MIXED
 
 
 def _votes_foreign(sentence: str) -> bool:
@@ -61,46 +69,74 @@ def _votes_foreign(sentence: str) -> bool:
     return name != "de" and float(probability) >= FOREIGN
 
 
+@lru_cache(maxsize=100_000)
+def _is_english(word: str) -> bool:
+    from wordfreq import zipf_frequency
+
+    if len(word) > LONGEST_WORD:
+        return False
+    frequency = float(zipf_frequency(word, "en", wordlist="small"))
+    return frequency >= max(_ENGLISH, commonness(word) + _ENGLISH_MARGIN)
+
+
 _FIRST_AND_SECOND = re.compile(
-    r"(?:ich|mir|mich|mein(?:e[nmrs]?)?|wir|uns|unser(?:e[nmrs]?)?|unsre[nmrs]?|du|dir|dich|dein(?:e[nmrs]?)?|euch)"
+    r"(?:ich|mir|mich|mein(?:e[nmrs]?)?|wir|uns|unser(?:e[nmrs]?)?|unsre[nmrs]?|"
+    r"du|dir|dich|dein(?:e[nmrs]?)?|euch|euer|eure[nmrs]?)"
+)
+# "Sie" within a sentence, and verbs that only the second person plural has: the reader is meant.
+_ADDRESS = re.compile(
+    r"(?<=[\w,;] )(?:Sie|Ihnen|Ihre?[nmrs]?)\b"
+    r"|\b(?:[Ss]eid|[Hh]abt|[Ww]isst|[Kk]önnt|[Ww]ollt|[Mm]üsst|[Dd]ürft|[Ww]erdet)\b"
+    r"|\b(?:[Hh]ättet|[Ww]äre?t|[Ww]ürdet|[Kk]önntet|[Mm]üsstet|[Dd]ürftet)\b"
+    r"|\b[Ii]hr (?:sollt|seht|ahnt|kennt|versteht)\b"
 )
 
 
 def person(subject: Subject) -> Finding:
     """Outside quotations the text is told in the third person; the show's own name does not count."""
+    text = subject.text
     names = [
         Span(*match.span())
         for name in (subject.show.name, *subject.show.aliases)
-        for match in re.finditer(re.escape(name), subject.text.raw)
+        for match in re.finditer(re.escape(name), text.raw)
     ]
+    spoken = [word.span for word in text.words if _FIRST_AND_SECOND.fullmatch(word.lower)]
+    spoken += [Span(*match.span()) for match in _ADDRESS.finditer(text.raw)]
     found = [
-        word
-        for word in subject.text.words
-        if not word.quoted
-        and _FIRST_AND_SECOND.fullmatch(word.lower)
-        and not any(name.holds(word.span.start) for name in names)
+        span
+        for span in sorted(spoken)
+        if not text.is_quoted(span.start) and not any(name.holds(span.start) for name in names)
     ]
     if not found:
         return passed("person", 0, "third person", "The text is told in the third person.")
-    message = f"The text leaves the third person: {quoted([word.form for word in found])}."
-    return failed("person", len(found), "third person", message, [word.span for word in found])
+    message = f"The text leaves the third person: {quoted([text.raw[start:end] for start, end in found])}."
+    return failed("person", len(found), "third person", message, found)
 
 
 _MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
-_SPELT_OUT = re.compile(r"ae|oe|ue|ss")
-_UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü", "ss": "ß"}
+_SPELT_OUT = re.compile(r"ae|oe|ue")
+_UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
+# Stems that have ß and nothing else. The frequency list cannot tell, since it folds ß into ss; and stems
+# that are words either way (Maße and Masse, Buße and Busse, Floß and floss) are left out.
+_NO_SHARP_S = re.compile(
+    r"(?<!d)iess|äusser|ausser|aussen(?!d)|draussen|gr[oö]ss(?!ist|mann)|str[aä]ss[ec]|f[uü]ss(?!el)|gr[uü]ss|süss"
+    r"|^(?:riesen|heiden|mords)?sp[aä]ss|st[oö]ss|bl[oö]ss|kl[oö]ss|sosse|büss|müssig|mäss|gefäss|gesäss|sträuss"
+    r"|mass(?:nahme|stab|los|voll|geb|band|arbeit)|ausmass|(?<!be|us|in|er|ch)weiss(?!ag)|heiss|fleiss|schweiss"
+    r"|dreissig|beiss|meissel|geissel|scheiss|schmeiss|gleissend|kreisssaal|preuss"
+    r"|(?<!p)reiss(?:t|e|en|er|end|ver\w+|leine)?$|(?:s|verg|fr)ass(?:en)?$"
+)
 _KNOWN = 2.5  # Zipf frequency of a word that is surely meant
-_LONGEST_WORD = 60  # letters; a longer one is no German word, and costly to look up
 _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
 
 
 def umlauts(subject: Subject) -> Finding:
-    """Umlauts and ß are real: not spelt out, not broken by a wrong encoding."""
+    """Umlauts and ß are real: not spelt out, except in names, and not broken by a wrong encoding."""
     broken = [Span(*match.span()) for match in _MOJIBAKE.finditer(subject.text.raw)]
     if broken:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
-    spelt_out = [word for word in subject.text.words if _is_spelt_out(word.lower)]
+    names = name_words(known_names(subject))
+    spelt_out = [word for word in subject.text.words if word.lower not in names and _is_spelt_out(word.lower)]
     if spelt_out:
         message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."
         return failed("umlauts", len(spelt_out), "none spelt out", message, [word.span for word in spelt_out])
@@ -108,7 +144,9 @@ def umlauts(subject: Subject) -> Finding:
 
 
 def _is_spelt_out(word: str) -> bool:
-    if not _SPELT_OUT.search(word) or len(word) > _LONGEST_WORD:
+    if _NO_SHARP_S.search(word):
+        return True
+    if not _SPELT_OUT.search(word) or len(word) > LONGEST_WORD:
         return False
     own = commonness(word)
     return any(

@@ -1,6 +1,9 @@
 """What is known of single words: how common they are, their stems, and whether they carry meaning."""
 
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from math import log10
 from typing import Protocol
 
 
@@ -8,12 +11,34 @@ class _Stemmer(Protocol):
     def stemWord(self, word: str) -> str: ...  # noqa: N802 - the library's name
 
 
-@lru_cache(maxsize=100_000)
 def commonness(word: str) -> float:
     """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
-    from wordfreq import zipf_frequency
+    frequency = _frequencies().get(word.casefold())
+    if frequency is None and word.isalpha():
+        return 0.0
+    if frequency is None:
+        from wordfreq import zipf_frequency
 
-    return float(zipf_frequency(word, "de"))
+        return float(zipf_frequency(word, "de"))  # it knows how to part what has marks within
+    return log10(frequency) + _BILLION
+
+
+@cache
+def _frequencies() -> Mapping[str, float]:
+    """Return the share of each of 630,000 words in German texts; `ß` is written `ss` there."""
+    from wordfreq import get_frequency_dict
+
+    words: Mapping[str, float] = get_frequency_dict("de", "best")
+    return words
+
+
+_BILLION = 9  # the Zipf scale counts in powers of ten, once in a billion words being 0
+LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
+
+
+def is_listed(word: str) -> bool:
+    """Whether the frequency list knows a word at all, once in a hundred million words or more."""
+    return len(word) <= LONGEST_WORD and commonness(word) > 0
 
 
 @cache
@@ -37,3 +62,68 @@ _SHORTEST = 4
 def is_content(word: str) -> bool:
     """Whether a lower-case word carries content: four letters or more, and not among the commonest."""
     return len(word) >= _SHORTEST and commonness(word) < _FUNCTION_WORD
+
+
+_LISTED = 1.5  # Zipf frequency: rarer words of the list are as often its sources' typing errors
+_PART = 2.5  # the same for a part of a compound
+_SHORT_PART = 3.5  # the same for a part of three letters: these fit by chance
+_LEAST_PART = 3  # letters
+_BASE = 2.0  # the same for a base form behind an ending
+_LEAST_BASE = 5  # letters
+_LINKS = ("", "s", "es", "n", "en", "er", "e")
+_ENDINGS = ("e", "en", "em", "er", "es", "s", "n", "st", "t")
+_DIGITS = "ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|sech|sieb|zwan"
+_NUMBER = re.compile(rf"(?:{_DIGITS}|hundert|tausend|und|zig|ßig)+(?:(?:s?t|jährig|mal|fach)(?:e[nmrs]?)?)?")
+
+
+@lru_cache(maxsize=200_000)
+def is_known(word: str) -> bool:
+    """Whether a lower-case word is listed, inflects a listed word or a compound, is a compound, or counts."""
+    if len(word) < _LEAST_PART:
+        return True
+    if len(word) > LONGEST_WORD:
+        return False
+    return (
+        commonness(word) >= _LISTED
+        or any(commonness(base) >= _BASE or is_compound(base) for base in _bases(word))
+        or is_compound(word)
+        or _NUMBER.fullmatch(word) is not None
+    )
+
+
+def _bases(word: str) -> Iterator[str]:
+    """Yield what is left of a word without each ending it has."""
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _LEAST_BASE:
+            yield word[: -len(ending)]
+
+
+def is_compound(word: str, most_parts: int = 3) -> bool:
+    """Whether a word splits into two to `most_parts` known parts, with linking letters between them."""
+    return any(
+        _is_part(word[cut:])
+        and any(
+            _is_part(head) or (most_parts > 2 and is_compound(head, most_parts - 1))  # noqa: PLR2004 - a pair
+            for head in _heads(word[:cut])
+        )
+        for cut in range(_LEAST_PART, len(word) - _LEAST_PART + 1)
+    )
+
+
+def is_compound_with(part: str, head: str) -> bool:
+    """Whether `part` is a known first part of a compound with `head`; before a short head a common one."""
+    least = _PART if len(head) > _LEAST_PART else _SHORT_PART
+    return any(
+        commonness(stem) >= max(least, _SHORT_PART * (len(stem) <= _LEAST_PART)) for stem in _heads(part)
+    )
+
+
+def _heads(part: str) -> Iterator[str]:
+    """Yield a first part without each linking element it may end in."""
+    for link in _LINKS:
+        if part.endswith(link) and len(part) - len(link) >= _LEAST_PART:
+            yield part[: len(part) - len(link)]
+
+
+def _is_part(part: str) -> bool:
+    return commonness(part) >= (_PART if len(part) > _LEAST_PART else _SHORT_PART)

@@ -5,6 +5,7 @@ from itertools import combinations
 
 from synopsis_writer.style.copies import RUN, name_words
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.style.names import known_names
 from synopsis_writer.style.text import Sentence, Span, Text, Word
 
 COPIED_RUN = 10  # words: the shortest shared run that counts as copied
@@ -15,7 +16,7 @@ def copy(subject: Subject) -> Finding | None:
     """No run of ten words, and at most 1 % of the runs of six, stand in an example or the prompt."""
     if subject.sources is None:
         return None
-    found = subject.sources.matches(subject.text, name_words(_names(subject)))
+    found = subject.sources.matches(subject.text, name_words(known_names(subject)))
     matches = [match for match in found if match.source != subject.own_source]
     longest = max(matches, key=lambda match: match.words, default=None)
     limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"
@@ -31,11 +32,6 @@ def copy(subject: Subject) -> Finding | None:
     message = f"{longest.words} words in a row are copied from {place}; {share:.0%} of the text is shared."
     spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
     return failed("copy", longest.words, limit, message, spans)
-
-
-def _names(subject: Subject) -> list[str]:
-    brief = subject.brief.characters if subject.brief else ()
-    return [*brief, *subject.people, *(member.name for member in subject.show.cast)]
 
 
 NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same

@@ -37,6 +37,7 @@ class Bands(BaseModel):
         speech: share of the characters inside quotation marks, 0 to 1.
         exclamations: exclamation marks.
         variety: MATTR-50, the mean share of distinct words in windows of 50, 0 to 1.
+        preterite: share of the preterite among the narration's verbs in present or preterite, 0 to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +51,7 @@ class Bands(BaseModel):
     speech: Band
     exclamations: Band
     variety: Band
+    preterite: Band
 
 
 @dataclass(frozen=True)

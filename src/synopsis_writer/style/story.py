@@ -3,7 +3,7 @@
 import re
 
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.style.lexicon import is_content, stem
+from synopsis_writer.style.lexicon import LONGEST_WORD, is_content, stem
 from synopsis_writer.style.text import Span, analyse
 
 THEME_SHARE = 0.5  # share of the theme's content words that must turn up
@@ -15,7 +15,7 @@ def theme(subject: Subject) -> Finding | None:
     if subject.brief is None:
         return None
     wanted = theme_words(subject.brief.theme)
-    stems = {stem(word) for word in subject.text.counts}
+    stems = {stem(word) for word in subject.text.counts if len(word) <= LONGEST_WORD}
     found = [word for word in wanted if _turns_up(stem(word), stems)]
     share = len(found) / len(wanted) if wanted else 1.0
     limit = f"at least {THEME_SHARE:.0%} of the theme's words"
@@ -43,13 +43,24 @@ def _turns_up(wanted: str, stems: set[str]) -> bool:
 
 
 _MONTHS = "Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
+_DAYS = (
+    "ersten|zweiten|dritten|siebten|achten|(?:vier|fünf|sechs|neun|zehn|elf|zwölf|drei|sieb|sech|acht)(?:zehn)?ten"
+    "|(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)?(?:und)?(?:zwanzig|dreißig)sten"
+)
+_CHANNELS = (
+    r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|ORF|SRF|3sat|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)"
+    r"|ProSieben|Kabel eins|ServusTV|Das Erste|im Ersten(?! [A-Z])"
+    r"|Netflix|Joyn|TVNOW|Disney\+|Prime Video|YouTube"
+)
 _DATES = re.compile(
     rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
-    rf"|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
+    rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
+    r"|\b(?:Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit) (?:19|20)\d\d\b"
     r"|\b(?:KW|Kalenderwoche) ?\d{1,2}\b"
     r"|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\.? (?:Folge|Staffel|Episode)\b"
-    r"|\b(?:ARD|ZDF|MDR|NDR|WDR|RTL\+?|SAT\.?1|ProSieben|VOX|Das Erste|im Ersten)(?!\w)"
-    r"|\b(?:Mediathek|TVNOW|Netflix|Joyn)\b"
+    rf"|\b(?:{_CHANNELS})(?!\w)|\b\w{0, 30}[Mm]ediathek\b"
+    r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)ausstrahlung\b|\bDoppelfolgen?\b"
+    r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
 )
 
 

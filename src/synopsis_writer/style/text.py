@@ -2,10 +2,12 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
@@ -74,6 +76,11 @@ class Text:
     words: tuple[Word, ...]
     quotes: tuple[Span, ...]
 
+    def is_quoted(self, position: int) -> bool:
+        """Whether a character stands inside a quotation."""
+        before = bisect_right(self.quotes, position, key=_start) - 1
+        return before >= 0 and self.quotes[before].holds(position)
+
     def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
         """Return the words of one sentence."""
         return self.words[sentence.first : sentence.last]
@@ -100,11 +107,19 @@ class Text:
         return asking / len(self.sentences) if self.sentences else 0.0
 
     @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The part of speech of each word, as `tagger.tag` names them."""
+        from synopsis_writer.style.tagger import tag_words
+
+        return tag_words(self)
+
+    @cached_property
     def counts(self) -> Counter[str]:
         """How often each lower-case word stands in the text."""
         return Counter(word.lower for word in self.words)
 
 
+_start = attrgetter("start")
 _WORD = re.compile(r"[^\W\d_]+(?:[-’'‐‑][^\W\d_]+)*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
 _LINE_END = re.compile(r"(?<=[.!?…“\"])[ \t]*\n")
@@ -117,12 +132,15 @@ def analyse(raw: str) -> Text:
     text = _SURROGATE.sub("\ufffd", raw[:MOST_CHARACTERS])
     paragraphs = tuple(_paragraphs(text))
     quotes = tuple(Span(*match.span()) for match in _QUOTE.finditer(text))
+    is_quoted = Text(text, paragraphs, (), (), quotes).is_quoted
     sentences: list[Sentence] = []
     words: list[Word] = []
     for index, paragraph in enumerate(paragraphs):
         for span in _sentences(text, paragraph):
             first = len(words)
-            words.extend(_words(text, span, len(sentences), index, quotes))
+            for match in _WORD.finditer(text, *span):
+                form, quoted = match[0], is_quoted(match.start())
+                words.append(Word(form, form.lower(), Span(*match.span()), len(sentences), index, quoted))
             sentences.append(Sentence(text[span.start : span.end], span, index, first, len(words)))
     return Text(text, paragraphs, tuple(sentences), tuple(words), quotes)
 
@@ -140,30 +158,42 @@ def _paragraphs(text: str) -> Iterator[Span]:
 
 
 _ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
+_TAIL = 8  # characters that hold an ordinal and the space behind it
+# German words and names that sentencex takes for English abbreviations.
+_NO_ABBREVIATION = re.compile(
+    r"\b(?:Al|Art|Bart|Gen|Ida|Jan|Kath|Ken|Mag|May|[Mm]ich|Mo|OP|Penn)\.[“)]?\s+(?=[A-ZÄÖÜ„])"
+)
 
 
 def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
-    import sentencex
-
     # One line, one character for each: a line end inside a sentence does not part it, and spans stay.
     line = text[paragraph.start : paragraph.end].replace("\n", " ")
     start = 0
-    for found in sentencex.get_sentence_boundaries("de", line):
-        piece = line[start : found["end_index"]]
-        if _ORDINAL.search(piece) and found["end_index"] < len(line):
+    for end in _ends(line):
+        piece = line[start:end]
+        if _ORDINAL.search(piece, max(0, len(piece) - _TAIL)) and end < len(line):
             continue  # "in der 3. Staffel" is no end of a sentence
         if piece.strip():
             lead = len(piece) - len(piece.lstrip())
             yield Span(paragraph.start + start + lead, paragraph.start + start + len(piece.rstrip()))
-        start = found["end_index"]
+        start = end
 
 
-def _words(text: str, span: Span, sentence: int, paragraph: int, quotes: tuple[Span, ...]) -> Iterator[Word]:
-    inside = [quote for quote in quotes if quote.start < span.end and quote.end > span.start]
-    for match in _WORD.finditer(text, span.start, span.end):
-        quoted = any(quote.holds(match.start()) for quote in inside)
-        form = match[0]
-        yield Word(form, form.lower(), Span(*match.span()), sentence, paragraph, quoted)
+def _ends(line: str) -> list[int]:
+    import sentencex
+
+    found = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
+    return sorted(found | {match.end() for match in _NO_ABBREVIATION.finditer(line)})
+
+
+def word_spans(text: str) -> list[Span]:
+    """Return the spans of the words of `text`, as `analyse` finds them, and nothing else."""
+    return [Span(*match.span()) for match in _WORD.finditer(text)]
+
+
+def lower_words(text: str) -> list[str]:
+    """Return the words of `text` in lower case, the same as `analyse` finds."""
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def folded(word: str) -> str:

@@ -1,29 +1,34 @@
-"""Public fakes: a scripted client for the writer, and a loopback server with faults for the real client."""
+"""Public fakes: a client that answers from a script, and a loopback server that speaks OpenAI's protocol."""
 
-from synopsis_writer.testing.client import Call, ScriptedClient, ScriptUsedUp
-from synopsis_writer.testing.server import (
+from synopsis_writer.testing.client import Call, ScriptedClient, synopsis_json
+from synopsis_writer.testing.server import LoopbackServer, Request
+from synopsis_writer.testing.steps import (
+    Body,
     BrokenJson,
     CutBody,
+    Drip,
     Fault,
     Hangup,
     Html,
-    LoopbackServer,
     Reply,
-    Request,
     Silence,
+    Step,
 )
 
 __all__ = [
+    "Body",
     "BrokenJson",
     "Call",
     "CutBody",
+    "Drip",
     "Fault",
     "Hangup",
     "Html",
     "LoopbackServer",
     "Reply",
     "Request",
-    "ScriptUsedUp",
     "ScriptedClient",
     "Silence",
+    "Step",
+    "synopsis_json",
 ]

@@ -1,10 +1,14 @@
-"""A model client that gives scripted answers."""
+"""A model client that answers from a script, and answers to script it with."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synopsis_writer.client import Answer, Limits, Message
+from synopsis_writer.client import Answer, Limits, Message, Usage
+from synopsis_writer.examples import Example
+from synopsis_writer.synopsis import Synopsis
+
+_USAGE = Usage(prompt_tokens=100, completion_tokens=50)
 
 
 @dataclass(frozen=True)
@@ -16,46 +20,81 @@ class Call:
     limits: Limits
 
 
-class ScriptUsedUp(AssertionError):
-    """More was asked than the script holds."""
-
-
 class ScriptedClient:
-    """Answers from a script, in order.
+    """A `ModelClient` that gives `answers` in order.
 
     Args:
-        script: answers, their bare texts, or exceptions to raise.
+        answers: texts (each costs 100 + 50 tokens), whole Answers, or exceptions to raise.
         name: the model's name.
 
     Attributes:
-        calls: what was asked so far.
+        calls: what it was asked, in order.
+        closed: whether `close` was called.
     """
 
-    def __init__(self, script: Iterable[str | Answer | Exception], name: str = "scripted") -> None:
-        self._script = list(script)
+    def __init__(self, answers: Iterable[str | Answer | BaseException], name: str = "scripted") -> None:
+        self._answers = list(answers)
         self._name = name
         self.calls: list[Call] = []
+        self.closed = False
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self._name
 
+    @property
+    def left(self) -> int:
+        """How many answers were not asked for yet."""
+        return max(0, len(self._answers) - len(self.calls))
+
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Give the next answer, or raise the next exception.
+        """Give the next answer.
 
         Raises:
-            ScriptUsedUp: there is none left.
+            AssertionError: the script is used up.
+            BaseException: the script says so.
         """
         self.calls.append(Call(tuple(messages), schema, limits))
-        if len(self.calls) > len(self._script):
-            raise ScriptUsedUp(f"call {len(self.calls)}, but the script holds {len(self._script)} answers")
-        step = self._script[len(self.calls) - 1]
-        if isinstance(step, Exception):
-            raise step
-        return step if isinstance(step, Answer) else Answer(step, model=self._name)
+        if len(self.calls) > len(self._answers):
+            raise AssertionError(
+                f"call {len(self.calls)} to '{self._name}', but its script has {len(self._answers)} answers: "
+                "add one, or find out who asks once more"
+            )
+        answer = self._answers[len(self.calls) - 1]
+        if isinstance(answer, BaseException):
+            raise answer
+        return Answer(answer, usage=_USAGE, model=self._name) if isinstance(answer, str) else answer
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to give back."""
+        """Remember that the client was closed."""
+        self.closed = True
+
+
+def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
+    """Return the JSON a model would answer with to give `story`.
+
+    Args:
+        story: an example, a synopsis, or a text: its parts between blank lines become paragraphs of
+            storyline A.
+        fields: `title`, `logline`, `characters` or `paragraphs` to put in place of the story's own.
+
+    Raises:
+        ValueError: the answer would not pass the structure check.
+    """
+    if isinstance(story, Example):
+        story = story.synopsis
+    told = _from_text(story) if isinstance(story, str) else story.model_dump(mode="json")
+    return Synopsis.model_validate({**told, **fields}).as_json()
+
+
+def _from_text(text: str) -> dict[str, Any]:
+    parts = [part.strip() for part in text.split("\n\n") if part.strip()]
+    return {
+        "title": "Der Schlüssel",
+        "logline": "Eine Ärztin findet einen Schlüssel und verliert beinahe einen Freund.",
+        "characters": [{"name": "Klara Winter", "role": "Ärztin"}],
+        "paragraphs": [{"storyline": "A", "text": part} for part in parts],
+    }

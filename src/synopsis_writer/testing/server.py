@@ -1,251 +1,220 @@
-"""A real HTTP server on loopback that speaks OpenAI's chat completions, with scripted answers and faults."""
+"""A real HTTP server on 127.0.0.1 that speaks OpenAI's protocol from a script."""
 
+import http.server
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-_OK, _REFUSED, _UNAUTHORISED, _NOT_FOUND = 200, 400, 401, 404
+from synopsis_writer.testing.steps import (
+    Body,
+    BrokenJson,
+    CutBody,
+    Drip,
+    Fault,
+    Hangup,
+    Html,
+    Reply,
+    Silence,
+    Step,
+)
 
+__all__ = ["LoopbackServer", "Request", "Step"]
 
-@dataclass(frozen=True)
-class Reply:
-    """A whole answer; `delay` in seconds."""
-
-    text: str
-    finish: str = "stop"
-    prompt_tokens: int = 100
-    completion_tokens: int = 50
-    cached_tokens: int = 0
-    refusal: str | None = None
-    delay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An error status with a body; `code` is OpenAI's error code."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    code: str = "error"
-    message: str = "scripted fault"
-
-
-@dataclass(frozen=True)
-class Html:
-    """A web page, as a wrong address gives."""
-
-    status: int = _OK
-
-
-@dataclass(frozen=True)
-class BrokenJson:
-    """A body that says it is JSON and is not."""
-
-
-@dataclass(frozen=True)
-class CutBody:
-    """A body that ends before its announced length."""
-
-
-@dataclass(frozen=True)
-class Silence:
-    """No answer for so many seconds, then a closed connection."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Hangup:
-    """A connection closed without a word."""
-
-
-Step = Reply | Fault | Html | BrokenJson | CutBody | Silence | Hangup
+_JSON = "application/json"
+_POLL = 0.01
+_DRIP = 0.02
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was sent."""
+    """A request as it came: path, headers by lower-case name, and the JSON body (None: it had none)."""
 
     path: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: Any
 
 
 class LoopbackServer:
-    """Serves a script on 127.0.0.1; its last step is repeated.
+    """Serves `/v1/chat/completions` from a script, and `/v1/models`, on a free port, in a `with` block.
 
     Args:
-        script: what to answer to each chat completion, in order.
-        models: the names that `/v1/models` lists.
-        refuses: kinds of `response_format` that are answered with 400.
-        key: the key that is demanded; None takes any.
+        steps: what each chat request gets, in order.
+        repeat_last: give the last step to all further requests; without it they get a 400, and leaving the
+            `with` block raises an AssertionError.
+        refuses: the types of `response_format` it answers 400 to, `json_schema` or `json_object`; such a
+            request takes no step.
+        key: the key it demands; any other one gets a 401 and takes no step.
+        models: the models it lists, or a step to give to that request.
 
     Attributes:
-        requests: what came in, in order.
+        requests: all requests, in order.
     """
 
     def __init__(
         self,
-        script: Iterable[Step],
+        steps: Iterable[Step],
         *,
-        models: Iterable[str] = ("test-model",),
+        repeat_last: bool = True,
         refuses: Iterable[str] = (),
         key: str | None = None,
+        models: Sequence[str] | Step = ("loopback-model",),
     ) -> None:
-        self.script = list(script)
-        self.models = tuple(models)
-        self.refuses = frozenset(refuses)
-        self.key = key
-        self.requests: list[Request] = []
-        self._served = 0
+        self._steps = tuple(steps)
+        self._repeat_last = repeat_last
+        self._refuses = frozenset(refuses)
+        self._key = key
+        self._models = models
+        self._taken = 0
         self._lock = threading.Lock()
-        self._http = _Http(("127.0.0.1", 0), _Handler)
-        self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self.requests: list[Request] = []
+        self.stopping = threading.Event()
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
 
     @property
     def base_url(self) -> str:
-        """The address for `--base-url`."""
+        """The address, ending in /v1."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
+    @property
+    def chats(self) -> list[Request]:
+        """The requests for a completion, in order."""
+        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+
     def __enter__(self) -> Self:
-        """Begin to serve."""
+        """Start to serve."""
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop serving, and close the port."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving.
+
+        Raises:
+            AssertionError: more was asked than the script holds.
+        """
+        self.stopping.set()
         self._http.shutdown()
-        self._http.server_close()
         self._thread.join()
+        self._http.server_close()
+        if error is None and self._taken > len(self._steps) and not self._repeat_last:
+            raise AssertionError(
+                f"{self._taken} completions were asked of a script with {len(self._steps)} steps: "
+                "add a step, or find out who asks once more"
+            )
 
-    def next_step(self) -> Step:
-        """Return the step that is due."""
+    def answer(self, request: Request) -> Step:
+        """Record a request, and return what it gets."""
+        self.requests.append(request)
+        if self._key is not None and request.headers.get("authorization") != f"Bearer {self._key}":
+            return Fault(401, message="Incorrect API key provided", code="invalid_api_key")
+        if request.path == "/v1/models":
+            return self._list()
+        if request.path == "/v1/chat/completions":
+            return self._refusal(request) or self._next()
+        return Fault(404, message=f"Unknown request URL: {request.path}", code="unknown_url")
+
+    def _list(self) -> Step:
+        if not isinstance(self._models, Sequence):
+            return self._models
+        models = [{"id": name, "object": "model", "created": 0, "owned_by": "you"} for name in self._models]
+        return Body({"object": "list", "data": models})
+
+    def _refusal(self, request: Request) -> Fault | None:
+        asked = request.body.get("response_format") if isinstance(request.body, dict) else None
+        kind = asked.get("type") if isinstance(asked, dict) else None
+        if kind not in self._refuses:
+            return None
+        return Fault(400, message=f"Invalid parameter: 'response_format' of type '{kind}' is not supported")
+
+    def _next(self) -> Step:
         with self._lock:
-            step = self.script[min(self._served, len(self.script) - 1)]
-            self._served += 1
-            return step
+            self._taken += 1
+            place = self._taken - 1
+        if place < len(self._steps):
+            return self._steps[place]
+        if self._repeat_last and self._steps:
+            return self._steps[-1]
+        return Fault(400, message=f"the script of {len(self._steps)} steps is used up")
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    owner: LoopbackServer
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Reads one request, and plays one step."""
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hangs up is a part of the script."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Http
+    def __init__(self, loopback: LoopbackServer, *connection: Any) -> None:
+        self._loopback = loopback
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
-        self._record(None)
-        if self.path.endswith("/models"):
-            data = [
-                {"id": name, "object": "model", "created": 0, "owned_by": "test"}
-                for name in self.server.owner.models
-            ]
-            self._send(_OK, {"object": "list", "data": data})
-        else:
-            self._send_error(Fault(_NOT_FOUND))
+        self._play()
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self._record(body)
-        owner = self.server.owner
-        if owner.key is not None and self.headers["authorization"] != f"Bearer {owner.key}":
-            self._send_error(Fault(_UNAUTHORISED, code="invalid_api_key", message="wrong key"))
-            return
-        wanted = body.get("response_format", {}).get("type", "text")
-        if wanted in owner.refuses:
-            self._send_error(Fault(_REFUSED, message=f"response_format {wanted} is not supported"))
-            return
-        self._take(owner.next_step())
+        self._play()
 
-    def _record(self, body: Any) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.owner.requests.append(Request(self.path, headers, body))
-
-    def _take(self, step: Step) -> None:
-        match step:
-            case Reply():
-                time.sleep(step.delay)
-                self._send(_OK, _completion(step))
-            case Fault():
-                self._send_error(step)
-            case Html():
-                self._write(step.status, b"<!doctype html><title>Welcome</title>", "text/html")
-            case BrokenJson():
-                self._write(_OK, b'{"id": "x", "choices": [', "application/json")
-            case CutBody():
-                self._write(_OK, b'{"id": "x"', "application/json", length=1000)
-                self._hang_up()
-            case Silence():
-                time.sleep(step.seconds)
-                self._hang_up()
-            case Hangup():
-                self._hang_up()
-
-    def _send_error(self, fault: Fault) -> None:
-        error = {"message": fault.message, "type": fault.code, "code": fault.code, "param": None}
-        self._send(fault.status, {"error": error}, fault.headers)
-
-    def _send(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
-        self._write(status, json.dumps(data).encode("utf-8"), "application/json", headers=headers)
-
-    def _write(
-        self,
-        status: int,
-        body: bytes,
-        kind: str,
-        *,
-        length: int | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
         """Say nothing."""
 
+    def _play(self) -> None:
+        try:
+            request = self._request()
+            self._do(self._loopback.answer(request), request)
+        except OSError:
+            self.close_connection = True  # the other side has gone
 
-def _completion(reply: Reply) -> dict[str, Any]:
-    return {
-        "id": "chatcmpl-test",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "test-model-2026",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": reply.finish,
-                "message": {
-                    "role": "assistant",
-                    "content": None if reply.refusal else reply.text,
-                    "refusal": reply.refusal,
-                },
-            }
-        ],
-        "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
-        },
-    }
+    def _request(self) -> Request:
+        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return Request(self.path, headers, json.loads(raw) if raw else None)
+
+    def _do(self, step: Step, request: Request) -> None:
+        match step:
+            case Reply():
+                self._send(200, step.as_data(f"{request.body['model']}-2026"))
+            case Fault():
+                self._send(step.status, step.as_data(), headers=step.headers)
+            case Body():
+                self._send(200, step.data)
+            case Html():
+                self._send(step.status, step.page, kind="text/html; charset=utf-8")
+            case BrokenJson():
+                self._send(200, step.text)
+            case CutBody():
+                self._send(200, '{"id": "chatcmpl-', promise=1000)
+            case Silence():
+                self._loopback.stopping.wait(step.seconds)
+            case Drip():
+                self._drip(step.seconds)
+            case Hangup():
+                pass
+
+    def _send(
+        self,
+        status: int,
+        body: Any,
+        *,
+        kind: str = _JSON,
+        promise: int = 0,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Send JSON, or a text as it is; `promise` is how many more bytes the header claims."""
+        content = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content) + promise))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _drip(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.send_response(200)
+        self.send_header("Content-Type", _JSON)
+        self.end_headers()
+        while time.monotonic() < end and not self._loopback.stopping.wait(_DRIP):
+            self.wfile.write(b" ")

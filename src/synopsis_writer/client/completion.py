@@ -1,0 +1,124 @@
+"""Reads what servers send for a completion or a list of models; the SDK takes any JSON for one."""
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, ValidationError
+
+from synopsis_writer.client import Answer, Finish, Usage
+from synopsis_writer.client.retry import BrokenBody
+
+_FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
+
+
+def _whole(value: Any) -> Any:
+    """Join and replace surrogates: a lone one can be neither sent, printed nor saved."""
+    return (
+        value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if isinstance(value, str)
+        else value
+    )
+
+
+_Text = Annotated[str, BeforeValidator(_whole)]
+
+
+class _Message(BaseModel):
+    content: _Text | None = None
+    refusal: _Text | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    model: str | None = None
+
+
+class _Details(BaseModel):
+    cached_tokens: NonNegativeInt | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: NonNegativeInt | None = None
+    completion_tokens: NonNegativeInt | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
+    """Return the answer in the body of a completion.
+
+    Args:
+        body: the body as it came.
+        media_type: the content type the server gave it.
+        seconds: how long it took.
+        model: the model that was asked, for servers that do not name one.
+
+    Raises:
+        BrokenBody: the body holds no answer.
+    """
+    data = _json(body, media_type)
+    if not data.get("choices"):
+        raise BrokenBody("the answer holds no choice", passing=True)
+    completion = _read(_Completion, data, "completion")
+    choice = completion.choices[0]
+    refusal = choice.message.refusal
+    return Answer(
+        text=refusal or choice.message.content or "",
+        finish="refusal" if refusal else _FINISH.get(choice.finish_reason, "stop"),
+        usage=_usage(data.get("usage")),
+        seconds=seconds,
+        model=completion.model or model,
+    )
+
+
+def read_models(body: bytes, media_type: str) -> list[str]:
+    """Return the names in the body of a list of models, sorted.
+
+    Raises:
+        BrokenBody: the body holds no such list.
+    """
+    return sorted(model.id for model in _read(_Models, _json(body, media_type), "list of models").data)
+
+
+def _json(body: bytes, media_type: str) -> dict[str, Any]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        if "json" in media_type:
+            raise BrokenBody("the answer is broken JSON", passing=True) from None
+        data = None
+    if not isinstance(data, dict):
+        raise BrokenBody("the answer is a page or text, not a completion", passing=False)
+    return data
+
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
+
+
+def _read(shape: type[_Shape], data: dict[str, Any], what: str) -> _Shape:
+    try:
+        return shape.model_validate(data)
+    except ValidationError:
+        raise BrokenBody(f"the answer has not the shape of a {what}", passing=False) from None
+
+
+def _usage(data: Any) -> Usage:
+    """Read the usage; one that cannot be read must not lose the text."""
+    try:
+        usage = _Usage.model_validate(data or {})
+    except ValidationError:
+        return Usage()
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)

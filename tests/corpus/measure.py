@@ -1,0 +1,85 @@
+"""Measures the gate on the good texts and on their damages, in two halves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from tests.corpus.damage.draft import HALVES, Draft, draft_of, half_of, pool
+from tests.corpus.damage.table import Damage
+
+from synopsis_writer.examples import Example, example_files, load_example
+from synopsis_writer.prompts import load_prompts
+from synopsis_writer.resources import folder
+from synopsis_writer.style.finding import Subject
+from synopsis_writer.style.gate import CHECKS, Gate, index_examples
+from synopsis_writer.style.profile import house_profile
+
+GOOD = Path(__file__).parent / "good"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one damage fared: in each half, how often its check refused it, of how many, and what got by."""
+
+    damage: Damage
+    refused: dict[str, int]
+    applied: dict[str, int]
+    missed: tuple[str, ...]
+
+
+@cache
+def good_texts() -> tuple[Example, ...]:
+    return tuple(load_example(path) for path in example_files(GOOD))
+
+
+@cache
+def gate() -> Gate:
+    sources = load_prompts(folder("prompts")).copy_sources()
+    return Gate(house_profile(), index_examples(pool().examples, sources), shows=pool().shows)
+
+
+def subject_of(draft: Draft) -> Subject:
+    subject = gate().subject(draft.text, draft.brief.form, draft.show, draft.brief, draft.title, draft.people)
+    return replace(subject, was_cut=draft.was_cut)
+
+
+def damaged(damage: Damage) -> Iterator[tuple[str, Draft]]:
+    """Yield the id and the damaged draft of each good text that the damage applies to."""
+    for example in good_texts():
+        good = draft_of(example)
+        bad = damage.change(good)
+        if bad != good:
+            yield example.id, bad
+
+
+def is_refused(damage: Damage, bad: Draft) -> bool:
+    """Whether the check that can name the reason refuses the draft."""
+    finding = CHECKS[damage.check](subject_of(bad))
+    return finding is not None and not finding.passed
+
+
+def measure(damage: Damage) -> Row:
+    applied, refused, missed = dict.fromkeys(HALVES, 0), dict.fromkeys(HALVES, 0), []
+    for name, bad in damaged(damage):
+        half = half_of(name)
+        applied[half] += 1
+        if is_refused(damage, bad):
+            refused[half] += 1
+        else:
+            missed.append(name)
+    return Row(damage, refused, applied, tuple(missed))
+
+
+def as_markdown(rows: Sequence[Row]) -> list[str]:
+    """Return the table, a line each, its last line the sum."""
+    refused = [sum(row.refused[half] for row in rows) for half in HALVES]
+    applied = [sum(row.applied[half] for row in rows) for half in HALVES]
+    sums = " | ".join(f"{some}/{all_}" for some, all_ in zip(refused, applied, strict=True))
+    head = ["| damage | refused by | half A | half B |", "|---|---|---|---|"]
+    return [*head, *map(_line, rows), f"| {len(rows)} kinds | | {sums} |"]
+
+
+def _line(row: Row) -> str:
+    counts = " | ".join(f"{row.refused[half]}/{row.applied[half]}" for half in HALVES)
+    return f"| {row.damage.name} | `{row.damage.check}` | {counts} |"

