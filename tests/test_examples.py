@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.examples import front_matter, load_example, load_pool
-from synopsis_writer.document import format_document
 from synopsis_writer.kinds import Form
 from synopsis_writer.resources import folder
 from synopsis_writer.shows import find_show, load_show, nearest_shows, slug

@@ -81,9 +81,7 @@ async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completi
 @pytest.mark.parametrize("show", SHOWS, ids=lambda show: show.slug)
 async def test_every_form_renders_for_every_show_and_passes_the_gate(form: Form, show: Show) -> None:
     gate = Gate(house_profile(), index_examples(POOL.examples))
-    for seed, people in enumerate(
-        [(), ("Kim", "Eva Lang"), ("Dr. Otto Stein", "Kim", "Jo", "Ute", "Al")]
-    ):
+    for seed, people in enumerate([(), ("Kim", "Eva Lang"), ("Dr. Otto Stein", "Kim", "Jo", "Ute", "Al")]):
         brief = brief_for(show, form, characters=people)
         synopsis = await written(brief, show, seed)
         assert not re.search(r"[\[\]{}]|  | [.,:]", synopsis.text)

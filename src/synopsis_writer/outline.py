@@ -11,7 +11,7 @@ from synopsis_writer.document import Document, format_yaml, read_text, read_yaml
 from synopsis_writer.errors import ExampleError, GateRefused, InputError
 from synopsis_writer.examples import read_brief
 from synopsis_writer.prompts import Prompt, Prompts
-from synopsis_writer.synopsis import Outline, Parsed, Synopsis, parse, wire_schema
+from synopsis_writer.synopsis import Outline, Parsed, parse, wire_schema
 
 
 async def plan(
@@ -40,16 +40,6 @@ async def plan(
         watch(f"attempt {number} of {attempts}: refused; structure: {parsed.problem}")
         messages = prompts.repair(prompt, answer.text, [f"structure: {parsed.problem}"])
     raise GateRefused(f"no answer had the structure of an outline: {parsed.problem}")
-
-
-def outline_of_synopsis(synopsis: Synopsis) -> Outline:
-    """Return the plan a synopsis follows: each paragraph's first sentence is a beat."""
-    from synopsis_writer.style.text import analyse
-
-    beats = [analyse(paragraph.text).sentences[0].text for paragraph in synopsis.paragraphs]
-    return Outline(
-        title=synopsis.title, logline=synopsis.logline, characters=synopsis.characters, beats=tuple(beats)
-    )
 
 
 def format_outline(brief: Brief, outline: Outline) -> str:

@@ -6,18 +6,22 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Limits, ModelClient
 from synopsis_writer.client.choice import Choice, choose, open_client
 from synopsis_writer.desk import Desk, load_desk
-from synopsis_writer.outline import outline_of_synopsis, plan
+from synopsis_writer.outline import plan
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show
 from synopsis_writer.store import Origin, new_origin
-from synopsis_writer.synopsis import Outline, Synopsis, parse
+from synopsis_writer.synopsis import Outline
 from synopsis_writer.writer import Author, ModelAuthor, Result
 from synopsis_writer.writer import write as write_synopsis
+
+if TYPE_CHECKING:
+    from synopsis_writer.guided.demo import DemoAuthor
 
 Say = Callable[[str], None]
 _MOST_SEEDS = 2**31
@@ -88,11 +92,7 @@ async def outline_once(
     """Plan one synopsis; raises as `write_once`, and GateRefused when no answer is an outline."""
     table = _lay(settings, environment, brief, say)
     if table.choice.kind == "packaged":
-        async with _author(table, settings, environment, None, seed, say) as (author, _):
-            answer = await author.draft(0, None)
-        drafted = parse(answer.text, Synopsis).value
-        assert drafted is not None, "a scaffold always has the structure"  # noqa: S101 - else it is a fault of ours
-        return table.brief, outline_of_synopsis(drafted)
+        return table.brief, _demo_author(table, settings, None, seed, say).plan()
     async with _client(table.choice, settings, environment, say) as client:
         prompt = table.desk.outline_prompt(table.brief, table.show)
         outline = await plan(
@@ -110,17 +110,22 @@ async def _author(
     seed: int | None,
     say: Say,
 ) -> AsyncIterator[tuple[Author, Origin]]:
-    desk, brief, show = table.desk, table.brief, table.show
     if table.choice.kind == "packaged":
-        from synopsis_writer.guided.demo import demo_author
-
-        first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
-        say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
-        yield demo_author(settings, brief, outline, show, desk.pool.shows, first_seed), new_origin()
+        yield _demo_author(table, settings, outline, seed, say), new_origin()
         return
     async with _client(table.choice, settings, environment, say) as client:
-        prompt = desk.synopsis_prompt(brief, show, outline)
-        yield ModelAuthor(client, desk.prompts, prompt, _limits(settings)), new_origin(prompt)
+        prompt = table.desk.synopsis_prompt(table.brief, table.show, outline)
+        yield ModelAuthor(client, table.desk.prompts, prompt, _limits(settings)), new_origin(prompt)
+
+
+def _demo_author(
+    table: _Table, settings: Settings, outline: Outline | None, seed: int | None, say: Say
+) -> "DemoAuthor":
+    from synopsis_writer.guided.demo import demo_author
+
+    first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+    say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
+    return demo_author(settings, table.brief, outline, table.show, table.desk.pool.shows, first_seed)
 
 
 @contextlib.asynccontextmanager

@@ -5,14 +5,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Usage
 from synopsis_writer.guided.gaps import Completer, Filling, fill_gap, load_gap_rules, read_lines
 from synopsis_writer.guided.people import Person, choose_people, significant_words
-from synopsis_writer.guided.scaffold import Gap, Scaffold, compose, placeholder_values
+from synopsis_writer.guided.scaffold import Gap, Plan, Scaffold, compose, placeholder_values
 from synopsis_writer.shows import Show
-from synopsis_writer.synopsis import Character, Paragraph, Synopsis
+from synopsis_writer.synopsis import Character, Outline, Paragraph, Synopsis
 
 _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 _ROLE_ELSE = "Nebenfigur"
@@ -58,11 +59,8 @@ class GuidedAuthor:
             EngineError: the engine failed.
         """
         start = time.monotonic()
-        brief = self._brief
-        rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
-        people, rest = choose_people(brief, self._show, self._invented, self._scaffold.people, rng)
-        values = placeholder_values(brief.show, self._show.place, brief.theme, brief.air_date, people, rest)
-        plan = compose(self._scaffold, values, brief.beats, rng)
+        layout = lay_out(self._brief, self._show, self._scaffold, self._invented, seed)
+        plan, people, rng = layout.plan, layout.people, layout.rng
         fillings: list[Filling] = []
         paragraphs: list[Paragraph] = []
         for storyline, pieces in plan.paragraphs:
@@ -77,7 +75,7 @@ class GuidedAuthor:
         synopsis = Synopsis(
             title=plan.title,
             logline=plan.logline,
-            characters=_characters(people, rest, self._show),
+            characters=layout.characters,
             paragraphs=tuple(paragraphs),
         )
         return Answer(
@@ -104,6 +102,30 @@ class GuidedAuthor:
             taken=[filling.text for filling in before],
             rng=rng,
         )
+
+
+class Layout(NamedTuple):
+    """Everything of a draft but what the model adds; `rng` goes on with the choices."""
+
+    plan: Plan
+    people: Sequence[Person]
+    characters: tuple[Character, ...]
+    rng: Random
+
+
+def lay_out(brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int) -> Layout:
+    """Choose people and sentences; the same seed chooses the same."""
+    rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
+    people, rest = choose_people(brief, show, invented, scaffold.people, rng)
+    values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
+    return Layout(compose(scaffold, values, brief.beats, rng), people, _characters(people, rest, show), rng)
+
+
+def guided_outline(brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int) -> Outline:
+    """Return the plan of the draft with this seed; it needs no model."""
+    layout = lay_out(brief, show, scaffold, read_lines(folder / "names.txt"), seed)
+    plan = layout.plan
+    return Outline(title=plan.title, logline=plan.logline, characters=layout.characters, beats=plan.beats)
 
 
 def _subject(theme: str) -> str:

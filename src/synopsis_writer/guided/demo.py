@@ -1,23 +1,23 @@
 """The guided strategy as an author: the packaged model, loaded for one draft."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
 from synopsis_writer.client import Answer
 from synopsis_writer.client.engine import Engine
 from synopsis_writer.client.weights import MODEL_NAME, packaged_weights
-from synopsis_writer.guided.author import GuidedAuthor
+from synopsis_writer.guided.author import GuidedAuthor, guided_outline
 from synopsis_writer.guided.scaffold import load_scaffold
 from synopsis_writer.resources import folder
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show
-from synopsis_writer.synopsis import Outline
+from synopsis_writer.synopsis import Outline, Synopsis
 from synopsis_writer.writer import Attempt
 
 SLOTS = 4  # completions of a gap, decoded side by side
-CONTEXT = 1024  # tokens of all slots together: a gap's prompt takes 400 to 600, its answers 4 × 36
+CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class DemoAuthor:
     banned: tuple[str, ...]
     threads: int
     first_seed: int
+    outline: Outline | None = None
 
     @property
     def name(self) -> str:
@@ -47,9 +48,26 @@ class DemoAuthor:
         engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
         try:
             guided = GuidedAuthor(engine, self.brief, self.show, scaffold, self.prompts, self.banned)
-            return await guided.draft(self.first_seed + seed)
+            answer = await guided.draft(self.first_seed + seed)
         finally:
             engine.close()
+        return (
+            answer if self.outline is None else replace(answer, text=_as_planned(answer.text, self.outline))
+        )
+
+    def plan(self) -> Outline:
+        """Return the outline of the first draft."""
+        scaffold = load_scaffold(self.brief.form, self.prompts)
+        return guided_outline(self.brief, self.show, scaffold, self.prompts, self.first_seed)
+
+
+def _as_planned(text: str, outline: Outline) -> str:
+    """Give a draft the outline's title, logline and people; further people of the draft stay."""
+    drafted = Synopsis.model_validate_json(text)
+    names = {person.name for person in outline.characters}
+    people = (*outline.characters, *(person for person in drafted.characters if person.name not in names))
+    planned = {"title": outline.title, "logline": outline.logline, "characters": people}
+    return drafted.model_copy(update=planned).as_json()
 
 
 def demo_author(
@@ -76,4 +94,5 @@ def demo_author(
         tuple(member.name for other in shows if other.name != show.name for member in other.cast),
         settings.threads,
         first_seed,
+        outline,
     )

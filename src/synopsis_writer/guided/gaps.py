@@ -26,7 +26,6 @@ _SAME_STEM = 4  # letters that two forms of a word share at least
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
 _LEAST = -2.4  # at or below it, the fixed phrase is better
 
-_RARE = 2.0  # Zipf frequency below which a word is more likely made up than rare
 _RARE_PENALTY = 2.0
 _FEW_SHOT_NOUN_PENALTY = 0.8
 _COPIED_PENALTY = 3.0
@@ -238,7 +237,7 @@ def score(
     value = sum(candidate.logprobs) / len(candidate.logprobs)
     lowered = [word.casefold() for word in words]
     themed = [word.casefold() for word in _WORD.findall(theme)]
-    if any(_zipf(word) < _RARE for word in lowered if word not in themed):
+    if any(_is_rare(word) for word in lowered if word not in themed):
         value -= _RARE_PENALTY
     if gap.nouns & set(words):
         value -= _FEW_SHOT_NOUN_PENALTY
@@ -274,8 +273,8 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
 
 
-def _zipf(word: str) -> float:
+def _is_rare(word: str) -> bool:
+    """Say whether a word is rarer than one in a million; the list of rarer words would take 80 MB."""
     from wordfreq import zipf_frequency
 
-    frequency: float = zipf_frequency(word, "de")
-    return frequency
+    return not zipf_frequency(word, "de", wordlist="small")

@@ -118,10 +118,11 @@ Piece = str | Gap
 
 @dataclass(frozen=True)
 class Plan:
-    """A scaffold with every choice made; only the gaps are open."""
+    """A scaffold with every choice made but the gaps; `beats` are the sentences of its plan slots."""
 
     title: str
     logline: str
+    beats: tuple[str, ...]
     paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
 
 
@@ -151,19 +152,25 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
     threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
     shares = _shares(beats, sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences))
     paragraphs: list[tuple[Storyline, tuple[Piece, ...]]] = []
+    planned: list[str] = []
     for paragraph in scaffold.paragraphs:
         pieces: list[Piece] = []
         for slot in paragraph.sentences:
             share = next(shares, []) if slot.plan else []
             if share:
-                pieces += [" ", " ".join(share)]
+                chosen: list[Piece] = [" ".join(share)]
             elif slot.thread:
-                pieces += [" ", *_pieces(next(threads[slot.thread]), filled)]
+                chosen = _pieces(next(threads[slot.thread]), filled)
             elif slot.any and not (slot.needs and not filled[slot.needs]):
-                pieces += [" ", *_pieces(rng.choice(slot.any), filled)]
+                chosen = _pieces(rng.choice(slot.any), filled)
+            else:
+                continue
+            if slot.plan:
+                planned.append("".join(str(piece) for piece in chosen))
+            pieces += [" ", *chosen]
         paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
     logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))
-    return Plan(title, logline, tuple(paragraphs))
+    return Plan(title, logline, tuple(planned), tuple(paragraphs))
 
 
 def placeholder_values(

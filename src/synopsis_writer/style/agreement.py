@@ -14,10 +14,11 @@ _DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
 _ADJECTIVE = "ADJ(A)"
 _MOST_ADJECTIVES = 2
 _ENDINGS = {"der": "er", "die": "e", "das": "es", "dem": "em", "den": "en", "des": "s"}
+_RELATIVE = frozenset(_ENDINGS) - {"des"}
 _LIKE_DER = re.compile(r"(?:dies|jen|jed|welch|manch|solch)(er|en|em|es|e)")
 _LIKE_EIN = re.compile(r"(?:ein|kein|mein|dein|sein|ihr|unser|unsr|euer|eur)(er|en|em|es|e|)")
 _MERGED = (
-    {"zur": "er"}
+    {"zur": "e"}
     | dict.fromkeys("im am vom zum beim".split(), "em")
     | dict.fromkeys("ins ans fürs".split(), "es")
 )
@@ -89,7 +90,7 @@ def pairs(text: Text) -> Iterator[Pair]:
 def _may_be_relative(text: Text, word: Word) -> bool:
     """Whether a word such as `der` stands behind a comma, and so may begin a clause rather than a phrase."""
     start = word.span.start
-    return word.lower in _ENDINGS and "," in text.raw[max(0, start - 2) : start]
+    return word.lower in _RELATIVE and "," in text.raw[max(0, start - 2) : start]
 
 
 def _is_one_phrase(text: Text, first: Word, last: Word) -> bool:

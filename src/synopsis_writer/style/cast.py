@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted
@@ -11,6 +12,7 @@ from synopsis_writer.style.names import (
     FullName,
     Name,
     brief_names,
+    brief_words,
     full_names,
     given_words,
     known_names,
@@ -42,7 +44,7 @@ def cast(subject: Subject) -> Finding:
     declared = {parse_name(full) for full in known_names(subject)}
     found = full_names(subject.text, declared)
     fault = (
-        _strangers(subject)
+        _strangers(subject, declared)
         or _renamed(subject, found, declared)
         or _other_callings(subject, found, declared)
         or _undeclared(subject, found)
@@ -78,21 +80,23 @@ def _is_shared(last: str, everyone: Collection[Name]) -> bool:
     return len({name.first for name in everyone if name.last == last and name.first}) > 1
 
 
-def _strangers(subject: Subject) -> _Fault | None:
-    """Find people of another show: full names, and a doctor's last name behind the title."""
-    text, known = subject.text, given_words(subject)
-    pairs = [(a, b) for a, b in zip(text.words, text.words[1:], strict=False) if a.form[0].isupper()]
-    names = {parse_name(full): "Dr." in full for full in subject.strangers}
-    lasts = {name.last for name in names if name.last}
+def _strangers(subject: Subject, declared: Collection[Name]) -> _Fault | None:
+    """Find people of another show: full names, and a doctor's last name behind the title.
+
+    The brief may ask for a guest; an answer may not, though it may have a Dr. Moreau of its own.
+    """
+    text, invited = subject.text, brief_words(subject)
+    strangers = {parse_name(full): "Dr." in full for full in subject.strangers}
+    uninvited = {name: is_doctor for name, is_doctor in strangers.items() if not invited.issuperset(name)}
+    own_lasts = {name.last for name in declared if name not in strangers}
+    full = {name for name in uninvited if name.first and name.last}
+    doctors = {name.last for name, is_doctor in uninvited.items() if is_doctor} - own_lasts
+    lasts = {name.last for name in full} | doctors
     spans = [
         Span(first.span.start, last.span.end)
-        for first, last in pairs
+        for first, last in pairwise(text.words)
         if (base := nominative(last.lower, lasts)) in lasts
-        and any(
-            name.last == base and (first.lower == name.first or (has_title and first.lower in TITLES))
-            for name, has_title in names.items()
-        )
-        and not (base in known and (first.lower in known or first.lower in TITLES))
+        and (Name(first.lower, base) in full or (base in doctors and first.lower in TITLES))
     ]
     if not spans:
         return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.style.finding import Subject
@@ -69,12 +70,27 @@ def brief_names(subject: Subject) -> tuple[str, ...]:
 
 def given_words(subject: Subject) -> frozenset[str]:
     """Return all words a text may take from brief, show, answer and title, and their genitives."""
-    show, brief = subject.show, subject.brief
-    lines = [show.name, show.place, subject.title, *show.aliases, *known_names(subject)]
-    if brief is not None:
-        lines += [brief.show, brief.theme, *brief.beats, brief.notes or "", brief.air_date or ""]
-    words = {part for line in lines for word in name_words(line) for part in (word, *word.split("-"))}
-    return frozenset(words | {word + "s" for word in words})
+    show = subject.show
+    lines = (show.name, show.place, subject.title, *show.aliases, *known_names(subject))
+    words = brief_words(subject).union(*map(name_words, lines))
+    parts = words.union(*(word.split("-") for word in words))
+    return frozenset(parts | {word + "s" for word in parts})
+
+
+def brief_words(subject: Subject) -> frozenset[str]:
+    """Return the words of all the brief's fields, in lower case; the empty one, too."""
+    brief = subject.brief
+    if brief is None:
+        return frozenset({""})
+    lines = (
+        brief.show,
+        brief.theme,
+        brief.notes or "",
+        brief.air_date or "",
+        *brief.characters,
+        *brief.beats,
+    )
+    return frozenset({""}.union(*map(name_words, lines)))
 
 
 def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
@@ -86,7 +102,7 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     found = []
-    for place, (first, last) in enumerate(zip(text.words, text.words[1:], strict=False)):
+    for place, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
             continue
         if text.raw[first.span.end : last.span.start] != " " or _is_place_or_firm(text, place):

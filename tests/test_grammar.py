@@ -1,0 +1,368 @@
+"""Tense, spelling, agreement and cast, each alone: verdict, message, and the place it points at."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.examples import example_files, load_example
+from synopsis_writer.kinds import Form
+from synopsis_writer.shows import CastMember, Show, foreign_cast
+from synopsis_writer.style import agreement, lexicon, nouns, roles, tagger, tense
+from synopsis_writer.style.finding import Finding
+from synopsis_writer.style.gate import CHECKS, Gate
+from synopsis_writer.style.names import Name, parse_name
+from synopsis_writer.style.profile import house_profile
+from synopsis_writer.style.text import analyse
+
+GRAMMAR = ("tense", "spelling", "agreement", "cast")
+GOOD = Path(__file__).parent / "corpus" / "good"
+SHOW = Show(
+    name="In aller Freundschaft",
+    place="die Sachsenklinik in Leipzig",
+    cast=(
+        CastMember(name="Dr. Roland Heilmann", role="Chirurg"),
+        CastMember(name="Dr. Martin Stein", role="Arzt und Seelsorger"),
+        CastMember(name="Otto Stein", role="Wirt"),
+    ),
+)
+OTHER = Show(
+    name="Die jungen Ärzte",
+    cast=(
+        CastMember(name="Dr. Matteo Moreau", role="Chirurg"),
+        CastMember(name="Dr. Martin Stein", role="Arzt und Seelsorger"),
+        CastMember(name="Ben Ahlbeck", role="Assistenzarzt"),
+        CastMember(name="Raya", role="Tochter"),
+    ),
+)
+BRIEF = Brief(show=SHOW.name, theme="Ein Reifendreher verliert den Daumen", characters=("Charlotte Wagner",))
+HER = "Charlotte Wagner wartet im Flur."
+
+PRESENT = (
+    "Charlotte schließt die Tür und lauscht. Draußen fährt ein Wagen vor, zwei Männer steigen aus. "
+    "Sie kennt den einen, der andere hinkt. Niemand klingelt. Dann geht im Hof das Licht an."
+)
+PRETERITE = (
+    "Charlotte schloss die Tür und lauschte. Draußen fuhr ein Wagen vor, zwei Männer stiegen aus. "
+    "Sie kannte den einen, der andere hinkte. Niemand klingelte. Dann ging im Hof das Licht an."
+)
+LOOKING_BACK = "Vor drei Jahren " + PRETERITE.replace("Charlotte schloss", "schloss Charlotte")
+SUBJUNCTIVE = (
+    "Er sagt, sie habe gelogen. Wäre sie klug, käme sie heim. Er könnte sie holen, sie müsste nur rufen. "
+    "Er fragt, ob sie bleibe; er hofft, sie gehe nicht. Er wartet, raucht, gähnt und schläft ein. "
+    "Er erwacht, steht auf und schweigt."
+)
+
+
+def look(check: str, text: str, **given: Any) -> Finding | None:
+    """Run one check; what is given replaces parts of the subject."""
+    gate = Gate(house_profile(), shows=(SHOW, OTHER))
+    subject = gate.subject(text, given.get("form", Form.EPISODE), SHOW, BRIEF)
+    subject = gate.as_form(subject, given.get("form", Form.EPISODE))
+    return CHECKS[check](replace(subject, **given))
+
+
+def people(*names: str) -> dict[str, Brief]:
+    return {"brief": Brief(show=SHOW.name, theme="Eine Operation", characters=names)}
+
+
+PASSES = [
+    ("tense", PRESENT * 2, {}),
+    ("tense", PRETERITE * 2, {"form": Form.SPECIAL}),
+    ("tense", SUBJUNCTIVE, {}),
+    ("tense", f"{PRESENT} „{PRETERITE}“", {}),
+    ("tense", f"{PRESENT * 3} {LOOKING_BACK}", {"form": Form.PORTRAIT}),
+    ("tense", f"{PRETERITE} {PRESENT * 3}", {"form": Form.PORTRAIT}),
+    ("tense", f"{PRESENT * 2} Gestern rief er an. Sie legte auf.", {}),
+    ("spelling", "Der Reifendreher sägt Kirschbaumholz für das Kettenkarussell und die Spielquittung.", {}),
+    ("spelling", "Die sechsundachtzigjährige Wirtin hat zweiunddreißig Leberknödelsuppen gekocht.", {}),
+    (
+        "spelling",
+        "Xaverl Brzęk aus Zwettlhof kommt. Xaverls Tür klemmt.",
+        people("Xaverl Brzęk", "Zwettlhof"),
+    ),
+    ("spelling", "Die E-Mail an das Johannes-Krankenhaus bleibt ungelesen.", {}),
+    ("agreement", "Der Arzt gibt der Frau das Kind, und die Fahrer des Wagens danken den Mädchen.", {}),
+    (
+        "agreement",
+        "Die Ärztin, der Mann und Kind vertrauen, gab ihr Kraft. Um ein Uhr schlägt das eine Herz.",
+        {},
+    ),
+    ("agreement", "Das Arzt ruft die Chef.", {}),
+    ("cast", f"{HER} Ihre Hand zittert.", {}),
+    (
+        "cast",
+        "Charlottes Hand zittert. Das Auto des Arztes Roland steht im Hof.",
+        people("Charlotte", "Roland Heilmann"),
+    ),
+    ("cast", "Wagners Wagen steht im Hof.", {}),
+    ("cast", f"{HER} Ben lacht, Raya auch. Dr. Stein kommt mit Moreau.", {}),
+    ("cast", f"{HER} Dr. Matteo Moreau hilft ihr.", people("Charlotte Wagner", "Dr. Matteo Moreau")),
+    ("cast", f"{HER} Dr. Moreau hilft ihr.", {"people": ("Dr. Ina Moreau",)}),
+    ("cast", f"{HER} Klaus Petersen ruft aus Bad Homburg an.", {}),
+    (
+        "cast",
+        f"{HER} Abends trifft sie Jutta Wagner und Jutta Krämer.",
+        {"people": ("Jutta Wagner", "Jutta Krämer")},
+    ),
+    ("cast", f"{HER} Später sieht Roland Otto, und Stein Charlotte.", {}),
+    ("cast", "Die frühere Ärztin Charlotte Wagner geht. Die Schauspielerin Charlotte Wagner kommt.", {}),
+    ("cast", f"{HER} Arzt Martin Stein fragt den Seelsorger Martin Stein in sich.", {}),
+    ("cast", "Niemand ist da.", {"brief": None}),
+]
+
+FAILS = [
+    (
+        "tense",
+        PRETERITE,
+        {},
+        "8 of 8 verbs are not in the present, the tense of the form 'episode': „schloss“",
+        "schloss",
+    ),
+    ("tense", PRESENT, {"form": Form.SPECIAL}, "not in the preterite", "schließt"),
+    ("tense", f"{PRESENT * 4} {PRETERITE}", {}, "switches from „schloss“ to „ging“", "schloss"),
+    (
+        "tense",
+        f"{PRETERITE * 4} {PRESENT}",
+        {"form": Form.SPECIAL},
+        "switches from „schließt“ to „geht“",
+        "schließt",
+    ),
+    (
+        "spelling",
+        "Der Dcotor opperiert den Patienten nocheimal.",
+        {},
+        "unknown: „Dcotor“, „opperiert“",
+        "Dcotor",
+    ),
+    ("spelling", "Et Marie es hück morje nit op de Arbeid jejange, ävver et well.", {}, "„morje“", "morje"),
+    ("spelling", "Die Frumelkatz birtelt im Gronkelsaal.", {}, "„Frumelkatz“", "Frumelkatz"),
+    (
+        "agreement",
+        "Das Arzt ruft die Chef. Der Kind weint.",
+        {},
+        "3 articles do not fit their noun",
+        "Das Arzt",
+    ),
+    (
+        "agreement",
+        "Sie geht im Klinik auf und ab, für einem Freund, mit die alte Schwester.",
+        {},
+        "„im … Klinik“, „einem … Freund“, „die … Schwester“",
+        "im Klinik",
+    ),
+    (
+        "agreement",
+        "Eine neue Krankenwagen, zum Nacht, des Arzt.",
+        {},
+        "„Eine … Krankenwagen“",
+        "Eine neue Krankenwagen",
+    ),
+    ("cast", "Niemand ist da.", {}, "do not turn up: „Charlotte Wagner“", ""),
+    ("cast", "Otto kommt.", people("Otto Stein", "Dr. Martin Stein"), "„Dr. Martin Stein“", ""),
+    (
+        "cast",
+        "Stein kommt.",
+        people("Otto Stein", "Dr. Martin Stein"),
+        "„Otto Stein“, „Dr. Martin Stein“",
+        "",
+    ),
+    ("cast", f"{HER} Matteo Moreau kommt.", {}, "of another show: „Matteo Moreau“", "Matteo Moreau"),
+    ("cast", f"{HER} Sie hört Ben Ahlbecks Stimme.", {}, "„Ben Ahlbecks“", "Ben Ahlbecks"),
+    ("cast", f"{HER} Dr. Moreau kommt.", {}, "of another show: „Dr. Moreau“", "Dr. Moreau"),
+    (
+        "cast",
+        f"{HER} Doktor Moreau kommt.",
+        {"people": ("Dr. Matteo Moreau",)},
+        "show: „Doktor Moreau“",
+        "Doktor Moreau",
+    ),
+    ("cast", f"{HER} Charlotte Becker geht.", {}, "changes the last name", "Charlotte Becker"),
+    (
+        "cast",
+        f"{HER} Die Chirurgin Charlotte operiert. Danach sucht die Anwältin Charlotte den Richter.",
+        {},
+        "changes the calling: „Chirurgin“, „Anwältin“",
+        "Chirurgin",
+    ),
+    (
+        "cast",
+        f"{HER} Der Chirurg Charlotte Wagner operiert die Chirurgin Charlotte Wagner.",
+        {},
+        "changes the calling: „Chirurg“, „Chirurgin“",
+        "Chirurg",
+    ),
+    (
+        "cast",
+        f"{HER} Im Flur warten Klaus Petersen, Sabine Krämer, Jürgen Hollmann und Petra Wiesner.",
+        {},
+        "4 people whom nobody declared: „Klaus Petersen“",
+        "Klaus Petersen",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "text", "given"), PASSES)
+def test_passes(check: str, text: str, given: dict[str, Any]) -> None:
+    finding = look(check, text, **given)
+    assert finding is not None
+    assert (finding.passed, finding.spans) == (True, ()), finding.message
+
+
+@pytest.mark.parametrize(("check", "text", "given", "message", "place"), FAILS)
+def test_fails(check: str, text: str, given: dict[str, Any], message: str, place: str) -> None:
+    finding = look(check, text, **given)
+    assert finding is not None
+    assert not finding.passed
+    assert message in finding.message
+    start, end = finding.spans[0] if finding.spans else (0, 0)
+    assert text[start:end] == place
+
+
+def test_tense_of_few_verbs_is_not_judged() -> None:
+    assert look("tense", "Sie ging. Er kam.") is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    [
+        ("geht", "present"),
+        ("stehen", "present"),
+        ("ging", "preterite"),
+        ("wegklickte", "preterite"),
+        ("zurückkam", "preterite"),
+        ("hinaufträgt", "present"),
+        ("wäre", None),
+        ("habe", None),
+        ("wollte", None),
+        ("Zebra", None),
+    ],
+)
+def test_tense_of(verb: str, expected: str | None) -> None:
+    assert tense.tense_of(verb) == expected
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [
+        ("arzt", "m"),
+        ("ärztin", "f"),
+        ("notfallarzt", "m"),
+        ("untersuchung", "f"),
+        ("sprung", "m"),
+        ("krankenhaus", "n"),
+        ("gesundheitsamt", "n"),
+        ("durchmesser", "m"),
+        ("frauen", None),
+        ("reisende", None),
+        ("teil", None),
+        ("quorx", None),
+        ("x" * 70, None),
+    ],
+)
+def test_gender(noun: str, expected: str | None) -> None:
+    assert nouns.gender(noun) == expected
+
+
+def test_no_noun_has_two_genders() -> None:
+    lists = [set(text.split()) for text in (nouns._MASCULINE, nouns._FEMININE, nouns._NEUTER)]
+    assert sum(map(len, lists)) == len(set.union(*lists))
+
+
+@pytest.mark.parametrize(
+    ("determiner", "noun", "expected"),
+    [
+        ("der", "arzt", True),
+        ("die", "arzt", False),
+        ("die", "fahrer", True),
+        ("eine", "fahrer", False),
+        ("den", "wagen", True),
+        ("des", "arzt", False),
+        ("des", "kreuz", True),
+        ("zur", "mann", False),
+        ("keines", "kind", False),
+        ("alle", "kind", True),
+        ("ihr", "hand", True),
+    ],
+)
+def test_agrees(determiner: str, noun: str, expected: bool) -> None:
+    assert agreement.agrees(determiner, noun) is expected
+
+
+@pytest.mark.parametrize(
+    ("full", "expected"),
+    [
+        ("Prof. Dr. Karin Patzelt", Name("karin", "patzelt")),
+        ("Dr. Bar", Name("", "bar")),
+        ("Fladi", Name("fladi", "")),
+        ("Maximilian von Altenburg", Name("maximilian", "altenburg")),
+        ("Hans-Peter Brenner", Name("hans-peter", "brenner")),
+        ("Schwester", Name("schwester", "")),
+        ("4711", Name("", "")),
+    ],
+)
+def test_parse_name(full: str, expected: Name) -> None:
+    assert parse_name(full) == expected
+
+
+def test_callings_know_women_and_compounds() -> None:
+    surgeon, woman = roles.calling("unfallchirurg"), roles.calling("unfallchirurgin")
+    assert surgeon is not None
+    assert woman == surgeon._replace(is_woman=True)
+    assert roles.calling("oberärztin") == woman
+    assert roles.calling("gynäkologin") == woman
+    assert roles.calling("tisch") is None
+
+
+def test_other_casts_are_strangers_but_for_shared_people() -> None:
+    assert foreign_cast((SHOW, OTHER), SHOW) == ["Dr. Matteo Moreau", "Ben Ahlbeck", "Raya"]
+
+
+def test_tags_follow_context() -> None:
+    text = analyse("Der verletzte Mann schweigt. Er verletzte den Mann. Er hat den Mann verletzt.")
+    tags = {(word.sentence, word.lower): tag for word, tag in zip(text.words, text.tags, strict=True)}
+    assert tags[0, "verletzte"] == "ADJ(A)"
+    assert tags[1, "verletzte"] == "VV(FIN)"
+    assert tags[2, "verletzt"] == "VV(PP)"
+
+
+def test_long_sentences_and_texts_keep_one_tag_a_word() -> None:
+    for text in (analyse("und der Mann geht " * 500), analyse("Er geht fort. " * 3_000), analyse("")):
+        assert len(text.tags) == len(text.words)
+
+
+def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(house_profile(), shows=(SHOW, OTHER))
+    examples = [load_example(path) for path in example_files(GOOD)[:6]]
+    broken = [("tense", PRETERITE), ("spelling", "Der Dcotor opperiert."), ("cast", HER)]
+
+    def verdicts() -> list[Finding | None]:
+        found = [
+            finding
+            for example in examples
+            for finding in gate.examine(example.synopsis, example.brief, SHOW)
+            if finding.check in GRAMMAR
+        ]
+        return found + [look(check, text) for check, text in broken]
+
+    warm = [verdicts(), verdicts()]
+    for module, memo in (
+        (tagger, "readings"),
+        (tagger, "is_noun"),
+        (lexicon, "is_known"),
+        (nouns, "gender"),
+        (agreement, "gender"),
+    ):
+        monkeypatch.setattr(module, memo, getattr(module, memo).__wrapped__)
+    assert [verdicts(), *warm] == [warm[0]] * 3
+
+
+@pytest.mark.parametrize("path", example_files(GOOD), ids=lambda path: path.stem)
+def test_good_texts_are_far_from_the_limits(path: Path) -> None:
+    example = load_example(path)
+    text = analyse(example.synopsis.text)
+    past = tense.preterite_share(text)
+    assert past <= 0.3 or past >= 0.9
+    assert sum(not pair.fits for pair in agreement.pairs(text)) <= 1
