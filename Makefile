@@ -54,7 +54,8 @@ wheel-test: $(VENV)/.dev
 	@PYTHON=$(PYTHON) BUILD=$(BIN)/python sh .ci/wheel-test
 
 bench: $(VENV)/.dev
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.gate
 
 clean:
 	rm -rf $(VENV) build dist

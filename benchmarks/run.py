@@ -1,6 +1,6 @@
-"""Measure what a user waits for, and what the gate costs; prints one table.
+"""Measure what a user of the command waits for; prints one table.
 
-    make bench
+    python -m benchmarks.run
 
 Times are whole processes (median of the runs), memory is the peak resident set of the process. Each figure
 that depends on a library is set beside the bare library in the same run.
@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synopsis_writer.desk import load_desk
+from benchmarks.table import Row, print_table
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import find_show
 from synopsis_writer.testing import LoopbackServer, Reply
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,15 +33,6 @@ class Sample:
 
     seconds: float
     megabytes: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table."""
-
-    what: str
-    measured: str
-    limit: str
 
 
 def measure(command: Sequence[str], runs: int, **environment: str) -> list[Sample]:
@@ -131,28 +121,7 @@ def embedded_rows() -> list[Row]:
     ]
 
 
-def gate_row() -> list[Row]:
-    """Measure the whole gate on one text, warm, in this process."""
-    desk = load_desk(load_settings({}))
-    case = load_example(CASE)
-    show = find_show(desk.pool.shows, case.brief.show)
-    if show is None:
-        raise SystemExit(f"{case.brief.show} is not in the pool")
-    seconds = []
-    for _ in range(31):
-        started = time.perf_counter()
-        desk.gate.examine(case.synopsis, case.brief, show)
-        seconds.append(time.perf_counter() - started)
-    words = len(case.synopsis.text.split())
-    return [
-        Row(f"the gate on {words} words, warm", f"{statistics.median(seconds[1:]) * 1000:.1f} ms", "≤ 25 ms")
-    ]
-
-
-SECTIONS: tuple[Callable[[], list[Row]], ...] = (help_rows, first_request_row, gate_row, embedded_rows)
+SECTIONS: tuple[Callable[[], list[Row]], ...] = (help_rows, first_request_row, embedded_rows)
 
 if __name__ == "__main__":
-    print("| what | measured | limit |\n|---|---|---|")
-    for section in SECTIONS:
-        for row in section():
-            print(f"| {row.what} | {row.measured} | {row.limit} |", flush=True)
+    print_table(SECTIONS)

@@ -95,11 +95,13 @@ def test_a_refused_text_is_saved_only_where_it_was_asked_for(synopsis: Terminal,
     with LoopbackServer([Reply(CLOSED)]) as server:
         run = synopsis("write", *ORDER, server=server)
         assert (run.code, run.out, saved(tmp_path)) == (1, "", [])
-        assert "refused by the gate: hook: A portrait ends open" in run.err
+        assert "refused by the gate: hook: The form portrait ends open" in run.err
         run = synopsis("write", *ORDER, "--keep-rejected", "kept", server=server)
     assert run.code == 1
     assert saved(tmp_path) == ["kept/der-weisse-hund.md"]
-    assert "refused: A portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text("utf-8")
+    assert "refused: The form portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text(
+        "utf-8"
+    )
 
 
 def test_a_text_that_cannot_be_saved_is_printed(synopsis: Terminal, tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_check_reads_files_and_pipes(synopsis: Terminal) -> None:
     assert "passed all" in run.out
     run = synopsis("check", "-", "--form", "portrait", stdin=GOOD.synopsis.text.replace("?", "!").encode())
     assert run.code == 1
-    assert "hook: A portrait ends open" in run.out
+    assert "hook: The form portrait ends open" in run.out
     assert "~~~~" in run.out
     run = synopsis("check", str(PATH), "-", "--json", stdin=b"\xff\xfe")
     assert run.code == 2

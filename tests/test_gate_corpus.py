@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 import pytest
-from tests.corpus.damage.draft import HALVES, draft_of, half_of
-from tests.corpus.damage.table import DAMAGES, Damage
-from tests.corpus.measure import Row, as_markdown, gate, good_texts, measure, subject_of
 
 from synopsis_writer.examples import Example
 from synopsis_writer.style.gate import CHECKS, failures
+from tests.corpus.damage.draft import HALVES, draft_of, half_of
+from tests.corpus.damage.table import DAMAGES, Damage
+from tests.corpus.measure import Row, as_markdown, gate, good_texts, measure, subject_of
 
 LEAST_TEXTS = 6  # of each half that a damage must apply to
 

@@ -320,6 +320,11 @@ def test_other_casts_are_strangers_but_for_shared_people() -> None:
     assert foreign_cast((SHOW, OTHER), SHOW) == ["Dr. Matteo Moreau", "Ben Ahlbeck", "Raya"]
 
 
+def test_a_misspelt_show_is_not_foreign() -> None:
+    assert foreign_cast((SHOW, OTHER), Show(name="Die jungn Ärtze")) == [member.name for member in SHOW.cast]
+    assert len(foreign_cast((SHOW, OTHER), Show(name="Der Bergdoktor"))) == 7
+
+
 def test_tags_follow_context() -> None:
     text = analyse("Der verletzte Mann schweigt. Er verletzte den Mann. Er hat den Mann verletzt.")
     tags = {(word.sentence, word.lower): tag for word, tag in zip(text.words, text.tags, strict=True)}

@@ -21,7 +21,6 @@ import gguf
 import numpy as np
 import pytest
 from huggingface_hub import close_session, constants, file_download
-from tests.hub_server import COMMIT, Hub, serve_hub
 
 from synopsis_writer.client import hub as client
 from synopsis_writer.client.hub import pull
@@ -33,6 +32,7 @@ from synopsis_writer.errors import (
     SettingsError,
     SynopsisError,
 )
+from tests.hub_server import COMMIT, Hub, serve_hub
 
 NAME = "haus/klein-GGUF:klein-Q4.gguf"
 TOKEN = "hf_geheim"

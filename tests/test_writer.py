@@ -53,7 +53,7 @@ async def test_a_repair_is_told_the_findings_and_nothing_older(desk: Desk) -> No
     assert first[: len(base)] == second[: len(base)] == base
     assert len(first) == len(second) == len(base) + 2
     assert "length: The text has" in first[-1].content
-    assert "hook: A portrait ends open" in second[-1].content
+    assert "hook: The form portrait ends open" in second[-1].content
     assert "length" not in second[-1].content
 
 

@@ -93,9 +93,14 @@ def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
 
 
 def foreign_cast(shows: Sequence[Show], own: Show) -> list[str]:
-    """Return the names of all casts but `own`'s; people who are in that one, too, are left out."""
+    """Return the names of all casts but `own`'s; people who are in that one, too, are left out.
+
+    The name of an unknown show may be a known one's, misspelt: a show that looks alike is not foreign.
+    """
+    names = {show.name for show in shows}
+    near = {own.name} if own.name in names else set(nearest_shows(shows, own.name))
     known = {member.name for member in own.cast}
-    others = [member.name for show in shows if show.name != own.name for member in show.cast]
+    others = [member.name for show in shows if show.name not in near for member in show.cast]
     return [name for name in others if name not in known]
 
 

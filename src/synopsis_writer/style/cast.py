@@ -66,7 +66,8 @@ def named(subject: Subject) -> tuple[float, list[str]]:
     missing = [
         full
         for full, name in zip(wanted, names, strict=True)
-        if not _turns_up(name.first, words)
+        if full not in subject.text.raw
+        and not _turns_up(name.first, words)
         and (_is_shared(name.last, everyone) or not _turns_up(name.last, words))
     ]
     return (1 - len(missing) / len(wanted) if wanted else 1.0), missing

@@ -141,9 +141,9 @@ def hook(subject: Subject) -> Finding:
     fifth = max(1, round(len(text.sentences) / 5))
     tail = text.sentences[-fifth:]
     if subject.form.is_open and not any(sentence.is_question for sentence in tail):
-        message = f"A {subject.form} ends open: put a question into the last sentences."
+        message = f"The form {subject.form} ends open: put a question into the last sentences."
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in tail[-1:]])
     if not subject.form.is_open and tail and tail[-1].is_question:
-        message = f"A {subject.form} ends closed: its last sentence must not ask."
+        message = f"The form {subject.form} ends closed: its last sentence must not ask."
         return failed("hook", text.question_share, limit, message, [tail[-1].span])
     return passed("hook", text.question_share, limit, f"{text.question_share:.0%} of the sentences ask.")

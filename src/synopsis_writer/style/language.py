@@ -50,7 +50,7 @@ def language(subject: Subject) -> Finding:
         seems = "mixed" if name == "de" else f"'{name}'"
         return failed("language", german, limit, f"The text does not read as German (but as {seems}).", spans)
     if foreign:
-        message = f"{len(foreign)} sentences are not German: {quoted([shortened(foreign[0].text)])}."
+        message = f"Not German, {len(foreign)} times: {quoted([shortened(foreign[0].text)])}."
         return failed("language", german, limit, message, spans)
     return passed("language", german, limit, "The text is German.")
 

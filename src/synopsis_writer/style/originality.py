@@ -67,8 +67,8 @@ def repetition(subject: Subject) -> Finding:
         return failed("repetition", share, limit, message, spans)
     variety = moving_variety(text.words)
     if variety < least:
-        common = [word for word, _ in text.counts.most_common() if len(word) > _RUN]
-        message = f"The vocabulary is poor ({variety:.2f} of 1); it keeps using {quoted(common, 3)}."
+        common = [word for word, _ in text.counts.most_common() if len(word) > _RUN][:3]
+        message = f"The vocabulary is poor ({variety:.2f} of 1); it keeps using {quoted(common)}."
         return failed("repetition", variety, limit, message)
     same = same_openings(text)
     if same:

@@ -49,8 +49,8 @@ def tense(subject: Subject) -> Finding | None:
         wanted: Tense = "present" if past > band[1] else "preterite"
         wrong = [verb.word for verb in verbs if verb.tense != wanted]
         message = (
-            f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, the tense of the form '{subject.form}': "
-            f"{quoted([word.form for word in wrong])}."
+            f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "
+            f"the tense of the form '{subject.form}': {quoted([word.form for word in wrong])}."
         )
         return failed("tense", past, limit, message, [word.span for word in wrong])
     switched = _switch(subject.text, verbs, "preterite" if past > _HALF else "present")

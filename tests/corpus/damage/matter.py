@@ -4,6 +4,11 @@ import re
 from dataclasses import replace
 from itertools import cycle, islice
 
+from synopsis_writer.brief import Brief
+from synopsis_writer.examples import Example
+from synopsis_writer.kinds import Form
+from synopsis_writer.prompts import load_prompts
+from synopsis_writer.resources import folder
 from tests.corpus.damage.draft import (
     Draft,
     dice,
@@ -17,12 +22,6 @@ from tests.corpus.damage.draft import (
     sentences,
 )
 from tests.corpus.damage.letters import other_tense
-
-from synopsis_writer.brief import Brief
-from synopsis_writer.examples import Example
-from synopsis_writer.kinds import Form
-from synopsis_writer.prompts import load_prompts
-from synopsis_writer.resources import folder
 
 _LONG_SENTENCE = 14  # words: well over the run of ten that counts as copied
 _LONG_PARAGRAPH = 40

@@ -2,9 +2,8 @@
 
 import re
 
-from tests.corpus.damage.draft import dice, each_sentence, insert, joined, paragraphs, passages, sentences
-
 from synopsis_writer.style.text import analyse
+from tests.corpus.damage.draft import dice, each_sentence, insert, joined, paragraphs, passages, sentences
 
 
 def nothing(_: str) -> str:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from synopsis_writer.kinds import Form
 from tests.corpus.damage import dress, letters, matter, shape
 from tests.corpus.damage.draft import Change, Draft, TextChange, before, behind, inserting, on_text, replacing
-
-from synopsis_writer.kinds import Form
 
 
 @dataclass(frozen=True)
