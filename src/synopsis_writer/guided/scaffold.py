@@ -180,7 +180,7 @@ def placeholder_values(
     here = locative(place)
     values = {
         "show": show,
-        "theme": theme[:1].upper() + theme[1:].rstrip(". "),
+        "theme": _as_sentence(theme),
         "dated": f" ({air_date})" if air_date else "",
         "here": here,
         "Here": here[:1].upper() + here[1:],
@@ -193,6 +193,15 @@ def placeholder_values(
             f"{letter}_intro": person.introduction,
         }
     return values
+
+
+_QUOTED = re.compile('["“»]([^"“”»«]*)["”«]')
+
+
+def _as_sentence(theme: str) -> str:
+    """Return the theme as a sentence: a capital first, no full stop, the house's quotation marks."""
+    plain = _QUOTED.sub(r"„\1“", theme)
+    return plain[:1].upper() + plain[1:].rstrip(". ")
 
 
 def locative(place: str) -> str:

@@ -37,12 +37,16 @@ def kept_index(sources: Sequence[Source], folder: Path) -> CopyIndex:
     if len(sources) < FEWEST_KEPT:
         return build_index(sources, texts.__getitem__)
     place = folder / index_key(sources)
-    with contextlib.suppress(OSError, ValueError):
+    try:
         return open_index(place, texts.__getitem__)
+    except ValueError:
+        shutil.rmtree(place, ignore_errors=True)
+    except OSError:
+        pass  # not built yet
     index = build_index(sources, texts.__getitem__)
     with contextlib.suppress(OSError):
         save_index(index, place)
-        _tidy(folder)
+        _tidy(place)
         return open_index(place, texts.__getitem__)
     return index
 
@@ -75,19 +79,13 @@ def open_index(place: Path, read: Callable[[str], str]) -> CopyIndex:
     """
     words = json.loads((place / _WORDS).read_text(encoding="utf-8"))
     hashes, places, starts = (np.load(place / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
-    if (
-        len(starts) != len(words["ids"]) + 1
-        or len(hashes) != len(places)
-        or (len(starts) and starts[-1] != len(hashes))
-    ):
+    if len(starts) != len(words["ids"]) + 1 or not starts[-1] == len(hashes) == len(places):
         raise ValueError(f"{place}: the index is damaged")
     return CopyIndex(words["ids"], read, frozenset(words["names"]), hashes, places, starts)
 
 
-def _tidy(folder: Path) -> None:
-    """Keep the newest indexes; a process that still reads an older one keeps its files until it ends."""
-    kept = sorted(
-        (path for path in folder.iterdir() if path.is_dir()), key=lambda path: -path.stat().st_mtime
-    )
-    for old in kept[_MOST_KEPT:]:
+def _tidy(place: Path) -> None:
+    """Keep this index and the newest others; a process that reads an older one has its files until it ends."""
+    others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
+    for old in sorted(others, key=lambda path: -path.stat().st_mtime)[_MOST_KEPT - 1 :]:
         shutil.rmtree(old, ignore_errors=True)

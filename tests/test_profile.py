@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopsis_writer.document import format_yaml
+from synopsis_writer.errors import InputError, SettingsError
+from synopsis_writer.examples import load_pool
+from synopsis_writer.kinds import Form
+from synopsis_writer.resources import folder
+from synopsis_writer.style.calibrate import RULES, as_data, calibrate, learn, measure
+from synopsis_writer.style.profile import HOUSE_PROFILE, house_profile, load_profile
+from synopsis_writer.style.text import analyse
+
+HOUSE = HOUSE_PROFILE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    paragraphs: [5, 14]", "    paragraph: [5, 14]", "extra inputs are not permitted"),
+        (
+            "    words: [200, 600]",
+            "    words: [600, 200]",
+            ":5: forms.episode.words: the band 600 to 200 is upside down",
+        ),
+        ("    words: [200, 600]", "    words: viele", ":5: forms.episode.words"),
+        ("  portrait:", "  gedicht:", "forms.gedicht"),
+        ("name: house\n", "", "name: field required"),
+        ("forms:", "forms: [", "not YAML"),
+    ],
+)
+def test_a_wrong_profile_is_said_with_file_and_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in HOUSE
+    path = tmp_path / "profile.yaml"
+    path.write_text(HOUSE.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_profile(path)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"profile {path}:")
+
+
+def test_a_profile_without_a_form_is_said(tmp_path: Path) -> None:
+    data = yaml.safe_load(HOUSE)
+    del data["forms"]["week"]
+    path = tmp_path / "profile.yaml"
+    path.write_text(format_yaml(data), encoding="utf-8")
+    with pytest.raises(SettingsError, match="lacks the form 'week'"):
+        load_profile(path)
+
+
+@given(st.sampled_from(sorted(RULES)), st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_a_learnt_band_holds_the_middle_of_its_values_and_the_hard_rules(
+    name: str, values: list[float]
+) -> None:
+    rule = RULES[name]
+    scaled = [rule.floor + value * (rule.ceiling - rule.floor) for value in values]
+    low, high = learn(name, scaled)
+    middle = sorted(scaled)[len(scaled) // 2]
+    step = 10.0**-rule.digits
+    assert rule.floor - step <= low <= middle + step
+    assert middle - step <= high <= rule.ceiling + step
+    assert high - low >= min(rule.least_width, rule.ceiling - rule.floor) / 2 - step
+
+
+def test_one_odd_text_moves_no_band() -> None:
+    usual = [300.0 + n for n in range(60)]
+    assert learn("words", [*usual, 1900.0])[1] < learn("words", usual)[1] + 20
+
+
+def test_calibration_learns_from_a_folder_and_reads_back(tmp_path: Path) -> None:
+    learnt = calibrate(folder("examples"), house_profile(), "own")
+    assert sum(learnt.counts.values()) == len(load_pool([folder("examples")]).examples)
+    path = tmp_path / "profile.yaml"
+    path.write_text(format_yaml(as_data(learnt.profile)), encoding="utf-8")
+    assert load_profile(path) == learnt.profile
+    for example in load_pool([folder("examples")]).examples:
+        words = measure(analyse(example.synopsis.text))["words"]
+        low, high = learnt.profile.forms[example.brief.form].words
+        assert low <= words <= high
+
+
+def test_forms_without_a_text_keep_the_houses_bands(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(
+        "Sie geht. Er bleibt am Ufer und sieht den Schiffen nach.", encoding="utf-8"
+    )
+    learnt = calibrate(tmp_path, house_profile(), "own", Form.WEEK)
+    assert learnt.counts == {Form.WEEK: 1}
+    assert learnt.profile.forms[Form.TEASER] == house_profile().forms[Form.TEASER]
+    assert learnt.profile.forms[Form.WEEK] != house_profile().forms[Form.WEEK]
+
+
+def test_a_folder_that_cannot_be_learnt_from_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no text"):
+        calibrate(tmp_path, house_profile(), "own")
+    (tmp_path / "a.txt").write_text("Sie geht.", encoding="utf-8")
+    with pytest.raises(InputError, match="name one with --form"):
+        calibrate(tmp_path, house_profile(), "own")
