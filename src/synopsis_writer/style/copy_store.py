@@ -85,7 +85,7 @@ def open_index(place: Path, read: Callable[[str], str]) -> CopyIndex:
 
 
 def _tidy(place: Path) -> None:
-    """Keep this index and the newest others; a process that reads an older one has its files until it ends."""
+    """Keep this index and the newest others; who reads an older one has its files until he closes them."""
     others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
     for old in sorted(others, key=lambda path: -path.stat().st_mtime)[_MOST_KEPT - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
