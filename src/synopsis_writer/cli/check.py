@@ -53,7 +53,9 @@ def check(
     from synopsis_writer.desk import load_desk
     from synopsis_writer.review import review
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.style.language import warm_up
 
+    warm_up()
     desk = load_desk(load_settings({"examples": examples, "profile": profile, "disable": disable}))
     printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
         Report.JSON if json else report

@@ -1,6 +1,7 @@
 """Checks of the language: German throughout, third person, real umlauts."""
 
 import re
+import threading
 from collections.abc import Callable
 from functools import cache, lru_cache
 
@@ -28,8 +29,21 @@ _ENGLISH_MARGIN = 1.5  # how much commoner it must be there than in German: thir
 _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word
 
 
-@cache
+_loading = threading.Lock()
+
+
+def warm_up() -> None:
+    """Load the language model beside other work; it takes half a second, most of it outside Python's lock."""
+    threading.Thread(target=_classifier, daemon=True).start()
+
+
 def _classifier() -> Callable[[str], tuple[str, float]]:
+    with _loading:
+        return _load_classifier()
+
+
+@cache
+def _load_classifier() -> Callable[[str], tuple[str, float]]:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
