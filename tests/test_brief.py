@@ -69,3 +69,9 @@ def test_a_clean_line_is_one_clean_line(text: str) -> None:
     assert line == clean_line(line)
     assert "\n" not in line
     assert "  " not in line
+
+
+def test_a_date_as_yaml_reads_it_is_kept_as_it_was_written() -> None:
+    from datetime import date
+
+    assert make_brief(show="AWZ", theme="Ein Fest", air_date=date(2025, 4, 22)).air_date == "2025-04-22"

@@ -39,7 +39,7 @@ def test_a_wrong_profile_is_said_with_file_and_line(tmp_path: Path, old: str, ne
     with pytest.raises(SettingsError) as caught:
         load_profile(path)
     assert said in str(caught.value)
-    assert str(caught.value).startswith(f"profile {path}:")
+    assert str(caught.value).startswith(f"{path}:")
 
 
 def test_a_profile_without_a_form_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import (
@@ -91,6 +92,11 @@ class Brief(BaseModel):
         if match is None:
             raise ValueError(f"'{value[:40]}' is no range: write it as 250-400")
         return int(match[1]), int(match[2])
+
+    @field_validator("air_date", mode="before")
+    @classmethod
+    def _read_date(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, date) else value  # YAML reads 2025-04-22 as a date
 
     @field_validator("words")
     @classmethod

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from synopsis_writer.errors import FileError, InputError, explain, os_reason
 
@@ -143,6 +143,26 @@ def read_yaml(
     if not isinstance(data, dict) or node is None:
         raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
     return data, {keys: first_line + line for keys, line in _lines(node, ())}
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shape:
+    """Read a YAML file into a pydantic model.
+
+    Raises:
+        InputError: of the class `wrong`, when it is not YAML or breaks the model; names file and line.
+        FileError: it cannot be read.
+    """
+    text = read_text(path)
+    try:
+        meta, lines = read_yaml(text, path)
+        return shape.model_validate(meta)
+    except ValidationError as error:
+        raise wrong(Document(path, meta, "", lines).explain(error)) from error
+    except InputError as error:
+        raise wrong(str(error)) from error
 
 
 def _lines(node: yaml.Node, keys: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], int]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +69,8 @@ def read_brief(document: Document) -> Brief:
         raise ExampleError(
             f"{document.place('brief')}: no 'brief' in the front matter: add show, theme and form under it"
         )
-    dated = {key: str(value) if isinstance(value, date) else value for key, value in fields.items()}
     try:
-        return Brief.model_validate(dated)
+        return Brief.model_validate(fields)
     except ValidationError as error:
         raise ExampleError(document.explain(error, "brief")) from error
 

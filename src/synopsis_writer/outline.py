@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Limits, Message, ModelClient
-from synopsis_writer.document import Document, format_yaml, read_text, read_yaml
-from synopsis_writer.errors import ExampleError, GateRefused, InputError
-from synopsis_writer.examples import read_brief
+from synopsis_writer.document import format_yaml, read_fields
+from synopsis_writer.errors import ExampleError, GateRefused
 from synopsis_writer.prompts import Prompt, Prompts
 from synopsis_writer.synopsis import Outline, Parsed, parse, wire_schema
+
+
+class _OutlineFile(Outline):
+    brief: Brief
 
 
 async def plan(
@@ -54,13 +55,5 @@ def load_outline(path: Path) -> tuple[Brief, Outline]:
         ExampleError: a field is missing or wrong; names file and line.
         FileError: it cannot be read.
     """
-    try:
-        meta, lines = read_yaml(read_text(path), path)
-    except InputError as error:
-        raise ExampleError(str(error)) from error
-    document = Document(path, meta, "", lines)
-    brief = read_brief(document)
-    try:
-        return brief, Outline.model_validate({key: value for key, value in meta.items() if key != "brief"})
-    except ValidationError as error:
-        raise ExampleError(document.explain(error)) from error
+    planned = read_fields(path, _OutlineFile, ExampleError)
+    return planned.brief, Outline.model_validate(planned.model_dump(exclude={"brief"}))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rapidfuzz import fuzz, process
 
 from synopsis_writer.brief import clean_line
-from synopsis_writer.document import Document, read_text, read_yaml
-from synopsis_writer.errors import ExampleError, InputError
+from synopsis_writer.document import read_fields
+from synopsis_writer.errors import ExampleError
 
 SHOW_FILE = "show.yaml"
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
@@ -65,14 +65,7 @@ def load_show(path: Path) -> Show:
         ExampleError: a field is missing or wrong; names file and line.
         FileError: it cannot be read.
     """
-    try:
-        meta, lines = read_yaml(read_text(path), path)
-    except InputError as error:
-        raise ExampleError(str(error)) from error
-    try:
-        return Show.model_validate(meta)
-    except ValidationError as error:
-        raise ExampleError(Document(path, meta, "", lines).explain(error)) from error
+    return read_fields(path, Show, ExampleError)
 
 
 def _key(name: str) -> str:

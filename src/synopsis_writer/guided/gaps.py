@@ -8,13 +8,13 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from synopsis_writer.client import Usage
 from synopsis_writer.client.chunks import Completion
 from synopsis_writer.client.engine import Sampling
-from synopsis_writer.document import Document, read_text, read_yaml
-from synopsis_writer.errors import InputError, TemplateError
+from synopsis_writer.document import read_fields, read_text
+from synopsis_writer.errors import TemplateError
 from synopsis_writer.guided.scaffold import GAPS
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -156,16 +156,7 @@ def load_gap_rules(folder: Path) -> GapRules:
         TemplateError: a kind or a field is missing; names file and line.
         FileError: a file cannot be read.
     """
-    path = folder / "gaps.yaml"
-    text = read_text(path)
-    try:
-        meta, lines = read_yaml(text, path)
-    except InputError as error:
-        raise TemplateError(str(error)) from error
-    try:
-        file = _GapFile.model_validate(meta)
-    except ValidationError as error:
-        raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
+    file = read_fields(folder / "gaps.yaml", _GapFile, TemplateError)
     kinds = {kind: getattr(file, kind) for kind in GAPS}
     return GapRules(kinds, file.people, tuple(read_lines(folder / "blocked.txt")))
 

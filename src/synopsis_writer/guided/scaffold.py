@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synopsis_writer.document import Document, read_text, read_yaml
-from synopsis_writer.errors import InputError, TemplateError
+from synopsis_writer.document import read_fields
+from synopsis_writer.errors import TemplateError
 from synopsis_writer.guided.people import Person
 from synopsis_writer.kinds import Form
 from synopsis_writer.synopsis import Storyline
@@ -133,16 +133,7 @@ def load_scaffold(form: Form, folder: Path) -> Scaffold:
         TemplateError: a field is missing, or a place-holder, gap or thread unknown; names file and line.
         FileError: the file cannot be read.
     """
-    path = folder / f"{form.value}.yaml"
-    text = read_text(path)
-    try:
-        meta, lines = read_yaml(text, path)
-    except InputError as error:
-        raise TemplateError(str(error)) from error
-    try:
-        return Scaffold.model_validate(meta)
-    except ValidationError as error:
-        raise TemplateError(Document(path, meta, "", lines).explain(error)) from error
+    return read_fields(folder / f"{form.value}.yaml", Scaffold, TemplateError)
 
 
 def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random) -> Plan:

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from synopsis_writer.document import Document, read_text, read_yaml
-from synopsis_writer.errors import InputError, SettingsError
+from synopsis_writer.document import read_fields
+from synopsis_writer.errors import SettingsError
 from synopsis_writer.kinds import Form
 
 HOUSE_PROFILE = Path(__file__).with_name("house.yaml")
@@ -82,16 +82,9 @@ def load_profile(path: Path) -> Profile:
         SettingsError: an unknown key, a missing form, or a band upside down; names file and line.
         FileError: it cannot be read.
     """
-    try:
-        meta, lines = read_yaml(read_text(path), path)
-    except InputError as error:
-        raise SettingsError(f"profile {error}") from error
-    try:
-        data = _ProfileFile.model_validate(meta)
-    except ValidationError as error:
-        raise SettingsError(f"profile {Document(path, meta, '', lines).explain(error)}") from error
+    data = read_fields(path, _ProfileFile, SettingsError)
     if missing := [form for form in Form if form not in data.forms]:
-        raise SettingsError(f"profile {path}:1: lacks the form '{missing[0]}': add it under 'forms'")
+        raise SettingsError(f"{path}:1: lacks the form '{missing[0]}': add it under 'forms'")
     return Profile(data.name, data.forms)
 
 
