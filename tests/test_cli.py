@@ -104,6 +104,16 @@ def test_a_refused_text_is_saved_only_where_it_was_asked_for(synopsis: Terminal,
     )
 
 
+def test_an_answer_without_structure_is_not_lost(synopsis: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply("Es war einmal ein Hund.")]) as server:
+        run = synopsis("write", *ORDER, "--keep-rejected", "kept", "--json", server=server)
+    assert run.code == 1
+    assert (tmp_path / "kept" / "antwort-ohne-struktur.txt").read_text("utf-8") == "Es war einmal ein Hund.\n"
+    assert [attempt["answer"] for attempt in json.loads(run.out)["history"]] == [
+        "Es war einmal ein Hund."
+    ] * 3
+
+
 def test_a_text_that_cannot_be_saved_is_printed(synopsis: Terminal, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:

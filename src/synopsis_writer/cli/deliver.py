@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synopsis_writer.cli.console import complain, give, give_json
+from synopsis_writer.cli.console import complain, give, give_json, say
 from synopsis_writer.errors import FileError, GateRefused
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.store import demo_label, record, render, save
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from synopsis_writer.writer import Attempt
 
 DONE = 0
+UNSTRUCTURED = "Antwort ohne Struktur"  # the title of an answer that is no synopsis
 
 
 def deliver(
@@ -32,18 +33,12 @@ def deliver(
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
     """
     result = session.result
-    accepted, best = result.accepted, result.best
+    accepted = result.accepted
     code, path = DONE, None
-    if best is not None and best.synopsis is not None and folder is not None:
-        target = folder / result.show.slug if accepted else folder
+    if folder is not None and result.best is not None:
         try:
-            fields = record(result, best, best.synopsis, session.origin)
-            path = save(
-                render(fields, best.synopsis, file_format),
-                target,
-                best.synopsis.title,
-                file_format,
-                force=force,
+            path = _keep(
+                session, result.best, folder / result.show.slug if accepted else folder, file_format, force
             )
         except FileError as error:
             complain(str(error))
@@ -58,6 +53,15 @@ def deliver(
     return result.error.exit_code if result.error else GateRefused.exit_code
 
 
+def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: FileFormat, force: bool) -> Path:
+    """Save an attempt; an answer without structure as it came."""
+    if attempt.synopsis is None:
+        return save(attempt.answer.text + "\n", folder, UNSTRUCTURED, FileFormat.TEXT)
+    fields = record(session.result, attempt, attempt.synopsis, session.origin)
+    content = render(fields, attempt.synopsis, file_format)
+    return save(content, folder, attempt.synopsis.title, file_format, force=force)
+
+
 def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
     result = session.result
     best = result.best
@@ -67,7 +71,7 @@ def _explain(session: "Session", path: Path | None, status: Callable[[str], None
         f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {result.seconds:.1f} s, cost unpriced"
     )
     if best is not None and best.synopsis is not None and (label := demo_label(best, best.synopsis)):
-        status(label)
+        say(label)  # even with --quiet: nobody must take a demo draft for more
     if result.accepted is None:
         if result.error is not None:
             complain(str(result.error))
@@ -102,6 +106,7 @@ def _attempt(attempt: "Attempt") -> dict[str, Any]:
         "passed": attempt.passed,
         "finish": attempt.answer.finish,
         "problems": list(attempt.problems),
+        "answer": attempt.answer.text,
         "findings": [finding.as_data() for finding in attempt.findings],
         "prompt_tokens": attempt.answer.usage.prompt_tokens,
         "completion_tokens": attempt.answer.usage.completion_tokens,
