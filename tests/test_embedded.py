@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from synopsis_writer.client.weights import packaged_weights
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import load_example
 
@@ -24,8 +25,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def run(folder: Path, cache: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SYNOPSIS_CACHE": cache}
+def run(folder: Path, cache: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SYNOPSIS_CACHE": cache, **more}
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -101,3 +102,54 @@ def test_ctrl_c_stops_the_model(tmp_path: Path, cache: str) -> None:
     assert time.monotonic() - started < 5
     assert out == ""
     assert err.rstrip().endswith("synopsis: interrupted")
+
+
+def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(tmp_path: Path, cache: str) -> None:
+    """A base model that is given a template answers in the schema, and nonsense: refused, nothing lost."""
+    template = "{% for message in messages %}{{ message.content }}{{ '\\n\\n' }}{% endfor %}"
+    model = tmp_path / "chat.gguf"
+    source = packaged_weights(Path(cache))
+    made = [
+        str(Path(COMMAND).with_name("gguf-new-metadata")),
+        "--chat-template",
+        template,
+        str(source),
+        str(model),
+    ]
+    subprocess.run(made, check=True, capture_output=True)
+    order = (
+        "write",
+        "--show",
+        "AWZ",
+        "--theme",
+        "Ein Fest fällt aus",
+        "--model",
+        str(model),
+        "--attempts",
+        "1",
+    )
+    environment = {"SYNOPSIS_MAX_TOKENS": "200", "SYNOPSIS_EXAMPLE_TOKENS": "0"}
+    done = run(tmp_path, cache, *order, "--json", **environment)
+    assert done.returncode == 1, done.stderr
+    data = json.loads(done.stdout)
+    assert data["model"] == "chat.gguf"
+    assert data["history"][0]["finish"] == "length"
+    assert data["history"][0]["answer"].startswith("{")
+    assert data["usage"]["completion_tokens"] == 200
+    assert "draft" not in data
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")],
+)
+def test_a_broken_gguf_is_said(tmp_path: Path, cache: str, content: bytes, said: str) -> None:
+    (tmp_path / "model.gguf").write_bytes(content)
+    done = run(
+        tmp_path, cache, "write", "--show", "AWZ", "--theme", "Ein Fest", "--model", "model.gguf", "-q"
+    )
+    assert done.returncode == 3
+    assert done.stderr.startswith("synopsis: model.gguf: ")
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""

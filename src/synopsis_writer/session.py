@@ -128,6 +128,8 @@ def _demo_author(
 
     first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
     say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
+    if table.brief.words or table.brief.notes:
+        say("a demo draft has a length of its own and reads no notes: --words and --notes have no effect")
     return demo_author(settings, table.brief, outline, table.show, table.desk.pool.shows, first_seed)
 
 

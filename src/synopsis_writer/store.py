@@ -51,19 +51,22 @@ def demo_label(attempt: Attempt, synopsis: Synopsis) -> str | None:
 
 def record(result: Result, attempt: Attempt, synopsis: Synopsis, origin: Origin) -> dict[str, Any]:
     """Return the front matter of a saved synopsis: its own fields, and how it came about."""
-    usage, prompt, label = result.usage, origin.prompt, demo_label(attempt, synopsis)
+    label = demo_label(attempt, synopsis)
     return {
         **front_matter(result.brief, synopsis),
         **({"draft": label} if label else {}),
-        "model": attempt.answer.model,
-        **(
-            {
-                "prompt": {"name": prompt.name, "version": prompt.version, "hash": prompt.hash},
-                "examples": list(prompt.example_ids),
-            }
-            if prompt
-            else {}
-        ),
+        **provenance(result, attempt, origin),
+    }
+
+
+def provenance(result: Result, attempt: Attempt, origin: Origin) -> dict[str, Any]:
+    """Return how an attempt came about: model, prompt, tokens and cost of all attempts, verdicts, run."""
+    usage, prompt = result.usage, origin.prompt
+    fields: dict[str, Any] = {"model": attempt.answer.model}
+    if prompt is not None:
+        fields["prompt"] = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
+        fields["examples"] = list(prompt.example_ids)
+    return fields | {
         "attempts": len(result.attempts),
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
@@ -72,11 +75,13 @@ def record(result: Result, attempt: Attempt, synopsis: Synopsis, origin: Origin)
         },
         "cost": UNPRICED,
         "seconds": round(result.seconds, 1),
-        "gate": {finding.check: finding.value if finding.passed else f"refused: {finding.message}"
-                 for finding in attempt.findings},
+        "gate": {
+            finding.check: finding.value if finding.passed else f"refused: {finding.message}"
+            for finding in attempt.findings
+        },
         "run": origin.run,
         "created": origin.created.isoformat(),
-    }  # fmt: skip
+    }
 
 
 def render(fields: dict[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:

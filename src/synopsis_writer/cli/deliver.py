@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from synopsis_writer.cli.console import complain, give, give_json, say
 from synopsis_writer.errors import FileError, GateRefused
 from synopsis_writer.kinds import FileFormat
-from synopsis_writer.store import demo_label, record, render, save
+from synopsis_writer.store import demo_label, provenance, record, render, save
 
 if TYPE_CHECKING:
     from synopsis_writer.session import Session
@@ -83,13 +83,11 @@ def _explain(session: "Session", path: Path | None, status: Callable[[str], None
 
 
 def _data(session: "Session", path: Path | None) -> dict[str, Any]:
-    result, best = session.result, session.result.best
+    result, best, origin = session.result, session.result.best, session.origin
     synopsis: Synopsis | None = best.synopsis if best else None
-    fields = (
-        record(result, best, synopsis, session.origin)
-        if best and synopsis
-        else {"brief": result.brief.as_data()}
-    )
+    fields: dict[str, Any] = {"brief": result.brief.as_data()}
+    if best is not None:
+        fields |= record(result, best, synopsis, origin) if synopsis else provenance(result, best, origin)
     return {
         "passed": result.accepted is not None,
         "path": str(path) if path else None,
