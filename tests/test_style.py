@@ -81,6 +81,7 @@ PASSES = [
     ("hook", f"{PLAIN} {PLAIN} {PLAIN} Bleibt sie?", {"form": Form.WEEK}),
     ("hook", f"{PLAIN} {PLAIN} {PLAIN} Bleibt sie? Noch schweigt sie.", {"form": Form.TEASER}),
     ("dates", "Im Mai, an ihrem 40. Geburtstag, im Ersten Weltkrieg, in der Folge, um 8 Uhr.", {}),
+    ("dates", "Im Sommer 1975 fuhr sie.", {"brief": Brief(show="S", theme="T", notes="1975 schwanger")}),
     ("dates", "Am 3. Mai ist es so weit.", {"brief": Brief(show="S", theme="T", air_date="3. Mai 2026")}),
 ]
 
@@ -146,6 +147,7 @@ FAILS = [
     ("hook", f"{PLAIN} {PLAIN} Bleibt sie?", {}, 0.2, "ends closed", ["Bleibt sie?"]),
     ("hook", f"{PLAIN} {PLAIN}", {"form": Form.PORTRAIT}, 0.0, "ends open", ["Der Lift fährt"]),
     ("dates", "Am 3. Mai 2026 oder am 4.5.", {}, 2, "„3. Mai 2026“", ["3. Mai 2026", "4.5."]),
+    ("dates", "Danach in der Konzertmediathek, seit 2019.", {}, 2, "„seit 2019“", ["Konzert", "seit"]),
     ("dates", "In Folge 12 im Ersten, am elften Mai.", {}, 3, "„Folge 12“", ["Folge", "im", "elften"]),
 ]  # fmt: skip
 

@@ -52,13 +52,15 @@ _CHANNELS = (
     r"|ProSieben|Kabel eins|ServusTV|Das Erste|im Ersten(?! [A-Z])"
     r"|Netflix|Joyn|TVNOW|Disney\+|Prime Video|YouTube"
 )
+_ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
+_YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
 _DATES = re.compile(
     rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
     rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
-    r"|\b(?:Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit) (?:19|20)\d\d\b"
+    rf"|\b(?:{_ABOUT}) (?:19|20)\d\d\b"
     r"|\b(?:KW|Kalenderwoche) ?\d{1,2}\b"
     r"|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\.? (?:Folge|Staffel|Episode)\b"
-    rf"|\b(?:{_CHANNELS})(?!\w)|\b\w{0, 30}[Mm]ediathek\b"
+    rf"|\b(?:{_CHANNELS})(?!\w)|\b\w{{0,30}}[Mm]ediathek\b"
     r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)ausstrahlung\b|\bDoppelfolgen?\b"
     r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
 )
@@ -69,10 +71,16 @@ def dates(subject: Subject) -> Finding | None:
     if subject.brief is None:
         return None
     given = " ".join(str(value) for value in subject.brief.as_data().values())
-    found = [match for match in _DATES.finditer(subject.text.raw) if match[0] not in given]
+    found = [match for match in _DATES.finditer(subject.text.raw) if not _is_given(match[0], given)]
     if not found:
         return passed("dates", 0, "none but the brief's", "The text names no date or channel of its own.")
     message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in found])}."
     return failed(
         "dates", len(found), "none but the brief's", message, [Span(*match.span()) for match in found]
     )
+
+
+def _is_given(found: str, given: str) -> bool:
+    """Whether the brief gives a date; of `Sommer 1975` the year is enough."""
+    year = _YEAR.fullmatch(found)
+    return found in given or (year is not None and year[1] in given)
