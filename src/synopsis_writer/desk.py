@@ -1,19 +1,21 @@
 """What a command works with, loaded once: the pool, the templates and the gate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import ExampleError, SettingsError
-from synopsis_writer.examples import Pool, load_pool
+from synopsis_writer.examples import Example, Pool, load_pool
 from synopsis_writer.prompts import Prompt, Prompts, load_prompts
 from synopsis_writer.resources import folder
 from synopsis_writer.selection import select
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show, find_show, generic_show, nearest_shows
 from synopsis_writer.style.copy_store import kept_index
-from synopsis_writer.style.gate import CHECKS, Gate, copy_sources
+from synopsis_writer.style.gate import ALL_CHECKS, Gate, copy_sources
+from synopsis_writer.style.meaning_store import kept_meanings
+from synopsis_writer.style.meanings import E5Embedder, Meanings
 from synopsis_writer.style.profile import house_profile, load_profile
 from synopsis_writer.synopsis import Outline
 
@@ -58,20 +60,27 @@ def pool_folders(settings: Settings) -> list[Path]:
     return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
 
 
-def load_desk(settings: Settings) -> Desk:
-    """Load pool, templates and gate.
+def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Desk:
+    """Load pool, templates and gate; `say` is told what takes long.
 
     Raises:
-        InputError: an example, a template or the profile is missing or broken.
+        InputError: an example, a template or the profile is missing or broken, or the semantic checks are
+            wanted and their package is not there.
     """
     pool = load_pool(pool_folders(settings))
     if not pool.shows and not pool.examples:
         raise ExampleError("no examples: name a folder that holds some with --examples")
     prompts = load_prompts(settings.prompts or folder("prompts"))
     profile = load_profile(settings.profile) if settings.profile else house_profile()
-    if unknown := sorted(set(settings.disable) - set(CHECKS)):
-        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECKS)}")
+    if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
+        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())
     index = kept_index(sources, settings.cache / "copies")
-    gate = Gate(profile, index, frozenset(settings.disable), pool.shows)
+    meanings = _meanings(settings, pool.examples, say) if settings.semantic else None
+    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, meanings)
     return Desk(pool, prompts, gate, settings.example_tokens)
+
+
+def _meanings(settings: Settings, examples: Sequence[Example], say: Callable[[str], None]) -> Meanings:
+    embedder = E5Embedder(settings.threads)
+    return kept_meanings(copy_sources(examples), embedder, settings.cache / "meanings", say)

@@ -29,6 +29,7 @@ class Settings(BaseModel):
         prompts: the folder of the prompt templates.
         profile: the file with the house's bands.
         disable: names of checks that the gate leaves out.
+        semantic: two more checks, by embeddings; they need the extra `semantic`.
         out: the folder synopses are saved in.
         cache: the folder for model weights.
         attempts: attempts a synopsis, 1 to 10.
@@ -38,7 +39,7 @@ class Settings(BaseModel):
         max_tokens: tokens an answer may have.
         temperature: sampling temperature, 0 to 2; None leaves it to the server.
         example_tokens: tokens the examples in a prompt may take.
-        threads: threads of the embedded engine.
+        threads: threads of the embedded engine, and of the embeddings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     prompts: Path | None = None
     profile: Path | None = None
     disable: tuple[str, ...] = ()
+    semantic: bool = False
     out: Path = Path("synopsen")
     cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))
     attempts: int = Field(default=3, ge=1, le=10)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import complain, give, printable
+from synopsis_writer.cli.console import complain, give, printable, say
 from synopsis_writer.errors import GateRefused, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def check(
     examples: options.Examples = None,
     profile: options.Profile = None,
     disable: options.Disable = None,
+    semantic: options.Semantic = None,
     report: Annotated[
         Report, typer.Option("--format", help="For a person, a program, or an annotation.")
     ] = Report.TEXT,
@@ -53,10 +54,11 @@ def check(
     from synopsis_writer.desk import load_desk
     from synopsis_writer.review import review
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.style.language import warm_up
+    from synopsis_writer.style.gate import warm_up
 
+    flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
+    desk = load_desk(load_settings(flags), say)
     warm_up()
-    desk = load_desk(load_settings({"examples": examples, "profile": profile, "disable": disable}))
     printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
         Report.JSON if json else report
     ]

@@ -40,6 +40,10 @@ Profile = Annotated[Path | None, typer.Option("--profile", help="A file with you
 Disable = Annotated[
     list[str] | None, typer.Option("--disable", help="A check the gate leaves out; repeatable.")
 ]
+Semantic = Annotated[
+    bool | None,
+    typer.Option("--semantic", help="Two more checks, by meaning; needs the extra 'semantic'."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The folder to save in.  [default: synopsen]")]
 Format = Annotated[FileFormat, typer.Option("--format", help="The format of the saved file.")]
 Attempts = Annotated[int | None, typer.Option("--attempts", help="Attempts at most, 1 to 10.  [default: 3]")]

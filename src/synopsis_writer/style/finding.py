@@ -8,6 +8,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.kinds import Form
 from synopsis_writer.shows import Show
 from synopsis_writer.style.copies import CopyIndex
+from synopsis_writer.style.meanings import Meanings
 from synopsis_writer.style.profile import Bands
 from synopsis_writer.style.text import Span, Text
 
@@ -30,6 +31,7 @@ class Subject:
         own_source: the id of the source that the text itself is, if it is one.
         was_cut: the model stopped at its token limit.
         strangers: the people of other shows.
+        meanings: the sources' vectors; None leaves out the semantic checks.
     """
 
     text: Text
@@ -43,6 +45,7 @@ class Subject:
     own_source: str = ""
     was_cut: bool = False
     strangers: tuple[str, ...] = ()
+    meanings: Meanings | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -8,9 +9,22 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.kinds import Form
 from synopsis_writer.shows import Show, foreign_cast
-from synopsis_writer.style import agreement, cast, form, language, markup, originality, spelling, story, tense
+from synopsis_writer.style import (
+    agreement,
+    cast,
+    form,
+    language,
+    lexicon,
+    markup,
+    originality,
+    semantic,
+    spelling,
+    story,
+    tense,
+)
 from synopsis_writer.style.copies import CopyIndex, Source, build_index
 from synopsis_writer.style.finding import Finding, Subject
+from synopsis_writer.style.meanings import Meanings
 from synopsis_writer.style.profile import Profile
 from synopsis_writer.style.text import analyse
 from synopsis_writer.synopsis import Synopsis
@@ -40,6 +54,21 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "dates": story.dates,
     }
 )
+# They apply only where the sources' meanings are given.
+SEMANTIC_CHECKS: Mapping[str, Check] = MappingProxyType(
+    {"paraphrase": semantic.paraphrase, "closeness": semantic.closeness}
+)
+ALL_CHECKS: Mapping[str, Check] = MappingProxyType({**CHECKS, **SEMANTIC_CHECKS})
+
+
+def warm_up() -> None:
+    """Load word lists and models; the language model, half of it, beside the others."""
+    beside = threading.Thread(target=language.classifier)
+    beside.start()
+    lexicon.commonness("haus")
+    language.is_english("house")
+    tense.tensed_verbs(analyse("Er geht."))
+    beside.join()
 
 
 @dataclass(frozen=True)
@@ -51,12 +80,14 @@ class Gate:
         sources: the texts that must not be copied; None skips the check.
         disabled: names of checks to leave out.
         shows: the known series, whose casts must not turn up in each other.
+        meanings: the sources' vectors; None leaves out the semantic checks.
     """
 
     profile: Profile
     sources: CopyIndex | None = None
     disabled: frozenset[str] = frozenset()
     shows: tuple[Show, ...] = ()
+    meanings: Meanings | None = None
 
     def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
@@ -78,7 +109,7 @@ class Gate:
         """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
         bands, strangers = self.profile.forms[form], tuple(foreign_cast(self.shows, show))
         subject = Subject(analyse(raw), form, bands, show, brief, title, people, self.sources)
-        return replace(subject, strangers=strangers)
+        return replace(subject, strangers=strangers, meanings=self.meanings)
 
     def as_form(self, subject: Subject, form: Form) -> Subject:
         """Return the same text, held against another form."""
@@ -86,7 +117,7 @@ class Gate:
 
     def judge(self, subject: Subject) -> tuple[Finding, ...]:
         """Run all checks that apply and are not disabled; one finding a check."""
-        findings = (check(subject) for name, check in CHECKS.items() if name not in self.disabled)
+        findings = (check(subject) for name, check in ALL_CHECKS.items() if name not in self.disabled)
         return tuple(finding for finding in findings if finding is not None)
 
 

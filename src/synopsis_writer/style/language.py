@@ -32,12 +32,8 @@ _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds
 _loading = threading.Lock()
 
 
-def warm_up() -> None:
-    """Load the language model beside other work; it takes half a second, most of it outside Python's lock."""
-    threading.Thread(target=_classifier, daemon=True).start()
-
-
-def _classifier() -> Callable[[str], tuple[str, float]]:
+def classifier() -> Callable[[str], tuple[str, float]]:
+    """Return what names a text's language and its probability, 0 to 1; loaded once, by whoever is first."""
     with _loading:
         return _load_classifier()
 
@@ -55,7 +51,7 @@ def _load_classifier() -> Callable[[str], tuple[str, float]]:
 def language(subject: Subject) -> Finding:
     """The text is German, and so is every sentence of four words or more."""
     limit = f"German ≥ {GERMAN:g}, no foreign sentence"
-    name, probability = _classifier()(subject.text.raw)
+    name, probability = classifier()(subject.text.raw)
     german = float(probability) if name == "de" else 1 - float(probability)
     judged = subject.text.sentences[:_MOST_JUDGED]
     foreign = [sentence for sentence in judged if _is_foreign(subject.text, sentence)]
@@ -75,16 +71,17 @@ def _is_foreign(text: Text, sentence: Sentence) -> bool:
     words = {word.lower for word in text.words_of(sentence)}
     if len(words & _GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE and _votes_foreign(sentence.text):
         return True
-    return sum(not word.quoted and _is_english(word.lower) for word in text.words_of(sentence)) >= _MIXED
+    return sum(not word.quoted and is_english(word.lower) for word in text.words_of(sentence)) >= _MIXED
 
 
 def _votes_foreign(sentence: str) -> bool:
-    name, probability = _classifier()(sentence)
+    name, probability = classifier()(sentence)
     return name != "de" and float(probability) >= FOREIGN
 
 
 @lru_cache(maxsize=100_000)
-def _is_english(word: str) -> bool:
+def is_english(word: str) -> bool:
+    """Whether a lower-case word is far more English than German."""
     from wordfreq import zipf_frequency
 
     if len(word) > LONGEST_WORD:
