@@ -29,7 +29,7 @@ HEAD = """# Commands
 Every command's help, as the program prints it; `make docs` renews this page, and a test holds it true.
 
 Exit codes: 0 done · 1 refused by the gate · 2 bad usage, brief, file or configuration · 3 model or network
-failed for good · 4 an eval below its thresholds · 130 interrupted.
+failed for good · 130 interrupted.
 """
 
 

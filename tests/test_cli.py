@@ -303,3 +303,54 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == "-"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"])
+def test_a_text_survives_a_stderr_that_cannot_be_written(tmp_path: Path, stderr: str) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        command = f'{COMMAND} write --show "Rote Rosen" --theme "{GOOD.brief.theme}" --form portrait {stderr}'
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert done.stdout.startswith("Der weiße Hund")
+    assert saved(tmp_path) == ["synopsen/rote-rosen/der-weisse-hund.md"]
+
+
+@pytest.mark.parametrize(("target", "code"), [(">/dev/full", 2), (">&-", 0), ("| (exec <&-; sleep 1)", 141)])
+def test_a_stdout_that_cannot_be_written_is_no_traceback(tmp_path: Path, target: str, code: int) -> None:
+    command = f"set -o pipefail; {COMMAND} examples list {target}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
+
+
+def test_an_example_of_a_taken_name_harms_nothing(synopsis: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
+    run = synopsis("examples", "add", "text.txt", *ORDER, "--title", "Reine Herztöne")
+    assert run.code == 0
+    listed = synopsis("examples", "list", "--show", "Rote Rosen").out
+    assert "rote-rosen/reine-herztoene  portrait" in listed
+    assert "rote-rosen/reine-herztoene-2  portrait" in listed
+    assert synopsis("examples", "check").code == 0
+
+
+def test_a_theme_alone_is_held_against_the_text(synopsis: Terminal) -> None:
+    run = synopsis("check", "-", "--theme", "Raketen fliegen zum Mond", stdin=GOOD.synopsis.text.encode())
+    assert run.code == 1
+    assert "theme: The theme is hardly told" in run.out
+
+
+def test_without_a_command_help_is_printed(synopsis: Terminal) -> None:
+    run = synopsis()
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("Usage: synopsis")

@@ -127,9 +127,7 @@ def test_the_sandbox_keeps_templates_from_python(tmp_path: Path) -> None:
     path = tmp_path / "prompts" / "synopsis.md"
     path.write_text("---\nname: synopsis\nversion: 2\n---\n{{ brief.__class__.__mro__ }}", encoding="utf-8")
     prompts = load_prompts(tmp_path / "prompts")
-    from jinja2.exceptions import SecurityError
-
-    with pytest.raises(SecurityError):
+    with pytest.raises(TemplateError, match="unsafe"):
         prompts.synopsis(make_brief(show="X", theme="Ein Fest"), generic_show("X"), [], None)
 
 

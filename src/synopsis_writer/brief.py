@@ -39,20 +39,22 @@ def clean_line(text: str) -> str:
     return unicodedata.normalize("NFC", line)
 
 
-def _line(most: int, what: str) -> AfterValidator:
+def _line(most: int, what: str, least: int = 1) -> AfterValidator:
     def check(text: str) -> str:
         if len(text) > most:
             raise ValueError(f"is {len(text):,} characters long, at most {most:,} are allowed: {what}")
         line = clean_line(text)
         if not any(char.isalnum() for char in line):
             raise ValueError("is empty: say it in a few words")
+        if len(line) < least:
+            raise ValueError(f"is too short, at least {least} characters are wanted: {what}")
         return line
 
     return AfterValidator(check)
 
 
-Name = Annotated[str, _line(80, "give the name alone")]
-Beat = Annotated[str, _line(400, "one sentence a beat")]
+Name = Annotated[str, _line(80, "give the name alone", 2)]
+Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
 LEAST_WORDS, MOST_WORDS = 50, 2000
 MOST_CHARACTERS = 12
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")

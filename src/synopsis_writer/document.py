@@ -12,6 +12,7 @@ from synopsis_writer.errors import FileError, InputError, explain, os_reason
 
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 6  # levels of fields whose lines are of use
 _FENCE = "---"
 MOST_BYTES = 1_000_000
 _TOO_LARGE = "is larger than 1 MB: that is no synopsis"
@@ -57,9 +58,10 @@ def read_text(path: Path) -> str:
     try:
         if path.is_dir():
             raise FileError(f"{path}: is a folder: name a file in it")
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
             raise FileError(f"{path}: {_TOO_LARGE}")
-        data = path.read_bytes()
     except OSError as error:
         raise FileError(os_reason(error, path)) from error
     return decode(data, str(path))
@@ -167,6 +169,8 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
 
 def _lines(node: yaml.Node, keys: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], int]]:
     found: list[tuple[tuple[str | int, ...], int]] = []
+    if len(keys) > _DEEPEST:  # an alias may lead round in a circle
+        return found
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*keys, str(key.value))

@@ -1,7 +1,7 @@
 """The example pool: synopses with their briefs, one Markdown file each, in `<pool>/<show>/`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,21 +112,28 @@ def load_pool(folders: Sequence[Path]) -> Pool:
     """Read all shows and examples below `folders`; of two shows with one name the first counts.
 
     Raises:
-        ExampleError: a file breaks its format, a folder holds no example, or two examples share an id.
+        ExampleError: a file breaks its format, or a folder holds no example.
         FileError: a folder or file cannot be read.
     """
     shows: dict[str, Show] = {}
     examples: dict[str, Example] = {}
     for folder in folders:
         for path in example_files(folder):
-            example = load_example(path)
-            if example.id in examples:
-                raise ExampleError(f"{path}: {examples[example.id].path} has the same id: rename one of them")
+            example = with_free_id(load_example(path), examples)
             examples[example.id] = example
         for path in sorted(folder.glob(f"*/{SHOW_FILE}")):
             show = load_show(path)
             shows.setdefault(show.name, show)
     return Pool(tuple(shows.values()), tuple(examples.values()))
+
+
+def with_free_id(example: Example, taken: Collection[str]) -> Example:
+    """Return the example, under a numbered id when another folder has one of the same name."""
+    number, name = 2, example.id
+    while example.id in taken:
+        example = replace(example, id=f"{name}-{number}")
+        number += 1
+    return example
 
 
 def example_files(folder: Path) -> list[Path]:

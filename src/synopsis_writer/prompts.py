@@ -52,8 +52,17 @@ class Template:
     compiled: "CompiledTemplate"
 
     def render(self, **fields: object) -> str:
-        """Return the text of one turn."""
-        return self.compiled.render(fields).strip()
+        """Return the text of one turn.
+
+        Raises:
+            TemplateError: the template asks for what its fields do not have, or for what the sandbox forbids.
+        """
+        from jinja2 import TemplateError as JinjaError
+
+        try:
+            return self.compiled.render(fields).strip()
+        except (JinjaError, TypeError, ValueError, ArithmeticError) as error:
+            raise TemplateError(f"prompt template {self.name}: {error}: mend the template") from error
 
 
 @dataclass(frozen=True)

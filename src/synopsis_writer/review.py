@@ -85,10 +85,10 @@ def review(
     )
     strangers = () if known.name == UNKNOWN else subject.strangers
     subject = replace(subject, own_source=_own_source(document.path, desk), strangers=strangers)
-    if brief is None and form is None:
+    guessed = form is None and "brief" not in document.meta
+    if guessed:
         subject = _best_fitting(subject, desk)
     findings = desk.gate.judge(subject)
-    guessed = brief is None and form is None
     return Review(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
 
 
@@ -98,8 +98,8 @@ def _brief(document: Document, show: str | None, theme: str | None, form: Form |
     }
     if "brief" in document.meta:
         return make_brief(**{**read_brief(document).as_data(), **given})
-    if show is not None and theme is not None:
-        return make_brief(**given)
+    if theme is not None:
+        return make_brief(**{"show": UNKNOWN, **given})
     return None
 
 

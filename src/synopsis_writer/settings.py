@@ -79,10 +79,12 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
         FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
     """
     path = config_file(environment)
-    named = PREFIX + "CONFIG" in environment
+    named = bool(environment.get(PREFIX + "CONFIG"))
     from_file = _read_config(path) if named or path.is_file() else {}
     from_environment = {
-        name: environment[variable].split(",") if name == "disable" else environment[variable]
+        name: [part.strip() for part in environment[variable].split(",")]
+        if name == "disable"
+        else environment[variable]
         for name in Settings.model_fields
         if (variable := PREFIX + name.upper()) in environment and environment[variable]
     }

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from synopsis_writer.brief import clean_line
 from synopsis_writer.document import read_fields
-from synopsis_writer.errors import ExampleError
+from synopsis_writer.errors import BriefError, ExampleError, explain
 
 SHOW_FILE = "show.yaml"
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
@@ -69,7 +69,7 @@ def load_show(path: Path) -> Show:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
 def find_show(shows: Sequence[Show], name: str) -> Show | None:
@@ -98,5 +98,9 @@ def foreign_cast(shows: Sequence[Show], own: Show) -> list[str]:
 
 
 def generic_show(name: str) -> Show:
-    """Return a show of which only the name is known."""
-    return Show(name=clean_line(name))
+    """Return a show of which only the name is known; raises BriefError for what no name can be."""
+    try:
+        return Show(name=clean_line(name))
+    except ValueError as error:
+        reason = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise BriefError(f"show: {reason}: give the series' name alone") from error

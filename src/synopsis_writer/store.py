@@ -89,7 +89,8 @@ def render(fields: dict[str, Any], synopsis: Synopsis, file_format: FileFormat) 
     if file_format is FileFormat.JSON:
         return json.dumps({**fields, "text": synopsis.text}, ensure_ascii=False, indent=2) + "\n"
     if file_format is FileFormat.TEXT:
-        return f"{synopsis.title}\n\n{synopsis.text}\n"
+        label = f"\n({fields['draft']})\n" if "draft" in fields else ""
+        return f"{synopsis.title}\n\n{synopsis.text}\n{label}"
     return format_document(fields, synopsis.text)
 
 
@@ -111,9 +112,7 @@ def save(content: str, folder: Path, title: str, file_format: FileFormat, *, for
                     _claim(temporary, target)
                     return target
     except OSError as error:
-        raise FileError(
-            f"cannot save into {os_reason(error, folder)}: name another folder with --out"
-        ) from error
+        raise FileError(f"cannot save into {os_reason(error, folder)}: name another folder") from error
     raise FileError(
         f"cannot save into {folder}: {_MOST_NUMBERED} files are called {slug(title)}: clear it up"
     )

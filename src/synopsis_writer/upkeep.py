@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from synopsis_writer.brief import make_brief
 from synopsis_writer.document import format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain
-from synopsis_writer.examples import Example, example_files, front_matter, load_example
+from synopsis_writer.examples import Example, example_files, front_matter, load_example, with_free_id
 from synopsis_writer.kinds import FileFormat, Form
 from synopsis_writer.shows import SHOW_FILE, Show, find_show, generic_show, load_show
 from synopsis_writer.store import save
@@ -32,7 +32,7 @@ def faults(folders: Sequence[Path], profile: Profile, cache: Path) -> tuple[int,
     for folder in folders:
         for path in example_files(folder):
             try:
-                examples.append(load_example(path))
+                examples.append(with_free_id(load_example(path), [example.id for example in examples]))
             except InputError as error:
                 found.append(str(error))
         for path in sorted(folder.glob(f"*/{SHOW_FILE}")):

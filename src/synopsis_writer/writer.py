@@ -154,7 +154,7 @@ async def write(
                 made.append(judge(number, answer, brief, show, gate))
             elif not isinstance(answer, ModelError):
                 raise answer
-        best = min(made, key=_badness, default=None)
+        best = min(reversed(made), key=_badness, default=None)  # of equals the newest
         faults = [answer for answer in answers if isinstance(answer, ModelError)]
         if best is None:
             raise faults[0]
@@ -163,7 +163,7 @@ async def write(
             break
         if len(faults) == len(answers):
             return Result(brief, show, tuple(made), best, faults[0])
-        watch(f"attempt {number} of {attempts}: refused; " + " ".join(made[-1].problems))
+        watch(f"attempt {number} of {attempts}: refused; " + " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
 
 

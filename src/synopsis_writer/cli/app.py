@@ -1,5 +1,6 @@
 """The command `synopsis`: its groups, and how it ends."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,18 +12,17 @@ from typer.exceptions import TyperException
 from synopsis_writer import __version__
 from synopsis_writer.cli import INTERRUPTED, check, examples, models, style, write
 from synopsis_writer.cli.console import complain, give
-from synopsis_writer.errors import ModelError, SynopsisError
+from synopsis_writer.errors import SynopsisError
 
 _USAGE = 2
+_CLOSED_PIPE = 141  # as the shell says of a program that a closed pipe ended: 128 + SIGPIPE
 
 app = typer.Typer(
     name="synopsis",
     help="Write synopses of German TV series in a house style, and refuse those that do not hold it.",
     epilog=(
-        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
-        "4 an eval below its thresholds, 130 interrupted."
+        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, 130 interrupted."
     ),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,19 +54,24 @@ def _root(
 
 def main() -> None:
     """Run the command line, and exit with its code."""
+    if sys.stdout is None:  # closed by who called us
+        sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without umlauts gets a question mark instead of a traceback.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go_of_stdout()
+    except OSError as error:
+        code = _unwritable(error)
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code, with any error said in one line on stderr."""
+    if not arguments:
+        arguments = ["--help"]
     try:
         outcome = app(args=list(arguments), prog_name="synopsis", standalone_mode=False)
     except SynopsisError as error:
@@ -75,14 +80,19 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         complain(f"{error.format_message().rstrip('.')}: see synopsis --help")
         return _USAGE
-    except BrokenPipeError:
-        _let_go_of_stdout()
-        return ModelError.exit_code
+    except OSError as error:
+        return _unwritable(error)
+    except SystemExit:  # Typer's answer to a closed pipe
+        return _unwritable(BrokenPipeError())
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         complain("interrupted")
     return outcome if isinstance(outcome, int) else 0
 
 
-def _let_go_of_stdout() -> None:
-    """The reader of our pipe is gone: Python must not try to flush to it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _unwritable(error: OSError) -> int:
+    """Say that stdout cannot be written, unless its reader has left; Python must not try again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return _CLOSED_PIPE
+    complain(f"cannot print: {(error.strerror or str(error)).lower()}: name another target for the output")
+    return _USAGE

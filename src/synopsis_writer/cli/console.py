@@ -1,5 +1,6 @@
 """What commands print: results to stdout, everything else to stderr."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -7,9 +8,10 @@ from typing import Any
 
 
 def say(line: str) -> None:
-    """Print a line of status to stderr."""
-    sys.stderr.write(printable(line) + "\n")
-    sys.stderr.flush()
+    """Print a line of status to stderr; one that cannot be written ends no work."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
 
 
 def say_nothing(_line: str) -> None:

@@ -43,6 +43,8 @@ def deliver(
         except FileError as error:
             complain(str(error))
             code = error.exit_code
+            if accepted is None and not as_json and result.best.synopsis is not None:
+                give(render({}, result.best.synopsis, FileFormat.TEXT))
     if as_json:
         give_json(_data(session, path))
     elif accepted is not None:

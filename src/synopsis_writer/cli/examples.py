@@ -7,13 +7,13 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import complain, give, give_json, say
-from synopsis_writer.errors import ExampleError, GateRefused, InputError
+from synopsis_writer.errors import ExampleError, GateRefused
 from synopsis_writer.kinds import Form
 
 if TYPE_CHECKING:
     from synopsis_writer.examples import Example
 
-app = typer.Typer(help="The example pool that prompts are built from.", no_args_is_help=True)
+app = typer.Typer(help="The example pool that prompts are built from.")
 
 
 @app.command("list")
@@ -82,12 +82,13 @@ def check_examples(examples: options.Examples = None) -> int:
     """Validate every show.yaml and example, and hold each text against the gate."""
     from synopsis_writer.desk import pool_folders
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.style.profile import house_profile
+    from synopsis_writer.style.profile import house_profile, load_profile
     from synopsis_writer.upkeep import faults
 
     settings = load_settings({"examples": examples})
     folders = pool_folders(settings)
-    count, found = faults(folders, house_profile(), settings.cache)
+    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    count, found = faults(folders, profile, settings.cache)
     for fault in found:
         complain(fault)
     if not found:
@@ -113,15 +114,14 @@ def add_example(
     """Add a synopsis of your own to the pool, as it is."""
     from synopsis_writer.desk import pool_folders
     from synopsis_writer.examples import load_pool
+    from synopsis_writer.resources import folder as packaged
     from synopsis_writer.settings import load_settings
     from synopsis_writer.upkeep import add
 
     settings = load_settings({"examples": examples})
     folder = settings.examples or settings.own_examples
-    try:
-        shows = load_pool(pool_folders(settings)).shows
-    except InputError:
-        shows = ()  # the first example of a new folder
+    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if any(pool.glob("*/*.md")))]
+    shows = load_pool(list(dict.fromkeys(known))).shows
     path = add(
         file,
         folder,

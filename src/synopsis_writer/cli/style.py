@@ -8,7 +8,7 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import give, say
 
-app = typer.Typer(help="The bands of your house.", no_args_is_help=True)
+app = typer.Typer(help="The bands of your house.")
 
 
 @app.command("calibrate")

@@ -72,7 +72,7 @@ def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Ch
     for pulled in pulled_models(settings.cache):
         if pulled.name == model:
             return Choice("file", str(pulled.path), why)
-    if model.endswith(_GGUF):
+    if model.lower().endswith(_GGUF):
         if not Path(model).is_file():
             raise SettingsError(
                 f"{model}: no such file: check the path, or fetch one with: synopsis models pull NAME"

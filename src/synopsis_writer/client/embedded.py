@@ -1,5 +1,6 @@
 """The embedded engine as a model client: any instruct model in a GGUF file, with its own chat template."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class EmbeddedClient:
                 "take the instruct version of it, often named '-it' or '-instruct'"
             )
         self._engine = engine
+        self._turn = asyncio.Lock()  # a call that waits for its slot must not run out of patience
 
     @property
     def name(self) -> str:
@@ -44,7 +46,8 @@ class EmbeddedClient:
         Raises:
             EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
         """
-        return await self._engine.chat(messages, None if schema is None else bounded(schema), limits)
+        async with self._turn:
+            return await self._engine.chat(messages, None if schema is None else bounded(schema), limits)
 
     async def close(self) -> None:
         """Stop what is being decoded, and give back the memory."""

@@ -1,7 +1,8 @@
 """The guided strategy as an author: the packaged model, loaded for one draft."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
@@ -36,6 +37,7 @@ class DemoAuthor:
     threads: int
     first_seed: int
     outline: Outline | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one model in memory, whatever --best-of asks
 
     @property
     def name(self) -> str:
@@ -44,6 +46,10 @@ class DemoAuthor:
 
     async def draft(self, seed: int, last: Attempt | None) -> Answer:  # noqa: ARG002 - it cannot be told what was wrong
         """Write the draft of `first_seed + seed`."""
+        async with self.turn:
+            return await self._draft(seed)
+
+    async def _draft(self, seed: int) -> Answer:
         scaffold = load_scaffold(self.brief.form, self.prompts)
         engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
         try:

@@ -157,7 +157,7 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
             else:
                 continue
             if slot.plan:
-                planned.append("".join(str(piece) for piece in chosen))
+                planned += share or ["".join(str(piece) for piece in chosen)]
             pieces += [" ", *chosen]
         paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
     logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))

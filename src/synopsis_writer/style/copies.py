@@ -78,6 +78,9 @@ class CopyIndex:
 
     def _match(self, text: Text, first: int, place: int, length: int) -> Match:
         number = int(np.searchsorted(self.starts, place, side="right")) - 1
+        length = min(
+            length, int(self.starts[number + 1]) - place
+        )  # a run does not go on into the next source
         source, words = self.ids[number], length + RUN - 1
         begin = place - int(self.starts[number])
         span = Span(text.words[first].span.start, text.words[first + words - 1].span.end)

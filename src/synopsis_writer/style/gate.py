@@ -1,6 +1,6 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
-import threading
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -62,13 +62,17 @@ ALL_CHECKS: Mapping[str, Check] = MappingProxyType({**CHECKS, **SEMANTIC_CHECKS}
 
 
 def warm_up() -> None:
-    """Load word lists and models; the language model, half of it, beside the others."""
-    beside = threading.Thread(target=language.classifier)
-    beside.start()
-    lexicon.commonness("haus")
-    language.is_english("house")
-    tense.tensed_verbs(analyse("Er geht."))
-    beside.join()
+    """Load word lists and models; the garbage collector would look at a million objects in vain."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        language.classifier()
+        language.is_english("house")
+        lexicon.commonness("haus")
+        tense.tensed_verbs(analyse("Er geht."))
+    finally:
+        if collects:
+            gc.enable()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from math import log10
 from typing import Protocol
 
 
@@ -14,25 +13,24 @@ class _Stemmer(Protocol):
 def commonness(word: str) -> float:
     """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
     frequency = _frequencies().get(word.casefold())
-    if frequency is None and word.isalpha():
-        return 0.0
-    if frequency is None:
+    if frequency is None and not word.isalpha():
         from wordfreq import zipf_frequency
 
         return float(zipf_frequency(word, "de"))  # it knows how to part what has marks within
-    return log10(frequency) + _BILLION
+    return frequency or 0.0
 
 
 @cache
 def _frequencies() -> Mapping[str, float]:
-    """Return the share of each of 630,000 words in German texts; `ß` is written `ss` there."""
-    from wordfreq import get_frequency_dict
+    """Return the Zipf frequency of each of 630,000 German words; `ß` is written `ss` there."""
+    from wordfreq import cB_to_zipf, get_frequency_list
 
-    words: Mapping[str, float] = get_frequency_dict("de", "best")
+    words: dict[str, float] = {}
+    for centibels, bucket in enumerate(get_frequency_list("de", "best")):
+        words.update(dict.fromkeys(bucket, cB_to_zipf(-centibels)))
     return words
 
 
-_BILLION = 9  # the Zipf scale counts in powers of ten, once in a billion words being 0
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
 
 

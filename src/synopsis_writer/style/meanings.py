@@ -15,8 +15,10 @@ from synopsis_writer.errors import SettingsError
 from synopsis_writer.style.text import Sentence, Text
 
 Vectors = npt.NDArray[np.float32]
-_MOST_SENTENCES = 80  # of a text; a longer one is refused for its length anyway
-_MOST_CHARACTERS = 600  # of a sentence
+# Of a text; a longer one is refused for its length anyway.
+_MOST_SENTENCES = 80
+_MOST_CHARACTERS = 6_000
+_LONGEST = 600  # characters of a sentence
 _KEPT_ANSWERS = 16  # a text of unknown form is judged once a form
 
 
@@ -145,13 +147,15 @@ class Meanings:
 
 
 def compared(text: Text) -> list[Sentence]:
-    """Return the sentences that are embedded: those with words, 80 at most."""
-    return [sentence for sentence in text.sentences if sentence.length][:_MOST_SENTENCES]
+    """Return the sentences that are embedded: those with words, 80 of the first 6,000 characters at most."""
+    return [
+        sentence for sentence in text.sentences if sentence.length and sentence.span.start < _MOST_CHARACTERS
+    ][:_MOST_SENTENCES]
 
 
 def lines_of(text: Text) -> list[str]:
     """Return the compared sentences, each in one line of at most 600 characters."""
-    return [sentence.text.replace("\n", " ")[:_MOST_CHARACTERS] for sentence in compared(text)]
+    return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in compared(text)]
 
 
 def build_meanings(ids: Sequence[str], rows: Sequence[Vectors], embedder: Embedder) -> Meanings:
