@@ -43,7 +43,8 @@ def test_json_and_text_hold_the_whole_text() -> None:
     assert data["cost"] == "unpriced"
     assert data["draft"].startswith("demo draft: 17 of ")
     text = render(fields, GOOD.synopsis, FileFormat.TEXT)
-    assert text == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
+    assert text == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n\n({fields['draft']})\n"
+    assert render({}, GOOD.synopsis, FileFormat.TEXT) == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
 
 
 def test_only_guided_drafts_are_labelled() -> None:
