@@ -51,7 +51,7 @@ def _lay(settings: Settings, environment: Mapping[str, str], brief: Brief, say: 
     if choice.kind == "hosted":
         # The SDK's import is most of the time to the first request: begin it now, beside the loading.
         threading.Thread(target=importlib.import_module, args=("openai",), daemon=True).start()
-    desk = load_desk(settings)
+    desk = load_desk(settings, say)
     show = desk.find_show(brief.show, say)
     say(f"model: {choice.model} ({choice.why})")
     return _Table(choice, desk, brief.model_copy(update={"show": show.name}), show)
