@@ -1,7 +1,6 @@
 """`synopsis write`, `synopsis outline` and `synopsis prompt`."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,15 +67,17 @@ def write(
             "max_retries": max_retries,
         }
     )
-    fields = {
-        "show": show,
-        "theme": theme,
-        "form": form,
-        "characters": character,
-        "beats": beat,
-        "words": words,
-    }
-    brief, planned = read_order({**fields, "air_date": air_date, "notes": notes}, outline)
+    brief, planned = read_order(
+        outline,
+        show=show,
+        theme=theme,
+        form=form,
+        characters=character,
+        beats=beat,
+        words=words,
+        air_date=air_date,
+        notes=notes,
+    )
     status = say_nothing if quiet else say
     session = asyncio.run(
         write_once(settings, os.environ, brief, planned, best_of=best_of, seed=seed, say=status)
@@ -120,15 +121,17 @@ def outline(
             "max_retries": max_retries,
         }
     )
-    fields = {
-        "show": show,
-        "theme": theme,
-        "form": form,
-        "characters": character,
-        "beats": beat,
-        "words": words,
-    }
-    brief, _ = read_order({**fields, "air_date": air_date, "notes": notes}, None)
+    brief, _ = read_order(
+        None,
+        show=show,
+        theme=theme,
+        form=form,
+        characters=character,
+        beats=beat,
+        words=words,
+        air_date=air_date,
+        notes=notes,
+    )
     status = say_nothing if quiet else say
     ordered, planned = asyncio.run(outline_once(settings, os.environ, brief, seed=seed, say=status))
     give(format_outline(ordered, planned))
@@ -154,15 +157,17 @@ def prompt(
     from synopsis_writer.settings import load_settings
 
     settings = load_settings({"examples": examples, "prompts": prompts})
-    fields = {
-        "show": show,
-        "theme": theme,
-        "form": form,
-        "characters": character,
-        "beats": beat,
-        "words": words,
-    }
-    brief, planned = read_order({**fields, "air_date": air_date, "notes": notes}, outline)
+    brief, planned = read_order(
+        outline,
+        show=show,
+        theme=theme,
+        form=form,
+        characters=character,
+        beats=beat,
+        words=words,
+        air_date=air_date,
+        notes=notes,
+    )
     status = say_nothing if quiet else say
     desk = load_desk(settings)
     known = desk.find_show(brief.show, status)
@@ -183,7 +188,7 @@ def prompt(
         give("\n\n".join(f"--- {message.role} ---\n{message.content}" for message in rendered.messages))
 
 
-def read_order(fields: Mapping[str, Any], outline: Path | None) -> "tuple[Brief, Outline | None]":
+def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | None]":
     """Return the brief from flags and, where one is named, an outline file; flags go before the file.
 
     Raises:
