@@ -21,7 +21,6 @@ from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import find_show, generic_show
 from synopsis_writer.style.copies import Source, build_index
 from synopsis_writer.style.copy_store import open_index, save_index
-from synopsis_writer.style.gate import warm_up
 from synopsis_writer.style.text import analyse
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
@@ -39,7 +38,7 @@ def gate_rows() -> list[Row]:
     """Measure loading, a text never seen, and memory."""
     started = time.perf_counter()
     desk = load_desk(load_settings({}))
-    warm_up()
+    desk.gate.warm_up()
 
     def judge(example: Example) -> float:
         show = find_show(desk.pool.shows, example.brief.show) or generic_show(example.brief.show)

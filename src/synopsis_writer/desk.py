@@ -12,6 +12,7 @@ from synopsis_writer.resources import folder
 from synopsis_writer.selection import select
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show, find_show, generic_show, nearest_shows
+from synopsis_writer.style.classifier import Classifier
 from synopsis_writer.style.copy_store import kept_index
 from synopsis_writer.style.gate import ALL_CHECKS, Gate, copy_sources
 from synopsis_writer.style.meaning_store import kept_meanings
@@ -77,7 +78,8 @@ def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -
     sources = copy_sources(pool.examples, prompts.copy_sources())
     index = kept_index(sources, settings.cache / "copies")
     meanings = _meanings(settings, pool.examples, say) if settings.semantic else None
-    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, meanings)
+    classify = Classifier(settings.cache / "languages")
+    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, meanings, classify)
     return Desk(pool, prompts, gate, settings.example_tokens)
 
 

@@ -16,7 +16,6 @@ from synopsis_writer.outline import plan
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show
 from synopsis_writer.store import Origin, new_origin
-from synopsis_writer.style.gate import warm_up
 from synopsis_writer.synopsis import Outline
 from synopsis_writer.writer import Author, ModelAuthor, Result
 from synopsis_writer.writer import write as write_synopsis
@@ -77,7 +76,7 @@ async def write_once(
     async with _author(table, settings, environment, outline, seed, say) as (author, origin):
         if table.choice.kind == "hosted":
             # While the server writes; beside an embedded model there is no room for it.
-            threading.Thread(target=warm_up, daemon=True).start()
+            threading.Thread(target=table.desk.gate.warm_up, daemon=True).start()
         result = await write_synopsis(
             table.brief,
             table.show,

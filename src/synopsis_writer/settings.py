@@ -31,7 +31,7 @@ class Settings(BaseModel):
         disable: names of checks that the gate leaves out.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         out: the folder synopses are saved in.
-        cache: the folder for model weights.
+        cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
         attempts: attempts a synopsis, 1 to 10.
         max_retries: transport retries a call, 0 to 20.
         retry_seconds: the time all retries of a call may take together.

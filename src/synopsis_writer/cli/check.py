@@ -54,11 +54,10 @@ def check(
     from synopsis_writer.desk import load_desk
     from synopsis_writer.review import review
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.style.gate import warm_up
 
     flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
     desk = load_desk(load_settings(flags), say)
-    warm_up()
+    desk.gate.warm_up()
     printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
         Report.JSON if json else report
     ]

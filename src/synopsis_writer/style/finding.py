@@ -7,6 +7,7 @@ from typing import Any
 from synopsis_writer.brief import Brief
 from synopsis_writer.kinds import Form
 from synopsis_writer.shows import Show
+from synopsis_writer.style.classifier import UNKEPT, Classifier
 from synopsis_writer.style.copies import CopyIndex
 from synopsis_writer.style.meanings import Meanings
 from synopsis_writer.style.profile import Bands
@@ -32,6 +33,7 @@ class Subject:
         was_cut: the model stopped at its token limit.
         strangers: the people of other shows.
         meanings: the sources' vectors; None leaves out the semantic checks.
+        classify: names the language of a text.
     """
 
     text: Text
@@ -46,6 +48,7 @@ class Subject:
     was_cut: bool = False
     strangers: tuple[str, ...] = ()
     meanings: Meanings | None = None
+    classify: Classifier = UNKEPT
 
 
 @dataclass(frozen=True)

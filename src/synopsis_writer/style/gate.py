@@ -22,6 +22,7 @@ from synopsis_writer.style import (
     story,
     tense,
 )
+from synopsis_writer.style.classifier import UNKEPT, Classifier
 from synopsis_writer.style.copies import CopyIndex, Source, build_index
 from synopsis_writer.style.finding import Finding, Subject
 from synopsis_writer.style.meanings import Meanings
@@ -61,20 +62,6 @@ SEMANTIC_CHECKS: Mapping[str, Check] = MappingProxyType(
 ALL_CHECKS: Mapping[str, Check] = MappingProxyType({**CHECKS, **SEMANTIC_CHECKS})
 
 
-def warm_up() -> None:
-    """Load word lists and models; the garbage collector would look at a million objects in vain."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        language.classifier()
-        language.is_english("house")
-        lexicon.commonness("haus")
-        tense.tensed_verbs(analyse("Er geht."))
-    finally:
-        if collects:
-            gc.enable()
-
-
 @dataclass(frozen=True)
 class Gate:
     """All checks with what they hold a text against.
@@ -85,6 +72,7 @@ class Gate:
         disabled: names of checks to leave out.
         shows: the known series, whose casts must not turn up in each other.
         meanings: the sources' vectors; None leaves out the semantic checks.
+        classify: names the language of a text.
     """
 
     profile: Profile
@@ -92,6 +80,20 @@ class Gate:
     disabled: frozenset[str] = frozenset()
     shows: tuple[Show, ...] = ()
     meanings: Meanings | None = None
+    classify: Classifier = UNKEPT
+
+    def warm_up(self) -> None:
+        """Load word lists and models; the garbage collector would look at a million objects in vain."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self.classify.load()
+            language.is_english("house")
+            lexicon.commonness("haus")
+            tense.tensed_verbs(analyse("Er geht."))
+        finally:
+            if collects:
+                gc.enable()
 
     def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
@@ -113,7 +115,7 @@ class Gate:
         """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
         bands, strangers = self.profile.forms[form], tuple(foreign_cast(self.shows, show))
         subject = Subject(analyse(raw), form, bands, show, brief, title, people, self.sources)
-        return replace(subject, strangers=strangers, meanings=self.meanings)
+        return replace(subject, strangers=strangers, meanings=self.meanings, classify=self.classify)
 
     def as_form(self, subject: Subject, form: Form) -> Subject:
         """Return the same text, held against another form."""

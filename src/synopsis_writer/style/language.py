@@ -1,19 +1,16 @@
 """Checks of the language: German throughout, third person, real umlauts."""
 
 import re
-import threading
-from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from synopsis_writer.style.copies import name_words
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted, shortened
 from synopsis_writer.style.lexicon import LONGEST_WORD, commonness
 from synopsis_writer.style.names import known_names
-from synopsis_writer.style.text import Sentence, Span, Text
+from synopsis_writer.style.text import Sentence, Span
 
 GERMAN = 0.98  # probability from which on a text is German
 FOREIGN = 0.9  # probability from which on a sentence is of another language
-_LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
 _MOST_JUDGED = 200  # sentences; a longer text is refused for its length anyway
 _SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
 # A sentence with one of these is German whatever its names are.
@@ -29,32 +26,13 @@ _ENGLISH_MARGIN = 1.5  # how much commoner it must be there than in German: thir
 _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word
 
 
-_loading = threading.Lock()
-
-
-def classifier() -> Callable[[str], tuple[str, float]]:
-    """Return what names a text's language and its probability, 0 to 1; loaded once, by whoever is first."""
-    with _loading:
-        return _load_classifier()
-
-
-@cache
-def _load_classifier() -> Callable[[str], tuple[str, float]]:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(_LANGUAGES)
-    classify: Callable[[str], tuple[str, float]] = identifier.classify
-    return classify
-
-
 def language(subject: Subject) -> Finding:
     """The text is German, and so is every sentence of four words or more."""
     limit = f"German ≥ {GERMAN:g}, no foreign sentence"
-    name, probability = classifier()(subject.text.raw)
-    german = float(probability) if name == "de" else 1 - float(probability)
+    name, probability = subject.classify(subject.text.raw)
+    german = probability if name == "de" else 1 - probability
     judged = subject.text.sentences[:_MOST_JUDGED]
-    foreign = [sentence for sentence in judged if _is_foreign(subject.text, sentence)]
+    foreign = [sentence for sentence in judged if _is_foreign(subject, sentence)]
     spans = [sentence.span for sentence in foreign]
     if german < GERMAN:
         seems = "mixed" if name == "de" else f"'{name}'"
@@ -65,18 +43,16 @@ def language(subject: Subject) -> Finding:
     return passed("language", german, limit, "The text is German.")
 
 
-def _is_foreign(text: Text, sentence: Sentence) -> bool:
+def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
     if sentence.length < _SHORTEST_JUDGED:
         return False
-    words = {word.lower for word in text.words_of(sentence)}
-    if len(words & _GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE and _votes_foreign(sentence.text):
-        return True
-    return sum(not word.quoted and is_english(word.lower) for word in text.words_of(sentence)) >= _MIXED
-
-
-def _votes_foreign(sentence: str) -> bool:
-    name, probability = classifier()(sentence)
-    return name != "de" and float(probability) >= FOREIGN
+    words = subject.text.words_of(sentence)
+    distinct = {word.lower for word in words}
+    if len(distinct & _GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
+        name, probability = subject.classify(sentence.text)
+        if name != "de" and probability >= FOREIGN:
+            return True
+    return sum(not word.quoted and is_english(word.lower) for word in words) >= _MIXED
 
 
 @lru_cache(maxsize=100_000)

@@ -1,5 +1,6 @@
 """What is known of single words: how common they are, their stems, and whether they carry meaning."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
@@ -13,11 +14,27 @@ class _Stemmer(Protocol):
 def commonness(word: str) -> float:
     """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
     frequency = _frequencies().get(word.casefold())
-    if frequency is None and not word.isalpha():
-        from wordfreq import zipf_frequency
+    if frequency is None:
+        return 0.0 if word.isalpha() else _commonness_of_parts(word)
+    return frequency
 
-        return float(zipf_frequency(word, "de"))  # it knows how to part what has marks within
-    return frequency or 0.0
+
+def _commonness_of_parts(word: str) -> float:
+    """Return what wordfreq says of a word with marks within, without its second copy of the list.
+
+    Source: wordfreq 3.1, `word_frequency`: 1 / f = 1 / f1 + 1 / f2 + … over the parts.
+    """
+    from wordfreq import lossy_tokenize, zipf_to_freq
+    from wordfreq.numbers import digit_freq, smash_numbers
+
+    rarity = 0.0
+    for part in lossy_tokenize(word, "de"):
+        listed = smash_numbers(part)  # digits stand as zeros in the list
+        known = _frequencies().get(listed)
+        if known is None:
+            return 0.0
+        rarity += 1 / (zipf_to_freq(known) * (digit_freq(part) if listed != part else 1.0))
+    return max(0.0, round(9 - math.log10(rarity), 2)) if rarity else 0.0
 
 
 @cache
