@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,55 +12,12 @@ import pytest
 from synopsis_writer.examples import load_example
 from synopsis_writer.testing import Fault, Hangup, Html, LoopbackServer, Reply, Silence
 from synopsis_writer.testing.server import Step
-
-COMMAND = str(Path(sys.executable).with_name("synopsis"))
-CORPUS = Path(__file__).parent / "corpus" / "good"
-PATH = CORPUS / "rote-rosen" / "der-weisse-hund.md"
-GOOD = load_example(PATH)
-ANSWER = GOOD.synopsis.as_json()
-ORDER = ["--show", "rote rosen", "--theme", GOOD.brief.theme, "--form", "portrait"]
-CLOSED = ANSWER.replace("?", ".")
-
-
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Runs the command in a folder of its own."""
-
-    folder: Path
-
-    def __call__(
-        self, *arguments: str, server: LoopbackServer | None = None, stdin: bytes = b"", **environment: str
-    ) -> Run:
-        address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            cwd=self.folder,
-            env={**os.environ, **address, **environment},
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        run = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert "Traceback" not in run.err
-        assert "sk-secret" not in run.out + run.err
-        return run
+from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
 
 
 @pytest.fixture
 def synopsis(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
-
-
-def saved(tmp_path: Path) -> list[str]:
-    return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_an_accepted_synopsis_is_printed_and_saved(synopsis: Terminal, tmp_path: Path) -> None:
@@ -272,6 +227,31 @@ def test_models_says_what_is_asked_and_what_a_server_offers(synopsis: Terminal) 
     assert "asked:     gpt-5.4-mini (a base URL is set)" in run.out
     assert "offered:   m-large" in run.out
     assert "qwen3-8b" in synopsis("models", "known").out
+
+
+def test_models_exits_3_when_the_server_does_not_answer(synopsis: Terminal) -> None:
+    with LoopbackServer([Reply("x")]) as server:
+        address = server.base_url
+    run = synopsis("models", "--base-url", address)
+    assert run.code == 3
+    assert "asked:     gpt-5.4-mini (a base URL is set)" in run.out
+    assert run.err.startswith("synopsis: 127.0.0.1:")
+    run = synopsis("models", "--base-url", address, "--json")
+    assert run.code == 3
+    assert "no connection: check --base-url" in json.loads(run.out)["error"]
+
+
+def test_models_lists_the_server_of_the_flag_beside_a_local_model(synopsis: Terminal) -> None:
+    with LoopbackServer([Reply("x")], models=["m-small"]) as server:
+        run = synopsis("models", "--json", "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
+        assert (run.code, run.err) == (0, "")
+        data = json.loads(run.out)
+        assert (data["asked"], data["offered"], data["error"]) == (None, ["m-small"], None)
+        assert "runs on this machine" in data["why"]
+        run = synopsis("write", *ORDER, "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
+        assert run.code == 2
+        assert "name a model of the server with --model" in run.err
+        assert server.chats == []
 
 
 @pytest.mark.parametrize("delay", [0.7, 1.5])

@@ -4,6 +4,7 @@ import pytest
 
 from synopsis_writer.client import choice
 from synopsis_writer.client.choice import Choice, choose
+from synopsis_writer.client.pulled import read_name, remember
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.settings import load_settings
 
@@ -86,6 +87,40 @@ def test_a_gguf_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert choose(load_settings({"model": str(path)}, {}), {}) == Choice(
         "file", str(path), "named with --model or in the settings"
     )
+
+
+@pytest.mark.usefixtures("packaged")
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [
+        ({"base_url": "http://127.0.0.1:1/v1"}, {"SYNOPSIS_MODEL": "packaged"}),
+        ({"base_url": "http://127.0.0.1:1/v1"}, {"SYNOPSIS_MODEL": "embedded"}),
+        ({"base_url": "http://127.0.0.1:1/v1", "model": "packaged"}, {}),
+    ],
+)
+def test_a_base_url_on_the_command_line_is_never_overruled(
+    tmp_path: Path, flags: dict[str, str], variables: dict[str, str]
+) -> None:
+    with pytest.raises(SettingsError, match=r"runs on this machine: name a model of the server"):
+        choose(load_settings({"cache": tmp_path, **flags}, variables), {})
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_base_url_of_the_settings_gives_way_to_a_local_model() -> None:
+    settings = load_settings({"model": "packaged"}, {"SYNOPSIS_BASE_URL": "http://127.0.0.1:1/v1"})
+    assert choose(settings, {}).kind == "packaged"
+
+
+def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -> None:
+    target = read_name("qwen3-8b")
+    target.place(tmp_path).parent.mkdir(parents=True)
+    target.place(tmp_path).write_bytes(b"GGUF")
+    remember(target, "revision", 4, "sum", tmp_path)
+    address = {"base_url": "http://127.0.0.1:1/v1"}
+    assert choose(load_settings({"cache": tmp_path, "model": "qwen3-8b"}, {}), {}).kind == "file"
+    for name in ("qwen3-8b", "other.gguf"):
+        chosen = choose(load_settings({"cache": tmp_path, "model": name, **address}, {}), {})
+        assert (chosen.kind, chosen.model) == ("hosted", name)
 
 
 def test_no_model_names_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

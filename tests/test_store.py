@@ -11,7 +11,7 @@ from synopsis_writer.examples import load_example
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.shows import generic_show
 from synopsis_writer.store import demo_label, new_origin, record, render, save
-from synopsis_writer.writer import Attempt, Result
+from synopsis_writer.writer import Attempt, Draft, Result
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 
@@ -20,7 +20,7 @@ def made(words_by_model: int | None = None) -> tuple[Result, Attempt]:
     answer = Answer(
         GOOD.synopsis.as_json(), usage=Usage(10, 20), model="test-model", words_by_model=words_by_model
     )
-    attempt = Attempt(1, answer, GOOD.synopsis)
+    attempt = Attempt(1, Draft(answer), GOOD.synopsis)
     return Result(GOOD.brief, generic_show(GOOD.brief.show), (attempt,), attempt), attempt
 
 

@@ -8,11 +8,13 @@
     │   ├── FileError             a file or folder that cannot be read or written
     │   ├── ExampleError          an example or a show.yaml
     │   ├── TemplateError         a prompt template or a guided scaffold
+    │   ├── ReplayError           a logged run that cannot be replayed
     │   └── SettingsError         the configuration, or no model to be had
     ├── ModelError            3   the model or the way to it failed for good
     │   ├── ConnectionFailed      no answer: refused, timed out, broken off
     │   ├── RequestRefused        the server will not take it: key, quota, model, parameters
-    │   └── EngineError           the embedded engine or its weights
+    │   ├── EngineError           the embedded engine or its weights
+    │   └── BudgetSpent           the next call could pass the budget, so it was not made
     └── GateRefused           1   no attempt passed the gate
 
 Every message is one line that says what is wrong, where, and the mend.
@@ -52,6 +54,10 @@ class TemplateError(InputError):
     """A prompt template or a guided scaffold breaks its format."""
 
 
+class ReplayError(InputError):
+    """A logged run cannot be replayed as it was."""
+
+
 class SettingsError(InputError):
     """The configuration is wrong, or no model is configured."""
 
@@ -72,6 +78,10 @@ class RequestRefused(ModelError):
 
 class EngineError(ModelError):
     """The embedded engine or its weights failed."""
+
+
+class BudgetSpent(ModelError):
+    """The next call could pass the budget, so it was not made."""
 
 
 class GateRefused(SynopsisError):

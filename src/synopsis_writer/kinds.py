@@ -24,3 +24,21 @@ class FileFormat(StrEnum):
     MARKDOWN = "md"
     JSON = "json"
     TEXT = "txt"
+
+
+class Outcome(StrEnum):
+    """What became of a run."""
+
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class CacheUse(StrEnum):
+    """What a command does with kept answers: give them again, only keep them, or neither."""
+
+    READ = "read"
+    WRITE = "write"
+    OFF = "off"

@@ -8,6 +8,7 @@ from synopsis_writer.client import Answer, Limits, Message, ModelClient
 from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefused
 from synopsis_writer.prompts import Prompt, Prompts
+from synopsis_writer.runlog import Entry
 from synopsis_writer.synopsis import Outline, Parsed, parse, wire_schema
 
 
@@ -23,6 +24,7 @@ async def plan(
     *,
     attempts: int,
     watch: Callable[[str], None],
+    record: Callable[[Entry], None] = lambda _: None,
 ) -> Outline:
     """Ask for an outline, and again with what was wrong, `attempts` times at most.
 
@@ -36,10 +38,12 @@ async def plan(
         watch(f"attempt {number} of {attempts}: asking {client.name} for an outline")
         answer: Answer = await client.complete(messages, wire_schema(Outline), limits)
         parsed = parse(answer.text, Outline)
+        problems = () if parsed.value is not None else (f"structure: {parsed.problem}",)
+        record(Entry(number, tuple(messages), answer, parsed.value is not None, problems))
         if parsed.value is not None:
             return parsed.value
-        watch(f"attempt {number} of {attempts}: refused; structure: {parsed.problem}")
-        messages = prompts.repair(prompt, answer.text, [f"structure: {parsed.problem}"])
+        watch(f"attempt {number} of {attempts}: refused; " + " ".join(problems))
+        messages = prompts.repair(prompt, answer.text, problems)
     raise GateRefused(f"no answer had the structure of an outline: {parsed.problem}")
 
 

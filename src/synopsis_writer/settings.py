@@ -3,14 +3,16 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import SettingsError, explain
+from synopsis_writer.kinds import CacheUse
 
 APP = "synopsis-writer"
 PREFIX = "SYNOPSIS_"
@@ -40,6 +42,13 @@ class Settings(BaseModel):
         temperature: sampling temperature, 0 to 2; None leaves it to the server.
         example_tokens: tokens the examples in a prompt may take.
         threads: threads of the embedded engine, and of the embeddings.
+        prices: a file with the user's own prices; None: `prices.toml` beside the config file, if any.
+        budget: money that may be spent, in the currency of the prices; None: no bound.
+        max_tokens_total: tokens that may be spent, prompts and answers together; None: no bound.
+        responses: what is done with kept answers: `read` gives them again, `write` only keeps them, `off`.
+        cache_megabytes: what kept answers may take, the oldest are forgotten first.
+        cache_days: how long an answer is kept.
+        log: the file of the run log.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +72,22 @@ class Settings(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     example_tokens: int = Field(default=6000, ge=0, le=200_000)
     threads: int = Field(default=1, ge=1, le=64)
+    prices: Path | None = None
+    budget: Decimal | None = Field(default=None, ge=0)
+    max_tokens_total: int | None = Field(default=None, gt=0)
+    responses: CacheUse = CacheUse.WRITE
+    cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)
+    cache_days: float = Field(default=90, gt=0, le=36_500)
+    log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")
+    _flags: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep which settings the command line gave: `load_settings` says it in the validation context."""
+        self._flags = frozenset(context or ())
+
+    def is_flag(self, name: str) -> bool:
+        """Whether the setting `name` was given on the command line."""
+        return name in self._flags
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -96,7 +121,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
         except ValidationError as error:
             raise SettingsError(f"{source + ': ' if source else ''}{explain(error)}") from error
         merged = {**values, **merged}
-    return Settings.model_validate(merged)
+    return Settings.model_validate(merged, context=frozenset(given))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from synopsis_writer.client.bill import bill_data
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.examples import front_matter
@@ -20,7 +21,6 @@ from synopsis_writer.shows import slug
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Attempt, Result
 
-UNPRICED = "unpriced"
 _MOST_NUMBERED = 10_000
 
 
@@ -61,20 +61,13 @@ def record(result: Result, attempt: Attempt, synopsis: Synopsis, origin: Origin)
 
 def provenance(result: Result, attempt: Attempt, origin: Origin) -> dict[str, Any]:
     """Return how an attempt came about: model, prompt, tokens and cost of all attempts, verdicts, run."""
-    usage, prompt = result.usage, origin.prompt
+    prompt = origin.prompt
     fields: dict[str, Any] = {"model": attempt.answer.model}
     if prompt is not None:
         fields["prompt"] = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
         fields["examples"] = list(prompt.example_ids)
     return fields | {
-        "attempts": len(result.attempts),
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "completion_tokens": usage.completion_tokens,
-        },
-        "cost": UNPRICED,
-        "seconds": round(result.seconds, 1),
+        **bill_data([made.answer for made in result.attempts]),
         "gate": {
             finding.check: finding.value if finding.passed else f"refused: {finding.message}"
             for finding in attempt.findings

@@ -1,12 +1,12 @@
 """The writer: brief in, an accepted synopsis or its refusal out."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.client import Answer, Limits, ModelClient, Usage
+from synopsis_writer.client import Answer, Cost, Limits, Message, ModelClient, Usage, total_cost
 from synopsis_writer.errors import ModelError
 from synopsis_writer.prompts import Prompt, Prompts
 from synopsis_writer.shows import Show
@@ -15,6 +15,15 @@ from synopsis_writer.style.gate import Gate, failures
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
 
 Watch = Callable[[str], None]
+_LONGER = 2  # how many times the tokens an answer may have that was cut before
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer, and the messages it answers: none in the guided strategy."""
+
+    answer: Answer
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,17 +32,22 @@ class Attempt:
 
     Attributes:
         number: 1 for the first round; with several drafts a round they share it.
-        answer: what the model said.
+        draft: what the model was asked, and what it said.
         synopsis: the answer within its structure; None when it has none.
         problem: why it has none, in one line; empty otherwise.
         findings: what the gate said; empty without a synopsis.
     """
 
     number: int
-    answer: Answer
+    draft: Draft
     synopsis: Synopsis | None
     problem: str = ""
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def answer(self) -> Answer:
+        """What the model said."""
+        return self.draft.answer
 
     @property
     def passed(self) -> bool:
@@ -77,6 +91,11 @@ class Result:
         return sum((attempt.answer.usage for attempt in self.attempts), Usage())
 
     @property
+    def cost(self) -> Cost | None:
+        """What all attempts are to be paid with; None when the price of any is not known."""
+        return total_cost(attempt.answer.cost for attempt in self.attempts)
+
+    @property
     def seconds(self) -> float:
         """The time the model took for all attempts."""
         return sum(attempt.answer.seconds for attempt in self.attempts)
@@ -90,8 +109,11 @@ class Author(Protocol):
         """The model's name."""
         ...
 
-    async def draft(self, seed: int, last: Attempt | None) -> Answer:
-        """Draft an answer, or mend `last`; another seed gives another draft; raises ModelError."""
+    def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
+        """Draft an answer, or mend `last`; another seed gives another draft; raises ModelError.
+
+        As a rule this is one draft; where it was cut a longer one may follow.
+        """
         ...
 
 
@@ -109,12 +131,17 @@ class ModelAuthor:
         """The model's name."""
         return self.client.name
 
-    async def draft(self, seed: int, last: Attempt | None) -> Answer:  # noqa: ARG002 - a server draws its own seed
-        """Ask with the base prompt, or with the last answer and its problems."""
-        messages = self.prompt.messages
+    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
+        """Ask with the base prompt, or with the last answer and its problems; once more when it is cut."""
+        messages = tuple(self.prompt.messages)
         if last is not None and last.answer.text and last.answer.finish not in {"refusal", "filter"}:
-            messages = self.prompts.repair(self.prompt, last.answer.text, last.problems)
-        return await self.client.complete(messages, wire_schema(Synopsis), self.limits)
+            messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
+        limits = replace(self.limits, repeat=seed)
+        answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
+        yield Draft(answer, messages)
+        if answer.finish == "length":
+            longer = replace(limits, max_tokens=limits.max_tokens * _LONGER)
+            yield Draft(await self.client.complete(messages, wire_schema(Synopsis), longer), messages)
 
 
 async def write(
@@ -126,6 +153,7 @@ async def write(
     attempts: int = 3,
     best_of: int = 1,
     watch: Watch = lambda _: None,
+    record: Callable[[Attempt], None] = lambda _: None,
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
 
@@ -137,47 +165,54 @@ async def write(
         attempts: rounds at most, 1 or more.
         best_of: drafts of the first round; the best by the gate goes on.
         watch: is told what happens, in one line each.
+        record: is given each attempt as soon as it is judged.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
     """
     made: list[Attempt] = []
     best: Attempt | None = None
+
+    async def draft(number: int, seed: int) -> None:
+        async for drafted in author.drafts(seed, best):
+            made.append(judge(number, drafted, brief, show, gate))
+            record(made[-1])
+
     for number in range(1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {author.name}")
-        drafts = best_of if number == 1 else 1
-        answers = await asyncio.gather(
-            *(author.draft(len(made) + draft, best) for draft in range(drafts)), return_exceptions=True
+        before = len(made)
+        ends = await asyncio.gather(
+            *(draft(number, before + place) for place in range(best_of if number == 1 else 1)),
+            return_exceptions=True,
         )
-        for answer in answers:
-            if isinstance(answer, Answer):
-                made.append(judge(number, answer, brief, show, gate))
-            elif not isinstance(answer, ModelError):
-                raise answer
+        faults = [end for end in ends if isinstance(end, ModelError)]
+        for end in ends:
+            if end is not None and not isinstance(end, ModelError):
+                raise end
         best = min(reversed(made), key=_badness, default=None)  # of equals the newest
-        faults = [answer for answer in answers if isinstance(answer, ModelError)]
         if best is None:
             raise faults[0]
         if best.passed:
             watch(f"attempt {number} of {attempts}: accepted")
             break
-        if len(faults) == len(answers):
+        if len(faults) == len(ends):
             return Result(brief, show, tuple(made), best, faults[0])
         watch(f"attempt {number} of {attempts}: refused; " + " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
 
 
-def judge(number: int, answer: Answer, brief: Brief, show: Show, gate: Gate) -> Attempt:
+def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Gate) -> Attempt:
     """Parse an answer, and hold it against the gate."""
+    answer = draft.answer
     if answer.finish == "refusal":
-        return Attempt(number, answer, None, f"the model refused: {_one_line(answer.text)}")
+        return Attempt(number, draft, None, f"the model refused: {_one_line(answer.text)}")
     if answer.finish == "filter":
-        return Attempt(number, answer, None, "the server's content filter withheld the answer")
+        return Attempt(number, draft, None, "the server's content filter withheld the answer")
     parsed = parse(answer.text, Synopsis)
     if parsed.value is None:
-        return Attempt(number, answer, None, f"structure: {parsed.problem}")
+        return Attempt(number, draft, None, f"structure: {parsed.problem}")
     findings = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
-    return Attempt(number, answer, parsed.value, findings=findings)
+    return Attempt(number, draft, parsed.value, findings=findings)
 
 
 _NO_STRUCTURE = 1000

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import INTERRUPTED, check, examples, models, style, write
+from synopsis_writer.cli import INTERRUPTED, cache, check, examples, log, models, style, write
 from synopsis_writer.cli.console import complain, give
 from synopsis_writer.errors import SynopsisError
 
@@ -34,6 +34,8 @@ app.command("check")(check.check)
 app.add_typer(examples.app, name="examples")
 app.add_typer(style.app, name="style")
 app.add_typer(models.app, name="models")
+app.add_typer(log.app, name="log")
+app.add_typer(cache.app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

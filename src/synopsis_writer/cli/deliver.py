@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synopsis_writer.cli.console import complain, give, give_json, say
+from synopsis_writer.client.bill import answer_data, bill
 from synopsis_writer.errors import FileError, GateRefused
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.store import demo_label, provenance, record, render, save
@@ -26,8 +27,8 @@ def deliver(
     force: bool,
     as_json: bool,
     status: Callable[[str], None],
-) -> int:
-    """Save and print what came of a brief; return the exit code.
+) -> tuple[int, Path | None]:
+    """Save and print what came of a brief; return the exit code, and where it was saved.
 
     An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
@@ -50,9 +51,9 @@ def deliver(
     elif accepted is not None:
         give(render({}, accepted, FileFormat.TEXT))
     _explain(session, path, status)
-    if accepted is not None:
-        return code
-    return result.error.exit_code if result.error else GateRefused.exit_code
+    if accepted is None:
+        code = result.error.exit_code if result.error else GateRefused.exit_code
+    return code, path
 
 
 def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: FileFormat, force: bool) -> Path:
@@ -67,11 +68,7 @@ def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: Fil
 def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
     result = session.result
     best = result.best
-    usage = result.usage
-    status(
-        f"{len(result.attempts)} attempt{'s' if len(result.attempts) > 1 else ''}, "
-        f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {result.seconds:.1f} s, cost unpriced"
-    )
+    status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.synopsis is not None and (label := demo_label(best, best.synopsis)):
         say(label)  # even with --quiet: nobody must take a demo draft for more
     if result.accepted is None:
@@ -108,7 +105,5 @@ def _attempt(attempt: "Attempt") -> dict[str, Any]:
         "problems": list(attempt.problems),
         "answer": attempt.answer.text,
         "findings": [finding.as_data() for finding in attempt.findings],
-        "prompt_tokens": attempt.answer.usage.prompt_tokens,
-        "completion_tokens": attempt.answer.usage.completion_tokens,
-        "seconds": round(attempt.answer.seconds, 2),
+        **answer_data(attempt.answer),
     }

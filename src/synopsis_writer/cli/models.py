@@ -29,19 +29,22 @@ def models(
     from synopsis_writer.settings import load_settings
 
     settings = load_settings({"model": model, "base_url": base_url})
-    report = _report(settings)
+    report, fault = _report(settings)
     if json:
         give_json(report)
-        return
-    give(f"asked:     {report['asked'] or 'none'} ({report['why']})")
-    for name in report["offered"]:
-        give(f"offered:   {name}")
-    for pulled in report["pulled"]:
-        give(f"pulled:    {pulled}")
-    give(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
+    else:
+        give(f"asked:     {report['asked'] or 'none'} ({report['why']})")
+        for name in report["offered"]:
+            give(f"offered:   {name}")
+        for pulled in report["pulled"]:
+            give(f"pulled:    {pulled}")
+        give(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
+    if fault is not None:
+        raise fault
 
 
-def _report(settings: "Settings") -> dict[str, Any]:
+def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
+    """Return what `--json` prints, and the error of the server that would be asked."""
     import asyncio
 
     from synopsis_writer.client.choice import choose
@@ -54,27 +57,34 @@ def _report(settings: "Settings") -> dict[str, Any]:
         why = choice.why
     except SettingsError as error:
         why = str(error)
+    offered: list[str] = []
+    fault: ModelError | None = None
+    try:
+        if choice and choice.kind == "hosted":
+            offered = asyncio.run(_offered(choice.model, choice.base_url))
+        elif settings.is_flag("base_url"):  # a local model is set: what the server offers says how to go on
+            offered = asyncio.run(_offered(settings.hosted_model, settings.base_url))
+    except ModelError as error:
+        fault = error
     return {
         "asked": choice.model if choice else None,
         "why": why,
-        "offered": asyncio.run(_offered(choice)) if choice and choice.kind == "hosted" else [],
+        "offered": offered,
+        "error": str(fault) if fault else None,
         "pulled": [f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in pulled_models(settings.cache)],
         "packaged": f"{MODEL_NAME}, for demo drafts only; {MODEL_LICENCE}"
         if is_packaged_available()
         else None,
-    }
+    }, fault
 
 
-async def _offered(choice: "Choice") -> list[str]:
+async def _offered(model: str, base_url: str | None) -> list[str]:
     from synopsis_writer.client.choice import KEY
     from synopsis_writer.client.hosted import HostedClient
 
-    client = HostedClient(choice.model, choice.base_url, os.environ.get(KEY))
+    client = HostedClient(model, base_url, os.environ.get(KEY))
     try:
         return await client.models()
-    except ModelError as error:
-        say(f"synopsis: {error}")
-        return []
     finally:
         await client.close()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from synopsis_writer.kinds import FileFormat, Form
+from synopsis_writer.kinds import CacheUse, FileFormat, Form
 
 Show = Annotated[str | None, typer.Option("--show", help="The series, by name or alias.")]
 Theme = Annotated[str | None, typer.Option("--theme", help="What the story is about, in your words.")]
@@ -51,6 +51,23 @@ BestOf = Annotated[int, typer.Option("--best-of", min=1, max=16, help="First dra
 MaxRetries = Annotated[
     int | None, typer.Option("--max-retries", help="Transport retries a call, 0 to 20.  [default: 5]")
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="AMOUNT", help="Money that may be spent, in the currency of the prices."
+    ),
+]
+MaxTokensTotal = Annotated[
+    int | None,
+    typer.Option("--max-tokens-total", help="Tokens that may be spent, prompts and answers together."),
+]
+Cache = Annotated[
+    CacheUse | None,
+    typer.Option(
+        "--cache", help="Kept answers: give them again, only keep them, or neither.  [default: write]"
+    ),
+]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Do not note this run in the log.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of the guided strategy; the same gives the same.")
 ]

@@ -8,6 +8,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import give, give_json, say, say_nothing
+from synopsis_writer.cli.logbook import note_path, opened_log
 from synopsis_writer.errors import BriefError
 from synopsis_writer.kinds import FileFormat
 
@@ -42,6 +43,14 @@ def write(
     attempts: options.Attempts = None,
     best_of: options.BestOf = 1,
     max_retries: options.MaxRetries = None,
+    budget: options.Budget = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    cache: options.Cache = None,
+    no_log: options.NoLog = False,
+    replay: Annotated[
+        str | None,
+        typer.Option("--replay", metavar="RUN", help="Go through a logged run again, asking no model."),
+    ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,7 +59,7 @@ def write(
     import asyncio
 
     from synopsis_writer.cli.deliver import deliver
-    from synopsis_writer.session import write_once
+    from synopsis_writer.session import Order, replay_once, write_once
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -65,25 +74,35 @@ def write(
             "out": out,
             "attempts": attempts,
             "max_retries": max_retries,
+            "budget": budget,
+            "max_tokens_total": max_tokens_total,
+            "responses": cache,
         }
     )
-    brief, planned = read_order(
-        outline,
-        show=show,
-        theme=theme,
-        form=form,
-        characters=character,
-        beats=beat,
-        words=words,
-        air_date=air_date,
-        notes=notes,
-    )
     status = say_nothing if quiet else say
-    session = asyncio.run(
-        write_once(settings, os.environ, brief, planned, best_of=best_of, seed=seed, say=status)
-    )
-    folder = keep_rejected if session.result.accepted is None else settings.out
-    return deliver(session, folder, file_format, force=force, as_json=json, status=status)
+    order = {
+        "show": show,
+        "theme": theme,
+        "form": form,
+        "characters": character,
+        "beats": beat,
+        "words": words,
+        "air_date": air_date,
+        "notes": notes,
+    }
+    with opened_log(settings, kept=not no_log) as log:
+        if replay is not None:
+            refuse_order(outline, order)
+            session = asyncio.run(replay_once(settings, replay, log, say=status))
+        else:
+            brief, planned = read_order(outline, **order)
+            ordered = Order(brief, planned, best_of, seed)
+            session = asyncio.run(write_once(settings, os.environ, ordered, log, say=status))
+        folder = keep_rejected if session.result.accepted is None else settings.out
+        code, path = deliver(session, folder, file_format, force=force, as_json=json, status=status)
+        if path is not None and replay is None:
+            note_path(log, session.origin.run, path)
+    return code
 
 
 def outline(
@@ -101,6 +120,10 @@ def outline(
     prompts: options.Prompts = None,
     attempts: options.Attempts = None,
     max_retries: options.MaxRetries = None,
+    budget: options.Budget = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    cache: options.Cache = None,
+    no_log: options.NoLog = False,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -108,7 +131,7 @@ def outline(
     import asyncio
 
     from synopsis_writer.outline import format_outline
-    from synopsis_writer.session import outline_once
+    from synopsis_writer.session import Order, outline_once
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -119,6 +142,9 @@ def outline(
             "prompts": prompts,
             "attempts": attempts,
             "max_retries": max_retries,
+            "budget": budget,
+            "max_tokens_total": max_tokens_total,
+            "responses": cache,
         }
     )
     brief, _ = read_order(
@@ -133,7 +159,9 @@ def outline(
         notes=notes,
     )
     status = say_nothing if quiet else say
-    ordered, planned = asyncio.run(outline_once(settings, os.environ, brief, seed=seed, say=status))
+    with opened_log(settings, kept=not no_log) as log:
+        order = Order(brief, seed=seed)
+        ordered, planned = asyncio.run(outline_once(settings, os.environ, order, log, say=status))
     give(format_outline(ordered, planned))
 
 
@@ -208,3 +236,14 @@ def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | N
         if name not in given:
             raise BriefError(f"no {name}: name it with --{name}")
     return make_brief(**given), planned
+
+
+def refuse_order(outline: Path | None, fields: dict[str, Any]) -> None:
+    """Refuse flags of a brief beside --replay: they would have no effect.
+
+    Raises:
+        BriefError: one is given.
+    """
+    given = [name for name, value in {**fields, "outline": outline}.items() if value not in (None, [])]
+    if given:
+        raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(given)}")

@@ -1,11 +1,13 @@
 """Which model is asked: flag, config, the environment's key, a pulled model, the packaged one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from synopsis_writer.client import ModelClient
+from synopsis_writer.client.hosted import DEFAULT_BASE_URL, HostedClient
 from synopsis_writer.client.pulled import pulled_models
 from synopsis_writer.client.retry import Announce, RetryPolicy
 from synopsis_writer.client.weights import is_packaged_available
@@ -16,6 +18,7 @@ KEY = "OPENAI_API_KEY"
 ADDRESS = "OPENAI_BASE_URL"
 EMBEDDED, PACKAGED = "embedded", "packaged"
 _GGUF = ".gguf"
+_NAMED = "named with --model or in the settings"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Choice:
     model: str
     why: str
     base_url: str | None = None
+
+    @property
+    def server(self) -> str | None:
+        """The server's host, port and path, without what a URL may hold of names and passwords."""
+        if self.kind != "hosted":
+            return None
+        parts = urlsplit(self.base_url or DEFAULT_BASE_URL)
+        return (parts.netloc.rpartition("@")[2] + parts.path).rstrip("/")
 
 
 def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
@@ -57,11 +68,26 @@ def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
 
 
 def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Choice:
-    why = "named with --model or in the settings"
+    local = _local(model, settings)
+    if local is not None:
+        if settings.is_flag("base_url"):
+            raise SettingsError(
+                f"--base-url names a server, but the model '{model}' runs on this machine: "
+                "name a model of the server with --model, or leave out --base-url"
+            )
+        return local
+    base_url = settings.base_url or environment.get(ADDRESS)
+    if base_url is None and not environment.get(KEY):
+        raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
+    return Choice("hosted", model, _NAMED, base_url)
+
+
+def _local(model: str, settings: Settings) -> Choice | None:
+    """Return the choice of a model on this machine; None when the name is a server's."""
     if model == PACKAGED:
         if not is_packaged_available():
             raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
-        return Choice("packaged", PACKAGED, why)
+        return Choice("packaged", PACKAGED, _NAMED)
     if model == EMBEDDED:
         embedded = _embedded(settings)
         if embedded is None:
@@ -69,19 +95,18 @@ def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Ch
                 "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
             )
         return embedded
+    if model.lower().endswith(_GGUF) and Path(model).is_file():
+        return Choice("file", model, _NAMED)
+    if settings.is_flag("base_url"):
+        return None  # a server may call its model as a pulled one, or as the file it was loaded from
     for pulled in pulled_models(settings.cache):
         if pulled.name == model:
-            return Choice("file", str(pulled.path), why)
+            return Choice("file", str(pulled.path), _NAMED)
     if model.lower().endswith(_GGUF):
-        if not Path(model).is_file():
-            raise SettingsError(
-                f"{model}: no such file: check the path, or fetch one with: synopsis models pull NAME"
-            )
-        return Choice("file", model, why)
-    base_url = settings.base_url or environment.get(ADDRESS)
-    if base_url is None and not environment.get(KEY):
-        raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
-    return Choice("hosted", model, why, base_url)
+        raise SettingsError(
+            f"{model}: no such file: check the path, or fetch one with: synopsis models pull NAME"
+        )
+    return None
 
 
 def _embedded(settings: Settings) -> Choice | None:
@@ -94,7 +119,11 @@ def _embedded(settings: Settings) -> Choice | None:
 
 
 def open_client(
-    choice: Choice, settings: Settings, environment: Mapping[str, str], announce: Announce
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    announce: Announce,
+    grown: Callable[[str], None] | None = None,
 ) -> ModelClient:
     """Open the client for a server or a GGUF file.
 
@@ -106,7 +135,5 @@ def open_client(
         from synopsis_writer.client.engine import Engine
 
         return EmbeddedClient(Engine(Path(choice.model), threads=settings.threads))
-    from synopsis_writer.client.hosted import HostedClient
-
     policy = RetryPolicy(settings.max_retries, settings.retry_seconds)
     return HostedClient(choice.model, choice.base_url, environment.get(KEY), retry=policy, announce=announce)

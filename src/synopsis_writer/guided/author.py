@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.client import Answer, Usage
+from synopsis_writer.client import NO_COST, Answer, Usage
 from synopsis_writer.guided.gaps import Completer, Filling, fill_gap, load_gap_rules, read_lines
 from synopsis_writer.guided.people import Person, choose_people, significant_words
 from synopsis_writer.guided.scaffold import Gap, Plan, Scaffold, compose, placeholder_values
@@ -84,6 +84,7 @@ class GuidedAuthor:
             seconds=time.monotonic() - start,
             model=self._engine.name,
             words_by_model=sum(filling.words_by_model for filling in fillings),
+            cost=NO_COST,
         )
 
     async def _fill(

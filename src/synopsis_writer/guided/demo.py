@@ -1,7 +1,7 @@
 """The guided strategy as an author: the packaged model, loaded for one draft."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from synopsis_writer.resources import folder
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show
 from synopsis_writer.synopsis import Outline, Synopsis
-from synopsis_writer.writer import Attempt
+from synopsis_writer.writer import Attempt, Draft
 
 SLOTS = 4  # completions of a gap, decoded side by side
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
@@ -44,10 +44,11 @@ class DemoAuthor:
         """The packaged model's name."""
         return MODEL_NAME
 
-    async def draft(self, seed: int, last: Attempt | None) -> Answer:  # noqa: ARG002 - it cannot be told what was wrong
+    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:  # noqa: ARG002 - it cannot be told what was wrong
         """Write the draft of `first_seed + seed`."""
         async with self.turn:
-            return await self._draft(seed)
+            answer = await self._draft(seed)
+        yield Draft(answer)
 
     async def _draft(self, seed: int) -> Answer:
         scaffold = load_scaffold(self.brief.form, self.prompts)

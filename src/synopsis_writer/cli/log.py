@@ -1,0 +1,144 @@
+"""`synopsis log`: what was done, at what cost, and how to forget it."""
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import give, give_json, printable, say
+from synopsis_writer.errors import InputError
+
+if TYPE_CHECKING:
+    from synopsis_writer.runlog import Entry, Run, RunLog
+
+app = typer.Typer(
+    help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
+)
+_THEME = 60  # characters of a theme in the list
+_RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
+
+
+@app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Runs at most.")] = 20,
+    json: options.Json = False,
+) -> None:
+    """List the newest runs, the newest first."""
+    with _log() as log:
+        found = [(run, log.entries(run.id)) for run in log.runs(limit)]
+    if json:
+        give_json({"runs": [_run_data(run, entries) for run, entries in found]})
+        return
+    if not found:
+        say("the log is empty")
+    for run, entries in found:
+        give(_line(run, entries))
+
+
+@app.command("show")
+def show_run(
+    run: _RUN = "last",
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Print the messages of each attempt, too.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
+    from synopsis_writer.client.bill import bill
+    from synopsis_writer.document import format_yaml
+
+    with _log() as log:
+        found = log.find(run)
+        entries = log.entries(found.id)
+    if json:
+        attempts = [_entry_data(entry) for entry in entries]
+        give_json({**_run_data(found, entries), "history": attempts})
+        return
+    fields = _run_data(found, entries)
+    give(format_yaml({key: value for key, value in fields.items() if value not in (None, [])}))
+    for place, entry in enumerate(entries, start=1):
+        verdict = "accepted" if entry.passed else "refused; " + " ".join(entry.problems)
+        give(printable(f"\n--- attempt {place} (round {entry.number}): {verdict} ({bill([entry.answer])})"))
+        for message in entry.messages if prompts else ():
+            give(printable(f"\n[{message.role}]\n{message.content}"))
+        if prompts:
+            give("\n[answer]")
+        give(printable(entry.answer.text))
+
+
+@app.command("rm")
+def remove_runs(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids, or parts of them.")
+    ] = None,
+    older_than: Annotated[
+        int | None, typer.Option("--older-than", min=0, metavar="DAYS", help="All runs older than this.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All runs.")] = False,
+) -> None:
+    """Delete runs with their prompts and answers; saved files stay."""
+    from datetime import UTC, datetime, timedelta
+
+    if sum((bool(runs), older_than is not None, every)) != 1:
+        raise InputError("say what to delete: runs by their ids, or --older-than DAYS, or --all")
+    with _log() as log:
+        gone = [log.find(name).id for name in runs or []]
+        if older_than is not None:
+            end = datetime.now(UTC) - timedelta(days=older_than)
+            gone = [run.id for run in log.runs() if run.created < end]
+        elif every:
+            gone = [run.id for run in log.runs()]
+        log.remove(gone)
+    say(f"removed {len(gone)} run{'s' if len(gone) != 1 else ''}")
+
+
+def _log() -> "contextlib.closing[RunLog]":
+    from synopsis_writer.runlog import RunLog
+    from synopsis_writer.settings import load_settings
+
+    return contextlib.closing(RunLog(load_settings({}).log))
+
+
+def _line(run: "Run", entries: "list[Entry]") -> str:
+    from synopsis_writer.client.bill import bill
+
+    theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
+    about = f"{run.brief.show} ({run.brief.form}): {theme}"
+    took = bill([entry.answer for entry in entries])
+    return printable(f"{run.id}  {run.command} {run.outcome}  {about}  [{run.model}; {took}]")
+
+
+def _run_data(run: "Run", entries: "list[Entry]") -> dict[str, Any]:
+    from synopsis_writer.client.bill import bill_data
+
+    return {
+        "run": run.id,
+        "command": run.command,
+        "created": run.created.isoformat(),
+        "outcome": run.outcome.value,
+        "error": run.error,
+        "path": run.path,
+        "model": run.model,
+        "server": run.server,
+        "brief": run.brief.as_data(),
+        "outline": run.outline.model_dump(mode="json") if run.outline else None,
+        "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
+        "examples": list(run.examples),
+        **bill_data([entry.answer for entry in entries]),
+    }
+
+
+def _entry_data(entry: "Entry") -> dict[str, Any]:
+    from synopsis_writer.client.bill import answer_data
+
+    return {
+        "number": entry.number,
+        "passed": entry.passed,
+        "problems": list(entry.problems),
+        "findings": list(entry.findings),
+        "messages": [{"role": message.role, "content": message.content} for message in entry.messages],
+        "answer": entry.answer.text,
+        "finish": entry.answer.finish,
+        **answer_data(entry.answer),
+    }

@@ -1,0 +1,165 @@
+"""A budget in money or tokens, and the client that stops before the call that would break it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from synopsis_writer.client import NO_COST, Answer, Cost, Limits, Message, ModelClient, Usage
+from synopsis_writer.client.pricing import PRICES_FILE, Pricer, format_cost
+from synopsis_writer.errors import BudgetSpent, SettingsError
+
+# Our German prompts have 3.7 bytes a token (Gemma's vocabulary, on texts of tests/corpus/good), so a third
+# of the bytes is a fifth more than they need. Bytes, for other scripts have fewer letters a token.
+_BYTES_A_TOKEN = 3
+_TOKENS_A_TURN = 8  # the marks a chat template sets around a message
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Money and tokens, of calls that were made or may be; a cost of None: a part of it is unpriced."""
+
+    cost: Cost | None = NO_COST
+    tokens: int = 0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Return the sum of both."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Spent(cost, self.tokens + other.tokens)
+
+
+class Budget:
+    """A ledger that several clients may share, in one event loop.
+
+    Args:
+        amount: money that may be spent, in the currency of the prices; None: no bound.
+        tokens: tokens that may be spent, prompts and answers together; None: no bound.
+        spent: what was spent before, for work that is taken up again.
+
+    Raises:
+        SettingsError: there is a bound in money, and what was spent before is unpriced.
+    """
+
+    def __init__(
+        self, amount: Decimal | None = None, tokens: int | None = None, *, spent: Spent | None = None
+    ) -> None:
+        self.amount = amount
+        self.tokens = tokens
+        self._spent = spent or Spent()
+        self._reserved: list[Spent] = []
+        if amount is not None and self._spent.cost is None:
+            raise SettingsError(
+                "what was spent before is unpriced, so a budget in money cannot hold: "
+                "leave --budget out, or use --max-tokens-total"
+            )
+
+    @property
+    def spent(self) -> Spent:
+        """What was spent up to now, answered calls alone."""
+        return self._spent
+
+    def reserve(self, worst: Spent) -> None:
+        """Set `worst` aside for a call that is about to be made.
+
+        Raises:
+            BudgetSpent: with it, what is spent and what is set aside could pass a bound.
+        """
+        waiting = sum(self._reserved, Spent())
+        after = self._spent + waiting + worst
+        parts = (self._spent, waiting, worst)
+        if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
+            amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
+            raise _refusal([format_cost(Cost(amount, after.cost.currency)) for amount in amounts], "--budget")
+        if self.tokens is not None and after.tokens > self.tokens:
+            counts = (self.tokens, *(part.tokens for part in parts))
+            raise _refusal([f"{count} tokens" for count in counts], "--max-tokens-total")
+        self._reserved.append(worst)
+
+    def settle(self, worst: Spent, real: Spent) -> None:
+        """Put `real`, what the call spent, in the place of what was set aside for it."""
+        self._reserved.remove(worst)
+        self._spent += real
+
+
+def _refusal(figures: Sequence[str], flag: str) -> BudgetSpent:
+    bound, spent, waiting, worst = figures
+    return BudgetSpent(
+        f"the next call could pass the budget of {bound}: {spent} spent, {waiting} set aside for calls "
+        f"under way, up to {worst} for this one: raise {flag}, or lower max_tokens"
+    )
+
+
+class BudgetClient:
+    """A `ModelClient` that asks another one, as long as the budget lasts.
+
+    Args:
+        client: who is asked; `close` closes it.
+        pricer: what its tokens cost.
+        budget: the ledger.
+
+    Raises:
+        SettingsError: the budget is in money and the model is unpriced, or the currency changed.
+    """
+
+    def __init__(self, client: ModelClient, pricer: Pricer, budget: Budget) -> None:
+        self._client = client
+        self._pricer = pricer
+        self._budget = budget
+        if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
+            raise SettingsError(
+                f"model '{client.name}' has no known price, so a budget in money cannot hold: "
+                f"add it to {PRICES_FILE}, or use --max-tokens-total"
+            )
+        before = budget.spent.cost.currency if budget.spent.cost else ""
+        if before and pricer.currency and before != pricer.currency:
+            raise SettingsError(
+                f"{before} was spent before, and the prices are in {pricer.currency} now: "
+                f"give {PRICES_FILE} the currency it had"
+            )
+
+    @property
+    def name(self) -> str:
+        """The model's name, as files and messages show it."""
+        return self._client.name
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Answer `messages`, and say what it costs.
+
+        Raises:
+            BudgetSpent: the call could pass the budget; it was not made.
+            ModelError: the client failed for good; nothing is counted for it.
+        """
+        most = Usage(most_tokens(messages, schema), limits.max_tokens)
+        worst = Spent(self._pricer.cost(most), most.prompt_tokens + most.completion_tokens)
+        self._budget.reserve(worst)
+        real = Spent()
+        try:
+            answer = await self._client.complete(messages, schema, limits)
+            answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model))
+            real = _spent_for(answer, worst)
+        finally:
+            self._budget.settle(worst, real)
+        return answer
+
+    async def close(self) -> None:
+        """Close the client that is asked."""
+        await self._client.close()
+
+
+def _spent_for(answer: Answer, worst: Spent) -> Spent:
+    usage = answer.usage
+    if not usage.prompt_tokens:  # the server does not say what it counted: what was set aside is spent
+        return worst
+    return Spent(answer.cost, usage.prompt_tokens + usage.completion_tokens)
+
+
+def most_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -> int:
+    """Return more tokens than a prompt is likely to have: a third of its bytes, the schema's among them."""
+    texts = [message.content for message in messages]
+    if schema is not None:
+        texts.append(json.dumps(schema, ensure_ascii=False))
+    size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
+    return -(-size // _BYTES_A_TOKEN) + _TOKENS_A_TURN * len(messages)

@@ -1,0 +1,178 @@
+"""Kept answers: a model client that gives an answer again instead of asking for it twice."""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.client import NO_COST, Answer, Limits, Message, ModelClient, Usage
+from synopsis_writer.database import open_database, transaction
+from synopsis_writer.errors import FileError
+from synopsis_writer.kinds import CacheUse
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE answers (
+        key TEXT PRIMARY KEY, kept REAL NOT NULL, bytes INTEGER NOT NULL,
+        text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL
+    );
+    CREATE INDEX answers_by_age ON answers (kept)
+    """,
+)
+_DAY = 86_400
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """How much is kept: answers, their bytes, and the seconds since the epoch of the oldest (0: none)."""
+
+    answers: int
+    bytes: int
+    oldest: float
+
+
+class ResponseCache:
+    """Answers in one SQLite file, the oldest forgotten first.
+
+    Args:
+        path: the file.
+        megabytes: what all answers may take.
+        days: how long an answer is kept.
+        clock: gives the seconds since the epoch.
+
+    Raises:
+        FileError: the file cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, *, megabytes: float = 200, days: float = 90, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._most_bytes, self._days, self._clock = path, megabytes * _MEGABYTE, days, clock
+        self._database = open_database(path, _MIGRATIONS)
+
+    def get(self, key: str) -> Answer | None:
+        """Return the kept answer: it cost nothing, and took no time."""
+        query = "SELECT text, finish, model FROM answers WHERE key = ? AND kept > ?"
+        rows = self._run(query, (key, self._clock() - self._days * _DAY))
+        return (
+            Answer(rows[0][0], rows[0][1], Usage(), 0.0, rows[0][2], None, NO_COST, is_kept=True)
+            if rows
+            else None
+        )
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep an answer, and forget what is too old or too much."""
+        size = len(answer.text.encode("utf-8", "replace"))
+        row = (key, self._clock(), size, answer.text, answer.finish, answer.model)
+        try:
+            with transaction(self._database):
+                self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._forget()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def size(self) -> CacheSize:
+        """Return how much is kept."""
+        count, total, oldest = self._run("SELECT count(*), sum(bytes), min(kept) FROM answers")[0]
+        return CacheSize(count, total or 0, oldest or 0.0)
+
+    def clear(self) -> None:
+        """Forget all answers; nothing of their texts stays in the file."""
+        self._run("DELETE FROM answers")
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _forget(self) -> None:
+        self._database.execute("DELETE FROM answers WHERE kept <= ?", (self._clock() - self._days * _DAY,))
+        total = self._database.execute("SELECT sum(bytes) FROM answers").fetchone()[0] or 0
+        for key, size in self._database.execute(
+            "SELECT key, bytes FROM answers ORDER BY kept, rowid"
+        ).fetchall():
+            if total <= self._most_bytes:
+                break
+            self._database.execute("DELETE FROM answers WHERE key = ?", (key,))
+            total -= size
+
+    def _run(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> FileError:
+        return FileError(f"cache {self._path}: {error}: clear it up, or go on with --cache off")
+
+
+def request_key(
+    server: str, model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+) -> str:
+    """Return the hash that stands for a request: all that shapes the answer, and which repeat it is."""
+    asked = {
+        "server": server,
+        "model": model,
+        "messages": [asdict(message) for message in messages],
+        "schema": schema,
+        "max_tokens": limits.max_tokens,
+        "temperature": limits.temperature,
+        "repeat": limits.repeat,
+    }
+    text = json.dumps(asked, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class CachingClient:
+    """A `ModelClient` that keeps what another one answers, and may give it again.
+
+    Only whole answers are kept: a refusal or a cut answer may be another one the next time.
+
+    Args:
+        client: who is asked.
+        cache: where answers are kept.
+        server: what tells apart models of one name: the server's address, or the folder of a file.
+        use: READ gives kept answers again, WRITE only keeps them.
+        announce: is told when the cache fails; the work goes on without it.
+    """
+
+    def __init__(
+        self,
+        client: ModelClient,
+        cache: ResponseCache,
+        server: str,
+        use: CacheUse,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._client, self._cache, self._server, self._use = client, cache, server, use
+        self._announce = announce
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._client.name
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Give the kept answer, or ask for one; raises as the client does."""
+        key = request_key(self._server, self.name, messages, schema, limits)
+        if self._use is CacheUse.READ and (kept := self._cache.get(key)) is not None:
+            return kept
+        answer = await self._client.complete(messages, schema, limits)
+        if answer.finish == "stop" and answer.text:
+            try:
+                self._cache.put(key, answer)
+            except FileError as error:
+                self._announce(str(error))
+        return answer
+
+    async def close(self) -> None:
+        """Close the client and the cache."""
+        self._cache.close()
+        await self._client.close()

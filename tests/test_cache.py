@@ -1,0 +1,147 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.client import Answer, Limits, Message, Usage
+from synopsis_writer.client.cache import CachingClient, ResponseCache, request_key
+from synopsis_writer.errors import ConnectionFailed, FileError
+from synopsis_writer.kinds import CacheUse
+from synopsis_writer.testing import ScriptedClient
+
+ASK = [Message("user", "Schreibe über eine Fähre.")]
+LIMITS = Limits()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def caching(client: ScriptedClient, path: Path, use: CacheUse = CacheUse.READ) -> CachingClient:
+    return CachingClient(client, ResponseCache(path), "127.0.0.1/v1", use)
+
+
+async def test_the_same_question_is_asked_once_and_costs_nothing_again(tmp_path: Path) -> None:
+    client = ScriptedClient(["Ja.", "Nein."])
+    first = caching(client, tmp_path / "cache.sqlite3")
+    assert await first.complete(ASK, None, LIMITS) == Answer("Ja.", usage=Usage(100, 50), model="scripted")
+    await first.close()
+    second = caching(client, tmp_path / "cache.sqlite3")
+    kept = await second.complete(ASK, None, LIMITS)
+    assert (kept.text, kept.usage, kept.is_kept, kept.model) == ("Ja.", Usage(), True, "scripted")
+    assert kept.cost is not None
+    assert kept.cost.amount == 0
+    assert len(client.calls) == 1
+    await second.close()
+
+
+async def test_a_cache_that_is_only_written_asks_every_time(tmp_path: Path) -> None:
+    client = ScriptedClient(["Ja.", "Nein."])
+    writing = caching(client, tmp_path / "cache.sqlite3", CacheUse.WRITE)
+    assert [(await writing.complete(ASK, None, LIMITS)).text for _ in range(2)] == ["Ja.", "Nein."]
+    reading = caching(client, tmp_path / "cache.sqlite3")
+    assert (await reading.complete(ASK, None, LIMITS)).text == "Nein."
+    await writing.close()
+    await reading.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        request_key("other", "m", ASK, None, LIMITS),
+        request_key("s", "other", ASK, None, LIMITS),
+        request_key("s", "m", [Message("system", ASK[0].content)], None, LIMITS),
+        request_key("s", "m", ASK, {"type": "object"}, LIMITS),
+        request_key("s", "m", ASK, None, Limits(temperature=0.5)),
+        request_key("s", "m", ASK, None, Limits(max_tokens=99)),
+        request_key("s", "m", ASK, None, Limits(repeat=1)),
+    ],
+)
+def test_whatever_shapes_the_answer_makes_another_question(changed: str) -> None:
+    assert changed != request_key("s", "m", ASK, None, LIMITS)
+    assert request_key("s", "m", ASK, None, replace(LIMITS, timeout=1)) == request_key(
+        "s", "m", ASK, None, LIMITS
+    )
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer("Nein.", "refusal"), Answer("", "filter"), Answer("halb", "length"), Answer("")]
+)
+async def test_what_is_no_whole_answer_is_not_kept(tmp_path: Path, answer: Answer) -> None:
+    client = ScriptedClient([answer, "Ja."])
+    caches = caching(client, tmp_path / "cache.sqlite3")
+    assert await caches.complete(ASK, None, LIMITS) == answer
+    assert (await caches.complete(ASK, None, LIMITS)).text == "Ja."
+    await caches.close()
+
+
+async def test_a_fault_is_passed_on_and_not_kept(tmp_path: Path) -> None:
+    client = ScriptedClient([ConnectionFailed("weg"), "Ja."])
+    caches = caching(client, tmp_path / "cache.sqlite3")
+    with pytest.raises(ConnectionFailed):
+        await caches.complete(ASK, None, LIMITS)
+    assert (await caches.complete(ASK, None, LIMITS)).text == "Ja."
+    await caches.close()
+    assert client.closed
+
+
+def test_old_answers_are_forgotten(tmp_path: Path) -> None:
+    clock = Clock()
+    cache = ResponseCache(tmp_path / "cache.sqlite3", days=2, clock=clock)
+    cache.put("old", Answer("alt"))
+    clock.now += 86_400
+    cache.put("new", Answer("neu"))
+    assert cache.get("old") is not None
+    clock.now += 86_401
+    assert cache.get("old") is None
+    assert cache.get("new") is not None
+    cache.put("newest", Answer("ganz neu"))
+    assert cache.size().answers == 2
+    cache.close()
+
+
+def test_the_oldest_answers_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
+    clock = Clock()
+    cache = ResponseCache(tmp_path / "cache.sqlite3", megabytes=0.003, clock=clock)
+    for name in ("eins", "zwei", "drei", "vier"):
+        clock.now += 1
+        cache.put(name, Answer("ä" * 500))
+    assert [cache.get(name) is not None for name in ("eins", "zwei", "drei", "vier")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert (cache.size().answers, cache.size().bytes) == (3, 3000)
+    cache.close()
+
+
+def test_a_cleared_cache_holds_nothing_of_the_texts(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "cache.sqlite3")
+    cache.put("key", Answer("Die Fähre legt ab."))
+    cache.clear()
+    assert cache.size().answers == 0
+    assert all("Fähre".encode() not in file.read_bytes() for file in tmp_path.iterdir())
+    cache.close()
+
+
+async def test_a_cache_that_cannot_be_written_loses_no_answer(tmp_path: Path) -> None:
+    said: list[str] = []
+    cache = ResponseCache(tmp_path / "cache.sqlite3")
+    cache._database.execute("PRAGMA query_only=ON")
+    client = CachingClient(ScriptedClient(["Ja."]), cache, "s", CacheUse.WRITE, said.append)
+    assert (await client.complete(ASK, None, LIMITS)).text == "Ja."
+    assert len(said) == 1
+    assert "--cache off" in said[0]
+    await client.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    os.close(os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY))
+    with pytest.raises(FileError, match="name another place"):
+        ResponseCache(tmp_path / "file" / "cache.sqlite3")

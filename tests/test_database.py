@@ -1,0 +1,81 @@
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.database import open_database, transaction
+from synopsis_writer.errors import FileError
+
+FIRST = "CREATE TABLE notes (text TEXT NOT NULL)"
+SECOND = "ALTER TABLE notes ADD COLUMN author TEXT; UPDATE notes SET author = 'unknown'"
+
+
+def test_a_file_of_an_older_version_is_brought_up_to_date_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "notes.sqlite3"
+    old = open_database(path, [FIRST])
+    old.execute("INSERT INTO notes VALUES ('Klara fährt.')")
+    old.close()
+    for _ in range(2):
+        new = open_database(path, [FIRST, SECOND])
+        assert new.execute("SELECT * FROM notes").fetchall() == [("Klara fährt.", "unknown")]
+        assert new.execute("PRAGMA user_version").fetchone() == (2,)
+        assert new.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        new.close()
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    open_database(path, [FIRST, SECOND]).close()
+    with pytest.raises(FileError, match=r"notes\.sqlite3 was written by a newer version.*: update"):
+        open_database(path, [FIRST])
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    open_database(path, [FIRST]).close()
+    with pytest.raises(FileError, match=r"notes\.sqlite3.*move it away"):
+        open_database(path, [FIRST, SECOND + "; SELECT nonsense"])
+    database = open_database(path, [FIRST])
+    assert [row[1] for row in database.execute("PRAGMA table_info(notes)")] == ["text"]
+    database.close()
+
+
+def test_what_is_no_database_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    path.write_text("Das ist ein Brief.\n" * 100, encoding="utf-8")
+    with pytest.raises(FileError, match="file is not a database: move it away"):
+        open_database(path, [FIRST])
+    assert path.read_text(encoding="utf-8").startswith("Das ist ein Brief.")
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(FileError, match="name another place"):
+        open_database(tmp_path / "file" / "notes.sqlite3", [FIRST])
+    with pytest.raises(FileError):
+        open_database(tmp_path, [FIRST])
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    database = open_database(path, [FIRST])
+    database.execute("INSERT INTO notes VALUES ('geheim')")
+    modes = {entry.name: entry.stat().st_mode & 0o077 for entry in os.scandir(tmp_path)}
+    assert modes
+    assert set(modes.values()) == {0}
+    database.close()
+
+
+def test_a_transaction_is_done_whole_or_not_at_all() -> None:
+    database = open_database(None, [FIRST])
+
+    def fill() -> None:
+        with transaction(database):
+            database.execute("INSERT INTO notes VALUES ('eins')")
+            database.execute("INSERT INTO notes VALUES (NULL)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        fill()
+    assert database.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+    database.close()

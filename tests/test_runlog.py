@@ -1,0 +1,132 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.brief import make_brief
+from synopsis_writer.client import Answer, Cost, Message, Usage
+from synopsis_writer.errors import FileError
+from synopsis_writer.kinds import Outcome
+from synopsis_writer.runlog import Entry, Run, RunLog, messages_hash
+from synopsis_writer.synopsis import Outline
+
+ASKED = (Message("system", "Du schreibst."), Message("user", "Über eine Fähre."))
+OUTLINE = Outline.model_validate(
+    {
+        "title": "Die letzte Fähre",
+        "logline": "Eine Ärztin verpasst die letzte Fähre und findet einen Patienten.",
+        "characters": [{"name": "Klara Winter", "role": "Ärztin"}],
+        "beats": ["Klara verpasst die Fähre.", "Sie findet einen Mann am Kai.", "Sie bringt ihn heim."],
+    }
+)
+RUN = Run(
+    "20261121T080000-abc123",
+    "write",
+    datetime(2026, 11, 21, 8, tzinfo=UTC),
+    make_brief(show="Rote Rosen", theme="Eine Ärztin verpasst die letzte Fähre", words="250-400"),
+    "test-model",
+    server="127.0.0.1:8000/v1",
+    outline=OUTLINE,
+    rounds=3,
+    best_of=2,
+    prompt="synopsis",
+    version="system 1, synopsis 1",
+    prompt_hash="abcdef",
+    examples=("rote-rosen/eins", "rote-rosen/zwei"),
+)
+REFUSED = Entry(
+    1,
+    ASKED,
+    Answer("{}", "length", Usage(900, 30, 800), 1.5, "test-model-2026", None, Cost(Decimal("0.0021"), "EUR")),
+    passed=False,
+    problems=("length: The text has 3 words.",),
+    findings=({"check": "length", "passed": False},),
+)
+TAKEN = Entry(2, (), Answer("Ja.", words_by_model=17, is_kept=True), passed=True, problems=())
+
+
+def filled(path: Path | None = None) -> RunLog:
+    log = RunLog(path)
+    log.begin(RUN)
+    log.add(RUN.id, REFUSED)
+    log.add(RUN.id, TAKEN)
+    return log
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    log = filled(tmp_path / "runs.sqlite3")
+    log.end(RUN.id, Outcome.DONE)
+    log.saved(RUN.id, tmp_path / "text.md")
+    log.close()
+    again = RunLog(tmp_path / "runs.sqlite3")
+    assert again.runs() == [replace(RUN, outcome=Outcome.DONE, path=str(tmp_path / "text.md"))]
+    assert again.entries(RUN.id) == [REFUSED, TAKEN]
+    again.close()
+
+
+def test_an_attempt_is_in_the_file_before_its_run_ends(tmp_path: Path) -> None:
+    log = filled(tmp_path / "runs.sqlite3")
+    other = RunLog(tmp_path / "runs.sqlite3")  # another process, which may outlive the first
+    assert other.find("last").outcome is Outcome.RUNNING
+    assert len(other.entries(RUN.id)) == 2
+    other.close()
+    log.close()
+
+
+def test_a_prompt_is_kept_once(tmp_path: Path) -> None:
+    log = filled(tmp_path / "runs.sqlite3")
+    log.add(RUN.id, REFUSED)
+    assert log._database.execute("SELECT hash FROM prompts").fetchall() == [(messages_hash(ASKED),)]
+    log.close()
+
+
+@pytest.mark.parametrize("name", ["last", RUN.id, "20261121T08", "abc123"])
+def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
+    assert filled().find(name).id == RUN.id
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("", "no such run"), ("%", "no such run"), ("2026", "2 runs are called so"), ("x", "log list")],
+)
+def test_a_run_that_is_none_or_several_is_said(name: str, said: str) -> None:
+    log = filled()
+    log.begin(replace(RUN, id="20261121T090000-ffffff"))
+    with pytest.raises(FileError, match=said):
+        log.find(name)
+
+
+def test_the_newest_run_is_listed_first() -> None:
+    log = filled()
+    log.begin(replace(RUN, id="later", created=datetime(2026, 11, 22, tzinfo=UTC)))
+    log.begin(replace(RUN, id="earlier", created=datetime(2026, 11, 20, tzinfo=UTC)))
+    assert [run.id for run in log.runs()] == ["later", RUN.id, "earlier"]
+    assert [run.id for run in log.runs(1)] == ["later"]
+
+
+def test_nothing_of_a_removed_run_stays_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite3"
+    log = filled(path)
+    log.begin(replace(RUN, id="other", brief=make_brief(show="AWZ", theme="Ein Koffer"), outline=None))
+    log.remove([RUN.id])
+    assert [run.id for run in log.runs()] == ["other"]
+    assert log.entries(RUN.id) == []
+    for file in tmp_path.iterdir():
+        content = file.read_bytes()
+        assert "Fähre".encode() not in content
+        assert b"test-model-2026" not in content
+    assert b"Koffer" in path.read_bytes()
+    log.close()
+
+
+def test_a_log_that_cannot_be_written_says_what_to_do() -> None:
+    log = filled()
+    with pytest.raises(FileError, match="go on with --no-log"):
+        log.begin(RUN)  # the id is taken
+    with pytest.raises(FileError, match="go on with --no-log"):
+        log.add(RUN.id, replace(TAKEN, answer=Answer("half a character: \ud83d")))
+    log.close()
+    with pytest.raises(FileError):
+        log.runs()
