@@ -1,6 +1,7 @@
 # Everything a person needs is set up by the target they call, once.
 PYTHON ?= python3.11
 VENV := .venv
+LITELLM := .venv-litellm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -42,7 +43,14 @@ $(VENV)/.all: $(VENV)/.dev
 	@$(PIP) --editable '.[local,semantic,dev]'
 	@touch $@
 
-test-all: $(VENV)/.all
+# An environment of its own: its pins of openai and others clash with ours.
+$(LITELLM)/.proxy:
+	@echo 'installing the LiteLLM proxy to test against, about 750 MB (once)' >&2
+	@$(PYTHON) -m venv $(LITELLM)
+	@$(LITELLM)/bin/python -m pip --disable-pip-version-check install --quiet 'litellm[proxy]>=1.106,<2'
+	@touch $@
+
+test-all: $(VENV)/.all $(LITELLM)/.proxy
 	@$(BIN)/python -m pytest -m '' $(ARGS)
 
 lint: $(VENV)/.dev
@@ -59,8 +67,9 @@ wheel-test: $(VENV)/.dev
 	@PYTHON=$(PYTHON) BUILD=$(BIN)/python sh .ci/wheel-test
 
 bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.help
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.gate
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(LITELLM) build dist

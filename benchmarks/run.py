@@ -7,69 +7,22 @@ that depends on a library is set beside the bare library in the same run.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.processes import SYNOPSIS, Sample, measure, median
 from benchmarks.table import Row, print_table
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import LoopbackServer, Reply
 
 ROOT = Path(__file__).resolve().parent.parent
-SYNOPSIS = str(Path(sys.executable).with_name("synopsis"))
 CASE = ROOT / "tests" / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md"
 THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run of a process: seconds of wall time, and megabytes at its peak."""
-
-    seconds: float
-    megabytes: float
-
-
-def measure(command: Sequence[str], runs: int, **environment: str) -> list[Sample]:
-    """Run a command some times, after one run that does not count."""
-    samples = []
-    for _ in range(runs + 1):
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _, _, usage = os.wait4(process.pid, 0)
-        samples.append(Sample(time.perf_counter() - started, usage.ru_maxrss / 1024))
-    return samples[1:]
-
-
-def median(samples: Sequence[Sample]) -> str:
-    """Return median and range of the seconds."""
-    seconds = [sample.seconds for sample in samples]
-    return f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}–{max(seconds):.2f})"
-
-
-def help_rows() -> list[Row]:
-    """Measure `--help` beside the bare interpreter and the bare import of Typer."""
-    own = measure([SYNOPSIS, "--help"], 9)
-    bare = measure([sys.executable, "-c", "import typer"], 9)
-    package = measure([sys.executable, "-c", "import synopsis_writer"], 9)
-    empty = measure([sys.executable, "-c", "pass"], 9)
-    gap = statistics.median(s.seconds for s in package) - statistics.median(s.seconds for s in empty)
-    return [
-        Row("`synopsis --help`", median(own), "≤ 0.35 s"),
-        Row("the bare `import typer`", median(bare), ""),
-        Row("`import synopsis_writer` beyond the bare interpreter", f"{gap * 1000:.0f} ms", "≤ 50 ms"),
-    ]
 
 
 def first_request_row() -> list[Row]:
@@ -121,7 +74,7 @@ def embedded_rows() -> list[Row]:
     ]
 
 
-SECTIONS: tuple[Callable[[], list[Row]], ...] = (help_rows, first_request_row, embedded_rows)
+SECTIONS: tuple[Callable[[], list[Row]], ...] = (first_request_row, embedded_rows)
 
 if __name__ == "__main__":
     print_table(SECTIONS)

@@ -30,7 +30,7 @@ def clean_line(text: str) -> str:
         ValueError: it holds a control, invisible, surrogate or private-use character.
     """
     line = _LINE_SPACE.sub(" ", text).strip()
-    for position, char in enumerate(line):
+    for position, char in enumerate("" if line.isprintable() else line):  # as a rule it is, and quick to tell
         if unicodedata.category(char) in _FORBIDDEN:
             raise ValueError(
                 f"has the invisible or control character U+{ord(char):04X} at position {position + 1}: "

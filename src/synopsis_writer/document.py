@@ -12,6 +12,7 @@ from synopsis_writer.errors import FileError, InputError, explain, os_reason
 
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _DEEPEST = 6  # levels of fields whose lines are of use
 _FENCE = "---"
 MOST_BYTES = 1_000_000
@@ -189,5 +190,5 @@ def format_document(meta: Mapping[str, Any], text: str) -> str:
 
 def format_yaml(data: Mapping[str, Any]) -> str:
     """Return `data` as YAML a person likes to read: order kept, umlauts as they are, long lines whole."""
-    text: str = yaml.safe_dump(dict(data), allow_unicode=True, sort_keys=False, width=10_000)
+    text: str = yaml.dump(dict(data), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000)
     return text

@@ -1,0 +1,146 @@
+"""A storm: many writes at once against a server that fails two calls in five."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from synopsis_writer.client import Limits
+from synopsis_writer.client.budget import Budget, BudgetClient
+from synopsis_writer.client.cache import CachingClient, ResponseCache
+from synopsis_writer.client.hosted import HostedClient
+from synopsis_writer.client.pricing import HostedPricer
+from synopsis_writer.client.retry import RetryPolicy
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import ModelError
+from synopsis_writer.journal import Journal
+from synopsis_writer.kinds import CacheUse, FileFormat, Outcome
+from synopsis_writer.runlog import Entry, Run, RunLog
+from synopsis_writer.settings import load_settings
+from synopsis_writer.store import new_origin, record, render, save
+from synopsis_writer.testing import (
+    Body,
+    BrokenJson,
+    CutBody,
+    Drip,
+    Fault,
+    Hangup,
+    LoopbackServer,
+    Reply,
+    Silence,
+    Step,
+)
+from synopsis_writer.writer import Attempt, ModelAuthor, write
+from tests.terminal import ANSWER, GOOD
+
+KEY = "sk-storm-0123456789abcdef"
+SHARE = 0.4  # of the calls
+PASSING: Sequence[Step] = (
+    Fault(429, {"retry-after-ms": "5"}),
+    Fault(500),
+    Fault(503),
+    Fault(408),
+    BrokenJson(),
+    CutBody(),
+    Hangup(),
+    Silence(30),
+    Drip(30),
+    Body({"choices": []}),
+)
+BAD_ANSWERS: Sequence[Step] = (
+    Reply("", refusal="Das schreibe ich nicht."),
+    Reply(ANSWER.replace("?", ".")),
+)
+_TIMEOUT = 2.0
+_SIDE_BY_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of a storm.
+
+    Attributes:
+        saved: files a brief, by the brief's number.
+        reported: reasons, by the number of a brief that was not saved.
+        calls: requests the server got.
+        faults: those of them that got no good answer.
+        logged: outcomes in the run log.
+        said: all lines that were said.
+    """
+
+    saved: Counter[int]
+    reported: dict[int, str]
+    calls: int
+    faults: int
+    logged: Counter[str]
+    said: list[str]
+
+
+def script(calls: int, seed: int) -> list[Step]:
+    """Return what each call gets: a fault or a bad answer in two of five, else the good one."""
+    rng = random.Random(seed)
+    bad = [*PASSING, *BAD_ANSWERS]
+    return [rng.choice(bad) if rng.random() < SHARE else Reply(ANSWER) for _ in range(calls)]
+
+
+async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
+    """Write the same brief `writes` times into folders of their own, 16 side by side."""
+    steps = script(writes * 4, seed)
+    desk = load_desk(load_settings({"cache": folder / "cache"}, {}))
+    log = RunLog(folder / "runs.sqlite3")
+    reported: dict[int, str] = {}
+    said: list[str] = []
+    turn = asyncio.Semaphore(_SIDE_BY_SIDE)
+    with LoopbackServer(steps, key=KEY) as server:
+        policy = RetryPolicy(5, 300, first_wait=0.01)
+        hosted = HostedClient("storm-model", server.base_url, KEY, retry=policy, announce=said.append)
+        pricer = HostedPricer("storm-model", server.base_url)
+        cache = ResponseCache(folder / "cache.sqlite3")
+        client = CachingClient(BudgetClient(hosted, pricer, Budget()), cache, "storm", CacheUse.WRITE)
+
+        async def one(number: int) -> None:
+            async with turn:
+                try:
+                    reason = await _write(number, client, desk, log, folder, said)
+                except ModelError as error:
+                    reason = str(error)
+            if reason:
+                reported[number] = reason
+
+        await asyncio.gather(*(one(number) for number in range(writes)))
+        await client.close()
+        calls = len(server.chats)
+    logged = Counter(run.outcome.value for run in log.runs())
+    log.close()
+    saved = Counter(int(path.parent.name) for path in (folder / "out").rglob("*.md"))
+    faults = sum(step != Reply(ANSWER) for step in steps[:calls])
+    return Tally(saved, reported, calls, faults, logged, said)
+
+
+async def _write(
+    number: int, client: CachingClient, desk: Desk, log: RunLog, folder: Path, said: list[str]
+) -> str:
+    """Write one brief, and save it; return why it was not saved."""
+    show = desk.find_show(GOOD.brief.show, said.append)
+    prompt = desk.synopsis_prompt(GOOD.brief, show)
+    origin = new_origin(prompt)
+    run = Run(f"{number:05}", "write", origin.created, GOOD.brief, client.name)
+    author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, repeat=number))
+    with Journal(log, run, said.append) as journal:
+
+        def note(attempt: Attempt) -> None:
+            problems, passed = attempt.problems, attempt.passed
+            journal.note(Entry(attempt.number, attempt.draft.messages, attempt.answer, passed, problems))
+
+        result = await write(GOOD.brief, show, author, desk.gate, record=note)
+        if result.best is None or result.accepted is None:
+            journal.end(Outcome.REFUSED)
+            return str(result.error or " ".join(result.best.problems if result.best else ()))
+        fields = record(result, result.best, result.accepted, replace(origin, run=run.id))
+        content = render(fields, result.accepted, FileFormat.MARKDOWN)
+        path = save(content, folder / "out" / str(number), result.accepted.title, FileFormat.MARKDOWN)
+        journal.end(Outcome.DONE)
+        log.saved(run.id, path)
+    return ""

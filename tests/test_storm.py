@@ -1,0 +1,24 @@
+import asyncio
+from pathlib import Path
+
+from tests.storm import BAD_ANSWERS, KEY, PASSING, SHARE, storm
+
+WRITES = 60
+
+
+def test_in_a_storm_every_brief_is_saved_once_or_reported_and_no_file_holds_the_key(
+    tmp_path: Path,
+) -> None:
+    tally = asyncio.run(storm(WRITES, tmp_path))
+    assert set(tally.saved.values()) == {1}
+    assert set(tally.saved) | set(tally.reported) == set(range(WRITES))
+    assert not set(tally.saved) & set(tally.reported)
+    assert all(tally.reported.values())
+    assert sum(tally.logged.values()) == WRITES
+    assert tally.logged["done"] == len(tally.saved)
+    assert len({*map(str, PASSING), *map(str, BAD_ANSWERS)}) == 12
+    assert tally.faults >= SHARE * tally.calls * 0.6
+    assert tally.calls - WRITES <= tally.faults * 1.05
+    assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert all(KEY not in line for line in tally.said)
+    assert tally.said
