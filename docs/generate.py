@@ -23,13 +23,28 @@ COMMANDS = (
     "models pull",
     "models known",
     "models rm",
+    "eval",
+    "eval run",
+    "eval score",
+    "eval compare",
+    "eval bless",
+    "eval report",
+    "eval export",
+    "eval judge-check",
+    "log",
+    "log list",
+    "log show",
+    "log rm",
+    "cache",
+    "cache info",
+    "cache clear",
 )
 HEAD = """# Commands
 
 Every command's help, as the program prints it; `make docs` renews this page, and a test holds it true.
 
 Exit codes: 0 done · 1 refused by the gate · 2 bad usage, brief, file or configuration · 3 model or network
-failed for good · 130 interrupted.
+failed for good · 4 an eval below its thresholds, worse than its baseline, or incomplete · 130 interrupted.
 """
 
 

@@ -17,7 +17,7 @@ from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import ModelError
 from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import CacheUse, FileFormat, Outcome
-from synopsis_writer.runlog import Entry, Run, RunLog
+from synopsis_writer.runlog import Run, RunLog
 from synopsis_writer.settings import load_settings
 from synopsis_writer.store import new_origin, record, render, save
 from synopsis_writer.testing import (
@@ -32,7 +32,7 @@ from synopsis_writer.testing import (
     Silence,
     Step,
 )
-from synopsis_writer.writer import Attempt, ModelAuthor, write
+from synopsis_writer.writer import ModelAuthor, write
 from tests.terminal import ANSWER, GOOD
 
 KEY = "sk-storm-0123456789abcdef"
@@ -129,12 +129,7 @@ async def _write(
     run = Run(f"{number:05}", "write", origin.created, GOOD.brief, client.name)
     author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, repeat=number))
     with Journal(log, run, said.append) as journal:
-
-        def note(attempt: Attempt) -> None:
-            problems, passed = attempt.problems, attempt.passed
-            journal.note(Entry(attempt.number, attempt.draft.messages, attempt.answer, passed, problems))
-
-        result = await write(GOOD.brief, show, author, desk.gate, record=note)
+        result = await write(GOOD.brief, show, author, desk.gate, record=journal.attempt)
         if result.best is None or result.accepted is None:
             journal.end(Outcome.REFUSED)
             return str(result.error or " ".join(result.best.problems if result.best else ()))

@@ -6,8 +6,8 @@ from pathlib import Path
 import synopsis_writer
 
 HEAVY = ("openai", "httpx2", "numpy", "wordfreq", "py3langid", "rapidfuzz", "jinja2", "yaml", "HanTa",
-         "xllamacpp", "huggingface_hub", "sentencex", "snowballstemmer", "tenacity", "asyncio",
-         "genai_prices")  # fmt: skip
+         "xllamacpp", "huggingface_hub", "sentencex", "snowballstemmer", "tenacity", "asyncio", "bm25s",
+         "genai_prices", "sacrebleu")  # fmt: skip
 # pydantic is not among them: Typer itself imports it to read a command's parameters.
 ROOT = Path(__file__).parent.parent
 
@@ -38,9 +38,9 @@ def test_every_command_stands_in_the_docs_as_it_helps() -> None:
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "make docs renews the page"
     named = {
         f"{group} {command}".strip()
-        for group in ("", "examples", "style", "models")
+        for group in ("", "examples", "style", "models", "eval", "log", "cache")
         for command in re.findall(
-            r"^  ([a-z]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
+            r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
         )
     }
     assert named == set(generate.COMMANDS) - {""}

@@ -6,10 +6,14 @@ import pytest
 
 from synopsis_writer.desk import load_desk
 from synopsis_writer.document import read_document
-from synopsis_writer.examples import Example, load_example
+from synopsis_writer.examples import Example, load_example, load_pool
+from synopsis_writer.resources import folder
 from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import find_show
-from synopsis_writer.style.gate import failures
+from synopsis_writer.style.copies import RUN, name_words
+from synopsis_writer.style.gate import failures, index_examples
+from synopsis_writer.style.originality import COPIED_RUN, COPIED_SHARE
+from synopsis_writer.style.text import analyse, lower_words
 
 CASES = [
     load_example(path) for path in sorted((Path(__file__).parent.parent / "evals" / "cases").glob("*.md"))
@@ -29,3 +33,20 @@ def test_a_reference_holds_the_gate(case: Example) -> None:
     assert failures(desk.gate.examine(case.synopsis, case.brief, show)) == ()
     facts = read_document(case.path).meta["facts"]
     assert 4 <= len(facts) <= 7
+
+
+def test_no_reference_shares_more_with_an_example_than_the_copy_guard_allows() -> None:
+    examples = load_pool([folder("examples")]).examples
+    index = index_examples(examples)
+
+    def shared(text: Example) -> tuple[int, float]:
+        names = name_words(person.name for person in text.synopsis.characters)
+        words = len(lower_words(text.synopsis.text))
+        runs = [match.words for match in index.matches(analyse(text.synopsis.text), names)]
+        return max(runs, default=0), sum(run - RUN + 1 for run in runs) / (words - RUN + 1)
+
+    assert all(shared(example)[0] >= COPIED_RUN for example in examples), "the guard sees a copy"
+    found = {case.id: shared(case) for case in CASES}
+    assert {
+        name: pair for name, pair in found.items() if pair[0] >= COPIED_RUN or pair[1] > COPIED_SHARE
+    } == {}

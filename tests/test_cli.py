@@ -171,9 +171,25 @@ def test_the_prompt_is_printed_without_a_model(synopsis: Terminal) -> None:
     run = synopsis("prompt", *ORDER, "--json")
     data = json.loads(run.out)
     assert [message["role"] for message in data["messages"]][:2] == ["system", "user"]
-    assert len(data["examples"]) == 3
+    assert len(data["examples"]) == 5
+    assert data["examples"][-2]["why"] == "same show and form"
+    for example in data["examples"]:
+        assert f"  {example['id']}: {example['tokens']} tokens; {example['why']}\n" in run.err
     assert data["tokens"] > 2000
     assert synopsis("prompt", *ORDER).out.startswith("--- system ---\n")
+
+
+def test_a_pinned_example_is_shown_first_and_an_unknown_one_is_said(synopsis: Terminal) -> None:
+    pinned = synopsis("prompt", *ORDER, "--pin", "sturm-der-liebe/elf-torten", "--json")
+    assert json.loads(pinned.out)["examples"][0] == {
+        "id": "sturm-der-liebe/elf-torten",
+        "tokens": 1024,
+        "why": "pinned",
+    }
+    for command in ("prompt", "outline", "write"):
+        run = synopsis(command, *ORDER, "--pin", "elf-torten", "--quiet", OPENAI_API_KEY="sk-x")
+        assert (run.code, run.out) == (2, "")
+        assert "no example 'elf-torten' to pin: did you mean sturm-der-liebe/elf-torten" in run.err
 
 
 def test_check_reads_files_and_pipes(synopsis: Terminal) -> None:

@@ -21,6 +21,7 @@ from synopsis_writer.testing import (
     Hangup,
     Html,
     LoopbackServer,
+    Redirect,
     Reply,
     Silence,
     Step,
@@ -431,3 +432,55 @@ async def test_a_password_in_the_address_is_not_shown() -> None:
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) -> None:
+    with LoopbackServer([Reply("Ja.")]) as other:
+        target = other.base_url.replace("127.0.0.1", "localhost")
+        with LoopbackServer([Redirect(f"{target}/chat/completions", status)]) as server:
+            client = HostedClient("m", server.base_url, KEY, grown=print if stream else None)
+            with pytest.raises(RequestRefused, match="redirects to http://localhost: set base_url") as caught:
+                await client.complete(ASK, None, LIMITS)
+            await client.close()
+    assert (len(server.requests), other.requests) == (1, [])
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("target", ["/elsewhere", "https://[::1", ""])
+async def test_a_redirect_to_nowhere_in_particular_is_said_too(target: str) -> None:
+    with LoopbackServer([Redirect(target)]) as server, pytest.raises(RequestRefused, match="another address"):
+        await ask(server, Waits())
+
+
+OPEN = [
+    "http://example.org/v1", "http://localhost.evil.com/v1", "http://127.0.0.1.evil.com", "http://10.0.0.7:8000/v1",
+    "HTTP://EXAMPLE.ORG/v1", "http://me:hunter2@example.org/v1", "http://127.0.0.1@example.org", "http://[fe80::1]/v1",
+    "http://localhost\\@example.org", "http://evillocalhost/v1", "http://0.0.0.0/v1", "http://localhost..",
+]  # fmt: skip
+SAFE = [
+    "http://localhost/v1", "http://LOCALHOST.:80/v1", "http://api.localhost/v1", "http://127.0.0.1/v1",
+    "http://127.1.2.3:8/v1", "http://[::1]:8000/v1", "http://me:hunter2@127.0.0.1/v1", "https://example.org/v1",
+    "HTTPS://EXAMPLE.ORG", "https://10.0.0.7/v1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", OPEN)
+async def test_plain_http_to_another_machine_is_refused_and_warned_of_where_it_is_allowed(
+    address: str,
+) -> None:
+    with pytest.raises(SettingsError, match="use https, or allow it with --insecure") as caught:
+        HostedClient("m", address, KEY)
+    lines: list[str] = []
+    await HostedClient("m", address, KEY, insecure=True, announce=lines.append).close()
+    assert len(lines) == 1
+    assert lines[0].endswith(": plain http: key and text can be read on the way")
+    assert "hunter2" not in lines[0] + str(caught.value)
+
+
+@pytest.mark.parametrize("address", SAFE)
+async def test_https_and_this_machine_need_no_leave(address: str) -> None:
+    lines: list[str] = []
+    await HostedClient("m", address, KEY, announce=lines.append).close()
+    assert lines == []

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from synopsis_writer.examples import load_pool
+from synopsis_writer.kept import FEWEST_KEPT
 from synopsis_writer.resources import folder
 from synopsis_writer.style.copies import Source, build_index, name_words
-from synopsis_writer.style.copy_store import FEWEST_KEPT, index_key, kept_index, open_index, save_index
+from synopsis_writer.style.copy_store import index_key, kept_index, open_index, save_index
 from synopsis_writer.style.text import analyse
 
 EXAMPLES = load_pool([folder("examples")]).examples

@@ -1,3 +1,4 @@
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -7,11 +8,25 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
+from synopsis_writer import testing
 from synopsis_writer.client import Answer, Limits, Message, ModelClient
 from synopsis_writer.errors import ConnectionFailed
 from synopsis_writer.examples import load_example
 from synopsis_writer.synopsis import Synopsis, parse
-from synopsis_writer.testing import Body, Fault, LoopbackServer, Reply, ScriptedClient, synopsis_json
+from synopsis_writer.testing import (
+    Body,
+    CutStream,
+    Events,
+    FailingStream,
+    Fault,
+    LoopbackServer,
+    Redirect,
+    Reply,
+    ScriptedClient,
+    Step,
+    event,
+    synopsis_json,
+)
 
 CORPUS = Path(__file__).parent / "corpus" / "good"
 GOOD = load_example(CORPUS / "rote-rosen" / "der-weisse-hund.md")
@@ -124,3 +139,72 @@ def test_key_path_and_fault_are_refused_as_openai_does(key: str, path: str, stat
         assert error.code == status
         assert json.loads(error.read())["error"]["code"] == code
         assert error.headers["Retry-After"] == ("2" if status == 429 else None)
+
+
+def raw_chat(server: LoopbackServer, **fields: Any) -> tuple[str, str]:
+    body = json.dumps({"model": "m", "messages": [], **fields}).encode()
+    with urllib.request.urlopen(f"{server.base_url}/chat/completions", body) as answer:
+        return answer.headers["content-type"], answer.read().decode()
+
+
+def test_a_reply_is_streamed_to_whom_asks_for_it_with_the_usage_if_wanted() -> None:
+    with LoopbackServer([Reply("Ein Hund bellt.", "length")]) as server:
+        kind, bare = raw_chat(server, stream=True)
+        _, counted = raw_chat(server, stream=True, stream_options={"include_usage": True})
+        assert json.loads(raw_chat(server, stream=False)[1])["object"] == "chat.completion"
+    assert kind.startswith("text/event-stream")
+    assert bare.endswith("data: [DONE]\n\n")
+    assert '"usage"' not in bare
+    chunks = [json.loads(one.removeprefix("data: ")) for one in counted.strip().split("\n\n")[:-1]]
+    said = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content", "") for choice in said) == "Ein Hund bellt."
+    assert said[-1]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["total_tokens"] == 150
+
+
+def test_events_are_sent_as_they_are_and_a_failing_stream_says_so_in_its_middle() -> None:
+    with LoopbackServer([Events("x: y\n\n"), FailingStream("Ein Hund bellt.", code=503)]) as server:
+        assert raw_chat(server)[1] == "x: y\n\n"
+        *begun, failed, end = raw_chat(server, stream=True)[1].split("\n\n")
+        with pytest.raises(urllib.error.HTTPError, match="500") as caught:
+            raw_chat(server)
+        caught.value.close()
+    assert end == ""
+    assert f"{failed}\n\n" == event(
+        {"error": {"message": "a scripted fault", "type": "server_error", "code": 503}}
+    )
+    assert len(begun) > 1
+
+
+@pytest.mark.parametrize(("step", "fields"), [(CutStream(), {"stream": True}), (CutStream(), {}),
+                                              (Events("", is_cut=True), {})])  # fmt: skip
+def test_what_is_cut_breaks_off(step: Step, fields: dict[str, Any]) -> None:
+    with LoopbackServer([step]) as server, pytest.raises(http.client.IncompleteRead):
+        raw_chat(server, **fields)
+
+
+@pytest.mark.parametrize("field", ["temperature", "max_tokens", "stream_options"])
+def test_a_field_that_is_refused_is_named_as_openai_does_and_takes_no_step(field: str) -> None:
+    with LoopbackServer([Reply("Ja.")], refuses=[field], repeat_last=False) as server:
+        with pytest.raises(urllib.error.HTTPError, match="400") as caught:
+            raw_chat(server, **{field: 1})
+        with caught.value as error:
+            said = json.loads(error.read())["error"]
+        assert (said["param"], said["code"]) == (field, "unsupported_parameter")
+        assert "Ja." in raw_chat(server)[1]
+
+
+def test_a_redirect_leads_to_where_it_says() -> None:
+    with LoopbackServer([Reply("Ja.")]) as server:
+        target = f"{server.base_url}/models"
+        with LoopbackServer([Redirect(target, 303)]) as moved:
+            assert call(f"{moved.base_url}/chat/completions", {})["data"][0]["id"] == "loopback-model"
+
+
+def test_the_exported_names_are_these() -> None:
+    assert testing.__all__ == [
+        "Body", "BrokenJson", "Call", "CutBody", "CutStream", "Drip", "Events", "FailingStream", "Fault",
+        "Hangup", "Html", "LoopbackServer", "Redirect", "Reply", "Request", "ScriptedClient", "Silence",
+        "Step", "event", "synopsis_json",
+    ]  # fmt: skip
+    assert all(hasattr(testing, name) for name in testing.__all__)

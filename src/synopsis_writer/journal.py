@@ -8,6 +8,7 @@ from typing import Self
 from synopsis_writer.errors import FileError, GateRefused, SynopsisError
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.runlog import Entry, Run, RunLog
+from synopsis_writer.writer import Attempt
 
 
 class Journal:
@@ -43,6 +44,12 @@ class Journal:
             # Only our own errors are known to hold no secret.
             said = str(error) if isinstance(error, SynopsisError) else type(error).__name__
             self.end(Outcome.REFUSED if isinstance(error, GateRefused) else Outcome.FAILED, said)
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Note an attempt at a synopsis, as it was judged."""
+        findings = tuple(finding.as_data() for finding in attempt.findings)
+        draft, problems = attempt.draft, attempt.problems
+        self.note(Entry(attempt.number, draft.messages, draft.answer, attempt.passed, problems, findings))
 
     def note(self, entry: Entry) -> None:
         """Note an attempt."""

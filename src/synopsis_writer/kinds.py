@@ -42,3 +42,12 @@ class CacheUse(StrEnum):
     READ = "read"
     WRITE = "write"
     OFF = "off"
+
+
+class ExportFormat(StrEnum):
+    """What an eval run is exported as."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    JUNIT = "junit"
+    INSPECT = "inspect"

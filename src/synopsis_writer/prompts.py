@@ -171,16 +171,17 @@ def brief_block(brief: Brief, outline: Outline | None = None) -> str:
             "Figuren": [f"{person.name}: {person.role}" for person in outline.characters],
             "Szenen": list(outline.beats),
         }
-    return _json(data)
+    return json_block(data)
 
 
-def _json(data: object, indent: str = "") -> str:
+def json_block(data: object, indent: str = "") -> str:
+    """Return dicts and lists of text as JSON whose strings hold no delimiter of any kind."""
     inner = indent + "  "
     if isinstance(data, dict):
-        fields = (f"{inner}{_json(key)}: {_json(value, inner)}" for key, value in data.items())
+        fields = (f"{inner}{json_block(key)}: {json_block(value, inner)}" for key, value in data.items())
         return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
     if isinstance(data, list):
-        return "[\n" + ",\n".join(inner + _json(value, inner) for value in data) + f"\n{indent}]"
+        return "[\n" + ",\n".join(inner + json_block(value, inner) for value in data) + f"\n{indent}]"
     return _escape(json.dumps(data, ensure_ascii=False))
 
 
@@ -211,10 +212,15 @@ def load_prompts(folder: Path) -> Prompts:
     Raises:
         TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
     """
-    return Prompts({name: _load(folder / f"{name}.md", name) for name in TEMPLATES})
+    return Prompts({name: load_template(folder / f"{name}.md", known) for name, known in TEMPLATES.items()})
 
 
-def _load(path: Path, name: str) -> Template:
+def load_template(path: Path, known: frozenset[str]) -> Template:
+    """Load and check one template, which bears its file's name and must use the fields `known`, no others.
+
+    Raises:
+        TemplateError: as `load_prompts`.
+    """
     from jinja2 import TemplateSyntaxError, meta
 
     try:
@@ -225,6 +231,7 @@ def _load(path: Path, name: str) -> Template:
         ) from error
     except InputError as error:
         raise TemplateError(str(error)) from error
+    name = path.stem
     version = _front_matter(document, name)
     offset = _first_body_line(path)
     try:
@@ -233,7 +240,6 @@ def _load(path: Path, name: str) -> Template:
         raise TemplateError(
             f"{path}:{offset + error.lineno - 1}: {error.message}: mend the template"
         ) from error
-    known = TEMPLATES[name]
     if unknown := sorted(used - known):
         line = offset + document.text[: document.text.find(unknown[0])].count("\n")
         raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {', '.join(sorted(known))}")

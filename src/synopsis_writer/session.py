@@ -19,12 +19,12 @@ from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.outline import plan
 from synopsis_writer.replay import ReplayAuthor, ReplayClient, differences
-from synopsis_writer.runlog import Entry, Run, RunLog
+from synopsis_writer.runlog import Run, RunLog
 from synopsis_writer.settings import Settings
 from synopsis_writer.shows import Show
 from synopsis_writer.store import Origin, new_origin
 from synopsis_writer.synopsis import Outline
-from synopsis_writer.writer import Attempt, Author, ModelAuthor, Result
+from synopsis_writer.writer import Author, ModelAuthor, Result
 from synopsis_writer.writer import write as write_synopsis
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ async def write_once(
                 attempts=settings.attempts,
                 best_of=order.best_of,
                 watch=say,
-                record=lambda attempt: journal.note(_entry(attempt)),
+                record=journal.attempt,
             )
             journal.end(_outcome(result), str(result.error) if result.error else None)
     return Session(result, origin)
@@ -198,12 +198,6 @@ def _run(command: str, table: _Table, model: str, origin: Origin, settings: Sett
         prompt_hash=prompt.hash if prompt else None,
         examples=tuple(prompt.example_ids) if prompt else (),
     )
-
-
-def _entry(attempt: Attempt) -> Entry:
-    findings = tuple(finding.as_data() for finding in attempt.findings)
-    draft = attempt.draft
-    return Entry(attempt.number, draft.messages, draft.answer, attempt.passed, attempt.problems, findings)
 
 
 def _outcome(result: Result) -> Outcome:

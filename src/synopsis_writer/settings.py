@@ -25,6 +25,7 @@ class Settings(BaseModel):
         model: the model to ask: a hosted model's name, a path to a GGUF file, `embedded` or `packaged`;
             None leaves the choice to what is there.
         base_url: the address of an OpenAI-compatible server.
+        insecure: let key and text go over plain http to a server on another machine.
         hosted_model: the hosted model that is asked when only a key is there.
         examples: a folder of examples to use instead of the pool that came with the program.
         own_examples: the folder of the user's own examples, read besides.
@@ -40,7 +41,8 @@ class Settings(BaseModel):
         timeout: seconds to wait for one answer.
         max_tokens: tokens an answer may have.
         temperature: sampling temperature, 0 to 2; None leaves it to the server.
-        example_tokens: tokens the examples in a prompt may take.
+        pinned: ids of examples that every prompt shows, first and in this order.
+        example_tokens: tokens the examples in a prompt may take; an example about 950.
         threads: threads of the embedded engine, and of the embeddings.
         prices: a file with the user's own prices; None: `prices.toml` beside the config file, if any.
         budget: money that may be spent, in the currency of the prices; None: no bound.
@@ -55,6 +57,7 @@ class Settings(BaseModel):
 
     model: str | None = None
     base_url: str | None = None
+    insecure: bool = False
     hosted_model: str = "gpt-5.4-mini"
     examples: Path | None = None
     own_examples: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "examples")
@@ -70,6 +73,7 @@ class Settings(BaseModel):
     timeout: float = Field(default=180, gt=0, le=3600)
     max_tokens: int = Field(default=4000, ge=200, le=100_000)
     temperature: float | None = Field(default=None, ge=0, le=2)
+    pinned: tuple[str, ...] = ()
     example_tokens: int = Field(default=6000, ge=0, le=200_000)
     threads: int = Field(default=1, ge=1, le=64)
     prices: Path | None = None
@@ -108,7 +112,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
     from_file = _read_config(path) if named or path.is_file() else {}
     from_environment = {
         name: [part.strip() for part in environment[variable].split(",")]
-        if name == "disable"
+        if name in {"disable", "pinned"}
         else environment[variable]
         for name in Settings.model_fields
         if (variable := PREFIX + name.upper()) in environment and environment[variable]

@@ -111,6 +111,20 @@ def save(content: str, folder: Path, title: str, file_format: FileFormat, *, for
     )
 
 
+def write_file(path: Path, content: str) -> None:
+    """Write a file whole, in the place of one that is there.
+
+    Raises:
+        FileError: it cannot be written, or the disk is full; what was there stays as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _written(content, path.parent) as temporary:
+            temporary.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
+
+
 @contextlib.contextmanager
 def _written(content: str, folder: Path) -> Iterator[Path]:
     """Write a temporary file to the disk, and take it away unless it was renamed."""

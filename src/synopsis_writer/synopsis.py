@@ -107,7 +107,7 @@ class Outline(_Planned):
     beats: Annotated[tuple[Annotated[str, _text(5, 400)], ...], Field(min_length=3, max_length=20)]
 
 
-Shape = TypeVar("Shape", Synopsis, Outline)
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ class ModelAuthor:
         messages = tuple(self.prompt.messages)
         if last is not None and last.answer.text and last.answer.finish not in {"refusal", "filter"}:
             messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
-        limits = replace(self.limits, repeat=seed)
+        limits = replace(self.limits, repeat=self.limits.repeat + seed)
         answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
         yield Draft(answer, messages)
         if answer.finish == "length":

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import INTERRUPTED, cache, check, examples, log, models, style, write
+from synopsis_writer.cli import INTERRUPTED, cache, check, evaluation, examples, log, models, style, write
 from synopsis_writer.cli.console import complain, give
 from synopsis_writer.errors import SynopsisError
 
@@ -21,7 +21,8 @@ app = typer.Typer(
     name="synopsis",
     help="Write synopses of German TV series in a house style, and refuse those that do not hold it.",
     epilog=(
-        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, 130 interrupted."
+        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
+        "4 an eval below its thresholds, 130 interrupted."
     ),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -34,6 +35,7 @@ app.command("check")(check.check)
 app.add_typer(examples.app, name="examples")
 app.add_typer(style.app, name="style")
 app.add_typer(models.app, name="models")
+app.add_typer(evaluation.app, name="eval")
 app.add_typer(log.app, name="log")
 app.add_typer(cache.app, name="cache")
 

@@ -21,6 +21,7 @@ def models(
     context: typer.Context,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
     json: options.Json = False,
 ) -> None:
     """Say which model would be asked and why, what its server offers, and which embedded models are there."""
@@ -28,7 +29,7 @@ def models(
         return
     from synopsis_writer.settings import load_settings
 
-    settings = load_settings({"model": model, "base_url": base_url})
+    settings = load_settings({"model": model, "base_url": base_url, "insecure": insecure})
     report, fault = _report(settings)
     if json:
         give_json(report)
@@ -61,9 +62,11 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     fault: ModelError | None = None
     try:
         if choice and choice.kind == "hosted":
-            offered = asyncio.run(_offered(choice.model, choice.base_url))
+            offered = asyncio.run(_offered(choice.model, choice.base_url, insecure=settings.insecure))
         elif settings.is_flag("base_url"):  # a local model is set: what the server offers says how to go on
-            offered = asyncio.run(_offered(settings.hosted_model, settings.base_url))
+            offered = asyncio.run(
+                _offered(settings.hosted_model, settings.base_url, insecure=settings.insecure)
+            )
     except ModelError as error:
         fault = error
     return {
@@ -78,11 +81,13 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     }, fault
 
 
-async def _offered(model: str, base_url: str | None) -> list[str]:
-    from synopsis_writer.client.choice import KEY
+async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[str]:
+    from synopsis_writer.client.address import DEFAULT_BASE_URL, host_of
     from synopsis_writer.client.hosted import HostedClient
+    from synopsis_writer.client.keys import look_up_key
 
-    client = HostedClient(model, base_url, os.environ.get(KEY))
+    key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
+    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint, announce=say)
     try:
         return await client.models()
     finally:

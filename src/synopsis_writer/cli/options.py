@@ -32,8 +32,16 @@ Model = Annotated[
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="The address of an OpenAI-compatible server.")
 ]
+Insecure = Annotated[
+    bool | None,
+    typer.Option("--insecure", help="Allow plain http to another machine: key and text can be read."),
+]
 Examples = Annotated[
     Path | None, typer.Option("--examples", help="A folder of examples instead of the built-in pool.")
+]
+Pin = Annotated[
+    list[str] | None,
+    typer.Option("--pin", metavar="ID", help="An example every prompt shows, first; repeatable."),
 ]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="A folder of prompt templates.")]
 Profile = Annotated[Path | None, typer.Option("--profile", help="A file with your house's bands.")]

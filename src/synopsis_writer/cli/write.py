@@ -1,5 +1,6 @@
 """`synopsis write`, `synopsis outline` and `synopsis prompt`."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,9 @@ def write(
     outline: options.OutlineFile = None,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
     examples: options.Examples = None,
+    pin: options.Pin = None,
     prompts: options.Prompts = None,
     profile: options.Profile = None,
     disable: options.Disable = None,
@@ -59,6 +62,7 @@ def write(
     import asyncio
 
     from synopsis_writer.cli.deliver import deliver
+    from synopsis_writer.cli.growing import growing
     from synopsis_writer.session import Order, replay_once, write_once
     from synopsis_writer.settings import load_settings
 
@@ -66,7 +70,9 @@ def write(
         {
             "model": model,
             "base_url": base_url,
+            "insecure": insecure,
             "examples": examples,
+            "pinned": pin,
             "prompts": prompts,
             "profile": profile,
             "disable": disable,
@@ -79,7 +85,9 @@ def write(
             "responses": cache,
         }
     )
-    status = say_nothing if quiet else say
+    # Several drafts at once would grow into each other.
+    picture = growing(quiet=quiet) if best_of == 1 else None
+    status = say_nothing if quiet else picture.say if picture else say
     order = {
         "show": show,
         "theme": theme,
@@ -97,7 +105,9 @@ def write(
         else:
             brief, planned = read_order(outline, **order)
             ordered = Order(brief, planned, best_of, seed)
-            session = asyncio.run(write_once(settings, os.environ, ordered, log, say=status))
+            with picture or contextlib.nullcontext():
+                grown = picture.show if picture else None
+                session = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
         folder = keep_rejected if session.result.accepted is None else settings.out
         code, path = deliver(session, folder, file_format, force=force, as_json=json, status=status)
         if path is not None and replay is None:
@@ -116,7 +126,9 @@ def outline(
     notes: options.Notes = None,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
     examples: options.Examples = None,
+    pin: options.Pin = None,
     prompts: options.Prompts = None,
     attempts: options.Attempts = None,
     max_retries: options.MaxRetries = None,
@@ -138,7 +150,9 @@ def outline(
         {
             "model": model,
             "base_url": base_url,
+            "insecure": insecure,
             "examples": examples,
+            "pinned": pin,
             "prompts": prompts,
             "attempts": attempts,
             "max_retries": max_retries,
@@ -176,6 +190,7 @@ def prompt(
     notes: options.Notes = None,
     outline: options.OutlineFile = None,
     examples: options.Examples = None,
+    pin: options.Pin = None,
     prompts: options.Prompts = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -184,7 +199,7 @@ def prompt(
     from synopsis_writer.desk import load_desk
     from synopsis_writer.settings import load_settings
 
-    settings = load_settings({"examples": examples, "prompts": prompts})
+    settings = load_settings({"examples": examples, "pinned": pin, "prompts": prompts})
     brief, planned = read_order(
         outline,
         show=show,
@@ -199,8 +214,11 @@ def prompt(
     status = say_nothing if quiet else say
     desk = load_desk(settings)
     known = desk.find_show(brief.show, status)
-    rendered = desk.synopsis_prompt(brief.model_copy(update={"show": known.name}), known, planned)
-    status(f"about {rendered.tokens} tokens; examples: {', '.join(rendered.example_ids) or 'none'}")
+    brief = brief.model_copy(update={"show": known.name})
+    rendered, shown = desk.synopsis_prompt(brief, known, planned), desk.chosen(brief)
+    status(f"about {rendered.tokens} tokens, with {len(shown) or 'no'} example{'s' * (len(shown) != 1)}")
+    for chosen in shown:
+        status(f"  {chosen.example.id}: {chosen.tokens} tokens; {chosen.why}")
     if json:
         give_json(
             {
@@ -208,7 +226,9 @@ def prompt(
                     {"role": message.role, "content": message.content} for message in rendered.messages
                 ],
                 "tokens": rendered.tokens,
-                "examples": list(rendered.example_ids),
+                "examples": [
+                    {"id": chosen.example.id, "tokens": chosen.tokens, "why": chosen.why} for chosen in shown
+                ],
                 "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
             }
         )

@@ -94,7 +94,7 @@ class Limits:
         max_tokens: tokens of the answer at most.
         timeout: seconds to wait for it.
         temperature: 0 to 2; None leaves it to the server.
-        repeat: which of several answers to one question this is, from 0: a cache keeps them apart.
+        repeat: which of several answers to one question this is: a cache keeps them apart.
     """
 
     max_tokens: int = 4000

@@ -1,20 +1,22 @@
-"""Which model is asked: flag, config, the environment's key, a pulled model, the packaged one."""
+"""Which model is asked: flag, config, a key, a pulled model, the packaged one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from synopsis_writer.client import ModelClient
-from synopsis_writer.client.hosted import DEFAULT_BASE_URL, HostedClient
+from synopsis_writer.client.address import DEFAULT_BASE_URL, host_of, server_of
+from synopsis_writer.client.dialect_store import DIALECTS_FILE, DialectStore
+from synopsis_writer.client.hosted import HostedClient
+from synopsis_writer.client.keys import KEY_VARIABLE, find_key, look_up_key
 from synopsis_writer.client.pulled import pulled_models
 from synopsis_writer.client.retry import Announce, RetryPolicy
 from synopsis_writer.client.weights import is_packaged_available
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.settings import Settings
 
-KEY = "OPENAI_API_KEY"
+KEY = KEY_VARIABLE
 ADDRESS = "OPENAI_BASE_URL"
 EMBEDDED, PACKAGED = "embedded", "packaged"
 _GGUF = ".gguf"
@@ -42,8 +44,7 @@ class Choice:
         """The server's host, port and path, without what a URL may hold of names and passwords."""
         if self.kind != "hosted":
             return None
-        parts = urlsplit(self.base_url or DEFAULT_BASE_URL)
-        return (parts.netloc.rpartition("@")[2] + parts.path).rstrip("/")
+        return server_of(self.base_url or DEFAULT_BASE_URL)
 
 
 def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
@@ -58,6 +59,8 @@ def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
     if base_url or environment.get(KEY):
         why = "a base URL is set" if base_url else f"{KEY} is set"
         return Choice("hosted", settings.hosted_model, why, base_url)
+    if find_key(host_of(DEFAULT_BASE_URL), environment):
+        return Choice("hosted", settings.hosted_model, "a key is in the keyring")
     embedded = _embedded(settings)
     if embedded is not None:
         return embedded
@@ -77,7 +80,7 @@ def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Ch
             )
         return local
     base_url = settings.base_url or environment.get(ADDRESS)
-    if base_url is None and not environment.get(KEY):
+    if base_url is None and not find_key(host_of(DEFAULT_BASE_URL), environment):
         raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
     return Choice("hosted", model, _NAMED, base_url)
 
@@ -127,13 +130,31 @@ def open_client(
 ) -> ModelClient:
     """Open the client for a server or a GGUF file.
 
+    Args:
+        choice: the model; not the packaged one.
+        settings: all settings.
+        environment: where the key stands; else it is looked up in the keyring.
+        announce: is told of waits, in one line each.
+        grown: is given the answer so far while it grows; None asks for it whole.
+
     Raises:
+        SettingsError: the server's address is none, or plain http to another machine.
         ModelError: the file cannot be loaded.
     """
     if choice.kind == "file":
         from synopsis_writer.client.embedded import EmbeddedClient
         from synopsis_writer.client.engine import Engine
 
-        return EmbeddedClient(Engine(Path(choice.model), threads=settings.threads))
-    policy = RetryPolicy(settings.max_retries, settings.retry_seconds)
-    return HostedClient(choice.model, choice.base_url, environment.get(KEY), retry=policy, announce=announce)
+        return EmbeddedClient(Engine(Path(choice.model), threads=settings.threads), grown)
+    key = look_up_key(host_of(choice.base_url or DEFAULT_BASE_URL), environment)
+    return HostedClient(
+        choice.model,
+        choice.base_url,
+        key.value,
+        retry=RetryPolicy(settings.max_retries, settings.retry_seconds),
+        announce=announce,
+        grown=grown,
+        dialects=DialectStore(settings.cache / DIALECTS_FILE),
+        insecure=settings.insecure,
+        key_hint=key.hint,
+    )

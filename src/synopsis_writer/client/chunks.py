@@ -53,6 +53,13 @@ def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     )
 
 
+def chat_text(chunks: Sequence[Chunk]) -> str:
+    """Return the text that the chunks of a chat add up to."""
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ())
+    )
+
+
 def finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
     """Say why a streamed answer ended; one that just stops was cut."""
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]

@@ -8,19 +8,20 @@ from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, Validati
 from synopsis_writer.client import Answer, Finish, Usage
 from synopsis_writer.client.retry import BrokenBody
 
-_FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
+# OpenAI's `finish_reason`; any other is a stop.
+FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
 
 
-def _whole(value: Any) -> Any:
+def whole(text: str) -> str:
     """Join and replace surrogates: a lone one can be neither sent, printed nor saved."""
-    return (
-        value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if isinstance(value, str)
-        else value
-    )
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-_Text = Annotated[str, BeforeValidator(_whole)]
+def _whole_text(value: Any) -> Any:
+    return whole(value) if isinstance(value, str) else value
+
+
+_Text = Annotated[str, BeforeValidator(_whole_text)]
 
 
 class _Message(BaseModel):
@@ -76,8 +77,8 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
     refusal = choice.message.refusal
     return Answer(
         text=refusal or choice.message.content or "",
-        finish="refusal" if refusal else _FINISH.get(choice.finish_reason, "stop"),
-        usage=_usage(data.get("usage")),
+        finish="refusal" if refusal else FINISH.get(choice.finish_reason, "stop"),
+        usage=usage_in(data.get("usage")),
         seconds=seconds,
         model=completion.model or model,
     )
@@ -114,8 +115,8 @@ def _read(shape: type[_Shape], data: dict[str, Any], what: str) -> _Shape:
         raise BrokenBody(f"the answer has not the shape of a {what}", passing=False) from None
 
 
-def _usage(data: Any) -> Usage:
-    """Read the usage; one that cannot be read must not lose the text."""
+def usage_in(data: Any) -> Usage:
+    """Return the usage in what a server sends as such; one that cannot be read must not lose the text."""
     try:
         usage = _Usage.model_validate(data or {})
     except ValidationError:

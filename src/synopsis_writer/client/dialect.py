@@ -25,6 +25,15 @@ _NAMES = {
 }
 # A limit that is too high is no unknown field: another name for it would not help.
 _TOO_MUCH = re.compile(r"too (large|long|many|high)|maximum|at most|less than|context.?length", re.IGNORECASE)
+# What is changed where a field is refused; `max_tokens` is, by a new model behind an old name.
+_WITHOUT: Mapping[str, Mapping[str, Any]] = {
+    "prompt_cache_key": {"cache_key": False},
+    "stream_options": {"streaming": "bare"},
+    "temperature": {"temperature": False},
+    "max_completion_tokens": {"limit_field": "max_tokens"},
+    "max_tokens": {"limit_field": "max_completion_tokens"},
+    "stream": {"streaming": "none"},
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,14 @@ class Dialect:
 
     Attributes:
         answer_format: how the answer's shape is asked for; `plain` is not at all.
-        token_limit: the name of the field that bounds the answer.
+        limit_field: the name of the field that bounds the answer.
         cache_key: whether `prompt_cache_key` is sent.
         temperature: whether `temperature` is sent; reasoning models refuse it.
         streaming: a stream with the usage at its end, one without, or none.
     """
 
     answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"
-    token_limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     cache_key: bool = True
     temperature: bool = True
     streaming: Literal["usage", "bare", "none"] = "usage"
@@ -66,23 +75,12 @@ def next_dialect(
     return None
 
 
-def _without(dialect: Dialect, field: str) -> Dialect | None:
-    match field:
-        case "prompt_cache_key":
-            return replace(dialect, cache_key=False)
-        case "temperature":
-            return replace(dialect, temperature=False)
-        case "stream_options":
-            return replace(dialect, streaming="bare")
-        case "stream":
-            return replace(dialect, streaming="none")
-        case "max_completion_tokens":
-            return replace(dialect, token_limit="max_tokens")  # noqa: S106 - no password
-        case "max_tokens":  # a new model behind an old name
-            return replace(dialect, token_limit="max_completion_tokens")  # noqa: S106 - no password
-    if dialect.answer_format == "json_schema":
-        return replace(dialect, answer_format="json_object")
-    return replace(dialect, answer_format="plain")
+def _without(dialect: Dialect, field: str) -> Dialect:
+    if field == "response_format":
+        return replace(
+            dialect, answer_format="json_object" if dialect.answer_format == "json_schema" else "plain"
+        )
+    return replace(dialect, **_WITHOUT[field])
 
 
 def learned(before: Dialect, after: Dialect, current: Dialect) -> Dialect:

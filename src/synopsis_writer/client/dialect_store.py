@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synopsis_writer.client.dialect import Dialect, learned
 
-FILE = "dialects.json"
+DIALECTS_FILE = "dialects.json"
 _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may take now
 
 

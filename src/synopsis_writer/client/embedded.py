@@ -1,7 +1,7 @@
 """The embedded engine as a model client: any instruct model in a GGUF file, with its own chat template."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from synopsis_writer.client import Answer, Limits, Message
@@ -19,18 +19,20 @@ class EmbeddedClient:
 
     Args:
         engine: an engine whose model was trained to answer messages; `close` closes it.
+        grown: is given the whole answer so far after each piece of it.
 
     Raises:
         EngineError: the model has no chat template, so it is no instruct model.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, grown: Callable[[str], None] | None = None) -> None:
         if not engine.has_chat_template:
             raise EngineError(
                 f"{engine.name}: the file holds no chat template, so this is a base model: "
                 "take the instruct version of it, often named '-it' or '-instruct'"
             )
         self._engine = engine
+        self._grown = grown
         self._turn = asyncio.Lock()  # a call that waits for its slot must not run out of patience
 
     @property
@@ -47,7 +49,8 @@ class EmbeddedClient:
             EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
         """
         async with self._turn:
-            return await self._engine.chat(messages, None if schema is None else bounded(schema), limits)
+            shape = None if schema is None else bounded(schema)
+            return await self._engine.chat(messages, shape, limits, self._grown)
 
     async def close(self) -> None:
         """Stop what is being decoded, and give back the memory."""

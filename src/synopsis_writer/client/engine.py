@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from synopsis_writer.client import Answer, Limits, Message
-from synopsis_writer.client.chunks import Chunk, Completion, check, completion, finish, usage
+from synopsis_writer.client.chunks import Chunk, Completion, chat_text, check, completion, finish, usage
 from synopsis_writer.client.weights import INSTALL
 from synopsis_writer.errors import EngineError, os_reason
 
@@ -19,6 +19,8 @@ _MAGIC = b"GGUF"
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
 _BATCH = 128  # tokens read at once: how long a cancelled call may still work before it hears of it
+_CHECKPOINT_STEP = 256  # tokens between two checkpoints at least; an example takes about 1,100
+_MOST_CHECKPOINTS = 8  # the last turns of a prompt and those of its repair; the library's own is 32
 _OPENMP = {"OMP_NUM_THREADS": "{threads}", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 _Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]
@@ -61,7 +63,7 @@ class Engine:
         path: Path,
         *,
         name: str = "",
-        context: int = 8192,
+        context: int = 12_288,
         slots: int = 1,
         threads: int = 1,
         chat_template: str = "",
@@ -73,9 +75,19 @@ class Engine:
         self._server: _Server | None = _load(path, context, slots, threads, chat_template)
 
     async def chat(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any] | None,
+        limits: Limits,
+        grown: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer `messages` through the model's chat template; the answer fits `schema` when one is given.
+
+        Args:
+            messages: the prompt.
+            schema: the answer's shape; None is free text.
+            limits: bounds of the call.
+            grown: is given the whole answer so far after each piece of it, in the caller's thread.
 
         Raises:
             EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
@@ -92,10 +104,19 @@ class Engine:
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
         start = time.monotonic()
-        chunks = await self._run(self._open().handle_chat_completions, request, limits.timeout)
+        text = ""
+
+        def grow(chunk: Chunk) -> None:
+            nonlocal text
+            if grown is not None and (piece := chat_text([chunk])):
+                text += piece
+                grown(text)
+
+        handle = self._open().handle_chat_completions
+        chunks = await self._run(handle, request, limits.timeout, None if grown is None else grow)
         choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
         return Answer(
-            text="".join(choice["delta"].get("content") or "" for choice in choices),
+            text=chat_text(chunks),
             finish=finish(choices),
             usage=usage(chunks),
             seconds=time.monotonic() - start,
@@ -147,9 +168,16 @@ class Engine:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
         return self._server
 
-    async def _run(self, handle: _Handle, request: dict[str, Any], patience: float) -> list[Chunk]:
+    async def _run(
+        self,
+        handle: _Handle,
+        request: dict[str, Any],
+        patience: float,
+        seen: Callable[[Chunk], None] | None = None,
+    ) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
         stop = threading.Event()
+        loop = asyncio.get_running_loop()
         chunks: list[Chunk] = []
         last_sign = time.monotonic()
 
@@ -157,6 +185,8 @@ class Engine:
             nonlocal last_sign
             last_sign = time.monotonic()
             chunks.append(chunk)
+            if seen is not None and not stop.is_set():
+                loop.call_soon_threadsafe(seen, chunk)
             return stop.is_set() or self._closed.is_set()
 
         # Progress reports make the engine call back while it still reads the prompt.
@@ -206,6 +236,9 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.n_batch = params.n_ubatch = _BATCH
     params.n_parallel = slots
     params.cache_ram_mib = 0
+    # A model with a sliding window can go back to a checkpoint alone: one a turn, so that the next prompt
+    # re-reads only the turns that differ. Each takes as much memory as the window, 8 MB with Gemma 3 270M.
+    params.checkpoint_min_step, params.n_ctx_checkpoints = _CHECKPOINT_STEP, _MOST_CHECKPOINTS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.chat_template = chat_template
     params.warmup = False

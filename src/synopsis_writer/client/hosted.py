@@ -1,28 +1,36 @@
-"""The client for OpenAI-compatible servers: the SDK, our retries, and the way down from json_schema."""
+"""The client for OpenAI-compatible servers: the SDK, our retries, and what each server takes."""
 
 import asyncio
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from synopsis_writer.client import Answer, Limits, Message
-from synopsis_writer.client.completion import read_answer, read_models
-from synopsis_writer.client.retry import Announce, BrokenBody, RetryPolicy, failure, is_quota, retrying
-from synopsis_writer.errors import SettingsError
+from synopsis_writer.client.address import (
+    DEFAULT_BASE_URL,
+    check_address,
+    host_of,
+    is_open,
+    server_of,
+)
+from synopsis_writer.client.completion import read_answer, read_models, whole
+from synopsis_writer.client.dialect import learned, next_dialect
+from synopsis_writer.client.dialect_store import DialectStore
+from synopsis_writer.client.request import chat_request
+from synopsis_writer.client.retry import Announce, BrokenBody, RetryPolicy, failure, retrying
+from synopsis_writer.client.stream import GrowingAnswer
+from synopsis_writer.errors import ModelError, SettingsError
 
-DEFAULT_BASE_URL = "https://api.openai.com/v1"
+__all__ = ["DEFAULT_BASE_URL", "HostedClient"]
+
 _NO_KEY = "no-key"  # servers of one's own take any; the SDK wants one
-# From strict to plain: what a server refuses is not asked for again.
-_FORMATS = ("json_schema", "json_object", "plain")
-_REFUSED_FORMAT = frozenset({400, 422, 501})
-_NAMES_FORMAT = re.compile(r"response.?format|json.?schema|json.?object|structured.?output", re.IGNORECASE)
 _LIST_SECONDS = 10.0
+# What a stream may still take when the text is whole: for the usage, and for the connection's reuse.
+_USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
 
 
 class HostedClient:
-    """Asks one model of one OpenAI-compatible server.
+    """Asks one model of one OpenAI-compatible server; redirects are not followed.
 
     Args:
         model: the model's name on the server.
@@ -30,9 +38,14 @@ class HostedClient:
         api_key: the key; never shown, logged or saved.
         retry: the retry policy.
         announce: is told of each wait, in one line.
+        grown: is given the whole answer so far after each piece of it; a retry starts over. None: the
+            answer comes at once.
+        dialects: where it is remembered what the server takes.
+        insecure: let key and text go over plain http to another machine.
+        key_hint: why there may be no key, for the message that the server wants one.
 
     Raises:
-        SettingsError: the address is none of the web, or the key cannot be sent.
+        SettingsError: the address is none of the web or not safe, or the key cannot be sent.
     """
 
     def __init__(
@@ -43,16 +56,29 @@ class HostedClient:
         *,
         retry: RetryPolicy | None = None,
         announce: Announce = lambda _: None,
+        grown: Callable[[str], None] | None = None,
+        dialects: DialectStore | None = None,
+        insecure: bool = False,
+        key_hint: str = "",
     ) -> None:
+        self._model = model
+        self._base_url = base_url or DEFAULT_BASE_URL
+        check_address(self._base_url)
+        key = _checked_key(api_key or "")
+        if is_open(self._base_url):
+            _allow_open(self.server, announce, insecure=insecure)
         import openai
 
-        self._model = model
-        self._base_url = _checked_address(base_url or DEFAULT_BASE_URL)
         self._retry = retry or RetryPolicy()
         self._announce = announce
-        self._format = 0
+        self._grown = grown
+        self._key_hint = key_hint
+        self._dialects = dialects or DialectStore()
+        self._dialect = self._dialects.find(server_of(self._base_url), model)
+        # The SDK would follow a redirect and take the text, and within a host the key, wherever it leads.
+        transport = openai.DefaultAsyncHttpxClient(follow_redirects=False)
         self._sdk = openai.AsyncOpenAI(
-            api_key=_checked_key(api_key or ""), base_url=self._base_url, max_retries=0
+            api_key=key, base_url=self._base_url, max_retries=0, http_client=transport
         )
 
     @property
@@ -62,8 +88,8 @@ class HostedClient:
 
     @property
     def server(self) -> str:
-        """The server's host and port, for messages; an address may hold a password, so no more of it."""
-        return urlsplit(self._base_url).netloc.rpartition("@")[2]
+        """The server's host and port, for messages."""
+        return host_of(self._base_url)
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
@@ -76,46 +102,74 @@ class HostedClient:
         """
         import openai
 
+        first = dialect = self._dialect
+        tried = {first}
         while True:
-            asked = self._format
-            wanted = None if schema is None else _response_format(_FORMATS[asked], schema)
+            request = chat_request(
+                self._model, messages, schema, limits, dialect, stream=self._grown is not None
+            )
             try:
-                return await self._with_retries(messages, wanted, limits)
-            except openai.APIStatusError as fault:
-                if wanted is None or not _refuses_format(fault):
-                    raise failure(fault, self.server, self._model) from None
-                # Another call may have gone down meanwhile: one step below what this one asked for, at least.
-                self._format = max(self._format, asked + 1)
-            except (openai.APIError, TimeoutError, BrokenBody) as fault:
-                raise failure(fault, self.server, self._model) from None
+                answer = await self._with_retries(request, limits)
+            except (openai.APIError, TimeoutError, BrokenBody) as error:
+                fault: BaseException = error
+            else:
+                # Noted only now: what led to no answer is not worth remembering.
+                self._dialect = learned(first, dialect, self._dialect)
+                self._dialects.learn(server_of(self._base_url), self._model, first, dialect)
+                return answer
+            other = (
+                next_dialect(dialect, fault, request) if isinstance(fault, openai.APIStatusError) else None
+            )
+            if other is None or other in tried:
+                # Out here, for the SDK's error may quote the key, and would go along as the context.
+                raise self._failure(fault)
+            if dialect.temperature and not other.temperature:
+                self._announce(f"{self._model} takes no temperature: asking without one")
+            dialect = other
+            tried.add(dialect)
 
-    async def _with_retries(
-        self, messages: Sequence[Message], wanted: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def _with_retries(self, request: Mapping[str, Any], limits: Limits) -> Answer:
         async for attempt in retrying(self._retry, self._announce):
             with attempt:
-                return await self._call(messages, wanted, limits)
+                if "stream" in request and self._grown is not None:
+                    return await self._stream(request, limits, self._grown)
+                return await self._call(request, limits)
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
-    async def _call(
-        self, messages: Sequence[Message], wanted: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
-        request: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_completion_tokens": limits.max_tokens,
-            "timeout": limits.timeout,
-        }
-        if limits.temperature is not None:
-            request["temperature"] = limits.temperature
-        if wanted is not None:
-            request["response_format"] = wanted
+    async def _call(self, request: Mapping[str, Any], limits: Limits) -> Answer:
         started = time.perf_counter()
         # The SDK's time-out begins anew with each byte, and some servers send blanks while they queue.
         async with asyncio.timeout(limits.timeout):
             raw = await self._sdk.chat.completions.with_raw_response.create(**request)
         seconds = time.perf_counter() - started
         return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
+
+    async def _stream(
+        self, request: Mapping[str, Any], limits: Limits, grown: Callable[[str], None]
+    ) -> Answer:
+        import httpx2
+
+        growing = GrowingAnswer()
+        media_type = ""
+        started = time.perf_counter()
+        now = asyncio.get_running_loop().time
+        end = now() + limits.timeout
+        try:
+            async with (
+                asyncio.timeout_at(end) as bound,
+                self._sdk.chat.completions.with_streaming_response.create(**request) as response,
+            ):
+                media_type = response.headers.get("content-type", "")
+                async for piece in response.iter_bytes():
+                    if growing.feed(piece):
+                        grown(whole(growing.text))
+                    if growing.is_finished or growing.is_done:
+                        end = min(end, now() + (_CLOSE_SECONDS if growing.is_done else _USAGE_SECONDS))
+                        bound.reschedule(end)
+        except (httpx2.HTTPError, TimeoutError, BrokenBody) as fault:
+            if not (growing.is_finished or growing.is_done):
+                raise _plain(fault) from None
+        return growing.answer(media_type, time.perf_counter() - started, self._model)
 
     async def models(self) -> list[str]:
         """Return the models the server offers, sorted.
@@ -129,28 +183,25 @@ class HostedClient:
             async with asyncio.timeout(_LIST_SECONDS):
                 raw = await self._sdk.models.with_raw_response.list()
             return read_models(raw.content, raw.headers.get("content-type", ""))
-        except (openai.APIError, TimeoutError, BrokenBody) as fault:
-            raise failure(fault, self.server, self._model) from None
+        except (openai.APIError, TimeoutError, BrokenBody) as error:
+            fault = error
+        raise self._failure(fault)
+
+    def _failure(self, fault: BaseException) -> ModelError:
+        return failure(fault, self.server, self._model, self._key_hint)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
 
 
-def _checked_address(address: str) -> str:
-    import httpx2
-
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        httpx2.URL(address)
-    except (ValueError, httpx2.InvalidURL):
-        usable = False
-    if not usable or " " in address:
+def _allow_open(server: str, announce: Announce, *, insecure: bool) -> None:
+    if not insecure:
         raise SettingsError(
-            "the server's address is none of the web: write base_url as in http://localhost:8000/v1"
+            f"{server}: plain http to another machine shows key and text to everyone on the way: "
+            "use https, or allow it with --insecure"
         )
-    return address
+    announce(f"{server}: plain http: key and text can be read on the way")
 
 
 def _checked_key(key: str) -> str:
@@ -160,14 +211,12 @@ def _checked_key(key: str) -> str:
     return key or _NO_KEY
 
 
-def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    if kind == "plain":
-        return None
-    if kind == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)}}
+def _plain(fault: BaseException) -> BaseException:
+    """Return what the retry policy knows: the SDK lets its transport's faults through in a stream."""
+    import httpx2
 
-
-def _refuses_format(fault: Any) -> bool:
-    said = f"{fault.message} {fault.body}"
-    return fault.status_code in _REFUSED_FORMAT and not is_quota(fault) and bool(_NAMES_FORMAT.search(said))
+    if isinstance(fault, httpx2.TimeoutException):
+        return TimeoutError()
+    if isinstance(fault, httpx2.HTTPError):
+        return BrokenBody("the answer broke off", passing=True)
+    return fault

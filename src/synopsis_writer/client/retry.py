@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import tenacity
 
@@ -18,7 +19,9 @@ Announce = Callable[[str], None]
 _PASSING_STATUS = frozenset({408, 409, 429})
 _SERVER_FAULT = 500
 _NOT_IMPLEMENTED = 501
+_UNAUTHORIZED = 401
 _PAYMENT_REQUIRED = 402
+_REDIRECTS = range(300, 400)
 _LONGEST_WAIT = 60.0
 
 
@@ -39,12 +42,16 @@ class RetryPolicy:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
-class BrokenBody(Exception):
-    """The server's answer was no completion."""
+_CHECK_ADDRESS = "check --base-url (it often ends in /v1)"
 
-    def __init__(self, what: str, *, passing: bool) -> None:
+
+class BrokenBody(Exception):
+    """The server's answer was no completion: whether that may pass, and else the mend."""
+
+    def __init__(self, what: str, *, passing: bool, mend: str = _CHECK_ADDRESS) -> None:
         super().__init__(what)
         self.passing = passing
+        self.mend = mend
 
 
 def retrying(policy: RetryPolicy, announce: Announce) -> tenacity.AsyncRetrying:
@@ -74,8 +81,13 @@ def passes(fault: BaseException) -> bool:
     if isinstance(fault, openai.APIStatusError):
         if is_quota(fault):
             return False
-        return fault.status_code in _PASSING_STATUS or _is_server_fault(fault.status_code)
+        return status_passes(fault.status_code)
     return isinstance(fault, openai.APIConnectionError | TimeoutError)
+
+
+def status_passes(status: int) -> bool:
+    """Whether what an HTTP status says may be gone at the next try."""
+    return status in _PASSING_STATUS or _is_server_fault(status)
 
 
 def _is_server_fault(status: int) -> bool:
@@ -149,20 +161,45 @@ _MENDS = {
 }
 
 
-def failure(fault: BaseException, server: str, model: str) -> ModelError:
-    """Return the error for a fault that did not pass: what happened, at which server, and the mend."""
+def failure(fault: BaseException, server: str, model: str, key_hint: str = "") -> ModelError:
+    """Return the error for a fault that did not pass: what happened, at which server, and the mend.
+
+    Args:
+        fault: what the SDK, or our reading of its answer, raised.
+        server: host and port.
+        model: the model that was asked.
+        key_hint: why there may be no key, for a server that wants one.
+    """
     import openai
 
     if isinstance(fault, openai.APIStatusError):
-        status = fault.status_code
-        if is_quota(fault):
-            return RequestRefused(f"{server}: the account's quota is used up: top it up or use another key")
-        if _is_server_fault(status):
-            return ConnectionFailed(f"{server}: answered {status} every time: try again later")
-        mend = _MENDS.get(status, "check model and parameters")
-        return RequestRefused(f"{server}: answered {status} for model '{model}': {mend}")
+        return _refusal(fault, server, model, key_hint)
     if isinstance(fault, openai.APITimeoutError | TimeoutError):
         return ConnectionFailed(f"{server}: did not answer in time: raise the timeout or try again")
     if isinstance(fault, BrokenBody):
-        return ConnectionFailed(f"{server}: {fault}: check --base-url (it often ends in /v1)")
+        return ConnectionFailed(f"{server}: {fault}: {fault.mend}")
     return ConnectionFailed(f"{server}: no connection: check --base-url, and that the server runs")
+
+
+def _refusal(fault: "openai.APIStatusError", server: str, model: str, key_hint: str) -> ModelError:
+    status = fault.status_code
+    if is_quota(fault):
+        return RequestRefused(f"{server}: the account's quota is used up: top it up or use another key")
+    if _is_server_fault(status):
+        return ConnectionFailed(f"{server}: answered {status} every time: try again later")
+    if status in _REDIRECTS:
+        return RequestRefused(f"{server}: redirects to {_target(fault)}: set base_url to where it moved")
+    mend = _MENDS.get(status, "check model and parameters")
+    if status == _UNAUTHORIZED and key_hint:
+        mend = f"{mend} ({key_hint})"
+    return RequestRefused(f"{server}: answered {status} for model '{model}': {mend}")
+
+
+def _target(fault: "openai.APIStatusError") -> str:
+    """Return where a redirect leads: scheme and host, for the rest is the server's to choose."""
+    try:
+        parts = urlsplit(fault.response.headers.get("location", ""))
+    except ValueError:
+        return "another address"
+    host = parts.hostname
+    return f"{parts.scheme}://{host}" if host else "another address"

@@ -4,16 +4,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from synopsis_writer.kept import FEWEST_KEPT, tidy, write_whole
 from synopsis_writer.style.copies import RUN, CopyIndex, Source, build_index
 
-FEWEST_KEPT = 500  # sources; an index of fewer is built quicker than it is found
-_MOST_KEPT = 3  # indexes; older ones are of sources that have changed
 _VERSION = 1
 _WORDS = "words.json"
 _ARRAYS = ("hashes", "places", "starts")
@@ -46,7 +44,7 @@ def kept_index(sources: Sequence[Source], folder: Path) -> CopyIndex:
     index = build_index(sources, texts.__getitem__)
     with contextlib.suppress(OSError):
         save_index(index, place)
-        _tidy(place)
+        tidy(place)
         return open_index(place, texts.__getitem__)
     return index
 
@@ -57,17 +55,14 @@ def save_index(index: CopyIndex, place: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".index-", dir=place.parent))
-    try:
-        for name in _ARRAYS:
-            np.save(work / f"{name}.npy", getattr(index, name))
-        words = {"ids": list(index.ids), "names": sorted(index.names)}
-        (work / _WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
-        if not place.exists():
-            work.rename(place)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    write_whole(place, lambda work: _write(index, work))
+
+
+def _write(index: CopyIndex, work: Path) -> None:
+    for name in _ARRAYS:
+        np.save(work / f"{name}.npy", getattr(index, name))
+    words = {"ids": list(index.ids), "names": sorted(index.names)}
+    (work / _WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
 
 
 def open_index(place: Path, read: Callable[[str], str]) -> CopyIndex:
@@ -82,10 +77,3 @@ def open_index(place: Path, read: Callable[[str], str]) -> CopyIndex:
     if len(starts) != len(words["ids"]) + 1 or not starts[-1] == len(hashes) == len(places):
         raise ValueError(f"{place}: the index is damaged")
     return CopyIndex(words["ids"], read, frozenset(words["names"]), hashes, places, starts)
-
-
-def _tidy(place: Path) -> None:
-    """Keep this index and the newest others; who reads an older one has its files until he closes them."""
-    others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
-    for old in sorted(others, key=lambda path: -path.stat().st_mtime)[_MOST_KEPT - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)

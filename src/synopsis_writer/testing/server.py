@@ -1,42 +1,18 @@
 """A real HTTP server on 127.0.0.1 that speaks OpenAI's protocol from a script."""
 
 import http.server
-import json
 import threading
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
-from synopsis_writer.testing.steps import (
-    Body,
-    BrokenJson,
-    CutBody,
-    Drip,
-    Fault,
-    Hangup,
-    Html,
-    Reply,
-    Silence,
-    Step,
-)
+from synopsis_writer.testing.player import Player, Request
+from synopsis_writer.testing.steps import Body, Fault, Step
 
 __all__ = ["LoopbackServer", "Request", "Step"]
 
-_JSON = "application/json"
 _POLL = 0.01
-_DRIP = 0.02
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request as it came: path, headers by lower-case name, and the JSON body (None: it had none)."""
-
-    path: str
-    headers: dict[str, str]
-    body: Any
 
 
 class LoopbackServer:
@@ -46,8 +22,9 @@ class LoopbackServer:
         steps: what each chat request gets, in order.
         repeat_last: give the last step to all further requests; without it they get a 400, and leaving the
             `with` block raises an AssertionError.
-        refuses: the types of `response_format` it answers 400 to, `json_schema` or `json_object`; such a
-            request takes no step.
+        refuses: what it answers 400 to: types of `response_format` (`json_schema`, `json_object`), and
+            names of fields, such as `max_completion_tokens`, `temperature`, `prompt_cache_key`, `stream` or
+            `stream_options`; such a request takes no step.
         key: the key it demands; any other one gets a 401 and takes no step.
         models: the models it lists, or a step to give to that request.
 
@@ -73,7 +50,7 @@ class LoopbackServer:
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self.stopping = threading.Event()
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Player, self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
 
     @property
@@ -127,7 +104,12 @@ class LoopbackServer:
         return Body({"object": "list", "data": models})
 
     def _refusal(self, request: Request) -> Fault | None:
-        asked = request.body.get("response_format") if isinstance(request.body, dict) else None
+        body = request.body if isinstance(request.body, dict) else {}
+        for field in body:
+            if field in self._refuses:
+                said = f"Unsupported parameter: '{field}' is not supported with this model"
+                return Fault(400, message=said, code="unsupported_parameter", param=field)
+        asked = body.get("response_format")
         kind = asked.get("type") if isinstance(asked, dict) else None
         if kind not in self._refuses:
             return None
@@ -142,79 +124,3 @@ class LoopbackServer:
         if self._repeat_last and self._steps:
             return self._steps[-1]
         return Fault(400, message=f"the script of {len(self._steps)} steps is used up")
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Reads one request, and plays one step."""
-
-    def __init__(self, loopback: LoopbackServer, *connection: Any) -> None:
-        self._loopback = loopback
-        super().__init__(*connection)
-
-    def do_GET(self) -> None:
-        self._play()
-
-    def do_POST(self) -> None:
-        self._play()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing."""
-
-    def _play(self) -> None:
-        try:
-            request = self._request()
-            self._do(self._loopback.answer(request), request)
-        except OSError:
-            self.close_connection = True  # the other side has gone
-
-    def _request(self) -> Request:
-        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        return Request(self.path, headers, json.loads(raw) if raw else None)
-
-    def _do(self, step: Step, request: Request) -> None:
-        match step:
-            case Reply():
-                self._send(200, step.as_data(f"{request.body['model']}-2026"))
-            case Fault():
-                self._send(step.status, step.as_data(), headers=step.headers)
-            case Body():
-                self._send(200, step.data)
-            case Html():
-                self._send(step.status, step.page, kind="text/html; charset=utf-8")
-            case BrokenJson():
-                self._send(200, step.text)
-            case CutBody():
-                self._send(200, '{"id": "chatcmpl-', promise=1000)
-            case Silence():
-                self._loopback.stopping.wait(step.seconds)
-            case Drip():
-                self._drip(step.seconds)
-            case Hangup():
-                pass
-
-    def _send(
-        self,
-        status: int,
-        body: Any,
-        *,
-        kind: str = _JSON,
-        promise: int = 0,
-        headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """Send JSON, or a text as it is; `promise` is how many more bytes the header claims."""
-        content = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) + promise))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _drip(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        self.send_response(200)
-        self.send_header("Content-Type", _JSON)
-        self.end_headers()
-        while time.monotonic() < end and not self._loopback.stopping.wait(_DRIP):
-            self.wfile.write(b" ")

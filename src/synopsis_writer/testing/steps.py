@@ -1,13 +1,16 @@
 """What the loopback server can do with one request: answer, refuse, break off, or keep silent."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_PIECE = 7  # characters an event; no multiple of anything, so that words and escapes are cut
+
 
 @dataclass(frozen=True)
 class Reply:
-    """A completion.
+    """A completion; a request with `stream: true` gets it as events of a few characters each.
 
     Attributes:
         text: what the model says.
@@ -41,13 +44,48 @@ class Reply:
                     "message": {"role": "assistant", "content": content, "refusal": self.refusal},
                 }
             ],
-            "usage": {
-                "prompt_tokens": self.prompt_tokens,
-                "completion_tokens": self.completion_tokens,
-                "total_tokens": self.prompt_tokens + self.completion_tokens,
-                "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-            },
+            "usage": self._usage(),
         }
+
+    def as_events(self, model: str, *, usage: bool) -> list[str]:
+        """Return the events of a stream, the closing `[DONE]` included.
+
+        Args:
+            model: who gives it.
+            usage: put the tokens into the last event but one, as `stream_options` asks for.
+        """
+        said, text = ("content", self.text) if self.refusal is None else ("refusal", self.refusal)
+        pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+        chunks = [
+            self._chunk(model, [{"index": 0, "delta": delta, "finish_reason": None}])
+            for delta in ({"role": "assistant", "content": ""}, *({said: piece} for piece in pieces))
+        ]
+        chunks.append(self._chunk(model, [{"index": 0, "delta": {}, "finish_reason": self.finish}]))
+        if usage:
+            chunks.append({**self._chunk(model, []), "usage": self._usage()})
+        return [*(event(chunk) for chunk in chunks), "data: [DONE]\n\n"]
+
+    def _chunk(self, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": "chatcmpl-loopback",
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": model,
+            "choices": choices,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+def event(data: Any) -> str:
+    """Return one event of a stream that carries JSON."""
+    return f"data: {json.dumps(data)}\n\n"
 
 
 @dataclass(frozen=True)
@@ -60,6 +98,7 @@ class Fault:
             or a `Retry-After` as an HTTP date.
         message: what the error says.
         code: OpenAI's error code, such as `insufficient_quota`.
+        param: the field of the request that it names.
         body: a body to send in place of OpenAI's error object: JSON, or text as it is.
     """
 
@@ -67,6 +106,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     message: str = "a scripted fault"
     code: str | None = None
+    param: str | None = None
     body: Mapping[str, Any] | str | None = None
 
     def as_data(self) -> Mapping[str, Any] | str:
@@ -74,7 +114,7 @@ class Fault:
         if self.body is not None:
             return self.body
         kind = self.code or "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": None, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
 @dataclass(frozen=True)
@@ -123,4 +163,61 @@ class Hangup:
     """The connection is closed without an answer."""
 
 
-Step = Reply | Fault | Body | Html | BrokenJson | CutBody | Silence | Drip | Hangup
+@dataclass(frozen=True)
+class Redirect:
+    """A redirect to `location`, an absolute address; 307 and 308 ask for the same request there."""
+
+    location: str
+    status: int = 307
+
+
+@dataclass(frozen=True)
+class Events:
+    """An event stream as it is, for one that is strange; `event` writes an event of it.
+
+    Attributes:
+        text: what is sent, whatever was asked for.
+        is_cut: promise more than is sent, so that the client sees the connection break.
+    """
+
+    text: str
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class CutStream:
+    """A stream that breaks off in the middle of `text`; a request without `stream` gets a CutBody."""
+
+    text: str = "Ein Satz, der nicht zu Ende"
+
+
+@dataclass(frozen=True)
+class FailingStream:
+    """A stream with an error event in the middle of `text`; a request without `stream` gets a 500.
+
+    Attributes:
+        text: the answer, half of which is sent.
+        message: what the error says.
+        code: the error's code, such as 503 or `insufficient_quota`.
+    """
+
+    text: str = "Ein Satz, der nicht zu Ende"
+    message: str = "a scripted fault"
+    code: str | int | None = None
+
+
+Step = (
+    Reply
+    | Fault
+    | Body
+    | Html
+    | BrokenJson
+    | CutBody
+    | Silence
+    | Drip
+    | Hangup
+    | Redirect
+    | Events
+    | CutStream
+    | FailingStream
+)

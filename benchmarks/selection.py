@@ -1,0 +1,196 @@
+"""Measure the selection of examples, and what a second prompt re-reads on the embedded engine; one table.
+
+    python -m benchmarks.selection
+
+The pool is 100,000 examples: the packaged ones, each with a theme and a logline drawn from the words of all
+and under one of eight shows. The second part needs the extra `local`: for eight shows and forms two prompts
+are read one after the other by the packaged model, which is given its family's chat template; what the
+engine did not find in its cache is counted. The two themes are such that they choose different examples
+(not every show and form has such themes: of week and special the pool has five examples, all shown).
+"""
+
+import asyncio
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.table import Row, print_table
+from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.client import Limits
+from synopsis_writer.client.embedded import EmbeddedClient
+from synopsis_writer.client.engine import Engine
+from synopsis_writer.client.weights import is_packaged_available, packaged_weights
+from synopsis_writer.closeness import build_index, stems
+from synopsis_writer.closeness_store import index_key, kept_examples, open_index, save_index
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.examples import Example, load_pool
+from synopsis_writer.resources import folder
+from synopsis_writer.selection import select
+from synopsis_writer.settings import load_settings
+from synopsis_writer.synopsis import Synopsis, wire_schema
+
+T = TypeVar("T")
+
+EXAMPLES = 100_000
+QUERIES = 300
+# Gemma 3's turns, as the instruct models of the family mark them; the packaged one is the base model.
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>"
+    "{{ 'model' if m.role == 'assistant' else 'user' }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+SHOWS = (
+    ("In aller Freundschaft", "episode"),
+    ("In aller Freundschaft", "portrait"),
+    ("Rote Rosen", "portrait"),
+    ("Alles was zählt", "portrait"),
+    ("Sturm der Liebe", "teaser"),
+    ("Gute Zeiten, schlechte Zeiten", "episode"),
+    ("Unter uns", "episode"),
+    ("Der Bergdoktor", "portrait"),
+)
+
+
+def small_rows() -> list[Row]:
+    """Measure what selecting adds to a command with the packaged pool, imports included."""
+    code = (
+        "import time; from synopsis_writer.desk import load_desk;"
+        "from synopsis_writer.brief import make_brief;"
+        "from synopsis_writer.settings import load_settings; desk = load_desk(load_settings({}));"
+        "brief = make_brief(show='Rote Rosen', theme='Ein Gärtner rettet eine Linde');"
+        "begun = time.perf_counter(); desk.chosen(brief); print(time.perf_counter() - begun)"
+    )
+    command = [sys.executable, "-c", code]
+    seconds = [float(subprocess.check_output(command, encoding="utf-8")) for _ in range(10)][1:]
+    return [
+        Row(
+            "selecting from the packaged pool, import and index included, median",
+            f"{milliseconds(statistics.median(seconds))} ({milliseconds(min(seconds))} at best)",
+            "≤ 30 ms",
+        )
+    ]
+
+
+def large_rows() -> list[Row]:
+    """Measure building, keeping, opening and asking an index of 100,000 examples, beside bare bm25s."""
+    pool = made_pool(load_pool([folder("examples")]).examples)
+    built, index = timed(build_index, pool)
+    keyed, _ = timed(index_key, pool)
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place) / index_key(pool)
+        save_index(index, home)
+        size = sum(file.stat().st_size for file in home.iterdir())
+        opened, index = timed(open_index, home, pool)
+        again, _ = timed(kept_examples, pool, Path(place))
+        rng = random.Random(2)
+        briefs = [rng.choice(pool).brief for _ in range(QUERIES)]
+        own = [timed(select, index, brief)[0] for brief in briefs]
+    return [
+        Row(f"index {EXAMPLES:,} examples, their token costs included", f"{built:.1f} s"),
+        Row("its size on disk", f"{size / 1e6:.0f} MB"),
+        Row("open it again", milliseconds(opened)),
+        Row("the same with the digest of all examples", f"{again:.1f} s (digest {keyed:.1f} s)"),
+        Row(f"select for a brief, median of {QUERIES}", milliseconds(statistics.median(own)), "≤ 10 ms"),
+        Row("the slowest of them", milliseconds(max(own)), "≤ 10 ms"),
+        bare_row(pool, briefs),
+    ]
+
+
+def bare_row(pool: list[Example], briefs: list[Brief]) -> Row:
+    """Measure `bm25s` by itself: the five closest of the same texts, without tiers, variety and budget."""
+    import bm25s  # after our own index has seen to it that tqdm stays out
+
+    retriever = bm25s.BM25(k1=1.2, b=0.75)
+    retriever.index(
+        [sorted(stems(f"{e.brief.theme} {e.synopsis.logline}")) for e in pool], show_progress=False
+    )
+    queries = [[sorted(stems(brief.theme))] for brief in briefs]
+    ask = partial(retriever.retrieve, k=5, show_progress=False)
+    seconds = [timed(ask, query)[0] for query in queries]
+    return Row("the bare `bm25s.retrieve` of five, median", milliseconds(statistics.median(seconds)))
+
+
+def made_pool(examples: tuple[Example, ...]) -> list[Example]:
+    """Return 100,000 examples made from the words of a few, each as often as they use it."""
+    vocabulary = [word for example in examples for word in example.synopsis.text.split()]
+    rng = random.Random(1)
+    pool = []
+    for number in range(EXAMPLES):
+        base = rng.choice(examples)
+        theme, logline = (" ".join(rng.choices(vocabulary, k=words)) for words in (12, 22))
+        brief = base.brief.model_copy(update={"theme": theme, "show": f"Serie {rng.randrange(8)}"})
+        synopsis = base.synopsis.model_copy(update={"logline": logline})
+        pool.append(Example(f"serie/{number}", brief, synopsis, base.path))
+    return pool
+
+
+def embedded_rows() -> list[Row]:
+    """Measure what the embedded engine re-reads of a second prompt for the same show and form."""
+    if not is_packaged_available():
+        return [Row("re-read of a second prompt", "not measured: the extra `local` is missing")]
+    settings = load_settings({})
+    engine = Engine(packaged_weights(settings.cache), context=16384, chat_template=TEMPLATE)
+    try:
+        return asyncio.run(_embedded_rows(load_desk(settings), EmbeddedClient(engine)))
+    finally:
+        engine.close()
+
+
+async def _embedded_rows(desk: Desk, client: EmbeddedClient) -> list[Row]:
+    rows, shares = [], []
+    for name, form in SHOWS:
+        (first, _, before), (second, cached, after) = [
+            await read(desk, client, brief) for brief in apart(desk, name, form)
+        ]
+        shares.append((second - cached) / first)
+        rows.append(
+            Row(
+                f"{name}, {form}: {first} tokens ({before:.0f} s), then {second} ({after:.0f} s)",
+                f"{second - cached} re-read, {shares[-1]:.1%}",
+                "≤ 20 %",
+            )
+        )
+    most = f"{statistics.median(shares):.1%}, {max(shares):.1%}"
+    return [*rows, Row("of all these, the median and the most", most)]
+
+
+def apart(desk: Desk, name: str, form: str) -> tuple[Brief, Brief]:
+    """Return two briefs for one show and form whose themes choose different examples."""
+    show = desk.find_show(name, lambda _: None)
+    briefs = {
+        desk.chosen(brief)[-1].example.id: brief
+        for example in desk.pool.examples
+        for brief in [make_brief(show=show.name, form=form, theme=example.brief.theme)]
+    }
+    first, second, *_ = briefs.values()
+    return first, second
+
+
+async def read(desk: Desk, client: EmbeddedClient, brief: Brief) -> tuple[int, int, float]:
+    """Return a prompt's tokens, how many the engine had in its cache, and the seconds it took."""
+    prompt = desk.synopsis_prompt(brief, desk.find_show(brief.show, lambda _: None))
+    answer = await client.complete(prompt.messages, wire_schema(Synopsis), Limits(max_tokens=8))
+    return answer.usage.prompt_tokens, answer.usage.cached_tokens, answer.seconds
+
+
+def timed(work: Callable[..., T], *arguments: Any) -> tuple[float, T]:
+    """Return the seconds some work takes, and its result."""
+    begun = time.perf_counter()
+    result = work(*arguments)
+    return time.perf_counter() - begun, result
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time as it stands in the table."""
+    return f"{seconds * 1000:.1f} ms"
+
+
+if __name__ == "__main__":
+    print_table((small_rows, large_rows, embedded_rows))

@@ -1,0 +1,91 @@
+"""How far a long run is: a line that renews itself on a terminal, plain lines every few seconds elsewhere."""
+
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from synopsis_writer.cli.console import say
+from synopsis_writer.client import NO_COST, Cost, Usage, total_cost
+from synopsis_writer.client.pricing import format_cost
+
+_EVERY = 10.0  # seconds between plain lines
+_MINUTE, _HOUR = 60, 3600
+
+
+@dataclass
+class Progress:
+    """Counts rows as they are made, and says so on stderr.
+
+    Attributes:
+        planned: rows of the whole run.
+        before: rows that were there already.
+        is_quiet: whether nothing is said but what `say` is given.
+        is_terminal: whether stderr is one.
+        clock: gives seconds.
+    """
+
+    planned: int
+    before: int = 0
+    is_quiet: bool = False
+    is_terminal: bool = field(default_factory=lambda: sys.stderr is not None and sys.stderr.isatty())
+    clock: Callable[[], float] = time.monotonic
+    outcomes: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    cost: Cost | None = NO_COST
+
+    def __post_init__(self) -> None:
+        """Begin to count the time."""
+        self._started = self._said = self.clock()
+
+    def add(self, outcome: str, usage: Usage, cost: Cost | None) -> None:
+        """Count a row, and say how far the run is."""
+        self.outcomes[outcome] += 1
+        self.tokens += usage.prompt_tokens + usage.completion_tokens
+        self.cost = total_cost([self.cost, cost])
+        if self.is_quiet:
+            return
+        if self.is_terminal:
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
+            sys.stderr.write(f"\r\x1b[K{self.line()[:width]}")
+            sys.stderr.flush()
+        elif self.clock() - self._said >= _EVERY:
+            self._said = self.clock()
+            say(self.line())
+
+    def say(self, line: str) -> None:
+        """Print a line of status above the line of progress."""
+        if self.is_quiet:
+            return
+        if self.is_terminal and self.outcomes:
+            sys.stderr.write("\r\x1b[K")
+        say(line)
+
+    def end(self) -> None:
+        """Say how far the run came."""
+        if not self.is_quiet and self.outcomes:
+            if self.is_terminal:
+                sys.stderr.write("\r\x1b[K")
+            say(self.line())
+
+    def line(self) -> str:
+        """Return the line: done, outcomes, rate, tokens, cost so far, and the time left."""
+        made = sum(self.outcomes.values())
+        done = self.before + made
+        seconds = max(self.clock() - self._started, 1e-9)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        parts = [f"{done} of {self.planned} rows", counts, f"{made * _MINUTE / seconds:.1f} a minute"]
+        parts += [f"{self.tokens} tokens", format_cost(self.cost)]
+        if done < self.planned and made:
+            parts.append(f"about {_duration((self.planned - done) * seconds / made)} left")
+        return "; ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds / _HOUR:.1f} h"

@@ -1,0 +1,1 @@
+"""Eval runs against references: cases, the runs over them, metrics, statistics and reports."""

@@ -1,0 +1,84 @@
+"""Judging a run: each text that no judge has read yet is given to one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from synopsis_writer.client import Answer, Limits
+from synopsis_writer.client.chain import open_chain
+from synopsis_writer.client.choice import choose
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.judge import Judge, load_judge_templates
+from synopsis_writer.evaluation.row import Row
+from synopsis_writer.evaluation.scoring import add_judged, read_judged, row_digest
+from synopsis_writer.evaluation.suite import LoadedSuite
+from synopsis_writer.resources import folder
+from synopsis_writer.settings import Settings
+
+Say = Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_judge(
+    model: str, settings: Settings, environment: Mapping[str, str], say: Say
+) -> AsyncIterator[Judge]:
+    """Open a judge: a model on a server or in a file.
+
+    Raises:
+        SettingsError: there is no such model, or it is the packaged one, which cannot judge.
+        TemplateError: a template of the judge breaks its format.
+    """
+    chosen = settings.model_copy(update={"model": model})
+    choice = choose(chosen, environment)
+    if choice.kind == "packaged":
+        raise SettingsError(
+            "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"
+        )
+    templates = load_judge_templates(settings.prompts or folder("prompts"))
+    async with open_chain(choice, chosen, environment, say) as client:
+        yield Judge(client, templates, Limits(settings.max_tokens, settings.timeout, settings.temperature))
+
+
+async def judge_rows(
+    run: Path,
+    rows: list[Row],
+    suite: LoadedSuite,
+    judge: Judge,
+    *,
+    concurrency: int,
+    done: Callable[[int, int], None],
+) -> list[Answer]:
+    """Have a judge read the texts that none has read yet; keep each judgement, and return all answers.
+
+    Raises:
+        ModelError: the judge failed for good; what was judged is kept.
+        FileError: a judgement cannot be written.
+    """
+    judged = read_judged(run)
+    cases = {case.id: case for case in suite.cases}
+    todo = [(row, cases[row.case]) for row in rows if _is_due(row, cases, judged)]
+    turn, finished = asyncio.Semaphore(concurrency), 0
+
+    async def one(row: Row, case: Case) -> None:
+        nonlocal finished
+        if row.synopsis is None:
+            return
+        async with turn:
+            judgement = await judge.judge(case, row.synopsis)
+        add_judged(run, row, judgement)
+        finished += 1
+        done(finished, len(todo))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for row, case in todo:
+                group.create_task(one(row, case))
+    except ExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+    return judge.answers
+
+
+def _is_due(row: Row, cases: Mapping[str, Case], judged: Mapping[str, object]) -> bool:
+    return row.synopsis is not None and row.case in cases and row_digest(row) not in judged

@@ -1,0 +1,181 @@
+"""Making one row: a case's brief is written once, and all that was answered is taken down."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from synopsis_writer.client import Limits, ModelClient
+from synopsis_writer.desk import Desk
+from synopsis_writer.errors import ConnectionFailed
+from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.row import Attempt, Key, Row
+from synopsis_writer.examples import Example
+from synopsis_writer.journal import Journal
+from synopsis_writer.kinds import Outcome
+from synopsis_writer.prompts import Prompt
+from synopsis_writer.runlog import Run, RunLog
+from synopsis_writer.settings import Settings
+from synopsis_writer.shows import Show, find_show
+from synopsis_writer.store import new_origin
+from synopsis_writer.style.copies import name_words
+from synopsis_writer.style.gate import failures
+from synopsis_writer.style.originality import COPIED_RUN
+from synopsis_writer.style.text import analyse
+from synopsis_writer.writer import Attempt as Made
+from synopsis_writer.writer import Author, ModelAuthor, Result, write
+
+# What drafts a case's repeat, and the prompt it is drafted with (None in the guided strategy).
+Authors = Callable[[Case, int, Show], tuple[Author, Prompt | None]]
+_TITLES = frozenset({"dr", "prof", "professor", "frau", "herr"})
+_DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
+
+
+def model_authors(client: ModelClient, desk: Desk, limits: Limits) -> Authors:
+    """Return what asks a model; its prompts hold neither the reference nor an example of its story."""
+
+    def author(case: Case, repeat: int, show: Show) -> tuple[Author, Prompt | None]:
+        brief = case.brief.model_copy(update={"show": show.name})
+        prompt = desk.synopsis_prompt(brief, show, without=same_story(case, desk))
+        return ModelAuthor(client, desk.prompts, prompt, replace(limits, repeat=repeat * _DRAFTS)), prompt
+
+    return author
+
+
+def demo_authors(settings: Settings, desk: Desk) -> Authors:
+    """Return what drafts with the packaged model; a case's repeat always has the same seed."""
+    from synopsis_writer.guided.demo import demo_author
+
+    def author(case: Case, repeat: int, show: Show) -> tuple[Author, Prompt | None]:
+        seed = int(hashlib.sha256(case.id.encode()).hexdigest()[:6], 16) + repeat * _DRAFTS
+        brief = case.brief.model_copy(update={"show": show.name})
+        return demo_author(settings, brief, None, show, desk.pool.shows, seed), None
+
+    return author
+
+
+def same_story(case: Case, desk: Desk) -> frozenset[str]:
+    """Return the ids of the examples that tell the case's story.
+
+    These are the ones it names, and those with its theme, its title, its very words, or, within the show,
+    with a person who is nobody of the show's cast.
+    """
+    reference = case.reference
+    told = set(case.same_story) | {
+        example.id
+        for example in desk.pool.examples
+        if example.brief.theme == case.brief.theme
+        or example.synopsis.title == reference.title
+        or (example.brief.show == case.brief.show and _guests(example, desk) & _guests(case, desk))
+    }
+    if desk.gate.sources is not None:
+        names = name_words(person.name for person in reference.characters)
+        found = desk.gate.sources.matches(analyse(reference.text), names)
+        told |= {match.source for match in found if match.words >= COPIED_RUN}
+    return frozenset(told)
+
+
+def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
+    """Return the single names of the people who are not of the show's cast."""
+    synopsis = text.reference if isinstance(text, Case) else text.synopsis
+    show = find_show(desk.pool.shows, text.brief.show)
+    cast = name_words(member.name for member in show.cast) if show else frozenset()
+    people = (name_words([person.name]) for person in synopsis.characters)
+    return frozenset().union(*(names for names in people if not names & cast)) - _TITLES
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes rows for one model and prompt version.
+
+    Attributes:
+        desk: pool, templates and gate.
+        authors: who drafts.
+        attempts: rounds at most.
+        server: the model's server, for the log.
+        log: where each row is noted as a run.
+        say: is told when the log fails.
+    """
+
+    desk: Desk
+    authors: Authors
+    attempts: int
+    server: str | None
+    log: RunLog
+    say: Callable[[str], None]
+
+    async def make(self, key: Key, case: Case) -> Row:
+        """Write the case's brief.
+
+        Raises:
+            ModelError: the work cannot go on; a lost connection alone becomes a row that failed.
+        """
+        show = self.desk.find_show(case.brief.show, self.say)
+        author, prompt = self.authors(case, key.repeat, show)
+        origin = new_origin(prompt)
+        run = Run(
+            origin.run,
+            "eval",
+            origin.created,
+            case.brief,
+            author.name,
+            server=self.server,
+            rounds=self.attempts,
+            prompt=prompt.name if prompt else None,
+            version=prompt.version if prompt else None,
+            prompt_hash=prompt.hash if prompt else None,
+            examples=prompt.example_ids if prompt else (),
+        )
+        created = origin.created.isoformat()
+        with Journal(self.log, run, self.say) as journal:
+            brief = case.brief.model_copy(update={"show": show.name})
+            try:
+                result = await write(
+                    brief, show, author, self.desk.gate, attempts=self.attempts, record=journal.attempt
+                )
+            except ConnectionFailed as error:
+                journal.end(Outcome.FAILED, str(error))
+                lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
+                return lost.model_copy(update={"created": created, "run": run.id})
+            row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
+            outcomes = {"accepted": Outcome.DONE, "refused": Outcome.REFUSED, "failed": Outcome.FAILED}
+            journal.end(outcomes[row.outcome], row.error)
+        if result.error is not None and not isinstance(result.error, ConnectionFailed):
+            raise result.error
+        return row
+
+
+def row_of(key: Key, result: Result) -> Row:
+    """Return the row of a result."""
+    usage, cost, best = result.usage, result.cost, result.best
+    outcome = "accepted" if result.accepted else "failed" if result.error else "refused"
+    answer = best.answer if best else None
+    return Row.model_validate(
+        {
+            **key._asdict(),
+            "outcome": outcome,
+            "attempts": [_attempt(made) for made in result.attempts],
+            "best": result.attempts.index(best) if best else None,
+            "error": str(result.error) if result.error else None,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "amount": cost.amount if cost else None,
+            "currency": cost.currency if cost else "",
+            "seconds": result.seconds,
+            "answered": answer.model if answer else "",
+            "words_by_model": answer.words_by_model if answer else None,
+        }
+    )
+
+
+def _attempt(made: Made) -> Attempt:
+    refused = failures(made.findings)
+    return Attempt(
+        number=made.number,
+        passed=made.passed,
+        problems=made.problems,
+        checks=tuple(finding.check for finding in refused) if made.synopsis else ("structure",),
+        spans=tuple((span.start, span.end) for finding in refused for span in finding.spans),
+        answer=made.answer.text,
+        synopsis=made.synopsis,
+    )

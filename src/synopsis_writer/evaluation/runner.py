@@ -1,0 +1,150 @@
+"""The runner: the matrix of cases, models, prompt versions and repeats, each row made once and kept."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synopsis_writer.client import Limits
+from synopsis_writer.client.budget import Budget
+from synopsis_writer.client.chain import open_chain
+from synopsis_writer.client.choice import Choice, choose
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.judge import JUDGE_TEMPLATES
+from synopsis_writer.evaluation.maker import Authors, Maker, demo_authors, model_authors
+from synopsis_writer.evaluation.record import RunFolder
+from synopsis_writer.evaluation.row import Key, Row
+from synopsis_writer.evaluation.scored import RunInfo
+from synopsis_writer.runlog import RunLog
+from synopsis_writer.settings import Settings
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is to be made.
+
+    Attributes:
+        cases: the cases.
+        models: as `--model` names them.
+        prompts: the prompt versions: a name and the folder of its templates.
+        repeats: answers a case, model and prompt version.
+        concurrency: rows made side by side; a model in this process makes one after the other.
+    """
+
+    cases: Sequence[Case]
+    models: Sequence[str]
+    prompts: Mapping[str, Path]
+    repeats: int
+    concurrency: int = 4
+
+    def info(self, name: str, created: str, version: str, attempts: int) -> RunInfo:
+        """Return what the run over this matrix is."""
+        return RunInfo(
+            name,
+            created,
+            version,
+            tuple(self.models),
+            {prompt: folder_hash(folder) for prompt, folder in self.prompts.items()},
+            {case.id: hashlib.sha256(case.path.read_bytes()).hexdigest()[:12] for case in self.cases},
+            self.repeats,
+            attempts,
+        )
+
+    def keys(self, model: str, prompt: str) -> list[tuple[Key, Case]]:
+        """Return the rows of one model and prompt version: all cases once, then all of them again."""
+        return [
+            (Key(case.id, model, prompt, repeat), case)
+            for repeat in range(self.repeats)
+            for case in self.cases
+        ]
+
+
+def folder_hash(folder: Path) -> str:
+    """Return 12 hex digits that change when any file below a folder of templates does, the judge's aside."""
+    digest = hashlib.sha256()
+    judges = {folder / f"{name}.md" for name in JUDGE_TEMPLATES}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in judges):
+        digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+async def run_matrix(
+    matrix: Matrix,
+    settings: Settings,
+    environment: Mapping[str, str],
+    folder: RunFolder,
+    log: RunLog,
+    *,
+    say: Say,
+    done: Callable[[Row], None],
+) -> None:
+    """Make the rows that the folder does not hold yet, and those that failed; `done` is given each.
+
+    Raises:
+        InputError: a model, a folder of templates, or the budget cannot be used, or the folder not written.
+        ModelError: the work cannot go on: key, quota, budget or engine. What was made is kept.
+    """
+    budget = Budget(settings.budget, settings.max_tokens_total)
+    for model in matrix.models:
+        for prompt, templates in matrix.prompts.items():
+            todo = [(key, case) for key, case in matrix.keys(model, prompt) if _is_due(folder.rows.get(key))]
+            if not todo:
+                continue
+            chosen = settings.model_copy(update={"model": model, "prompts": templates})
+            choice = choose(chosen, environment)
+            desk = load_desk(chosen, say)
+            async with _authors(choice, chosen, environment, desk, budget, say) as authors:
+                maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
+                side_by_side = matrix.concurrency if choice.kind == "hosted" else 1
+                await _make(todo, maker, side_by_side, folder, done)
+
+
+def _is_due(row: Row | None) -> bool:
+    return row is None or row.outcome == "failed"
+
+
+@contextlib.asynccontextmanager
+async def _authors(
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    desk: Desk,
+    budget: Budget,
+    say: Say,
+) -> AsyncIterator[Authors]:
+    if choice.kind == "packaged":
+        yield demo_authors(settings, desk)
+        return
+    async with open_chain(choice, settings, environment, say, budget=budget) as client:
+        limits = Limits(settings.max_tokens, settings.timeout, settings.temperature)
+        yield model_authors(client, desk, limits)
+
+
+async def _make(
+    todo: Sequence[tuple[Key, Case]],
+    maker: Maker,
+    side_by_side: int,
+    folder: RunFolder,
+    done: Callable[[Row], None],
+) -> None:
+    """Make rows, so many side by side; the first error that ends the work cancels what is in flight."""
+    turn = asyncio.Semaphore(side_by_side)
+
+    async def one(key: Key, case: Case) -> None:
+        async with turn:
+            row = await maker.make(key, case)
+        folder.add(row)
+        done(row)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for key, case in todo:
+                group.create_task(one(key, case))
+    except ExceptionGroup as faults:
+        raise faults.exceptions[0] from None

@@ -1,0 +1,125 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.errors import FileError
+from synopsis_writer.evaluation.record import RESULTS_FILE, RUN_FILE, RunFolder, read_info, read_rows
+from synopsis_writer.evaluation.row import Row
+from synopsis_writer.evaluation.scored import RunInfo
+
+INFO = RunInfo(
+    "run", "2026-11-21T08:00:00+00:00", "0.1.0", ("m",), {"prompts": "abc"}, {"eins": "1", "zwei": "2"}, 2, 3
+)
+
+
+def row(case: str = "eins", repeat: int = 0, error: str | None = None) -> Row:
+    outcome = "failed" if error else "refused"
+    return Row.model_validate(
+        {"case": case, "model": "m", "prompt": "prompts", "repeat": repeat, "outcome": outcome}
+        | {"attempts": [], "best": None, "error": error, "seconds": 1.5}
+    )
+
+
+def fail(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", INFO, fail) as folder:
+        folder.add(row())
+        folder.add(row("zwei", 1))
+    assert read_info(tmp_path / "run") == INFO
+    assert list(read_rows(tmp_path / "run", fail).values()) == [row(), row("zwei", 1)]
+    with RunFolder(tmp_path / "run", INFO, fail) as folder:
+        assert set(folder.rows) == {row().key, row("zwei", 1).key}
+
+
+def test_a_row_is_on_the_disk_before_the_next_one_is_made(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail) as folder:
+        folder.add(row())
+        assert read_rows(tmp_path, fail) == {row().key: row()}
+
+
+def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail) as folder:
+        folder.add(row(error="weg"))
+        folder.add(row("zwei"))
+        folder.add(row())
+    assert list(read_rows(tmp_path, fail).values()) == [row("zwei"), row()]
+
+
+def test_a_half_written_line_is_said_kept_and_made_again(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail) as folder:
+        folder.add(row())
+        folder.add(row("zwei"))
+    path = tmp_path / RESULTS_FILE
+    half = path.read_bytes()[:-25]
+    path.write_bytes(half)
+    said: list[str] = []
+    with RunFolder(tmp_path, INFO, said.append) as folder:
+        assert list(folder.rows) == [row().key]
+        folder.add(row("zwei"))
+    assert len(said) == 1
+    assert said[0].startswith(f"{path}:2: the line is half written")
+    assert path.read_bytes().startswith(half + b"\n")
+    assert list(read_rows(tmp_path, said.append)) == [row().key, row("zwei").key]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (replace(INFO, models=("m", "n")), "models changed from m to m, n"),
+        (replace(INFO, repeats=3), "repeats changed from 2 to 3"),
+        (replace(INFO, prompts={"prompts": "xyz"}), r"prompts changed \(prompts\)"),
+        (replace(INFO, cases={"eins": "1", "drei": "3"}), r"cases changed \(drei, zwei\)"),
+    ],
+)
+def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo, said: str) -> None:
+    with RunFolder(tmp_path, INFO, fail):
+        pass
+    with pytest.raises(FileError, match=said + " since this run began: name another --out"):
+        RunFolder(tmp_path, changed, fail)
+    with RunFolder(tmp_path, replace(INFO, created="later", version="9"), fail):
+        pass
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail), pytest.raises(FileError, match="another process is at this run"):
+        RunFolder(tmp_path, INFO, fail)
+    with RunFolder(tmp_path, INFO, fail):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "holds no run"),
+        ("{", "is broken"),
+        ("[]", "is broken"),
+        ('{"format": 1}', "is broken"),
+        ('{"format": 2, "version": "9.0.0"}', "has the format 2, not 1: read it with version 9.0.0"),
+    ],
+)
+def test_a_folder_that_holds_no_run_of_this_version_is_said(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / RUN_FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(FileError, match=said):
+        read_info(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(FileError, match="name another --out"):
+        RunFolder(tmp_path / "file" / "run", INFO, fail)
+
+
+def test_run_json_is_for_people_too(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail):
+        pass
+    data = json.loads((tmp_path / RUN_FILE).read_text(encoding="utf-8"))
+    assert (data["format"], data["models"], data["repeats"]) == (1, ["m"], 2)
+    assert INFO.planned == 4

@@ -1,0 +1,156 @@
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.desk import load_desk
+from synopsis_writer.errors import BudgetSpent, RequestRefused
+from synopsis_writer.evaluation.case import Case, load_cases
+from synopsis_writer.evaluation.maker import same_story
+from synopsis_writer.evaluation.record import RunFolder, read_rows
+from synopsis_writer.evaluation.row import Row
+from synopsis_writer.evaluation.runner import Matrix, run_matrix
+from synopsis_writer.resources import folder
+from synopsis_writer.runlog import RunLog
+from synopsis_writer.settings import load_settings
+from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, Step
+
+EVALS = Path(__file__).resolve().parent.parent / "evals"
+CASES = {case.id: case for case in load_cases(EVALS / "cases")}
+TWO = (CASES["bis-neun"], CASES["elf-meter"])
+MATRIX = Matrix(TWO, ["m"], {"prompts": folder("prompts")}, repeats=1, concurrency=1)
+
+
+def answer(case: Case) -> Reply:
+    return Reply(case.reference.as_json())
+
+
+def go(
+    matrix: Matrix,
+    path: Path,
+    steps: Iterable[Step],
+    *,
+    done: Callable[[Row], None] = lambda _: None,
+    log: RunLog | None = None,
+    **flags: object,
+) -> LoopbackServer:
+    """Run a matrix into `path` against a server that plays `steps` and no more."""
+    with LoopbackServer(steps, repeat_last=False) as server:
+        settings = load_settings({"base_url": server.base_url, "max_retries": 0, "attempts": 2, **flags}, {})
+        info = matrix.info("run", "now", "0", 2)
+        with RunFolder(path, info, print) as record:
+            run = run_matrix(matrix, settings, {}, record, log or RunLog(None), say=lambda _: None, done=done)
+            asyncio.run(run)
+    return server
+
+
+def rows(path: Path) -> list[Row]:
+    return list(read_rows(path, print).values())
+
+
+def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
+    matrix = replace(MATRIX, models=["m", "n"], repeats=2)
+    made: list[Row] = []
+    log = RunLog(None)
+    go(matrix, tmp_path, [answer(case) for case in TWO] * 4, done=made.append, log=log)
+    assert [tuple(row.key) for row in rows(tmp_path)] == [
+        (case.id, model, "prompts", repeat) for model in ("m", "n") for repeat in (0, 1) for case in TWO
+    ]
+    assert rows(tmp_path) == made
+    assert {row.outcome for row in made} == {"accepted"}
+    assert made[0].synopsis == TWO[0].reference
+    assert (made[0].prompt_tokens, made[0].answered) == (100, "m-2026")
+    assert {run.id for run in log.runs()} == {row.run for row in made}
+    assert {run.command for run in log.runs()} == {"eval"}
+
+
+def test_the_same_command_again_makes_what_is_missing_and_what_failed(tmp_path: Path) -> None:
+    bad = Reply("Gern!")
+    go(MATRIX, tmp_path, [Hangup(), bad, bad])
+    assert [(row.outcome, len(row.attempts)) for row in rows(tmp_path)] == [("failed", 0), ("refused", 2)]
+    assert rows(tmp_path)[1].attempts[0].checks == ("structure",)
+    go(MATRIX, tmp_path, [answer(TWO[0])])
+    assert {row.case: row.outcome for row in rows(tmp_path)} == {
+        "bis-neun": "accepted",
+        "elf-meter": "refused",
+    }
+    go(MATRIX, tmp_path, [])
+
+
+def test_a_refused_request_ends_the_run_and_keeps_what_was_made(tmp_path: Path) -> None:
+    with pytest.raises(RequestRefused):
+        go(MATRIX, tmp_path, [answer(TWO[0]), Fault(401)])
+    assert [row.outcome for row in rows(tmp_path)] == ["accepted"]
+    go(MATRIX, tmp_path, [answer(TWO[1])])
+    assert [row.outcome for row in rows(tmp_path)] == ["accepted", "accepted"]
+
+
+def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
+    matrix = replace(MATRIX, cases=TWO[:1], models=["m", "n"])
+    with pytest.raises(BudgetSpent):
+        go(
+            matrix,
+            tmp_path,
+            [Reply(TWO[0].reference.as_json(), prompt_tokens=15_000)],
+            max_tokens_total=20_000,
+        )
+    assert [row.model for row in rows(tmp_path)] == ["m"]
+
+
+def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:
+    matrix = replace(MATRIX, cases=TWO[:1], repeats=3)
+    server = go(matrix, tmp_path / "run", [answer(TWO[0])] * 3, responses="read", cache=tmp_path / "cache")
+    assert len(server.chats) == 3
+    bodies = [chat.body["messages"] for chat in server.chats]
+    assert bodies[0] == bodies[1] == bodies[2]
+
+
+def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path) -> None:
+    matrix = replace(MATRIX, cases=tuple(CASES.values()))
+    log = RunLog(None)
+    go(matrix, tmp_path, [answer(case) for case in CASES.values()], log=log)
+    desk = load_desk(load_settings({}, {}))
+    runs = {run.brief.theme: run for run in log.runs()}
+    assert len(runs) == len(CASES)
+    for case in CASES.values():
+        run = runs[case.brief.theme]
+        asked = " ".join(message.content for entry in log.entries(run.id) for message in entry.messages)
+        for paragraph in case.reference.paragraphs:
+            assert paragraph.text[:60] not in asked
+        assert run.examples
+        assert not set(run.examples) & same_story(case, desk)
+
+
+def test_the_five_models_stories_are_told_in_the_pool_and_kept_out_of_their_prompts() -> None:
+    desk = load_desk(load_settings({}, {}))
+    told = {case.id: same_story(case, desk) for case in CASES.values()}
+    assert {case: sorted(ids) for case, ids in told.items() if ids} == {
+        "das-fehlende-nicken": ["in-aller-freundschaft/acht-takte-zu-viel"],
+        "das-rechte-pedal": ["in-aller-freundschaft/vierhaendig"],
+        "der-rote-stift": ["alles-was-zaehlt/die-naht-der-rivalin"],
+        "die-botin": ["in-aller-freundschaft/das-stichwort"],
+        "zwei-unterschriften": ["die-jungen-aerzte/nur-auf-besuch"],
+    }
+
+
+def test_a_reference_that_was_put_into_the_pool_stays_out_of_its_own_prompt(tmp_path: Path) -> None:
+    show = tmp_path / "in-aller-freundschaft"
+    show.mkdir()
+    text = CASES["bis-neun"].path.read_text(encoding="utf-8").replace("theme: ", "theme: Anders, ", 1)
+    (show / "anders.md").write_text(text.replace("title: ", "title: Anders ", 1), encoding="utf-8")
+    desk = load_desk(load_settings({"examples": tmp_path}, {}))
+    assert same_story(CASES["bis-neun"], desk) == {"in-aller-freundschaft/anders"}
+
+
+def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
+    own = tmp_path / "prompts"
+    own.mkdir()
+    (own / "a.md").write_text("eins", encoding="utf-8")
+    first = replace(MATRIX, prompts={"prompts": own}).info("r", "now", "0", 3)
+    (own / "a.md").write_text("zwei", encoding="utf-8")
+    second = replace(MATRIX, prompts={"prompts": own}).info("r", "now", "0", 3)
+    assert first.prompts != second.prompts
+    assert first.cases == second.cases
+    assert first.planned == 2

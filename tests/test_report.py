@@ -1,0 +1,353 @@
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.charts import WIDTH, axis, bars, dot_plot
+from synopsis_writer.evaluation.figures import decimals, duration, figure, moment, spent
+from synopsis_writer.evaluation.marks import marked, merge
+from synopsis_writer.evaluation.metrics import METRICS
+from synopsis_writer.evaluation.report import Contest, render_report
+from synopsis_writer.evaluation.row import Attempt, Row
+from synopsis_writer.evaluation.scored import Interval, RunInfo, Scored
+from synopsis_writer.evaluation.statistics import compare
+from synopsis_writer.evaluation.summary import summarise
+from tests.browser.run_data import DEMO, REAL, accepted, info_of, refused, scored_rows, shapeless, suite
+
+MODELS = (*REAL, DEMO)
+CASES = suite()[:4]
+HOSTILE = (
+    "</title></script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7 * 7 }} javascript:alert(1)"
+)
+
+
+class Elements(HTMLParser):
+    """All elements with their attributes, and the text of styles and scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem:
+            self.inline[self.cdata_elem] = self.inline.get(self.cdata_elem, "") + data
+
+
+def row_of(case: Case, attempts: Sequence[Attempt] = (), **more: object) -> Row:
+    fields = {
+        "case": case.id, "model": REAL[0], "prompt": "stand", "repeat": 0, "outcome": "refused",
+        "attempts": tuple(attempts), "best": None,
+    }  # fmt: skip
+    return Row.model_validate(fields | more)
+
+
+def page_of(
+    scored: Sequence[Scored],
+    cases: Sequence[Case] = CASES,
+    info: RunInfo | None = None,
+    comparisons: Sequence[Contest] = (),
+) -> str:
+    info = info or info_of(CASES, MODELS, 1)
+    return render_report(info, summarise(info, scored), scored, cases, METRICS, comparisons)
+
+
+def page_of_row(row: Row, cases: Sequence[Case] = CASES) -> str:
+    return page_of([Scored(row, dict.fromkeys(METRICS))], cases)
+
+
+@cache
+def whole() -> tuple[Scored, ...]:
+    return tuple(scored_rows(CASES, MODELS, 1))
+
+
+def test_nothing_in_the_page_needs_anything_outside_it() -> None:
+    for tag, attributes in Elements(page_of(whole())).tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"style", "src", "srcset", "action"}
+            assert name != "href" or (value or "").startswith("#")
+
+
+def test_the_policy_names_the_very_style_and_script_of_the_page() -> None:
+    page = page_of(whole())
+    policies = [
+        attributes["content"]
+        for tag, attributes in Elements(page).tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    inline = Elements(page).inline
+    hashes = {
+        tag: base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        for tag, text in inline.items()
+    }
+    (policy,) = policies
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_the_text_of_models_cases_and_errors_is_escaped() -> None:
+    brief = CASES[0].brief.model_copy(update={"theme": HOSTILE, "notes": HOSTILE})
+    paragraph = CASES[0].reference.paragraphs[0].model_copy(update={"text": HOSTILE})
+    bad = CASES[0].reference.model_copy(
+        update={"title": HOSTILE, "logline": HOSTILE, "paragraphs": (paragraph,)}
+    )
+    case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
+    no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
+    text = accepted(bad).model_copy(update={"spans": ((10, 40),), "problems": (HOSTILE,)})
+    row = row_of(case, (no_text, text), best=1, error=HOSTILE, model=HOSTILE, answered="x" + HOSTILE)
+    info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})
+    page = page_of([Scored(row, dict.fromkeys(METRICS))], [case], info)
+    tags = [tag for tag, _ in Elements(page).tags]
+    assert tags.count("script") == tags.count("title") - tags.count("g") == 1
+    assert "img" not in tags
+    assert "{{ 7 * 7 }}" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_headings_leave_out_no_level() -> None:
+    levels = [int(tag[1]) for tag, _ in Elements(page_of(whole())).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_header_cell_says_what_it_heads() -> None:
+    cells = [attributes for tag, attributes in Elements(page_of(whole())).tags if tag == "th"]
+    assert cells
+    assert {attributes.get("scope") for attributes in cells} == {"col", "row"}
+
+
+def test_an_incomplete_run_says_so_and_names_the_cases_without_a_result() -> None:
+    some = [each for each in whole() if each.row.case != CASES[0].id]
+    page = page_of(some)
+    assert "<b>Incomplete.</b>" in page
+    assert f"{len(some)} of 24 planned results are here" in page
+    assert f"Still without any result: {CASES[0].id}." in page
+
+
+def test_a_complete_run_has_no_such_banner() -> None:
+    info = replace(info_of(CASES, REAL, 1), prompts={"stand": "5f2c9a77b1d04e3c"})
+    scored = [each for each in whole() if each.row.model in REAL and each.row.prompt == "stand"]
+    page = page_of(scored, info=info)
+    assert "Incomplete" not in page
+    assert "Demo drafts" not in page
+
+
+def test_demo_drafts_are_marked_in_banner_summary_table_and_chart() -> None:
+    page = page_of(whole())
+    demo = sum(each.row.model == DEMO for each in whole())
+    assert f"{demo} results are put together by the program" in page
+    assert '<span class="badge demo">demo drafts</span>' in page
+    assert page.count('<span class="badge demo">demo</span>') == demo
+    assert '<g class="demo">' in page
+
+
+def test_a_run_without_any_result_is_a_page_all_the_same() -> None:
+    page = page_of([])
+    assert "0 of 24 planned results are here" in page
+    assert "Unscored in every group." in page
+    assert "There are no results yet." in page
+
+
+def test_a_metric_without_a_value_is_unscored_and_counted() -> None:
+    rows = [row_of(CASES[0], [accepted(CASES[0].reference)], best=0, repeat=place) for place in range(3)]
+    values = (0.25, None, 0.75)
+    scored = [
+        Scored(row, dict.fromkeys(METRICS) | {"facts": value})
+        for row, value in zip(rows, values, strict=True)
+    ]
+    page = page_of(scored)
+    assert "<b>0.50</b>" in page
+    assert "1 unscored" in page
+    assert '<td class="none">unscored</td>' in page
+    assert '<td data-value="0.25">0.25</td>' in page
+
+
+def test_a_case_that_the_suite_has_no_more_is_shown_without_brief_and_reference() -> None:
+    row = row_of(CASES[0], [accepted(CASES[0].reference)], best=0, outcome="accepted")
+    page = page_of_row(row, CASES[1:])
+    assert "This case is no longer in the suite" in page
+    assert CASES[0].reference.paragraphs[0].text in page
+    assert '<div class="reference"' not in page
+
+
+def test_a_failed_row_shows_its_error_and_no_text() -> None:
+    page = page_of_row(row_of(CASES[0], outcome="failed", error="the server answered 503"))
+    assert "<b>Error:</b> the server answered 503" in page
+    assert "There is no answer." in page
+    assert "unpriced" in page
+
+
+def test_an_answer_without_structure_is_shown_as_it_came_and_cut_where_it_is_too_long() -> None:
+    long = shapeless(CASES[0]).model_copy(update={"answer": "x" * 7_500})
+    page = page_of_row(row_of(CASES[0], [long, shapeless(CASES[0])]))
+    assert "No answer had the structure of a synopsis." in page
+    assert "x" * 6_000 + "</pre>" in page
+    assert "1,500 more characters stand in results.jsonl." in page
+    assert shapeless(CASES[0]).answer[:40] in page
+
+
+def test_no_answer_is_printed_twice() -> None:
+    bad, good = refused(CASES[0])[0], accepted(CASES[1].reference)
+    page = page_of_row(row_of(CASES[0], [bad, bad, good], best=2, outcome="accepted"), CASES[2:])
+    assert bad.synopsis is not None
+    assert page.count(good.answer and CASES[1].reference.paragraphs[-1].text) == 1
+    assert page.count(bad.synopsis.paragraphs[-1].text) == 1
+    assert "word for word answer 1" in page
+    assert "its text stands above" in page
+
+
+def test_findings_are_underlined_where_they_point_and_listed_below() -> None:
+    synopsis = CASES[0].reference
+    one, two = synopsis.paragraphs[0].text, synopsis.paragraphs[1].text
+    spans = ((0, 5), (3, 9), (len(one) - 4, len(one) + 2 + 6))  # two overlap, and one runs over a blank line
+    attempt = Attempt(
+        number=1, passed=False, problems=("cast: nobody turns up",), checks=("cast",), spans=spans,
+        answer=synopsis.as_json(), synopsis=synopsis,
+    )  # fmt: skip
+    page = page_of_row(row_of(CASES[0], [attempt], best=0))
+    assert re.findall("<mark>(.*?)</mark>", page) == [one[:9], one[-4:], two[:6]]
+    assert "<li>cast: nobody turns up</li>" in page
+
+
+def test_a_verdict_stands_only_where_a_comparison_gives_it() -> None:
+    a, b = (
+        [
+            Scored(row_of(case, repeat=place), dict.fromkeys(METRICS) | {"facts": value, "length_ratio": 1.0})
+            for place, case in enumerate(suite()[:8])
+        ]
+        for value in (0.2, 0.9)
+    )
+    contest = Contest("old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost")))
+    page = page_of(a, comparisons=[contest])
+    verdicts = re.findall(r"</td><td>\d+, \d+, \d+</td><td>(.*?)</td>", page)
+    assert verdicts == ["better", "for information only", "nothing to compare"]
+    assert 'new <span class="note">held against</span> old' in page
+    assert 'id="comparisons"' not in page_of(a)
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [([], 0), ([0.0], 0), ([0.5, 1.0], 2), ([0.31], 2), ([0.004], 4), ([41.2], 1), ([9432.0, None], 0)],
+)
+def test_three_digits_of_the_largest_figure_are_shown(values: list[float | None], places: int) -> None:
+    assert decimals(values) == places
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "shown"),
+    [
+        (None, 2, "unscored"),
+        (12345.6, 0, "12,346"),
+        (-0.25, 2, "−0.25"),
+        (-0.0001, 2, "0.00"),
+        (0.1, 3, "0.100"),
+    ],
+)
+def test_a_figure_reads_well(value: float | None, places: int, shown: str) -> None:
+    assert figure(value, places) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(3.44, "3.4 s"), (320.0, "5 min 20 s"), (7_500.0, "2 h 05 min")]
+)
+def test_a_time_reads_well(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_a_date_that_is_none_stays_as_it_is() -> None:
+    assert moment("2026-11-21T08:15:30+00:00") == "2026-11-21 08:15 UTC"
+    assert moment("last week") == "last week"
+
+
+def test_costs_are_summed_a_currency_and_unpriced_rows_are_counted() -> None:
+    paid = row_of(CASES[0], amount=Decimal("0.5"), currency="USD")
+    assert spent([paid, paid]) == "1.00 USD"
+    assert spent([paid, row_of(CASES[0])]) == "0.5000 USD, and 1 of 2 results unpriced"
+    assert spent([row_of(CASES[0])]) == "unpriced"
+    assert spent([row_of(CASES[0], amount=Decimal(0))]) == spent([]) == "no cost"
+    assert spent([paid, row_of(CASES[0], amount=Decimal(2), currency="EUR")]) == "0.5000 USD and 2.00 EUR"
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.sampled_from([2, 3, 4]))
+def test_an_axis_is_even_and_holds_all_values(low: float, width: float, steps: int) -> None:
+    if 0 < width < 1e-6 * max(1, abs(low)):
+        width = 0
+    high = low + width
+    marks = axis(low, high, steps)
+    gaps = [after - before for before, after in pairwise(marks)]
+    slack = gaps[0] * 1e-6
+    assert 1 <= len(gaps) <= steps + 2
+    assert max(gaps) - min(gaps) <= slack
+    assert marks[0] <= low + slack
+    assert high - slack <= marks[-1]
+
+
+def test_a_chart_places_dots_and_ends_on_its_axis() -> None:
+    plot = dot_plot([("a", False, Interval(0.5, 0.0, 1.0, 4)), ("b", True, None)])
+    assert plot is not None
+    first, second = plot.lines
+    assert first.spot is not None
+    assert first.spot.low == plot.ticks[0].x
+    assert first.spot.high == plot.ticks[-1].x
+    assert first.spot.x == (first.spot.low + first.spot.high) / 2 == WIDTH / 2
+    assert second.spot is None
+    assert plot.words == "a: 0.50 (0.00 to 1.00); b: unscored"
+
+
+def test_the_numbers_of_an_axis_do_not_run_into_each_other() -> None:
+    plot = dot_plot([("a", False, Interval(1_000_000, 999_998.0, 1_000_003.0, 4))])
+    assert plot is not None
+    gap = plot.ticks[1].x - plot.ticks[0].x
+    assert gap >= 7 * max(len(tick.text) for tick in plot.ticks)
+
+
+def test_without_any_value_there_is_no_chart() -> None:
+    assert dot_plot([("a", False, None)]) is None
+
+
+def test_bars_are_as_long_as_findings_are_frequent() -> None:
+    chart = bars({"cast": 1, "ending": 4}, rows=8, most=0.5)
+    assert [bar.label for bar in chart.bars] == ["ending", "cast"]
+    assert chart.bars[0].width == 4 * chart.bars[1].width
+    assert chart.bars[0].text == "4 (0.50)"
+
+
+def test_spans_that_overlap_or_touch_become_one() -> None:
+    assert merge([(5, 9), (0, 3), (3, 4), (8, 12), (20, 20)]) == [(0, 4), (5, 12)]
+
+
+@given(st.lists(st.tuples(st.integers(-5, 3000), st.integers(-5, 3000)), max_size=8))
+def test_marks_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> None:
+    synopsis = CASES[0].reference
+    passages = marked(synopsis, spans)
+    assert ["".join(piece.text for piece in passage.pieces) for passage in passages] == [
+        paragraph.text for paragraph in synopsis.paragraphs
+    ]
+    assert [passage.storyline for passage in passages] == [each.storyline for each in synopsis.paragraphs]
+
+
+def test_template_style_and_script_lie_beside_the_module() -> None:
+    import synopsis_writer.evaluation.report as module
+
+    here = Path(module.__file__).parent
+    assert {path.name for path in here.glob("report.*")} >= {"report.html.j2", "report.css", "report.js"}

@@ -1,0 +1,306 @@
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.closeness import ExampleIndex, build_index, stems
+from synopsis_writer.closeness_store import index_key, kept_examples, open_index, save_index
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.examples import Example, load_pool
+from synopsis_writer.kept import FEWEST_KEPT
+from synopsis_writer.kinds import Form
+from synopsis_writer.resources import folder
+from synopsis_writer.selection import Chosen, select
+from synopsis_writer.settings import load_settings
+
+POOL = load_pool([folder("examples")]).examples
+INDEX = build_index(POOL)
+PARAPHRASES = Path(__file__).parent / "corpus" / "paraphrases"
+THEMES = (
+    "Eine gehörlose Frau wird an der Hand operiert",
+    "Zwei Köche wetten um ein Rezept",
+    "Ein Marathonläufer gerät in Gefahr",
+    "xyz",
+)
+IAF = "In aller Freundschaft"
+
+
+def brief(theme: str = THEMES[0], show: str = IAF, form: Form = Form.EPISODE) -> Brief:
+    return make_brief(show=show, theme=theme, form=form)
+
+
+def ids(chosen: list[Chosen]) -> list[str]:
+    return [one.example.id for one in chosen]
+
+
+def likeness(theme: str, example: Example) -> Example:
+    return replace(
+        example,
+        id=f"{example.id}-{theme[:12]}",
+        brief=example.brief.model_copy(update={"theme": theme}),
+        synopsis=example.synopsis.model_copy(update={"logline": theme}),
+    )
+
+
+def many(count: int = FEWEST_KEPT) -> list[Example]:
+    return [replace(POOL[number % len(POOL)], id=f"many/{number}") for number in range(count)]
+
+
+# What is chosen
+
+
+def test_all_of_the_same_show_and_form_are_shown_before_any_other() -> None:
+    same = {
+        example.id for example in POOL if (example.brief.show, example.brief.form) == (IAF, Form.PORTRAIT)
+    }
+    for theme in THEMES:
+        chosen = select(INDEX, brief(theme, form=Form.PORTRAIT))
+        assert same < set(ids(chosen))
+        assert {one.example.brief.form for one in chosen} == {Form.PORTRAIT}
+
+
+def test_the_last_is_the_one_closest_in_theme_and_says_which_words_it_shares() -> None:
+    last = select(INDEX, brief("Eine gehörlose Erzählerin wird an der Hand operiert"))[-1]
+    assert last.example.id == "die-jungen-aerzte/drei-taube-finger"
+    assert last.why == "same form, close in theme: gehörlose, Erzählerin, Hand"
+
+
+def test_within_a_large_tier_the_theme_finds_its_example() -> None:
+    wanted = likeness("Ein Orgelbauer stimmt die Pfeifen einer Kathedrale", POOL[0])
+    others = [likeness(f"Person {number} verliert den Prozess {number}", POOL[0]) for number in range(40)]
+    chosen = select(
+        build_index([*POOL, *others, wanted]),
+        brief("Die Pfeifen einer Orgel schweigen", POOL[0].brief.show, POOL[0].brief.form),
+    )
+    assert chosen[-1].example == wanted
+    assert chosen[-1].why == "same show and form, close in theme: Pfeifen"
+
+
+def test_a_second_telling_of_a_story_gives_way_to_another_story() -> None:
+    told = next(example for example in POOL if example.id == "die-jungen-aerzte/eine-niere-auf-eis")
+    again = replace(told, id="die-jungen-aerzte/noch-eine-niere")
+    other = likeness("Ein Arzt und die Niere seiner Frau", told)
+    chosen = select(build_index([told, again, other]), told.brief, most=2)
+    assert other.id in ids(chosen)
+
+
+def test_every_example_says_why_it_is_there() -> None:
+    chosen = select(INDEX, brief("Ein Koch wettet"), pinned=["rote-rosen/reine-herztoene"])
+    assert [one.why for one in chosen] == [
+        "pinned",
+        "same form, for variety",
+        "same show and form",
+        "same show and form, for variety",
+        "same form, for variety",
+    ]
+    assert select(INDEX, brief("Zwei Köche wetten"))[-1].why == "same form, close in theme: Köche, wetten"
+
+
+def test_without_any_example_of_the_form_the_shows_own_come_first() -> None:
+    few = [example for example in POOL if example.brief.form is not Form.WEEK]
+    chosen = select(build_index(few), brief(form=Form.WEEK))
+    assert {one.example.brief.show for one in chosen} == {IAF}
+    assert all(one.why.startswith("same show") for one in chosen)
+
+
+# What stays the same
+
+
+@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("show", [IAF, "Rote Rosen", "Eine unbekannte Serie"])
+def test_for_one_show_and_form_only_the_last_example_depends_on_the_theme(show: str, form: Form) -> None:
+    beginnings = {tuple(ids(select(INDEX, brief(theme, show, form))[:-1])) for theme in THEMES}
+    assert len(beginnings) == 1
+    assert len(beginnings.pop()) == 4
+
+
+def test_the_last_example_does_depend_on_the_theme() -> None:
+    assert len({ids(select(INDEX, brief(theme)))[-1] for theme in THEMES}) > 1
+
+
+def test_the_order_of_the_pool_changes_nothing() -> None:
+    turned = build_index(POOL[::-1])
+    for theme in THEMES:
+        assert ids(select(turned, brief(theme))) == ids(select(INDEX, brief(theme)))
+
+
+# Limits
+
+
+@pytest.mark.parametrize("budget", [0, 500, 1100, 1500, 2500, 4000, 9000])
+def test_the_budget_holds(budget: int) -> None:
+    chosen = select(INDEX, brief(), token_budget=budget)
+    assert sum(one.tokens for one in chosen) <= budget
+    assert len(chosen) == min(5, budget // INDEX.usual_cost)
+
+
+def test_a_budget_for_one_is_spent_on_the_closest_of_the_same_show_and_form() -> None:
+    chosen = select(INDEX, brief("Ein Bruder will eine Niere spenden"), token_budget=1100)
+    assert ids(chosen) == ["in-aller-freundschaft/ohne-gegenleistung"]
+
+
+def test_what_must_not_be_shown_is_never_shown_even_when_it_is_pinned() -> None:
+    for _ in range(len(POOL)):
+        hidden = {one.example.id for one in select(INDEX, brief())}
+        assert not hidden & set(ids(select(INDEX, brief(), without=hidden, pinned=sorted(hidden))))
+    assert select(INDEX, brief(), without=INDEX.rows) == []
+    assert select(INDEX, brief(), without={"no/such"}) == select(INDEX, brief())
+
+
+def test_pinned_examples_come_first_count_and_are_never_cut() -> None:
+    pinned = ["rote-rosen/reine-herztoene", "sturm-der-liebe/elf-torten"]
+    chosen = select(INDEX, brief(), pinned=pinned)
+    assert ids(chosen)[:2] == pinned
+    assert len(chosen) == 5
+    poor = select(INDEX, brief(), pinned=[*pinned, pinned[0]], token_budget=900)
+    assert [(one.example.id, one.why) for one in poor] == [
+        (pinned[0], "pinned"),
+        (pinned[1], "pinned, beyond the token budget"),
+    ]
+    assert ids(select(INDEX, brief(), pinned=pinned, most=1)) == pinned
+
+
+def test_the_last_is_not_much_longer_than_the_others_unless_all_are() -> None:
+    long = [replace(example, id=f"{example.id}-long") for example in POOL if example.brief.form is Form.WEEK]
+    index = build_index([*POOL, *long])
+    costs = index.costs.copy()
+    costs[len(POOL) :] *= 2
+    index = replace(index, costs=costs)
+    for example in long:
+        chosen = select(index, brief(example.brief.theme, form=Form.WEEK), token_budget=12_000)
+        others = [one.tokens for one in chosen[:-1]]
+        assert chosen[-1].tokens <= 1.08 * sum(others) / len(others)
+    last = select(INDEX, brief(form=Form.WEEK))[-1].example
+    costs = INDEX.costs.copy()
+    costs[POOL.index(last)] *= 2
+    assert select(replace(INDEX, costs=costs), brief(form=Form.WEEK))[-1].example == last
+
+
+def test_themes_that_hold_no_word_at_all_can_be_indexed_and_asked_for() -> None:
+    bare = [likeness("Ei", example) for example in POOL[:3]]
+    assert len(select(build_index(bare), brief("Ob es so ist"))) == 3
+
+
+def test_function_words_say_nothing_of_a_theme() -> None:
+    assert stems("Während zwei von ihnen nicht können, operiert die Chirurgin") == {"operie", "chirur"}
+
+
+# Kept indexes
+
+
+def same(one: ExampleIndex, other: ExampleIndex) -> bool:
+    asked = [brief(theme, show, form) for theme in THEMES for show in (IAF, "X") for form in Form]
+    return all(select(one, each) == select(other, each) for each in asked)
+
+
+def test_a_large_index_is_kept_mapped_and_chooses_the_same(tmp_path: Path) -> None:
+    pool = many()
+    first = kept_examples(pool, tmp_path)
+    place = tmp_path / index_key(pool)
+    written = place.stat().st_mtime_ns
+    second = kept_examples(pool, tmp_path)
+    assert place.stat().st_mtime_ns == written
+    assert isinstance(second.costs, np.memmap)
+    assert same(second, first)
+    assert same(second, build_index(pool))
+
+
+def test_a_small_index_is_not_kept(tmp_path: Path) -> None:
+    assert same(kept_examples(POOL, tmp_path), INDEX)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_example_builds_anew_and_old_indexes_go(tmp_path: Path) -> None:
+    pool = many()
+    for change in range(5):
+        pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])
+        kept_examples(pool, tmp_path)
+        os.utime(tmp_path / index_key(pool), (time.time() + change, time.time() + change))
+    kept = [path.name for path in tmp_path.iterdir()]
+    assert len(kept) == 3
+    assert index_key(pool) in kept
+
+
+PARTS = (
+    "names.json",
+    "shows.npy",
+    "costs.npy",
+    "vocab.index.json",
+    "params.index.json",
+    "data.csc.index.npy",
+    "indptr.csc.index.npy",
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
+def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str, damage: str) -> None:
+    pool = many()
+    place = tmp_path / index_key(pool)
+    save_index(build_index(pool), place)
+    path = place / part
+    if damage == "gone":
+        path.unlink()
+    elif damage == "other":
+        save_index(INDEX, tmp_path / "other")
+        shutil.copyfile(tmp_path / "other" / part, path)
+    else:
+        path.write_bytes(path.read_bytes()[: -40 if damage == "cut" else 0])
+    assert same(kept_examples(pool, tmp_path), build_index(pool))
+    assert same(open_index(place, pool), build_index(pool))
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    pool = many()
+    assert same(kept_examples(pool, tmp_path / "file"), build_index(pool))
+
+
+# The desk
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return load_desk(load_settings({"pinned": ["rote-rosen/reine-herztoene"]}, {}))
+
+
+def test_the_desk_pins_hides_and_indexes_once(desk: Desk) -> None:
+    show = desk.find_show(IAF, print)
+    prompt = desk.synopsis_prompt(brief(), show)
+    assert prompt.example_ids[0] == "rote-rosen/reine-herztoene"
+    last = prompt.example_ids[-1]
+    assert last not in desk.synopsis_prompt(brief(), show, without={last}).example_ids
+    assert last not in desk.outline_prompt(brief(), show, without={last}).example_ids
+    assert desk.index is desk.index
+
+
+def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(desk: Desk) -> None:
+    show = desk.find_show(IAF, print)
+    one, two = (desk.synopsis_prompt(brief(theme), show) for theme in THEMES[:2])
+    assert one.messages[:-3] == two.messages[:-3]
+    assert one.messages[-3:] != two.messages[-3:]
+    changing = sum(len(message.content) for message in one.messages[-3:])
+    assert changing < 0.2 * sum(len(message.content) for message in one.messages)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rote-rosen/reine-herztone", "did you mean rote-rosen/reine-herztoene"),
+        ("reine-herztoene", "did you mean rote-rosen/reine-herztoene"),
+        ("0000", "synopsis examples list names them"),
+    ],
+)
+def test_an_unknown_pinned_id_is_said_with_those_near_it(name: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"^no example '{name}' to pin: {said}"):
+        load_desk(load_settings({"pinned": [name]}, {}))
+
+
+def test_pinned_ids_come_from_the_environment_with_commas() -> None:
+    assert load_settings({}, {"SYNOPSIS_PINNED": "a/b, c/d"}).pinned == ("a/b", "c/d")

@@ -1,0 +1,386 @@
+import asyncio
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
+
+from synopsis_writer.client import Answer, Limits, Message, Usage
+from synopsis_writer.client.embedded import EmbeddedClient
+from synopsis_writer.client.engine import Engine
+from synopsis_writer.client.hosted import HostedClient
+from synopsis_writer.client.retry import BrokenBody, RetryPolicy
+from synopsis_writer.client.stream import EventReader, GrowingAnswer
+from synopsis_writer.client.weights import is_packaged_available, packaged_weights
+from synopsis_writer.errors import ConnectionFailed, ModelError
+from synopsis_writer.synopsis import Synopsis, wire_schema
+from synopsis_writer.testing import (
+    Body,
+    BrokenJson,
+    CutBody,
+    CutStream,
+    Drip,
+    Events,
+    FailingStream,
+    Fault,
+    Hangup,
+    Html,
+    LoopbackServer,
+    Reply,
+    Silence,
+    Step,
+    event,
+)
+
+ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
+SCHEMA = wire_schema(Synopsis)
+LIMITS = Limits(timeout=10)
+QUICK = Limits(timeout=0.15)
+TEXT = '{"title": "Der weiße Hund 🐶", "paragraphs": []}'
+DONE = "data: [DONE]\n\n"
+
+
+class Ears:
+    """Takes down what is said while an answer grows."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.lines: list[str] = []
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+
+
+async def ask(
+    server: LoopbackServer, ears: Ears, *, retries: int = 2, limits: Limits = LIMITS, stream: bool = True
+) -> Answer:
+    client = HostedClient(
+        "m",
+        server.base_url,
+        retry=RetryPolicy(retries, sleep=ears.sleep),
+        announce=ears.lines.append,
+        grown=ears.texts.append if stream else None,
+    )
+    try:
+        return await client.complete(ASK, SCHEMA, limits)
+    finally:
+        await client.close()
+
+
+def piece(text: str, finish: str | None = None, **more: Any) -> str:
+    return event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}], **more})
+
+
+def name_of(value: object) -> str:
+    return str(value)[:70]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(TEXT, prompt_tokens=900, completion_tokens=3, cached_tokens=800),
+        Reply("halb", finish="length"),
+        Reply("", finish="content_filter"),
+        Reply("", refusal="Das schreibe ich nicht."),
+        Reply(""),
+    ],
+    ids=name_of,
+)
+async def test_a_streamed_answer_is_the_same_as_a_whole_one(reply: Reply) -> None:
+    with LoopbackServer([reply]) as server:
+        streamed, whole = await ask(server, Ears()), await ask(server, Ears(), stream=False)
+    assert streamed == replace(whole, seconds=streamed.seconds)
+    assert streamed.seconds > 0
+    assert [request.body.get("stream") for request in server.chats] == [True, None]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CutStream(),
+        FailingStream(),
+        FailingStream(code=503),
+        FailingStream(code="429"),
+        FailingStream(code="server_error"),
+        Events(piece("Ein ")),
+        Events(piece("Ein ") + "data: {"),
+        Events(piece("Ein ") + "data: {\n\n"),
+        Events(piece("Ein ") + "data: " + "[" * 100_000 + "\n\n"),
+        Events(piece("Ein "), is_cut=True),
+        Events(""),
+        Events(DONE),
+        Events(": still here\n\n"),
+        Events(b"data: \xe4\n\n".decode("latin-1")),
+        Events(event({"error": {"message": "upstream", "code": 502}, "choices": [
+            {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]})),
+        Fault(503), Fault(429), BrokenJson(), CutBody(), Hangup(), Silence(1.0), Drip(1.0),
+        Body({"error": {"message": "upstream"}}),
+    ],
+    ids=name_of,
+)  # fmt: skip
+async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(fault: Step) -> None:
+    ears = Ears()
+    limits = QUICK if isinstance(fault, Silence | Drip) else LIMITS
+    with LoopbackServer([fault, fault, Reply(TEXT)]) as server:
+        answer = await ask(server, ears, limits=limits)
+    assert (answer.text, answer.usage) == (TEXT, Usage(100, 50))
+    assert ears.texts[-1] == TEXT
+    assert len(server.chats) == 3
+    assert len(ears.lines) == 2
+    assert all("; trying again in " in line for line in ears.lines)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (CutStream(), "the answer broke off"),
+        (FailingStream(), "the server failed in the middle of the answer: try again later"),
+        (Events(piece("Ein ") + "data: {\n\n"), "a piece of the answer is broken JSON"),
+    ],
+    ids=name_of,
+)
+async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> None:
+    with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailed, match=said) as caught:
+        await ask(server, Ears())
+    assert len(server.chats) == 3
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (FailingStream(code="insufficient_quota"), "quota is used up: top it up"),
+        (FailingStream(code=400), "failed in the middle of the answer: check model and parameters"),
+        (Events(event({"choices": {"a": 1}})), "not the shape of one"),
+        (Events(event([1])), "not the shape of one"),
+        (Events(event({"choices": [{"delta": {"content": 7}}]})), "not the shape of one"),
+        (Html(), "a page or text, not a completion"),
+        (Body([]), "a page or text, not a completion"),
+        (Fault(401), "set OPENAI_API_KEY"),
+    ],
+    ids=name_of,
+)
+async def test_a_stream_that_will_never_do_is_said_at_once(fault: Step, said: str) -> None:
+    ears = Ears()
+    with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=said):
+        await ask(server, ears)
+    assert len(server.chats) == 1
+    assert ears.lines == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "event-stream"])
+async def test_a_server_that_does_not_stream_is_understood(kind: str) -> None:
+    reply = Reply(TEXT, cached_tokens=8)
+    data = reply.as_data("model")
+    step: Step = Body(data) if kind == "plain" else Events(json.dumps(data, indent=1))
+    with LoopbackServer([step]) as server:
+        answer = await ask(server, Ears())
+    assert (answer.text, answer.usage.cached_tokens, answer.model) == (TEXT, 8, "model")
+
+
+@pytest.mark.parametrize("refused", ["stream_options", "stream"])
+async def test_a_server_that_refuses_to_stream_or_to_count_is_asked_without(refused: str) -> None:
+    with LoopbackServer([Reply(TEXT)], refuses=[refused]) as server:
+        answer = await ask(server, Ears())
+    assert answer.text == TEXT
+    assert len(server.chats) == 2
+    assert answer.usage == (Usage() if refused == "stream_options" else Usage(100, 50))
+
+
+@pytest.mark.parametrize(
+    ("stream", "usage"),
+    [
+        (piece("Ja.", "stop"), Usage()),
+        (piece("Ja.") + DONE, Usage()),
+        (piece("Ja.", "stop") + event({"choices": [], "usage": {"prompt_tokens": 7}}), Usage(7)),
+        (piece("Ja.", "stop", usage={"prompt_tokens": 7}) + DONE, Usage(7)),
+        (piece("Ja.", usage={"completion_tokens": 1}) + piece("", "stop", usage={"completion_tokens": 2}),
+         Usage(0, 2)),
+        (piece("Ja.", "stop", usage="many") + DONE, Usage()),
+        (piece("Ja.", "stop") + "data: {\n\n", Usage()),
+        (piece("Ja.", "stop") + event({"error": {"message": "late"}}), Usage()),
+        (piece("Ja.", "stop") + 'data: {"choices": [], "usage": {"prompt_tokens": 7}}', Usage(7)),
+        (piece("Ja.", "stop") + DONE + piece(" Nein."), Usage()),
+        ("event: message\nid: 1\n" + piece("Ja.", "stop") + DONE, Usage()),
+        (": hello\n\n" + piece("Ja.", "stop").replace("data: ", "data:") + "data:[DONE]\n\n", Usage()),
+        ((piece("Ja.", "stop") + DONE).replace("\n", "\r\n"), Usage()),
+        ((piece("Ja.", "stop") + DONE).replace("\n", "\r"), Usage()),
+        (piece("Ja.").replace(', "finish', ',\ndata: "finish') + DONE, Usage()),
+        (event({"choices": None, "model": "m2"}) + event({"choices": [{"delta": None}]})
+         + piece("Ja.", "stop") + DONE, Usage()),
+        (event({"choices": [{"index": 1, "delta": {"content": "Nein."}}]}) + piece("Ja.", "stop"), Usage()),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_a_strange_stream_with_a_whole_text_gives_the_text(
+    stream: str, usage: Usage, is_cut: bool
+) -> None:
+    ears = Ears()
+    with LoopbackServer([Events(stream, is_cut=is_cut)], repeat_last=False) as server:
+        answer = await ask(server, ears)
+    assert (answer.text, answer.finish, answer.usage) == ("Ja.", "stop", usage)
+    assert set(ears.texts) <= {"Ja."}
+
+
+async def test_line_ends_of_unicode_in_a_text_end_no_line() -> None:
+    said = "a\u2028b\u0085c\u2029d"
+    raw = "data: " + json.dumps({"choices": [{"delta": {"content": said}}]}, ensure_ascii=False) + "\n\n"
+    with LoopbackServer([Events(raw + DONE)]) as server:
+        assert (await ask(server, Ears())).text == said
+
+
+async def test_the_halves_of_a_character_are_joined_across_pieces() -> None:
+    ears = Ears()
+    stream = piece("Hund \ud83d") + piece("\udc36.") + piece(" \ud83d", "stop") + DONE
+    with LoopbackServer([Events(stream)]) as server:
+        answer = await ask(server, ears)
+    assert answer.text == "Hund 🐶. \ufffd"
+    assert ears.texts[-1] == answer.text
+    assert all(text.encode() for text in ears.texts)
+
+
+class OpenStream:
+    """A server that sends one event, the others when it may, and waits for the client to go."""
+
+    def __init__(self, *sent: str) -> None:
+        self.sent = sent
+        self.may_go_on = asyncio.Event()
+        self.client_has_gone = asyncio.Event()
+
+    async def __aenter__(self) -> str:
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/v1"
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.wait_for(self.client_has_gone.wait(), 10)
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9999\r\n\r\n")
+        for sent in self.sent:
+            writer.write(sent.encode())
+            await writer.drain()
+            if sent != self.sent[-1]:
+                await self.may_go_on.wait()
+        while await reader.read(65536):
+            pass
+        writer.close()
+        self.client_has_gone.set()
+
+
+async def test_the_text_is_shown_before_it_is_whole() -> None:
+    stream = OpenStream(piece("Ja, "), piece("gern.", "stop") + DONE)
+    texts: list[str] = []
+
+    def grown(text: str) -> None:
+        texts.append(text)
+        stream.may_go_on.set()
+
+    async with stream as address:
+        client = HostedClient("m", address, grown=grown)
+        answer = await asyncio.wait_for(client.complete(ASK, None, Limits(timeout=3600)), 60)
+        await client.close()
+    assert texts == ["Ja, ", "Ja, gern."]
+    assert answer.text == "Ja, gern."
+
+
+@pytest.mark.parametrize("end", ["", DONE])
+async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("synopsis_writer.client.hosted._USAGE_SECONDS", 0.05)
+    async with OpenStream(piece("Ja.", "stop") + end) as address:
+        client = HostedClient("m", address, grown=print)
+        answer = await asyncio.wait_for(client.complete(ASK, None, Limits(timeout=3600)), 60)
+        await client.close()
+    assert (answer.text, answer.finish) == ("Ja.", "stop")
+
+
+async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
+    async with OpenStream(piece("Ja")) as address:
+        client = HostedClient("m", address, grown=print, retry=RetryPolicy(0))
+        with pytest.raises(ConnectionFailed, match="did not answer in time"):
+            await client.complete(ASK, None, Limits(timeout=1))
+        await client.close()
+
+
+async def test_a_cancelled_stream_lets_the_connection_go() -> None:
+    begun = asyncio.Event()
+    async with OpenStream(piece("Ja")) as address:
+        client = HostedClient("m", address, grown=lambda _: begun.set())
+        task = asyncio.create_task(client.complete(ASK, None, Limits(timeout=3600)))
+        await asyncio.wait_for(begun.wait(), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await client.close()
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.integers(1, 9),
+    st.sampled_from("\n \r\n \r".split(" ")),
+)
+def test_however_the_bytes_are_cut_the_text_is_the_same(text: str, size: int, end: str) -> None:
+    raw = (piece(text) + piece("", "stop") + DONE).replace("\n", end).encode()
+    growing = GrowingAnswer()
+    for start in range(0, len(raw), size):
+        growing.feed(raw[start : start + size])
+    answer = growing.answer("text/event-stream", 1.0, "m")
+    assert (answer.text, growing.is_done) == (text, True)
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_no_bytes_give_another_error_than_a_broken_body(raw: bytes, size: int) -> None:
+    growing = GrowingAnswer()
+    try:
+        for start in range(0, len(raw), size):
+            growing.feed(b"data: " + raw[start : start + size])
+        growing.answer("text/event-stream", 1.0, "m")
+    except BrokenBody:
+        return
+    assert growing.is_done or growing.is_finished
+
+
+def test_an_event_without_data_is_none() -> None:
+    reader = EventReader()
+    assert list(reader.feed(b"id: 3\n\n: x\n\nretry: 1\n\ndata\n\n")) == [b""]
+
+
+@pytest.mark.parametrize("reply", [Reply(TEXT), Reply("", refusal="Nein.")])
+def test_a_streamed_reply_is_made_of_chunks_by_the_sdks_own_model(reply: Reply) -> None:
+    *events, done = reply.as_events("m", usage=True)
+    chunks = [ChatCompletionChunk.model_validate_json(one.removeprefix("data: ")) for one in events]
+    said = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join((delta.content or "") + (delta.refusal or "") for delta in said) == (reply.refusal or TEXT)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 150
+    assert done == DONE
+
+
+@pytest.mark.skipif(not is_packaged_available(), reason="the extra `local` is not installed")
+@pytest.mark.embedded
+async def test_the_embedded_engine_shows_its_text_growing_in_the_callers_thread(tmp_path: Path) -> None:
+    texts: list[str] = []
+    threads: set[int] = set()
+
+    def grown(text: str) -> None:
+        texts.append(text)
+        threads.add(threading.get_ident())
+
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    client = EmbeddedClient(Engine(packaged_weights(tmp_path), context=512, chat_template=template), grown)
+    answer = await client.complete([Message("user", "Der Hund")], None, Limits(max_tokens=12))
+    await client.close()
+    assert texts[-1] == answer.text
+    assert len(texts) > 1
+    assert all(answer.text.startswith(text) for text in texts)
+    assert threads == {threading.get_ident()}
+    (tmp_path / "gemma-3-270m-q4_k_m.gguf").unlink()  # pytest keeps the folders of the last three runs
