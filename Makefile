@@ -70,6 +70,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.help
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.gate
+	@$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf $(VENV) $(LITELLM) build dist

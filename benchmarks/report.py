@@ -2,8 +2,8 @@
 
     python -m benchmarks.report
 
-The rows are made as those of the browser tests: a third of them were accepted at once, the others have up to
-three answers, each refused one damaged and judged by the gate.
+The rows are made as those of the browser tests: about half of them were accepted at once, the others have up
+to three answers, each refused one damaged and judged by the gate.
 """
 
 import time

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
-from xml.etree import ElementTree
+from xml.etree.ElementTree import fromstring
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.document import format_yaml
@@ -59,17 +59,13 @@ def run(*models: str, repeats: int = 2) -> RunInfo:
 
 
 def row(case: str = "abtrift", **changed: Any) -> Row:
-    reference = load_reference(case)
+    reference = case_of(case if case in NAMES else NAMES[0]).reference
     attempts = (Attempt(number=1, passed=True, problems=(), checks=(), answer="{}", synopsis=reference),)
     fields = {"case": case, "model": "m-1.5", "prompt": "haus", "repeat": 0, "outcome": "accepted"}
     used = {"prompt_tokens": 900, "cached_tokens": 100, "completion_tokens": 500, "seconds": 3.5}
     cost = {"amount": Decimal("1E-7"), "currency": "USD"}
     rest = {"attempts": attempts, "best": 0, "answered": "m-1.5-2026", "created": "2026-11-21T08:01:00+00:00"}
     return Row.model_validate({**fields, **used, **cost, **rest, **changed})
-
-
-def load_reference(case: str) -> Any:
-    return case_of(case).reference if case in NAMES else case_of(NAMES[0]).reference
 
 
 def refused(**changed: Any) -> Row:
@@ -80,7 +76,13 @@ def refused(**changed: Any) -> Row:
 
 
 def failed(**changed: Any) -> Row:
-    nothing = {"amount": None, "currency": "", "seconds": 0.0, "prompt_tokens": 0, "cached_tokens": 0}
+    nothing: dict[str, Any] = {
+        "amount": None,
+        "currency": "",
+        "seconds": 0.0,
+        "prompt_tokens": 0,
+        "cached_tokens": 0,
+    }
     return row(outcome="failed", attempts=[], best=None, error=f"weg: {BAD}", **nothing, **changed)
 
 
@@ -139,7 +141,7 @@ def test_a_row_whose_case_is_gone_is_exported_all_the_same() -> None:
     assert (line["case"], line["show"], line["form"]) == ("weg", None, None)
     (record,) = table("".join(as_csv(run("m-1.5"), rows, cases())))
     assert (record["case"], record["show"]) == ("weg", "")
-    suite = ElementTree.fromstring(as_junit(run("m-1.5"), rows, cases()))
+    suite = fromstring(as_junit(run("m-1.5"), rows, cases()))
     assert suite.find(".//testcase[@name='weg[0]']") is not None
 
 
@@ -171,6 +173,21 @@ def test_a_spreadsheet_runs_no_text_of_the_table(text: str) -> None:
     assert record["answered"] == record["model"] == f"'{text}"
 
 
+def test_a_row_without_a_text_is_told_with_the_texts_it_belongs_to() -> None:
+    rows = [whole(row("bis-neun", words_by_model=7)), whole(failed()), whole(failed(model="n"))]
+    told = {name: [] for name in ("json", "table", "junit")}  # type: dict[str, list[object]]
+    for line in as_jsonl(run("m-1.5", "n"), rows, cases()):
+        told["json"].append(json.loads(line)["is_demo"])
+    told["table"] = [each["is_demo"] for each in table("".join(as_csv(run("m-1.5", "n"), rows, cases())))]
+    junit = fromstring(as_junit(run("m-1.5", "n"), rows, cases()))
+    told["junit"] = [each.get("value") for each in junit.iterfind(".//property[@name='is_demo']")]
+    assert told == {
+        "json": [True, True, False],
+        "table": ["true", "true", "false"],
+        "junit": ["true", "true", "false"],
+    }
+
+
 def test_a_negative_number_stays_one_in_the_table() -> None:
     (record,) = table("".join(as_csv(run("m-1.5"), [Scored(row(), {"chrf": -1.5})], cases())))
     assert record["score_chrf"] == "-1.5"
@@ -194,7 +211,7 @@ def test_parts_name_the_rows_that_are_missing() -> None:
 
 
 def test_junit_counts_what_happened() -> None:
-    root = ElementTree.fromstring(as_junit(run("m-1.5"), some(), cases()).encode("utf-8"))
+    root = fromstring(as_junit(run("m-1.5"), some(), cases()).encode("utf-8"))
     assert root.attrib == {
         "name": "lauf-1", "tests": "8", "failures": "1", "errors": "1", "skipped": "3", "time": "14.000",
     }  # fmt: skip
@@ -206,7 +223,7 @@ def test_junit_counts_what_happened() -> None:
 
 
 def test_junit_tells_a_row_as_a_test() -> None:
-    root = ElementTree.fromstring(as_junit(run("m-1.5"), some(), cases()))
+    root = fromstring(as_junit(run("m-1.5"), some(), cases()))
     first, second, third, _ = root.findall("testsuite")[0].findall("testcase")
     clean = BAD.translate({0: "\ufffd", 0x1B: "\ufffd", 0xFFFE: "\ufffd"})
     failure, error = first.find("failure"), second.find("error")
@@ -231,18 +248,19 @@ def test_junit_has_only_what_its_readers_know() -> None:
         "properties": {"property"},
         "testcase": {"properties", "skipped", "error", "failure", "system-out"},
     }
-    root = ElementTree.fromstring(as_junit(run("m-1.5", "n"), some(), cases()))
+    root = fromstring(as_junit(run("m-1.5", "n"), some(), cases()))
     for element in root.iter():
         assert {child.tag for child in element} <= known.get(element.tag, set())
     tests = [(test.get("classname"), test.get("name")) for test in root.iter("testcase")]
     assert max(Counter(tests).values()) == 1
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=[])))
 def test_junit_is_well_formed_whatever_a_text_holds(text: str) -> None:
     bad = failed().model_copy(update={"error": text, "model": text})
     info = run(text)
-    root = ElementTree.fromstring(as_junit(info, [whole(bad)], cases()).encode("utf-8"))
+    root = fromstring(as_junit(info, [whole(bad)], cases()).encode("utf-8"))
     error = root.find(".//error")
     assert error is not None
     kept = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
@@ -290,8 +308,7 @@ def viewer(logs: Path, home: Path) -> Iterator[str]:
     with process:
         assert process.stdout is not None
         try:
-            said = [line for line in iter(process.stdout.readline, "") if "Running on" in line][:1]
-            assert said
+            assert any("Running on" in line for line in iter(process.stdout.readline, ""))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -314,7 +331,7 @@ class TestInspect:
         log = read_eval_log(str(paths[0]))
         assert (log.status, log.eval.model, log.eval.task) == ("success", "m-1.5", "haus")
         samples = {(sample.id, sample.epoch): sample for sample in log.samples}
-        assert list(samples) == [("abtrift", 1), ("abtrift", 2), ("bis-neun", 1), ("bis-neun", 2)]
+        assert set(samples) == {(name, epoch) for name in NAMES for epoch in (1, 2)}
         case, sample = case_of("bis-neun"), samples["bis-neun", 1]
         assert sample.input == format_yaml(case.brief.as_data())
         whole_text = f"{case.reference.title}\n\n{case.reference.text}"
@@ -339,7 +356,8 @@ class TestInspect:
         ]
         path, _ = write_inspect_logs(run("m-1.5"), rows, cases(), tmp_path)
         scores = {score.name: score for score in read_eval_log(str(path)).results.scores}
-        assert scores["chrf"].metrics["mean"].value == 22.5
+        mean = scores["chrf"].metrics["mean"]
+        assert (mean.value, mean.metadata) == (22.5, {"low": 15.0, "high": 30.0, "cases": 2})
         assert (scores["chrf"].scored_samples, scores["chrf"].unscored_samples) == (3, 1)
         assert scores["delta"].metrics == {}
 

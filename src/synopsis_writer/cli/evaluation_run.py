@@ -67,6 +67,7 @@ def run_eval(
 
     from synopsis_writer.cli.logbook import opened_log
     from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.evaluation.judging import choose_judge
     from synopsis_writer.evaluation.opened import open_run
     from synopsis_writer.evaluation.record import RunFolder
     from synopsis_writer.evaluation.runner import run_matrix
@@ -90,6 +91,8 @@ def run_eval(
             "responses": cache,
         }
     )
+    if judge is not None:
+        choose_judge(judge, settings, os.environ)  # said before a run of hours, not after it
     loaded = loaded_suite(suite)
     matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
     created = datetime.now(UTC).replace(microsecond=0).isoformat()

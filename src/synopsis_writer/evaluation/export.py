@@ -10,6 +10,7 @@ from typing import Any
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.row import Key, Row
 from synopsis_writer.evaluation.scored import RunInfo, Scored
+from synopsis_writer.evaluation.summary import grouped
 
 _METRIC = "score_"  # before a metric's column: some are called as a field of the row is
 # What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
@@ -87,11 +88,10 @@ def metric_names(scored: Sequence[Scored]) -> list[str]:
 
 def as_jsonl(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[str]:
     """Yield a line of JSON a row: key, outcome, text, what it took, and `scores`; null is unscored."""
-    names, known = metric_names(scored), {case.id: case for case in cases}
-    for part in parts(info, scored):
-        for each in part.scored:
-            scores = {name: each.scores.get(name) for name in names}
-            yield json.dumps(_fields(each.row, known) | {"scores": scores}, ensure_ascii=False) + "\n"
+    names = metric_names(scored)
+    for each, fields in _told(info, scored, cases):
+        scores = {name: each.scores.get(name) for name in names}
+        yield json.dumps(fields | {"scores": scores}, ensure_ascii=False) + "\n"
 
 
 def as_csv(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[str]:
@@ -100,15 +100,27 @@ def as_csv(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> It
     A text that a spreadsheet would run as a formula has an apostrophe before it. Records end in CR LF, as
     RFC 4180 has it, and a text keeps its line ends within quotes.
     """
-    names, known = metric_names(scored), {case.id: case for case in cases}
+    names = metric_names(scored)
     yield _record([*_FIELDS, *(_METRIC + name for name in names)])
+    for each, fields in _told(info, scored, cases):
+        yield _record([*fields.values(), *(each.scores.get(name) for name in names)])
+
+
+def _told(
+    info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]
+) -> Iterator[tuple[Scored, dict[str, Any]]]:
+    known, demos = {case.id: case for case in cases}, demo_keys(scored)
     for part in parts(info, scored):
         for each in part.scored:
-            yield _record([*_fields(each.row, known).values(), *(each.scores.get(name) for name in names)])
+            fields = {name: field(each.row, known.get(each.row.case)) for name, field in _FIELDS.items()}
+            yield each, fields | {"is_demo": each.row.key in demos}
 
 
-def _fields(row: Row, known: Mapping[str, Case]) -> dict[str, Any]:
-    return {name: field(row, known.get(row.case)) for name, field in _FIELDS.items()}
+def demo_keys(scored: Sequence[Scored]) -> frozenset[Key]:
+    """Return the keys of the rows that are summed up as demo drafts."""
+    return frozenset(
+        each.row.key for group, rows in grouped(scored).items() if group.is_demo for each in rows
+    )
 
 
 def _record(values: Sequence[Any]) -> str:

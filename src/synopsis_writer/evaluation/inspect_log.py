@@ -4,19 +4,20 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evaluation.case import Case
-from synopsis_writer.evaluation.export import Part, metric_names, parts, problems_of
+from synopsis_writer.evaluation.export import Part, demo_keys, metric_names, parts, problems_of
 from synopsis_writer.evaluation.row import Row
 from synopsis_writer.evaluation.scored import RunInfo, Scored
+from synopsis_writer.evaluation.statistics import estimate
+from synopsis_writer.evaluation.summary import grouped
 from synopsis_writer.shows import slug
 from synopsis_writer.synopsis import Synopsis
 
-MEAN, DEMO_MEAN = "mean", "mean of demo drafts"  # never one of both
+MEAN, DEMO_MEAN = "mean", "mean of demo drafts"
 
 
 def write_inspect_logs(
@@ -68,7 +69,6 @@ def _log(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Any:
     from inspect_ai.model import ModelUsage
     from inspect_ai.viewer import ViewerConfig
 
-    has_demo = any(each.row.is_demo for each in part.scored)
     spec = EvalSpec(
         eval_id=_id(info, part.model, part.prompt),
         run_id=_id(info),
@@ -77,7 +77,7 @@ def _log(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Any:
         task=part.prompt,
         task_display_name=f"{info.name} · {part.prompt}",
         task_args={"prompt": part.prompt, "attempts": info.attempts},
-        tags=[f"prompt {part.prompt}", *(["demo drafts"] if has_demo else [])],
+        tags=[f"prompt {part.prompt}", *(["demo drafts"] if demo_keys(part.scored) else [])],
         dataset=EvalDataset(name="cases", samples=len(info.cases), sample_ids=list(info.cases)),
         model=part.model,
         config=EvalConfig(epochs=info.repeats, epochs_reducer=["mean"]),
@@ -103,11 +103,10 @@ def _log(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Any:
 
 
 def _results(part: Part) -> Any:
-    from inspect_ai.log import EvalMetric, EvalResults, EvalScore
+    from inspect_ai.log import EvalResults, EvalScore
 
     scores = []
     for name in metric_names(part.scored):
-        means = {MEAN: _mean(part, name, is_demo=False), DEMO_MEAN: _mean(part, name, is_demo=True)}
         unscored = sum(each.scores.get(name) is None for each in part.scored)
         scores.append(
             EvalScore(
@@ -115,11 +114,7 @@ def _results(part: Part) -> Any:
                 scorer=name,
                 scored_samples=len(part.scored) - unscored,
                 unscored_samples=unscored,
-                metrics={
-                    label: EvalMetric(name=label, value=value)
-                    for label, value in means.items()
-                    if value is not None
-                },
+                metrics=_means(part, name),
             )
         )
     return EvalResults(
@@ -129,14 +124,18 @@ def _results(part: Part) -> Any:
     )
 
 
-def _mean(part: Part, name: str, *, is_demo: bool) -> float | None:
-    """Return the mean over cases of each case's mean over its repeats."""
-    by_case: dict[str, list[float]] = {}
-    for each in part.scored:
-        value = each.scores.get(name)
-        if value is not None and each.row.is_demo is is_demo:
-            by_case.setdefault(each.row.case, []).append(value)
-    return fmean(fmean(values) for values in by_case.values()) if by_case else None
+def _means(part: Part, metric: str) -> dict[str, Any]:
+    """Return a metric's mean over cases with its 95 % interval beside it, that of demo drafts apart."""
+    from inspect_ai.log import EvalMetric
+
+    means = {}
+    for group, rows in grouped(part.scored).items():
+        label = DEMO_MEAN if group.is_demo else MEAN
+        interval = estimate(rows, metric)
+        if interval is not None:
+            bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
+            means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
+    return means
 
 
 def _sample(info: RunInfo, each: Scored, case: Case | None) -> Any:

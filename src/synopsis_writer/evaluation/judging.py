@@ -7,13 +7,14 @@ from pathlib import Path
 
 from synopsis_writer.client import Answer, Limits
 from synopsis_writer.client.chain import open_chain
-from synopsis_writer.client.choice import choose
+from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.judge import Judge, load_judge_templates
 from synopsis_writer.evaluation.row import Row
 from synopsis_writer.evaluation.scoring import add_judged, read_judged, row_digest
 from synopsis_writer.evaluation.suite import LoadedSuite
+from synopsis_writer.prompts import Template
 from synopsis_writer.resources import folder
 from synopsis_writer.settings import Settings
 
@@ -24,21 +25,27 @@ Say = Callable[[str], None]
 async def open_judge(
     model: str, settings: Settings, environment: Mapping[str, str], say: Say
 ) -> AsyncIterator[Judge]:
-    """Open a judge: a model on a server or in a file.
+    """Open a judge: a model on a server or in a file; raises as `choose_judge`."""
+    choice, templates = choose_judge(model, settings, environment)
+    async with open_chain(choice, settings, environment, say) as client:
+        yield Judge(client, templates, Limits(settings.max_tokens, settings.timeout, settings.temperature))
+
+
+def choose_judge(
+    model: str, settings: Settings, environment: Mapping[str, str]
+) -> tuple[Choice, Mapping[str, Template]]:
+    """Return the judge's model, and its templates.
 
     Raises:
         SettingsError: there is no such model, or it is the packaged one, which cannot judge.
         TemplateError: a template of the judge breaks its format.
     """
-    chosen = settings.model_copy(update={"model": model})
-    choice = choose(chosen, environment)
+    choice = choose(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
         raise SettingsError(
             "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"
         )
-    templates = load_judge_templates(settings.prompts or folder("prompts"))
-    async with open_chain(choice, chosen, environment, say) as client:
-        yield Judge(client, templates, Limits(settings.max_tokens, settings.timeout, settings.temperature))
+    return choice, load_judge_templates(settings.prompts or folder("prompts"))
 
 
 async def judge_rows(

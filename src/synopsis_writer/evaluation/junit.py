@@ -1,12 +1,12 @@
 """JUnit: a run as test results, which build servers show."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from synopsis_writer.evaluation.case import Case
-from synopsis_writer.evaluation.export import Part, parts, problems_of
+from synopsis_writer.evaluation.export import Part, demo_keys, parts, problems_of
 from synopsis_writer.evaluation.row import Key, Row
 from synopsis_writer.evaluation.scored import RunInfo, Scored
 
@@ -19,16 +19,16 @@ def as_junit(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> 
     A refused row is a failure with its problems, a failed one an error, one that is not there yet is skipped;
     metrics are properties, the text is the test's output. Characters that XML cannot hold become U+FFFD.
     """
-    known = {case.id: case for case in cases}
+    known, demos = {case.id: case for case in cases}, demo_keys(scored)
     root = Element("testsuites", name=_xml(info.name))
     for part in parts(info, scored):
-        root.append(_suite(info, part, known))
+        root.append(_suite(info, part, known, demos))
     _count(root, root.findall("testsuite/testcase"))
     indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _suite(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Element:
+def _suite(info: RunInfo, part: Part, known: Mapping[str, Case], demos: Collection[Key]) -> Element:
     name = f"{part.model} · {part.prompt}"
     suite = Element("testsuite", name=_xml(name), timestamp=_xml(info.created))
     about = {"model": part.model, "prompt": part.prompt, "prompt_hash": info.prompts.get(part.prompt, "")}
@@ -37,7 +37,7 @@ def _suite(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Element:
         row = each.row
         test = _test(suite, row.key, known, row.seconds)
         scores = {key: "unscored" if value is None else value for key, value in each.scores.items()}
-        _properties(test, {"is_demo": str(row.is_demo).lower()} | scores)
+        _properties(test, {"is_demo": str(row.key in demos).lower()} | scores)
         _verdict(test, row)
         if row.synopsis is not None:
             SubElement(test, "system-out").text = _xml(f"{row.synopsis.title}\n\n{row.synopsis.text}")

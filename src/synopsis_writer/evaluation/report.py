@@ -159,7 +159,7 @@ def render_report(
         rows=rows,
         demo=sum(group.rows for group in groups if group.is_demo),
         fewest=FEWEST_CASES,
-        forms={case.id: case.brief for case in cases},
+        briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
         figures=figures,
         spoken=spoken,
