@@ -70,6 +70,10 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.help
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.gate
+	@$(BIN)/python -m benchmarks.client
+	@$(BIN)/python -m benchmarks.selection
+	@$(BIN)/python -m benchmarks.storm
+	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.report
 
 clean:

@@ -175,17 +175,12 @@ def test_a_spreadsheet_runs_no_text_of_the_table(text: str) -> None:
 
 def test_a_row_without_a_text_is_told_with_the_texts_it_belongs_to() -> None:
     rows = [whole(row("bis-neun", words_by_model=7)), whole(failed()), whole(failed(model="n"))]
-    told = {name: [] for name in ("json", "table", "junit")}  # type: dict[str, list[object]]
-    for line in as_jsonl(run("m-1.5", "n"), rows, cases()):
-        told["json"].append(json.loads(line)["is_demo"])
-    told["table"] = [each["is_demo"] for each in table("".join(as_csv(run("m-1.5", "n"), rows, cases())))]
-    junit = fromstring(as_junit(run("m-1.5", "n"), rows, cases()))
-    told["junit"] = [each.get("value") for each in junit.iterfind(".//property[@name='is_demo']")]
-    assert told == {
-        "json": [True, True, False],
-        "table": ["true", "true", "false"],
-        "junit": ["true", "true", "false"],
-    }
+    info = run("m-1.5", "n")
+    lines = [json.loads(line)["is_demo"] for line in as_jsonl(info, rows, cases())]
+    records = [record["is_demo"] for record in table("".join(as_csv(info, rows, cases())))]
+    properties = fromstring(as_junit(info, rows, cases())).iterfind(".//property[@name='is_demo']")
+    assert lines == [True, True, False]
+    assert records == [each.get("value") for each in properties] == ["true", "true", "false"]
 
 
 def test_a_negative_number_stays_one_in_the_table() -> None:
