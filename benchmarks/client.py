@@ -69,7 +69,7 @@ async def whole_write(example: Example, client: ModelClient, desk: Desk, log: Ru
     origin = new_origin(prompt)
     author = ModelAuthor(client, desk.prompts, prompt, Limits())
     with Journal(log, Run(origin.run, "write", origin.created, brief, MODEL), print) as journal:
-        result = await write(brief, show, author, desk.gate, attempts=1, record=journal.attempt)
+        result = await write(brief, show, author, desk.gate, attempts=1, notes=journal)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")

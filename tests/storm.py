@@ -129,7 +129,7 @@ async def _write(
     run = Run(f"{number:05}", "write", origin.created, GOOD.brief, client.name)
     author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, repeat=number))
     with Journal(log, run, said.append) as journal:
-        result = await write(GOOD.brief, show, author, desk.gate, record=journal.attempt)
+        result = await write(GOOD.brief, show, author, desk.gate, notes=journal)
         if result.best is None or result.accepted is None:
             journal.end(Outcome.REFUSED)
             return str(result.error or " ".join(result.best.problems if result.best else ()))

@@ -7,7 +7,7 @@ import synopsis_writer
 
 HEAVY = ("openai", "httpx2", "numpy", "wordfreq", "py3langid", "rapidfuzz", "jinja2", "yaml", "HanTa",
          "xllamacpp", "huggingface_hub", "sentencex", "snowballstemmer", "tenacity", "asyncio", "bm25s",
-         "genai_prices", "sacrebleu", "inspect_ai")  # fmt: skip
+         "genai_prices", "sacrebleu", "inspect_ai", "pyarrow")  # fmt: skip
 # pydantic is not among them: Typer itself imports it to read a command's parameters.
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +38,7 @@ def test_every_command_stands_in_the_docs_as_it_helps() -> None:
     assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "make docs renews the page"
     named = {
         f"{group} {command}".strip()
-        for group in ("", "examples", "style", "models", "eval", "log", "cache")
+        for group in ("", "examples", "style", "models", "eval", "batch", "log", "cache")
         for command in re.findall(
             r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
         )

@@ -12,12 +12,13 @@ from synopsis_writer.client import NO_COST, Answer, Cost, Limits, Message, Usage
 from synopsis_writer.client.budget import Budget, BudgetClient, Spent, most_tokens
 from synopsis_writer.client.hosted import HostedClient
 from synopsis_writer.client.pricing import FREE, HostedPricer, PriceTable, Rate
+from synopsis_writer.client.retry import RetryPolicy
 from synopsis_writer.desk import load_desk
 from synopsis_writer.errors import BudgetSpent, ConnectionFailed, ModelError, SettingsError
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import find_show
-from synopsis_writer.testing import LoopbackServer, Reply, ScriptedClient
+from synopsis_writer.testing import Body, LoopbackServer, Reply, ScriptedClient
 from synopsis_writer.writer import ModelAuthor, write
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.
@@ -121,6 +122,22 @@ async def test_a_failed_or_cancelled_call_gives_back_what_was_set_aside() -> Non
     await asyncio.wait([call])
     assert budget.spent == Spent()
     assert (await ask(failing)).text == "da"
+
+
+async def test_the_tokens_of_what_was_no_answer_are_spent_all_the_same() -> None:
+    counted = {"prompt_tokens": 60, "completion_tokens": 40}
+    empty = Body({"choices": [], "usage": counted})
+    budget = Budget(Decimal(100))
+    with LoopbackServer([empty, Reply("Ja."), empty]) as server:
+        hosted = HostedClient("m", server.base_url, retry=RetryPolicy(1, first_wait=0.001))
+        client = BudgetClient(hosted, PRICER, budget)
+        answer = await ask(client)
+        assert (answer.usage, budget.spent) == (Usage(160, 90), euros("2.5", 250))
+        with pytest.raises(ConnectionFailed) as caught:
+            await ask(client)
+        await client.close()
+    assert caught.value.usage == Usage(120, 80)
+    assert budget.spent == euros("4.5", 450)
 
 
 async def test_an_answer_that_hides_its_tokens_spends_what_was_set_aside() -> None:

@@ -145,3 +145,45 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     os.close(os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY))
     with pytest.raises(FileError, match="name another place"):
         ResponseCache(tmp_path / "file" / "cache.sqlite3")
+
+
+async def test_a_cache_that_cannot_be_read_costs_one_line_and_loses_no_answer(tmp_path: Path) -> None:
+    said: list[str] = []
+    cache = ResponseCache(tmp_path / "cache.sqlite3")
+    cache._database.execute("DROP TABLE answers")
+    client = CachingClient(ScriptedClient(["Ja.", "Nein."]), cache, "s", CacheUse.READ, said.append)
+    assert [(await client.complete(ASK, None, LIMITS)).text for _ in range(2)] == ["Ja.", "Nein."]
+    assert len(said) == 1
+    assert "empty it with synopsis cache clear, or go on with --cache off" in said[0]
+    await client.close()
+
+
+def test_a_kept_answer_that_is_no_text_is_none(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "cache.sqlite3")
+    cache.put("key", Answer("Ja."))
+    cache._database.execute("UPDATE answers SET text = x'ff'")
+    assert cache.get("key") is None
+    cache.close()
+
+
+def test_half_a_character_is_not_kept_and_said(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "cache.sqlite3")
+    with pytest.raises(FileError, match="go on with --cache off"):
+        cache.put("key", Answer("\ud83d"))
+    cache.close()
+
+
+def test_a_full_cache_reads_no_more_rows_than_it_forgets(tmp_path: Path) -> None:
+    clock = Clock()
+    cache = ResponseCache(tmp_path / "cache.sqlite3", megabytes=0.01, clock=clock)
+    for place in range(1000):
+        clock.now += 1
+        cache.put(str(place), Answer("0123456789"))
+    steps: list[int] = []
+    cache._database.set_progress_handler(lambda: steps.append(1), 100)  # hundreds of SQLite's instructions
+    cache.put("one more", Answer("0123456789"))
+    # The sum takes 3 instructions a row; to read all rows in their order takes several more.
+    assert len(steps) * 100 < 5 * 1000
+    assert cache.size().answers == 1000
+    assert cache.get("0") is None
+    cache.close()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_a_worse_prompt_is_reported_as_worse(synopsis: Terminal, tmp_path: Path)
     first = run(synopsis, GOOD, out="first")
     assert first.code == 0
     blessed = synopsis("eval", "bless", "first")
-    assert (blessed.code, blessed.err) == (0, "baseline: evals/baselines/m\n")
+    assert (blessed.code, blessed.err) == (0, "baseline: evals/baselines/m-62c66a\n")
     second = run(
         synopsis, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second"
     )
@@ -148,7 +149,10 @@ def test_several_models_and_prompts_are_groups_of_their_own(synopsis: Terminal, 
     refused = synopsis("eval", "bless", "run")
     assert (refused.code, "say which one with --prompt" in refused.err) == (2, True)
     assert synopsis("eval", "bless", "run", "--prompt", "andere").code == 0
-    assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == ["m", "n"]
+    assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == [
+        "m-62c66a",
+        "n-1b16b1",
+    ]
 
 
 def test_a_judge_reads_each_text_once(synopsis: Terminal, tmp_path: Path) -> None:
@@ -160,12 +164,65 @@ def test_a_judge_reads_each_text_once(synopsis: Terminal, tmp_path: Path) -> Non
     steps = [GOOD[CASES.index(case)], scores, second, second]
     done = run(synopsis, steps, "--cases", "bis-neun", "--judge", "judge-model")
     assert done.code == 0, done.err
+    assert "0 failed\n  judge: judge-model\n" in done.out
     assert "  judge_theme          4.00  [4.00, 4.00]\n" in done.out
     assert "  judge_preference     0.50  [0.50, 0.50]\n" in done.out
     assert "judge: 3 attempts, 300 + 150 tokens" in done.err
     again = run(synopsis, [], "--cases", "bis-neun", "--judge", "judge-model")
     assert again.out == done.out
     assert len((tmp_path / "run" / "judged.jsonl").read_text("utf-8").split()) > 0
+
+
+def test_one_budget_holds_for_texts_and_judge_however_often_the_run_is_taken_up(
+    synopsis: Terminal, tmp_path: Path
+) -> None:
+    flags = ("--cases", "bis-neun", "--max-tokens-total", "20000")
+    (good,) = [reply for reply, case in zip(GOOD, CASES, strict=True) if case.id == "bis-neun"]
+    assert run(synopsis, [replace(good, prompt_tokens=19_000)], *flags).code == 0
+    judged = run(synopsis, [], *flags, "--judge", "judge-model")
+    assert judged.code == 3
+    assert "the next call could pass the budget of 20000 tokens: 19800 tokens spent" in judged.err
+    assert "judge: 0 attempts" in judged.err
+    assert not (tmp_path / "run" / "judged.jsonl").exists()
+
+
+def test_a_run_is_named_after_its_folder(synopsis: Terminal, tmp_path: Path) -> None:
+    done = run(synopsis, GOOD[:1], "--cases", CASES[0].id, out=".")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run.json").read_text("utf-8"))["name"] == tmp_path.name
+
+
+def test_runs_with_nothing_in_common_cannot_be_compared(synopsis: Terminal) -> None:
+    for place, out in enumerate(("first", "second")):
+        assert run(synopsis, [GOOD[place]], "--cases", CASES[place].id, out=out).code == 0
+    done = synopsis("eval", "compare", "first", "second")
+    assert (done.code, done.out) == (2, "")
+    assert "first and second have no model, kind of text or case in common: name others" in done.err
+
+
+def test_no_baseline_is_written_into_the_program(tmp_path: Path) -> None:
+    done = Terminal(tmp_path)("eval", "bless", "run")
+    assert done.code == 2
+    assert "name a suite of your own with --suite" in done.err
+
+
+def test_scores_in_a_folder_that_holds_no_run_stay(synopsis: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "scores.jsonl").write_text("mine", "utf-8")
+    assert synopsis("eval", "score", ".").code == 2
+    assert (tmp_path / "scores.jsonl").read_text("utf-8") == "mine"
+
+
+def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(synopsis: Terminal) -> None:
+    first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
+    with LoopbackServer([*[first] * 22, Fault(401)]) as server:
+        order = ("eval", "judge-check", "--judge", "j", "--concurrency", "1")
+        done = synopsis(*order, server=server)
+    assert done.code == 3
+    (total,) = [line for line in done.out.splitlines() if line.startswith("all ")]
+    assert total.split()[1:4] == ["0", "11", "0"]
+    assert "compared 10 of " in done.err
+    assert "compared 9 of " not in done.err
+    assert "22 attempts, 2200 + 1100 tokens" in done.err
 
 
 def test_a_judge_is_measured_on_spoilt_references(synopsis: Terminal) -> None:
@@ -203,6 +260,10 @@ def test_a_report_is_written(synopsis: Terminal, tmp_path: Path) -> None:
         (["run", "--out", "r", "--cases", "nein"], "no case fits 'nein'"),
         (["run", "--out", "r", "--model", "m", "--model", "m"], "two of --model have one name"),
         (["run", "--out", "r", "--model", "m", "--prompt", "none"], "none"),
+        (["run", "--out", "r", "--model", ""], "--model is empty: give it a name"),
+        (["run", "--out", "r", "--model", "m\udc80"], r"--model 'm\udc80': is not UTF-8"),
+        (["run", "--out", "r\udc80", "--model", "m"], r"--out 'r\udc80': is not UTF-8"),
+        (["run", "--out", "r", "--model", "m", "--judge", ""], "--judge is empty: give it a name"),
         (["run", "--out", "r", "--model", "packaged", "--judge", "packaged"], "cannot judge"),
         (["score", "none"], "none: holds no run"),
         (["compare", "none", "none"], "none: holds no run"),

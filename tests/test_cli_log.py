@@ -1,17 +1,25 @@
 """The run log, the cache, replays and budgets, through the real command."""
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from synopsis_writer.client import Answer
+from synopsis_writer.client.cache import ResponseCache
+from synopsis_writer.kinds import Outcome
+from synopsis_writer.runlog import RunLog
 from synopsis_writer.testing import Fault, LoopbackServer, Reply, Silence
 from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
+from tests.test_runlog import REFUSED, RUN, filled
 
 
 @pytest.fixture
@@ -164,7 +172,7 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(synopsis: Terminal
         (prompts / template.name).write_text(template.read_text("utf-8") + "\nUnd: kurz.\n", "utf-8")
     changed = synopsis("write", "--replay", "last", "--prompts", "prompts")
     assert changed.code == 2
-    assert "templates, examples or the gate have changed since" in changed.err
+    assert "templates, examples, pins or gate are not as then" in changed.err
 
 
 @pytest.mark.parametrize(
@@ -242,7 +250,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(synopsis: Termi
     assert data["usage"]["completion_tokens"] == 100
     small, large = (chat.body for chat in server.chats)
     assert small["messages"] == large["messages"]
-    assert large["max_completion_tokens"] == 2 * small["max_completion_tokens"]
+    assert large["max_tokens"] == 2 * small["max_tokens"]
 
 
 def test_an_outline_is_logged_and_its_tokens_are_said(synopsis: Terminal) -> None:
@@ -261,3 +269,151 @@ def test_the_log_is_one_file_that_sqlite_reads(synopsis: Terminal) -> None:
     database = sqlite3.connect(path)
     assert database.execute("SELECT outcome FROM runs").fetchall() == [("done",)]
     database.close()
+
+
+def test_a_replay_tells_cut_drafts_of_one_round_apart(synopsis: Terminal) -> None:
+    half = Reply(ANSWER[:700], finish="length")
+    with LoopbackServer([half, half, Reply(CLOSED), Reply(ANSWER)]) as server:
+        first = synopsis("write", *ORDER, "--best-of", "2", server=server)
+    again = synopsis("write", "--replay", "last")
+    assert (again.code, again.out) == (0, first.out)
+    assert "same prompt, same answers, same verdicts" in again.err
+
+
+def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path) -> None:
+    with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
+        process = subprocess.Popen(
+            [COMMAND, "write", *ORDER, "--no-log"],
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stderr=subprocess.PIPE,
+        )
+        while len(server.chats) < 2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"synopsis log show" not in said
+
+
+def test_an_outline_that_is_refused_or_cut_is_asked_for_as_a_synopsis_is(synopsis: Terminal) -> None:
+    steps = [Reply("", refusal="Nein."), Reply("Es war", finish="length"), Reply("Gern!")]
+    with LoopbackServer(steps) as server:
+        run = synopsis("outline", *ORDER, "--attempts", "2", server=server)
+    assert run.code == 1
+    assert "attempt 1 of 2: refused; the model refused: Nein." in run.err
+    assert "3 attempts, 300 + 150 tokens" in run.err
+    first, second, third = (chat.body for chat in server.chats)
+    assert first["messages"] == second["messages"] == third["messages"]
+    limits = [body.get("max_tokens") or body["max_completion_tokens"] for body in (first, second, third)]
+    assert limits == [limits[0], limits[0], 2 * limits[0]]
+
+
+def log_file() -> Path:
+    return Path(os.environ["XDG_DATA_HOME"], "synopsis-writer", "runs.sqlite3")
+
+
+def cache_file() -> Path:
+    return Path(os.environ["XDG_CACHE_HOME"], "synopsis-writer", "responses.sqlite3")
+
+
+def damage(path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(statement)
+
+
+def test_a_run_that_cannot_be_read_costs_no_other_run(synopsis: Terminal) -> None:
+    with contextlib.closing(filled(log_file())) as log:
+        log.begin(replace(RUN, id="20261121T090000-ffffff"))
+    damage(log_file(), "UPDATE runs SET brief = '{}' WHERE id LIKE '%abc123'")
+    listed = synopsis("log", "list")
+    assert (listed.code, listed.err, len(listed.out.splitlines())) == (0, "", 2)
+    assert f"{RUN.id}  unreadable: remove it with synopsis log rm {RUN.id}\n" in listed.out
+    read, unread = sorted(logged(synopsis), key=lambda run: run["outcome"] == "unreadable")
+    assert (read["run"], unread["run"]) == ("20261121T090000-ffffff", RUN.id)
+    for command in (("log", "show", "abc123"), ("write", "--replay", "abc123")):
+        said = synopsis(*command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1)
+        assert f"run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}" in said.err
+    assert synopsis("log", "rm", "0000-abc", RUN.id).err == "removed 1 run\n"  # it is named twice
+    assert [run["run"] for run in logged(synopsis)] == ["20261121T090000-ffffff"]
+
+
+def test_all_but_the_runs_at_work_are_removed(synopsis: Terminal) -> None:
+    now = datetime.now(UTC)
+    with contextlib.closing(filled(log_file())) as log:
+        log.end(RUN.id, Outcome.DONE)
+        log.begin(replace(RUN, id="at-work", created=now - timedelta(hours=1)))
+        log.begin(replace(RUN, id="killed", created=now - timedelta(days=2)))
+        log.begin(replace(RUN, id="broken", created=now))
+    damage(log_file(), "UPDATE runs SET created = 'x' WHERE id = 'broken'")
+    said = synopsis("log", "rm", "--all").err
+    assert said == "removed 3 runs; left 1 run at work: give the id to remove it\n"
+    assert [run["run"] for run in logged(synopsis)] == ["at-work"]
+    assert synopsis("log", "rm", "at-work").err == "removed 1 run\n"
+
+
+def test_what_another_program_reads_is_said_to_be_overwritten_later(synopsis: Terminal) -> None:
+    later = "what was removed is overwritten in the file when it is opened next"
+    with contextlib.closing(filled(log_file())) as log:
+        log._database.execute("BEGIN")
+        log.runs()
+        said = synopsis("log", "rm", RUN.id).err
+    assert said == f"removed 1 run\nanother program reads the log: {later}\n"
+    with contextlib.closing(ResponseCache(cache_file())) as cache:
+        cache.put("key", Answer("Ja."))
+        cache._database.execute("BEGIN")
+        cache.size()
+        said = synopsis("cache", "clear").err
+    assert said == f"removed 1 answer\nanother program reads the cache: {later}\n"
+
+
+def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(synopsis: Terminal) -> None:
+    with contextlib.closing(ResponseCache(cache_file())) as cache:
+        cache.put("key", Answer("Ja." * 2000))
+    content = cache_file().read_bytes()
+    cache_file().write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = synopsis("write", *ORDER, "--cache", "read", server=server)
+    assert (run.code, run.out.startswith(GOOD.synopsis.title)) == (0, True)
+    assert run.err.count("empty it with synopsis cache clear") == 1
+    cleared = synopsis("cache", "clear")
+    assert (cleared.code, cleared.err) == (0, f"{cache_file()} could not be used, and was deleted\n")
+    assert not any(cache_file().parent.glob("responses.sqlite3*"))
+    cache_file().write_text("Das ist keine Datenbank.", "utf-8")
+    assert synopsis("cache", "clear").code == 0
+    assert json.loads(synopsis("cache", "info", "--json").out)["answers"] == 0
+
+
+def test_log_and_cache_can_be_looked_into_where_nothing_can_be_written(synopsis: Terminal) -> None:
+    filled(log_file()).close()
+    with contextlib.closing(ResponseCache(cache_file())) as cache:
+        cache.put("key", Answer("Ja."))
+    for path in (log_file(), cache_file()):
+        path.with_name(path.name + "-shm").mkdir()  # root may write anywhere, but not into a folder as a file
+    assert RUN.id in synopsis("log", "list").out
+    assert "answers:  1 " in synopsis("cache", "info").out
+    refused = synopsis("log", "rm", "--all")
+    assert (refused.code, "see whether the disk is full" in refused.err) == (2, True)
+
+
+def test_no_text_of_the_log_steers_a_terminal(synopsis: Terminal) -> None:
+    evil = "\x9b31m\u202e\x07\x1b]0;x\U000e0001"
+    with contextlib.closing(RunLog(log_file())) as log:
+        log.begin(replace(RUN, model=f"m{evil}", error=f"Nein{evil}"))
+        log.add(RUN.id, replace(REFUSED, answer=Answer(evil)))
+    for command in (("list",), ("show", "--prompts"), ("show", "--json"), ("list", "--json")):
+        run = synopsis("log", *command)
+        assert (run.code, "202e" in run.out) == (0, True)
+        assert all(char.isprintable() or char == "\n" for char in run.out), command
+    shown = json.loads(synopsis("log", "show", "--json").out)
+    assert (shown["model"], shown["history"][0]["answer"]) == (f"m{evil}", evil)
+
+
+def test_a_refused_answer_without_structure_that_cannot_be_saved_is_printed(
+    synopsis: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    with LoopbackServer([Reply("Gern, hier ist sie!")]) as server:
+        run = synopsis("write", *ORDER, "--attempts", "1", "--keep-rejected", "file/kept", server=server)
+    assert (run.code, run.out) == (1, "Gern, hier ist sie!\n")

@@ -1,16 +1,24 @@
 import asyncio
 import email.utils
+import json
+import shutil
+import ssl
+import subprocess
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from synopsis_writer.cli.app import run
 from synopsis_writer.client import Answer, Limits, Message, Usage
+from synopsis_writer.client.choice import choose
 from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.retry import RetryPolicy, retry_after
+from synopsis_writer.client.retry import Effort, RetryPolicy, retry_after
 from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused, SettingsError
+from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.testing import (
     Body,
@@ -75,7 +83,7 @@ async def test_an_answer_comes_with_its_usage() -> None:
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.body["messages"] == [{"role": one.role, "content": one.content} for one in ASK]
     assert sent.body["response_format"]["json_schema"]["schema"] == SCHEMA
-    assert sent.body["max_completion_tokens"] == LIMITS.max_tokens
+    assert sent.body["max_tokens"] == LIMITS.max_tokens
     assert "temperature" not in sent.body
 
 
@@ -104,6 +112,7 @@ async def test_answers_that_are_none_keep_text_and_usage(reply: Reply, finish: s
     assert answer.usage.prompt_tokens == 100
 
 
+TOO_LONG = "lower example_tokens or max_tokens, or give the server a larger context"
 PASSING: Sequence[Step] = (
     Fault(408), Fault(409), Fault(429), Fault(500), Fault(502), Fault(503), Fault(529),
     BrokenJson(), BrokenJson("["*100_000), BrokenJson(""), CutBody(), Hangup(), Silence(1.0), Drip(1.0),
@@ -141,7 +150,7 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (Fault(400), "check model and parameters"),
+        (Fault(400), "check model, key and parameters"),
         (Fault(401), "set OPENAI_API_KEY"),
         (Fault(403), "choose another with --model"),
         (Fault(404), "check --model and --base-url"),
@@ -150,8 +159,14 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
         (Fault(429, code="insufficient_quota"), "quota is used up"),
         (Fault(402), "quota is used up"),
         (Fault(501), "check model and parameters"),
-        (Fault(400, body={"error": {"type": {}, "code": []}}), "check model and parameters"),
-        (Fault(400, body="nein"), "check model and parameters"),
+        (Fault(400, body={"error": {"type": {}, "code": []}}), "check model, key and parameters"),
+        (Fault(400, body="nein"), "check model, key and parameters"),
+        (Fault(400, code="context_length_exceeded"), TOO_LONG),
+        (Fault(400, message="the request exceeds the available context size"), TOO_LONG),
+        (Fault(413, message="prompt does not fit the context window"), TOO_LONG),
+        (Fault(422, message="context window"), "check model and parameters"),
+        (Body({"error": {"code": "insufficient_quota"}}), "quota is used up"),
+        (Body({"error": {"code": 400}}), "the server failed: check model and parameters"),
         (Body([]), "a page or text, not a completion"),
         (Body({"choices": [{}]}), "not the shape of a completion"),
         (Body({"choices": [None]}), "not the shape of a completion"),
@@ -180,6 +195,8 @@ async def test_faults_that_never_pass_are_said_at_once(fault: Step, said: str) -
         ({"prompt_tokens": None, "completion_tokens": 3}, Usage(0, 3)),
         ({"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": None}}, Usage(7)),
         ({"prompt_tokens": -1}, Usage()),
+        ({"prompt_tokens": 10**30}, Usage()),
+        ({"prompt_tokens_details": {"cached_tokens": 2**63}}, Usage()),
     ],
 )
 async def test_a_strange_usage_does_not_lose_the_text(usage: Any, expected: Usage) -> None:
@@ -256,7 +273,8 @@ async def test_attempts_and_time_are_bounds_together(
     with LoopbackServer([Fault(503, {"retry-after-ms": "150"})]) as server:
         client = HostedClient("m", server.base_url, retry=policy)
         started = time.perf_counter()
-        with pytest.raises(ConnectionFailed, match="answered 503 every time"):
+        # Where little time is left for the last request, it may be the one that gets no answer in time.
+        with pytest.raises(ConnectionFailed, match="answered 503 every time|did not answer in time"):
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert len(server.requests) in requests
@@ -491,3 +509,158 @@ async def test_https_and_this_machine_need_no_leave(address: str) -> None:
     lines: list[str] = []
     await HostedClient("m", address, KEY, announce=lines.append).close()
     assert lines == []
+
+
+NO_ADDRESS = ["http://[::1", "http://[", "http://a]b/v1", "http://loc\u2100host/v1"]
+
+
+@pytest.mark.parametrize("address", NO_ADDRESS)
+def test_a_broken_address_is_said_before_anything_is_read_out_of_it(address: str) -> None:
+    for flags in ({"base_url": address}, {"base_url": address, "model": "m"}):
+        with pytest.raises(SettingsError, match="write base_url as in"):
+            choose(load_settings(flags, {}), {})
+    with pytest.raises(SettingsError, match="write base_url as in"):
+        choose(load_settings({}, {}), {"OPENAI_BASE_URL": address})
+
+
+@pytest.mark.parametrize("command", [["write", "--show", "AWZ", "--theme", "Ein Fest"], ["models"]])
+@pytest.mark.parametrize("more", [[], ["--model", "m"], ["--model", "packaged"]])
+def test_a_broken_address_ends_the_command_with_one_line(
+    command: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--base-url", "http://[::1", *more]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+async def test_no_proxy_gets_what_goes_over_plain_http_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with LoopbackServer([Reply("Ja.")]) as server, LoopbackServer([Reply("Nein.")]) as proxy:
+        monkeypatch.setenv(variable, proxy.base_url.removesuffix("/v1"))
+        assert (await ask(server, Waits())).text == "Ja."
+    assert proxy.requests == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "gopher://127.0.0.1:9"),
+     ("SSL_CERT_FILE", "/nonexistent/ca.pem")],
+)  # fmt: skip
+def test_an_environment_that_cannot_be_used_is_said(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match="check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"):
+        HostedClient("m", "https://example.org/v1", KEY)
+    HostedClient("m", "http://127.0.0.1:1/v1", KEY)
+
+
+async def test_the_parts_of_a_content_are_joined() -> None:
+    parts = [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "text", "text": "J"},
+        {"type": "text", "text": "a."},
+    ]
+    with LoopbackServer([Body({"choices": [{"message": {"content": parts}}]})]) as server:
+        assert (await ask(server, Waits())).text == "Ja."
+
+
+@pytest.mark.parametrize("parts", [["Ja."], [7], {"text": "Ja."}])
+async def test_a_content_of_another_shape_is_none(parts: Any) -> None:
+    step = Body({"choices": [{"message": {"content": parts}}]})
+    with LoopbackServer([step]) as server, pytest.raises(ConnectionFailed, match="not the shape of a comp"):
+        await ask(server, Waits())
+
+
+@pytest.mark.parametrize(
+    ("fault", "final"),
+    [(Fault(status), True) for status in (401, 402, 403, 404)]
+    + [(Fault(status), False) for status in (400, 413, 422, 501)]
+    + [
+        (Redirect("/"), True),
+        (Fault(429, code="insufficient_quota"), True),
+        (Body({"error": {"type": "insufficient_quota"}}), True),
+        (Fault(400, code="context_length_exceeded"), False),
+    ],
+    ids=name_of,
+)
+async def test_a_refusal_says_whether_anything_else_will_work(fault: Step, final: bool) -> None:
+    with LoopbackServer([fault]) as server, pytest.raises(RequestRefused) as caught:
+        await ask(server, Waits())
+    assert caught.value.is_final is final
+
+
+async def test_retries_are_counted_over_all_that_a_server_refuses() -> None:
+    refused = Fault(400, message="response_format")
+    steps = [Fault(503), refused, Fault(503), refused, Fault(503)]
+    with LoopbackServer(steps) as server, pytest.raises(ConnectionFailed, match="answered 503 every time"):
+        await ask(server, Waits(), retries=2)
+    assert len(server.requests) == 5
+
+
+async def test_the_time_of_a_call_bounds_each_request_in_it() -> None:
+    said = "raise timeout or retry_seconds"
+    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailed, match=said):
+        await asyncio.wait_for(ask(server, Waits(), budget=0.2, limits=Limits(timeout=3600)), 60)
+    assert len(server.requests) == 1
+
+
+async def test_the_time_that_is_left_is_one_for_all_requests_of_a_call() -> None:
+    effort = Effort(RetryPolicy(3, 300.0))
+    assert 180 < effort.seconds_left <= 300  # a slow call has its whole time-out
+    spent = Effort(RetryPolicy(3, 0.0))
+    spent.take_retry()
+    assert (spent.left.retries, spent.left.seconds) == (2, 0.0)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate that signs itself, for 127.0.0.1."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl here")
+    path = tmp_path / "both.pem"
+    subprocess.run(
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "2", "-subj", "/CN=house",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    parts = [(tmp_path / name).read_text(encoding="utf-8") for name in ("key.pem", "cert.pem")]
+    path.write_text("".join(parts), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_its_mend_works(
+    certificate: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps(Reply("Ja.").as_data("m")).encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    waits = Waits()
+
+    async def ask_once(address: str) -> Answer:
+        retry = RetryPolicy(3, sleep=waits.sleep)
+        client = HostedClient("m", address, KEY, retry=retry, grown=(lambda _: None) if stream else None)
+        try:
+            return await client.complete(ASK, None, LIMITS)
+        finally:
+            await client.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        with pytest.raises(ConnectionFailed, match="its certificate is not trusted: set SSL_CERT_FILE"):
+            await ask_once(address)
+        assert waits.seconds == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert (await ask_once(address)).text == "Ja."

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.database import open_database, transaction
+from synopsis_writer.database import (
+    fault,
+    is_held,
+    open_database,
+    read_database,
+    remove_database,
+    transaction,
+)
 from synopsis_writer.errors import FileError
 
 FIRST = "CREATE TABLE notes (text TEXT NOT NULL)"
@@ -79,3 +86,72 @@ def test_a_transaction_is_done_whole_or_not_at_all() -> None:
         fill()
     assert database.execute("SELECT count(*) FROM notes").fetchone() == (0,)
     database.close()
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Path:
+    """A whole database whose log cannot be opened: as in a folder that takes nothing more."""
+    path = tmp_path / "notes.sqlite3"
+    database = open_database(path, [FIRST])
+    database.execute("INSERT INTO notes VALUES ('Klara fährt.')")
+    database.close()
+    (tmp_path / "notes.sqlite3-shm").mkdir()  # root may write anywhere, but not into a folder as a file
+    return path
+
+
+def test_a_whole_file_is_read_where_nothing_can_be_written(unwritable: Path) -> None:
+    with pytest.raises(FileError, match="see whether the disk is full") as caught:
+        open_database(unwritable, [FIRST])
+    assert "move it away" not in str(caught.value)
+    database = read_database(unwritable, [FIRST])
+    assert database.execute("SELECT * FROM notes").fetchall() == [("Klara fährt.",)]
+    with pytest.raises(sqlite3.OperationalError):
+        database.execute("DELETE FROM notes")
+    database.close()
+
+
+def test_a_file_of_another_version_or_none_is_not_read_as_it_is(unwritable: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="see whether the disk is full"):
+        read_database(unwritable, [FIRST, SECOND])
+    (tmp_path / "file").write_text("Das ist ein Brief.\n" * 100, encoding="utf-8")
+    with pytest.raises(FileError, match="move it away"):
+        read_database(tmp_path / "file", [FIRST])
+
+
+def test_what_is_still_in_the_log_beside_the_file_is_read_too(unwritable: Path, tmp_path: Path) -> None:
+    live = tmp_path / "live.sqlite3"
+    database = open_database(live, [FIRST])
+    database.execute("INSERT INTO notes VALUES ('Er wartet.')")
+    unwritable.write_bytes(live.read_bytes())
+    wal = live.with_name("live.sqlite3-wal").read_bytes()
+    assert b"Er wartet." in wal
+    unwritable.with_name("notes.sqlite3-wal").write_bytes(wal)
+    database.close()
+    again = read_database(unwritable, [FIRST])
+    assert again.execute("SELECT * FROM notes").fetchall() == [("Er wartet.",)]
+    again.close()
+
+
+def test_a_database_is_deleted_with_its_logs(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).write_bytes(b"damaged")
+    remove_database(path)
+    assert list(tmp_path.iterdir()) == []
+    remove_database(path)
+    path.mkdir()
+    with pytest.raises(FileError, match=r"cannot delete .*notes\.sqlite3"):
+        remove_database(path)
+
+
+def test_a_database_that_another_holds_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "notes.sqlite3"
+    holder, other = open_database(path, [FIRST]), open_database(path, [FIRST])
+    other.execute("PRAGMA busy_timeout=0")
+    with transaction(holder), pytest.raises(sqlite3.OperationalError) as caught:
+        other.execute("INSERT INTO notes VALUES ('zwei')")
+    assert is_held(caught.value)
+    assert not is_held(None)
+    assert fault(caught.value, "move it away").endswith("another program holds it: try again when it is done")
+    holder.close()
+    other.close()

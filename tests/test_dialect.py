@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.client import Limits, Message
-from synopsis_writer.client.dialect import Dialect
+from synopsis_writer.client.dialect import Dialect, first_dialect
 from synopsis_writer.client.dialect_store import DialectStore
 from synopsis_writer.client.hosted import HostedClient
 from synopsis_writer.client.retry import RetryPolicy
@@ -58,8 +58,8 @@ def fields(server: LoopbackServer, place: int = -1) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("refused", "instead"),
     [
-        ("max_completion_tokens", {"max_tokens": 4000, "stream": True}),
-        ("temperature", {"max_completion_tokens": 4000}),
+        ("max_tokens", {"max_completion_tokens": 4000, "stream": True}),
+        ("temperature", {"max_tokens": 4000}),
         ("prompt_cache_key", {"temperature": 0.5}),
         ("stream_options", {"stream": True}),
         ("stream", {"temperature": 0.5}),
@@ -80,11 +80,11 @@ async def test_a_field_that_is_refused_is_left_out_from_then_on_by_other_process
 
 
 async def test_an_old_server_that_refuses_all_of_it_is_asked_in_its_own_way_at_last() -> None:
-    refused = ["max_completion_tokens", "temperature", "prompt_cache_key", "stream_options", "stream",
+    refused = ["max_tokens", "temperature", "prompt_cache_key", "stream_options", "stream",
                "json_schema", "json_object"]  # fmt: skip
     with LoopbackServer([Reply("Ja.")], refuses=refused) as server:
         assert await ask(server) == "Ja."
-    assert set(fields(server)) == {"model", "messages", "max_tokens"}
+    assert set(fields(server)) == {"model", "messages", "max_completion_tokens"}
     assert len(server.chats) == 7  # without `stream` there are no `stream_options`
 
 
@@ -97,22 +97,22 @@ async def test_a_temperature_that_is_left_out_is_said_once() -> None:
 
 async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> None:
     store = DialectStore(tmp_path / "dialects.json")
-    with LoopbackServer([Reply("Ja.")], refuses=["max_completion_tokens"]) as server:
+    with LoopbackServer([Reply("Ja.")], refuses=["max_tokens"]) as server:
         await ask(server, store)
     port = server.base_url.rpartition(":")[2].partition("/")[0]
     content = store.path.read_text(encoding="utf-8") if store.path else ""
-    with LoopbackServer([Reply("Ja.")], refuses=["max_tokens"]) as renewed:
+    with LoopbackServer([Reply("Ja.")], refuses=["max_completion_tokens"]) as renewed:
         other = renewed.base_url.rpartition(":")[2].partition("/")[0]
         (tmp_path / "dialects.json").write_text(content.replace(port, other), encoding="utf-8")
         assert await ask(renewed, store) == "Ja."
         await ask(renewed, store)
-    assert ["max_tokens" in request.body for request in renewed.chats] == [True, False, False]
+    assert ["max_tokens" in request.body for request in renewed.chats] == [False, True, True]
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(400, message="max_completion_tokens is too large: 4000. The maximum is 2048"),
+        Fault(400, message="max_tokens is too large: 4000. The maximum is 2048"),
         Fault(400, message="bad value for temperature", param="messages"),
         Fault(400, message="stop is not supported"),
         Fault(404, message="temperature"),
@@ -168,7 +168,7 @@ def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
     two.learn("a:1/v1", "m", Dialect(), Dialect(temperature=False))
     assert one.find("a:1/v1", "m") == Dialect(cache_key=False, temperature=False)
     assert one.find("b:1/v1", "m") == Dialect(temperature=False)
-    assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == Dialect()
+    assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == first_dialect("a:1/v1")
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (29.9, True), (30, False), (400, False), (-1, False)])
@@ -232,3 +232,28 @@ async def test_the_cache_key_is_one_for_one_beginning_and_tells_nothing() -> Non
     assert first == second != third
     assert len(first) == len(third) == 16
     assert none is None
+
+
+@pytest.mark.parametrize(
+    ("server", "field"),
+    [
+        ("api.openai.com/v1", "max_completion_tokens"),
+        ("eu.api.openai.com:443/v1", "max_completion_tokens"),
+        ("house.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("house.services.ai.azure.com/openai/v1", "max_completion_tokens"),
+        ("127.0.0.1:11434/v1", "max_tokens"),
+        ("notapi.openai.com.example.org/v1", "max_tokens"),
+        ("example.org/api.openai.com", "max_tokens"),
+        ("example.org/x.api.openai.com/v1", "max_tokens"),
+    ],
+)
+def test_the_limit_has_the_name_that_bounds_the_answer_at_this_server(server: str, field: str) -> None:
+    assert first_dialect(server).limit_field == field
+
+
+async def test_what_is_learned_leaves_the_name_of_the_limit_alone(tmp_path: Path) -> None:
+    store = DialectStore(tmp_path / "dialects.json")
+    with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
+        for _ in range(2):
+            await ask(server, store)
+    assert ["max_tokens" in request.body for request in server.chats] == [True, True, True]

@@ -133,10 +133,10 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(tmp_path: Path, 
     assert done.returncode == 1, done.stderr
     data = json.loads(done.stdout)
     assert data["model"] == "chat.gguf"
-    assert data["history"][0]["finish"] == "length"
     assert data["history"][0]["answer"].startswith("{")
-    assert data["history"][0]["completion_tokens"] == 200
-    assert data["history"][1]["completion_tokens"] > 200  # asked once more with twice the limit
+    first, *longer = data["history"]
+    assert 0 < first["completion_tokens"] <= 200
+    assert len(longer) == (first["finish"] == "length")  # a cut answer is asked for once more
     assert "draft" not in data
 
 

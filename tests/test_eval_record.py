@@ -77,12 +77,28 @@ def test_a_half_written_line_is_said_kept_and_made_again(tmp_path: Path) -> None
     ],
 )
 def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo, said: str) -> None:
-    with RunFolder(tmp_path, INFO, fail):
-        pass
+    with RunFolder(tmp_path, INFO, fail) as folder:
+        folder.add(row())
     with pytest.raises(FileError, match=said + " since this run began: name another --out"):
         RunFolder(tmp_path, changed, fail)
     with RunFolder(tmp_path, replace(INFO, created="later", version="9"), fail):
         pass
+
+
+def test_an_order_that_made_nothing_does_not_pin_the_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, INFO, fail):
+        pass
+    other = replace(INFO, models=("n",))
+    with RunFolder(tmp_path, other, fail):
+        pass
+    assert read_info(tmp_path) == other
+
+
+def test_results_without_their_run_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / RESULTS_FILE).write_text(row().as_line(), encoding="utf-8")
+    with pytest.raises(FileError, match=r"has results\.jsonl but no run\.json: name another --out"):
+        RunFolder(tmp_path, INFO, fail)
+    assert [path.name for path in tmp_path.glob("*.json*")] == [RESULTS_FILE]
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import pytest
 
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.evaluation.case import load_cases
+from synopsis_writer.evaluation.metrics import METRICS
 from synopsis_writer.evaluation.scored import Group, Interval
 from synopsis_writer.evaluation.suite import Suite, load_suite, missed
 from synopsis_writer.kinds import Form
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
-METRICS = ("passed_first", "passed", "chrf", "rouge_l", "characters", "facts", "delta")
 
 
 def suite_in(folder: Path, text: str) -> Path:
@@ -50,6 +50,9 @@ def test_a_pattern_that_fits_none_is_said_with_the_cases() -> None:
     [
         ("thresholds: {beauty: {min: 1}}", "no metric 'beauty': the metrics are passed_first"),
         ("watched: [beauty]", "no metric 'beauty'"),
+        ("watched: [length_ratio]", "watched: neither side of 'length_ratio' is better: leave it out"),
+        ("thresholds: {passed: {min: .nan}}", "thresholds.passed.min: input should be a finite number"),
+        ("thresholds: {passed: {max: .inf}}", "thresholds.passed.max: input should be a finite number"),
         ("thresholds: {passed: {}}", "says neither min nor max"),
         ("thresholds: {passed: {min: 2, max: 1}}", "min 2 is above max 1"),
         ("groups: {smoke: [bis-zehn]}", "group 'smoke': no case fits 'bis-zehn'"),

@@ -82,7 +82,7 @@ def test_a_prompt_is_kept_once(tmp_path: Path) -> None:
     log.close()
 
 
-@pytest.mark.parametrize("name", ["last", RUN.id, "20261121T08", "abc123"])
+@pytest.mark.parametrize("name", ["last", RUN.id, "20261121T08", "0000-abc", "abc123"])
 def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
     assert filled().find(name).id == RUN.id
 
@@ -130,3 +130,64 @@ def test_a_log_that_cannot_be_written_says_what_to_do() -> None:
     log.close()
     with pytest.raises(FileError):
         log.runs()
+
+
+def test_a_figure_that_sqlite_cannot_hold_is_said() -> None:
+    log = filled()
+    with pytest.raises(FileError, match=r"too large.*go on with --no-log"):
+        log.add(RUN.id, replace(TAKEN, answer=Answer("Ja.", usage=Usage(2**63))))
+    assert len(log.entries(RUN.id)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE runs SET brief = '{}'",
+        "UPDATE runs SET brief = x'ff'",
+        "UPDATE runs SET outcome = 'paused'",
+        "UPDATE runs SET created = 'x'",
+        "UPDATE runs SET examples = '3'",
+        "UPDATE runs SET outline = '{}'",
+        "UPDATE attempts SET amount = 'x'",
+        "UPDATE attempts SET problems = 'x'",
+        "UPDATE attempts SET problems = '[1]'",
+        "UPDATE attempts SET finish = 'x'",
+        "UPDATE attempts SET prompt_tokens = 'x'",
+        """UPDATE prompts SET messages = '[{"a": 1}]'""",
+        "UPDATE prompts SET messages = '[1]'",
+    ],
+)
+def test_a_run_that_cannot_be_read_is_said_and_can_be_removed(damage: str) -> None:
+    log = filled()
+    log._database.execute(damage)
+    with pytest.raises(FileError) as caught:
+        (log.find("abc123"), log.entries(RUN.id))
+    assert str(caught.value) == (
+        f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}"
+    )
+    (listed,) = log.listed()
+    assert listed.id == log.find_id("last") == log.find_id("abc123") == RUN.id
+    assert log.remove([RUN.id])
+    assert log.listed() == []
+
+
+def test_a_time_without_a_zone_is_taken_as_utc() -> None:
+    log = filled()
+    log._database.execute("UPDATE runs SET created = '2026-11-21T08:00:00'")
+    assert log.listed()[0].created == RUN.created
+
+
+def test_what_is_removed_while_another_reads_is_overwritten_when_the_log_is_opened_next(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.sqlite3"
+    log, other = filled(path), RunLog(path)
+    other._database.execute("BEGIN")
+    assert len(other.runs()) == 1
+    assert not log.remove([RUN.id])
+    assert any("Fähre".encode() in file.read_bytes() for file in tmp_path.iterdir())
+    other._database.execute("COMMIT")  # both stay open, so that no closing tidies up
+    RunLog(path).close()
+    assert not any("Fähre".encode() in file.read_bytes() for file in tmp_path.iterdir())
+    log.close()
+    other.close()

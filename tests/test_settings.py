@@ -30,6 +30,10 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> N
         ("attempts =", "not TOML"),
         ("openai_api_key = 'sk-123'", "'openai_api_key' looks like a key"),
         ("api_token = 'x'", "looks like a key"),
+        ("base_url = 'https://me:sk-123@host.example/v1'", "'base_url' holds a password or a key"),
+        ("base_url = 'https://sk-123@host.example'", "'base_url' holds a password or a key"),
+        ("base_url = 'https://host.example/v1?api-key=sk-123'", "'base_url' holds a password or a key"),
+        ("base_url = 'https://host.example/v1?v=1&Access_Token=sk-123'", "set OPENAI_API_KEY"),
     ],
 )
 def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said: str) -> None:
@@ -40,6 +44,13 @@ def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said:
     assert str(caught.value).startswith(f"{config}: ")
     assert said in str(caught.value)
     assert "sk-123" not in str(caught.value)
+
+
+def test_an_address_without_a_key_may_stand_in_a_config_file(tmp_path: Path) -> None:
+    address = "https://host.example/v1/@team?api-version=2026-10-21"
+    config = tmp_path / "config.toml"
+    config.write_text(f"base_url = '{address}'\n", encoding="utf-8")
+    assert load_settings({}, {"SYNOPSIS_CONFIG": str(config)}).base_url == address
 
 
 def test_a_wrong_variable_or_flag_is_said() -> None:

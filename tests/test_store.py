@@ -10,7 +10,7 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.examples import load_example
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.shows import generic_show
-from synopsis_writer.store import demo_label, new_origin, record, render, save
+from synopsis_writer.store import demo_label, new_origin, record, render, save, write_file
 from synopsis_writer.writer import Attempt, Draft, Result
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
@@ -104,3 +104,25 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FileError, match="no space left on device"):
         save("text", tmp_path, "Titel", FileFormat.TEXT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_written_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = multiprocessing.get_context("spawn").Process(target=write_file, args=(pipe, "Ja."))
+    process.start()
+    assert pipe.read_text(encoding="utf-8") == "Ja."
+    process.join()
+    assert process.exitcode == 0
+    assert pipe.is_fifo()
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    write_file(path, "eins")
+    write_file(path, "zwei")
+    assert path.read_text(encoding="utf-8") == "zwei"
+    with pytest.raises(UnicodeEncodeError):
+        write_file(path, "\ud83d")
+    assert path.read_text(encoding="utf-8") == "zwei"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]

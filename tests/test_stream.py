@@ -227,6 +227,36 @@ async def test_a_strange_stream_with_a_whole_text_gives_the_text(
     assert set(ears.texts) <= {"Ja."}
 
 
+COUNTED = {"prompt_tokens": 7, "completion_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Events(piece("Ja", usage=COUNTED)),
+        Events(piece("Ja", usage=COUNTED), is_cut=True),
+        Events(piece("Ja", usage=COUNTED) + "data: {\n\n"),
+        Events(event({"error": {"message": "late"}, "usage": COUNTED})),
+        Body({"choices": [], "usage": COUNTED}),
+        Body({"error": {"message": "late"}, "usage": COUNTED}),
+    ],
+    ids=name_of,
+)
+async def test_the_tokens_of_a_stream_that_fails_are_counted_once_each_time(fault: Step) -> None:
+    with LoopbackServer([fault, Reply(TEXT), fault]) as server:
+        assert (await ask(server, Ears())).usage == Usage(107, 52)
+        with pytest.raises(ConnectionFailed) as caught:
+            await ask(server, Ears(), retries=2)
+    assert caught.value.usage == Usage(21, 6)
+
+
+async def test_the_parts_of_a_content_are_joined_in_a_stream() -> None:
+    first = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "J"}]
+    stream = event({"choices": [{"delta": {"content": first}}]}) + piece("a.", "stop") + DONE
+    with LoopbackServer([Events(stream)]) as server:
+        assert (await ask(server, Ears())).text == "Ja."
+
+
 async def test_line_ends_of_unicode_in_a_text_end_no_line() -> None:
     said = "a\u2028b\u0085c\u2029d"
     raw = "data: " + json.dumps({"choices": [{"delta": {"content": said}}]}, ensure_ascii=False) + "\n\n"

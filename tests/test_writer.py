@@ -5,12 +5,12 @@ import pytest
 
 from synopsis_writer.client import Answer, Limits, Usage
 from synopsis_writer.desk import Desk, load_desk
-from synopsis_writer.errors import ConnectionFailed, ModelError
+from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import Show, find_show
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.writer import ModelAuthor, Result, write
+from synopsis_writer.writer import Attempt, Draft, ModelAuthor, Result, write
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()
@@ -134,3 +134,41 @@ async def test_a_fault_of_the_network_never_reaches_a_prompt(desk: Desk) -> None
 async def test_a_fault_before_any_answer_is_raised(desk: Desk) -> None:
     with pytest.raises(ModelError, match="server: gone"):
         await run(desk, ScriptedClient([ConnectionFailed("server: gone")]))
+
+
+async def test_a_cut_answer_that_cannot_be_longer_is_repaired(desk: Desk) -> None:
+    client = ScriptedClient(
+        [Answer(ANSWER[:600], "length"), RequestRefused("at most 4096 tokens", is_final=False), ANSWER]
+    )
+    result = await run(desk, client)
+    assert result.accepted == GOOD.synopsis
+    assert [attempt.number for attempt in result.attempts] == [1, 2]
+    assert client.calls[1].limits.max_tokens == 2 * client.calls[0].limits.max_tokens
+    assert "cut off" in client.calls[2].messages[-1].content
+
+
+async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
+    seen: list[str] = []
+
+    class Taking:
+        def answered(self, number: int, draft: Draft) -> None:
+            seen.append(f"answered {number} {draft.answer.text[:5]}")
+
+        def attempt(self, attempt: Attempt) -> None:
+            seen.append(f"judged {attempt.number} {attempt.passed}")
+
+    show = show_of(desk)
+    author = ModelAuthor(
+        ScriptedClient(["Gern!", ANSWER]), desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits()
+    )
+    await write(GOOD.brief, show, author, desk.gate, notes=Taking())
+    assert seen == ["answered 1 Gern!", "judged 1 False", f"answered 2 {ANSWER[:5]}", "judged 2 True"]
+
+
+async def test_drafts_that_failed_are_said(desk: Desk) -> None:
+    said: list[str] = []
+    show = show_of(desk)
+    client = ScriptedClient([ConnectionFailed("weg"), ANSWER, ConnectionFailed("weg")])
+    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
+    await write(GOOD.brief, show, author, desk.gate, best_of=3, watch=said.append)
+    assert [line for line in said if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]

@@ -3,12 +3,19 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from synopsis_writer.errors import FileError, os_reason
 
 _WAIT = 10.0  # seconds for another process's transaction
+_READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
+_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
+FAULTS = (sqlite3.Error, UnicodeError, OverflowError)
+"""What a statement may raise: half a character and a number beyond 64 bit never come as far as SQLite."""
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -35,9 +42,10 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.execute("PRAGMA foreign_keys=ON")
         database.execute("PRAGMA secure_delete=ON")
         _migrate(database, migrations, path)
+        _empty_log(database, 0)  # what was removed while another program read is overwritten now
     except sqlite3.Error as error:
         database.close()
-        raise FileError(f"cannot use {path}: {error}: move it away, or name another file") from error
+        raise FileError(f"cannot use {path}: {fault(error, 'move it away')}, or name another file") from error
     except FileError:
         database.close()
         raise
@@ -79,3 +87,86 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
+
+
+def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open a database to look into it, even where its folder or the disk takes nothing more.
+
+    Raises:
+        FileError: as `open_database`.
+    """
+    try:
+        return open_database(path, migrations)
+    except FileError as error:
+        if path is None or _code(error.__cause__) not in _DISK:
+            raise
+        found = _as_it_is(path, len(migrations))
+        if found is None:
+            raise
+        return found
+
+
+def _as_it_is(path: Path, version: int) -> sqlite3.Connection | None:
+    """Open a file that cannot be written, where it is whole and of this version."""
+    # A log beside it needs a writable folder unless it is there already; without one, nobody is writing.
+    is_logged = path.with_name(path.name + "-wal").exists()
+    for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        try:
+            if _version(database) == version:
+                return database
+        except sqlite3.Error:
+            pass  # the next way, or none
+        database.close()
+    return None
+
+
+def remove_database(path: Path) -> None:
+    """Delete a database with its logs, whatever is in it.
+
+    Raises:
+        FileError: the system refuses.
+    """
+    try:
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot delete {os_reason(error, path)}: see to its folder") from error
+
+
+def overwrite(database: sqlite3.Connection) -> bool:
+    """Overwrite in the file what was removed; return False where another program still reads it."""
+    try:
+        return _empty_log(database, _READERS)
+    except sqlite3.Error:
+        return False
+
+
+def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
+    """Move the write-ahead log into the file and empty it; False where others still read it."""
+    database.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+    try:
+        return not database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        database.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
+
+
+def fault(error: Exception, mend: str) -> str:
+    """Say what went wrong and the mend; where it is the disk or the folder, that is named instead."""
+    code = _code(error)
+    if code in _DISK:
+        return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
+    if code in _HELD:
+        return f"{error}: another program holds it: try again when it is done"
+    return f"{error}: {mend}"
+
+
+def is_held(error: BaseException | None) -> bool:
+    """Whether another program's work is all that was in the way."""
+    return _code(error) in _HELD
+
+
+def _code(error: BaseException | None) -> int:
+    """Return SQLite's primary code, the low byte; 0 for an error that is not SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from synopsis_writer.client import Usage
+
 
 class SynopsisError(Exception):
     """Base of all errors that a caller may want to catch."""
@@ -63,17 +65,28 @@ class SettingsError(InputError):
 
 
 class ModelError(SynopsisError):
-    """The model, or the way to it, failed for good."""
+    """The model, or the way to it, failed for good; where it `is_final` no other request fares better.
+
+    `usage` has the tokens that the server counted all the same; None where it counted none.
+    """
 
     exit_code = 3
+    is_final: bool = True
+    usage: "Usage | None" = None
 
 
 class ConnectionFailed(ModelError):
     """No whole answer came: refused, timed out, broken off, or not JSON."""
 
+    is_final = False
+
 
 class RequestRefused(ModelError):
     """The server answered that it will not do this: key, quota, model or parameters."""
+
+    def __init__(self, message: str, *, is_final: bool = True) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 class EngineError(ModelError):

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from synopsis_writer.errors import FileError, GateRefused, SynopsisError
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.runlog import Entry, Run, RunLog
-from synopsis_writer.writer import Attempt
+from synopsis_writer.writer import Attempt, Draft
+
+UNJUDGED = "not judged yet"
 
 
 class Journal:
@@ -23,6 +25,7 @@ class Journal:
     def __init__(self, log: RunLog, run: Run, say: Callable[[str], None]) -> None:
         self._log, self._run, self._say = log, run, say
         self._open = True
+        self._places: dict[int, int] = {}  # of answers that are not judged yet, by the draft they came in
         self.entries: list[Entry] = []
 
     def __enter__(self) -> Self:
@@ -38,18 +41,31 @@ class Journal:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end(Outcome.INTERRUPTED)
-            if self.entries:
+            if self.entries and self._open and self._log.is_kept:
                 self._say(f"what was answered so far is kept: synopsis log show {self._run.id}")
         else:
             # Only our own errors are known to hold no secret.
             said = str(error) if isinstance(error, SynopsisError) else type(error).__name__
             self.end(Outcome.REFUSED if isinstance(error, GateRefused) else Outcome.FAILED, said)
 
+    def answered(self, number: int, draft: Draft) -> None:
+        """Note an answer that is not judged yet."""
+        self._places[id(draft)] = len(self.entries)
+        self.note(_entry(number, draft, passed=False, problems=(UNJUDGED,)))
+
     def attempt(self, attempt: Attempt) -> None:
-        """Note an attempt at a synopsis, as it was judged."""
+        """Note what the gate said of an answer."""
         findings = tuple(finding.as_data() for finding in attempt.findings)
-        draft, problems = attempt.draft, attempt.problems
-        self.note(Entry(attempt.number, draft.messages, draft.answer, attempt.passed, problems, findings))
+        entry = _entry(
+            attempt.number,
+            attempt.draft,
+            passed=attempt.passed,
+            problems=attempt.problems,
+            findings=findings,
+        )
+        place = self._places.pop(id(attempt.draft))
+        self.entries[place] = entry
+        self._quietly(lambda: self._log.judged(self._run.id, place, entry))
 
     def note(self, entry: Entry) -> None:
         """Note an attempt."""
@@ -68,3 +84,16 @@ class Journal:
         except FileError as error:
             self._open = False
             self._say(str(error))
+
+
+def _entry(
+    number: int,
+    draft: Draft,
+    *,
+    passed: bool,
+    problems: tuple[str, ...],
+    findings: tuple[dict[str, Any], ...] = (),
+) -> Entry:
+    return Entry(
+        number, draft.messages, draft.answer, passed, problems, findings, draft.repeat, draft.is_longer
+    )

@@ -51,3 +51,26 @@ class ExportFormat(StrEnum):
     CSV = "csv"
     JUNIT = "junit"
     INSPECT = "inspect"
+
+
+class Retry(StrEnum):
+    """Which rows of a batch are made again."""
+
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class BatchFormat(StrEnum):
+    """What a batch is exported as."""
+
+    MARKDOWN = "md"
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    ON = "on"
+    OFF = "off"

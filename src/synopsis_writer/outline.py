@@ -1,6 +1,7 @@
 """The staged way: a plan first, to be edited by hand, then the text."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synopsis_writer.brief import Brief
@@ -9,7 +10,8 @@ from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefused
 from synopsis_writer.prompts import Prompt, Prompts
 from synopsis_writer.runlog import Entry
-from synopsis_writer.synopsis import Outline, Parsed, parse, wire_schema
+from synopsis_writer.synopsis import Outline, parse, wire_schema
+from synopsis_writer.writer import longer, withheld_because
 
 
 class _OutlineFile(Outline):
@@ -33,18 +35,35 @@ async def plan(
         ModelError: the model failed for good.
     """
     messages: Sequence[Message] = prompt.messages
-    parsed: Parsed[Outline] = Parsed(None)
+    problem = ""
     for number in range(1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {client.name} for an outline")
-        answer: Answer = await client.complete(messages, wire_schema(Outline), limits)
-        parsed = parse(answer.text, Outline)
-        problems = () if parsed.value is not None else (f"structure: {parsed.problem}",)
-        record(Entry(number, tuple(messages), answer, parsed.value is not None, problems))
-        if parsed.value is not None:
-            return parsed.value
-        watch(f"attempt {number} of {attempts}: refused; " + " ".join(problems))
-        messages = prompts.repair(prompt, answer.text, problems)
-    raise GateRefused(f"no answer had the structure of an outline: {parsed.problem}")
+        asked = replace(limits, repeat=number - 1)
+        answer = await client.complete(messages, wire_schema(Outline), asked)
+        planned, problem = _read(answer)
+        record(_entry(number, messages, answer, problem))
+        if planned is None and answer.finish == "length":
+            answer = await client.complete(messages, wire_schema(Outline), longer(asked))
+            planned, problem = _read(answer)
+            record(_entry(number, messages, answer, problem))
+        if planned is not None:
+            return planned
+        watch(f"attempt {number} of {attempts}: refused; {problem}")
+        has_words = answer.text and not withheld_because(answer)
+        messages = prompts.repair(prompt, answer.text, [problem]) if has_words else prompt.messages
+    raise GateRefused(f"no answer had the structure of an outline: {problem}")
+
+
+def _read(answer: Answer) -> tuple[Outline | None, str]:
+    """Return the outline in an answer, or None and why it holds none."""
+    if withheld := withheld_because(answer):
+        return None, withheld
+    parsed = parse(answer.text, Outline)
+    return parsed.value, "" if parsed.value is not None else f"structure: {parsed.problem}"
+
+
+def _entry(number: int, messages: Sequence[Message], answer: Answer, problem: str) -> Entry:
+    return Entry(number, tuple(messages), answer, not problem, (problem,) if problem else ())
 
 
 def format_outline(brief: Brief, outline: Outline) -> str:

@@ -15,12 +15,13 @@ class ReplayClient:
     Args:
         run: the run.
         entries: its attempts, in order.
+        max_tokens: the tokens an answer may have; who asks for more asks because one was cut.
     """
 
-    def __init__(self, run: Run, entries: Sequence[Entry]) -> None:
-        self._run = run
+    def __init__(self, run: Run, entries: Sequence[Entry], max_tokens: int) -> None:
+        self._run, self._max_tokens = run, max_tokens
         self._known = {messages_hash(entry.messages) for entry in entries}
-        self._left = [(messages_hash(entry.messages), entry.answer) for entry in entries]
+        self._left = [(messages_hash(entry.messages), entry) for entry in entries]
 
     @property
     def name(self) -> str:
@@ -31,7 +32,7 @@ class ReplayClient:
         self,
         messages: Sequence[Message],
         schema: Mapping[str, Any] | None,  # noqa: ARG002 - the log knows what was answered
-        limits: Limits,  # noqa: ARG002
+        limits: Limits,
     ) -> Answer:
         """Give the next answer to these messages.
 
@@ -40,15 +41,16 @@ class ReplayClient:
             ConnectionFailed: the run holds no further answer to them; as then, none came.
         """
         wanted = messages_hash(messages)
-        for place, (asked, answer) in enumerate(self._left):
-            if asked == wanted:
+        is_longer = limits.max_tokens > self._max_tokens
+        for place, (asked, entry) in enumerate(self._left):
+            if (asked, entry.repeat, entry.is_longer) == (wanted, limits.repeat, is_longer):
                 del self._left[place]
-                return answer
+                return entry.answer
         if wanted in self._known or not self._left:
             raise ConnectionFailed(f"run {self._run.id} holds no further answer: it ended there")
         raise ReplayError(
-            f"run {self._run.id} asked otherwise: templates, examples or the gate have changed since; "
-            "replay with the ones of then, or write anew"
+            f"run {self._run.id} asked otherwise: templates, examples, pins or gate are not as then; "
+            "give --prompts, --examples, --pin, --profile and --disable as then, or write anew"
         )
 
     async def close(self) -> None:
@@ -75,15 +77,25 @@ class ReplayAuthor:
 
 
 def differences(entries: Sequence[Entry], attempts: Sequence[Attempt]) -> list[str]:
-    """Say, a sentence each, where the verdicts are no longer those of the log."""
+    """Say, a sentence each, where the verdicts are no longer those of the log.
+
+    Drafts that were made side by side may have come in another order: each is held against its own.
+    """
+    now = {_draft_key(attempt.draft, place): attempt for place, attempt in enumerate(attempts)}
+    pairs = [(place, entry, now.get(_draft_key(entry, place))) for place, entry in enumerate(entries)]
     found = [
-        f"Attempt {place}: {_verdict(entry.problems)} then, {_verdict(attempt.problems)} now."
-        for place, (entry, attempt) in enumerate(zip(entries, attempts, strict=False), start=1)
-        if entry.problems != attempt.problems
+        f"Attempt {place + 1}: {_verdict(entry.problems)} then, {_verdict(attempt.problems)} now."
+        for place, entry, attempt in pairs
+        if attempt is not None and entry.problems != attempt.problems
     ]
     if len(entries) != len(attempts):
         found.append(f"The log holds {len(entries)} attempts, the replay came to {len(attempts)}.")
     return found
+
+
+def _draft_key(draft: Entry | Draft, place: int) -> tuple[str, int, bool] | int:
+    """Return what tells a draft from the others; in the guided strategy that is its place."""
+    return (messages_hash(draft.messages), draft.repeat, draft.is_longer) if draft.messages else place
 
 
 def _verdict(problems: Sequence[str]) -> str:

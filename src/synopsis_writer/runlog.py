@@ -1,21 +1,26 @@
 """The run log: what was asked, answered and judged, what it took, and where it was saved."""
 
-import hashlib
-import json
-import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.brief import Brief
-from synopsis_writer.client import Answer, Cost, Message, Usage
-from synopsis_writer.database import open_database, transaction
+from synopsis_writer.database import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.errors import FileError
 from synopsis_writer.kinds import Outcome
-from synopsis_writer.synopsis import Outline
+from synopsis_writer.logged import (
+    Entry,
+    Listed,
+    Run,
+    entry_row,
+    messages_hash,
+    messages_json,
+    read_entry,
+    read_listed,
+    read_run,
+    run_row,
+)
+
+__all__ = ["Entry", "Listed", "Run", "RunLog", "messages_hash"]
 
 _MIGRATIONS = (
     """
@@ -37,74 +42,11 @@ _MIGRATIONS = (
     );
     CREATE INDEX attempts_by_messages ON attempts (messages)
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN is_longer INTEGER NOT NULL DEFAULT 0
+    """,
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One command's worth of work.
-
-    Attributes:
-        id: its name, which begins with its time.
-        command: `write` or `outline`.
-        created: when it began.
-        brief: what was asked for.
-        model: the model that was asked.
-        server: host, port and path of its server; None for an embedded model.
-        outline: the plan that was given.
-        rounds: attempts at most.
-        best_of: drafts of the first round.
-        prompt: name of the template.
-        version: versions of the templates.
-        prompt_hash: hash of the templates.
-        examples: ids of the examples shown.
-        outcome: what became of it.
-        error: the fault that ended it.
-        path: where the text was saved.
-    """
-
-    id: str
-    command: str
-    created: datetime
-    brief: Brief
-    model: str
-    server: str | None = None
-    outline: Outline | None = None
-    rounds: int = 1
-    best_of: int = 1
-    prompt: str | None = None
-    version: str | None = None
-    prompt_hash: str | None = None
-    examples: tuple[str, ...] = ()
-    outcome: Outcome = Outcome.RUNNING
-    error: str | None = None
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One attempt of a run, as the log holds it.
-
-    Attributes:
-        number: its round.
-        messages: what was asked; empty in the guided strategy.
-        answer: what the model said.
-        passed: whether the answer was taken.
-        problems: what was wrong with it, in sentences.
-        findings: what the gate said, as data.
-    """
-
-    number: int
-    messages: tuple[Message, ...]
-    answer: Answer
-    passed: bool
-    problems: tuple[str, ...]
-    findings: tuple[dict[str, Any], ...] = ()
-
-
-def messages_hash(messages: Sequence[Message]) -> str:
-    """Return 24 hex digits that stand for messages."""
-    return hashlib.sha256(_messages_json(messages).encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 class RunLog:
@@ -112,45 +54,30 @@ class RunLog:
 
     Args:
         path: the file; None keeps the log in memory, for who wants none.
+        open_file: opens it; `read_database` where it is only looked into.
 
     Raises:
         FileError: it cannot be opened.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, open_file: OpenFile = open_database) -> None:
         self._path = path
-        self._database = open_database(path, _MIGRATIONS)
+        self._database = open_file(path, _MIGRATIONS)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is still there when the program has ended."""
+        return self._path is not None
 
     def begin(self, run: Run) -> None:
         """Write a run down, before its first request."""
-        fields = asdict(run) | {
-            "created": run.created.isoformat(),
-            "brief": _json(run.brief.as_data()),
-            "outline": run.outline and run.outline.model_dump_json(),
-            "examples": _json(run.examples),
-        }
+        fields = run_row(run)
         columns = f"INSERT INTO runs ({', '.join(fields)}) VALUES ({_marks(fields)})"  # noqa: S608 - our own names
         self._do([(columns, tuple(fields.values()))])
 
     def add(self, run: str, entry: Entry) -> None:
         """Write an attempt down, as soon as it is judged."""
-        answer, key = entry.answer, messages_hash(entry.messages) if entry.messages else None
-        fields = {
-            "number": entry.number,
-            "messages": key,
-            "answer": answer.text,
-            "finish": answer.finish,
-            "model": answer.model,
-            "passed": entry.passed,
-            "problems": _json(entry.problems),
-            "findings": _json(entry.findings),
-            **asdict(answer.usage),
-            "seconds": answer.seconds,
-            "amount": answer.cost and str(answer.cost.amount),
-            "currency": answer.cost and answer.cost.currency,
-            "is_kept": answer.is_kept,
-            "words_by_model": answer.words_by_model,
-        }
+        fields = entry_row(entry)
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
         columns = f"run, place, {', '.join(fields)}"
         statements = [
@@ -159,10 +86,17 @@ class RunLog:
                 (run, run, *fields.values()),
             )
         ]
-        if key is not None:
-            asked = (key, _messages_json(entry.messages))
+        if entry.messages:
+            asked = (fields["messages"], messages_json(entry.messages))
             statements.insert(0, ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked))
         self._do(statements)
+
+    def judged(self, run: str, place: int, entry: Entry) -> None:
+        """Write down what the gate said of the attempt at a place, from 0."""
+        row = entry_row(entry)
+        values = (row["passed"], row["problems"], row["findings"], run, place)
+        statement = "UPDATE attempts SET passed = ?, problems = ?, findings = ? WHERE run = ? AND place = ?"
+        self._do([(statement, values)])
 
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
         """Write down what became of a run."""
@@ -173,40 +107,60 @@ class RunLog:
         self._do([("UPDATE runs SET path = ? WHERE id = ?", (str(path.absolute()), run))])
 
     def runs(self, most: int = -1) -> list[Run]:
-        """Return the newest runs, the newest first; -1 is all of them."""
-        rows = self._rows("SELECT * FROM runs ORDER BY created DESC, rowid DESC LIMIT ?", (most,))
-        return [_run(row) for row in rows]
+        """Return the newest runs, the newest first; -1 is all of them.
+
+        Raises:
+            FileError: one of them cannot be read.
+        """
+        return [read_run(row) for row in self._newest("*", most)]
+
+    def listed(self, most: int = -1) -> list[Listed]:
+        """Return what can be said of the newest runs without reading them, the newest first."""
+        return [read_listed(row) for row in self._newest("id, created, outcome", most)]
 
     def find(self, name: str) -> Run:
-        """Return the run of this id, or the only one whose id begins or ends so; `last` is the newest.
+        """Return the run that `find_id` names.
+
+        Raises:
+            FileError: there is none, or there are several, or it cannot be read.
+        """
+        (row,) = self._rows("SELECT * FROM runs WHERE id = ?", (self.find_id(name),))
+        return read_run(row)
+
+    def find_id(self, name: str) -> str:
+        """Return the only id that `name` is a part of; `last` is the newest run's.
 
         Raises:
             FileError: there is none, or there are several.
         """
         if name == "last":
-            found = self.runs(1)
+            found = [run.id for run in self.listed(1)]
         else:
             escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            query = "SELECT * FROM runs WHERE id LIKE ? ESCAPE '\\' OR id LIKE ? ESCAPE '\\'"
-            found = [_run(row) for row in self._rows(query, (f"{escaped}%", f"%{escaped}"))] if name else []
-        if len(found) == 1:
-            return found[0]
+            query = "SELECT id FROM runs WHERE id LIKE ? ESCAPE '\\'"
+            found = [row["id"] for row in self._rows(query, (f"%{escaped}%",))] if name else []
+        if len(found) == 1 or name in found:
+            return name if name in found else found[0]
         several = f"{len(found)} runs are called so: give more of the id" if found else "no such run"
         raise FileError(f"run '{name}': {several}: synopsis log list names them")
 
     def entries(self, run: str) -> list[Entry]:
-        """Return the attempts of a run, in order."""
+        """Return the attempts of a run, in order; raises FileError where one cannot be read."""
         query = """
             SELECT attempts.*, prompts.messages AS asked FROM attempts
             LEFT JOIN prompts ON prompts.hash = attempts.messages WHERE run = ? ORDER BY place
         """
-        return [_entry(row) for row in self._rows(query, (run,))]
+        return [read_entry(row) for row in self._rows(query, (run,))]
 
-    def remove(self, runs: Iterable[str]) -> None:
-        """Delete runs with all they hold; nothing of their texts stays in the file."""
+    def remove(self, runs: Iterable[str]) -> bool:
+        """Delete runs with all they hold.
+
+        Return whether nothing of their texts is left in the file; False where another program reads it:
+        then they are overwritten when the log is opened next.
+        """
         gone = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         self._do([*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (gone, ())])
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return overwrite(self._database)
 
     def close(self) -> None:
         """Close the file."""
@@ -217,54 +171,21 @@ class RunLog:
             with transaction(self._database):
                 for statement, values in statements:
                     self._database.execute(statement, values)
-        except (sqlite3.Error, UnicodeError) as error:
-            raise FileError(f"run log {self._path}: {error}: clear it up, or go on with --no-log") from error
+        except FAULTS as error:
+            said = fault(error, "clear it up")
+            raise FileError(f"run log {self._path}: {said}, or go on with --no-log") from error
+
+    def _newest(self, columns: str, most: int) -> list[dict[str, Any]]:
+        query = f"SELECT {columns} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"  # noqa: S608 - our own
+        return self._rows(query, (most,))
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         try:
             cursor = self._database.execute(query, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite3.Error as error:
-            raise FileError(f"run log {self._path}: {error}: move it away, it is damaged") from error
-
-
-def _run(row: dict[str, Any]) -> Run:
-    return Run(
-        **row
-        | {
-            "created": datetime.fromisoformat(row["created"]),
-            "brief": Brief.model_validate_json(row["brief"]),
-            "outline": row["outline"] and Outline.model_validate_json(row["outline"]),
-            "examples": tuple(json.loads(row["examples"])),
-            "outcome": Outcome(row["outcome"]),
-        }
-    )
-
-
-def _entry(row: dict[str, Any]) -> Entry:
-    usage = Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"])
-    answer = Answer(
-        row["answer"],
-        row["finish"],
-        usage,
-        row["seconds"],
-        row["model"],
-        row["words_by_model"],
-        None if row["amount"] is None else Cost(Decimal(row["amount"]), row["currency"]),
-        bool(row["is_kept"]),
-    )
-    messages = tuple(Message(**message) for message in json.loads(row["asked"] or "[]"))
-    problems, findings = tuple(json.loads(row["problems"])), tuple(json.loads(row["findings"]))
-    return Entry(row["number"], messages, answer, bool(row["passed"]), problems, findings)
-
-
-def _messages_json(messages: Sequence[Message]) -> str:
-    return _json([asdict(message) for message in messages])
-
-
-def _json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False)
+        except FAULTS as error:
+            raise FileError(f"run log {self._path}: {fault(error, 'move it away, it is damaged')}") from error
 
 
 def _marks(fields: Sequence[str] | dict[str, Any]) -> str:

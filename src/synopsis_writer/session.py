@@ -123,7 +123,7 @@ async def write_once(
                 attempts=settings.attempts,
                 best_of=order.best_of,
                 watch=say,
-                record=journal.attempt,
+                notes=journal,
             )
             journal.end(_outcome(result), str(result.error) if result.error else None)
     return Session(result, origin)
@@ -172,7 +172,9 @@ async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -
     prompt = None
     if run.prompt is not None:
         prompt = desk.synopsis_prompt(run.brief, show, run.outline)
-        author = ModelAuthor(ReplayClient(run, entries), desk.prompts, prompt, _limits(settings))
+        author = ModelAuthor(
+            ReplayClient(run, entries, settings.max_tokens), desk.prompts, prompt, _limits(settings)
+        )
     result = await write_synopsis(
         run.brief, show, author, desk.gate, attempts=run.rounds, best_of=run.best_of, watch=say
     )

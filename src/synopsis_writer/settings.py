@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -139,4 +140,18 @@ def _read_config(path: Path) -> dict[str, Any]:
                 f"{path}: '{name}' looks like a key: keys never go into a file, "
                 "set OPENAI_API_KEY in the environment"
             )
+    if _holds_key(data.get("base_url")):
+        raise SettingsError(
+            f"{path}: 'base_url' holds a password or a key: keys never go into a file, "
+            "set OPENAI_API_KEY in the environment"
+        )
     return data
+
+
+def _holds_key(address: object) -> bool:
+    """Whether an address has a name before its host, or a key in its query."""
+    before, _, query = str(address or "").partition("?")
+    names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
+    host = before.partition("://")[2] or before
+    is_named = any(word in name for name in names for word in ("key", "token", "secret"))
+    return is_named or "@" in host.partition("/")[0]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from synopsis_writer.client.bill import bill_data
 from synopsis_writer.document import format_document
@@ -117,9 +117,28 @@ def write_file(path: Path, content: str) -> None:
     Raises:
         FileError: it cannot be written, or the disk is full; what was there stays as it was.
     """
+    with replacing(path) as file:
+        file.write(content.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write into, which takes the place of `path` when the block ends without a fault.
+
+    A device or a pipe is written as it comes: it must stay what it is.
+
+    Raises:
+        FileError: it cannot be written, or the disk is full; what was there stays as it was.
+    """
     try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _written(content, path.parent) as temporary:
+        with _temporary(path.parent) as (temporary, file):
+            yield file
+            _settle(temporary, file)
             temporary.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
@@ -128,20 +147,33 @@ def write_file(path: Path, content: str) -> None:
 @contextlib.contextmanager
 def _written(content: str, folder: Path) -> Iterator[Path]:
     """Write a temporary file to the disk, and take it away unless it was renamed."""
+    with _temporary(folder) as (path, file):
+        file.write(content.encode("utf-8"))
+        _settle(path, file)
+        yield path
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     handle, name = tempfile.mkstemp(prefix=".synopsis-", dir=folder)
     path = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        path.chmod(0o666 & ~_umask())
-        yield path
+        with os.fdopen(handle, "wb") as file:
+            yield path, file
     finally:
         path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def _settle(path: Path, file: BinaryIO) -> None:
+    """Bring the whole file to the disk, and give it the rights of any new file."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    path.chmod(0o666 & ~umask())
+
+
+def umask() -> int:
+    """Return the rights that new files of this process do not get."""
     current = os.umask(0o022)
     os.umask(current)
     return current

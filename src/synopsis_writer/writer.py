@@ -1,17 +1,17 @@
 """The writer: brief in, an accepted synopsis or its refusal out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Cost, Limits, Message, ModelClient, Usage, total_cost
-from synopsis_writer.errors import ModelError
+from synopsis_writer.errors import ModelError, RequestRefused
 from synopsis_writer.prompts import Prompt, Prompts
 from synopsis_writer.shows import Show
 from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.gate import Gate, failures
+from synopsis_writer.style.gate import failures
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
 
 Watch = Callable[[str], None]
@@ -20,10 +20,19 @@ _LONGER = 2  # how many times the tokens an answer may have that was cut before
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer, and the messages it answers: none in the guided strategy."""
+    """An answer, and what it answers.
+
+    Attributes:
+        answer: what the model said.
+        messages: what it was asked; none in the guided strategy.
+        repeat: which of several answers to the same messages it is.
+        is_longer: whether it was asked for because the one before was cut.
+    """
 
     answer: Answer
     messages: tuple[Message, ...] = ()
+    repeat: int = 0
+    is_longer: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,26 +143,69 @@ class ModelAuthor:
     async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
         """Ask with the base prompt, or with the last answer and its problems; once more when it is cut."""
         messages = tuple(self.prompt.messages)
-        if last is not None and last.answer.text and last.answer.finish not in {"refusal", "filter"}:
+        if last is not None and last.answer.text and not withheld_because(last.answer):
             messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
         limits = replace(self.limits, repeat=self.limits.repeat + seed)
         answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
-        yield Draft(answer, messages)
+        yield Draft(answer, messages, limits.repeat)
         if answer.finish == "length":
-            longer = replace(limits, max_tokens=limits.max_tokens * _LONGER)
-            yield Draft(await self.client.complete(messages, wire_schema(Synopsis), longer), messages)
+            try:
+                answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
+            except RequestRefused:
+                return  # the server gives no longer answers: the repair asks for a shorter one
+            yield Draft(answer, messages, limits.repeat, is_longer=True)
+
+
+def longer(limits: Limits) -> Limits:
+    """Return the limits for an answer that was cut."""
+    return replace(limits, max_tokens=limits.max_tokens * _LONGER)
+
+
+class Notes(Protocol):
+    """Something that takes down what happens while a text is written."""
+
+    def answered(self, number: int, draft: Draft) -> None:
+        """Take down an answer as soon as it is there: it was paid."""
+        ...
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Take down what the gate said of it."""
+        ...
+
+
+class NoNotes:
+    """Takes nothing down."""
+
+    def answered(self, number: int, draft: Draft) -> None:
+        """Forget it."""
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Forget it."""
+
+
+NO_NOTES = NoNotes()
+
+
+class Examiner(Protocol):
+    """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
+
+    def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+    ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
+        """Return one finding a check."""
+        ...
 
 
 async def write(
     brief: Brief,
     show: Show,
     author: Author,
-    gate: Gate,
+    gate: Examiner,
     *,
     attempts: int = 3,
     best_of: int = 1,
     watch: Watch = lambda _: None,
-    record: Callable[[Attempt], None] = lambda _: None,
+    notes: Notes = NO_NOTES,
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
 
@@ -165,7 +217,7 @@ async def write(
         attempts: rounds at most, 1 or more.
         best_of: drafts of the first round; the best by the gate goes on.
         watch: is told what happens, in one line each.
-        record: is given each attempt as soon as it is judged.
+        notes: is given each answer as soon as it is there, and each attempt as soon as it is judged.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
@@ -175,8 +227,10 @@ async def write(
 
     async def draft(number: int, seed: int) -> None:
         async for drafted in author.drafts(seed, best):
-            made.append(judge(number, drafted, brief, show, gate))
-            record(made[-1])
+            notes.answered(number, drafted)
+            judged = await judge(number, drafted, brief, show, gate)
+            made.append(judged)
+            notes.attempt(judged)
 
     for number in range(1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {author.name}")
@@ -186,12 +240,12 @@ async def write(
             return_exceptions=True,
         )
         faults = [end for end in ends if isinstance(end, ModelError)]
-        for end in ends:
-            if end is not None and not isinstance(end, ModelError):
-                raise end
+        _raise_others(ends)
         best = min(reversed(made), key=_badness, default=None)  # of equals the newest
         if best is None:
             raise faults[0]
+        for fault in dict.fromkeys(map(str, faults)):
+            watch(f"attempt {number} of {attempts}: a draft failed: {fault}")
         if best.passed:
             watch(f"attempt {number} of {attempts}: accepted")
             break
@@ -201,18 +255,31 @@ async def write(
     return Result(brief, show, tuple(made), best)
 
 
-def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Gate) -> Attempt:
+def _raise_others(ends: Sequence[BaseException | None]) -> None:
+    """Raise what is no fault of a model: a mistake in the program, or Ctrl-C."""
+    for end in ends:
+        if end is not None and not isinstance(end, ModelError):
+            raise end
+
+
+async def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Examiner) -> Attempt:
     """Parse an answer, and hold it against the gate."""
     answer = draft.answer
-    if answer.finish == "refusal":
-        return Attempt(number, draft, None, f"the model refused: {_one_line(answer.text)}")
-    if answer.finish == "filter":
-        return Attempt(number, draft, None, "the server's content filter withheld the answer")
+    if withheld := withheld_because(answer):
+        return Attempt(number, draft, None, withheld)
     parsed = parse(answer.text, Synopsis)
     if parsed.value is None:
         return Attempt(number, draft, None, f"structure: {parsed.problem}")
-    findings = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
+    found = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
+    findings = found if isinstance(found, tuple) else await found
     return Attempt(number, draft, parsed.value, findings=findings)
+
+
+def withheld_because(answer: Answer) -> str:
+    """Say why an answer is none: a refusal, or the server's filter; nothing where it is one."""
+    if answer.finish == "refusal":
+        return f"the model refused: {_one_line(answer.text)}"
+    return "the server's content filter withheld the answer" if answer.finish == "filter" else ""
 
 
 _NO_STRUCTURE = 1000

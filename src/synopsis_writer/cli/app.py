@@ -10,7 +10,18 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import INTERRUPTED, cache, check, evaluation, examples, log, models, style, write
+from synopsis_writer.cli import (
+    INTERRUPTED,
+    batch,
+    cache,
+    check,
+    evaluation,
+    examples,
+    log,
+    models,
+    style,
+    write,
+)
 from synopsis_writer.cli.console import complain, give
 from synopsis_writer.errors import SynopsisError
 
@@ -36,6 +47,7 @@ app.add_typer(examples.app, name="examples")
 app.add_typer(style.app, name="style")
 app.add_typer(models.app, name="models")
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(batch.app, name="batch")
 app.add_typer(log.app, name="log")
 app.add_typer(cache.app, name="cache")
 

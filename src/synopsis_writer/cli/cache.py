@@ -1,16 +1,12 @@
 """`synopsis cache`: how much is kept, and how to forget it."""
 
 import contextlib
-from typing import TYPE_CHECKING
 
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import give, give_json, say
-
-if TYPE_CHECKING:
-    from synopsis_writer.client.cache import ResponseCache
-    from synopsis_writer.settings import Settings
+from synopsis_writer.cli.console import OVERWRITTEN_LATER, give, give_json, say
+from synopsis_writer.errors import FileError
 
 app = typer.Typer(help="Kept answers: 'write --cache read' gives them again.", no_args_is_help=True)
 
@@ -20,11 +16,13 @@ def show_info(json: options.Json = False) -> None:
     """Say where answers are kept, how many there are, and what they may take."""
     from datetime import UTC, datetime
 
+    from synopsis_writer.client.cache import ResponseCache
     from synopsis_writer.client.chain import CACHE_FILE
+    from synopsis_writer.database import read_database
     from synopsis_writer.settings import load_settings
 
     settings = load_settings({})
-    with _cache(settings) as cache:
+    with contextlib.closing(ResponseCache(settings.cache / CACHE_FILE, open_file=read_database)) as cache:
         size = cache.size()
     oldest = datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0) if size.answers else None
     data = {
@@ -45,16 +43,22 @@ def show_info(json: options.Json = False) -> None:
 
 @app.command("clear")
 def clear_cache() -> None:
-    """Forget all kept answers."""
+    """Forget all kept answers; a file that cannot be used is deleted."""
+    from synopsis_writer.client.chain import CACHE_FILE, open_cache
+    from synopsis_writer.database import is_held, remove_database
     from synopsis_writer.settings import load_settings
 
-    with _cache(load_settings({})) as cache:
-        count = cache.size().answers
-        cache.clear()
+    settings = load_settings({})
+    try:
+        with contextlib.closing(open_cache(settings)) as cache:
+            count = cache.size().answers
+            is_overwritten = cache.clear()
+    except FileError as error:
+        if is_held(error.__cause__):
+            raise
+        remove_database(settings.cache / CACHE_FILE)
+        say(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
+        return
     say(f"removed {count} answer{'s' if count != 1 else ''}")
-
-
-def _cache(settings: "Settings") -> "contextlib.closing[ResponseCache]":
-    from synopsis_writer.client.chain import open_cache
-
-    return contextlib.closing(open_cache(settings))
+    if not is_overwritten:
+        say(f"another program reads the cache: {OVERWRITTEN_LATER}")

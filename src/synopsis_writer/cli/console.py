@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
+
 
 def say(line: str) -> None:
     """Print a line of status to stderr; one that cannot be written ends no work."""
@@ -29,8 +31,9 @@ def give(text: str) -> None:
 
 
 def give_json(data: Mapping[str, Any]) -> None:
-    """Print one JSON object to stdout."""
-    give(json.dumps(data, ensure_ascii=False, indent=2))
+    """Print one JSON object to stdout, control characters escaped: no text can steer a terminal."""
+    text = json.dumps(data, ensure_ascii=False, indent=2)
+    give("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synopsis_writer.cli.console import complain, give, give_json, say
+from synopsis_writer.cli.console import complain, give, give_json, printable, say
 from synopsis_writer.client.bill import answer_data, bill
 from synopsis_writer.errors import FileError, GateRefused
 from synopsis_writer.kinds import FileFormat
@@ -44,8 +44,11 @@ def deliver(
         except FileError as error:
             complain(str(error))
             code = error.exit_code
-            if accepted is None and not as_json and result.best.synopsis is not None:
-                give(render({}, result.best.synopsis, FileFormat.TEXT))
+            if accepted is None and not as_json:
+                synopsis = result.best.synopsis
+                give(
+                    render({}, synopsis, FileFormat.TEXT) if synopsis else printable(result.best.answer.text)
+                )
     if as_json:
         give_json(_data(session, path))
     elif accepted is not None:

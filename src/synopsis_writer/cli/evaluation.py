@@ -7,6 +7,7 @@ import typer
 
 from synopsis_writer.cli.console import complain, give, say
 from synopsis_writer.cli.evaluation_run import BELOW, judge_check, loaded_suite, run_eval
+from synopsis_writer.errors import SettingsError
 from synopsis_writer.kinds import ExportFormat
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ app.command("run")(run_eval)
 @app.command("score")
 def score_run(run: _RUN, suite: _SUITE = None) -> int:
     """Compute all metrics of a run anew, without asking a model, and print the table."""
+    from synopsis_writer.evaluation.record import read_info
     from synopsis_writer.evaluation.scoring import ALL_METRICS, forget_scores
     from synopsis_writer.evaluation.table import groups_table
 
+    read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
     found = _opened(run, suite)
-    give(groups_table(found.groups, ALL_METRICS))
+    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
     return _completeness(found)
 
 
@@ -48,7 +51,11 @@ def compare_runs(
 
     a, b = _opened(first, suite), _opened(second, suite)
     contests = between(a, b)
-    give(contests_table(contests) if contests else "the runs have no model or kind of text in common")
+    if not any(contest.differences for contest in contests):
+        raise SettingsError(
+            f"{first} and {second} have no model, kind of text or case in common: name others"
+        )
+    give(contests_table(contests))
     return max(_completeness(a), _completeness(b))
 
 
@@ -62,7 +69,12 @@ def bless_run(
 ) -> None:
     """Make a run the baseline of its models: later runs are compared with it."""
     from synopsis_writer.evaluation.opened import bless
+    from synopsis_writer.evaluation.suite import OWN_SUITE
 
+    if suite is None and not OWN_SUITE.is_file():
+        raise SettingsError(
+            "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
+        )
     for folder in bless(_opened(run, suite), prompt):
         say(f"baseline: {folder}")
 

@@ -13,12 +13,16 @@ from synopsis_writer.cli.console import complain, give, say, say_nothing
 from synopsis_writer.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.client.budget import Budget
     from synopsis_writer.evaluation.row import Row
     from synopsis_writer.evaluation.runner import Matrix
     from synopsis_writer.evaluation.suite import LoadedSuite
     from synopsis_writer.settings import Settings
 
+_EVERY = 10  # pairs between two lines of progress
 BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
 _CASES = Annotated[
     list[str] | None,
@@ -67,17 +71,20 @@ def run_eval(
 
     from synopsis_writer.cli.logbook import opened_log
     from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.client.budget import Budget
     from synopsis_writer.evaluation.judging import choose_judge
     from synopsis_writer.evaluation.opened import open_run
     from synopsis_writer.evaluation.record import RunFolder
     from synopsis_writer.evaluation.runner import run_matrix
     from synopsis_writer.evaluation.scoring import ALL_METRICS
+    from synopsis_writer.evaluation.spending import spent_on
     from synopsis_writer.evaluation.table import groups_table
     from synopsis_writer.evaluation.verdict import shortcomings
     from synopsis_writer.settings import load_settings
 
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command goes on with it")
+    _check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
     settings = load_settings(
         {
             "base_url": base_url,
@@ -96,10 +103,12 @@ def run_eval(
     loaded = loaded_suite(suite)
     matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
     created = datetime.now(UTC).replace(microsecond=0).isoformat()
-    info = matrix.info(out.name, created, __version__, settings.attempts)
+    info = matrix.info(out.resolve().name, created, __version__, settings.attempts)
     with RunFolder(out, info, say) as folder, opened_log(settings, kept=not no_log) as log:
         made = sum(row.outcome != "failed" for row in folder.rows.values())
         progress = Progress(info.planned, made, is_quiet=quiet)
+        spent = spent_on(out, folder.rows.values())
+        ledger = Budget(settings.budget, settings.max_tokens_total, spent=spent)
         work = run_matrix(
             matrix,
             settings,
@@ -108,6 +117,7 @@ def run_eval(
             log,
             say=progress.say,
             done=lambda row: progress.add(row.outcome, row.usage, row.cost),
+            budget=ledger,
         )
         try:
             asyncio.run(work)
@@ -115,10 +125,10 @@ def run_eval(
             progress.end()
         if judge is not None:
             rows = list(folder.rows.values())
-            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, progress))
+            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, progress, ledger))
     status = say_nothing if quiet else say
     found = open_run(out, loaded, settings, status)
-    give(groups_table(found.groups, ALL_METRICS))
+    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
     problems = shortcomings(found, settings, status)
     for problem in problems:
         complain(problem)
@@ -139,15 +149,19 @@ def judge_check(
     max_tokens_total: options.MaxTokensTotal = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders."""
+    """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
+
+    What was found and what it took are printed after a fault, too.
+    """
     import asyncio
 
     from synopsis_writer.client.bill import bill
     from synopsis_writer.evaluation.damage import KINDS
-    from synopsis_writer.evaluation.judge_check import check, table
+    from synopsis_writer.evaluation.judge_check import Tally, by_kind, check, table
     from synopsis_writer.evaluation.judging import open_judge
     from synopsis_writer.settings import load_settings
 
+    _check_names({"--judge": [judge]})
     settings = load_settings(
         {
             "base_url": base_url,
@@ -159,11 +173,20 @@ def judge_check(
     chosen = loaded_suite(suite).select(cases or [])
     status = say_nothing if quiet else say
 
+    found: list[Tally] = []
+
+    def count(done: int, most: int) -> None:
+        if done % _EVERY == 0:
+            status(f"compared {done} of {most} pairs")
+
     async def measure() -> None:
         async with open_judge(judge, settings, os.environ, status) as asked:
-            tallies = await check(asked, chosen, KINDS, seed, concurrency=concurrency)
-            give(table(tallies))
-            status(bill(asked.answers))
+            try:
+                await check(asked, chosen, KINDS, seed, concurrency=concurrency, done=count, found=found)
+            finally:
+                if found:
+                    give(table(by_kind(KINDS, found)))
+                status(bill(asked.answers))
 
     asyncio.run(measure())
 
@@ -176,20 +199,39 @@ async def _judge(
     settings: "Settings",
     concurrency: int,
     progress: "Progress",
+    budget: "Budget",
 ) -> None:
     from synopsis_writer.client.bill import bill
     from synopsis_writer.evaluation.judging import judge_rows, open_judge
 
-    async with open_judge(model, settings, os.environ, progress.say) as judge:
-        answers = await judge_rows(
-            out,
-            rows,
-            suite,
-            judge,
-            concurrency=concurrency,
-            done=lambda count, most: progress.say(f"judged {count} of {most}"),
-        )
-        progress.say(f"judge: {bill(answers)}")
+    async with open_judge(model, settings, os.environ, progress.say, budget) as judge:
+        try:
+            await judge_rows(
+                out,
+                rows,
+                suite,
+                judge,
+                concurrency=concurrency,
+                done=lambda count, most: progress.say(f"judged {count} of {most}"),
+            )
+        finally:
+            progress.say(f"judge: {bill(judge.answers)}")
+
+
+def _check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
+    """Refuse names that are empty, or that no file could hold.
+
+    Raises:
+        SettingsError: there is one; names its flag.
+    """
+    for flag, names in flags.items():
+        for name in names or ():
+            if name is not None and not str(name).strip():
+                raise SettingsError(f"{flag} is empty: give it a name")
+            try:
+                str(name).encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise SettingsError(f"{flag} {str(name)!a}: is not UTF-8: give it another name") from error
 
 
 def loaded_suite(path: Path | None) -> "LoadedSuite":

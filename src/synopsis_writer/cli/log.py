@@ -1,20 +1,24 @@
 """`synopsis log`: what was done, at what cost, and how to forget it."""
 
 import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import give, give_json, printable, say
-from synopsis_writer.errors import InputError
+from synopsis_writer.cli.console import OVERWRITTEN_LATER, give, give_json, printable, say
+from synopsis_writer.errors import FileError, InputError
+from synopsis_writer.kinds import Outcome
 
 if TYPE_CHECKING:
-    from synopsis_writer.runlog import Entry, Run, RunLog
+    from synopsis_writer.runlog import Entry, Listed, Run, RunLog
 
 app = typer.Typer(
     help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
 )
+_AT_WORK = timedelta(days=1)  # no run takes longer; one that still says so was killed
 _THEME = 60  # characters of a theme in the list
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
 
@@ -25,15 +29,17 @@ def list_runs(
     json: options.Json = False,
 ) -> None:
     """List the newest runs, the newest first."""
-    with _log() as log:
-        found = [(run, log.entries(run.id)) for run in log.runs(limit)]
+    with _log_to_read() as log:
+        found = [_read(log, run.id) for run in log.listed(limit)]
     if json:
-        give_json({"runs": [_run_data(run, entries) for run, entries in found]})
+        give_json(
+            {"runs": [_unread_data(run) if isinstance(run, _Unread) else _run_data(*run) for run in found]}
+        )
         return
     if not found:
         say("the log is empty")
-    for run, entries in found:
-        give(_line(run, entries))
+    for run in found:
+        give(_unread_line(run) if isinstance(run, _Unread) else _line(*run))
 
 
 @app.command("show")
@@ -48,7 +54,7 @@ def show_run(
     from synopsis_writer.client.bill import bill
     from synopsis_writer.document import format_yaml
 
-    with _log() as log:
+    with _log_to_read() as log:
         found = log.find(run)
         entries = log.entries(found.id)
     if json:
@@ -56,7 +62,7 @@ def show_run(
         give_json({**_run_data(found, entries), "history": attempts})
         return
     fields = _run_data(found, entries)
-    give(format_yaml({key: value for key, value in fields.items() if value not in (None, [])}))
+    give(printable(format_yaml({key: value for key, value in fields.items() if value not in (None, [])})))
     for place, entry in enumerate(entries, start=1):
         verdict = "accepted" if entry.passed else "refused; " + " ".join(entry.problems)
         give(printable(f"\n--- attempt {place} (round {entry.number}): {verdict} ({bill([entry.answer])})"))
@@ -77,20 +83,39 @@ def remove_runs(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All runs.")] = False,
 ) -> None:
-    """Delete runs with their prompts and answers; saved files stay."""
-    from datetime import UTC, datetime, timedelta
+    """Delete runs with their prompts and answers; saved files stay.
 
+    --all leaves out a run that is running, unless it began more than a day ago: then it was killed.
+    """
     if sum((bool(runs), older_than is not None, every)) != 1:
         raise InputError("say what to delete: runs by their ids, or --older-than DAYS, or --all")
+    now = datetime.now(UTC)
     with _log() as log:
-        gone = [log.find(name).id for name in runs or []]
+        left = 0
         if older_than is not None:
-            end = datetime.now(UTC) - timedelta(days=older_than)
-            gone = [run.id for run in log.runs() if run.created < end]
+            end = now - timedelta(days=older_than)
+            gone = [run.id for run in log.listed() if run.created is not None and run.created < end]
         elif every:
-            gone = [run.id for run in log.runs()]
-        log.remove(gone)
-    say(f"removed {len(gone)} run{'s' if len(gone) != 1 else ''}")
+            listed = log.listed()
+            gone = [run.id for run in listed if not _is_at_work(run, now)]
+            left = len(listed) - len(gone)
+        else:
+            gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
+        is_overwritten = log.remove(gone)
+    say(
+        f"removed {_count(len(gone))}"
+        + (f"; left {_count(left)} at work: give the id to remove it" if left else "")
+    )
+    if not is_overwritten:
+        say(f"another program reads the log: {OVERWRITTEN_LATER}")
+
+
+def _is_at_work(run: "Listed", now: datetime) -> bool:
+    return run.outcome == Outcome.RUNNING and run.created is not None and run.created > now - _AT_WORK
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'s' if runs != 1 else ''}"
 
 
 def _log() -> "contextlib.closing[RunLog]":
@@ -98,6 +123,35 @@ def _log() -> "contextlib.closing[RunLog]":
     from synopsis_writer.settings import load_settings
 
     return contextlib.closing(RunLog(load_settings({}).log))
+
+
+def _log_to_read() -> "contextlib.closing[RunLog]":
+    from synopsis_writer.database import read_database
+    from synopsis_writer.runlog import RunLog
+    from synopsis_writer.settings import load_settings
+
+    return contextlib.closing(RunLog(load_settings({}).log, read_database))
+
+
+@dataclass(frozen=True)
+class _Unread:
+    id: str
+    error: str
+
+
+def _read(log: "RunLog", run: str) -> "tuple[Run, list[Entry]] | _Unread":
+    try:
+        return log.find(run), log.entries(run)
+    except FileError as error:
+        return _Unread(run, str(error))
+
+
+def _unread_line(run: _Unread) -> str:
+    return printable(f"{run.id}  unreadable: remove it with synopsis log rm {run.id}")
+
+
+def _unread_data(run: _Unread) -> dict[str, Any]:
+    return {"run": run.id, "outcome": "unreadable", "error": run.error}
 
 
 def _line(run: "Run", entries: "list[Entry]") -> str:

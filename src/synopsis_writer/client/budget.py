@@ -8,7 +8,7 @@ from typing import Any
 
 from synopsis_writer.client import NO_COST, Answer, Cost, Limits, Message, ModelClient, Usage
 from synopsis_writer.client.pricing import PRICES_FILE, Pricer, format_cost
-from synopsis_writer.errors import BudgetSpent, SettingsError
+from synopsis_writer.errors import BudgetSpent, ModelError, SettingsError
 
 # Our German prompts have 3.7 bytes a token (Gemma's vocabulary, on texts of tests/corpus/good), so a third
 # of the bytes is a fifth more than they need. Bytes, for other scripts have fewer letters a token.
@@ -130,16 +130,20 @@ class BudgetClient:
 
         Raises:
             BudgetSpent: the call could pass the budget; it was not made.
-            ModelError: the client failed for good; nothing is counted for it.
+            ModelError: the client failed for good; its `usage` is counted.
         """
         most = Usage(most_tokens(messages, schema), limits.max_tokens)
-        worst = Spent(self._pricer.cost(most), most.prompt_tokens + most.completion_tokens)
+        worst = Spent(self._pricer.cost(most), _tokens(most))
         self._budget.reserve(worst)
         real = Spent()
         try:
             answer = await self._client.complete(messages, schema, limits)
             answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model))
             real = _spent_for(answer, worst)
+        except ModelError as error:
+            if error.usage is not None:
+                real = Spent(self._pricer.cost(error.usage), _tokens(error.usage))
+            raise
         finally:
             self._budget.settle(worst, real)
         return answer
@@ -153,7 +157,11 @@ def _spent_for(answer: Answer, worst: Spent) -> Spent:
     usage = answer.usage
     if not usage.prompt_tokens:  # the server does not say what it counted: what was set aside is spent
         return worst
-    return Spent(answer.cost, usage.prompt_tokens + usage.completion_tokens)
+    return Spent(answer.cost, _tokens(usage))
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.prompt_tokens + usage.completion_tokens
 
 
 def most_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -> int:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.client import NO_COST, Answer, Limits, Message, ModelClient, Usage
-from synopsis_writer.database import open_database, transaction
+from synopsis_writer.database import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.errors import FileError
 from synopsis_writer.kinds import CacheUse
 
@@ -21,6 +20,10 @@ _MIGRATIONS = (
         text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL
     );
     CREATE INDEX answers_by_age ON answers (kept)
+    """,
+    """
+    DROP INDEX answers_by_age;
+    CREATE INDEX answers_by_age ON answers (kept, bytes)
     """,
 )
 _DAY = 86_400
@@ -44,26 +47,32 @@ class ResponseCache:
         megabytes: what all answers may take.
         days: how long an answer is kept.
         clock: gives the seconds since the epoch.
+        open_file: opens it; `read_database` where it is only looked into.
 
     Raises:
         FileError: the file cannot be opened.
     """
 
     def __init__(
-        self, path: Path, *, megabytes: float = 200, days: float = 90, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        megabytes: float = 200,
+        days: float = 90,
+        clock: Callable[[], float] = time.time,
+        open_file: OpenFile = open_database,
     ) -> None:
         self._path, self._most_bytes, self._days, self._clock = path, megabytes * _MEGABYTE, days, clock
-        self._database = open_database(path, _MIGRATIONS)
+        self._database = open_file(path, _MIGRATIONS)
 
     def get(self, key: str) -> Answer | None:
         """Return the kept answer: it cost nothing, and took no time."""
         query = "SELECT text, finish, model FROM answers WHERE key = ? AND kept > ?"
         rows = self._run(query, (key, self._clock() - self._days * _DAY))
-        return (
-            Answer(rows[0][0], rows[0][1], Usage(), 0.0, rows[0][2], None, NO_COST, is_kept=True)
-            if rows
-            else None
-        )
+        if not rows or not all(isinstance(value, str) for value in rows[0]):  # a damaged row is none
+            return None
+        text, finish, model = rows[0]
+        return Answer(text, finish, Usage(), 0.0, model, None, NO_COST, is_kept=True)
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer, and forget what is too old or too much."""
@@ -73,7 +82,7 @@ class ResponseCache:
             with transaction(self._database):
                 self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
                 self._forget()
-        except sqlite3.Error as error:
+        except FAULTS as error:
             raise self._fault(error) from error
 
     def size(self) -> CacheSize:
@@ -81,10 +90,14 @@ class ResponseCache:
         count, total, oldest = self._run("SELECT count(*), sum(bytes), min(kept) FROM answers")[0]
         return CacheSize(count, total or 0, oldest or 0.0)
 
-    def clear(self) -> None:
-        """Forget all answers; nothing of their texts stays in the file."""
+    def clear(self) -> bool:
+        """Forget all answers.
+
+        Return whether nothing of their texts is left in the file; False where another program reads it:
+        then they are overwritten when the cache is opened next.
+        """
         self._run("DELETE FROM answers")
-        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        return overwrite(self._database)
 
     def close(self) -> None:
         """Close the file."""
@@ -93,22 +106,25 @@ class ResponseCache:
     def _forget(self) -> None:
         self._database.execute("DELETE FROM answers WHERE kept <= ?", (self._clock() - self._days * _DAY,))
         total = self._database.execute("SELECT sum(bytes) FROM answers").fetchone()[0] or 0
-        for key, size in self._database.execute(
-            "SELECT key, bytes FROM answers ORDER BY kept, rowid"
-        ).fetchall():
+        if total <= self._most_bytes:
+            return
+        gone: list[tuple[str]] = []
+        for key, size in self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid"):
+            gone.append((key,))
+            total -= size
             if total <= self._most_bytes:
                 break
-            self._database.execute("DELETE FROM answers WHERE key = ?", (key,))
-            total -= size
+        self._database.executemany("DELETE FROM answers WHERE key = ?", gone)
 
     def _run(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
             return self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except FAULTS as error:
             raise self._fault(error) from error
 
-    def _fault(self, error: sqlite3.Error) -> FileError:
-        return FileError(f"cache {self._path}: {error}: clear it up, or go on with --cache off")
+    def _fault(self, error: Exception) -> FileError:
+        said = fault(error, "empty it with synopsis cache clear")
+        return FileError(f"cache {self._path}: {said}, or go on with --cache off")
 
 
 def request_key(
@@ -138,7 +154,7 @@ class CachingClient:
         cache: where answers are kept.
         server: what tells apart models of one name: the server's address, or the folder of a file.
         use: READ gives kept answers again, WRITE only keeps them.
-        announce: is told when the cache fails; the work goes on without it.
+        announce: is told, once, when the cache fails; the work goes on without it.
     """
 
     def __init__(
@@ -150,7 +166,7 @@ class CachingClient:
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._client, self._cache, self._server, self._use = client, cache, server, use
-        self._announce = announce
+        self._announce, self._said = announce, ""
 
     @property
     def name(self) -> str:
@@ -162,15 +178,27 @@ class CachingClient:
     ) -> Answer:
         """Give the kept answer, or ask for one; raises as the client does."""
         key = request_key(self._server, self.name, messages, schema, limits)
-        if self._use is CacheUse.READ and (kept := self._cache.get(key)) is not None:
+        if self._use is CacheUse.READ and (kept := self._kept(key)) is not None:
             return kept
         answer = await self._client.complete(messages, schema, limits)
         if answer.finish == "stop" and answer.text:
             try:
                 self._cache.put(key, answer)
             except FileError as error:
-                self._announce(str(error))
+                self._say(str(error))
         return answer
+
+    def _kept(self, key: str) -> Answer | None:
+        try:
+            return self._cache.get(key)
+        except FileError as error:
+            self._say(str(error))
+            return None
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._announce(line)
 
     async def close(self) -> None:
         """Close the client and the cache."""

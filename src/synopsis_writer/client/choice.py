@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from synopsis_writer.client import ModelClient
-from synopsis_writer.client.address import DEFAULT_BASE_URL, host_of, server_of
+from synopsis_writer.client.address import DEFAULT_BASE_URL, check_address, host_of, server_of
 from synopsis_writer.client.dialect_store import DIALECTS_FILE, DialectStore
 from synopsis_writer.client.hosted import HostedClient
 from synopsis_writer.client.keys import KEY_VARIABLE, find_key, look_up_key
@@ -51,11 +51,11 @@ def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
     """Return the model to ask.
 
     Raises:
-        SettingsError: none is there, or the one that was named is not; says the ways out.
+        SettingsError: none is there, the one named is not, or its address is none; says the ways out.
     """
     if settings.model is not None:
         return _named(settings.model, settings, environment)
-    base_url = settings.base_url or environment.get(ADDRESS)
+    base_url = _address(settings, environment)
     if base_url or environment.get(KEY):
         why = "a base URL is set" if base_url else f"{KEY} is set"
         return Choice("hosted", settings.hosted_model, why, base_url)
@@ -79,10 +79,17 @@ def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Ch
                 "name a model of the server with --model, or leave out --base-url"
             )
         return local
-    base_url = settings.base_url or environment.get(ADDRESS)
+    base_url = _address(settings, environment)
     if base_url is None and not find_key(host_of(DEFAULT_BASE_URL), environment):
         raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
     return Choice("hosted", model, _NAMED, base_url)
+
+
+def _address(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    base_url = settings.base_url or environment.get(ADDRESS) or None
+    if base_url is not None:
+        check_address(base_url)
+    return base_url
 
 
 def _local(model: str, settings: Settings) -> Choice | None:

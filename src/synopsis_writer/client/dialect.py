@@ -49,10 +49,23 @@ class Dialect:
     """
 
     answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"
-    limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     cache_key: bool = True
     temperature: bool = True
     streaming: Literal["usage", "bare", "none"] = "usage"
+
+
+# Their reasoning models refuse `max_tokens`; most others ignore `max_completion_tokens` without a word.
+_NEW_NAME = re.compile(
+    r"^([^/]*\.)?(api\.openai\.com|openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)"
+    r"\.?(:\d+)?(/|$)",
+    re.IGNORECASE,
+)
+
+
+def first_dialect(server: str) -> Dialect:
+    """Return the dialect to begin with at a server, given by host, port and path."""
+    return Dialect(limit_field="max_completion_tokens") if _NEW_NAME.search(server) else Dialect()
 
 
 def next_dialect(

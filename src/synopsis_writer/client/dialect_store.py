@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from synopsis_writer.client.dialect import Dialect, learned
+from synopsis_writer.client.dialect import Dialect, first_dialect, learned
 
 DIALECTS_FILE = "dialects.json"
 _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may take now
@@ -56,7 +56,7 @@ class DialectStore:
         for entry in self._read():
             if (entry.server, entry.model) == (server, model):
                 return entry.dialect
-        return Dialect()
+        return first_dialect(server)
 
     def learn(self, server: str, model: str, before: Dialect, after: Dialect) -> None:
         """Note what changed from `before` to `after`, beside what others noted meanwhile."""

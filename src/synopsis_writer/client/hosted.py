@@ -3,23 +3,29 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from synopsis_writer.client import Answer, Limits, Message
+from synopsis_writer.client import Answer, Limits, Message, Usage
 from synopsis_writer.client.address import (
     DEFAULT_BASE_URL,
     check_address,
     host_of,
     is_open,
+    is_plain_loopback,
     server_of,
 )
 from synopsis_writer.client.completion import read_answer, read_models, whole
 from synopsis_writer.client.dialect import learned, next_dialect
 from synopsis_writer.client.dialect_store import DialectStore
+from synopsis_writer.client.faults import failure
 from synopsis_writer.client.request import chat_request
-from synopsis_writer.client.retry import Announce, BrokenBody, RetryPolicy, failure, retrying
+from synopsis_writer.client.retry import Announce, BrokenBody, Effort, RetryPolicy, retrying
 from synopsis_writer.client.stream import GrowingAnswer
 from synopsis_writer.errors import ModelError, SettingsError
+
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["DEFAULT_BASE_URL", "HostedClient"]
 
@@ -75,10 +81,8 @@ class HostedClient:
         self._key_hint = key_hint
         self._dialects = dialects or DialectStore()
         self._dialect = self._dialects.find(server_of(self._base_url), model)
-        # The SDK would follow a redirect and take the text, and within a host the key, wherever it leads.
-        transport = openai.DefaultAsyncHttpxClient(follow_redirects=False)
         self._sdk = openai.AsyncOpenAI(
-            api_key=key, base_url=self._base_url, max_retries=0, http_client=transport
+            api_key=key, base_url=self._base_url, max_retries=0, http_client=_transport(self._base_url)
         )
 
     @property
@@ -94,7 +98,7 @@ class HostedClient:
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`.
+        """Answer `messages`; the usage has the tokens of those tries that led to no answer, too.
 
         Raises:
             ConnectionFailed: no whole answer came within the retry policy.
@@ -102,6 +106,7 @@ class HostedClient:
         """
         import openai
 
+        effort = Effort(self._retry)
         first = dialect = self._dialect
         tried = {first}
         while True:
@@ -109,43 +114,48 @@ class HostedClient:
                 self._model, messages, schema, limits, dialect, stream=self._grown is not None
             )
             try:
-                answer = await self._with_retries(request, limits)
+                answer = await self._with_retries(request, limits, effort)
             except (openai.APIError, TimeoutError, BrokenBody) as error:
                 fault: BaseException = error
             else:
                 # Noted only now: what led to no answer is not worth remembering.
                 self._dialect = learned(first, dialect, self._dialect)
                 self._dialects.learn(server_of(self._base_url), self._model, first, dialect)
-                return answer
+                return replace(answer, usage=effort.wasted + answer.usage)
             other = (
                 next_dialect(dialect, fault, request) if isinstance(fault, openai.APIStatusError) else None
             )
             if other is None or other in tried:
                 # Out here, for the SDK's error may quote the key, and would go along as the context.
-                raise self._failure(fault)
+                raise self._failure(fault, effort.wasted)
             if dialect.temperature and not other.temperature:
                 self._announce(f"{self._model} takes no temperature: asking without one")
             dialect = other
             tried.add(dialect)
 
-    async def _with_retries(self, request: Mapping[str, Any], limits: Limits) -> Answer:
-        async for attempt in retrying(self._retry, self._announce):
+    async def _with_retries(self, request: Mapping[str, Any], limits: Limits, effort: Effort) -> Answer:
+        async for attempt in retrying(effort, self._announce):
             with attempt:
-                if "stream" in request and self._grown is not None:
-                    return await self._stream(request, limits, self._grown)
-                return await self._call(request, limits)
+                within = min(limits.timeout, effort.seconds_left)
+                try:
+                    if "stream" in request and self._grown is not None:
+                        return await self._stream(request, within, self._grown, effort)
+                    return await self._call(request, within)
+                except BrokenBody as fault:
+                    effort.wasted += fault.usage
+                    raise
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
-    async def _call(self, request: Mapping[str, Any], limits: Limits) -> Answer:
+    async def _call(self, request: Mapping[str, Any], within: float) -> Answer:
         started = time.perf_counter()
         # The SDK's time-out begins anew with each byte, and some servers send blanks while they queue.
-        async with asyncio.timeout(limits.timeout):
+        async with asyncio.timeout(within):
             raw = await self._sdk.chat.completions.with_raw_response.create(**request)
         seconds = time.perf_counter() - started
         return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
 
     async def _stream(
-        self, request: Mapping[str, Any], limits: Limits, grown: Callable[[str], None]
+        self, request: Mapping[str, Any], within: float, grown: Callable[[str], None], effort: Effort
     ) -> Answer:
         import httpx2
 
@@ -153,7 +163,7 @@ class HostedClient:
         media_type = ""
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
-        end = now() + limits.timeout
+        end = now() + within
         try:
             async with (
                 asyncio.timeout_at(end) as bound,
@@ -168,6 +178,7 @@ class HostedClient:
                         bound.reschedule(end)
         except (httpx2.HTTPError, TimeoutError, BrokenBody) as fault:
             if not (growing.is_finished or growing.is_done):
+                effort.wasted += growing.usage
                 raise _plain(fault) from None
         return growing.answer(media_type, time.perf_counter() - started, self._model)
 
@@ -185,14 +196,32 @@ class HostedClient:
             return read_models(raw.content, raw.headers.get("content-type", ""))
         except (openai.APIError, TimeoutError, BrokenBody) as error:
             fault = error
-        raise self._failure(fault)
+        raise self._failure(fault, Usage())
 
-    def _failure(self, fault: BaseException) -> ModelError:
-        return failure(fault, self.server, self._model, self._key_hint)
+    def _failure(self, fault: BaseException, wasted: Usage) -> ModelError:
+        error = failure(fault, self.server, self._model, self._key_hint)
+        error.usage = None if wasted == Usage() else wasted
+        return error
 
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+
+def _transport(address: str) -> "openai.DefaultAsyncHttpxClient":
+    """Return what connects; the environment may name a proxy and certificates for it."""
+    import openai
+
+    try:
+        # The SDK would follow a redirect and take the text, and within a host the key, wherever it leads.
+        return openai.DefaultAsyncHttpxClient(
+            follow_redirects=False, trust_env=not is_plain_loopback(address)
+        )
+    except (ImportError, ValueError, OSError):
+        raise SettingsError(
+            "a proxy or a file of certificates in the environment cannot be used: "
+            "check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
+        ) from None
 
 
 def _allow_open(server: str, announce: Announce, *, insecure: bool) -> None:

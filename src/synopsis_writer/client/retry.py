@@ -1,16 +1,16 @@
-"""Transport retries: which faults pass, how long to wait, and what to say when they do not."""
+"""Transport retries: which faults pass, how long to wait, and what a call may take in all."""
 
 import asyncio
 import email.utils
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import tenacity
 
-from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
+from synopsis_writer.client import Usage
 
 if TYPE_CHECKING:
     import openai
@@ -19,9 +19,7 @@ Announce = Callable[[str], None]
 _PASSING_STATUS = frozenset({408, 409, 429})
 _SERVER_FAULT = 500
 _NOT_IMPLEMENTED = 501
-_UNAUTHORIZED = 401
 _PAYMENT_REQUIRED = 402
-_REDIRECTS = range(300, 400)
 _LONGEST_WAIT = 60.0
 
 
@@ -46,18 +44,66 @@ _CHECK_ADDRESS = "check --base-url (it often ends in /v1)"
 
 
 class BrokenBody(Exception):
-    """The server's answer was no completion: whether that may pass, and else the mend."""
+    """The server's answer was no completion.
 
-    def __init__(self, what: str, *, passing: bool, mend: str = _CHECK_ADDRESS) -> None:
+    Args:
+        what: what was wrong with it, in a few words.
+        passing: whether that may be gone at the next try.
+        mend: what to do where it is not.
+        usage: the tokens that the server counted all the same.
+        is_quota: the server said that the account is out of money.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        passing: bool,
+        mend: str = _CHECK_ADDRESS,
+        usage: Usage | None = None,
+        is_quota: bool = False,
+    ) -> None:
         super().__init__(what)
         self.passing = passing
         self.mend = mend
+        self.usage = usage or Usage()
+        self.is_quota = is_quota
 
 
-def retrying(policy: RetryPolicy, announce: Announce) -> tenacity.AsyncRetrying:
-    """Return tenacity's loop for one call; it re-raises the last fault."""
+class Effort:
+    """What one call may still take, over all its retries and dialects.
+
+    Attributes:
+        wasted: tokens that the server counted for what was no answer.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.wasted = Usage()
+        self._policy = policy
+        self._retries = policy.retries
+        self._end = time.monotonic() + policy.seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the call may still take; 0 at least."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def left(self) -> RetryPolicy:
+        """The policy with what is left of its retries and seconds."""
+        return replace(self._policy, retries=self._retries, seconds=self.seconds_left)
+
+    def take_retry(self) -> None:
+        """Note that a retry is about to be made."""
+        self._retries -= 1
+
+
+def retrying(effort: Effort, announce: Announce) -> tenacity.AsyncRetrying:
+    """Return tenacity's loop for one request of a call; it re-raises the last fault."""
+    policy = effort.left
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
+        effort.take_retry()
         fault = state.outcome.exception() if state.outcome else None
         if fault is not None:
             announce(f"{reason(fault)}; trying again in {state.upcoming_sleep:.1f} s")
@@ -82,15 +128,24 @@ def passes(fault: BaseException) -> bool:
         if is_quota(fault):
             return False
         return status_passes(fault.status_code)
-    return isinstance(fault, openai.APIConnectionError | TimeoutError)
+    return isinstance(fault, openai.APIConnectionError | TimeoutError) and not is_untrusted(fault)
+
+
+def is_untrusted(fault: BaseException) -> bool:
+    """Whether no connection came about because the server's certificate is not trusted."""
+    cause: BaseException | None = fault
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def status_passes(status: int) -> bool:
     """Whether what an HTTP status says may be gone at the next try."""
-    return status in _PASSING_STATUS or _is_server_fault(status)
+    return status in _PASSING_STATUS or is_server_fault(status)
 
 
-def _is_server_fault(status: int) -> bool:
+def is_server_fault(status: int) -> bool:
+    """Whether an HTTP status says that the server failed, and not that it cannot do this at all."""
     return status >= _SERVER_FAULT and status != _NOT_IMPLEMENTED
 
 
@@ -148,58 +203,3 @@ def reason(fault: BaseException) -> str:
     if isinstance(fault, BrokenBody):
         return str(fault)
     return "no connection to the server"
-
-
-_MENDS = {
-    400: "it does not take this request: check model and parameters",
-    401: "the key is wrong or missing: set OPENAI_API_KEY",
-    403: "the key may not use this model: choose another with --model",
-    404: "it does not know this model or address: check --model and --base-url (it often ends in /v1)",
-    413: "the prompt is too long for it: lower example_tokens",
-    422: "it does not take this request: check model and parameters",
-    429: "too many requests: try again later",
-}
-
-
-def failure(fault: BaseException, server: str, model: str, key_hint: str = "") -> ModelError:
-    """Return the error for a fault that did not pass: what happened, at which server, and the mend.
-
-    Args:
-        fault: what the SDK, or our reading of its answer, raised.
-        server: host and port.
-        model: the model that was asked.
-        key_hint: why there may be no key, for a server that wants one.
-    """
-    import openai
-
-    if isinstance(fault, openai.APIStatusError):
-        return _refusal(fault, server, model, key_hint)
-    if isinstance(fault, openai.APITimeoutError | TimeoutError):
-        return ConnectionFailed(f"{server}: did not answer in time: raise the timeout or try again")
-    if isinstance(fault, BrokenBody):
-        return ConnectionFailed(f"{server}: {fault}: {fault.mend}")
-    return ConnectionFailed(f"{server}: no connection: check --base-url, and that the server runs")
-
-
-def _refusal(fault: "openai.APIStatusError", server: str, model: str, key_hint: str) -> ModelError:
-    status = fault.status_code
-    if is_quota(fault):
-        return RequestRefused(f"{server}: the account's quota is used up: top it up or use another key")
-    if _is_server_fault(status):
-        return ConnectionFailed(f"{server}: answered {status} every time: try again later")
-    if status in _REDIRECTS:
-        return RequestRefused(f"{server}: redirects to {_target(fault)}: set base_url to where it moved")
-    mend = _MENDS.get(status, "check model and parameters")
-    if status == _UNAUTHORIZED and key_hint:
-        mend = f"{mend} ({key_hint})"
-    return RequestRefused(f"{server}: answered {status} for model '{model}': {mend}")
-
-
-def _target(fault: "openai.APIStatusError") -> str:
-    """Return where a redirect leads: scheme and host, for the rest is the server's to choose."""
-    try:
-        parts = urlsplit(fault.response.headers.get("location", ""))
-    except ValueError:
-        return "another address"
-    host = parts.hostname
-    return f"{parts.scheme}://{host}" if host else "another address"

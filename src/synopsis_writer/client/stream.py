@@ -9,17 +9,18 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from synopsis_writer.client import Answer, Usage
-from synopsis_writer.client.completion import FINISH, read_answer, usage_in, whole
-from synopsis_writer.client.retry import BrokenBody, status_passes
+from synopsis_writer.client.completion import FINISH, joined, read_answer, reported, usage_in, whole
+from synopsis_writer.client.retry import BrokenBody
 
 _DONE = b"[DONE]"
 
 
 def _text_or_none(value: Any) -> Any:
     """Take any string: half a character may come in one piece and its other half in the next."""
-    if value is not None and not isinstance(value, str):
+    text = joined(value)
+    if text is not None and not isinstance(text, str):
         raise ValueError("no text")
-    return value
+    return text
 
 
 _Piece = Annotated[Any, AfterValidator(_text_or_none)]
@@ -80,15 +81,16 @@ class GrowingAnswer:
         text: the text so far.
         is_finished: the model has ended; only the usage may still come.
         is_done: the server has said that nothing follows.
+        usage: the tokens that the server has counted so far.
     """
 
     text: str = ""
     is_finished: bool = False
     is_done: bool = False
+    usage: Usage = field(default_factory=Usage)
     _refusal: str = ""
     _finish: str | None = None
     _model: str | None = None
-    _usage: Usage = field(default_factory=Usage)
     _events: EventReader = field(default_factory=EventReader)
     _raw: bytes | None = b""  # for a server that does not stream; None once an event was seen
 
@@ -117,11 +119,11 @@ class GrowingAnswer:
         if self._raw is not None and ("event-stream" not in media_type or self._raw.lstrip()[:1] == b"{"):
             return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and (self.text or self._refusal)):
-            raise BrokenBody("the answer broke off", passing=True)
+            raise BrokenBody("the answer broke off", passing=True, usage=self.usage)
         return Answer(
             text=whole(self._refusal or self.text),
             finish="refusal" if self._refusal else FINISH.get(self._finish, "stop"),
-            usage=self._usage,
+            usage=self.usage,
             seconds=seconds,
             model=self._model or model,
         )
@@ -135,7 +137,9 @@ class GrowingAnswer:
             return
         chunk = _event(data)
         if chunk.get("usage"):
-            self._usage = usage_in(chunk["usage"])
+            self.usage = usage_in(chunk["usage"])
+        if chunk.get("error"):
+            raise reported(chunk["error"], "the server failed in the middle of the answer")
         try:
             read = _Chunk.model_validate(chunk)
         except ValidationError:
@@ -160,18 +164,4 @@ def _event(data: bytes) -> dict[str, Any]:
         raise BrokenBody("a piece of the answer is broken JSON", passing=True) from None
     if not isinstance(event, dict):
         raise BrokenBody("a piece of the answer has not the shape of one", passing=False)
-    if event.get("error"):
-        raise _reported(event["error"])
     return event
-
-
-def _reported(error: Any) -> BrokenBody:
-    """Return the fault that a server reports in the middle of a stream, where a status is too late."""
-    said = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
-    if "insufficient_quota" in said:
-        mend = "top it up or use another key"
-        return BrokenBody("the account's quota is used up", passing=False, mend=mend)
-    status = next((int(one) for one in said if isinstance(one, int | str) and str(one).isdigit()), 500)
-    passing = status_passes(status)
-    mend = "try again later" if passing else "check model and parameters"
-    return BrokenBody("the server failed in the middle of the answer", passing=passing, mend=mend)

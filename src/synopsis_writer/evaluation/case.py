@@ -1,5 +1,6 @@
 """Cases: briefs with a reference synopsis each, which no prompt may ever hold."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -82,6 +83,11 @@ def load_case(path: Path) -> Case:
         path,
         _texts(document, "same_story", "ids of examples"),
     )
+
+
+def case_hash(case: Case) -> str:
+    """Return 12 hex digits that change when the case's file does; raises OSError."""
+    return hashlib.sha256(case.path.read_bytes()).hexdigest()[:12]
 
 
 def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:

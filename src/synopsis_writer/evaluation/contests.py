@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from synopsis_writer.evaluation.opened import OpenedRun
 from synopsis_writer.evaluation.report import Contest, group_name
 from synopsis_writer.evaluation.scored import Group
-from synopsis_writer.evaluation.scoring import ALL_METRICS
+from synopsis_writer.evaluation.scoring import ALL_METRICS, JUDGE_METRICS
 from synopsis_writer.evaluation.statistics import compare
 
 # What a contest is about where the suite does not say: the texts, not what they took.
@@ -25,13 +25,17 @@ def between(a: OpenedRun, b: OpenedRun, metrics: Sequence[str] = TEXT_METRICS) -
 
 
 def within(run: OpenedRun, metrics: Sequence[str] = TEXT_METRICS) -> list[Contest]:
-    """Hold a run's groups against its first one of the same kind: other models, and other prompt versions."""
-    found = []
-    for group in run.groups:
-        first = next(other for other in run.groups if other.is_demo == group.is_demo)
-        if first is not group and (first.model == group.model or first.prompt == group.prompt):
-            found.append(_contest(run, first, run, group, metrics))
-    return found
+    """Hold each group of a run against its model's first prompt version, and its prompts' first model."""
+    return [
+        _contest(run, rival, run, group, metrics) for group in run.groups for rival in _firsts(run, group)
+    ]
+
+
+def _firsts(run: OpenedRun, group: Group) -> Iterator[Group]:
+    same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
+    same_model = next(other for other in same_kind if other.model == group.model)
+    same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
+    yield from (other for other in (same_model, same_prompt) if other is not group)
 
 
 def _likes(run: OpenedRun, group: Group) -> Iterator[Group]:
@@ -44,7 +48,9 @@ def _likes(run: OpenedRun, group: Group) -> Iterator[Group]:
 
 def _contest(a: OpenedRun, rival: Group, b: OpenedRun, subject: Group, metrics: Sequence[str]) -> Contest:
     theirs, ours = a.rows_of(rival), b.rows_of(subject)
-    differences = [compare(theirs, ours, name, ALL_METRICS[name].direction) for name in metrics]
+    # Two judges are two rulers: what one says is not held against what the other does.
+    fit = [name for name in metrics if name not in JUDGE_METRICS or a.judged.judge == b.judged.judge]
+    differences = [compare(theirs, ours, name, ALL_METRICS[name].direction) for name in fit]
     scored = tuple(found for found in differences if found.difference is not None)
     return Contest(_name(a, rival, b), _name(b, subject, a), scored)
 

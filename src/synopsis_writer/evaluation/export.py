@@ -1,7 +1,5 @@
 """Exports: a run's rows for other programs, as JSON lines or as a table."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +9,9 @@ from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.row import Key, Row
 from synopsis_writer.evaluation.scored import RunInfo, Scored
 from synopsis_writer.evaluation.summary import grouped
+from synopsis_writer.spreadsheet import csv_record
 
 _METRIC = "score_"  # before a metric's column: some are called as a field of the row is
-# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _Field = Callable[[Row, Case | None], Any]
 # What the flat exports tell of a row; show and form are None where the suite has its case no more.
 _FIELDS: Mapping[str, _Field] = {
@@ -97,13 +94,12 @@ def as_jsonl(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> 
 def as_csv(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[str]:
     """Yield the header, then a record a row, with a column `score_…` a metric; empty is unscored.
 
-    A text that a spreadsheet would run as a formula has an apostrophe before it. Records end in CR LF, as
-    RFC 4180 has it, and a text keeps its line ends within quotes.
+    No cell of it runs as a formula: see `csv_record`.
     """
     names = metric_names(scored)
-    yield _record([*_FIELDS, *(_METRIC + name for name in names)])
+    yield csv_record([*_FIELDS, *(_METRIC + name for name in names)])
     for each, fields in _told(info, scored, cases):
-        yield _record([*fields.values(), *(each.scores.get(name) for name in names)])
+        yield csv_record([*fields.values(), *(each.scores.get(name) for name in names)])
 
 
 def _told(
@@ -121,20 +117,6 @@ def demo_keys(scored: Sequence[Scored]) -> frozenset[Key]:
     return frozenset(
         each.row.key for group, rows in grouped(scored).items() if group.is_demo for each in rows
     )
-
-
-def _record(values: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow([_cell(value) for value in values])
-    return line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
 
 
 def problems_of(row: Row) -> list[str]:

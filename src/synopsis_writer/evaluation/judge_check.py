@@ -84,6 +84,7 @@ async def check(
     *,
     concurrency: int = 4,
     done: Callable[[int, int], None] = lambda _, __: None,
+    found: list[Tally] | None = None,
 ) -> list[Tally]:
     """Have a judge compare each case's reference with itself spoilt: two calls a pair.
 
@@ -94,6 +95,7 @@ async def check(
         seed: of the damages' dice.
         concurrency: pairs under way at once.
         done: is told how many pairs of how many are done.
+        found: gets a tally a pair as they come, so that they are there after a fault, too.
 
     Returns:
         One tally a kind, in their order.
@@ -107,23 +109,27 @@ async def check(
         for case in cases
         if (spoilt := damaged(kind, case, cases, seed)) is not None
     ]
-    free, compared = asyncio.Semaphore(concurrency), 0
+    free = asyncio.Semaphore(concurrency)
+    compared: list[Tally] = [] if found is None else found
 
-    async def compare(kind: Kind, case: Case, spoilt: Synopsis) -> Tally:
-        nonlocal compared
+    async def compare(kind: Kind, case: Case, spoilt: Synopsis) -> None:
         async with free:
             preference = await judge.prefer(case, spoilt)
-        compared += 1
-        done(compared, len(pairs))
-        return _one(kind, preference)
+        compared.append(_one(kind, preference))
+        done(len(compared), len(pairs))
 
     tasks = [asyncio.create_task(compare(*pair)) for pair in pairs]
     try:
-        found = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    return by_kind(kinds, compared)
+
+
+def by_kind(kinds: Sequence[Kind], found: Sequence[Tally]) -> list[Tally]:
+    """Return one tally a kind, in their order, from those of the pairs."""
     return [
         sum_of(kind.name, kind.gate, [tally for tally in found if tally.kind == kind.name]) for kind in kinds
     ]

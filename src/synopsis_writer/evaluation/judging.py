@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from synopsis_writer.client import Answer, Limits
+from synopsis_writer.client import Limits
+from synopsis_writer.client.budget import Budget
 from synopsis_writer.client.chain import open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.judge import Judge, load_judge_templates
+from synopsis_writer.evaluation.judged import add_judged, judge_id, name_judge, read_judged, row_digest
 from synopsis_writer.evaluation.row import Row
-from synopsis_writer.evaluation.scoring import add_judged, read_judged, row_digest
 from synopsis_writer.evaluation.suite import LoadedSuite
 from synopsis_writer.prompts import Template
 from synopsis_writer.resources import folder
@@ -23,11 +24,27 @@ Say = Callable[[str], None]
 
 @asynccontextmanager
 async def open_judge(
-    model: str, settings: Settings, environment: Mapping[str, str], say: Say
+    model: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    say: Say,
+    budget: Budget | None = None,
 ) -> AsyncIterator[Judge]:
-    """Open a judge: a model on a server or in a file; raises as `choose_judge`."""
+    """Open a judge: a model on a server or in a file.
+
+    Args:
+        model: its name.
+        settings: all settings.
+        environment: where the key stands.
+        say: is told of waits.
+        budget: the ledger, where writers share one with the judge; None is one of its own.
+
+    Raises:
+        SettingsError, TemplateError: as `choose_judge`, or the budget cannot be used.
+        ModelError: the file cannot be loaded.
+    """
     choice, templates = choose_judge(model, settings, environment)
-    async with open_chain(choice, settings, environment, say) as client:
+    async with open_chain(choice, settings, environment, say, budget=budget) as client:
         yield Judge(client, templates, Limits(settings.max_tokens, settings.timeout, settings.temperature))
 
 
@@ -56,14 +73,16 @@ async def judge_rows(
     *,
     concurrency: int,
     done: Callable[[int, int], None],
-) -> list[Answer]:
-    """Have a judge read the texts that none has read yet; keep each judgement, and return all answers.
+) -> None:
+    """Have a judge read the texts that it has not read yet, and keep each judgement.
 
     Raises:
         ModelError: the judge failed for good; what was judged is kept.
         FileError: a judgement cannot be written.
     """
-    judged = read_judged(run)
+    judging = judge_id(judge)
+    before = read_judged(run, lambda _: None)  # who opens the run is told of half lines
+    judged = before.get(judging, {})
     cases = {case.id: case for case in suite.cases}
     todo = [(row, cases[row.case]) for row in rows if _is_due(row, cases, judged)]
     turn, finished = asyncio.Semaphore(concurrency), 0
@@ -74,7 +93,7 @@ async def judge_rows(
             return
         async with turn:
             judgement = await judge.judge(case, row.synopsis)
-        add_judged(run, row, judgement)
+        add_judged(run, judging, row, judgement)
         finished += 1
         done(finished, len(todo))
 
@@ -84,7 +103,8 @@ async def judge_rows(
                 group.create_task(one(row, case))
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
-    return judge.answers
+    if not todo and judging != next(reversed(before), None):
+        name_judge(run, judging)
 
 
 def _is_due(row: Row, cases: Mapping[str, Case], judged: Mapping[str, object]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from synopsis_writer.client import Limits, ModelClient
 from synopsis_writer.desk import Desk
-from synopsis_writer.errors import ConnectionFailed
+from synopsis_writer.errors import ModelError
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.row import Attempt, Key, Row
 from synopsis_writer.examples import Example
@@ -107,7 +107,7 @@ class Maker:
         """Write the case's brief.
 
         Raises:
-            ModelError: the work cannot go on; a lost connection alone becomes a row that failed.
+            ModelError: the work cannot go on; what another request may escape becomes a row that failed.
         """
         show = self.desk.find_show(case.brief.show, self.say)
         author, prompt = self.authors(case, key.repeat, show)
@@ -130,16 +130,18 @@ class Maker:
             brief = case.brief.model_copy(update={"show": show.name})
             try:
                 result = await write(
-                    brief, show, author, self.desk.gate, attempts=self.attempts, record=journal.attempt
+                    brief, show, author, self.desk.gate, attempts=self.attempts, notes=journal
                 )
-            except ConnectionFailed as error:
+            except ModelError as error:
+                if error.is_final:
+                    raise
                 journal.end(Outcome.FAILED, str(error))
                 lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
                 return lost.model_copy(update={"created": created, "run": run.id})
             row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
             outcomes = {"accepted": Outcome.DONE, "refused": Outcome.REFUSED, "failed": Outcome.FAILED}
             journal.end(outcomes[row.outcome], row.error)
-        if result.error is not None and not isinstance(result.error, ConnectionFailed):
+        if result.error is not None and result.error.is_final:
             raise result.error
         return row
 

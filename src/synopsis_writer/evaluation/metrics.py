@@ -59,18 +59,29 @@ def attempts(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
 
 
 def tokens(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the tokens of all prompts and answers, 0 and up; fewer are better. None for a failed row."""
-    return None if row.outcome == "failed" else float(row.prompt_tokens + row.completion_tokens)
+    """Return the tokens of all prompts and answers, 0 and up; fewer are better.
+
+    None for a failed row, for answers from the cache, and where the server does not say what it counted.
+    """
+    if row.outcome == "failed" or row.kept or (row.attempts and not row.prompt_tokens):
+        return None
+    return float(row.prompt_tokens + row.completion_tokens)
 
 
 def cost(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Return what all attempts cost, in the run's currency, 0 and up; less is better. None: unpriced."""
-    return None if row.outcome == "failed" or row.amount is None else float(row.amount)
+    """Return what all attempts cost, in the run's currency, 0 and up; less is better.
+
+    None for a failed row, for answers from the cache, and for an unpriced model.
+    """
+    return None if row.outcome == "failed" or row.kept or row.amount is None else float(row.amount)
 
 
 def seconds(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the model's time for all attempts in seconds, 0 and up; less is better."""
-    return None if row.outcome == "failed" else row.seconds
+    """Return the model's time for all attempts in seconds, 0 and up; less is better.
+
+    None for a failed row, and for answers from the cache.
+    """
+    return None if row.outcome == "failed" or row.kept else row.seconds
 
 
 def chrf(row: Row, case: Case | None, _yard: Yardstick) -> float | None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,7 +52,6 @@ class RunFolder:
             raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
         try:
             self.rows = self._begin(say)
-            self._file = (path / RESULTS_FILE).open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             self._lock.release()
             raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
@@ -61,9 +61,14 @@ class RunFolder:
 
     def _begin(self, say: Say) -> dict[Key, Row]:
         if not (self._path / RUN_FILE).exists():
+            if (self._path / RESULTS_FILE).exists():
+                raise FileError(f"{self._path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
             write_file(self._path / RUN_FILE, run_json(self._info))
             return {}
         begun = read_info(self._path)
+        if not (self._path / RESULTS_FILE).exists():  # nothing was made yet: another order may begin here
+            write_file(self._path / RUN_FILE, run_json(self._info))
+            return {}
         if change := _change(begun, self._info):
             raise FileError(f"{self._path}: {change} since this run began: name another --out for a new one")
         return read_rows(self._path, say)
@@ -76,7 +81,6 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let the folder go."""
-        self._file.close()
         self._lock.release()
 
     def add(self, row: Row) -> None:
@@ -85,13 +89,13 @@ class RunFolder:
         Raises:
             FileError: it cannot be written.
         """
+        path = self._path / RESULTS_FILE
         try:
-            if _ends_in_a_line(self._path / RESULTS_FILE):
-                self._file.write(row.as_line())
-            else:  # after a kill: the half line stays what it is
-                self._file.write("\n" + row.as_line())
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            # After a kill or a full disk the half line stays what it is.
+            line = row.as_line() if _ends_in_a_line(path) else "\n" + row.as_line()
+            with path.open("ab", buffering=0) as file:
+                _write_whole(file, line.encode("utf-8"))
+                os.fsync(file.fileno())
         except OSError as error:
             raise FileError(
                 f"cannot write {os_reason(error, self._path)}: make room, and run again"
@@ -150,7 +154,14 @@ def read_rows(folder: Path, say: Say) -> dict[Key, Row]:
     return rows
 
 
+def _write_whole(file: FileIO, data: bytes) -> None:
+    while data:  # an unbuffered file may take a part
+        data = data[file.write(data) :]
+
+
 def _ends_in_a_line(path: Path) -> bool:
+    if not path.exists():
+        return True
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True

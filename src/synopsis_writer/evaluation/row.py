@@ -1,9 +1,9 @@
 """Rows: what one model made of one case with one version of the prompts, once."""
 
 from decimal import Decimal
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from synopsis_writer.client import Cost, Usage
 from synopsis_writer.synopsis import Synopsis
@@ -63,6 +63,7 @@ class Row(BaseModel):
         usage: tokens of all attempts.
         amount, currency: what all attempts cost; None where a price is not known.
         seconds: the model's time for all attempts.
+        kept: how many of the answers came out of the cache, and so took nothing.
         answered: the model that answered, as its server names it.
         words_by_model: of a demo draft, how many words the model wrote; None for a text of its own.
         created: when it was made, in ISO 8601.
@@ -85,10 +86,17 @@ class Row(BaseModel):
     amount: Decimal | None = None
     currency: str = ""
     seconds: float = 0.0
+    kept: Annotated[int, Field(ge=0)] = 0
     answered: str = ""
     words_by_model: int | None = None
     created: str = ""
     run: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.best is not None and not 0 <= self.best < len(self.attempts):
+            raise ValueError(f"best is {self.best}, and there are {len(self.attempts)} attempts")
+        return self
 
     @property
     def key(self) -> Key:

@@ -12,6 +12,7 @@ from synopsis_writer.client.budget import Budget
 from synopsis_writer.client.chain import open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import FileError, InputError, ModelError
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.judge import JUDGE_TEMPLATES
 from synopsis_writer.evaluation.maker import Authors, Maker, demo_authors, model_authors
@@ -65,10 +66,17 @@ class Matrix:
 
 
 def folder_hash(folder: Path) -> str:
-    """Return 12 hex digits that change when any file below a folder of templates does, the judge's aside."""
+    """Return 12 hex digits that change when any template below a folder does, the judge's aside.
+
+    Raises:
+        FileError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
     digest = hashlib.sha256()
     judges = {folder / f"{name}.md" for name in JUDGE_TEMPLATES}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path not in judges):
+    kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path not in judges):
         digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
@@ -83,14 +91,18 @@ async def run_matrix(
     *,
     say: Say,
     done: Callable[[Row], None],
+    budget: Budget | None = None,
 ) -> None:
     """Make the rows that the folder does not hold yet, and those that failed; `done` is given each.
+
+    `budget` is the ledger of all calls; None is one of the run's own.
 
     Raises:
         InputError: a model, a folder of templates, or the budget cannot be used, or the folder not written.
         ModelError: the work cannot go on: key, quota, budget or engine. What was made is kept.
     """
-    budget = Budget(settings.budget, settings.max_tokens_total)
+    if budget is None:
+        budget = Budget(settings.budget, settings.max_tokens_total)
     for model in matrix.models:
         for prompt, templates in matrix.prompts.items():
             todo = [(key, case) for key, case in matrix.keys(model, prompt) if _is_due(folder.rows.get(key))]
@@ -133,18 +145,28 @@ async def _make(
     folder: RunFolder,
     done: Callable[[Row], None],
 ) -> None:
-    """Make rows, so many side by side; the first error that ends the work cancels what is in flight."""
-    turn = asyncio.Semaphore(side_by_side)
+    """Make rows, so many side by side.
 
-    async def one(key: Key, case: Case) -> None:
-        async with turn:
-            row = await maker.make(key, case)
-        folder.add(row)
-        done(row)
+    The first error that ends the work lets what is in flight come to its end: it is paid.
+    """
+    waiting = iter(todo)
+    faults: list[Exception] = []
+
+    async def work() -> None:
+        while not faults and (next_one := next(waiting, None)) is not None:
+            try:
+                row = await maker.make(*next_one)
+                folder.add(row)
+            except (ModelError, InputError) as error:
+                faults.append(error)
+            else:
+                done(row)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for key, case in todo:
-                group.create_task(one(key, case))
-    except ExceptionGroup as faults:
-        raise faults.exceptions[0] from None
+            for _ in range(side_by_side):
+                group.create_task(work())
+    except ExceptionGroup as others:
+        raise others.exceptions[0] from None
+    if faults:
+        raise faults[0]

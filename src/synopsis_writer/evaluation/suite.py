@@ -1,6 +1,6 @@
 """The suite: which cases there are, which of them make a group, and what a run must reach."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import ExampleError, SettingsError
 from synopsis_writer.evaluation.case import Case, load_cases, matching
+from synopsis_writer.evaluation.metrics import Metric
 from synopsis_writer.evaluation.scored import Group
 from synopsis_writer.resources import folder
 
 SUITE_FILE = "suite.yaml"
+OWN_SUITE = Path("evals") / SUITE_FILE
+
+
+_Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Threshold(BaseModel):
@@ -21,8 +26,8 @@ class Threshold(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min: float | None = None
-    max: float | None = None
+    min: _Bound | None = None
+    max: _Bound | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Threshold":
@@ -80,15 +85,15 @@ class LoadedSuite:
 
 def default_suite() -> Path:
     """Return `evals/suite.yaml` of the current folder, else the one that came with the program."""
-    own = Path("evals") / SUITE_FILE
-    return own if own.is_file() else folder("evals") / SUITE_FILE
+    return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
 
 
-def load_suite(path: Path, metrics: Collection[str]) -> LoadedSuite:
+def load_suite(path: Path, metrics: Mapping[str, Metric]) -> LoadedSuite:
     """Read a suite, or the one in the folder `path`, with its cases.
 
     Raises:
-        SettingsError: the file breaks its format, or names an unknown metric or case.
+        SettingsError: the file breaks its format, names an unknown metric or case, or watches a metric
+            without a better side.
         ExampleError: a case breaks its format.
         FileError: a file cannot be read.
     """
@@ -98,6 +103,9 @@ def load_suite(path: Path, metrics: Collection[str]) -> LoadedSuite:
     for name in (*suite.thresholds, *suite.demo_thresholds, *suite.watched):
         if name not in metrics:
             raise SettingsError(f"{path}: no metric '{name}': the metrics are {', '.join(metrics)}")
+    for name in suite.watched:
+        if not metrics[name].direction:
+            raise SettingsError(f"{path}: watched: neither side of '{name}' is better: leave it out")
     cases = load_cases(path.parent / suite.cases)
     for group, names in suite.groups.items():
         try:

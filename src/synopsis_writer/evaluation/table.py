@@ -10,9 +10,9 @@ from synopsis_writer.evaluation.scored import Group, Interval
 _NAME = 17  # letters of the longest metric's name, and a space
 
 
-def groups_table(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> str:
-    """Return a block a group: its rows, and each metric's mean with its 95 % interval."""
-    return "\n\n".join("\n".join(_group(group, metrics)) for group in groups)
+def groups_table(groups: Sequence[Group], metrics: Mapping[str, Metric], judge: str = "") -> str:
+    """Return a block a group: its rows, its judge where one was, and each metric's mean with its interval."""
+    return "\n\n".join("\n".join(_group(group, metrics, judge)) for group in groups)
 
 
 def contests_table(contests: Sequence[Contest]) -> str:
@@ -20,7 +20,7 @@ def contests_table(contests: Sequence[Contest]) -> str:
     return "\n\n".join("\n".join(_contest(contest)) for contest in contests)
 
 
-def _group(group: Group, metrics: Mapping[str, Metric]) -> list[str]:
+def _group(group: Group, metrics: Mapping[str, Metric], judge: str) -> list[str]:
     rows = (
         f"{group.rows} rows"
         if group.rows == group.planned
@@ -30,6 +30,8 @@ def _group(group: Group, metrics: Mapping[str, Metric]) -> list[str]:
         group_name(group),
         f"  {rows}: {group.accepted} accepted, {group.refused} refused, {group.failed} failed",
     ]
+    if judge and any(name.startswith("judge_") for name in group.metrics):
+        lines.append(f"  judge: {judge}")
     lines += [
         f"  {name:{_NAME}}{_value(group.metrics[name], group.rows)}"
         for name in metrics

@@ -1,7 +1,9 @@
 """The verdict on a run: what keeps it from being good enough, a sentence each."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from synopsis_writer.errors import FileError
 from synopsis_writer.evaluation.contests import TEXT_METRICS, between, worse_than
 from synopsis_writer.evaluation.opened import OpenedRun, read_baseline
 from synopsis_writer.evaluation.suite import missed
@@ -31,8 +33,13 @@ def _behind(run: OpenedRun, settings: Settings, say: Callable[[str], None]) -> l
     watched = run.suite.suite.watched or TEXT_METRICS
     found: list[str] = []
     for model in run.info.models:
-        baseline = read_baseline(run.suite, model, settings, say)
+        try:
+            baseline = read_baseline(run.suite, model, settings, say)
+        except FileError as error:
+            found.append(f"the baseline of {model} cannot be read: {error}")
+            continue
         if baseline is not None:
-            contests = between(baseline, run, watched)
-            found += [line for line in worse_than(contests) if f": {model} " in f": {line}"]
+            own = replace(run, groups=tuple(group for group in run.groups if group.model == model))
+            found += [f"the baseline of {model} is {problem}" for problem in incompleteness(baseline)]
+            found += worse_than(between(baseline, own, watched))
     return found

@@ -1,0 +1,136 @@
+"""The briefs of a batch: a row each, with an id of its own."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError
+
+from synopsis_writer.batch.columns import TableRow
+from synopsis_writer.batch.tables import opened, read_table
+from synopsis_writer.brief import Brief, clean_line
+from synopsis_writer.errors import BriefError, explain
+
+LONGEST_ID = 100
+_FIELDS = {"character": "characters", "beat": "beats", "air-date": "air_date"}  # where a flag's name differs
+_COLUMN_OF = {field: column for column, field in _FIELDS.items()}
+_LISTS = ("character", "beat")
+_BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one cell
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One brief of a batch.
+
+    Attributes:
+        id: what the row is called: 1 to 100 printable characters without a slash, unique in its batch.
+        place: the row's number in its file, from 1; blank lines do not count.
+        brief: what is asked for.
+    """
+
+    id: str
+    place: int
+    brief: Brief
+
+
+class _Cells(Brief):
+    """A brief that is called by its columns; what it finds wrong is named as the person wrote it."""
+
+    model_config = ConfigDict(alias_generator=lambda name: _COLUMN_OF.get(name, name))
+
+
+def read_briefs(path: Path) -> Iterator[BatchRow]:
+    """Yield the briefs of a `.csv`, `.jsonl`, `.ndjson`, `.yaml`, `.yml` or `.parquet` file, one by one.
+
+    A row without an id gets 16 hex digits of the SHA-256 of its brief. Of all rows only 64 bits of each id
+    and its place stay in memory.
+
+    Raises, while it is read:
+        BriefError: a column is unknown, a row is no brief, two rows have one id, or there is no row.
+        FileError: the file cannot be read, or is not of its format.
+        SettingsError: it is Parquet, and pyarrow is not installed.
+    """
+    places: dict[bytes, int] = {}
+    for place, row in enumerate(read_table(path), 1):
+        brief, given = _brief(row), _given_id(row)
+        name = given or id_of(brief)
+        first = places.setdefault(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), place)
+        if first != place:
+            raise BriefError(f"{row.where}: " + _twice(given, place, first))
+        yield BatchRow(name, place, brief)
+    if not places:
+        raise BriefError(f"{path}: holds no brief: write one a row, with 'show' and 'theme' at least")
+
+
+def _twice(given: str, place: int, first: int) -> str:
+    if given:
+        return f"row {place} has the id '{given}' of row {first}: give each an id of its own"
+    return f"row {place} asks for the same as row {first}: give both an id, in a column 'id'"
+
+
+def _brief(row: TableRow) -> Brief:
+    given = {column: _value(column, value) for column, value in row.cells.items() if column != "id"}
+    cells = {column: value for column, value in given.items() if value not in (None, "", [])}
+    try:
+        return Brief.model_validate({_FIELDS.get(column, column): value for column, value in cells.items()})
+    except ValidationError as error:
+        raise BriefError(f"{row.where}: {_reason(cells, error)}") from error
+
+
+def _value(column: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if column in _LISTS:
+        return [part for part in _BETWEEN.split(value) if part.strip()]
+    return value.strip()
+
+
+def _reason(cells: Mapping[str, Any], error: ValidationError) -> str:
+    """Say what is wrong by the columns' names, which are not always the fields'."""
+    try:
+        _Cells.model_validate(cells)
+    except ValidationError as named:
+        error = named
+    return explain(error)
+
+
+def _given_id(row: TableRow) -> str:
+    """Return the row's own id, or nothing.
+
+    Raises:
+        BriefError: it is no text or whole number, too long, or holds a slash or an invisible character.
+    """
+    value = row.cells.get("id")
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise BriefError(f"{row.where}: id: is no text: write it in quotes")
+    try:
+        name = clean_line(str(value))
+    except ValueError as error:
+        raise BriefError(f"{row.where}: id: {error}") from error
+    if len(name) > LONGEST_ID or "/" in name or not name.isprintable():
+        raise BriefError(
+            f"{row.where}: id: '{name[:40]}' is no id: write 1 to {LONGEST_ID} printable characters, no '/'"
+        )
+    return name
+
+
+def id_of(brief: Brief) -> str:
+    """Return 16 hex digits of the SHA-256 of the brief as JSON: its given fields, sorted, without spaces."""
+    text = json.dumps(brief.as_data(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes, as hex digits.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,198 @@
+"""A batch's texts for people and other programs: Markdown files, JSON lines, CSV or Parquet."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.batch.parquet import pyarrow, write_parquet
+from synopsis_writer.brief import Brief
+from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.examples import front_matter
+from synopsis_writer.kinds import FileFormat
+from synopsis_writer.shows import slug
+from synopsis_writer.spreadsheet import csv_record
+from synopsis_writer.store import render, replacing, umask
+from synopsis_writer.synopsis import Synopsis
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One row of a batch with its text.
+
+    Attributes:
+        id, place, brief: as in `BatchRow`.
+        synopsis: the text.
+        meta: how it came about, as `store.provenance` gives it; what JSON can hold.
+    """
+
+    id: str
+    place: int
+    brief: Brief
+    synopsis: Synopsis
+    meta: Mapping[str, Any]
+
+
+# What the tables tell of how a text came about, a column each; the rest stands in the column `meta`.
+_TOLD = ("model", "draft", "attempts", "cost", "seconds", "created")
+
+
+def _told(name: str) -> Callable[[Saved], Any]:
+    return lambda row: row.meta.get(name)
+
+
+_COLUMNS: Mapping[str, Callable[[Saved], Any]] = {
+    "id": lambda row: row.id,
+    "place": lambda row: row.place,
+    "show": lambda row: row.brief.show,
+    "theme": lambda row: row.brief.theme,
+    "form": lambda row: row.brief.form.value,
+    "character": lambda row: list(row.brief.characters),
+    "beat": lambda row: list(row.brief.beats),
+    "words": lambda row: row.brief.words and "{}-{}".format(*row.brief.words),
+    "air-date": lambda row: row.brief.air_date,
+    "notes": lambda row: row.brief.notes,
+    "title": lambda row: row.synopsis.title,
+    "logline": lambda row: row.synopsis.logline,
+    "characters": lambda row: [dict(person) for person in row.synopsis.characters],
+    "storylines": lambda row: [paragraph.storyline for paragraph in row.synopsis.paragraphs],
+    "text": lambda row: row.synopsis.text,
+    **{name: _told(name) for name in _TOLD},
+    "meta": lambda row: _rest(row.meta),
+}
+_BETWEEN = " | "  # between the parts of a list in a CSV cell, as `read_briefs` takes them apart
+
+
+def export_md(rows: Iterable[Saved], folder: Path) -> int:
+    """Write `<folder>/<show-slug>/<id-slug>.md` a row, and return their number.
+
+    `load_example` reads each file back, and the folder serves as a pool of examples. Where two ids have one
+    slug, the later file has 16 hex digits of its id's SHA-256 behind it. The folder appears when it is whole.
+
+    Raises:
+        FileError: it cannot be written, or is there and holds anything; nothing is left behind.
+    """
+    count = 0
+    with _appearing(folder) as hidden:
+        for row in rows:
+            count += 1
+            place = hidden / slug(row.brief.show)
+            place.mkdir(exist_ok=True)
+            content = render(_fields(row), row.synopsis, FileFormat.MARKDOWN)
+            _write_new(place, row.id, content.encode("utf-8"))
+    return count
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder, which becomes `folder` when the block ends without a fault."""
+    try:
+        target = folder.resolve()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileError(f"{folder}: is there already: name a new or empty folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=target.parent))
+        try:
+            yield hidden
+            hidden.chmod(0o777 & ~umask())
+            hidden.replace(target)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    except OSError as error:
+        raise FileError(f"cannot export into {os_reason(error, folder)}: name another folder") from error
+
+
+def _write_new(folder: Path, name: str, content: bytes) -> None:
+    try:
+        with (folder / f"{slug(name)}.md").open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        digest = hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
+        with (folder / f"{slug(name)}-{digest}.md").open("xb") as file:
+            file.write(content)
+
+
+def export_jsonl(rows: Iterable[Saved], path: Path) -> int:
+    """Write a line of JSON a row, with the fields of a saved file and `text`; return the number of rows.
+
+    Raises:
+        FileError: the file cannot be written; what was there stays as it was.
+    """
+    count = 0
+    with replacing(path) as file:
+        for row in rows:
+            count += 1
+            fields = {**_fields(row), "text": row.synopsis.text}
+            file.write(json.dumps(fields, ensure_ascii=False).encode("utf-8") + b"\n")
+    return count
+
+
+def export_csv(rows: Iterable[Saved], path: Path) -> int:
+    """Write a table with a header; no cell of it runs as a formula; return the number of rows.
+
+    A list stands in one cell with ` | ` between its parts, a person as `name (role)`, and `meta` is JSON.
+
+    Raises:
+        FileError: the file cannot be written; what was there stays as it was.
+    """
+    count = 0
+    with replacing(path) as file:
+        file.write(csv_record(_COLUMNS).encode("utf-8"))
+        for row in rows:
+            count += 1
+            file.write(csv_record(_flat(value) for value in _cells(row).values()).encode("utf-8"))
+    return count
+
+
+def export_parquet(rows: Iterable[Saved], path: Path) -> int:
+    """Write a Parquet file with the columns of `export_csv`, lists as lists; return the number of rows.
+
+    Raises:
+        FileError: the file cannot be written; what was there stays as it was.
+        SettingsError: pyarrow is not installed.
+    """
+    types = _types()
+    with replacing(path) as file:
+        return write_parquet((_cells(row) for row in rows), file, types)
+
+
+def _fields(row: Saved) -> dict[str, Any]:
+    own = front_matter(row.brief, row.synopsis)
+    return own | {"id": row.id, "place": row.place} | dict(row.meta) | own  # the text's own fields hold
+
+
+def _cells(row: Saved) -> dict[str, Any]:
+    return {column: value(row) for column, value in _COLUMNS.items()}
+
+
+def _rest(meta: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in meta.items() if name not in _TOLD}, ensure_ascii=False)
+
+
+def _flat(value: Any) -> Any:
+    return _BETWEEN.join(_part(part) for part in value) if isinstance(value, list) else value
+
+
+def _part(part: str | Mapping[str, str]) -> str:
+    return part if isinstance(part, str) else f"{part['name']} ({part['role']})"
+
+
+def _types() -> dict[str, Any]:
+    """Return each column's Arrow type."""
+    arrow = pyarrow()
+    text = arrow.string()
+    special = {
+        "place": arrow.int64(),
+        "character": arrow.list_(text),
+        "beat": arrow.list_(text),
+        "characters": arrow.list_(arrow.struct([("name", text), ("role", text)])),
+        "storylines": arrow.list_(text),
+        "attempts": arrow.int64(),
+        "seconds": arrow.float64(),
+    }
+    return {column: special.get(column, text) for column in _COLUMNS}

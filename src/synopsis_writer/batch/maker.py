@@ -1,0 +1,100 @@
+"""Making one row of a batch: its brief is written, and all that was answered is taken down."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.done import Answered, Done
+from synopsis_writer.brief import Brief
+from synopsis_writer.client import Limits, ModelClient
+from synopsis_writer.desk import Desk
+from synopsis_writer.errors import ModelError
+from synopsis_writer.prompts import Prompt
+from synopsis_writer.settings import Settings
+from synopsis_writer.shows import Show
+from synopsis_writer.store import new_origin, provenance
+from synopsis_writer.writer import Author, Examiner, ModelAuthor, Result, write
+
+# What drafts a row's brief, and the prompt it is drafted with (None in the guided strategy).
+Authors = Callable[[str, Brief, Show], tuple[Author, Prompt | None]]
+_UNLOGGED = "run"  # of the run log, which holds no batches
+
+
+def model_authors(client: ModelClient, desk: Desk, limits: Limits) -> Authors:
+    """Return what asks a model."""
+
+    def author(_row: str, brief: Brief, show: Show) -> tuple[Author, Prompt | None]:
+        prompt = desk.synopsis_prompt(brief, show)
+        return ModelAuthor(client, desk.prompts, prompt, limits), prompt
+
+    return author
+
+
+def demo_authors(settings: Settings, desk: Desk) -> Authors:
+    """Return what drafts with the packaged model; a row's id always gives the same seed."""
+    from synopsis_writer.guided.demo import demo_author
+
+    def author(row: str, brief: Brief, show: Show) -> tuple[Author, Prompt | None]:
+        seed = int(hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
+        return demo_author(settings, brief, None, show, desk.pool.shows, seed), None
+
+    return author
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes rows with one model and one desk.
+
+    Attributes:
+        authors: who drafts.
+        desk: pool and shows.
+        gate: what a text must pass: the desk's gate, or gates in processes of their own.
+        attempts: rounds at most.
+        say: is told of unknown shows.
+    """
+
+    authors: Authors
+    desk: Desk
+    gate: Examiner
+    attempts: int
+    say: Callable[[str], None]
+
+    async def make(self, row: BatchRow) -> Done:
+        """Write the row's brief.
+
+        Raises:
+            ModelError: the work cannot go on; what another request may escape becomes a row that failed.
+        """
+        show = self.desk.find_show(row.brief.show, self.say)
+        brief = row.brief.model_copy(update={"show": show.name})
+        author, prompt = self.authors(row.id, brief, show)
+        try:
+            result = await write(brief, show, author, self.gate, attempts=self.attempts)
+        except ModelError as error:
+            if error.is_final:
+                raise
+            return Done(row.id, "failed", str(error))
+        if result.error is not None and result.error.is_final:
+            raise result.error
+        fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
+        return done(row.id, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
+
+
+def done(row: str, result: Result, origin: dict[str, object]) -> Done:
+    """Return what a result comes to as a row."""
+    best, accepted = result.best, result.accepted
+    reason = str(result.error) if result.error else " ".join(best.problems) if best else ""
+    return Done(
+        row,
+        "accepted" if accepted else "failed" if result.error else "refused",
+        "" if accepted else reason,
+        best.synopsis if best else None,
+        origin,
+        tuple(
+            Answered(made.number, made.answer.text, made.passed, made.problems) for made in result.attempts
+        ),
+        result.usage,
+        result.cost,
+        result.seconds,
+    )

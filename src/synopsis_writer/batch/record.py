@@ -1,0 +1,204 @@
+"""The record of a batch: one SQLite file in its folder, in which each row is saved exactly once."""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.done import Counts, Done, Status
+from synopsis_writer.batch.export import Saved
+from synopsis_writer.batch.reading import MIGRATIONS, RECORD_FILE, count, read_saved
+from synopsis_writer.brief import Brief
+from synopsis_writer.database import open_database, transaction
+from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.synopsis import Synopsis
+
+LOCK_FILE, HOLDER_FILE = "batch.lock", "batch.holder"
+_CHUNK = 1000  # rows read or written at a time
+
+
+class BatchRecord:
+    """The record in a folder, in a `with` block; one process holds it at a time.
+
+    Args:
+        folder: the batch's folder; made when it is missing.
+        facts: what the rows are made with (model, prompts, profile …): a folder begun with others is refused.
+
+    Raises:
+        FileError: the folder cannot be written, another process is at it, or it was begun with other facts.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._lock = _held(folder)
+        try:
+            self._database = open_database(folder / RECORD_FILE, MIGRATIONS)
+            self._check(facts)
+        except FileError:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        """Hold the folder."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the folder go."""
+        self._database.close()
+        (self._folder / HOLDER_FILE).unlink(missing_ok=True)
+        self._lock.release()
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The record's own connection, for tables that are kept beside its rows."""
+        return self._database
+
+    def _check(self, facts: Mapping[str, str]) -> None:
+        begun = dict(self._database.execute("SELECT name, value FROM facts").fetchall())
+        changed = [name for name, value in facts.items() if name in begun and begun[name] != value]
+        if changed:
+            name = changed[0]
+            self._database.close()
+            raise FileError(
+                f"{self._folder}: {name} changed from {begun[name]} to {facts[name]} since this batch began: "
+                "go on as it began, or begin anew with --fresh"
+            )
+        with self._writing():
+            rows = [(name, value) for name, value in facts.items() if name not in begun]
+            self._database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+
+    def fill(self, rows: Iterable[BatchRow]) -> None:
+        """Take the briefs in, whole or not at all; does nothing when they are there."""
+        if self._database.execute("SELECT EXISTS (SELECT 1 FROM rows)").fetchone()[0]:
+            return
+        with self._writing():
+            self._database.executemany(
+                "INSERT INTO rows (place, id, brief) VALUES (?, ?, ?)",
+                ((row.place, row.id, _json(row.brief.as_data())) for row in rows),
+            )
+
+    def again(self, statuses: Iterable[Status]) -> None:
+        """Make rows pending that were refused, or failed; their tokens stay counted."""
+        with self._writing():
+            for status in statuses:
+                self._database.execute("UPDATE rows SET status = 'pending' WHERE status = ?", (status,))
+
+    def pending(self) -> Iterator[BatchRow]:
+        """Yield the rows that are to be made, in order, each once."""
+        last = -1
+        query = (
+            "SELECT place, id, brief FROM rows WHERE status = 'pending' AND place > ? ORDER BY place LIMIT ?"
+        )
+        while found := self._rows(query, (last, _CHUNK)):
+            for place, name, brief in found:
+                yield BatchRow(name, place, Brief.model_validate_json(brief))
+            last = found[-1][0]
+
+    def save(self, done: Done) -> bool:
+        """Save a row; return whether it was taken: an accepted row stays as it is.
+
+        What the attempts took is added in any case: it was paid.
+        """
+        usage, cost = done.usage, done.cost
+        text = done.synopsis and done.synopsis.model_dump_json()
+        with self._writing():
+            row = self._database.execute(
+                "SELECT status, amount FROM rows WHERE id = ?", (done.id,)
+            ).fetchone()
+            if row is None:
+                raise FileError(f"{self._folder}: there is no row '{done.id}'")
+            amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
+            self._database.execute(
+                """
+                UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
+                cached_tokens = cached_tokens + ?, completion_tokens = completion_tokens + ?,
+                seconds = seconds + ?, amount = ?, currency = coalesce(nullif(?, ''), currency),
+                is_unpriced = is_unpriced OR ? WHERE id = ?
+                """,
+                (
+                    len(done.answers),
+                    usage.prompt_tokens,
+                    usage.cached_tokens,
+                    usage.completion_tokens,
+                    done.seconds,
+                    str(amount),
+                    cost.currency if cost else "",
+                    cost is None,
+                    done.id,
+                ),
+            )
+            self._database.executemany(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+                ((done.id, one.number, one.passed, _json(one.problems), one.text) for one in done.answers),
+            )
+            if row[0] == "accepted":
+                return False
+            self._database.execute(
+                "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
+                (done.status, done.reason, text, _json(done.origin) if done.origin else None, done.id),
+            )
+        return True
+
+    def text(self, row: str) -> str:
+        """Return the text of an accepted row."""
+        found = self._rows("SELECT synopsis FROM rows WHERE id = ?", (row,))
+        return Synopsis.model_validate_json(found[0][0]).text
+
+    def unindexed(self) -> list[Saved]:
+        """Return the accepted rows that the index of variety does not hold."""
+        return list(read_saved(self._database, "AND id NOT IN (SELECT row FROM variety_texts)"))
+
+    def counts(self) -> Counts:
+        """Return how far the batch is."""
+        return count(self._database)
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with transaction(self._database):
+                yield
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> FileError:
+        return FileError(
+            f"{self._folder / RECORD_FILE}: {error}: what is saved stays; make room, and run the same again"
+        )
+
+
+def _held(folder: Path) -> FileLock:
+    """Lock the folder, and leave a note of who holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        holder = "another process"
+        with contextlib.suppress(OSError):
+            holder = (folder / HOLDER_FILE).read_text(encoding="utf-8").strip() or holder
+        raise FileError(f"{folder}: {holder} is at this batch: wait for it, or name another --out") from error
+    except OSError as error:
+        raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
+    with contextlib.suppress(OSError):
+        (folder / HOLDER_FILE).write_text(f"process {os.getpid()}\n", encoding="utf-8")
+    return lock
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False)

@@ -1,0 +1,175 @@
+"""One batch command's worth of work: record, model, gates and engine put together."""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
+from synopsis_writer.batch.done import Counts, Done, Status
+from synopsis_writer.batch.gates import GatePool
+from synopsis_writer.batch.local import Stop, run_local
+from synopsis_writer.batch.maker import Authors, RowMaker, demo_authors, model_authors
+from synopsis_writer.batch.reading import RECORD_FILE
+from synopsis_writer.batch.record import BatchRecord
+from synopsis_writer.batch.varied import VariedGate, take
+from synopsis_writer.batch.variety import Variety
+from synopsis_writer.client import Limits
+from synopsis_writer.client.budget import Budget, Spent
+from synopsis_writer.client.chain import open_chain
+from synopsis_writer.client.choice import Choice, choose
+from synopsis_writer.client.pace import PacedClient
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.evaluation.runner import folder_hash
+from synopsis_writer.resources import folder
+from synopsis_writer.settings import Settings
+from synopsis_writer.writer import Examiner
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is ordered of a batch.
+
+    Attributes:
+        briefs: the file of the briefs.
+        out: the batch's folder.
+        concurrency: rows in flight.
+        rpm, tpm: requests and tokens a minute at most; None: no bound.
+        limit: rows to make this time at most; None: all.
+        workers: processes that check texts; 0 checks in this one.
+        retry: what is made again: refused rows, failed ones.
+        variety: whether a text is held against the batch's others.
+    """
+
+    briefs: Path
+    out: Path
+    concurrency: int = 8
+    rpm: int | None = None
+    tpm: int | None = None
+    limit: int | None = None
+    workers: int = 0
+    retry: tuple[Status, ...] = ()
+    variety: bool = True
+
+
+def facts_of(order: Order, settings: Settings, choice: Choice) -> dict[str, str]:
+    """Return what the rows are made of; a batch that was begun with others is not gone on with."""
+    profile = settings.profile
+    return {
+        "briefs": digest_of(order.briefs)[:12],
+        "model": choice.model,
+        "prompts": folder_hash(settings.prompts or folder("prompts")),
+        "profile": hashlib.sha256(profile.read_bytes()).hexdigest()[:12] if profile else "the house's",
+        "disabled checks": ", ".join(sorted(settings.disable)) or "none",
+    }
+
+
+async def run_batch(
+    order: Order,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    say: Say,
+    begun: Callable[[Counts], None],
+    made: Callable[[Done], None],
+) -> tuple[Counts, bool]:
+    """Make the rows that are pending; return the counts at the end, and whether Ctrl-C ended it.
+
+    Raises:
+        InputError: briefs, settings or the folder cannot be used.
+        ModelError: the work cannot go on; what was made is saved.
+    """
+    choice = choose(settings, environment)
+    with BatchRecord(order.out, facts_of(order, settings, choice)) as record:
+        record.fill(read_briefs(order.briefs))
+        record.again(order.retry)
+        counts = record.counts()
+        begun(counts)
+        if not counts.pending:
+            return counts, False
+        desk = load_desk(settings, say)
+        budget = _budget(settings, counts)
+        stop = Stop(say)
+        async with (
+            _authors(choice, settings, environment, desk, budget, order, say) as authors,
+            _gate(desk, settings, order) as gate,
+        ):
+            variety = _variety(record, desk) if order.variety else None
+            examiner = VariedGate(gate, variety) if variety else gate
+            maker = RowMaker(authors, desk, examiner, settings.attempts, say)
+
+            def save(row: BatchRow, done: Done) -> None:
+                if variety is not None:
+                    done = take(variety, done, row.brief, desk.find_show(row.brief.show, _unsaid))
+                record.save(done)
+                made(done)
+
+            side_by_side = order.concurrency if choice.kind == "hosted" else 1
+            with stop.listening():
+                rows = islice(record.pending(), order.limit)
+                await run_local(rows, maker.make, save, concurrency=side_by_side, stop=stop)
+        return record.counts(), stop.is_set
+
+
+def _unsaid(_line: str) -> None:
+    """Say nothing: it was said when the row was made."""
+
+
+def _variety(record: BatchRecord, desk: Desk) -> Variety:
+    """Return the index of the accepted texts, with those taken in that a kill has left out."""
+    variety = Variety(record.database, record.text)
+    variety.load(
+        (saved.id, saved.synopsis, desk.find_show(saved.brief.show, _unsaid)) for saved in record.unindexed()
+    )
+    return variety
+
+
+def _budget(settings: Settings, counts: Counts) -> Budget:
+    """Return a ledger that begins with what the batch has spent before."""
+    usage = counts.usage
+    spent = Spent(counts.cost, usage.prompt_tokens + usage.completion_tokens)
+    return Budget(settings.budget, settings.max_tokens_total, spent=spent)
+
+
+@contextlib.asynccontextmanager
+async def _authors(
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    desk: Desk,
+    budget: Budget,
+    order: Order,
+    say: Say,
+) -> AsyncIterator[Authors]:
+    if choice.kind == "packaged":
+        yield demo_authors(settings, desk)
+        return
+    async with open_chain(choice, settings, environment, say, budget=budget) as client:
+        limits = Limits(settings.max_tokens, settings.timeout, settings.temperature)
+        yield model_authors(PacedClient(client, order.rpm, order.tpm), desk, limits)
+
+
+@contextlib.asynccontextmanager
+async def _gate(desk: Desk, settings: Settings, order: Order) -> AsyncIterator[Examiner]:
+    if not order.workers:
+        yield desk.gate
+        return
+    async with GatePool(settings, order.workers) as pool:
+        yield pool
+
+
+def begin_anew(out: Path) -> Path | None:
+    """Put the record of a batch aside, so that the next run begins anew; return where it lies now."""
+    record = out / RECORD_FILE
+    if not record.exists():
+        return None
+    number = 1
+    while (aside := out / f"batch-{number}.sqlite3").exists():
+        number += 1
+    with BatchRecord(out, {}):
+        pass  # nobody else is at it, and the log of SQLite is folded into the file
+    return record.rename(aside)

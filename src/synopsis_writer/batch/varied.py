@@ -1,0 +1,45 @@
+"""A gate that also holds a text against the other rows of its batch."""
+
+from dataclasses import replace
+
+from synopsis_writer.batch.done import Done
+from synopsis_writer.batch.variety import Variety
+from synopsis_writer.brief import Brief
+from synopsis_writer.shows import Show
+from synopsis_writer.style.finding import Finding
+from synopsis_writer.style.gate import failures
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.writer import Examiner
+
+
+class VariedGate:
+    """Examines by a gate, and by what the batch's accepted texts leave free; a repair is told both.
+
+    Args:
+        gate: the gate.
+        variety: the accepted texts.
+    """
+
+    def __init__(self, gate: Examiner, variety: Variety) -> None:
+        self._gate = gate
+        self._variety = variety
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+    ) -> tuple[Finding, ...]:
+        """Return one finding a check."""
+        found = self._gate.examine(synopsis, brief, show, was_cut=was_cut)
+        findings = found if isinstance(found, tuple) else await found
+        return (*findings, *self._variety.find(synopsis, show, brief))
+
+
+def take(variety: Variety, done: Done, brief: Brief, show: Show) -> Done:
+    """Take an accepted row in; one that a row saved meanwhile has made a copy is refused after all."""
+    if done.status != "accepted" or done.synopsis is None:
+        return done
+    found = failures(variety.find(done.synopsis, show, brief))
+    if found:
+        reason = " ".join(f"{finding.check}: {finding.message}" for finding in found)
+        return replace(done, status="refused", reason=reason)
+    variety.add(done.id, done.synopsis, show)
+    return done

@@ -1,0 +1,192 @@
+"""`synopsis batch`: many briefs from a file, each text saved exactly once."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synopsis_writer.cli import INTERRUPTED, options
+from synopsis_writer.cli.console import complain, give, give_json, say
+from synopsis_writer.errors import GateRefused, ModelError
+from synopsis_writer.kinds import BatchFormat, Retry, Switch
+
+if TYPE_CHECKING:
+    from synopsis_writer.batch.done import Counts
+    from synopsis_writer.batch.export import Saved
+
+app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
+_DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
+
+
+@app.command("run")
+def run(
+    briefs: Annotated[
+        Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief a row.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The batch's folder; the same command again goes on with it.")
+    ],
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=1024, help="Rows in flight, on a server.")
+    ] = 8,
+    rpm: Annotated[int | None, typer.Option("--rpm", min=1, help="Requests a minute at most.")] = None,
+    tpm: Annotated[int | None, typer.Option("--tpm", min=1, help="Tokens a minute at most.")] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=64, help="Processes that check texts; 0: this one does.")
+    ] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows to make this time.")] = None,
+    retry: Annotated[
+        list[Retry] | None, typer.Option("--retry", help="Make rows again that were this; repeatable.")
+    ] = None,
+    variety: Annotated[
+        Switch, typer.Option("--variety", help="Whether a text is held against the batch's others.")
+    ] = Switch.ON,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew; the old record is put aside, not deleted.")
+    ] = False,
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
+    examples: options.Examples = None,
+    pin: options.Pin = None,
+    prompts: options.Prompts = None,
+    profile: options.Profile = None,
+    disable: options.Disable = None,
+    attempts: options.Attempts = None,
+    max_retries: options.MaxRetries = None,
+    budget: options.Budget = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    cache: options.Cache = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write every brief of a file; the same command again makes the rows that are still to be made.
+
+    Exits 1 when rows were refused, 3 when rows failed, 130 after Ctrl-C.
+    """
+    import asyncio
+
+    from synopsis_writer.batch.session import Order, begin_anew, run_batch
+    from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.settings import load_settings
+
+    settings = load_settings(
+        {
+            "model": model,
+            "base_url": base_url,
+            "insecure": insecure,
+            "examples": examples,
+            "pinned": pin,
+            "prompts": prompts,
+            "profile": profile,
+            "disable": disable,
+            "attempts": attempts,
+            "max_retries": max_retries,
+            "budget": budget,
+            "max_tokens_total": max_tokens_total,
+            "responses": cache,
+        }
+    )
+    if fresh and (aside := begin_anew(out)) is not None:
+        say(f"the old record lies in {aside}")
+    order = Order(
+        briefs,
+        out,
+        concurrency,
+        rpm,
+        tpm,
+        limit,
+        workers,
+        tuple(one.value for one in retry or []),
+        variety is Switch.ON,
+    )
+    progress = Progress(0, is_quiet=quiet)
+
+    def begun(counts: "Counts") -> None:
+        progress.planned, progress.before = counts.rows, counts.rows - counts.pending
+
+    try:
+        counts, is_stopped = asyncio.run(
+            run_batch(
+                order,
+                settings,
+                os.environ,
+                say=progress.say,
+                begun=begun,
+                made=lambda done: progress.add(done.status, done.usage, done.cost),
+            )
+        )
+    finally:
+        progress.end()
+    give(told(counts))
+    if is_stopped:
+        complain("interrupted: run the same command again to go on")
+        return INTERRUPTED
+    return ModelError.exit_code if counts.failed else GateRefused.exit_code if counts.refused else 0
+
+
+@app.command("status")
+def status(folder: _DIR, json: options.Json = False) -> None:
+    """Say how far a batch is, and why rows were refused or failed."""
+    from synopsis_writer.batch.reading import read_counts, reading
+    from synopsis_writer.client.pricing import format_cost
+
+    with reading(folder) as database:
+        counts, reasons = read_counts(database)
+    if json:
+        give_json(
+            {
+                "rows": counts.rows,
+                "pending": counts.pending,
+                "accepted": counts.accepted,
+                "refused": counts.refused,
+                "failed": counts.failed,
+                "prompt_tokens": counts.usage.prompt_tokens,
+                "cached_tokens": counts.usage.cached_tokens,
+                "completion_tokens": counts.usage.completion_tokens,
+                "cost": format_cost(counts.cost),
+                "seconds": round(counts.seconds, 1),
+                "reasons": reasons,
+            }
+        )
+        return
+    give(told(counts))
+    for row, reason in reasons.items():
+        give(f"  {row}: {reason}")
+
+
+@app.command("export")
+def export(
+    folder: _DIR,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; for md, the folder of its files.")
+    ],
+    export_format: Annotated[BatchFormat, typer.Option("--format", help="What to write.")],
+) -> None:
+    """Write the accepted texts of a batch for people or other programs."""
+    from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
+    from synopsis_writer.batch.reading import read_saved, reading
+
+    write: dict[BatchFormat, Callable[[Iterable[Saved], Path], int]] = {
+        BatchFormat.MARKDOWN: export_md,
+        BatchFormat.JSONL: export_jsonl,
+        BatchFormat.CSV: export_csv,
+        BatchFormat.PARQUET: export_parquet,
+    }
+    with reading(folder) as database:
+        count = write[export_format](read_saved(database), output)
+    say(f"written: {output} ({count} texts)")
+
+
+def told(counts: "Counts") -> str:
+    """Return how far a batch is, in two lines: rows, and what they took."""
+    from synopsis_writer.client.pricing import format_cost
+
+    usage = counts.usage
+    cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+    return (
+        f"{counts.rows} rows: {counts.accepted} accepted, {counts.refused} refused, {counts.failed} failed, "
+        f"{counts.pending} pending\n"
+        f"{usage.prompt_tokens}{cached} + {usage.completion_tokens} tokens, {format_cost(counts.cost)}"
+    )

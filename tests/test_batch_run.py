@@ -1,0 +1,272 @@
+"""Batches through the real command, against a real server: resumed, interrupted, killed."""
+
+import csv
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, Silence, Step
+from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
+
+
+@pytest.fixture
+def synopsis(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def briefs(folder: Path, rows: int) -> Path:
+    path = folder / "briefs.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "show", "theme", "form"])
+        writer.writerows(
+            [f"row-{number}", "Rote Rosen", GOOD.brief.theme, "portrait"] for number in range(rows)
+        )
+    return path
+
+
+ONE_BY_ONE = ("--concurrency", "1", "--max-retries", "0", "--attempts", "1", "--variety", "off")
+
+
+def run(synopsis: Terminal, steps: list[Step], *flags: str) -> Run:
+    with LoopbackServer(steps, repeat_last=False) as server:
+        return synopsis("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, *flags, server=server)
+
+
+def statuses(folder: Path) -> list[str]:
+    database = sqlite3.connect(folder / "out" / "batch.sqlite3")
+    found = [row[0] for row in database.execute("SELECT status FROM rows ORDER BY place")]
+    database.close()
+    return found
+
+
+def test_every_row_is_written_and_saved_once(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 3)
+    done = run(synopsis, [Reply(ANSWER)] * 3)
+    assert (done.code, done.out) == (
+        0,
+        "3 rows: 3 accepted, 0 refused, 0 failed, 0 pending\n300 + 150 tokens, unpriced\n",
+    )
+    assert statuses(tmp_path) == ["accepted"] * 3
+    again = run(synopsis, [])
+    assert (again.code, again.out) == (0, done.out)
+
+
+def test_refused_and_failed_rows_are_made_again_where_it_is_wished(
+    synopsis: Terminal, tmp_path: Path
+) -> None:
+    briefs(tmp_path, 3)
+    first = run(synopsis, [Reply(CLOSED), Hangup(), Reply(ANSWER)])
+    assert (first.code, statuses(tmp_path)) == (3, ["refused", "failed", "accepted"])
+    told = json.loads(synopsis("batch", "status", "out", "--json").out)
+    assert told["reasons"]["row-0"].startswith("hook: ")
+    assert "no connection" in told["reasons"]["row-1"]
+    assert run(synopsis, []).code == 3
+    failed = run(synopsis, [Reply(ANSWER)], "--retry", "failed")
+    assert (failed.code, statuses(tmp_path)) == (1, ["refused", "accepted", "accepted"])
+    refused = run(synopsis, [Reply(ANSWER)], "--retry", "refused")
+    assert (refused.code, statuses(tmp_path)) == (0, ["accepted"] * 3)
+    assert "400 + 200 tokens" in refused.out  # the refused answer was paid, too
+
+
+def test_a_fault_that_ends_the_work_keeps_what_was_made(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 3)
+    broken = run(synopsis, [Reply(ANSWER), Fault(401)])
+    assert (broken.code, statuses(tmp_path)) == (3, ["accepted", "pending", "pending"])
+    assert "set OPENAI_API_KEY" in broken.err
+    assert run(synopsis, [Reply(ANSWER)] * 2).code == 0
+
+
+def test_a_limit_and_a_budget_end_a_run_that_can_go_on(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 3)
+    assert run(synopsis, [Reply(ANSWER)], "--limit", "1").code == 0
+    assert statuses(tmp_path) == ["accepted", "pending", "pending"]
+    spent = run(synopsis, [Reply(ANSWER, prompt_tokens=9000)], "--max-tokens-total", "20000")
+    assert (spent.code, statuses(tmp_path)) == (3, ["accepted", "accepted", "pending"])
+    assert "raise --max-tokens-total" in spent.err
+
+
+def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    run(synopsis, [Reply(ANSWER)] * 2)
+    changed = run(synopsis, [], "--disable", "hook")
+    assert changed.code == 2
+    assert "disabled checks changed from none to hook since this batch began" in changed.err
+    briefs(tmp_path, 3)
+    assert "briefs changed" in run(synopsis, []).err
+    fresh = run(synopsis, [Reply(ANSWER)] * 3, "--fresh")
+    assert (fresh.code, statuses(tmp_path)) == (0, ["accepted"] * 3)
+    assert "the old record lies in out/batch-1.sqlite3" in fresh.err
+
+
+def test_a_second_process_says_who_is_at_the_batch(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    with LoopbackServer([Silence(60)]) as server:
+        first = start(tmp_path, server)
+        while not server.chats:
+            time.sleep(0.01)
+        second = synopsis("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, server=server)
+        first.kill()
+        first.communicate()
+    assert second.code == 2
+    assert f"process {first.pid} is at this batch" in second.err
+
+
+def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [COMMAND, "batch", "run", "briefs.csv", "--out", "out", "--variety", "off", *flags],
+        cwd=folder,
+        env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_ctrl_c_once_ends_orderly(tmp_path: Path) -> None:
+    briefs(tmp_path, 200)
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        process = start(tmp_path, server, "--concurrency", "4")
+        while len(server.chats) < 20:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        asked = len(server.chats)
+    assert process.returncode == 130
+    assert b"the rows in flight are still made and saved" in said
+    assert b"Traceback" not in said
+    assert statuses(tmp_path).count("accepted") == asked < 200
+
+
+def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
+    briefs(tmp_path, 20)
+    with LoopbackServer([Reply(ANSWER)] * 5 + [Silence(60)]) as server:
+        process = start(tmp_path, server, "--concurrency", "1")
+        while len(server.chats) < 6:
+            time.sleep(0.01)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert statuses(tmp_path).count("accepted") == 5
+
+
+KILLS, ROWS, IN_FLIGHT = 25, 200, 4
+
+
+def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was_in_flight(
+    tmp_path: Path,
+) -> None:
+    briefs(tmp_path, ROWS)
+    rng = random.Random(1)
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        for _ in range(KILLS):
+            before = len(server.chats)
+            process = start(tmp_path, server, "--concurrency", str(IN_FLIGHT))
+            wanted = before + rng.randint(1, 2 * ROWS // KILLS - 4)
+            while len(server.chats) < wanted and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.05)
+            process.kill()
+            process.communicate()
+        last = start(tmp_path, server, "--concurrency", str(IN_FLIGHT))
+        _, said = last.communicate(timeout=120)
+        asked = len(server.chats)
+    assert last.returncode == 0, said
+    assert statuses(tmp_path) == ["accepted"] * ROWS
+    assert ROWS <= asked <= ROWS + KILLS * IN_FLIGHT
+    database = sqlite3.connect(tmp_path / "out" / "batch.sqlite3")
+    assert database.execute("SELECT count(*), count(DISTINCT row) FROM answers").fetchone() == (ROWS, ROWS)
+    database.close()
+
+
+def test_a_text_that_another_row_has_is_refused_with_that_rows_id(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    flags = ("--concurrency", "1", "--attempts", "1", "--cache", "off")
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        done = synopsis("batch", "run", "briefs.csv", "--out", "out", *flags, server=server)
+    assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
+    reasons = json.loads(synopsis("batch", "status", "out", "--json").out)["reasons"]
+    assert "variety_copy: " in reasons["row-1"]
+    assert "row row-0" in reasons["row-1"]
+    assert "variety_title: " in reasons["row-1"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_accepted_texts_are_exported(synopsis: Terminal, tmp_path: Path, kind: str) -> None:
+    briefs(tmp_path, 2)
+    run(synopsis, [Reply(ANSWER)] * 2)
+    done = synopsis("batch", "export", "out", "--format", kind, "-o", "told")
+    assert (done.code, done.err) == (0, "written: told (2 texts)\n")
+    assert GOOD.synopsis.title.encode() in (tmp_path / "told").read_bytes()
+
+
+def test_exported_markdown_is_a_pool_of_examples(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    run(synopsis, [Reply(ANSWER)] * 2)
+    assert synopsis("batch", "export", "out", "--format", "md", "-o", "texts").code == 0
+    assert len(list((tmp_path / "texts").rglob("*.md"))) == 2
+    assert "row-0" in synopsis("examples", "list", "--examples", "texts").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "none.csv", "--out", "out"], "none.csv"),
+        (["run", "wrong.csv", "--out", "out"], "weather"),
+        (["status", "none"], "none: holds no batch"),
+        (["export", "none", "--format", "csv", "-o", "x"], "none: holds no batch"),
+    ],
+)
+def test_bad_input_exits_2_with_one_line(
+    synopsis: Terminal, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "wrong.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
+    done = synopsis("batch", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert said in done.err
+
+
+def test_checks_in_processes_of_their_own_come_to_the_same(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    done = run(synopsis, [Reply(ANSWER), Reply(CLOSED)], "--workers", "1")
+    assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
+    assert "hook: " in synopsis("batch", "status", "out").out
+
+
+def test_a_folder_that_cannot_be_written_is_said(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    done = run(synopsis, [])
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "name another --out" in done.err
+
+
+def test_a_full_disk_keeps_what_was_saved(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 40)
+    assert synopsis("check", str(PATH)).code == 0  # unpacks a model, which the limit would not let it do
+    limit = "ulimit -f 300; exec"  # blocks of 1,024 bytes
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        order = f"{limit} {COMMAND} batch run briefs.csv --out out --concurrency 1 --variety off --cache off"
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url}
+        done = subprocess.run(
+            ["bash", "-c", order], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"make room, and run the same again" in done.stderr
+        saved = statuses(tmp_path).count("accepted")
+        assert 0 < saved < 40
+        again = synopsis(
+            "batch", "run", "briefs.csv", "--out", "out", "--variety", "off", "--cache", "off", server=server
+        )
+    assert again.code == 0, again.err
+    assert statuses(tmp_path) == ["accepted"] * 40

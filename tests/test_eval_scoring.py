@@ -1,0 +1,351 @@
+"""Scores and judgements of runs that lie in folders, and what they are held against."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from synopsis_writer.client import Limits
+from synopsis_writer.client.budget import Spent
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import FileError, SettingsError
+from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.contests import between, within
+from synopsis_writer.evaluation.judge import Judge, load_judge_templates
+from synopsis_writer.evaluation.judged import JudgeId, add_judged, last_judged, row_digest
+from synopsis_writer.evaluation.judgement import Judgement
+from synopsis_writer.evaluation.judging import judge_rows
+from synopsis_writer.evaluation.opened import OpenedRun, baseline_folder, bless, open_run
+from synopsis_writer.evaluation.record import read_info, read_rows, run_json
+from synopsis_writer.evaluation.row import Attempt, Row
+from synopsis_writer.evaluation.runner import Matrix
+from synopsis_writer.evaluation.scored import RunInfo
+from synopsis_writer.evaluation.scoring import ALL_METRICS, forget_scores, score_run
+from synopsis_writer.evaluation.spending import spent_on
+from synopsis_writer.evaluation.suite import LoadedSuite, load_suite
+from synopsis_writer.evaluation.table import groups_table
+from synopsis_writer.evaluation.verdict import shortcomings
+from synopsis_writer.resources import folder
+from synopsis_writer.settings import Settings, load_settings
+from synopsis_writer.testing import ScriptedClient
+
+ROOT = Path(__file__).resolve().parent.parent
+ALL = load_suite(ROOT / "evals", ALL_METRICS)
+CASES = ALL.cases[:7]
+FIRST, SECOND = JudgeId("first-judge", "aaa"), JudgeId("second-judge", "bbb")
+
+
+def settings() -> Settings:
+    return load_settings({}, {})
+
+
+def fail(line: str) -> None:
+    pytest.fail(line)
+
+
+def row_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> Row:
+    made = Attempt(
+        number=1, passed=passed, problems=(), checks=() if passed else ("words",), answer="",
+        synopsis=case.reference,
+    )  # fmt: skip
+    return Row(
+        case=case.id,
+        model=model,
+        prompt=prompt,
+        repeat=0,
+        outcome="accepted" if passed else "refused",
+        attempts=(made,),
+        best=0,
+        prompt_tokens=3000,
+        completion_tokens=700,
+        amount=Decimal("0.01"),
+        currency="EUR",
+        seconds=8.5,
+    )
+
+
+def write_run(path: Path, rows: Sequence[Row], cases: Sequence[Case] = CASES) -> Path:
+    """Write a folder as `eval run` leaves it, over the models and prompts of the rows."""
+    models = list(dict.fromkeys(row.model for row in rows))
+    prompts = dict.fromkeys((row.prompt for row in rows), folder("prompts"))
+    info = Matrix(cases, models, prompts, 1).info(path.name, "2025-04-22T10:00:00+00:00", "1", 2)
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(run_json(info), "utf-8")
+    (path / "results.jsonl").write_text("".join(row.as_line() for row in rows), "utf-8")
+    return path
+
+
+def suite_in(path: Path, watched: str = "passed") -> LoadedSuite:
+    path.mkdir()
+    text = f"cases: {ROOT / 'evals' / 'cases'}\nwatched: [{watched}]\n"
+    (path / "suite.yaml").write_text(text, "utf-8")
+    return load_suite(path, ALL_METRICS)
+
+
+def opened(path: Path, suite: LoadedSuite = ALL, say: Callable[[str], None] = fail) -> OpenedRun:
+    return open_run(path, suite, settings(), say)
+
+
+def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
+    scores = {"coherence": 4, "theme": 4, "style": 4, "language": 4, "facts": [True], "reasons": reasons}
+    return Judgement.model_validate(
+        {
+            "scores": scores,
+            "preference": preference,
+            "model": "j-2025",
+            "prompt": "",
+            "calls": 3,
+            "unread": 0,
+            "prompt_tokens": 300,
+            "cached_tokens": 0,
+            "completion_tokens": 150,
+            "amount": "0.5",
+            "currency": "EUR",
+        }
+    )
+
+
+def preferences(run: OpenedRun) -> dict[str, float | None]:
+    return {one.row.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
+
+
+def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> None:
+    rows = [row_of(case) for case in CASES[:3]]
+    path = write_run(tmp_path / "run", rows, CASES[:3])
+    for row in rows[:2]:
+        add_judged(path, FIRST, row, judgement(1.0, "Müde Töne."))
+    whole = (path / "judged.jsonl").read_bytes()
+    (path / "judged.jsonl").write_bytes(whole[: whole.rindex("ö".encode()) + 1])
+    add_judged(path, FIRST, rows[2], judgement(0.0))
+    said: list[str] = []
+    run = opened(path, say=said.append)
+    assert preferences(run) == {rows[0].case: 1.0, rows[2].case: 0.0}
+    assert said == [f"{path / 'judged.jsonl'}:4: half written, left out: the row is judged again"]
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"row": "ROW", "scores": [1]}', '{"row": "ROW", "scores": {"chrf": "high"}}', "[", "\udc80"]
+)
+def test_kept_scores_that_are_none_are_computed_anew(tmp_path: Path, broken: str) -> None:
+    path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:1])
+    found = opened(path).scored
+    digest = json.loads((path / "scores.jsonl").read_text("utf-8"))["row"]
+    text = broken.replace("ROW", digest) + "\n"
+    (path / "scores.jsonl").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert opened(path).scored == found
+
+
+def _as_it_was(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
+    return desk, cases
+
+
+def _other_reference(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
+    return desk, [*cases[:-1], replace(cases[-1], reference=cases[0].reference)]
+
+
+def _one_example_less(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
+    return replace(desk, pool=replace(desk.pool, examples=desk.pool.examples[1:])), cases
+
+
+def _other_profile(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
+    return replace(desk, gate=replace(desk.gate, profile=replace(desk.gate.profile, name="x"))), cases
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [(_as_it_was, True), (_other_reference, False), (_one_example_less, False), (_other_profile, False)],
+)
+def test_kept_scores_hold_as_long_as_the_yardstick_does(
+    tmp_path: Path,
+    change: Callable[[Desk, Sequence[Case]], tuple[Desk, Sequence[Case]]],
+    kept: bool,
+) -> None:
+    desk, rows = load_desk(settings()), [row_of(CASES[0])]
+
+    def scored(desk: Desk, cases: Sequence[Case]) -> float | None:
+        return score_run(tmp_path, rows, cases, desk, fail)[0].scores["chrf"]
+
+    assert scored(desk, CASES) == pytest.approx(100)
+    line = json.loads((tmp_path / "scores.jsonl").read_text("utf-8"))
+    line["scores"]["chrf"] = 12.5
+    (tmp_path / "scores.jsonl").write_text(json.dumps(line), "utf-8")
+    assert scored(*change(desk, CASES)) == (12.5 if kept else pytest.approx(100))
+
+
+def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:1])
+    (path / "scores.jsonl").mkdir()
+    said: list[str] = []
+    assert opened(path, say=said.append).scored[0].scores["chrf"] == pytest.approx(100)
+    assert [line.startswith("the scores are not kept: cannot write ") for line in said] == [True]
+    with pytest.raises(FileError, match=r"cannot remove .*scores\.jsonl: .*: make the folder writable"):
+        forget_scores(path)
+
+
+def test_answers_from_the_cache_have_no_tokens_cost_or_time(tmp_path: Path) -> None:
+    kept = row_of(CASES[0]).model_copy(update={"kept": 1, "prompt_tokens": 0, "completion_tokens": 0})
+    silent = row_of(CASES[1]).model_copy(update={"prompt_tokens": 0, "completion_tokens": 0})
+    rows = [kept, silent, row_of(CASES[2])]
+    run = opened(write_run(tmp_path / "run", rows, CASES[:3]))
+    took = [[one.scores[name] for name in ("tokens", "cost", "seconds")] for one in run.scored]
+    assert took == [[None, None, None], [None, 0.01, 8.5], [3700.0, 0.01, 8.5]]
+
+
+def test_a_row_keeps_its_digest_when_rows_get_a_field() -> None:
+    row = row_of(CASES[0])
+    assert row_digest(row) == row_digest(row.model_copy(update={"kept": 0}))
+    assert row_digest(row) != row_digest(row.model_copy(update={"kept": 1}))
+
+
+@pytest.mark.parametrize("best", [1, -1])
+def test_a_row_whose_best_attempt_is_not_there_is_none(tmp_path: Path, best: int) -> None:
+    data = {**row_of(CASES[0]).model_dump(), "best": best}
+    with pytest.raises(ValidationError, match=f"best is {best}, and there are 1 attempts"):
+        Row.model_validate(data)
+    path = write_run(tmp_path / "run", [row_of(CASES[0]).model_copy(update={"best": best})])
+    said: list[str] = []
+    assert read_rows(path, said.append) == {}
+    assert len(said) == 1
+
+
+def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) -> None:
+    rows = [row_of(case) for case in CASES[:2]]
+    path = write_run(tmp_path / "run", rows, CASES[:2])
+    for row in rows:
+        add_judged(path, FIRST, row, judgement(1.0))
+    add_judged(path, SECOND, rows[0], judgement(0.0))
+    run = opened(path)
+    assert preferences(run) == {rows[0].case: 0.0}
+    table = groups_table(run.groups, ALL_METRICS, run.judged.name)
+    assert "failed\n  judge: second-judge\n  passed_first" in table
+    assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
+
+
+async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
+    rows = [row_of(CASES[0])]
+    path = write_run(tmp_path / "run", rows, CASES[:1])
+    templates = load_judge_templates(folder("prompts"))
+    changed = {**templates, "judge": replace(templates["judge"], hash="0" * 12)}
+    pair = json.dumps({"reasons": "Gleich.", "better": "equal"})
+    asked = []
+    for name, its in (("a", templates), ("a", templates), ("b", templates), ("a", templates), ("a", changed)):
+        judge = Judge(ScriptedClient(["?", "?", pair, pair], name), its, Limits())
+        await judge_rows(path, rows, ALL, judge, concurrency=1, done=lambda *_: None)
+        assert last_judged(path, fail).name == name
+        asked.append(len(judge.answers))
+    assert asked == [4, 0, 4, 0, 4]
+
+
+def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -> None:
+    lost = Row(case="x", model="m", prompt="p", repeat=0, outcome="failed", attempts=(), best=None)
+    rows = [row_of(case) for case in CASES[:2]]
+    for judge in (FIRST, SECOND):
+        add_judged(tmp_path, judge, rows[0], judgement(1.0))
+    spent = spent_on(tmp_path, [*rows, lost])
+    assert spent.cost is not None
+    assert (spent.cost.amount, spent.cost.currency, spent.tokens) == (Decimal("1.02"), "EUR", 8300)
+    unpriced = rows[0].model_copy(update={"amount": None})
+    assert spent_on(tmp_path, [unpriced]).cost is None
+    assert spent_on(tmp_path, [rows[0].model_copy(update={"currency": "USD"})]).cost is None
+    assert spent_on(tmp_path / "none", []) == Spent()
+
+
+def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
+    suite = suite_in(tmp_path / "suite")
+    bless(opened(write_run(tmp_path / "good", [row_of(case) for case in CASES]), suite), None)
+    bad = [row_of(case, "n", passed=False) for case in CASES]
+    both = opened(write_run(tmp_path / "both", [*(row_of(case) for case in CASES), *bad]), suite)
+    assert shortcomings(both, settings(), fail) == []
+    worse = [row_of(case, passed=False) for case in CASES]
+    (found,) = shortcomings(opened(write_run(tmp_path / "worse", worse), suite), settings(), fail)
+    assert found.startswith("worse: m · prompts: passed is worse than with good: m · prompts: -1")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("run.json", "{", "the baseline of m cannot be read: "),
+        ("run.json", None, "the baseline of m cannot be read: "),
+        ("results.jsonl", None, "the baseline of m is incomplete: 7 of 7 rows are missing"),
+    ],
+)
+def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str | None, said: str) -> None:
+    suite = suite_in(tmp_path / "suite")
+    run = opened(write_run(tmp_path / "run", [row_of(case) for case in CASES]), suite)
+    (blessed,) = bless(run, None)
+    if text is None:
+        (blessed / file).unlink()
+    else:
+        (blessed / file).write_text(text, "utf-8")
+    (found,) = shortcomings(run, settings(), fail)
+    assert found.startswith(said)
+
+
+def test_two_models_of_one_file_name_have_baselines_of_their_own() -> None:
+    models = ["openai/gpt-x", "azure/gpt-x", "openai/gpt.x", "a/../openai/gpt-x"]
+    folders = {baseline_folder(ALL, model) for model in models}
+    assert len(folders) == 4
+    assert {path.parent for path in folders} == {ALL.baselines}
+
+
+def test_a_blessed_run_takes_its_judgements_along(tmp_path: Path) -> None:
+    suite, rows = suite_in(tmp_path / "suite"), [row_of(case) for case in CASES]
+    path = write_run(tmp_path / "run", rows)
+    for row in rows:
+        add_judged(path, FIRST, row, judgement(1.0))
+    run = opened(path, suite)
+    (blessed,) = bless(run, None)
+    baseline = opened(blessed, suite)
+    assert baseline.judged == run.judged
+    assert preferences(baseline) == dict.fromkeys((case.id for case in CASES), 1.0)
+    bless(opened(write_run(tmp_path / "plain", rows), suite), None)
+    assert opened(blessed, suite).judged.judge is None
+
+
+def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
+    rows, runs = [row_of(case) for case in CASES], []
+    for name, judge in (("a", FIRST), ("b", SECOND), ("c", SECOND)):
+        path = write_run(tmp_path / name, rows)
+        for row in rows:
+            add_judged(path, judge, row, judgement(1.0))
+        runs.append(opened(path))
+    metrics = ("passed", "judge_preference")
+    found = [[one.metric for one in between(a, runs[2], metrics)[0].differences] for a in runs[:2]]
+    assert found == [["passed"], ["passed", "judge_preference"]]
+
+
+def test_missing_rows_are_counted_by_what_was_planned(tmp_path: Path) -> None:
+    stray = row_of(CASES[0]).model_copy(update={"repeat": 5})
+    run = opened(write_run(tmp_path / "run", [row_of(CASES[0]), stray], CASES[:2]))
+    assert (run.missing, len(run.scored), run.info.planned) == (1, 2, 2)
+    with pytest.raises(SettingsError, match="1 rows are missing"):
+        bless(run, None)
+
+
+def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:3])
+    info = read_info(path)
+    cases = {**info.cases, CASES[1].id: "0" * 12, CASES[2].id: "1" * 12, "gone": "2" * 12}
+    changed: RunInfo = replace(info, cases=cases)
+    (path / "run.json").write_text(run_json(changed), "utf-8")
+    said: list[str] = []
+    opened(path, say=said.append)
+    assert said == [
+        f"{path}: 2 cases have changed since the run: their scores are by today's references",
+        f"{path}: 1 of its cases are not in this suite: name the suite with --suite",
+    ]
+
+
+def test_each_group_is_held_against_the_first_of_its_model_and_of_its_prompts(tmp_path: Path) -> None:
+    rows = [row_of(case, model, prompt) for model in "ab" for prompt in "pq" for case in CASES[:2]]
+    contests = within(opened(write_run(tmp_path / "run", rows, CASES[:2])))
+    assert [(one.second, one.first) for one in contests] == [
+        ("a · q", "a · p"),
+        ("b · p", "a · p"),
+        ("b · q", "b · p"),
+        ("b · q", "a · q"),
+    ]
