@@ -274,7 +274,7 @@ async def test_attempts_and_time_are_bounds_together(
         client = HostedClient("m", server.base_url, retry=policy)
         started = time.perf_counter()
         # Where little time is left for the last request, it may be the one that gets no answer in time.
-        with pytest.raises(ConnectionFailed, match="answered 503 every time|did not answer in time"):
+        with pytest.raises(ConnectionFailed, match=r"answered 503 every time|did not answer in time"):
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert len(server.requests) in requests

@@ -42,7 +42,8 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.execute("PRAGMA foreign_keys=ON")
         database.execute("PRAGMA secure_delete=ON")
         _migrate(database, migrations, path)
-        _empty_log(database, 0)  # what was removed while another program read is overwritten now
+        with contextlib.suppress(sqlite3.Error):  # what it is opened for says what is wrong
+            _empty_log(database, 0)  # what was removed while another program read is overwritten now
     except sqlite3.Error as error:
         database.close()
         raise FileError(f"cannot use {path}: {fault(error, 'move it away')}, or name another file") from error

@@ -14,7 +14,7 @@ from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import Authors, RowMaker, demo_authors, model_authors
 from synopsis_writer.batch.reading import RECORD_FILE
 from synopsis_writer.batch.record import BatchRecord
-from synopsis_writer.batch.varied import VariedGate, take
+from synopsis_writer.batch.varied import VariedGate, checked
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.client import Limits
 from synopsis_writer.client.budget import Budget, Spent
@@ -103,9 +103,13 @@ async def run_batch(
             maker = RowMaker(authors, desk, examiner, settings.attempts, say)
 
             def save(row: BatchRow, done: Done) -> None:
+                show = desk.find_show(row.brief.show, _unsaid)
                 if variety is not None:
-                    done = take(variety, done, row.brief, desk.find_show(row.brief.show, _unsaid))
+                    done = checked(variety, done, row.brief, show)
                 record.save(done)
+                # After the saving: a kill between the two leaves a row that the next start takes in.
+                if variety is not None and done.status == "accepted" and done.synopsis is not None:
+                    variety.add(done.id, done.synopsis, show)
                 made(done)
 
             side_by_side = order.concurrency if choice.kind == "hosted" else 1

@@ -33,13 +33,12 @@ class VariedGate:
         return (*findings, *self._variety.find(synopsis, show, brief))
 
 
-def take(variety: Variety, done: Done, brief: Brief, show: Show) -> Done:
-    """Take an accepted row in; one that a row saved meanwhile has made a copy is refused after all."""
+def checked(variety: Variety, done: Done, brief: Brief, show: Show) -> Done:
+    """Return a row as it is to be saved: one that a row saved meanwhile has made a copy is refused."""
     if done.status != "accepted" or done.synopsis is None:
         return done
     found = failures(variety.find(done.synopsis, show, brief))
     if found:
         reason = " ".join(f"{finding.check}: {finding.message}" for finding in found)
         return replace(done, status="refused", reason=reason)
-    variety.add(done.id, done.synopsis, show)
     return done

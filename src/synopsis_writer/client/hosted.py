@@ -214,9 +214,8 @@ def _transport(address: str) -> "openai.DefaultAsyncHttpxClient":
 
     try:
         # The SDK would follow a redirect and take the text, and within a host the key, wherever it leads.
-        return openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=not is_plain_loopback(address)
-        )
+        uses_environment = not is_plain_loopback(address)
+        return openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=uses_environment)
     except (ImportError, ValueError, OSError):
         raise SettingsError(
             "a proxy or a file of certificates in the environment cannot be used: "
