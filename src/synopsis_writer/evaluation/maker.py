@@ -165,6 +165,7 @@ def row_of(key: Key, result: Result) -> Row:
             "currency": cost.currency if cost else "",
             "seconds": result.seconds,
             "answered": answer.model if answer else "",
+            "kept": sum(made.answer.is_kept for made in result.attempts),
             "words_by_model": answer.words_by_model if answer else None,
         }
     )

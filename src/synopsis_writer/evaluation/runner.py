@@ -13,7 +13,7 @@ from synopsis_writer.client.chain import open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import FileError, InputError, ModelError
-from synopsis_writer.evaluation.case import Case
+from synopsis_writer.evaluation.case import Case, case_hash
 from synopsis_writer.evaluation.judge import JUDGE_TEMPLATES
 from synopsis_writer.evaluation.maker import Authors, Maker, demo_authors, model_authors
 from synopsis_writer.evaluation.record import RunFolder
@@ -51,7 +51,7 @@ class Matrix:
             version,
             tuple(self.models),
             {prompt: folder_hash(folder) for prompt, folder in self.prompts.items()},
-            {case.id: hashlib.sha256(case.path.read_bytes()).hexdigest()[:12] for case in self.cases},
+            {case.id: case_hash(case) for case in self.cases},
             self.repeats,
             attempts,
         )
