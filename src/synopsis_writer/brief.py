@@ -18,7 +18,6 @@ from pydantic import (
 from synopsis_writer.errors import BriefError, explain
 from synopsis_writer.kinds import Form
 
-_LINE_SPACE = re.compile(r"\s+")
 # Control, format (invisible, direction) characters, surrogates and private use: no writer types them.
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
 
@@ -29,7 +28,7 @@ def clean_line(text: str) -> str:
     Raises:
         ValueError: it holds a control, invisible, surrogate or private-use character.
     """
-    line = _LINE_SPACE.sub(" ", text).strip()
+    line = " ".join(text.split())
     for position, char in enumerate("" if line.isprintable() else line):  # as a rule it is, and quick to tell
         if unicodedata.category(char) in _FORBIDDEN:
             raise ValueError(
