@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Done
-from synopsis_writer.errors import SynopsisError
+from synopsis_writer.workers import side_by_side
 
 Say = Callable[[str], None]
 
@@ -70,20 +70,8 @@ async def run_local(
         ModelError: the work cannot go on; what is in flight is made and saved first: it is paid.
         FileError: a row cannot be saved.
     """
-    faults: list[SynopsisError] = []
 
-    async def work() -> None:
-        while not stop.is_set and not faults and (row := next(rows, None)) is not None:
-            try:
-                save(row, await make(row))
-            except SynopsisError as error:
-                faults.append(error)
+    async def do(row: BatchRow) -> None:
+        save(row, await make(row))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(work())
-    except ExceptionGroup as others:
-        raise others.exceptions[0] from None
-    if faults:
-        raise faults[0]
+    await side_by_side(rows, do, concurrency, is_stopped=lambda: stop.is_set)

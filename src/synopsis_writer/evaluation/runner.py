@@ -1,10 +1,10 @@
 """The runner: the matrix of cases, models, prompt versions and repeats, each row made once and kept."""
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from synopsis_writer.client import Limits
@@ -12,7 +12,7 @@ from synopsis_writer.client.budget import Budget
 from synopsis_writer.client.chain import open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.desk import Desk, load_desk
-from synopsis_writer.errors import FileError, InputError, ModelError
+from synopsis_writer.errors import FileError
 from synopsis_writer.evaluation.case import Case, case_hash
 from synopsis_writer.evaluation.judge import JUDGE_TEMPLATES
 from synopsis_writer.evaluation.maker import Authors, Maker, demo_authors, model_authors
@@ -21,6 +21,7 @@ from synopsis_writer.evaluation.row import Key, Row
 from synopsis_writer.evaluation.scored import RunInfo
 from synopsis_writer.runlog import RunLog
 from synopsis_writer.settings import Settings
+from synopsis_writer.workers import side_by_side
 
 Say = Callable[[str], None]
 
@@ -113,8 +114,8 @@ async def run_matrix(
             desk = load_desk(chosen, say)
             async with _authors(choice, chosen, environment, desk, budget, say) as authors:
                 maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
-                side_by_side = matrix.concurrency if choice.kind == "hosted" else 1
-                await _make(todo, maker, side_by_side, folder, done)
+                count = matrix.concurrency if choice.kind == "hosted" else 1
+                await side_by_side(iter(todo), partial(_add, maker, folder, done), count)
 
 
 def _is_due(row: Row | None) -> bool:
@@ -138,35 +139,7 @@ async def _authors(
         yield model_authors(client, desk, limits)
 
 
-async def _make(
-    todo: Sequence[tuple[Key, Case]],
-    maker: Maker,
-    side_by_side: int,
-    folder: RunFolder,
-    done: Callable[[Row], None],
-) -> None:
-    """Make rows, so many side by side.
-
-    The first error that ends the work lets what is in flight come to its end: it is paid.
-    """
-    waiting = iter(todo)
-    faults: list[Exception] = []
-
-    async def work() -> None:
-        while not faults and (next_one := next(waiting, None)) is not None:
-            try:
-                row = await maker.make(*next_one)
-                folder.add(row)
-            except (ModelError, InputError) as error:
-                faults.append(error)
-            else:
-                done(row)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(side_by_side):
-                group.create_task(work())
-    except ExceptionGroup as others:
-        raise others.exceptions[0] from None
-    if faults:
-        raise faults[0]
+async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], todo: tuple[Key, Case]) -> None:
+    row = await maker.make(*todo)
+    folder.add(row)
+    done(row)
