@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.client import Limits
 from synopsis_writer.client.bill import bill
-from synopsis_writer.client.chain import open_chain
+from synopsis_writer.client.chain import limits_of, open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import ReplayError
@@ -145,7 +144,7 @@ async def outline_once(
                     client,
                     table.desk.prompts,
                     prompt,
-                    _limits(settings),
+                    limits_of(settings),
                     attempts=settings.attempts,
                     watch=say,
                     record=journal.note,
@@ -173,7 +172,7 @@ async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -
     if run.prompt is not None:
         prompt = desk.synopsis_prompt(run.brief, show, run.outline)
         author = ModelAuthor(
-            ReplayClient(run, entries, settings.max_tokens), desk.prompts, prompt, _limits(settings)
+            ReplayClient(run, entries, settings.max_tokens), desk.prompts, prompt, limits_of(settings)
         )
     result = await write_synopsis(
         run.brief, show, author, desk.gate, attempts=run.rounds, best_of=run.best_of, watch=say
@@ -222,7 +221,7 @@ async def _author(
     async with open_chain(table.choice, settings, environment, say, grown) as client:
         order = table.order
         prompt = table.desk.synopsis_prompt(order.brief, table.show, order.outline)
-        yield ModelAuthor(client, table.desk.prompts, prompt, _limits(settings)), new_origin(prompt)
+        yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), new_origin(prompt)
 
 
 def _demo_author(table: _Table, settings: Settings, say: Say) -> "DemoAuthor":
@@ -234,7 +233,3 @@ def _demo_author(table: _Table, settings: Settings, say: Say) -> "DemoAuthor":
     if brief.words or brief.notes:
         say("a demo draft has a length of its own and reads no notes: --words and --notes have no effect")
     return demo_author(settings, brief, table.order.outline, table.show, table.desk.pool.shows, first_seed)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.max_tokens, settings.timeout, settings.temperature)

@@ -1,45 +1,17 @@
 """Making one row of a batch: its brief is written, and all that was answered is taken down."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from synopsis_writer.authors import Authors
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Answered, Done
-from synopsis_writer.brief import Brief
-from synopsis_writer.client import Limits, ModelClient
 from synopsis_writer.desk import Desk
 from synopsis_writer.errors import ModelError
-from synopsis_writer.prompts import Prompt
-from synopsis_writer.settings import Settings
-from synopsis_writer.shows import Show
 from synopsis_writer.store import new_origin, provenance
-from synopsis_writer.writer import Author, Examiner, ModelAuthor, Result, write
+from synopsis_writer.writer import Examiner, Result, write
 
-# What drafts a row's brief, and the prompt it is drafted with (None in the guided strategy).
-Authors = Callable[[str, Brief, Show], tuple[Author, Prompt | None]]
 _UNLOGGED = "run"  # of the run log, which holds no batches
-
-
-def model_authors(client: ModelClient, desk: Desk, limits: Limits) -> Authors:
-    """Return what asks a model."""
-
-    def author(_row: str, brief: Brief, show: Show) -> tuple[Author, Prompt | None]:
-        prompt = desk.synopsis_prompt(brief, show)
-        return ModelAuthor(client, desk.prompts, prompt, limits), prompt
-
-    return author
-
-
-def demo_authors(settings: Settings, desk: Desk) -> Authors:
-    """Return what drafts with the packaged model; a row's id always gives the same seed."""
-    from synopsis_writer.guided.demo import demo_author
-
-    def author(row: str, brief: Brief, show: Show) -> tuple[Author, Prompt | None]:
-        seed = int(hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
-        return demo_author(settings, brief, None, show, desk.pool.shows, seed), None
-
-    return author
 
 
 @dataclass(frozen=True)

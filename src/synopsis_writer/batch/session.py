@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from synopsis_writer.authors import open_authors
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.done import Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
-from synopsis_writer.batch.maker import Authors, RowMaker, demo_authors, model_authors
+from synopsis_writer.batch.maker import RowMaker
 from synopsis_writer.batch.reading import RECORD_FILE
 from synopsis_writer.batch.record import BatchRecord
 from synopsis_writer.batch.varied import VariedGate, checked
 from synopsis_writer.batch.variety import Variety
-from synopsis_writer.client import Limits
 from synopsis_writer.client.budget import Budget, Spent
-from synopsis_writer.client.chain import open_chain
 from synopsis_writer.client.choice import Choice, choose
-from synopsis_writer.client.pace import PacedClient
 from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.evaluation.runner import folder_hash
 from synopsis_writer.resources import folder
@@ -95,7 +93,9 @@ async def run_batch(
         budget = _budget(settings, counts)
         stop = Stop(say)
         async with (
-            _authors(choice, settings, environment, desk, budget, order, say) as authors,
+            open_authors(
+                choice, settings, environment, desk, budget, say, rpm=order.rpm, tpm=order.tpm
+            ) as authors,
             _gate(desk, settings, order) as gate,
         ):
             variety = _variety(record, desk) if order.variety else None
@@ -137,24 +137,6 @@ def _budget(settings: Settings, counts: Counts) -> Budget:
     usage = counts.usage
     spent = Spent(counts.cost, usage.prompt_tokens + usage.completion_tokens)
     return Budget(settings.budget, settings.max_tokens_total, spent=spent)
-
-
-@contextlib.asynccontextmanager
-async def _authors(
-    choice: Choice,
-    settings: Settings,
-    environment: Mapping[str, str],
-    desk: Desk,
-    budget: Budget,
-    order: Order,
-    say: Say,
-) -> AsyncIterator[Authors]:
-    if choice.kind == "packaged":
-        yield demo_authors(settings, desk)
-        return
-    async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        limits = Limits(settings.max_tokens, settings.timeout, settings.temperature)
-        yield model_authors(PacedClient(client, order.rpm, order.tpm), desk, limits)
 
 
 @contextlib.asynccontextmanager

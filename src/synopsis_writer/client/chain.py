@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from synopsis_writer.client import ModelClient
+from synopsis_writer.client import Limits, ModelClient
 from synopsis_writer.client.budget import Budget, BudgetClient
 from synopsis_writer.client.cache import CachingClient, ResponseCache
 from synopsis_writer.client.choice import Choice, open_client
@@ -60,6 +60,11 @@ def pricer(choice: Choice, settings: Settings, environment: Mapping[str, str]) -
     if choice.kind != "hosted":
         return FREE
     return HostedPricer(choice.model, choice.base_url, load_prices(settings, environment))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the bounds of one call."""
+    return Limits(settings.max_tokens, settings.timeout, settings.temperature)
 
 
 def open_cache(settings: Settings) -> ResponseCache:

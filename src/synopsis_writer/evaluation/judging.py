@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from synopsis_writer.client import Limits
 from synopsis_writer.client.budget import Budget
-from synopsis_writer.client.chain import open_chain
+from synopsis_writer.client.chain import limits_of, open_chain
 from synopsis_writer.client.choice import Choice, choose
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evaluation.case import Case
@@ -45,7 +44,7 @@ async def open_judge(
     """
     choice, templates = choose_judge(model, settings, environment)
     async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        yield Judge(client, templates, Limits(settings.max_tokens, settings.timeout, settings.temperature))
+        yield Judge(client, templates, limits_of(settings))
 
 
 def choose_judge(

@@ -1,10 +1,9 @@
 """Making one row: a case's brief is written once, and all that was answered is taken down."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from synopsis_writer.client import Limits, ModelClient
+from synopsis_writer.authors import Authors
 from synopsis_writer.desk import Desk
 from synopsis_writer.errors import ModelError
 from synopsis_writer.evaluation.case import Case
@@ -12,45 +11,17 @@ from synopsis_writer.evaluation.row import Attempt, Key, Row
 from synopsis_writer.examples import Example
 from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import Outcome
-from synopsis_writer.prompts import Prompt
 from synopsis_writer.runlog import Run, RunLog
-from synopsis_writer.settings import Settings
-from synopsis_writer.shows import Show, find_show
+from synopsis_writer.shows import find_show
 from synopsis_writer.store import new_origin
 from synopsis_writer.style.copies import name_words
 from synopsis_writer.style.gate import failures
 from synopsis_writer.style.originality import COPIED_RUN
 from synopsis_writer.style.text import analyse
 from synopsis_writer.writer import Attempt as Made
-from synopsis_writer.writer import Author, ModelAuthor, Result, write
+from synopsis_writer.writer import Result, write
 
-# What drafts a case's repeat, and the prompt it is drafted with (None in the guided strategy).
-Authors = Callable[[Case, int, Show], tuple[Author, Prompt | None]]
 _TITLES = frozenset({"dr", "prof", "professor", "frau", "herr"})
-_DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
-
-
-def model_authors(client: ModelClient, desk: Desk, limits: Limits) -> Authors:
-    """Return what asks a model; its prompts hold neither the reference nor an example of its story."""
-
-    def author(case: Case, repeat: int, show: Show) -> tuple[Author, Prompt | None]:
-        brief = case.brief.model_copy(update={"show": show.name})
-        prompt = desk.synopsis_prompt(brief, show, without=same_story(case, desk))
-        return ModelAuthor(client, desk.prompts, prompt, replace(limits, repeat=repeat * _DRAFTS)), prompt
-
-    return author
-
-
-def demo_authors(settings: Settings, desk: Desk) -> Authors:
-    """Return what drafts with the packaged model; a case's repeat always has the same seed."""
-    from synopsis_writer.guided.demo import demo_author
-
-    def author(case: Case, repeat: int, show: Show) -> tuple[Author, Prompt | None]:
-        seed = int(hashlib.sha256(case.id.encode()).hexdigest()[:6], 16) + repeat * _DRAFTS
-        brief = case.brief.model_copy(update={"show": show.name})
-        return demo_author(settings, brief, None, show, desk.pool.shows, seed), None
-
-    return author
 
 
 def same_story(case: Case, desk: Desk) -> frozenset[str]:
@@ -110,7 +81,9 @@ class Maker:
             ModelError: the work cannot go on; what another request may escape becomes a row that failed.
         """
         show = self.desk.find_show(case.brief.show, self.say)
-        author, prompt = self.authors(case, key.repeat, show)
+        brief = case.brief.model_copy(update={"show": show.name})
+        told = same_story(case, self.desk)
+        author, prompt = self.authors(case.id, brief, show, repeat=key.repeat, without=told)
         origin = new_origin(prompt)
         run = Run(
             origin.run,
@@ -127,7 +100,6 @@ class Maker:
         )
         created = origin.created.isoformat()
         with Journal(self.log, run, self.say) as journal:
-            brief = case.brief.model_copy(update={"show": show.name})
             try:
                 result = await write(
                     brief, show, author, self.desk.gate, attempts=self.attempts, notes=journal

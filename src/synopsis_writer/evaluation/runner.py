@@ -1,21 +1,19 @@
 """The runner: the matrix of cases, models, prompt versions and repeats, each row made once and kept."""
 
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from synopsis_writer.client import Limits
+from synopsis_writer.authors import open_authors
 from synopsis_writer.client.budget import Budget
-from synopsis_writer.client.chain import open_chain
-from synopsis_writer.client.choice import Choice, choose
-from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.client.choice import choose
+from synopsis_writer.desk import load_desk
 from synopsis_writer.errors import FileError
 from synopsis_writer.evaluation.case import Case, case_hash
 from synopsis_writer.evaluation.judge import JUDGE_TEMPLATES
-from synopsis_writer.evaluation.maker import Authors, Maker, demo_authors, model_authors
+from synopsis_writer.evaluation.maker import Maker
 from synopsis_writer.evaluation.record import RunFolder
 from synopsis_writer.evaluation.row import Key, Row
 from synopsis_writer.evaluation.scored import RunInfo
@@ -112,7 +110,7 @@ async def run_matrix(
             chosen = settings.model_copy(update={"model": model, "prompts": templates})
             choice = choose(chosen, environment)
             desk = load_desk(chosen, say)
-            async with _authors(choice, chosen, environment, desk, budget, say) as authors:
+            async with open_authors(choice, chosen, environment, desk, budget, say) as authors:
                 maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
                 count = matrix.concurrency if choice.kind == "hosted" else 1
                 await side_by_side(iter(todo), partial(_add, maker, folder, done), count)
@@ -120,23 +118,6 @@ async def run_matrix(
 
 def _is_due(row: Row | None) -> bool:
     return row is None or row.outcome == "failed"
-
-
-@contextlib.asynccontextmanager
-async def _authors(
-    choice: Choice,
-    settings: Settings,
-    environment: Mapping[str, str],
-    desk: Desk,
-    budget: Budget,
-    say: Say,
-) -> AsyncIterator[Authors]:
-    if choice.kind == "packaged":
-        yield demo_authors(settings, desk)
-        return
-    async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        limits = Limits(settings.max_tokens, settings.timeout, settings.temperature)
-        yield model_authors(client, desk, limits)
 
 
 async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], todo: tuple[Key, Case]) -> None:
