@@ -172,3 +172,15 @@ async def test_drafts_that_failed_are_said(desk: Desk) -> None:
     author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
     await write(GOOD.brief, show, author, desk.gate, best_of=3, watch=said.append)
     assert [line for line in said if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
+
+
+async def test_earlier_work_is_gone_on_with_and_its_rounds_count(desk: Desk) -> None:
+    last = Attempt(2, Draft(Answer("Der letzte Text.")), None, "variety_title: Row 7 has the title, too.")
+    client = ScriptedClient([NO_QUESTION])
+    show = show_of(desk)
+    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
+    result = await write(GOOD.brief, show, author, desk.gate, attempts=3, last=last)
+    assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
+    asked = client.calls[0].messages
+    assert asked[-2].content == "Der letzte Text."
+    assert "Row 7 has the title" in asked[-1].content

@@ -38,7 +38,7 @@ class Desk:
     cache: Path
     pinned: tuple[str, ...] = ()
 
-    def find_show(self, name: str, say: Callable[[str], None]) -> Show:
+    def find_show(self, name: str, say: Callable[[str], None] = lambda _: None) -> Show:
         """Return the show with this name; an unknown one is said and goes on as a generic show."""
         show = find_show(self.pool.shows, name)
         if show is not None:

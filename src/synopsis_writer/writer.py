@@ -204,6 +204,7 @@ async def write(
     *,
     attempts: int = 3,
     best_of: int = 1,
+    last: Attempt | None = None,
     watch: Watch = lambda _: None,
     notes: Notes = NO_NOTES,
 ) -> Result:
@@ -216,6 +217,7 @@ async def write(
         gate: what a synopsis must pass.
         attempts: rounds at most, 1 or more.
         best_of: drafts of the first round; the best by the gate goes on.
+        last: an attempt of earlier work to go on from; its rounds count, the result holds only new attempts.
         watch: is told what happens, in one line each.
         notes: is given each answer as soon as it is there, and each attempt as soon as it is judged.
 
@@ -223,7 +225,8 @@ async def write(
         ModelError: the model failed for good before any attempt was made.
     """
     made: list[Attempt] = []
-    best: Attempt | None = None
+    best = last
+    begun = last.number if last is not None else 0
 
     async def draft(number: int, seed: int) -> None:
         async for drafted in author.drafts(seed, best):
@@ -232,18 +235,18 @@ async def write(
             made.append(judged)
             notes.attempt(judged)
 
-    for number in range(1, attempts + 1):
+    for number in range(begun + 1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {author.name}")
-        before = len(made)
+        before = begun + len(made)
         ends = await asyncio.gather(
             *(draft(number, before + place) for place in range(best_of if number == 1 else 1)),
             return_exceptions=True,
         )
         faults = [end for end in ends if isinstance(end, ModelError)]
         _raise_others(ends)
-        best = min(reversed(made), key=_badness, default=None)  # of equals the newest
-        if best is None:
+        if not made:
             raise faults[0]
+        best = min(reversed(made), key=_badness)  # of equals the newest
         for fault in dict.fromkeys(map(str, faults)):
             watch(f"attempt {number} of {attempts}: a draft failed: {fault}")
         if best.passed:

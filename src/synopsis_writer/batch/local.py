@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.done import Done
+from synopsis_writer.batch.done import Answered, Done
 from synopsis_writer.workers import side_by_side
 
 Say = Callable[[str], None]
@@ -51,8 +51,8 @@ class Stop:
 
 async def run_local(
     rows: Iterator[BatchRow],
-    make: Callable[[BatchRow], Awaitable[Done]],
-    save: Callable[[BatchRow, Done], None],
+    make: Callable[[BatchRow, Answered | None], Awaitable[Done]],
+    save: Callable[[BatchRow, Done], Answered | None],
     *,
     concurrency: int,
     stop: Stop,
@@ -61,8 +61,8 @@ async def run_local(
 
     Args:
         rows: what is to be made; one is taken when there is a worker for it.
-        make: makes one.
-        save: saves one.
+        make: makes one, or mends the answer it is given.
+        save: saves one; returns the answer that is to be mended, if any.
         concurrency: rows in flight at most.
         stop: ends the taking of rows.
 
@@ -72,6 +72,8 @@ async def run_local(
     """
 
     async def do(row: BatchRow) -> None:
-        save(row, await make(row))
+        last = save(row, await make(row, None))
+        while last is not None:
+            last = save(row, await make(row, last))
 
     await side_by_side(rows, do, concurrency, is_stopped=lambda: stop.is_set)

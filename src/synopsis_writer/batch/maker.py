@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from synopsis_writer.authors import Authors
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Answered, Done
+from synopsis_writer.client import Answer
 from synopsis_writer.desk import Desk
 from synopsis_writer.errors import ModelError
 from synopsis_writer.store import new_origin, provenance
-from synopsis_writer.writer import Examiner, Result, write
+from synopsis_writer.writer import Attempt, Draft, Examiner, Result, write
 
 _UNLOGGED = "run"  # of the run log, which holds no batches
 
@@ -32,8 +33,8 @@ class RowMaker:
     attempts: int
     say: Callable[[str], None]
 
-    async def make(self, row: BatchRow) -> Done:
-        """Write the row's brief.
+    async def make(self, row: BatchRow, last: Answered | None = None) -> Done:
+        """Write the row's brief, or mend its `last` answer.
 
         Raises:
             ModelError: the work cannot go on; what another request may escape becomes a row that failed.
@@ -42,7 +43,9 @@ class RowMaker:
         brief = row.brief.model_copy(update={"show": show.name})
         author, prompt = self.authors(row.id, brief, show)
         try:
-            result = await write(brief, show, author, self.gate, attempts=self.attempts)
+            result = await write(
+                brief, show, author, self.gate, attempts=self.attempts, last=_attempt(last) if last else None
+            )
         except ModelError as error:
             if error.is_final:
                 raise
@@ -51,6 +54,11 @@ class RowMaker:
             raise result.error
         fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
         return done(row.id, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
+
+
+def _attempt(answered: Answered) -> Attempt:
+    """Return an answer of earlier work as what a repair goes on from: its words, and what was wrong."""
+    return Attempt(answered.number, Draft(Answer(answered.text)), None, " ".join(answered.problems))
 
 
 def done(row: str, result: Result, origin: dict[str, object]) -> Done:

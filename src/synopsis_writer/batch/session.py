@@ -8,14 +8,15 @@ from itertools import islice
 from pathlib import Path
 
 from synopsis_writer.authors import open_authors
-from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
+from synopsis_writer.batch.briefs import digest_of, read_briefs
 from synopsis_writer.batch.done import Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import RowMaker
 from synopsis_writer.batch.reading import RECORD_FILE
 from synopsis_writer.batch.record import BatchRecord
-from synopsis_writer.batch.varied import VariedGate, checked
+from synopsis_writer.batch.saving import Saver
+from synopsis_writer.batch.varied import VariedGate
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.choice import Choice, choose
@@ -73,9 +74,17 @@ async def run_batch(
     *,
     say: Say,
     begun: Callable[[Counts], None],
-    made: Callable[[Done], None],
+    made: Callable[[Done, bool], None],
 ) -> tuple[Counts, bool]:
     """Make the rows that are pending; return the counts at the end, and whether Ctrl-C ended it.
+
+    Args:
+        order: what is to be made.
+        settings: all settings.
+        environment: where the key stands.
+        say: is told of waits, and of unknown shows.
+        begun: is told how far the batch is before anything is made.
+        made: is told of each row that was saved, and whether it is done with.
 
     Raises:
         InputError: briefs, settings or the folder cannot be used.
@@ -90,7 +99,10 @@ async def run_batch(
         if not counts.pending:
             return counts, False
         desk = load_desk(settings, say)
+        variety = _variety(record, desk) if order.variety else None
+        saver = Saver(record, desk, variety, settings.attempts, made)
         budget = _budget(settings, counts)
+        rows = islice(record.pending(), order.limit)
         stop = Stop(say)
         async with (
             open_authors(
@@ -98,37 +110,18 @@ async def run_batch(
             ) as authors,
             _gate(desk, settings, order) as gate,
         ):
-            variety = _variety(record, desk) if order.variety else None
             examiner = VariedGate(gate, variety) if variety else gate
             maker = RowMaker(authors, desk, examiner, settings.attempts, say)
-
-            def save(row: BatchRow, done: Done) -> None:
-                show = desk.find_show(row.brief.show, _unsaid)
-                if variety is not None:
-                    done = checked(variety, done, row.brief, show)
-                record.save(done)
-                # After the saving: a kill between the two leaves a row that the next start takes in.
-                if variety is not None and done.status == "accepted" and done.synopsis is not None:
-                    variety.add(done.id, done.synopsis, show)
-                made(done)
-
             side_by_side = order.concurrency if choice.kind == "hosted" else 1
             with stop.listening():
-                rows = islice(record.pending(), order.limit)
-                await run_local(rows, maker.make, save, concurrency=side_by_side, stop=stop)
+                await run_local(rows, maker.make, saver.save, concurrency=side_by_side, stop=stop)
         return record.counts(), stop.is_set
-
-
-def _unsaid(_line: str) -> None:
-    """Say nothing: it was said when the row was made."""
 
 
 def _variety(record: BatchRecord, desk: Desk) -> Variety:
     """Return the index of the accepted texts, with those taken in that a kill has left out."""
     variety = Variety(record.database, record.text)
-    variety.load(
-        (saved.id, saved.synopsis, desk.find_show(saved.brief.show, _unsaid)) for saved in record.unindexed()
-    )
+    variety.load((saved.id, saved.synopsis, desk.find_show(saved.brief.show)) for saved in record.unindexed())
     return variety
 
 

@@ -1,13 +1,9 @@
 """A gate that also holds a text against the other rows of its batch."""
 
-from dataclasses import replace
-
-from synopsis_writer.batch.done import Done
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.brief import Brief
 from synopsis_writer.shows import Show
 from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.gate import failures
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Examiner
 
@@ -31,14 +27,3 @@ class VariedGate:
         found = self._gate.examine(synopsis, brief, show, was_cut=was_cut)
         findings = found if isinstance(found, tuple) else await found
         return (*findings, *self._variety.find(synopsis, show, brief))
-
-
-def checked(variety: Variety, done: Done, brief: Brief, show: Show) -> Done:
-    """Return a row as it is to be saved: one that a row saved meanwhile has made a copy is refused."""
-    if done.status != "accepted" or done.synopsis is None:
-        return done
-    found = failures(variety.find(done.synopsis, show, brief))
-    if found:
-        reason = " ".join(f"{finding.check}: {finding.message}" for finding in found)
-        return replace(done, status="refused", reason=reason)
-    return done

@@ -114,7 +114,9 @@ def run(
                 os.environ,
                 say=progress.say,
                 begun=begun,
-                made=lambda done: progress.add(done.status, done.usage, done.cost),
+                made=lambda done, is_final: progress.add(
+                    done.status if is_final else None, done.usage, done.cost
+                ),
             )
         )
     finally:

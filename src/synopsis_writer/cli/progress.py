@@ -40,9 +40,10 @@ class Progress:
         """Begin to count the time."""
         self._started = self._said = self.clock()
 
-    def add(self, outcome: str, usage: Usage, cost: Cost | None) -> None:
-        """Count a row, and say how far the run is."""
-        self.outcomes[outcome] += 1
+    def add(self, outcome: str | None, usage: Usage, cost: Cost | None) -> None:
+        """Count a row and what it took, and say how far the run is; None: the row is still to be mended."""
+        if outcome is not None:
+            self.outcomes[outcome] += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         self.cost = total_cost([self.cost, cost])
         if self.is_quiet:

@@ -1,0 +1,86 @@
+"""Rows are held against the batch's others when they are saved, and mended while they have rounds left."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.done import Answered, Done
+from synopsis_writer.batch.record import BatchRecord
+from synopsis_writer.batch.saving import Saver
+from synopsis_writer.batch.variety import Variety
+from synopsis_writer.client import Usage
+from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.settings import Settings
+from tests.terminal import GOOD
+
+ROWS = [BatchRow(name, place, GOOD.brief) for place, name in enumerate(("first", "second"), 1)]
+FIRST = Done(
+    "first", "accepted", "", GOOD.synopsis, {}, (Answered(1, GOOD.synopsis.as_json(), True),), Usage(100, 50)
+)
+SECOND = replace(FIRST, id="second")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return load_desk(Settings(cache=tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[BatchRecord]:
+    with BatchRecord(tmp_path, {}) as opened:
+        opened.fill(ROWS)
+        yield opened
+
+
+def saver(record: BatchRecord, desk: Desk, made: list[tuple[str, str, bool]], attempts: int = 3) -> Saver:
+    def tell(done: Done, is_final: bool) -> None:
+        made.append((done.id, done.status, is_final))
+
+    return Saver(record, desk, Variety(record.database, record.text), attempts, tell)
+
+
+def kept(record: BatchRecord) -> list[tuple[str, int]]:
+    database: sqlite3.Connection = record.database
+    return database.execute("SELECT status, attempts FROM rows ORDER BY place").fetchall()
+
+
+def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_mended(record: BatchRecord, desk: Desk) -> None:
+    made: list[tuple[str, str, bool]] = []
+    saving = saver(record, desk, made)
+    assert saving.save(ROWS[0], FIRST) is None
+    last = saving.save(ROWS[1], SECOND)
+    assert last is not None
+    assert last.text == GOOD.synopsis.as_json()
+    assert not last.passed
+    assert {problem.split(":")[0] for problem in last.problems} >= {"variety_copy", "variety_title"}
+    assert made == [("first", "accepted", True), ("second", "refused", False)]
+    assert kept(record) == [("accepted", 1), ("refused", 1)]
+
+
+def test_a_mended_row_replaces_the_refused_one_and_both_are_counted(record: BatchRecord, desk: Desk) -> None:
+    saving = saver(record, desk, [])
+    saving.save(ROWS[0], FIRST)
+    saving.save(ROWS[1], SECOND)
+    other = GOOD.synopsis.model_copy(
+        update={
+            "title": "Ein anderer Tag",
+            "characters": (),
+            "paragraphs": (GOOD.synopsis.paragraphs[0].model_copy(update={"text": "Ganz etwas Neues."}),),
+        }
+    )
+    mended = replace(SECOND, synopsis=other, answers=(Answered(2, other.as_json(), True),))
+    assert saving.save(ROWS[1], mended) is None
+    assert kept(record) == [("accepted", 1), ("accepted", 2)]
+    assert record.counts().usage == Usage(300, 150)
+
+
+def test_a_row_without_rounds_left_stays_refused(record: BatchRecord, desk: Desk) -> None:
+    made: list[tuple[str, str, bool]] = []
+    saving = saver(record, desk, made, attempts=1)
+    saving.save(ROWS[0], FIRST)
+    assert saving.save(ROWS[1], SECOND) is None
+    assert made[-1] == ("second", "refused", True)

@@ -1,0 +1,42 @@
+"""A pace is held in total, from the first minute on."""
+
+import asyncio
+
+import pytest
+
+from synopsis_writer.client import Limits, Message
+from synopsis_writer.client.budget import most_tokens
+from synopsis_writer.client.pace import PacedClient
+from synopsis_writer.testing import ScriptedClient
+
+MESSAGES = [Message("user", "Hallo")]
+WINDOW = 0.5  # seconds
+
+
+async def asked_within_a_window(rpm: float | None, tpm: float | None) -> int:
+    client = ScriptedClient(["ja"] * 1000)
+    paced = PacedClient(client, rpm, tpm)
+
+    async def ask() -> None:
+        while True:
+            await paced.complete(MESSAGES, None, Limits(max_tokens=100))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(8))), WINDOW)
+    return len(client.calls)
+
+
+async def test_the_first_minute_has_no_burst() -> None:
+    # 1,200 a minute are ten in half a second; one more may stand at the window's edge
+    assert 2 <= await asked_within_a_window(1200, None) <= 11
+
+
+async def test_a_request_larger_than_a_second_of_tokens_waits_for_all_of_them() -> None:
+    tokens = most_tokens(MESSAGES, None) + 100
+    # a second holds less than one request; eight ask at once, and two requests' worth of tokens come
+    assert await asked_within_a_window(None, 60 * tokens * 0.9) <= 2
+
+
+async def test_without_a_pace_nothing_waits() -> None:
+    client = ScriptedClient(["ja"])
+    assert (await PacedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
