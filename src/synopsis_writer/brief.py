@@ -54,8 +54,9 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
 
 Name = Annotated[str, _line(80, "give the name alone", 2)]
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
+Before = Annotated[str, _line(800, "one fact a line", 5)]
 LEAST_WORDS, MOST_WORDS = 50, 2000
-MOST_CHARACTERS = 12
+MOST_CHARACTERS, MOST_BEATS, MOST_BEFORE = 12, 20, 100
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
 
 
@@ -68,6 +69,7 @@ class Brief(BaseModel):
         form: the kind of text.
         characters: names that must turn up, at most 12.
         beats: sentences of plot that must turn up, in order, at most 20.
+        before: what earlier episodes established, at most 100 lines: it holds, and is not told again.
         words: the least and the most number of words, within 50 and 2000; None leaves it to the form.
         air_date: the date or week the text may name; None: it names none.
         notes: anything else the writer should know, at most 2000 characters.
@@ -79,7 +81,8 @@ class Brief(BaseModel):
     theme: Annotated[str, _line(500, "put details into --beat or --notes")]
     form: Form = Form.EPISODE
     characters: Annotated[tuple[Name, ...], Field(max_length=MOST_CHARACTERS)] = ()
-    beats: Annotated[tuple[Beat, ...], Field(max_length=20)] = ()
+    beats: Annotated[tuple[Beat, ...], Field(max_length=MOST_BEATS)] = ()
+    before: Annotated[tuple[Before, ...], Field(max_length=MOST_BEFORE)] = ()
     words: tuple[int, int] | None = None
     air_date: Annotated[str, _line(80, "a date or a week")] | None = None
     notes: Annotated[str, _line(2000, "keep to what the text needs")] | None = None

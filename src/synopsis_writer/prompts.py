@@ -148,6 +148,7 @@ _LABELS = {
     "show": "Serie",
     "form": "Form",
     "theme": "Thema",
+    "before": "Was bisher geschah (es gilt weiter und wird nicht noch einmal erzählt)",
     "characters": "Figuren",
     "beats": "Szenen",
     "words": "Wörter",

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from synopsis_writer.batch.done import Counts
 from synopsis_writer.batch.export import Saved
@@ -63,10 +64,12 @@ def read_counts(database: sqlite3.Connection) -> tuple[Counts, dict[str, str]]:
     return count(database), dict(database.execute(query).fetchall())
 
 
-def read_saved(database: sqlite3.Connection, where: str = "") -> Iterator[Saved]:
-    """Yield the accepted rows, in order; `where` is a further condition in SQL."""
+def read_saved(
+    database: sqlite3.Connection, where: str = "", order: Literal["ASC", "DESC"] = "ASC"
+) -> Iterator[Saved]:
+    """Yield the accepted rows, in order of their places; `where` is a further condition in SQL."""
     columns = "SELECT id, place, brief, synopsis, origin FROM rows"
-    query = f"{columns} WHERE status = 'accepted' {where} ORDER BY place"
+    query = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
     for name, place, brief, synopsis, origin in database.execute(query):
         yield Saved(
             name,

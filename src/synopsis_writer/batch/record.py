@@ -64,6 +64,10 @@ class BatchRecord:
         return self._database
 
     def _check(self, facts: Mapping[str, str]) -> None:
+        if not self._is_begun():
+            with self._writing():  # briefs that were mended before anything was made are no change
+                self._database.execute("DELETE FROM rows")
+                self._database.execute("DELETE FROM facts")
         begun = dict(self._database.execute("SELECT name, value FROM facts").fetchall())
         changed = [name for name, value in facts.items() if name in begun and begun[name] != value]
         if changed:
@@ -76,6 +80,14 @@ class BatchRecord:
         with self._writing():
             rows = [(name, value) for name, value in facts.items() if name not in begun]
             self._database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+
+    def _is_begun(self) -> bool:
+        """Whether anything was made yet."""
+        query = """
+            SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
+            OR EXISTS (SELECT 1 FROM answers)
+        """
+        return bool(self._rows(query, ())[0][0])
 
     def fill(self, rows: Iterable[BatchRow]) -> None:
         """Take the briefs in, whole or not at all; does nothing when they are there."""
@@ -103,6 +115,16 @@ class BatchRecord:
             for place, name, brief in found:
                 yield BatchRow(name, place, Brief.model_validate_json(brief))
             last = found[-1][0]
+
+    def row(self, name: str) -> BatchRow | None:
+        """Return a row by its id; None: there is none."""
+        for place, brief in self._rows("SELECT place, brief FROM rows WHERE id = ?", (name,)):
+            return BatchRow(name, place, Brief.model_validate_json(brief))
+        return None
+
+    def accepted_before(self, place: int) -> Iterator[Saved]:
+        """Yield the accepted rows before a place, the latest first."""
+        return read_saved(self._database, f"AND place < {place:d}", "DESC")
 
     def save(self, done: Done) -> bool:
         """Save a row; return whether it was taken: an accepted row stays as it is.

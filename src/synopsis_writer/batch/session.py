@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from synopsis_writer.authors import open_authors
-from synopsis_writer.batch.briefs import digest_of, read_briefs
-from synopsis_writer.batch.done import Counts, Done, Status
+from synopsis_writer.batch.arc import Arc
+from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
+from synopsis_writer.batch.done import Answered, Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import RowMaker
@@ -42,6 +43,7 @@ class Order:
         workers: processes that check texts; 0 checks in this one.
         retry: what is made again: refused rows, failed ones.
         variety: whether a text is held against the batch's others.
+        arc: the file of what rows establish; None: rows know nothing of each other.
     """
 
     briefs: Path
@@ -53,6 +55,7 @@ class Order:
     workers: int = 0
     retry: tuple[Status, ...] = ()
     variety: bool = True
+    arc: Path | None = None
 
 
 def facts_of(order: Order, settings: Settings, choice: Choice) -> dict[str, str]:
@@ -99,6 +102,7 @@ async def run_batch(
         if not counts.pending:
             return counts, False
         desk = load_desk(settings, say)
+        arc = Arc(order.arc, record, desk) if order.arc else None
         variety = _variety(record, desk) if order.variety else None
         saver = Saver(record, desk, variety, settings.attempts, made)
         budget = _budget(settings, counts)
@@ -112,9 +116,13 @@ async def run_batch(
         ):
             examiner = VariedGate(gate, variety) if variety else gate
             maker = RowMaker(authors, desk, examiner, settings.attempts, say)
-            side_by_side = order.concurrency if choice.kind == "hosted" else 1
+            side_by_side = order.concurrency if choice.kind == "hosted" and arc is None else 1
+
+            async def make(row: BatchRow, last: Answered | None) -> Done:
+                return await maker.make(arc.told(row) if arc else row, last)
+
             with stop.listening():
-                await run_local(rows, maker.make, saver.save, concurrency=side_by_side, stop=stop)
+                await run_local(rows, make, saver.save, concurrency=side_by_side, stop=stop)
         return record.counts(), stop.is_set
 
 

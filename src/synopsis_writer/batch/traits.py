@@ -110,5 +110,5 @@ def guests(people: Iterable[str], show: Show) -> tuple[Name, ...]:
 
 def is_asked_for(name: Name, brief: Brief) -> bool:
     """Whether any field of the brief names the person, by the last name at least."""
-    lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats)
+    lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
     return any(word in {name.last, name.last + "s"} for line in lines for word in plain_words(line))

@@ -43,6 +43,10 @@ def run(
     variety: Annotated[
         Switch, typer.Option("--variety", help="Whether a text is held against the batch's others.")
     ] = Switch.ON,
+    arc: Annotated[
+        Path | None,
+        typer.Option("--arc", help="YAML: what rows establish; later rows are told, one after the other."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew; the old record is put aside, not deleted.")
     ] = False,
@@ -100,6 +104,7 @@ def run(
         workers,
         tuple(one.value for one in retry or []),
         variety is Switch.ON,
+        arc,
     )
     progress = Progress(0, is_quiet=quiet)
 

@@ -89,6 +89,7 @@ def brief_words(subject: Subject) -> frozenset[str]:
         brief.air_date or "",
         *brief.characters,
         *brief.beats,
+        *brief.before,
     )
     return frozenset({""}.union(*map(name_words, lines)))
 
