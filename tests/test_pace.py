@@ -40,3 +40,14 @@ async def test_a_request_larger_than_a_second_of_tokens_waits_for_all_of_them() 
 async def test_without_a_pace_nothing_waits() -> None:
     client = ScriptedClient(["ja"])
     assert (await PacedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
+
+
+async def test_a_wait_is_said_with_its_length() -> None:
+    said: list[str] = []
+    paced = PacedClient(ScriptedClient(["ja"] * 3), 30, None, said.append)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(
+            asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(3))), 0.1
+        )
+    # the first is asked at once; the second and third wait for their turns, two seconds apart
+    assert said == ["--rpm is reached; asking in 2.0 s", "--rpm is reached; asking in 4.0 s"]

@@ -59,7 +59,7 @@ async def open_authors(
         yield _demo_authors(settings, desk)
         return
     async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        yield _model_authors(PacedClient(client, rpm, tpm), settings, desk)
+        yield _model_authors(PacedClient(client, rpm, tpm, say), settings, desk)
 
 
 def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:

@@ -4,12 +4,13 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from synopsis_writer.cli.console import say
 from synopsis_writer.client import NO_COST, Cost, Usage, total_cost
 from synopsis_writer.client.pricing import format_cost
+from synopsis_writer.client.retry import Wait
 
 _EVERY = 10.0  # seconds between plain lines
 _MINUTE, _HOUR = 60, 3600
@@ -39,6 +40,8 @@ class Progress:
     def __post_init__(self) -> None:
         """Begin to count the time."""
         self._started = self._said = self.clock()
+        self._is_shown = False
+        self._waits: dict[str, list[float]] = {}  # by their reason, when they end
 
     def add(self, outcome: str | None, usage: Usage, cost: Cost | None) -> None:
         """Count a row and what it took, and say how far the run is; None: the row is still to be mended."""
@@ -46,42 +49,63 @@ class Progress:
             self.outcomes[outcome] += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         self.cost = total_cost([self.cost, cost])
+        self._show()
+
+    def _show(self) -> None:
         if self.is_quiet:
             return
         if self.is_terminal:
             width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
             sys.stderr.write(f"\r\x1b[K{self.line()[:width]}")
             sys.stderr.flush()
+            self._is_shown = True
         elif self.clock() - self._said >= _EVERY:
             self._said = self.clock()
             say(self.line())
 
     def say(self, line: str) -> None:
-        """Print a line of status above the line of progress."""
+        """Print a line of status above the line of progress; waits of one reason become a part of that."""
+        if isinstance(line, Wait):
+            is_new = line.reason not in self._waits
+            self._waits.setdefault(line.reason, []).append(self.clock() + line.seconds)
+            if not is_new:
+                self._show()
+                return
         if self.is_quiet:
             return
-        if self.is_terminal and self.outcomes:
-            sys.stderr.write("\r\x1b[K")
+        self._clear()
         say(line)
+
+    def _clear(self) -> None:
+        if self.is_terminal and self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            self._is_shown = False
 
     def end(self) -> None:
         """Say how far the run came."""
         if not self.is_quiet and self.outcomes:
-            if self.is_terminal:
-                sys.stderr.write("\r\x1b[K")
+            self._clear()
             say(self.line())
 
     def line(self) -> str:
-        """Return the line: done, outcomes, rate, tokens, cost so far, and the time left."""
+        """Return the line: done, outcomes, waits, rate, tokens, cost so far, and the time left."""
         made = sum(self.outcomes.values())
         done = self.before + made
         seconds = max(self.clock() - self._started, 1e-9)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        parts = [f"{done} of {self.planned} rows", counts, f"{made * _MINUTE / seconds:.1f} a minute"]
+        parts = [f"{done} of {self.planned} rows", counts, *self._waiting()]
+        parts.append(f"{made * _MINUTE / seconds:.1f} a minute")
         parts += [f"{self.tokens} tokens", format_cost(self.cost)]
         if done < self.planned and made:
             parts.append(f"about {_duration((self.planned - done) * seconds / made)} left")
         return "; ".join(part for part in parts if part)
+
+    def _waiting(self) -> Iterator[str]:
+        now = self.clock()
+        for reason, ends in self._waits.items():
+            ends[:] = [end for end in ends if end > now]
+            if ends:
+                yield f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}"
 
 
 def _duration(seconds: float) -> str:

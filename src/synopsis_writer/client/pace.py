@@ -1,5 +1,6 @@
 """A pace: no more requests and tokens a minute than a server allows, shared by all calls of a process."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,10 @@ from aiolimiter import AsyncLimiter
 
 from synopsis_writer.client import Answer, Limits, Message, ModelClient
 from synopsis_writer.client.budget import most_tokens
+from synopsis_writer.client.retry import Announce, Wait
 
 _MINUTE = 60.0
+_LONG = 1.0  # seconds: a shorter wait is not worth a word
 _ANSWER = 900  # tokens of an answer, about: a synopsis has 350 words
 
 
@@ -19,13 +22,21 @@ class PacedClient:
         client: who is asked; `close` closes it.
         rpm: requests a minute, also a part of one; None: no bound.
         tpm: tokens a minute, prompts (estimated) and answers together; None: no bound.
+        announce: is told of waits of a second or more.
     """
 
-    def __init__(self, client: ModelClient, rpm: float | None, tpm: float | None) -> None:
+    def __init__(
+        self,
+        client: ModelClient,
+        rpm: float | None,
+        tpm: float | None,
+        announce: Announce = lambda _: None,
+    ) -> None:
         self._client = client
+        self._announce = announce
         # A limiter that holds a whole minute would let twice as much through in the first one.
-        self._requests = AsyncLimiter(1, _MINUTE / rpm) if rpm else None
-        self._tokens = AsyncLimiter(tpm / _MINUTE, 1) if tpm else None
+        self._requests = _Queue("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
+        self._tokens = _Queue("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
 
     @property
     def name(self) -> str:
@@ -37,9 +48,10 @@ class PacedClient:
     ) -> Answer:
         """Wait for the pace, then ask; raises as the client does."""
         if self._requests is not None:
-            await self._requests.acquire()
+            await self._requests.acquire(1, self._announce)
         if self._tokens is not None:
-            await _acquire(self._tokens, most_tokens(messages, schema) + min(_ANSWER, limits.max_tokens))
+            wanted = most_tokens(messages, schema) + min(_ANSWER, limits.max_tokens)
+            await self._tokens.acquire(wanted, self._announce)
         return await self._client.complete(messages, schema, limits)
 
     async def close(self) -> None:
@@ -47,9 +59,21 @@ class PacedClient:
         await self._client.close()
 
 
-async def _acquire(limiter: AsyncLimiter, amount: float) -> None:
-    """Wait for an amount that may be more than the limiter holds."""
-    while amount > 0:
-        part = min(amount, limiter.max_rate)
-        await limiter.acquire(part)
-        amount -= part
+class _Queue:
+    """A limiter, and when it will be free again: a request may want more than it holds at once."""
+
+    def __init__(self, flag: str, limiter: AsyncLimiter) -> None:
+        self._flag = flag
+        self._limiter = limiter
+        self._free_at = 0.0
+
+    async def acquire(self, amount: float, announce: Announce) -> None:
+        now = asyncio.get_running_loop().time()
+        begins = max(now, self._free_at)
+        self._free_at = begins + amount * self._limiter.time_period / self._limiter.max_rate
+        if begins - now >= _LONG:
+            announce(Wait(f"{self._flag} is reached", "asking", begins - now))
+        while amount > 0:
+            part = min(amount, self._limiter.max_rate)
+            await self._limiter.acquire(part)
+            amount -= part

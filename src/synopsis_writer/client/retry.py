@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import tenacity
 
@@ -41,6 +41,33 @@ class RetryPolicy:
 
 
 _CHECK_ADDRESS = "check --base-url (it often ends in /v1)"
+
+
+class Wait(str):
+    """A line that says why a call waits, and how long.
+
+    Args:
+        reason: why, in a few words.
+        then: what happens after it.
+        seconds: how long.
+    """
+
+    __slots__ = ("reason", "seconds", "then")
+    reason: str
+    seconds: float
+    then: str
+
+    def __new__(cls, reason: str, then: str, seconds: float) -> Self:
+        """Put the line together."""
+        line = super().__new__(cls, f"{reason}; {then} in {seconds:.1f} s")
+        line.reason = reason
+        line.then = then
+        line.seconds = seconds
+        return line
+
+    def __getnewargs__(self) -> tuple[str, str, float]:  # type: ignore[override]
+        """Return what it is made of, for a copy in another process."""
+        return self.reason, self.then, self.seconds
 
 
 class BrokenBody(Exception):
@@ -106,7 +133,7 @@ def retrying(effort: Effort, announce: Announce) -> tenacity.AsyncRetrying:
         effort.take_retry()
         fault = state.outcome.exception() if state.outcome else None
         if fault is not None:
-            announce(f"{reason(fault)}; trying again in {state.upcoming_sleep:.1f} s")
+            announce(Wait(reason(fault), "trying again", state.upcoming_sleep))
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(passes),
