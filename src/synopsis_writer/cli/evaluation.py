@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli.console import complain, give, say
-from synopsis_writer.cli.evaluation_run import BELOW, judge_check, loaded_suite, run_eval
+from synopsis_writer.cli.evaluation_judge import judge_check
+from synopsis_writer.cli.evaluation_run import BELOW, loaded_suite, run_eval
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.kinds import ExportFormat
 

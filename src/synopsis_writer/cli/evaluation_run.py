@@ -1,4 +1,4 @@
-"""`synopsis eval run` and `judge-check`: the commands of the group that ask models."""
+"""`synopsis eval run`: the matrix is made, scored, and held to its suite."""
 
 import os
 from datetime import UTC, datetime
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from synopsis_writer.evaluation.suite import LoadedSuite
     from synopsis_writer.settings import Settings
 
-_EVERY = 10  # pairs between two lines of progress
 BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
-_CASES = Annotated[
+CASES = Annotated[
     list[str] | None,
     typer.Option("--cases", metavar="GLOB", help="Ids, forms, or a group of the suite; repeatable."),
 ]
-_CONCURRENCY = Annotated[
+CONCURRENCY = Annotated[
     int, typer.Option("--concurrency", min=1, max=256, help="Texts side by side, on a server.")
 ]
 
@@ -46,8 +45,8 @@ def run_eval(
         typer.Option("--prompt", help="A folder of templates, a version of the prompts; repeatable."),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=100, help="Answers a case.")] = 1,
-    cases: _CASES = None,
-    concurrency: _CONCURRENCY = 4,
+    cases: CASES = None,
+    concurrency: CONCURRENCY = 4,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="MODEL", help="A model that judges the texts, too.")
     ] = None,
@@ -84,7 +83,7 @@ def run_eval(
 
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command goes on with it")
-    _check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
+    check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
     settings = load_settings(
         {
             "base_url": base_url,
@@ -135,62 +134,6 @@ def run_eval(
     return BELOW if problems else 0
 
 
-def judge_check(
-    judge: Annotated[str, typer.Option("--judge", metavar="MODEL", help="The judge to try.")],
-    suite: Annotated[
-        Path | None, typer.Option("--suite", help="Whose references are spoilt.  [default: evals/suite.yaml]")
-    ] = None,
-    cases: _CASES = None,
-    concurrency: _CONCURRENCY = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the damages.")] = 0,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    quiet: options.Quiet = False,
-) -> None:
-    """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
-
-    What was found and what it took are printed after a fault, too.
-    """
-    import asyncio
-
-    from synopsis_writer.client.bill import bill
-    from synopsis_writer.evaluation.damage import KINDS
-    from synopsis_writer.evaluation.judge_check import Tally, by_kind, check, table
-    from synopsis_writer.evaluation.judging import open_judge
-    from synopsis_writer.settings import load_settings
-
-    _check_names({"--judge": [judge]})
-    settings = load_settings(
-        {
-            "base_url": base_url,
-            "insecure": insecure,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-        }
-    )
-    chosen = loaded_suite(suite).select(cases or [])
-    status = say_nothing if quiet else say
-
-    found: list[Tally] = []
-
-    def count(done: int, most: int) -> None:
-        if done % _EVERY == 0:
-            status(f"compared {done} of {most} pairs")
-
-    async def measure() -> None:
-        async with open_judge(judge, settings, os.environ, status) as asked:
-            try:
-                await check(asked, chosen, KINDS, seed, concurrency=concurrency, done=count, found=found)
-            finally:
-                if found:
-                    give(table(by_kind(KINDS, found)))
-                status(bill(asked.answers))
-
-    asyncio.run(measure())
-
-
 async def _judge(
     model: str,
     out: Path,
@@ -218,7 +161,7 @@ async def _judge(
             progress.say(f"judge: {bill(judge.answers)}")
 
 
-def _check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
+def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
     """Refuse names that are empty, or that no file could hold.
 
     Raises:
