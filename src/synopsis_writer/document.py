@@ -9,10 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synopsis_writer.errors import FileError, InputError, explain, os_reason
+from synopsis_writer.yamlblock import format_yaml
 
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _DEEPEST = 6  # levels of fields whose lines are of use
 _FENCE = "---"
 MOST_BYTES = 1_000_000
@@ -186,9 +186,3 @@ def _lines(node: yaml.Node, keys: tuple[str | int, ...]) -> list[tuple[tuple[str
 def format_document(meta: Mapping[str, Any], text: str) -> str:
     """Return the file's text: front matter in the order of `meta`, a fence, the text, a line end."""
     return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
-
-
-def format_yaml(data: Mapping[str, Any]) -> str:
-    """Return `data` as YAML a person likes to read: order kept, umlauts as they are, long lines whole."""
-    text: str = yaml.dump(dict(data), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10_000)
-    return text

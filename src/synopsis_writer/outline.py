@@ -6,12 +6,13 @@ from pathlib import Path
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Answer, Limits, Message, ModelClient
-from synopsis_writer.document import format_yaml, read_fields
+from synopsis_writer.document import read_fields
 from synopsis_writer.errors import ExampleError, GateRefused
 from synopsis_writer.prompts import Prompt, Prompts
 from synopsis_writer.runlog import Entry
 from synopsis_writer.synopsis import Outline, parse, wire_schema
 from synopsis_writer.writer import longer, withheld_because
+from synopsis_writer.yamlblock import format_yaml
 
 
 class _OutlineFile(Outline):

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.document import format_document, format_yaml, read_document
+from synopsis_writer.document import format_document, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain
 from synopsis_writer.examples import Example, example_files, front_matter, load_example, with_free_id
 from synopsis_writer.kinds import FileFormat, Form
@@ -16,6 +16,7 @@ from synopsis_writer.style.copy_store import kept_index
 from synopsis_writer.style.gate import Gate, copy_sources, failures
 from synopsis_writer.style.profile import Profile
 from synopsis_writer.synopsis import Character, Synopsis
+from synopsis_writer.yamlblock import format_yaml
 
 _LONGEST_HEADING = 90
 

@@ -52,7 +52,7 @@ def show_run(
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
     from synopsis_writer.client.bill import bill
-    from synopsis_writer.document import format_yaml
+    from synopsis_writer.yamlblock import format_yaml
 
     with _log_to_read() as log:
         found = log.find(run)

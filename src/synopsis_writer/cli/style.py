@@ -22,10 +22,10 @@ def calibrate_style(
     A text's form stands in its front matter; --form is that of the texts without one. Forms without a text
     keep the house's bands.
     """
-    from synopsis_writer.document import format_yaml
     from synopsis_writer.errors import FileError
     from synopsis_writer.style.calibrate import FEWEST_TEXTS, as_data, calibrate
     from synopsis_writer.style.profile import house_profile
+    from synopsis_writer.yamlblock import format_yaml
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")

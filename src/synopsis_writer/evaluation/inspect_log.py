@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evaluation.case import Case
 from synopsis_writer.evaluation.export import Part, demo_keys, metric_names, parts, problems_of
@@ -16,6 +15,7 @@ from synopsis_writer.evaluation.statistics import estimate
 from synopsis_writer.evaluation.summary import grouped
 from synopsis_writer.shows import slug
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.yamlblock import format_yaml
 
 MEAN, DEMO_MEAN = "mean", "mean of demo drafts"
 
