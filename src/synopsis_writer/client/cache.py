@@ -25,6 +25,10 @@ _MIGRATIONS = (
     DROP INDEX answers_by_age;
     CREATE INDEX answers_by_age ON answers (kept, bytes)
     """,
+    """
+    CREATE TABLE total (bytes INTEGER NOT NULL);
+    INSERT INTO total SELECT coalesce(sum(bytes), 0) FROM answers
+    """,
 )
 _DAY = 86_400
 _MEGABYTE = 1_000_000
@@ -80,8 +84,11 @@ class ResponseCache:
         row = (key, self._clock(), size, answer.text, answer.finish, answer.model)
         try:
             with transaction(self._database):
-                self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-                self._forget()
+                gone = self._removed("DELETE FROM answers WHERE key = ? RETURNING bytes", key)
+                self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+                oldest = self._clock() - self._days * _DAY
+                gone += self._removed("DELETE FROM answers WHERE kept <= ? RETURNING bytes", oldest)
+                self._shrink(size - gone)
         except FAULTS as error:
             raise self._fault(error) from error
 
@@ -96,25 +103,37 @@ class ResponseCache:
         Return whether nothing of their texts is left in the file; False where another program reads it:
         then they are overwritten when the cache is opened next.
         """
-        self._run("DELETE FROM answers")
+        try:
+            with transaction(self._database):
+                self._database.execute("DELETE FROM answers")
+                self._database.execute("UPDATE total SET bytes = 0")
+        except FAULTS as error:
+            raise self._fault(error) from error
         return overwrite(self._database)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _forget(self) -> None:
-        self._database.execute("DELETE FROM answers WHERE kept <= ?", (self._clock() - self._days * _DAY,))
-        total = self._database.execute("SELECT sum(bytes) FROM answers").fetchone()[0] or 0
-        if total <= self._most_bytes:
-            return
+    def _removed(self, removal: str, value: str | float) -> int:
+        """Remove answers, and return their bytes."""
+        return sum(size for (size,) in self._database.execute(removal, (value,)) if isinstance(size, int))
+
+    def _shrink(self, grown: int) -> None:
+        """Note by how many bytes all grew, and forget the oldest where they are too many.
+
+        To add all up again for each answer would take longer than all else, once there are ten thousands.
+        """
+        total = self._database.execute("SELECT bytes FROM total").fetchone()[0] + grown
         gone: list[tuple[str]] = []
-        for key, size in self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid"):
-            gone.append((key,))
-            total -= size
-            if total <= self._most_bytes:
-                break
-        self._database.executemany("DELETE FROM answers WHERE key = ?", gone)
+        if total > self._most_bytes:
+            for key, size in self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid"):
+                gone.append((key,))
+                total -= size
+                if total <= self._most_bytes:
+                    break
+            self._database.executemany("DELETE FROM answers WHERE key = ?", gone)
+        self._database.execute("UPDATE total SET bytes = ?", (total,))
 
     def _run(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
