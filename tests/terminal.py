@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synopsis_writer.examples import load_example
-from synopsis_writer.testing import LoopbackServer
+from synopsis_writer.testing import BatchServer, LoopbackServer
 
 COMMAND = str(Path(sys.executable).with_name("synopsis"))
 CORPUS = Path(__file__).parent / "corpus" / "good"
@@ -32,7 +32,11 @@ class Terminal:
     folder: Path
 
     def __call__(
-        self, *arguments: str, server: LoopbackServer | None = None, stdin: bytes = b"", **environment: str
+        self,
+        *arguments: str,
+        server: LoopbackServer | BatchServer | None = None,
+        stdin: bytes = b"",
+        **environment: str,
     ) -> Run:
         address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
         done = subprocess.run(

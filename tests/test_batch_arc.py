@@ -126,3 +126,14 @@ def test_more_facts_of_a_show_than_a_brief_holds_are_said(synopsis: Terminal, tm
     done, _ = run(synopsis, [])
     assert done.code == 2
     assert "more than 100 facts of 'Rote Rosen' up to row 'folge-5'" in done.err
+
+
+def test_a_batch_that_was_begun_with_an_arc_is_not_gone_on_with_without(synopsis: Terminal) -> None:
+    run(synopsis, [ANSWER], "--limit", "1")
+    for command in ("run", "submit"):
+        done = synopsis(
+            "batch", command, "briefs.csv", "--out", "out", "--disable", "cast", "--model", "gpt-5.4-mini",
+            OPENAI_API_KEY="sk-secret",
+        )  # fmt: skip
+        assert done.code == 2
+        assert "arc changed from given to not given since this batch began" in done.err

@@ -1,9 +1,8 @@
-"""Batches through the real command, against a real server: resumed, interrupted, killed."""
+"""Batches through the real command, against a real server: made, resumed, interrupted."""
 
 import csv
 import json
 import os
-import random
 import signal
 import sqlite3
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, Silence, Step
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
+from synopsis_writer.testing import Body, Fault, Hangup, LoopbackServer, Reply, Silence, Step
+from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, Run, Terminal
 
 
 @pytest.fixture
@@ -159,35 +158,6 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     assert statuses(tmp_path).count("accepted") == 5
 
 
-KILLS, ROWS, IN_FLIGHT = 25, 200, 4
-
-
-def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was_in_flight(
-    tmp_path: Path,
-) -> None:
-    briefs(tmp_path, ROWS)
-    rng = random.Random(1)
-    with LoopbackServer([Reply(ANSWER)]) as server:
-        for _ in range(KILLS):
-            before = len(server.chats)
-            process = start(tmp_path, server, "--concurrency", str(IN_FLIGHT))
-            wanted = before + rng.randint(1, 2 * ROWS // KILLS - 4)
-            while len(server.chats) < wanted and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(rng.random() * 0.05)
-            process.kill()
-            process.communicate()
-        last = start(tmp_path, server, "--concurrency", str(IN_FLIGHT))
-        _, said = last.communicate(timeout=120)
-        asked = len(server.chats)
-    assert last.returncode == 0, said
-    assert statuses(tmp_path) == ["accepted"] * ROWS
-    assert ROWS <= asked <= ROWS + KILLS * IN_FLIGHT
-    database = sqlite3.connect(tmp_path / "out" / "batch.sqlite3")
-    assert database.execute("SELECT count(*), count(DISTINCT row) FROM answers").fetchone() == (ROWS, ROWS)
-    database.close()
-
-
 def test_a_text_that_another_row_has_is_refused_with_that_rows_id(synopsis: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     flags = ("--concurrency", "1", "--attempts", "1", "--cache", "off")
@@ -250,23 +220,24 @@ def test_a_folder_that_cannot_be_written_is_said(synopsis: Terminal, tmp_path: P
     assert "name another --out" in done.err
 
 
-def test_a_full_disk_keeps_what_was_saved(synopsis: Terminal, tmp_path: Path) -> None:
-    briefs(tmp_path, 40)
-    assert synopsis("check", str(PATH)).code == 0  # unpacks a model, which the limit would not let it do
-    limit = "ulimit -f 300; exec"  # blocks of 1,024 bytes
-    with LoopbackServer([Reply(ANSWER)]) as server:
-        order = f"{limit} {COMMAND} batch run briefs.csv --out out --concurrency 1 --variety off --cache off"
-        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url}
-        done = subprocess.run(
-            ["bash", "-c", order], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False
-        )
-        assert done.returncode == 2, done.stderr
-        assert b"Traceback" not in done.stderr
-        assert b"make room, and run the same again" in done.stderr
-        saved = statuses(tmp_path).count("accepted")
-        assert 0 < saved < 40
-        again = synopsis(
-            "batch", "run", "briefs.csv", "--out", "out", "--variety", "off", "--cache", "off", server=server
-        )
-    assert again.code == 0, again.err
-    assert statuses(tmp_path) == ["accepted"] * 40
+def test_answers_before_a_fault_that_ends_the_work_are_kept_and_counted(
+    synopsis: Terminal, tmp_path: Path
+) -> None:
+    briefs(tmp_path, 2)
+    broken = run(synopsis, [Reply(CLOSED), Fault(401)], "--attempts", "2")
+    assert (broken.code, statuses(tmp_path)) == (3, ["pending", "pending"])
+    database = sqlite3.connect(tmp_path / "out" / "batch.sqlite3")
+    assert database.execute("SELECT row, number, passed FROM answers").fetchall() == [("row-0", 1, 0)]
+    database.close()
+    assert "100 + 50 tokens" in synopsis("batch", "status", "out").out
+    done = run(synopsis, [Reply(ANSWER)] * 2)
+    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 2)
+    assert "300 + 150 tokens" in done.out
+
+
+def test_tokens_of_a_call_that_failed_for_good_are_counted(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    empty = {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 7}}
+    failed = run(synopsis, [Body(empty)])
+    assert (failed.code, statuses(tmp_path)) == (3, ["failed"])
+    assert "700 + 7 tokens, unpriced" in synopsis("batch", "status", "out").out

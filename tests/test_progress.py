@@ -89,3 +89,15 @@ def test_a_wait_goes_to_another_process_whole() -> None:
     wait = Wait("the server answered 503", "trying again", 2.5)
     copy = pickle.loads(pickle.dumps(wait))
     assert (copy, copy.reason, copy.seconds) == (wait, wait.reason, 2.5)
+
+
+def test_the_last_line_is_said_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(2, is_terminal=False, clock=clock)
+    for _ in range(2):
+        clock.now += 10
+        add(progress)
+    progress.end()
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    add(progress)
+    progress.end()
+    assert capsys.readouterr().err.startswith("3 of 2 rows")

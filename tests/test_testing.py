@@ -203,8 +203,8 @@ def test_a_redirect_leads_to_where_it_says() -> None:
 
 def test_the_exported_names_are_these() -> None:
     assert testing.__all__ == [
-        "Body", "BrokenJson", "Call", "CutBody", "CutStream", "Drip", "Events", "FailingStream", "Fault",
-        "Hangup", "Html", "LoopbackServer", "Redirect", "Reply", "Request", "ScriptedClient", "Silence",
-        "Step", "event", "synopsis_json",
+        "Batch", "BatchServer", "Body", "BrokenJson", "Call", "CutBody", "CutStream", "Drip", "Events",
+        "FailingStream", "Fault", "Hangup", "Html", "LoopbackServer", "Redirect", "Reply", "Request",
+        "ScriptedClient", "Silence", "Step", "Unasked", "event", "synopsis_json",
     ]  # fmt: skip
     assert all(hasattr(testing, name) for name in testing.__all__)

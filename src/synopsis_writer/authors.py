@@ -40,8 +40,8 @@ async def open_authors(
     budget: Budget,
     say: Callable[[str], None],
     *,
-    rpm: int | None = None,
-    tpm: int | None = None,
+    rpm: float | None = None,
+    tpm: float | None = None,
 ) -> AsyncIterator[Authors]:
     """Open what drafts with the chosen model; raises as `open_chain`.
 

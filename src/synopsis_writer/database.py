@@ -84,10 +84,11 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # SQLite itself undoes it where the disk is full
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -99,7 +100,7 @@ def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
     try:
         return open_database(path, migrations)
     except FileError as error:
-        if path is None or _code(error.__cause__) not in _DISK:
+        if path is None or error_code(error.__cause__) not in _DISK:
             raise
         found = _as_it_is(path, len(migrations))
         if found is None:
@@ -110,7 +111,8 @@ def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
 def _as_it_is(path: Path, version: int) -> sqlite3.Connection | None:
     """Open a file that cannot be written, where it is whole and of this version."""
     # A log beside it needs a writable folder unless it is there already; without one, nobody is writing.
-    is_logged = path.with_name(path.name + "-wal").exists()
+    log = path.with_name(path.name + "-wal")
+    is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
     for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
         database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
         try:
@@ -154,7 +156,7 @@ def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
 
 def fault(error: Exception, mend: str) -> str:
     """Say what went wrong and the mend; where it is the disk or the folder, that is named instead."""
-    code = _code(error)
+    code = error_code(error)
     if code in _DISK:
         return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
     if code in _HELD:
@@ -164,10 +166,10 @@ def fault(error: Exception, mend: str) -> str:
 
 def is_held(error: BaseException | None) -> bool:
     """Whether another program's work is all that was in the way."""
-    return _code(error) in _HELD
+    return error_code(error) in _HELD
 
 
-def _code(error: BaseException | None) -> int:
+def error_code(error: BaseException | None) -> int:
     """Return SQLite's primary code, the low byte; 0 for an error that is not SQLite's."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-    from synopsis_writer.client import Usage
+    from synopsis_writer.client import Cost, Usage
 
 
 class SynopsisError(Exception):
@@ -67,12 +67,14 @@ class SettingsError(InputError):
 class ModelError(SynopsisError):
     """The model, or the way to it, failed for good; where it `is_final` no other request fares better.
 
-    `usage` has the tokens that the server counted all the same; None where it counted none.
+    `usage` has the tokens that the server counted all the same, and `cost` what they are to be paid with;
+    None where it counted none, or where no price is known.
     """
 
     exit_code = 3
     is_final: bool = True
     usage: "Usage | None" = None
+    cost: "Cost | None" = None
 
 
 class ConnectionFailed(ModelError):

@@ -69,6 +69,13 @@ class BatchFormat(StrEnum):
     PARQUET = "parquet"
 
 
+class Engine(StrEnum):
+    """Where the rows of a batch are made: in this process, or by workers on a cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Switch(StrEnum):
     """Whether something is done."""
 

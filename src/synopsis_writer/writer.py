@@ -96,13 +96,17 @@ class Result:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all attempts, refused ones included."""
-        return sum((attempt.answer.usage for attempt in self.attempts), Usage())
+        """The tokens of all attempts, refused ones included, and of the call that failed."""
+        lost = self.error.usage if self.error is not None else None
+        return sum((attempt.answer.usage for attempt in self.attempts), lost or Usage())
 
     @property
     def cost(self) -> Cost | None:
-        """What all attempts are to be paid with; None when the price of any is not known."""
-        return total_cost(attempt.answer.cost for attempt in self.attempts)
+        """What all of that is to be paid with; None when the price of any is not known."""
+        costs = [attempt.answer.cost for attempt in self.attempts]
+        if self.error is not None and self.error.usage is not None:
+            costs.append(self.error.cost)
+        return total_cost(costs)
 
     @property
     def seconds(self) -> float:

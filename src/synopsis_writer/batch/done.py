@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synopsis_writer.client import NO_COST, Cost, Usage
+from synopsis_writer.errors import ModelError
 from synopsis_writer.synopsis import Synopsis
 
-Status = Literal["accepted", "refused", "failed"]
+Status = Literal["accepted", "refused", "failed", "pending"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Done:
 
     Attributes:
         id: the row's.
-        status: accepted, refused by the gate, or failed at model or network.
+        status: accepted, refused by the gate, failed at model or network, or pending: still to be made.
         reason: why it was not accepted; empty otherwise.
         synopsis: the best text; None when there is none.
         origin: how the text came about, as data: what the front matter of a saved file holds.
@@ -34,6 +35,7 @@ class Done:
         usage: their tokens.
         cost: their cost; None where a price is not known.
         seconds: the model's time.
+        fault: why the batch cannot go on, once this row is saved; None where it can.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Done:
     usage: Usage = Usage()  # noqa: RUF009 - a frozen value
     cost: Cost | None = NO_COST
     seconds: float = 0.0
+    fault: ModelError | None = None
 
 
 @dataclass(frozen=True)

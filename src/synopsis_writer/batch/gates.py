@@ -2,9 +2,13 @@
 
 import asyncio
 import multiprocessing
+import os
 import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -31,9 +35,13 @@ class GatePool:
     def __init__(self, settings: Settings, workers: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would take over locks and connections
         self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(settings,))
+        self._workers = workers
 
     async def __aenter__(self) -> Self:
-        """Begin."""
+        """Start the workers, which load while the first answers are on their way."""
+        with _deaf():
+            for _ in range(self._workers):
+                self._pool.submit(_nothing)
         return self
 
     async def __aexit__(
@@ -59,11 +67,37 @@ class GatePool:
             ) from error
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, which is the driver's to answer: processes that start meanwhile go on ignoring it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _nothing() -> None:
+    """Do nothing: a worker starts for it."""
+
+
 def _begin(settings: Settings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it was not inherited
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     gate = load_desk(settings).gate
     gate.warm_up()
     _gate.append(gate)
+
+
+def _end_with_driver() -> None:
+    """End this process when the driver has ended: after a kill nobody else tells it."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def _examine(synopsis: Synopsis, brief: Brief, show: Show, was_cut: bool) -> tuple[Finding, ...]:

@@ -72,8 +72,11 @@ async def run_local(
     """
 
     async def do(row: BatchRow) -> None:
-        last = save(row, await make(row, None))
-        while last is not None:
-            last = save(row, await make(row, last))
+        done = await make(row, None)
+        while (last := save(row, done)) is not None:
+            done = await make(row, last)
+        if done.fault is not None:
+            raise done.fault
 
+    await asyncio.sleep(0)  # a Ctrl-C that came while all was loaded ends it here, before anything is asked
     await side_by_side(rows, do, concurrency, is_stopped=lambda: stop.is_set)

@@ -1,14 +1,15 @@
 """Making one row of a batch: its brief is written, and all that was answered is taken down."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synopsis_writer.authors import Authors
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Answered, Done
-from synopsis_writer.client import Answer
+from synopsis_writer.client import NO_COST, Answer, Usage
 from synopsis_writer.desk import Desk
 from synopsis_writer.errors import ModelError
+from synopsis_writer.prompts import Prompt
 from synopsis_writer.store import new_origin, provenance
 from synopsis_writer.writer import Attempt, Draft, Examiner, Result, write
 
@@ -36,8 +37,8 @@ class RowMaker:
     async def make(self, row: BatchRow, last: Answered | None = None) -> Done:
         """Write the row's brief, or mend its `last` answer.
 
-        Raises:
-            ModelError: the work cannot go on; what another request may escape becomes a row that failed.
+        A fault of the model that another request may escape becomes a row that failed. One that no request
+        escapes leaves it pending, with what was answered before, and says that the batch cannot go on.
         """
         show = self.desk.find_show(row.brief.show, self.say)
         brief = row.brief.model_copy(update={"show": show.name})
@@ -47,13 +48,20 @@ class RowMaker:
                 brief, show, author, self.gate, attempts=self.attempts, last=_attempt(last) if last else None
             )
         except ModelError as error:
-            if error.is_final:
-                raise
-            return Done(row.id, "failed", str(error))
-        if result.error is not None and result.error.is_final:
-            raise result.error
-        fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
-        return done(row.id, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
+            usage = error.usage or Usage()
+            cost = NO_COST if error.usage is None else error.cost
+            return _faulted(Done(row.id, "failed", str(error), usage=usage, cost=cost), error)
+        return _faulted(outcome(row.id, result, prompt), result.error)
+
+
+def _faulted(done: Done, error: ModelError | None) -> Done:
+    return done if error is None or not error.is_final else replace(done, status="pending", fault=error)
+
+
+def outcome(row: str, result: Result, prompt: Prompt | None) -> Done:
+    """Return what a result comes to as a row, and how its text came about."""
+    fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
+    return done(row, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
 
 
 def _attempt(answered: Answered) -> Attempt:

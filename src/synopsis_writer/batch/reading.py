@@ -10,10 +10,11 @@ from typing import Literal
 
 from synopsis_writer.batch.done import Counts
 from synopsis_writer.batch.export import Saved
+from synopsis_writer.batch.provider.tables import MIGRATION as PROVIDER
 from synopsis_writer.batch.variety import MIGRATION as VARIETY
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Cost, Usage
-from synopsis_writer.database import open_database
+from synopsis_writer.database import error_code, fault, read_database
 from synopsis_writer.errors import FileError
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -36,12 +37,21 @@ MIGRATIONS = (
     CREATE INDEX answers_by_row ON answers (row)
     """,
     VARIETY,
+    PROVIDER,
+    # Behind the texts, these columns would cost a start the reading of the whole file.
+    """
+    CREATE INDEX rows_by_figures ON rows (
+        status, id, amount, currency, prompt_tokens, completion_tokens, cached_tokens, seconds, is_unpriced
+    )
+    """,
 )
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_DAMAGE_MEND = "put a copy of it in its place, or begin anew with --fresh"
 
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open a batch's record to read it, while it is being made, too.
+    """Open a batch's record to read it, while it is being made, too, and where nothing can be written.
 
     Raises:
         FileError: there is none, or it is damaged.
@@ -49,13 +59,41 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / RECORD_FILE
     if not path.is_file():
         raise FileError(f"{folder}: holds no batch: name a folder that 'synopsis batch run' wrote")
-    database = open_database(path, MIGRATIONS)
+    database = read_database(path, MIGRATIONS)
     try:
         yield database
     except sqlite3.Error as error:
-        raise FileError(f"{path}: {error}: the record is damaged") from error
+        raise record_fault(path, error) from error
     finally:
         database.close()
+
+
+def record_fault(path: Path, error: sqlite3.Error) -> FileError:
+    """Say what went wrong with a record, and the mend."""
+    code = error_code(error)
+    if code in _NO_ROOM:
+        return FileError(f"{path}: {error}: what is saved stays; make room, and run the same again")
+    if code == sqlite3.SQLITE_READONLY:
+        return FileError(
+            f"{path}: {error}: what is saved stays; let the folder be written, and run the same again"
+        )
+    return FileError(f"{path}: {fault(error, _DAMAGE_MEND)}")
+
+
+def read_brief(row: str, text: str) -> Brief:
+    """Return a brief of the record.
+
+    Raises:
+        FileError: it is damaged; names the row.
+    """
+    try:
+        return Brief.model_validate_json(text)
+    except ValueError as error:
+        raise _damaged_row(row) from error
+
+
+def _damaged_row(row: str) -> FileError:
+    return FileError(f"the record is damaged at row '{row}': {_DAMAGE_MEND}")
 
 
 def read_counts(database: sqlite3.Connection) -> tuple[Counts, dict[str, str]]:
@@ -71,24 +109,30 @@ def read_saved(
     columns = "SELECT id, place, brief, synopsis, origin FROM rows"
     query = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
     for name, place, brief, synopsis, origin in database.execute(query):
-        yield Saved(
-            name,
-            place,
-            Brief.model_validate_json(brief),
-            _synopsis(synopsis),
-            json.loads(origin or "{}"),
+        text = read_synopsis(name, synopsis)
+        try:
+            told = json.loads(origin or "{}")
+        except ValueError as error:
+            raise _damaged_row(name) from error
+        yield Saved(name, place, read_brief(name, brief), text, told)
+
+
+def read_synopsis(row: str, text: str) -> Synopsis:
+    """Return a text of the record as it stands: it was validated when it was saved.
+
+    Raises:
+        FileError: it is damaged; names the row.
+    """
+    try:
+        data = json.loads(text)
+        return Synopsis.model_construct(
+            title=data["title"],
+            logline=data["logline"],
+            characters=tuple(Character.model_construct(**person) for person in data["characters"]),
+            paragraphs=tuple(Paragraph.model_construct(**part) for part in data["paragraphs"]),
         )
-
-
-def _synopsis(text: str) -> Synopsis:
-    """Return a text of the record as it stands: it was validated when it was saved."""
-    data = json.loads(text)
-    return Synopsis.model_construct(
-        title=data["title"],
-        logline=data["logline"],
-        characters=tuple(Character.model_construct(**person) for person in data["characters"]),
-        paragraphs=tuple(Paragraph.model_construct(**part) for part in data["paragraphs"]),
-    )
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged_row(row) from error
 
 
 def count(database: sqlite3.Connection) -> Counts:
@@ -100,7 +144,10 @@ def count(database: sqlite3.Connection) -> Counts:
     """
     prompt, completion, cached, seconds, unpriced, currency = database.execute(sums).fetchone()
     amounts = database.execute("SELECT amount FROM rows WHERE amount IS NOT NULL")
-    total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
+    try:
+        total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
+    except ArithmeticError as error:
+        raise FileError(f"the record is damaged, a cost is no number: {_DAMAGE_MEND}") from error
     return Counts(
         statuses.get("pending", 0),
         statuses.get("accepted", 0),

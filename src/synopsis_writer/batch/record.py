@@ -15,11 +15,18 @@ from filelock import FileLock, Timeout
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Counts, Done, Status
 from synopsis_writer.batch.export import Saved
-from synopsis_writer.batch.reading import MIGRATIONS, RECORD_FILE, count, read_saved
-from synopsis_writer.brief import Brief
+from synopsis_writer.batch.provider.tables import NOT_OUT
+from synopsis_writer.batch.reading import (
+    MIGRATIONS,
+    RECORD_FILE,
+    count,
+    read_brief,
+    read_saved,
+    read_synopsis,
+    record_fault,
+)
 from synopsis_writer.database import open_database, transaction
 from synopsis_writer.errors import FileError, os_reason
-from synopsis_writer.synopsis import Synopsis
 
 LOCK_FILE, HOLDER_FILE = "batch.lock", "batch.holder"
 _CHUNK = 1000  # rows read or written at a time
@@ -38,12 +45,12 @@ class BatchRecord:
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
         self._folder = folder
-        self._lock = _held(folder)
+        self._lock = held(folder)
         try:
             self._database = open_database(folder / RECORD_FILE, MIGRATIONS)
             self._check(facts)
         except FileError:
-            self._lock.release()
+            let_go(folder, self._lock)
             raise
 
     def __enter__(self) -> Self:
@@ -55,8 +62,7 @@ class BatchRecord:
     ) -> None:
         """Let the folder go."""
         self._database.close()
-        (self._folder / HOLDER_FILE).unlink(missing_ok=True)
-        self._lock.release()
+        let_go(self._folder, self._lock)
 
     @property
     def database(self) -> sqlite3.Connection:
@@ -68,7 +74,7 @@ class BatchRecord:
             with self._writing():  # briefs that were mended before anything was made are no change
                 self._database.execute("DELETE FROM rows")
                 self._database.execute("DELETE FROM facts")
-        begun = dict(self._database.execute("SELECT name, value FROM facts").fetchall())
+        begun = dict(self._rows("SELECT name, value FROM facts", ()))
         changed = [name for name, value in facts.items() if name in begun and begun[name] != value]
         if changed:
             name = changed[0]
@@ -85,13 +91,13 @@ class BatchRecord:
         """Whether anything was made yet."""
         query = """
             SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
-            OR EXISTS (SELECT 1 FROM answers)
+            OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
         """
         return bool(self._rows(query, ())[0][0])
 
     def fill(self, rows: Iterable[BatchRow]) -> None:
         """Take the briefs in, whole or not at all; does nothing when they are there."""
-        if self._database.execute("SELECT EXISTS (SELECT 1 FROM rows)").fetchone()[0]:
+        if self._rows("SELECT EXISTS (SELECT 1 FROM rows)", ())[0][0]:
             return
         with self._writing():
             self._database.executemany(
@@ -106,20 +112,21 @@ class BatchRecord:
                 self._database.execute("UPDATE rows SET status = 'pending' WHERE status = ?", (status,))
 
     def pending(self) -> Iterator[BatchRow]:
-        """Yield the rows that are to be made, in order, each once."""
+        """Yield the rows that are to be made, in order, each once; those that lie at a provider are not."""
         last = -1
         query = (
-            "SELECT place, id, brief FROM rows WHERE status = 'pending' AND place > ? ORDER BY place LIMIT ?"
+            "SELECT place, id, brief FROM rows WHERE status = 'pending' AND place > ? "  # noqa: S608 - a constant of ours
+            f"AND {NOT_OUT} ORDER BY place LIMIT ?"
         )
         while found := self._rows(query, (last, _CHUNK)):
             for place, name, brief in found:
-                yield BatchRow(name, place, Brief.model_validate_json(brief))
+                yield BatchRow(name, place, read_brief(name, brief))
             last = found[-1][0]
 
     def row(self, name: str) -> BatchRow | None:
         """Return a row by its id; None: there is none."""
         for place, brief in self._rows("SELECT place, brief FROM rows WHERE id = ?", (name,)):
-            return BatchRow(name, place, Brief.model_validate_json(brief))
+            return BatchRow(name, place, read_brief(name, brief))
         return None
 
     def accepted_before(self, place: int) -> Iterator[Saved]:
@@ -171,18 +178,38 @@ class BatchRecord:
             )
         return True
 
+    def reopen(self, row: str) -> None:
+        """Make a row pending that is still to be mended: a kill before that leaves it to the next start."""
+        with self._writing():
+            query = "UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'"
+            self._database.execute(query, (row,))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Save all of a block, or nothing of it."""
+        with self._writing():
+            yield
+
     def text(self, row: str) -> str:
         """Return the text of an accepted row."""
         found = self._rows("SELECT synopsis FROM rows WHERE id = ?", (row,))
-        return Synopsis.model_validate_json(found[0][0]).text
+        return read_synopsis(row, found[0][0]).text
 
-    def unindexed(self) -> list[Saved]:
-        """Return the accepted rows that the index of variety does not hold."""
-        return list(read_saved(self._database, "AND id NOT IN (SELECT row FROM variety_texts)"))
+    def unindexed(self) -> Iterator[Saved]:
+        """Yield the accepted rows that the index of variety does not hold, in order; while it grows."""
+        query = """
+            SELECT place FROM rows WHERE status = 'accepted' AND id NOT IN (SELECT row FROM variety_texts)
+            ORDER BY place
+        """
+        for (place,) in self._rows(query, ()):
+            yield from read_saved(self._database, f"AND place = {place:d}")
 
     def counts(self) -> Counts:
         """Return how far the batch is."""
-        return count(self._database)
+        try:
+            return count(self._database)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         try:
@@ -193,19 +220,21 @@ class BatchRecord:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with transaction(self._database):
+            with contextlib.nullcontext() if self._database.in_transaction else transaction(self._database):
                 yield
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
     def _fault(self, error: sqlite3.Error) -> FileError:
-        return FileError(
-            f"{self._folder / RECORD_FILE}: {error}: what is saved stays; make room, and run the same again"
-        )
+        return record_fault(self._folder / RECORD_FILE, error)
 
 
-def _held(folder: Path) -> FileLock:
-    """Lock the folder, and leave a note of who holds it."""
+def held(folder: Path) -> FileLock:
+    """Lock the folder, and leave a note of who holds it.
+
+    Raises:
+        FileError: another process is at it, or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, timeout=0)
@@ -220,6 +249,13 @@ def _held(folder: Path) -> FileLock:
     with contextlib.suppress(OSError):
         (folder / HOLDER_FILE).write_text(f"process {os.getpid()}\n", encoding="utf-8")
     return lock
+
+
+def let_go(folder: Path, lock: FileLock) -> None:
+    """Let a folder go that was held; the note stays where the folder cannot be written any more."""
+    with contextlib.suppress(OSError):
+        (folder / HOLDER_FILE).unlink(missing_ok=True)
+    lock.release()
 
 
 def _json(data: object) -> str:

@@ -8,6 +8,7 @@ from synopsis_writer.batch.done import Answered, Done
 from synopsis_writer.batch.record import BatchRecord
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.desk import Desk
+from synopsis_writer.errors import FileError
 from synopsis_writer.style.gate import failures
 
 
@@ -20,7 +21,10 @@ class Saver:
         desk: the shows.
         variety: the accepted texts; None: a text is not held against them.
         attempts: rounds a row has.
-        made: is told of each row that was saved, and whether it is done with: not when it is to be mended.
+        made: is told of each row that was saved, and whether it is done with: not when it is to be mended,
+            or still to be made.
+        unsaved: is given each row that cannot be saved, for its words are paid; nobody where they lie
+            elsewhere, too.
     """
 
     record: BatchRecord
@@ -28,6 +32,7 @@ class Saver:
     variety: Variety | None
     attempts: int
     made: Callable[[Done, bool], None]
+    unsaved: Callable[[Done], None] = lambda _: None
 
     def save(self, row: BatchRow, done: Done) -> Answered | None:
         """Save what became of a row; return the answer that is to be mended, where it has rounds left.
@@ -37,16 +42,27 @@ class Saver:
         Raises:
             FileError: the record cannot be written.
         """
-        show = self.desk.find_show(row.brief.show)
-        done = self._checked(row, done)
-        self.record.save(done)
+        try:
+            done = self._checked(row, done)
+            last = self._kept(done)
+        except FileError:
+            self.unsaved(done)
+            raise
         if done.status == "accepted" and done.synopsis is not None and self.variety is not None:
             # After the saving: a kill between the two leaves a row that the next start takes in.
-            self.variety.add(done.id, done.synopsis, show)
+            self.variety.add(done.id, done.synopsis, self.desk.find_show(row.brief.show))
+        self.made(done, last is None and done.status != "pending")
+        return last
+
+    def _kept(self, done: Done) -> Answered | None:
+        """Save the row; it stays pending while it has an answer that is to be mended, which is returned."""
         last = done.answers[-1] if done.status == "refused" and done.answers else None
-        is_mended = last is not None and last.number < self.attempts
-        self.made(done, not is_mended)
-        return last if is_mended else None
+        with self.record.together():
+            self.record.save(done)
+            if last is None or last.number >= self.attempts:
+                return None
+            self.record.reopen(done.id)
+        return last
 
     def _checked(self, row: BatchRow, done: Done) -> Done:
         """Return the row refused, and its answer with what is wrong, where another is alike by now."""

@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -14,15 +16,19 @@ from synopsis_writer.batch.done import Answered, Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import RowMaker
-from synopsis_writer.batch.reading import RECORD_FILE
-from synopsis_writer.batch.record import BatchRecord
+from synopsis_writer.batch.provider.tables import open_shards, reported, rows_out
+from synopsis_writer.batch.reading import MIGRATIONS, RECORD_FILE
+from synopsis_writer.batch.record import BatchRecord, held, let_go
 from synopsis_writer.batch.saving import Saver
-from synopsis_writer.batch.varied import VariedGate
+from synopsis_writer.batch.varied import VariedGate, for_gate
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.choice import Choice, choose
+from synopsis_writer.database import open_database
 from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.evaluation.runner import folder_hash
+from synopsis_writer.kinds import Engine
 from synopsis_writer.resources import folder
 from synopsis_writer.settings import Settings
 from synopsis_writer.writer import Examiner
@@ -40,10 +46,13 @@ class Order:
         concurrency: rows in flight.
         rpm, tpm: requests and tokens a minute at most; None: no bound.
         limit: rows to make this time at most; None: all.
-        workers: processes that check texts; 0 checks in this one.
+        workers: processes that check texts, 0 checks in this one; on a cluster, those that make rows, 0: as
+            many as fit.
         retry: what is made again: refused rows, failed ones.
         variety: whether a text is held against the batch's others.
         arc: the file of what rows establish; None: rows know nothing of each other.
+        engine: where rows are made.
+        address: the cluster's; None: `RAY_ADDRESS`, else one is started.
     """
 
     briefs: Path
@@ -56,13 +65,20 @@ class Order:
     retry: tuple[Status, ...] = ()
     variety: bool = True
     arc: Path | None = None
+    engine: Engine = Engine.LOCAL
+    address: str | None = None
 
 
 def facts_of(order: Order, settings: Settings, choice: Choice) -> dict[str, str]:
     """Return what the rows are made of; a batch that was begun with others is not gone on with."""
+    arc = "given" if order.arc else "not given"  # what it says may grow with the season
+    return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, choice)}
+
+
+def made_with(settings: Settings, choice: Choice) -> dict[str, str]:
+    """Return the facts that do not stand in the briefs."""
     profile = settings.profile
     return {
-        "briefs": digest_of(order.briefs)[:12],
         "model": choice.model,
         "prompts": folder_hash(settings.prompts or folder("prompts")),
         "profile": hashlib.sha256(profile.read_bytes()).hexdigest()[:12] if profile else "the house's",
@@ -78,6 +94,7 @@ async def run_batch(
     say: Say,
     begun: Callable[[Counts], None],
     made: Callable[[Done, bool], None],
+    unsaved: Callable[[Done], None],
 ) -> tuple[Counts, bool]:
     """Make the rows that are pending; return the counts at the end, and whether Ctrl-C ended it.
 
@@ -88,6 +105,7 @@ async def run_batch(
         say: is told of waits, and of unknown shows.
         begun: is told how far the batch is before anything is made.
         made: is told of each row that was saved, and whether it is done with.
+        unsaved: is given each row that was made and cannot be saved.
 
     Raises:
         InputError: briefs, settings or the folder cannot be used.
@@ -99,36 +117,70 @@ async def run_batch(
         record.again(order.retry)
         counts = record.counts()
         begun(counts)
-        if not counts.pending:
+        with reported():
+            out = rows_out(record.database)
+        if out:
+            say(f"{out} rows lie at a provider, and are left to it: synopsis batch fetch {order.out}")
+        if counts.pending <= out:
             return counts, False
+        disabled, settings = settings.disable, for_gate(settings)
         desk = load_desk(settings, say)
         arc = Arc(order.arc, record, desk) if order.arc else None
-        variety = _variety(record, desk) if order.variety else None
-        saver = Saver(record, desk, variety, settings.attempts, made)
+        variety = open_variety(record, desk, disabled) if order.variety else None
+        saver = Saver(record, desk, variety, settings.attempts, made, unsaved)
         budget = _budget(settings, counts)
         rows = islice(record.pending(), order.limit)
         stop = Stop(say)
-        async with (
-            open_authors(
-                choice, settings, environment, desk, budget, say, rpm=order.rpm, tpm=order.tpm
-            ) as authors,
-            _gate(desk, settings, order) as gate,
-        ):
-            examiner = VariedGate(gate, variety) if variety else gate
-            maker = RowMaker(authors, desk, examiner, settings.attempts, say)
+        async with _open_maker(order, choice, settings, environment, desk, variety, budget, say) as maker:
             side_by_side = order.concurrency if choice.kind == "hosted" and arc is None else 1
 
             async def make(row: BatchRow, last: Answered | None) -> Done:
-                return await maker.make(arc.told(row) if arc else row, last)
+                return await maker(arc.told(row) if arc else row, last)
 
             with stop.listening():
                 await run_local(rows, make, saver.save, concurrency=side_by_side, stop=stop)
         return record.counts(), stop.is_set
 
 
-def _variety(record: BatchRecord, desk: Desk) -> Variety:
+@contextlib.asynccontextmanager
+async def _open_maker(
+    order: Order,
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    desk: Desk,
+    variety: Variety | None,
+    budget: Budget,
+    say: Say,
+) -> AsyncIterator[Callable[[BatchRow, Answered | None], Awaitable[Done]]]:
+    """Open what makes rows: this process, or workers on a cluster; those do not see variety."""
+    if order.engine is Engine.RAY:
+        from synopsis_writer.batch.cluster import Terms, open_crew
+
+        async with open_crew(
+            choice,
+            settings,
+            environment,
+            budget,
+            Terms(order.address, order.concurrency, order.workers, order.rpm, order.tpm),
+            say,
+        ) as crew:
+            yield crew.make
+        return
+    async with (
+        open_authors(
+            choice, settings, environment, desk, budget, say, rpm=order.rpm, tpm=order.tpm
+        ) as authors,
+        open_gate(desk, settings, order.workers) as gate,
+    ):
+        examiner = VariedGate(gate, variety) if variety else gate
+        once = lru_cache(say)  # an unknown show is said once, not at each of its rows
+        yield RowMaker(authors, desk, examiner, settings.attempts, once).make
+
+
+def open_variety(record: BatchRecord, desk: Desk, disabled: Collection[str] = ()) -> Variety:
     """Return the index of the accepted texts, with those taken in that a kill has left out."""
-    variety = Variety(record.database, record.text)
+    variety = Variety(record.database, record.text, disabled)
     variety.load((saved.id, saved.synopsis, desk.find_show(saved.brief.show)) for saved in record.unindexed())
     return variety
 
@@ -141,22 +193,50 @@ def _budget(settings: Settings, counts: Counts) -> Budget:
 
 
 @contextlib.asynccontextmanager
-async def _gate(desk: Desk, settings: Settings, order: Order) -> AsyncIterator[Examiner]:
-    if not order.workers:
+async def open_gate(desk: Desk, settings: Settings, workers: int) -> AsyncIterator[Examiner]:
+    """Open the desk's gate, or gates in so many processes of their own."""
+    if not workers:
         yield desk.gate
         return
-    async with GatePool(settings, order.workers) as pool:
+    async with GatePool(settings, workers) as pool:
         yield pool
 
 
 def begin_anew(out: Path) -> Path | None:
-    """Put the record of a batch aside, so that the next run begins anew; return where it lies now."""
+    """Put the record of a batch aside, so that the next run begins anew; return where it lies now.
+
+    Raises:
+        FileError: another process is at it, a part of it lies at a provider, or the folder cannot be written.
+    """
     record = out / RECORD_FILE
     if not record.exists():
         return None
-    number = 1
-    while (aside := out / f"batch-{number}.sqlite3").exists():
-        number += 1
-    with BatchRecord(out, {}):
-        pass  # nobody else is at it, and the log of SQLite is folded into the file
-    return record.rename(aside)
+    lock = held(out)
+    try:
+        if _lies_at_a_provider(record):
+            raise FileError(
+                f"{out}: a part of this batch lies at a provider, and is paid: bring it with synopsis batch "
+                "fetch, or let it go with synopsis batch cancel"
+            )
+        number = 1
+        while (aside := out / f"batch-{number}.sqlite3").exists():
+            number += 1
+        for end in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                record.with_name(record.name + end).rename(aside.with_name(aside.name + end))
+    except OSError as error:
+        raise FileError(f"cannot put aside {os_reason(error, record)}: name another --out") from error
+    finally:
+        let_go(out, lock)
+    return aside
+
+
+def _lies_at_a_provider(record: Path) -> bool:
+    """Look for open shards; a record that nobody can read any more tells of none."""
+    try:
+        database = open_database(record, MIGRATIONS)  # and folds the log of SQLite into the file
+    except FileError:
+        return False
+    with contextlib.closing(database), contextlib.suppress(FileError, sqlite3.Error):
+        return bool(open_shards(database))
+    return False

@@ -14,6 +14,7 @@ from synopsis_writer.batch.parquet import Parquet
 from synopsis_writer.batch.yamlrows import read_yaml_rows
 from synopsis_writer.document import MOST_BYTES
 from synopsis_writer.errors import BriefError, FileError, os_reason
+from synopsis_writer.spreadsheet import plain_text
 
 _DELIMITERS = ",;\t"
 
@@ -85,7 +86,7 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[TableRow]:
                 f"put a text that holds a {_spoken(delimiter)} in quotes"
             )
         elif cells:
-            yield TableRow(where, dict(zip(columns, cells, strict=False)))
+            yield TableRow(where, dict(zip(columns, map(plain_text, cells), strict=False)))
 
 
 def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from synopsis_writer.batch.marks import Marks, marks_of
 from synopsis_writer.brief import Brief
@@ -49,6 +50,7 @@ class Traits:
     marks: Marks
 
 
+@lru_cache(maxsize=64)  # a text is looked at when it comes, once more when it is saved, and then taken in
 def traits_of(synopsis: Synopsis, show: Show) -> Traits:
     """Draw from a synopsis what is held against the other rows."""
     people = tuple(person.name for person in synopsis.characters)

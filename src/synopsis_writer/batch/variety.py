@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
@@ -57,13 +57,17 @@ class Variety:
     Args:
         database: the batch's own, with the tables of `MIGRATION`; what it holds is read at once.
         read: gives the text of a row that was added.
+        disabled: checks that are left out.
 
     Raises:
         FileError: the database cannot be read or written; so do all methods.
     """
 
-    def __init__(self, database: sqlite3.Connection, read: Callable[[str], str]) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, read: Callable[[str], str], disabled: Collection[str] = ()
+    ) -> None:
         self._database = database
+        self._disabled = frozenset(disabled)
         self._read = read
         self._index = MarkIndex()
         with _reported():
@@ -91,12 +95,14 @@ class Variety:
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
         """Hold a text against the accepted ones: one finding a check, in the order of `CHECKS`."""
         traits = traits_of(synopsis, show)
-        return (
-            self._copy(synopsis, show, traits),
-            self._opening(synopsis, traits),
-            self._title(synopsis, traits),
-            self._names(synopsis, show, brief, traits),
+        checks: tuple[Callable[[], Finding], ...] = (
+            lambda: self._copy(synopsis, show, traits),
+            lambda: self._opening(synopsis, traits),
+            lambda: self._title(synopsis, traits),
+            lambda: self._names(synopsis, show, brief, traits),
         )
+        named = zip(CHECKS, checks, strict=True)
+        return tuple(check() for name, check in named if name not in self._disabled)
 
     def _whole(self) -> AbstractContextManager[None]:
         """Return a transaction, or nothing within one of the caller's."""
@@ -115,7 +121,10 @@ class Variety:
 
     def _copy(self, synopsis: Synopsis, show: Show, traits: Traits) -> Finding:
         limit = f"runs under {COPIED_RUN} words, at most {SHARED:.0%} shared"
+        alone = passed("variety_copy", 0, limit, "No other row tells the same in the same words.")
         text, alike = synopsis.text, self._alike(traits.marks)
+        if not alike:
+            return alone
         people = [name for names in alike.values() for name in names]
         names = name_words((*traits.people, *people, *cast_names(show)))
         runs, *others = runs_of([text, *map(self._read, alike)], names)
@@ -132,7 +141,7 @@ class Variety:
                     "tell it in words and events of its own."
                 )
                 return failed("variety_copy", longest, limit, message, spans)
-        return passed("variety_copy", 0, limit, "No other row tells the same in the same words.")
+        return alone
 
     def _alike(self, marks: Marks) -> dict[str, list[str]]:
         """Return the rows that share the most marks, and the people of each."""

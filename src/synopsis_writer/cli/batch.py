@@ -1,6 +1,7 @@
 """`synopsis batch`: many briefs from a file, each text saved exactly once."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,12 @@ import typer
 
 from synopsis_writer.cli import INTERRUPTED, options
 from synopsis_writer.cli.console import complain, give, give_json, say
+from synopsis_writer.cli.provider import cancel, fetch, shards_data, shards_told, submit
 from synopsis_writer.errors import GateRefused, ModelError
-from synopsis_writer.kinds import BatchFormat, Retry, Switch
+from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
-    from synopsis_writer.batch.done import Counts
+    from synopsis_writer.batch.done import Counts, Done
     from synopsis_writer.batch.export import Saved
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
@@ -34,7 +36,10 @@ def run(
     rpm: Annotated[int | None, typer.Option("--rpm", min=1, help="Requests a minute at most.")] = None,
     tpm: Annotated[int | None, typer.Option("--tpm", min=1, help="Tokens a minute at most.")] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=0, max=64, help="Processes that check texts; 0: this one does.")
+        int,
+        typer.Option(
+            "--workers", min=0, max=64, help="Processes that check texts, 0: this one; with ray: make rows."
+        ),
     ] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows to make this time.")] = None,
     retry: Annotated[
@@ -46,6 +51,13 @@ def run(
     arc: Annotated[
         Path | None,
         typer.Option("--arc", help="YAML: what rows establish; later rows are told, one after the other."),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where rows are made: this process, or a Ray cluster.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="A", help="The cluster: auto, HOST:PORT or ray://HOST:PORT."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew; the old record is put aside, not deleted.")
@@ -105,8 +117,16 @@ def run(
         tuple(one.value for one in retry or []),
         variety is Switch.ON,
         arc,
+        engine,
+        address,
     )
     progress = Progress(0, is_quiet=quiet)
+
+    lost: list[str] = []
+
+    def unsaved(done: "Done") -> None:
+        lost.append(done.id)
+        give_answers(done)
 
     def begun(counts: "Counts") -> None:
         progress.planned, progress.before = counts.rows, counts.rows - counts.pending
@@ -122,13 +142,16 @@ def run(
                 made=lambda done, is_final: progress.add(
                     done.status if is_final else None, done.usage, done.cost
                 ),
+                unsaved=unsaved,
             )
         )
     finally:
         progress.end()
+        if lost:
+            complain(f"{len(lost)} rows cannot be saved: their answers are printed, a line of JSON a row")
     give(told(counts))
     if is_stopped:
-        complain("interrupted: run the same command again to go on")
+        say("run the same command again to go on")
         return INTERRUPTED
     return ModelError.exit_code if counts.failed else GateRefused.exit_code if counts.refused else 0
 
@@ -141,6 +164,7 @@ def status(folder: _DIR, json: options.Json = False) -> None:
 
     with reading(folder) as database:
         counts, reasons = read_counts(database)
+        shards, out = shards_data(database), shards_told(database)
     if json:
         give_json(
             {
@@ -154,11 +178,12 @@ def status(folder: _DIR, json: options.Json = False) -> None:
                 "completion_tokens": counts.usage.completion_tokens,
                 "cost": format_cost(counts.cost),
                 "seconds": round(counts.seconds, 1),
+                "shards": shards,
                 "reasons": reasons,
             }
         )
         return
-    give(told(counts))
+    give("\n".join([told(counts), *out]))
     for row, reason in reasons.items():
         give(f"  {row}: {reason}")
 
@@ -184,6 +209,24 @@ def export(
     with reading(folder) as database:
         count = write[export_format](read_saved(database), output)
     say(f"written: {output} ({count} texts)")
+
+
+app.command("submit")(submit)
+app.command("fetch")(fetch)
+app.command("cancel")(cancel)
+
+
+def give_answers(done: "Done") -> None:
+    """Print what was answered to a row as a line of JSON: it was paid."""
+    from json import dumps
+
+    answers = [answer.text for answer in done.answers]
+    line = dumps({"id": done.id, "status": done.status, "answers": answers}, ensure_ascii=False)
+    try:
+        give(line)
+        sys.stdout.flush()
+    except OSError:  # stdout lies on the same full disk
+        say(line)
 
 
 def told(counts: "Counts") -> str:

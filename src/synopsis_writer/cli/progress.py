@@ -1,5 +1,6 @@
 """How far a long run is: a line that renews itself on a terminal, plain lines every few seconds elsewhere."""
 
+import contextlib
 import shutil
 import sys
 import time
@@ -41,6 +42,7 @@ class Progress:
         """Begin to count the time."""
         self._started = self._said = self.clock()
         self._is_shown = False
+        self._made_said = 0
         self._waits: dict[str, list[float]] = {}  # by their reason, when they end
 
     def add(self, outcome: str | None, usage: Usage, cost: Cost | None) -> None:
@@ -56,11 +58,11 @@ class Progress:
             return
         if self.is_terminal:
             width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
-            sys.stderr.write(f"\r\x1b[K{self.line()[:width]}")
-            sys.stderr.flush()
+            _write(f"\r\x1b[K{self.line()[:width]}")
             self._is_shown = True
         elif self.clock() - self._said >= _EVERY:
             self._said = self.clock()
+            self._made_said = self._made
             say(self.line())
 
     def say(self, line: str) -> None:
@@ -78,18 +80,18 @@ class Progress:
 
     def _clear(self) -> None:
         if self.is_terminal and self._is_shown:
-            sys.stderr.write("\r\x1b[K")
+            _write("\r\x1b[K")
             self._is_shown = False
 
     def end(self) -> None:
         """Say how far the run came."""
-        if not self.is_quiet and self.outcomes:
-            self._clear()
+        self._clear()
+        if not self.is_quiet and self._made > self._made_said:
             say(self.line())
 
     def line(self) -> str:
         """Return the line: done, outcomes, waits, rate, tokens, cost so far, and the time left."""
-        made = sum(self.outcomes.values())
+        made = self._made
         done = self.before + made
         seconds = max(self.clock() - self._started, 1e-9)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
@@ -100,12 +102,23 @@ class Progress:
             parts.append(f"about {_duration((self.planned - done) * seconds / made)} left")
         return "; ".join(part for part in parts if part)
 
+    @property
+    def _made(self) -> int:
+        return self.outcomes.total()
+
     def _waiting(self) -> Iterator[str]:
         now = self.clock()
         for reason, ends in self._waits.items():
             ends[:] = [end for end in ends if end > now]
             if ends:
                 yield f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}"
+
+
+def _write(text: str) -> None:
+    """Write to the terminal; one that has gone ends no work."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _duration(seconds: float) -> str:

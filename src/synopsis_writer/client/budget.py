@@ -1,7 +1,7 @@
 """A budget in money or tokens, and the client that stops before the call that would break it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -36,18 +36,24 @@ class Budget:
         amount: money that may be spent, in the currency of the prices; None: no bound.
         tokens: tokens that may be spent, prompts and answers together; None: no bound.
         spent: what was spent before, for work that is taken up again.
+        reserved: what calls that were made before may still come to.
 
     Raises:
         SettingsError: there is a bound in money, and what was spent before is unpriced.
     """
 
     def __init__(
-        self, amount: Decimal | None = None, tokens: int | None = None, *, spent: Spent | None = None
+        self,
+        amount: Decimal | None = None,
+        tokens: int | None = None,
+        *,
+        spent: Spent | None = None,
+        reserved: Iterable[Spent] = (),
     ) -> None:
         self.amount = amount
         self.tokens = tokens
         self._spent = spent or Spent()
-        self._reserved: list[Spent] = []
+        self._reserved = list(reserved)
         if amount is not None and self._spent.cost is None:
             raise SettingsError(
                 "what was spent before is unpriced, so a budget in money cannot hold: "
@@ -106,17 +112,7 @@ class BudgetClient:
         self._client = client
         self._pricer = pricer
         self._budget = budget
-        if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
-            raise SettingsError(
-                f"model '{client.name}' has no known price, so a budget in money cannot hold: "
-                f"add it to {PRICES_FILE}, or use --max-tokens-total"
-            )
-        before = budget.spent.cost.currency if budget.spent.cost else ""
-        if before and pricer.currency and before != pricer.currency:
-            raise SettingsError(
-                f"{before} was spent before, and the prices are in {pricer.currency} now: "
-                f"give {PRICES_FILE} the currency it had"
-            )
+        check_prices(budget, pricer, client.name)
 
     @property
     def name(self) -> str:
@@ -132,8 +128,7 @@ class BudgetClient:
             BudgetSpent: the call could pass the budget; it was not made.
             ModelError: the client failed for good; its `usage` is counted.
         """
-        most = Usage(most_tokens(messages, schema), limits.max_tokens)
-        worst = Spent(self._pricer.cost(most), _tokens(most))
+        worst = worst_case(self._pricer, messages, schema, limits)
         self._budget.reserve(worst)
         real = Spent()
         try:
@@ -142,7 +137,8 @@ class BudgetClient:
             real = _spent_for(answer, worst)
         except ModelError as error:
             if error.usage is not None:
-                real = Spent(self._pricer.cost(error.usage), _tokens(error.usage))
+                error.cost = self._pricer.cost(error.usage)
+                real = Spent(error.cost, _tokens(error.usage))
             raise
         finally:
             self._budget.settle(worst, real)
@@ -151,6 +147,33 @@ class BudgetClient:
     async def close(self) -> None:
         """Close the client that is asked."""
         await self._client.close()
+
+
+def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
+    """Check that a budget can be held with the prices of a model.
+
+    Raises:
+        SettingsError: the budget is in money and the model is unpriced, or the currency changed.
+    """
+    if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
+        raise SettingsError(
+            f"model '{model}' has no known price, so a budget in money cannot hold: "
+            f"add it to {PRICES_FILE}, or use --max-tokens-total"
+        )
+    before = budget.spent.cost.currency if budget.spent.cost else ""
+    if before and pricer.currency and before != pricer.currency:
+        raise SettingsError(
+            f"{before} was spent before, and the prices are in {pricer.currency} now: "
+            f"give {PRICES_FILE} the currency it had"
+        )
+
+
+def worst_case(
+    pricer: Pricer, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+) -> Spent:
+    """Return the most that a call may take."""
+    most = Usage(most_tokens(messages, schema), limits.max_tokens)
+    return Spent(pricer.cost(most), _tokens(most))
 
 
 def _spent_for(answer: Answer, worst: Spent) -> Spent:

@@ -19,7 +19,7 @@ from synopsis_writer.client.completion import read_answer, read_models, whole
 from synopsis_writer.client.dialect import learned, next_dialect
 from synopsis_writer.client.dialect_store import DialectStore
 from synopsis_writer.client.faults import failure
-from synopsis_writer.client.request import chat_request
+from synopsis_writer.client.request import chat_request, sdk_arguments
 from synopsis_writer.client.retry import Announce, BrokenBody, Effort, RetryPolicy, retrying
 from synopsis_writer.client.stream import GrowingAnswer
 from synopsis_writer.errors import ModelError, SettingsError
@@ -69,21 +69,13 @@ class HostedClient:
     ) -> None:
         self._model = model
         self._base_url = base_url or DEFAULT_BASE_URL
-        check_address(self._base_url)
-        key = _checked_key(api_key or "")
-        if is_open(self._base_url):
-            _allow_open(self.server, announce, insecure=insecure)
-        import openai
-
+        self._sdk = open_sdk(self._base_url, api_key, announce, insecure=insecure)
         self._retry = retry or RetryPolicy()
         self._announce = announce
         self._grown = grown
         self._key_hint = key_hint
         self._dialects = dialects or DialectStore()
         self._dialect = self._dialects.find(server_of(self._base_url), model)
-        self._sdk = openai.AsyncOpenAI(
-            api_key=key, base_url=self._base_url, max_retries=0, http_client=_transport(self._base_url)
-        )
 
     @property
     def name(self) -> str:
@@ -150,7 +142,7 @@ class HostedClient:
         started = time.perf_counter()
         # The SDK's time-out begins anew with each byte, and some servers send blanks while they queue.
         async with asyncio.timeout(within):
-            raw = await self._sdk.chat.completions.with_raw_response.create(**request)
+            raw = await self._sdk.chat.completions.with_raw_response.create(**sdk_arguments(request))
         seconds = time.perf_counter() - started
         return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
 
@@ -164,10 +156,11 @@ class HostedClient:
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
         end = now() + within
+        create = self._sdk.chat.completions.with_streaming_response.create
         try:
             async with (
                 asyncio.timeout_at(end) as bound,
-                self._sdk.chat.completions.with_streaming_response.create(**request) as response,
+                create(**sdk_arguments(request)) as response,
             ):
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
@@ -206,6 +199,23 @@ class HostedClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+
+def open_sdk(
+    address: str, api_key: str | None, announce: Announce, *, insecure: bool
+) -> "openai.AsyncOpenAI":
+    """Return the SDK's client: it retries nothing, and follows no redirect.
+
+    Raises:
+        SettingsError: the address is none of the web or not safe, or the key cannot be sent.
+    """
+    check_address(address)
+    key = _checked_key(api_key or "")
+    if is_open(address):
+        _allow_open(host_of(address), announce, insecure=insecure)
+    import openai
+
+    return openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=_transport(address))
 
 
 def _transport(address: str) -> "openai.DefaultAsyncHttpxClient":

@@ -79,6 +79,7 @@ class PriceTable(BaseModel):
     Attributes:
         currency: the currency of these prices, of all costs and of the budget: three capital letters.
         usd: units of that currency for one US dollar, by which list prices are converted; 1 for USD.
+        batch: the part of these prices that a call through a batch interface costs.
         models: prices by a model's name, or by its beginning and a `*`.
     """
 
@@ -86,6 +87,7 @@ class PriceTable(BaseModel):
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR
     usd: Annotated[Decimal, Field(gt=0)] | None = None
+    batch: Annotated[Decimal, Field(ge=0, le=1)] = Decimal(1)
     models: Annotated[
         dict[str, Annotated[Rate, AfterValidator(_upright)]], AfterValidator(_star_at_the_end)
     ] = {}
@@ -163,11 +165,13 @@ class HostedPricer:
         model: the model that is asked.
         base_url: the server's address; None is OpenAI's.
         table: the user's own prices; they go before list prices.
+        is_batch: whether the calls go through the provider's batch interface.
     """
 
     model: str
     base_url: str | None = None
     table: PriceTable = field(default_factory=PriceTable)
+    is_batch: bool = False
 
     @property
     def currency(self) -> str:
@@ -185,12 +189,13 @@ class HostedPricer:
         names = (answered, self.model)
         rates = [rate for rate in map(self.table.rate, names) if rate is not None]
         if rates:
-            return Cost(rates[0].price(usage), self.currency)
+            return Cost(rates[0].price(usage) * (self.table.batch if self.is_batch else 1), self.currency)
         dollar = self.table.rate_of_dollar
         address = _address(self.base_url or DEFAULT_BASE_URL)
         if dollar is None or address is None:
             return None
-        prices = (_list_price(usage, name, address) for name in names if name)
+        kind = "batch" if self.is_batch else ""
+        prices = (_list_price(usage, name, address, kind) for name in names if name)
         price = next((price for price in prices if price is not None), None)
         return None if price is None else Cost(price * dollar, self.currency)
 
@@ -206,8 +211,11 @@ def _address(base_url: str) -> str | None:
     return f"https://{host}{parts.path.replace('.', '')}" if port in {None, 443} else None
 
 
-def _list_price(usage: Usage, model: str, address: str) -> Decimal | None:
-    """Return the list price in US dollars, of the data that comes inside genai-prices: nothing is fetched."""
+def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | None:
+    """Return the list price in US dollars, of the data that comes inside genai-prices: nothing is fetched.
+
+    Where the data hold a price of its own for a `kind` of calls it is that one, else the usual one.
+    """
     import genai_prices
 
     tokens = genai_prices.Usage(
@@ -216,7 +224,9 @@ def _list_price(usage: Usage, model: str, address: str) -> Decimal | None:
         cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),
     )
     try:
-        found = genai_prices.calc_price(tokens, model, provider_api_url=address)
+        found = genai_prices.calc_price(
+            tokens, model, provider_api_url=address, price_context={"processing": kind} if kind else None
+        )
     except LookupError:
         return None
     listed = found.model_price

@@ -46,6 +46,17 @@ def chat_request(
     return request
 
 
+def sdk_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with its large fields as the SDK's `extra_body`, which is sent as it is.
+
+    The SDK looks each message through for what it would have to rename, and finds nothing: a quarter of the
+    time that a call takes.
+    """
+    large = {field: request[field] for field in ("messages", "response_format") if field in request}
+    small = {field: value for field, value in request.items() if field not in large}
+    return {**small, "messages": [], "extra_body": large}
+
+
 def _cache_key(stable: str) -> str:
     """Return what leads prompts with one beginning to one cache at the provider, and holds no text."""
     return hashlib.sha256(stable.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,5 +1,7 @@
 """Public fakes: a client that answers from a script, and a loopback server that speaks OpenAI's protocol."""
 
+from synopsis_writer.testing.batch import Batch, Unasked
+from synopsis_writer.testing.batches import BatchServer
 from synopsis_writer.testing.client import Call, ScriptedClient, synopsis_json
 from synopsis_writer.testing.player import Request
 from synopsis_writer.testing.server import LoopbackServer
@@ -22,6 +24,8 @@ from synopsis_writer.testing.steps import (
 )
 
 __all__ = [
+    "Batch",
+    "BatchServer",
     "Body",
     "BrokenJson",
     "Call",
@@ -40,6 +44,7 @@ __all__ = [
     "ScriptedClient",
     "Silence",
     "Step",
+    "Unasked",
     "event",
     "synopsis_json",
 ]

@@ -1,0 +1,182 @@
+"""Shards: what of a batch lies at a provider, kept in the batch's record."""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.done import Answered
+from synopsis_writer.batch.provider.tables import (
+    Asked,
+    Shard,
+    count_waiting,
+    open_shards,
+    read_shards,
+    reported,
+)
+from synopsis_writer.batch.reading import read_brief
+from synopsis_writer.batch.record import BatchRecord
+
+_ROWS = 1000  # rows read at a time
+_ASKED = "SELECT place, round, flaw, returns"
+
+
+def new_key() -> str:
+    """Return a key for a shard: 16 hex digits that no other shard of anybody has."""
+    return secrets.token_hex(8)
+
+
+class Shards:
+    """The shards of a record.
+
+    Args:
+        record: the batch's record, which is held.
+
+    Raises:
+        FileError: the record cannot be read or written; so do all methods.
+    """
+
+    def __init__(self, record: BatchRecord) -> None:
+        self._record = record
+        self._database = record.database
+
+    def open(self) -> list[Shard]:
+        """Return the shards that are not done with, in order."""
+        with reported():
+            return open_shards(self._database)
+
+    def begin(self, shard: Shard, asked: Sequence[Asked]) -> Shard:
+        """Take a shard and its rows down, before anything of it is sent; return it with its number."""
+        cost = shard.worst.cost
+        values = (shard.key, shard.server, shard.digest, shard.requests, shard.worst.tokens)
+        amount = (str(cost.amount), cost.currency) if cost else (None, None)
+        with self._record.together():
+            number = self._database.execute(
+                "INSERT INTO shards "
+                "(key, server, digest, requests, worst_tokens, worst_amount, worst_currency) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*values, *amount),
+            ).lastrowid
+            self._database.executemany(
+                "INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, 0)",
+                (
+                    (number, one.place, line, one.round, one.flaw, one.returns)
+                    for line, one in enumerate(asked, 1)
+                ),
+            )
+            self._database.executemany(
+                "DELETE FROM waiting WHERE place = ?", ((one.place,) for one in asked if one.round > 1)
+            )
+        return self._shard(shard.key)
+
+    def note(self, shard: Shard, **values: Any) -> Shard:
+        """Take down what is new of a shard, by its attributes' names; return it so."""
+        names = ", ".join(f"{name} = ?" for name in values)  # of this program alone
+        with self._record.together():
+            self._database.execute(
+                f"UPDATE shards SET {names} WHERE number = ?",  # noqa: S608 - the names are this module's
+                (*values.values(), shard.number),
+            )
+        return self._shard(shard.key)
+
+    def _shard(self, key: str) -> Shard:
+        with reported():
+            return read_shards(self._database, "key = ?", key)[0]
+
+    def find(self, shard: Shard, place: int) -> tuple[BatchRow, Asked, bool] | None:
+        """Return a row of a shard, its request, and whether it was read already; None: it is none of its."""
+        query = (
+            f"{_ASKED}, is_read, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND place = ?"
+        )
+        for *asked, is_read, name, brief in self._rows(query, shard.number, place):
+            return BatchRow(name, place, read_brief(name, brief)), Asked(*asked), bool(is_read)
+        return None
+
+    def at_line(self, shard: Shard, line: int) -> tuple[BatchRow, Asked] | None:
+        """Return the row whose request stands in a line of a shard's file, counted from 1; None: no row."""
+        query = f"{_ASKED}, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND line = ?"
+        for *asked, name, brief in self._rows(query, shard.number, line):
+            return BatchRow(name, asked[0], read_brief(name, brief)), Asked(*asked)
+        return None
+
+    def mark_read(self, shard: Shard, asked: Asked) -> None:
+        """Note that a row came back, within the transaction that saves it."""
+        with self._record.together():
+            self._database.execute(
+                "UPDATE asked SET is_read = 1 WHERE shard = ? AND place = ?", (shard.number, asked.place)
+            )
+
+    def unread(self, shard: Shard) -> Iterator[tuple[BatchRow, Asked]]:
+        """Yield the rows of a shard that did not come back, in order."""
+        query = (
+            f"{_ASKED}, id, brief FROM asked JOIN rows USING (place) "
+            "WHERE shard = ? AND is_read = 0 AND place > ? ORDER BY place LIMIT ?"
+        )
+        return self._paged(query, shard.number)
+
+    def close(self, shard: Shard) -> None:
+        """Be done with a shard; rows of it that were not read are nobody's any more."""
+        with self._record.together():
+            self._database.execute("UPDATE shards SET is_open = 0 WHERE number = ?", (shard.number,))
+            self._database.execute("DELETE FROM asked WHERE shard = ?", (shard.number,))
+
+    def wait(self, asked: Asked) -> None:
+        """Keep a row, which is pending, for a further round: it is nobody else's to begin anew."""
+        values = (asked.place, asked.round, asked.flaw, asked.returns)
+        with self._record.together():
+            self._database.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", values)
+
+    def settle(self, place: int) -> None:
+        """Note that a row waits for no further round."""
+        with self._record.together():
+            self._database.execute("DELETE FROM waiting WHERE place = ?", (place,))
+
+    def end_beyond(self, attempts: int) -> None:
+        """Let rows wait no more that have no further round of so many: they stay refused."""
+        beyond = "(SELECT place FROM waiting WHERE round > ?)"
+        with self._record.together():
+            self._database.execute(
+                f"UPDATE rows SET status = 'refused' WHERE status = 'pending' AND place IN {beyond}",  # noqa: S608 - the names are this module's
+                (attempts,),
+            )
+            self._database.execute("DELETE FROM waiting WHERE round > ?", (attempts,))
+
+    def waiting(self) -> Iterator[tuple[BatchRow, Asked]]:
+        """Yield the rows that wait for a further round, in order."""
+        query = (
+            f"{_ASKED}, id, brief FROM waiting JOIN rows USING (place) WHERE place > ? ORDER BY place LIMIT ?"
+        )
+        return self._paged(query)
+
+    def count_waiting(self) -> int:
+        """Return how many rows wait for a further round."""
+        with reported():
+            return count_waiting(self._database)
+
+    def last(self, row: str, asked: Asked) -> Answered | None:
+        """Return the answer that a request mends; None for a first draft.
+
+        A withheld answer has no words: nobody mends a refusal, so the brief is asked again.
+        """
+        if asked.round == 1:
+            return None
+        query = (
+            "SELECT number, text, problems FROM answers WHERE row = ? "
+            "ORDER BY number DESC, rowid DESC LIMIT 1"
+        )
+        for number, text, problems in self._rows(query, row):
+            words = "" if asked.flaw == "withheld" else text
+            return Answered(number, words, passed=False, problems=tuple(json.loads(problems)))
+        return None
+
+    def _paged(self, query: str, *values: Any) -> Iterator[tuple[BatchRow, Asked]]:
+        last = -1
+        while found := self._rows(query, *values, last, _ROWS):
+            for *asked, name, brief in found:
+                yield BatchRow(name, asked[0], read_brief(name, brief)), Asked(*asked)
+            last = found[-1][0]
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with reported():
+            return self._database.execute(query, values).fetchall()

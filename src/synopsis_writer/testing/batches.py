@@ -1,0 +1,239 @@
+"""A real HTTP server on 127.0.0.1 that speaks OpenAI's files and batches, with the faults of its life."""
+
+import http.server
+import json
+import random
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from synopsis_writer.testing.batch import Ask, Batch, Outcome
+from synopsis_writer.testing.player import Request
+from synopsis_writer.testing.steps import Fault, Reply
+
+_POLL = 0.01
+_PART = re.compile(
+    rb'name="(\w+)"(?:; filename="[^"]*")?(?:\r\nContent-Type: [^\r]*)?\r\n\r\n', re.IGNORECASE
+)
+
+
+class BatchServer:
+    """Serves `/v1/files`, `/v1/batches` and `/v1/chat/completions` on a free port, in a `with` block.
+
+    Args:
+        answer: gives what becomes of a request, by the body that asks; also of a live one.
+        ends: the status that each batch comes to, in order, the last one for all further: `completed`,
+            `expired`, `cancelled`, `failed`, or `in_progress` for one that never ends.
+        looks: how often a batch is looked at before it has come there.
+        problems: what the check of a failed batch says: dicts with `code`, `message` and `line`.
+        faults: what happens to a call, by method and path (`POST /files`, `POST /batches`,
+            `GET /batches`, `GET /batches/ID`, `GET /files/ID`, `GET /files/ID/content`,
+            `POST /batches/ID/cancel`), in turn; None lets one through. A text is a fault of the line:
+            `hangup` before anything is done, `lost` after it is done, `cut` in the middle of the answer.
+        seen: is told of each call before anything is done.
+        page: batches in one page of the list.
+        seed: of the order in which results come.
+
+    Attributes:
+        batches: all batches, in order.
+        files: the content of all files, by their names.
+        requests: all calls, in order.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Ask], Outcome],
+        *,
+        ends: Sequence[str] = ("completed",),
+        looks: int = 0,
+        problems: Sequence[Mapping[str, Any]] = (),
+        faults: Mapping[str, Sequence[Fault | str | None]] | None = None,
+        seen: Callable[[Request], None] = lambda _: None,
+        page: int = 100,
+        seed: int = 1,
+    ) -> None:
+        self._answer = answer
+        self._ends = tuple(ends)
+        self._looks = looks
+        self._problems = [dict(problem) for problem in problems]
+        self._faults = {name: list(some) for name, some in (faults or {}).items()}
+        self._seen = seen
+        self._page = page
+        self._rng = random.Random(seed)  # noqa: S311 - nothing is secret about it
+        self._looked: dict[str, int] = {}
+        self._lock = threading.RLock()
+        self.batches: list[Batch] = []
+        self.files: dict[str, bytes] = {}
+        self.requests: list[Request] = []
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """The address, ending in /v1."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def chats(self) -> list[Request]:
+        """The live requests for a completion, in order."""
+        return [request for request in self.requests if request.path == "/v1/chat/completions"]
+
+    def __enter__(self) -> Self:
+        """Start to serve."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def fault(self, name: str) -> Fault | str | None:
+        """Return what happens to a call, and take it from the list."""
+        with self._lock:
+            waiting = self._faults.get(name) or self._faults.get(re.sub(r"/(batch|file)_\w+", "/ID", name))
+            return waiting.pop(0) if waiting else None
+
+    def do(self, method: str, request: Request) -> tuple[int, Any]:
+        """Do what a call asks; return status and body: bytes, or JSON."""
+        path = request.path.partition("?")[0].removeprefix("/v1/")
+        with self._lock:
+            match method, path.split("/"):
+                case "POST", ["chat", "completions"]:
+                    found = self._live(request.body)
+                case "POST", ["files"]:
+                    found = self._upload(request.body)
+                case "POST", ["batches"]:
+                    found = self._create(request.body)
+                case "GET", ["batches"]:
+                    found = self._list(request.path)
+                case "GET", ["files", name, *content] if name in self.files:
+                    found = 200, self.files[name] if content else self._file(name)
+                case _, ["batches", name, *cancel]:
+                    found = self._batch(name, is_cancelled=bool(cancel))
+                case _:
+                    found = _missing(path)
+            return found
+
+    def note(self, request: Request) -> None:
+        """Take a call down."""
+        self._seen(request)
+        with self._lock:
+            self.requests.append(request)
+
+    def end(self, batch: Batch, status: str) -> None:
+        """Bring a batch to its end."""
+        if status == "failed":
+            batch.status, batch.problems = status, self._problems
+            return
+        batch.end(status, self._answer, self._rng)
+        self.files.update(batch.contents())
+
+    def _live(self, body: Ask) -> tuple[int, Any]:
+        outcome = self._answer(body)
+        if isinstance(outcome, Reply):
+            return 200, outcome.as_data(f"{body['model']}-2026")
+        return (outcome.status, outcome.as_data()) if isinstance(outcome, Fault) else (500, {})
+
+    def _upload(self, raw: bytes) -> tuple[int, Any]:
+        parts = _PART.split(raw)
+        fields = {
+            name.decode(): part.rpartition(b"\r\n--")[0]
+            for name, part in zip(parts[1::2], parts[2::2], strict=True)
+        }
+        name = f"file_{len(self.files) + 1}"
+        self.files[name] = fields["file"]
+        return 200, self._file(name)
+
+    def _file(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "file", "bytes": len(self.files[name]), "purpose": "batch"}
+
+    def _create(self, body: Ask) -> tuple[int, Any]:
+        name = str(body["input_file_id"])
+        if name not in self.files:
+            return 400, Fault(400, message=f"Cannot find file {name}").as_data()
+        batch = Batch(f"batch_{len(self.batches) + 1}", name, dict(body.get("metadata") or {}))
+        batch.requests = [json.loads(line) for line in self.files[name].decode().split("\n") if line]
+        self.batches.append(batch)
+        return 200, batch.as_data()
+
+    def _list(self, path: str) -> tuple[int, Any]:
+        newest = list(reversed(self.batches))
+        after = re.search(r"after=(\w+)", path)
+        names = [batch.id for batch in newest]
+        first = names.index(after[1]) + 1 if after else 0
+        found = newest[first : first + self._page]
+        data = [batch.as_data() for batch in found]
+        return 200, {"object": "list", "data": data, "has_more": first + len(found) < len(newest)}
+
+    def _batch(self, name: str, *, is_cancelled: bool) -> tuple[int, Any]:
+        batch = next((batch for batch in self.batches if batch.id == name), None)
+        if batch is None:
+            return _missing(name)
+        if is_cancelled:
+            self.end(batch, "cancelled")
+        else:
+            self._advance(batch)
+        return 200, batch.as_data()
+
+    def _advance(self, batch: Batch) -> None:
+        if batch.status not in {"validating", "in_progress"}:
+            return
+        looked = self._looked[batch.id] = self._looked.get(batch.id, 0) + 1
+        place = min(self.batches.index(batch), len(self._ends) - 1)
+        if looked > self._looks and self._ends[place] != "in_progress":
+            self.end(batch, self._ends[place])
+        else:
+            batch.status = "in_progress"
+
+
+def _missing(path: str) -> tuple[int, Any]:
+    return 404, Fault(404, message=f"no such thing: {path}").as_data()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, server: BatchServer, *connection: Any) -> None:
+        self._batches = server
+        super().__init__(*connection)
+
+    def do_GET(self) -> None:
+        self._serve("GET")
+
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+        pass
+
+    def _serve(self, method: str) -> None:
+        try:
+            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            is_json = "json" in headers.get("content-type", "")
+            request = Request(self.path, headers, json.loads(raw) if raw and is_json else raw)
+            self._batches.note(request)
+            fault = self._batches.fault(f"{method} {self.path.partition('?')[0].removeprefix('/v1')}")
+            if fault == "hangup":
+                return
+            if isinstance(fault, Fault):
+                self._send(fault.status, fault.as_data())
+                return
+            status, body = self._batches.do(method, request)
+            if fault != "lost":
+                self._send(status, body, is_cut=fault == "cut")
+        except OSError:
+            self.close_connection = True  # the other side has gone
+
+    def _send(self, status: int, body: Any, *, is_cut: bool = False) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if is_cut else content)
