@@ -1,0 +1,368 @@
+"""The Ray engine through the real command: two nodes on this machine; nodes and drivers die."""
+
+import csv
+import json
+import os
+import pickle
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.batch.cluster import Terms, crew_size
+from synopsis_writer.errors import RequestRefused
+from synopsis_writer.testing import LoopbackServer, Reply, Request, Step
+from tests.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
+
+STARTED = b"Ray runtime started"
+
+
+@dataclass
+class Nodes:
+    """A head and a further node of one CPU each, which demand a token; one can be killed like a machine."""
+
+    folder: Path
+    port: int
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("--engine", "ray", "--address", f"127.0.0.1:{self.port}")
+
+    @property
+    def token(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.folder / "token")}
+
+    def start_second(self) -> None:
+        # The SDK sends this along, so that a server sees which node asks.
+        self.start("--address", f"127.0.0.1:{self.port}", OPENAI_ORG_ID="second")
+
+    def start(self, *flags: str, **environment: str) -> None:
+        (self.folder / "token").write_text("0123456789abcdef" * 4, encoding="utf-8")
+        small = ("--block", "--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats")
+        log = self.folder / f"node-{len(self.running)}.log"
+        with log.open("wb") as said:
+            node = subprocess.Popen(
+                [Path(sys.executable).with_name("ray"), "start", *flags, *small],
+                env={**os.environ, "HOME": str(self.folder), **self.token, **environment},
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        self.running.append(node)
+        while STARTED not in log.read_bytes():
+            assert node.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+
+    def kill_last(self) -> None:
+        node = self.running.pop()
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Ray's sockets lie in this folder, and a socket's path may have 107 bytes: pytest's own is too long.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        nodes = Nodes(Path(folder), port)
+        head = ("--head", "--port", str(port), "--include-dashboard=false", "--temp-dir", folder)
+        # A dead node is known to be dead after a second, and not after twenty.
+        quick = {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
+        nodes.start(*head, **quick)
+        nodes.start_second()
+        yield nodes
+        while nodes.running:
+            nodes.kill_last()
+
+
+@pytest.fixture
+def nodes(cluster: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    for name, value in cluster.token.items():
+        monkeypatch.setenv(name, value)
+    return cluster
+
+
+@pytest.fixture
+def synopsis(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def briefs(folder: Path, rows: int) -> None:
+    with (folder / "briefs.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "show", "theme", "form"])
+        writer.writerows([f"row-{n}", "Rote Rosen", GOOD.brief.theme, "portrait"] for n in range(rows))
+
+
+BATCH = ("batch", "run", "briefs.csv", "--out", "out", "--max-retries", "0", "--cache", "off")
+
+
+def run(synopsis: Terminal, server: LoopbackServer, *flags: str) -> Run:
+    return synopsis(*BATCH, *flags, server=server)
+
+
+def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [COMMAND, *BATCH, "--variety", "off", *flags],
+        cwd=folder,
+        env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def until_asked(server: LoopbackServer, count: int, process: subprocess.Popen[bytes]) -> None:
+    while len(server.chats) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def statuses(folder: Path) -> list[str]:
+    database = sqlite3.connect(folder / "out" / "batch.sqlite3")
+    found = [row[0] for row in database.execute("SELECT status FROM rows ORDER BY place")]
+    assert database.execute(
+        "SELECT max(n) FROM (SELECT count(*) n FROM answers GROUP BY row, number)"
+    ).fetchone() in {
+        (1,),
+        (None,),
+    }
+    database.close()
+    return found
+
+
+class Patient(LoopbackServer):
+    """A server that is slow until the second node, whose worker may come up late, asks for its part."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__([step])
+        self.second = 0
+        self.has_second = threading.Event()
+
+    def answer(self, request: Request) -> Step:
+        if "second" in request.headers.get("openai-organization", ""):
+            self.second += 1
+            self.has_second.set()
+        self.has_second.wait(1)
+        return super().answer(request)
+
+
+class Clocked(LoopbackServer):
+    """A server that notes when it is asked."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__([step])
+        self.times: deque[float] = deque()
+
+    def answer(self, request: Request) -> Step:
+        self.times.append(time.monotonic())
+        return super().answer(request)
+
+
+def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path: Path) -> None:
+    rows, in_flight = 100, 8
+    briefs(tmp_path, rows)
+    with Patient(Reply(ANSWER)) as server:
+        process = start(tmp_path, server, *nodes.flags, "--concurrency", str(in_flight))
+        while server.second < 5:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        nodes.kill_last()
+        out, said = process.communicate(timeout=60)
+        asked = len(server.chats)
+    nodes.start_second()
+    assert (process.returncode, out.splitlines()[0]) == (
+        0,
+        b"100 rows: 100 accepted, 0 refused, 0 failed, 0 pending",
+    ), said
+    assert b"rows are handed to others" in said
+    assert b"workers 2" in said
+    assert b"Traceback" not in said
+    assert statuses(tmp_path) == ["accepted"] * rows
+    # Half of the rows in flight were on that node.
+    assert rows <= asked <= rows + in_flight
+
+
+def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 40)
+    with Clocked(Reply(ANSWER)) as server:
+        flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "600")
+        done = run(synopsis, server, *flags)
+    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 40)
+    assert "workers 2" in done.err
+    times = list(server.times)
+    in_a_second = max(sum(first <= other < first + 1 for other in times) for first in times)
+    assert in_a_second <= 600 / 60 + 2  # each worker may begin with one at once
+    for path in nodes.folder.rglob("*"):
+        if path.is_file():
+            assert b"sk-secret" not in path.read_bytes(), path
+
+
+def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 20)
+    with LoopbackServer([], key="another") as server:
+        done = run(synopsis, server, *nodes.flags, "--quiet", "--concurrency", "4")
+        asked = len(server.chats)
+    assert (done.code, len(done.err.splitlines())) == (3, 1), done.err
+    assert "OPENAI_API_KEY" in done.err
+    assert statuses(tmp_path) == ["pending"] * 20
+    assert asked <= 4
+
+
+def test_a_row_that_came_out_like_another_is_mended(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 2)
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        flags = (*nodes.flags, "--concurrency", "2", "--attempts", "2")
+        done = run(synopsis, server, *flags)
+        asked = [json.dumps(request.body, ensure_ascii=False) for request in server.chats]
+    assert done.code == 1, done.err
+    assert sorted(statuses(tmp_path)) == ["accepted", "refused"]
+    assert ["variety_copy" in request for request in asked] == [False, False, True]
+
+
+def test_ctrl_c_once_saves_what_is_in_flight(nodes: Nodes, tmp_path: Path) -> None:
+    briefs(tmp_path, 200)
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        process = start(tmp_path, server, *nodes.flags, "--concurrency", "4")
+        until_asked(server, 10, process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        asked = len(server.chats)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert statuses(tmp_path).count("accepted") == asked < 200
+
+
+def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_with(nodes: Nodes, tmp_path: Path) -> None:
+    rows, in_flight = 60, 4
+    briefs(tmp_path, rows)
+    flags = (*nodes.flags, "--concurrency", str(in_flight))
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        process = start(tmp_path, server, *flags)
+        until_asked(server, 10, process)
+        process.kill()
+        process.communicate()
+        saved = statuses(tmp_path).count("accepted")
+        again = start(tmp_path, server, *flags)
+        _, said = again.communicate(timeout=60)
+        asked = len(server.chats)
+    assert 0 < saved < rows
+    assert again.returncode == 0, said
+    assert statuses(tmp_path) == ["accepted"] * rows
+    assert rows <= asked <= rows + in_flight
+
+
+def test_a_budget_is_divided_and_never_passed(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 20)
+    with LoopbackServer([Reply(ANSWER, prompt_tokens=9000)]) as server:
+        flags = (*nodes.flags, "--variety", "off", "--concurrency", "2", "--max-tokens-total", "80000")
+        done = run(synopsis, server, *flags)
+        asked = len(server.chats)
+    assert done.code == 3
+    assert "that is the part of one worker of 2" in done.err
+    assert 0 < asked * 9050 <= 80_000
+    assert statuses(tmp_path).count("accepted") == asked
+
+
+def test_a_node_with_other_examples_ends_the_batch(
+    nodes: Nodes, synopsis: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    briefs(tmp_path, 2)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    own = tmp_path / "data" / "synopsis-writer" / "examples" / "rote-rosen"
+    own.mkdir(parents=True)
+    (own / "one.md").write_bytes(PATH.read_bytes())
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        done = run(synopsis, server, *nodes.flags, "--quiet")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "examples differ from those where the batch was begun" in done.err
+
+
+def test_a_cluster_of_its_own_is_started_and_ended(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 10)
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        done = run(synopsis, server, "--variety", "off", "--engine", "ray", "--workers", "1")
+    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 10), done.err
+    assert done.out.startswith("10 rows: 10 accepted")
+    assert "workers 1" in done.err
+    assert not (Path(os.environ["HOME"]) / ".ray").exists()  # no token that later clusters would demand
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--engine", "ray", "--address", "127.0.0.1:9"),
+            "no Ray cluster at '127.0.0.1:9': connection refused",
+        ),
+        (("--engine", "ray", "--address", "ray://127.0.0.1:9"), "connection refused"),
+        (("--engine", "ray", "--address", "nowhere"), "no Ray cluster at 'nowhere'"),
+        (("--engine", "ray", "--model", "packaged"), "leave out --engine ray"),
+    ],
+)
+def test_what_no_cluster_can_do_is_said_in_one_line(
+    synopsis: Terminal, tmp_path: Path, flags: tuple[str, ...], said: str
+) -> None:
+    briefs(tmp_path, 1)
+    with LoopbackServer([]) as server:
+        done = run(synopsis, server, *flags)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
+    assert said in done.err
+
+
+def test_what_answers_but_is_no_cluster_is_told_from_one(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    with LoopbackServer([]) as server:
+        address = "ray" + server.base_url.removeprefix("http").removesuffix("/v1")
+        done = run(synopsis, server, "--engine", "ray", "--address", address)
+    assert (done.code, "what answers there is no cluster" in done.err) == (2, True), done.err
+
+
+def test_without_ray_the_line_names_the_extra(tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    code = "import sys; sys.modules['ray'] = None; from synopsis_writer.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *BATCH, "--engine", "ray"],
+        cwd=tmp_path,
+        env={**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "pip install 'synopsis-writer[ray]'" in done.stderr
+
+
+def test_an_error_comes_whole_through_a_pickle() -> None:
+    error = pickle.loads(pickle.dumps(RequestRefused("no", is_final=False)))
+    assert (str(error), error.is_final) == ("no", False)
+
+
+@pytest.mark.parametrize(
+    ("terms", "cpus", "count", "size"),
+    [
+        (Terms(None, 8), 16, 1, 1),
+        (Terms(None, 8), 16, 2, 2),  # one a node
+        (Terms(None, 64), 16, 2, 8),  # one for eight rows
+        (Terms(None, 64), 4, 2, 4),  # no more than CPUs
+        (Terms(None, 1), 4, 2, 1),  # no more than rows
+        (Terms(None, 64, rpm=30), 16, 2, 3),  # no more than a tenth of the requests
+        (Terms(None, 64, rpm=3), 16, 2, 1),
+        (Terms(None, 64, workers=5), 16, 2, 5),
+        (Terms(None, 8), 0, 0, 1),  # nodes may still come
+    ],
+)
+def test_a_crew_has_as_many_workers_as_fit(terms: Terms, cpus: int, count: int, size: int) -> None:
+    assert crew_size(terms, cpus, count) == size
