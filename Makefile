@@ -73,6 +73,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.client
 	@$(BIN)/python -m benchmarks.selection
 	@$(BIN)/python -m benchmarks.storm
+	@$(BIN)/python -m benchmarks.kills
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.report
 

@@ -13,7 +13,7 @@ class Row:
     limit: str = ""
 
 
-def print_table(sections: Iterable[Callable[[], list[Row]]]) -> None:
+def print_table(sections: Iterable[Callable[[], Iterable[Row]]]) -> None:
     """Run each section, and print its rows as they come."""
     print("| what | measured | limit |\n|---|---|---|")
     for section in sections:

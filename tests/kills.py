@@ -1,0 +1,251 @@
+"""`kill -9` at random moments of a batch, and what the record and the server tell of it afterwards."""
+
+import csv
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synopsis_writer.examples import load_example
+from synopsis_writer.testing import LoopbackServer, Reply, Request, Step
+from tests.terminal import COMMAND, CORPUS
+
+_KEY = "sk-run-"  # each run has a key of its own: so the server tells whose call came
+_LATEST = 0.05  # seconds after an answer in which most of a row's checks and its saving lie
+
+
+@dataclass(frozen=True)
+class Killed:
+    """One run: the calls that the server got from it, the rows it saved, and its orphans.
+
+    Attributes:
+        calls: calls of this run.
+        saved: rows it saved.
+        orphans: processes that it left behind.
+        in_log: whether it was killed while SQLite wrote.
+    """
+
+    calls: int
+    saved: int
+    orphans: tuple[str, ...]
+    in_log: bool
+
+    @property
+    def lost(self) -> int:
+        """Calls that were paid and whose rows are not saved: they were in flight."""
+        return self.calls - self.saved
+
+
+@dataclass(frozen=True)
+class Toll:
+    """What became of a batch.
+
+    Attributes:
+        rows: of the batch.
+        in_flight: rows side by side.
+        statuses: rows by their status, at the end.
+        answers: answers kept, by their row.
+        kills: the runs that were killed.
+        last: the run that ended by itself.
+        is_whole: whether SQLite finds no fault in the record after any of the kills.
+        code: what the last run exited with.
+        said: what it said.
+    """
+
+    rows: int
+    in_flight: int
+    statuses: Counter[str]
+    answers: Counter[str]
+    kills: tuple[Killed, ...]
+    last: Killed
+    is_whole: bool
+    code: int
+    said: str
+
+    @property
+    def calls(self) -> int:
+        """All calls."""
+        return self.last.calls + sum(killed.calls for killed in self.kills)
+
+    @property
+    def saved_twice(self) -> int:
+        """Rows that have more than one answer."""
+        return sum(count > 1 for count in self.answers.values())
+
+
+class Corpus(LoopbackServer):
+    """Answers each brief with the text of the corpus that belongs to its theme; a call takes a while.
+
+    Args:
+        themes: the answer to each theme.
+        seconds: how long a call takes.
+    """
+
+    def __init__(self, themes: dict[str, str], seconds: float) -> None:
+        super().__init__([])
+        self._themes, self._seconds = themes, seconds
+
+    def answer(self, request: Request) -> Step:
+        """Record a request, and return the text of its theme."""
+        step = super().answer(request)
+        if not request.path.endswith("/chat/completions"):
+            return step
+        self.stopping.wait(self._seconds)
+        asked = request.body["messages"][-1]["content"]
+        return next(Reply(text) for theme, text in self._themes.items() if theme in asked)
+
+
+def write_briefs(path: Path, rows: int) -> dict[str, str]:
+    """Write a table of so many briefs, the corpus's own in turns; return the answer to each theme."""
+    examples = [load_example(found) for found in sorted(CORPUS.glob("*/*.md"))]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "show", "theme", "form", "notes"])
+        for number in range(rows):
+            brief = examples[number % len(examples)].brief
+            writer.writerow([f"row-{number}", brief.show, brief.theme, brief.form.value, brief.notes or ""])
+    return {example.brief.theme: example.synopsis.as_json() for example in examples}
+
+
+def kill_often(
+    folder: Path, *, rows: int, kills: int, in_flight: int, flags: Sequence[str] = (), seed: int = 1
+) -> Toll:
+    """Run a batch that is killed so many times and then ends by itself.
+
+    Every other kill comes at a random moment after an answer; the rest as soon as SQLite's log grows, which
+    is while a row is being saved.
+    """
+    themes = write_briefs(folder / "briefs.csv", rows)
+    rng = random.Random(seed)
+    killed: list[Killed] = []
+    moments: list[bool] = []
+    saved = [0]
+    orphans: list[tuple[str, ...]] = []
+    is_whole = True
+    with Corpus(themes, 0.005) as server:
+        for number in range(kills + 1):
+            is_last = number == kills
+            process = _start(folder, server, number, ["--concurrency", str(in_flight), *flags])
+            if not is_last:
+                wanted = len(server.chats) + rng.randint(1, max(1, 2 * rows // kills - in_flight))
+                while len(server.chats) < wanted and process.poll() is None:
+                    time.sleep(0.001)
+                moments.append(number % 2 == 0 and _log_grows(folder, process))
+                if not moments[-1]:
+                    time.sleep(rng.random() * _LATEST)
+                process.kill()
+            with (folder / "said").open("rb") as said:
+                process.wait(timeout=180)
+                told = said.read().decode()
+            orphans.append(_left_behind(folder))
+            is_whole = is_whole and _check(folder)
+            saved.append(_statuses(folder)["accepted"])
+        calls = Counter(_run_of(request) for request in server.chats)
+    moments.append(False)
+    killed = [
+        Killed(calls[number], saved[number + 1] - saved[number], orphans[number], moments[number])
+        for number in range(kills + 1)
+    ]
+    return Toll(
+        rows,
+        in_flight,
+        _statuses(folder),
+        _answers(folder),
+        tuple(killed[:-1]),
+        killed[-1],
+        is_whole,
+        process.returncode,
+        told,
+    )
+
+
+def _start(
+    folder: Path, server: LoopbackServer, number: int, flags: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    with (folder / "said").open("wb") as said:
+        return subprocess.Popen(
+            [COMMAND, "batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", *flags],
+            cwd=folder,
+            env={
+                **os.environ,
+                "OPENAI_BASE_URL": server.base_url,
+                "OPENAI_API_KEY": f"{_KEY}{number}",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+
+
+def _log_grows(folder: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until SQLite writes its log; return False where the run ended instead."""
+    log = folder / "out" / "batch.sqlite3-wal"
+    before = _size(log)
+    while process.poll() is None:
+        for _ in range(200):
+            if _size(log) != before:
+                return True
+    return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _left_behind(folder: Path, seconds: float = 20.0) -> tuple[str, ...]:
+    """Return the command lines of processes that a run left behind, once they had time to notice."""
+    ends = time.monotonic() + seconds
+    while (found := processes(folder)) and time.monotonic() < ends:
+        time.sleep(0.01)
+    return found
+
+
+def processes(folder: Path) -> tuple[str, ...]:
+    """Return the command lines of the processes that were started in a folder; Linux alone tells them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if place.joinpath("cwd").readlink() == folder and (
+                line := place.joinpath("cmdline").read_bytes()
+            ):
+                found.append(line.replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has gone, or is another user's
+    return tuple(found)
+
+
+def _run_of(request: Request) -> int:
+    return int(request.headers["authorization"].removeprefix(f"Bearer {_KEY}"))
+
+
+def _read(folder: Path, query: str) -> list[tuple[str, int]]:
+    """Ask a copy of the record: what a kill left in SQLite's log is for the next start to find."""
+    with tempfile.TemporaryDirectory() as place:
+        for found in (folder / "out").glob("batch.sqlite3*"):
+            shutil.copy(found, place)
+        database = sqlite3.connect(Path(place) / "batch.sqlite3")
+        try:
+            return database.execute(query).fetchall()
+        finally:
+            database.close()
+
+
+def _check(folder: Path) -> bool:
+    return [found[0] for found in _read(folder, "PRAGMA integrity_check")] == ["ok"]
+
+
+def _statuses(folder: Path) -> Counter[str]:
+    return Counter(dict(_read(folder, "SELECT status, count(*) FROM rows GROUP BY status")))
+
+
+def _answers(folder: Path) -> Counter[str]:
+    return Counter(dict(_read(folder, "SELECT row, count(*) FROM answers GROUP BY row")))
