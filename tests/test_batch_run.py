@@ -241,3 +241,42 @@ def test_tokens_of_a_call_that_failed_for_good_are_counted(synopsis: Terminal, t
     failed = run(synopsis, [Body(empty)])
     assert (failed.code, statuses(tmp_path)) == (3, ["failed"])
     assert "700 + 7 tokens, unpriced" in synopsis("batch", "status", "out").out
+
+
+def test_tokens_of_failed_calls_survive_a_further_try_that_fails_at_once(
+    synopsis: Terminal, tmp_path: Path
+) -> None:
+    briefs(tmp_path, 1)
+    empty = {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 7}}
+    run(synopsis, [Body(empty)])
+    run(synopsis, [Fault(401)], "--retry", "failed")
+    assert statuses(tmp_path) == ["pending"]
+    assert "800 + 57 tokens" in run(synopsis, [Reply(ANSWER)]).out
+
+
+def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    run(synopsis, [Reply(ANSWER)])
+    for flags in (["--profile", "none.yaml"], ["--engine", "local", "--address", "auto"]):
+        assert run(synopsis, [], "--fresh", *flags).code == 2
+    (tmp_path / "briefs.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
+    assert run(synopsis, [], "--fresh").code == 2
+    assert "1 rows: 1 accepted" in synopsis("batch", "status", "out").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--profile", "none.yaml"], "none.yaml"),
+        (["--address", "auto"], "--address is a cluster's: add --engine ray"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_said_before_anything_is_made(
+    synopsis: Terminal, tmp_path: Path, flags: list[str], said: str
+) -> None:
+    briefs(tmp_path, 1)
+    done = run(synopsis, [], *flags)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert said in done.err
+    assert "cannot print" not in done.err
+    assert not (tmp_path / "out").exists()

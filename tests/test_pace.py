@@ -1,10 +1,12 @@
 """A pace is held in total, from the first minute on."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
-from synopsis_writer.client import Limits, Message
+from synopsis_writer.client import Answer, Limits, Message
 from synopsis_writer.client.budget import most_tokens
 from synopsis_writer.client.pace import PacedClient
 from synopsis_writer.testing import ScriptedClient
@@ -51,3 +53,34 @@ async def test_a_wait_is_said_with_its_length() -> None:
         )
     # the first is asked at once; the second and third wait for their turns, two seconds apart
     assert said == ["--rpm is reached; asking in 2.0 s", "--rpm is reached; asking in 4.0 s"]
+
+
+class Busy(ScriptedClient):
+    """Counts the calls that run at once."""
+
+    running = most = 0
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        return await super().complete(messages, schema, limits)
+
+
+async def test_no_more_calls_run_at_once_than_may() -> None:
+    client = Busy(["ja"] * 9)
+    paced = PacedClient(client, None, None, calls=3)
+    await asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(9)))
+    assert (client.most, len(client.calls)) == (3, 9)
+
+
+async def test_the_first_request_says_how_long_its_own_tokens_take() -> None:
+    said: list[str] = []
+    tokens = most_tokens(MESSAGES, None) + 100
+    paced = PacedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10, said.append)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(paced.complete(MESSAGES, None, Limits(max_tokens=100)), 0.05)
+    assert said == ["--tpm is reached; asking in 9.0 s"]

@@ -5,10 +5,11 @@ import pytest
 
 from synopsis_writer.client import Answer, Limits, Usage
 from synopsis_writer.desk import Desk, load_desk
-from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
+from synopsis_writer.errors import ConnectionFailed, EngineError, ModelError, RequestRefused
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import Show, find_show
+from synopsis_writer.style.finding import Finding
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import Attempt, Draft, ModelAuthor, Result, write
 
@@ -184,3 +185,20 @@ async def test_earlier_work_is_gone_on_with_and_its_rounds_count(desk: Desk) -> 
     asked = client.calls[0].messages
     assert asked[-2].content == "Der letzte Text."
     assert "Row 7 has the title" in asked[-1].content
+
+
+class KilledGate:
+    def examine(self, *_: object, **__: object) -> tuple[Finding, ...]:
+        raise EngineError("a process that checks texts was ended from outside")
+
+
+async def test_an_answer_that_no_gate_could_judge_is_kept_with_its_tokens(desk: Desk) -> None:
+    show = show_of(desk)
+    author = ModelAuthor(
+        ScriptedClient([ANSWER]), desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits()
+    )
+    result = await write(GOOD.brief, show, author, KilledGate())
+    assert [attempt.answer.text for attempt in result.attempts] == [ANSWER]
+    assert result.usage == Usage(100, 50)
+    assert result.accepted is None
+    assert isinstance(result.error, EngineError)

@@ -42,6 +42,7 @@ async def open_authors(
     *,
     rpm: float | None = None,
     tpm: float | None = None,
+    calls: int | None = None,
 ) -> AsyncIterator[Authors]:
     """Open what drafts with the chosen model; raises as `open_chain`.
 
@@ -54,12 +55,13 @@ async def open_authors(
         say: is told of waits.
         rpm: requests a minute at most; None: no bound.
         tpm: tokens a minute at most; None: no bound.
+        calls: calls at once; None: no bound.
     """
     if choice.kind == "packaged":
         yield _demo_authors(settings, desk)
         return
     async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        yield _model_authors(PacedClient(client, rpm, tpm, say), settings, desk)
+        yield _model_authors(PacedClient(client, rpm, tpm, say, calls=calls), settings, desk)
 
 
 def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:

@@ -21,16 +21,16 @@ async def side_by_side(
     The first error lets what is in flight come to its end, for it is paid, and is then raised.
 
     Raises:
-        SynopsisError: what `do` raised first.
+        SynopsisError: what `do`, or the reading of the next piece, raised first.
     """
     faults: list[SynopsisError] = []
 
     async def work() -> None:
-        while not faults and not is_stopped() and (piece := next(pieces, None)) is not None:
-            try:
+        try:
+            while not faults and not is_stopped() and (piece := next(pieces, None)) is not None:
                 await do(piece)
-            except SynopsisError as error:
-                faults.append(error)
+        except SynopsisError as error:
+            faults.append(error)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -235,7 +235,11 @@ async def write(
     async def draft(number: int, seed: int) -> None:
         async for drafted in author.drafts(seed, best):
             notes.answered(number, drafted)
-            judged = await judge(number, drafted, brief, show, gate)
+            try:
+                judged = await judge(number, drafted, brief, show, gate)
+            except ModelError as error:  # gates in other processes may be killed; the answer was paid
+                made.append(Attempt(number, drafted, None, str(error)))
+                raise
             made.append(judged)
             notes.attempt(judged)
 

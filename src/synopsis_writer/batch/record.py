@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -10,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Counts, Done, Status
 from synopsis_writer.batch.export import Saved
+from synopsis_writer.batch.holding import held, let_go
 from synopsis_writer.batch.provider.tables import NOT_OUT
 from synopsis_writer.batch.reading import (
     MIGRATIONS,
@@ -26,9 +24,8 @@ from synopsis_writer.batch.reading import (
     record_fault,
 )
 from synopsis_writer.database import open_database, transaction
-from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.errors import FileError
 
-LOCK_FILE, HOLDER_FILE = "batch.lock", "batch.holder"
 _CHUNK = 1000  # rows read or written at a time
 
 
@@ -92,6 +89,7 @@ class BatchRecord:
         query = """
             SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
             OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
+            OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
         """
         return bool(self._rows(query, ())[0][0])
 
@@ -227,35 +225,6 @@ class BatchRecord:
 
     def _fault(self, error: sqlite3.Error) -> FileError:
         return record_fault(self._folder / RECORD_FILE, error)
-
-
-def held(folder: Path) -> FileLock:
-    """Lock the folder, and leave a note of who holds it.
-
-    Raises:
-        FileError: another process is at it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        holder = "another process"
-        with contextlib.suppress(OSError):
-            holder = (folder / HOLDER_FILE).read_text(encoding="utf-8").strip() or holder
-        raise FileError(f"{folder}: {holder} is at this batch: wait for it, or name another --out") from error
-    except OSError as error:
-        raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
-    with contextlib.suppress(OSError):
-        (folder / HOLDER_FILE).write_text(f"process {os.getpid()}\n", encoding="utf-8")
-    return lock
-
-
-def let_go(folder: Path, lock: FileLock) -> None:
-    """Let a folder go that was held; the note stays where the folder cannot be written any more."""
-    with contextlib.suppress(OSError):
-        (folder / HOLDER_FILE).unlink(missing_ok=True)
-    lock.release()
 
 
 def _json(data: object) -> str:

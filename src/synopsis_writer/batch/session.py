@@ -1,8 +1,6 @@
 """One batch command's worth of work: record, model, gates and engine put together."""
 
 import contextlib
-import hashlib
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,22 +9,21 @@ from pathlib import Path
 
 from synopsis_writer.authors import open_authors
 from synopsis_writer.batch.arc import Arc
+from synopsis_writer.batch.aside import begin_anew
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.done import Answered, Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import RowMaker
-from synopsis_writer.batch.provider.tables import open_shards, reported, rows_out
-from synopsis_writer.batch.reading import MIGRATIONS, RECORD_FILE
-from synopsis_writer.batch.record import BatchRecord, held, let_go
+from synopsis_writer.batch.provider.tables import reported, rows_out
+from synopsis_writer.batch.record import BatchRecord
 from synopsis_writer.batch.saving import Saver
 from synopsis_writer.batch.varied import VariedGate, for_gate
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.choice import Choice, choose
-from synopsis_writer.database import open_database
 from synopsis_writer.desk import Desk, load_desk
-from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.errors import SettingsError
 from synopsis_writer.evaluation.runner import folder_hash
 from synopsis_writer.kinds import Engine
 from synopsis_writer.resources import folder
@@ -43,7 +40,7 @@ class Order:
     Attributes:
         briefs: the file of the briefs.
         out: the batch's folder.
-        concurrency: rows in flight.
+        concurrency: calls in flight; with `workers`, half as many rows more may wait for their checks.
         rpm, tpm: requests and tokens a minute at most; None: no bound.
         limit: rows to make this time at most; None: all.
         workers: processes that check texts, 0 checks in this one; on a cluster, those that make rows, 0: as
@@ -51,6 +48,7 @@ class Order:
         retry: what is made again: refused rows, failed ones.
         variety: whether a text is held against the batch's others.
         arc: the file of what rows establish; None: rows know nothing of each other.
+        fresh: put the record that is there aside, and begin anew.
         engine: where rows are made.
         address: the cluster's; None: `RAY_ADDRESS`, else one is started.
     """
@@ -65,6 +63,7 @@ class Order:
     retry: tuple[Status, ...] = ()
     variety: bool = True
     arc: Path | None = None
+    fresh: bool = False
     engine: Engine = Engine.LOCAL
     address: str | None = None
 
@@ -77,11 +76,10 @@ def facts_of(order: Order, settings: Settings, choice: Choice) -> dict[str, str]
 
 def made_with(settings: Settings, choice: Choice) -> dict[str, str]:
     """Return the facts that do not stand in the briefs."""
-    profile = settings.profile
     return {
         "model": choice.model,
         "prompts": folder_hash(settings.prompts or folder("prompts")),
-        "profile": hashlib.sha256(profile.read_bytes()).hexdigest()[:12] if profile else "the house's",
+        "profile": digest_of(settings.profile)[:12] if settings.profile else "the house's",
         "disabled checks": ", ".join(sorted(settings.disable)) or "none",
     }
 
@@ -112,7 +110,11 @@ async def run_batch(
         ModelError: the work cannot go on; what was made is saved.
     """
     choice = choose(settings, environment)
-    with BatchRecord(order.out, facts_of(order, settings, choice)) as record:
+    _check_engine(order, choice)
+    facts = facts_of(order, settings, choice)
+    if order.fresh:
+        put_aside(order, say)
+    with BatchRecord(order.out, facts) as record:
         record.fill(read_briefs(order.briefs))
         record.again(order.retry)
         counts = record.counts()
@@ -132,7 +134,7 @@ async def run_batch(
         rows = islice(record.pending(), order.limit)
         stop = Stop(say)
         async with _open_maker(order, choice, settings, environment, desk, variety, budget, say) as maker:
-            side_by_side = order.concurrency if choice.kind == "hosted" and arc is None else 1
+            side_by_side = _rows_at_once(order) if choice.kind == "hosted" and arc is None else 1
 
             async def make(row: BatchRow, last: Answered | None) -> Done:
                 return await maker(arc.told(row) if arc else row, last)
@@ -140,6 +142,33 @@ async def run_batch(
             with stop.listening():
                 await run_local(rows, make, saver.save, concurrency=side_by_side, stop=stop)
         return record.counts(), stop.is_set
+
+
+def _rows_at_once(order: Order) -> int:
+    """Return how many rows are made side by side: while some are checked elsewhere, others are asked for."""
+    is_checked_elsewhere = order.workers > 0 and order.engine is Engine.LOCAL
+    return order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency
+
+
+def _check_engine(order: Order, choice: Choice) -> None:
+    if order.engine is Engine.RAY:
+        from synopsis_writer.batch.cluster import ray_package
+
+        ray_package(choice)
+    elif order.address is not None:
+        raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
+
+
+def put_aside(order: Order, say: Say) -> None:
+    """Put the record aside, once it is sure that the briefs can begin another.
+
+    Raises:
+        InputError: the briefs cannot be used, or the record cannot be put aside; it stays.
+    """
+    for _ in read_briefs(order.briefs):
+        pass
+    if (aside := begin_anew(order.out)) is not None:
+        say(f"the old record lies in {aside}")
 
 
 @contextlib.asynccontextmanager
@@ -169,7 +198,15 @@ async def _open_maker(
         return
     async with (
         open_authors(
-            choice, settings, environment, desk, budget, say, rpm=order.rpm, tpm=order.tpm
+            choice,
+            settings,
+            environment,
+            desk,
+            budget,
+            say,
+            rpm=order.rpm,
+            tpm=order.tpm,
+            calls=order.concurrency,
         ) as authors,
         open_gate(desk, settings, order.workers) as gate,
     ):
@@ -200,43 +237,3 @@ async def open_gate(desk: Desk, settings: Settings, workers: int) -> AsyncIterat
         return
     async with GatePool(settings, workers) as pool:
         yield pool
-
-
-def begin_anew(out: Path) -> Path | None:
-    """Put the record of a batch aside, so that the next run begins anew; return where it lies now.
-
-    Raises:
-        FileError: another process is at it, a part of it lies at a provider, or the folder cannot be written.
-    """
-    record = out / RECORD_FILE
-    if not record.exists():
-        return None
-    lock = held(out)
-    try:
-        if _lies_at_a_provider(record):
-            raise FileError(
-                f"{out}: a part of this batch lies at a provider, and is paid: bring it with synopsis batch "
-                "fetch, or let it go with synopsis batch cancel"
-            )
-        number = 1
-        while (aside := out / f"batch-{number}.sqlite3").exists():
-            number += 1
-        for end in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                record.with_name(record.name + end).rename(aside.with_name(aside.name + end))
-    except OSError as error:
-        raise FileError(f"cannot put aside {os_reason(error, record)}: name another --out") from error
-    finally:
-        let_go(out, lock)
-    return aside
-
-
-def _lies_at_a_provider(record: Path) -> bool:
-    """Look for open shards; a record that nobody can read any more tells of none."""
-    try:
-        database = open_database(record, MIGRATIONS)  # and folds the log of SQLite into the file
-    except FileError:
-        return False
-    with contextlib.closing(database), contextlib.suppress(FileError, sqlite3.Error):
-        return bool(open_shards(database))
-    return False

@@ -83,7 +83,7 @@ def run(
     """
     import asyncio
 
-    from synopsis_writer.batch.session import Order, begin_anew, run_batch
+    from synopsis_writer.batch.session import Order, run_batch
     from synopsis_writer.cli.progress import Progress
     from synopsis_writer.settings import load_settings
 
@@ -104,8 +104,6 @@ def run(
             "responses": cache,
         }
     )
-    if fresh and (aside := begin_anew(out)) is not None:
-        say(f"the old record lies in {aside}")
     order = Order(
         briefs,
         out,
@@ -117,16 +115,13 @@ def run(
         tuple(one.value for one in retry or []),
         variety is Switch.ON,
         arc,
+        fresh,
         engine,
         address,
     )
     progress = Progress(0, is_quiet=quiet)
 
-    lost: list[str] = []
-
-    def unsaved(done: "Done") -> None:
-        lost.append(done.id)
-        give_answers(done)
+    lost: list[Done] = []
 
     def begun(counts: "Counts") -> None:
         progress.planned, progress.before = counts.rows, counts.rows - counts.pending
@@ -142,11 +137,13 @@ def run(
                 made=lambda done, is_final: progress.add(
                     done.status if is_final else None, done.usage, done.cost
                 ),
-                unsaved=unsaved,
+                unsaved=lost.append,
             )
         )
     finally:
         progress.end()
+        for done in lost:
+            give_answers(done)
         if lost:
             complain(f"{len(lost)} rows cannot be saved: their answers are printed, a line of JSON a row")
     give(told(counts))

@@ -24,7 +24,7 @@ class Progress:
     Attributes:
         planned: rows of the whole run.
         before: rows that were there already.
-        is_quiet: whether nothing is said but what `say` is given.
+        is_quiet: whether nothing is said.
         is_terminal: whether stderr is one.
         clock: gives seconds.
     """
@@ -67,14 +67,14 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line of status above the line of progress; waits of one reason become a part of that."""
+        if self.is_quiet:
+            return
         if isinstance(line, Wait):
             is_new = line.reason not in self._waits
             self._waits.setdefault(line.reason, []).append(self.clock() + line.seconds)
             if not is_new:
                 self._show()
                 return
-        if self.is_quiet:
-            return
         self._clear()
         say(line)
 

@@ -1,6 +1,7 @@
 """A pace: no more requests and tokens a minute than a server allows, shared by all calls of a process."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ class PacedClient:
         rpm: requests a minute, also a part of one; None: no bound.
         tpm: tokens a minute, prompts (estimated) and answers together; None: no bound.
         announce: is told of waits of a second or more.
+        calls: calls at once; None: no bound.
     """
 
     def __init__(
@@ -31,9 +33,12 @@ class PacedClient:
         rpm: float | None,
         tpm: float | None,
         announce: Announce = lambda _: None,
+        *,
+        calls: int | None = None,
     ) -> None:
         self._client = client
         self._announce = announce
+        self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
         # A limiter that holds a whole minute would let twice as much through in the first one.
         self._requests = _Queue("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
         self._tokens = _Queue("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
@@ -52,7 +57,8 @@ class PacedClient:
         if self._tokens is not None:
             wanted = most_tokens(messages, schema) + min(_ANSWER, limits.max_tokens)
             await self._tokens.acquire(wanted, self._announce)
-        return await self._client.complete(messages, schema, limits)
+        async with self._calls:
+            return await self._client.complete(messages, schema, limits)
 
     async def close(self) -> None:
         """Close the client."""
@@ -69,10 +75,12 @@ class _Queue:
 
     async def acquire(self, amount: float, announce: Announce) -> None:
         now = asyncio.get_running_loop().time()
+        a_unit = self._limiter.time_period / self._limiter.max_rate  # seconds
         begins = max(now, self._free_at)
-        self._free_at = begins + amount * self._limiter.time_period / self._limiter.max_rate
-        if begins - now >= _LONG:
-            announce(Wait(f"{self._flag} is reached", "asking", begins - now))
+        self._free_at = begins + amount * a_unit
+        seconds = begins - now + max(0.0, amount - self._limiter.max_rate) * a_unit
+        if seconds >= _LONG:
+            announce(Wait(f"{self._flag} is reached", "asking", seconds))
         while amount > 0:
             part = min(amount, self._limiter.max_rate)
             await self._limiter.acquire(part)

@@ -1,0 +1,51 @@
+"""What is begun side by side is ended, for it is paid."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from synopsis_writer.errors import FileError
+from synopsis_writer.workers import side_by_side
+
+
+async def test_the_first_fault_lets_the_others_end_and_nothing_new_begin() -> None:
+    begun, ended = [], []
+
+    async def do(piece: int) -> None:
+        begun.append(piece)
+        if piece == 1:
+            raise FileError("full")
+        await asyncio.sleep(0.01)
+        ended.append(piece)
+
+    with pytest.raises(FileError, match="full"):
+        await side_by_side(iter(range(9)), do, 3)
+    assert begun == [0, 1]
+    assert ended == [0]
+
+
+async def test_a_piece_that_cannot_be_read_lets_those_in_flight_end() -> None:
+    ended = []
+
+    def pieces() -> Iterator[int]:
+        yield from (0, 1)
+        raise FileError("damaged")
+
+    async def do(piece: int) -> None:
+        await asyncio.sleep(0.01)
+        ended.append(piece)
+
+    with pytest.raises(FileError, match="damaged"):
+        await side_by_side(pieces(), do, 3)
+    assert sorted(ended) == [0, 1]
+
+
+async def test_nothing_is_taken_once_it_is_stopped() -> None:
+    done: list[int] = []
+
+    async def do(piece: int) -> None:
+        done.append(piece)
+
+    await side_by_side(iter(range(9)), do, 1, is_stopped=lambda: len(done) == 4)
+    assert done == [0, 1, 2, 3]
