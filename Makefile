@@ -9,14 +9,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
 export SYNOPSIS_MAKE_THEME := $(value THEME)
 
-.PHONY: help write test test-all lint types docs wheel-test bench clean
+.PHONY: help write test test-all lint types docs wheel-test bench bench-scale clean
 
 help:
 	@echo 'make write SHOW="In aller Freundschaft" THEME="..." [ARGS="--form teaser"]   write one synopsis'
 	@echo 'make test       set up and run all tests       make test-all   the slow ones, too'
 	@echo 'make lint       ruff                           make types      mypy'
 	@echo 'make docs       renew the generated docs       make wheel-test build, install and run the wheel'
-	@echo 'make bench      print the benchmark tables     make clean      remove what was set up'
+	@echo 'make bench      print the benchmark tables     make bench-scale  that of 100,000 rows (20 minutes)'
+	@echo 'make clean      remove what was set up'
 
 $(BIN)/python:
 	@echo 'setting up $(VENV) (once)' >&2
@@ -73,9 +74,13 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.client
 	@$(BIN)/python -m benchmarks.selection
 	@$(BIN)/python -m benchmarks.storm
+	@$(BIN)/python -m benchmarks.batch
 	@$(BIN)/python -m benchmarks.kills
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.report
+
+bench-scale: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.batch_scale
 
 clean:
 	rm -rf $(VENV) $(LITELLM) build dist
