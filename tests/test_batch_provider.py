@@ -11,24 +11,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from synopsis_writer.batch.aside import begin_anew
 from synopsis_writer.batch.done import Counts, Done
-from synopsis_writer.batch.provider.fetching import Fetch, fetch_batch
+from synopsis_writer.batch.provider.cancelling import cancel_batch
+from synopsis_writer.batch.provider.fetching import fetch_batch
 from synopsis_writer.batch.provider.lines import read_result
-from synopsis_writer.batch.provider.submitting import cancel_batch, submit_batch
+from synopsis_writer.batch.provider.rounds import Fetch
+from synopsis_writer.batch.provider.submitting import submit_batch
 from synopsis_writer.batch.provider.work import Terms
-from synopsis_writer.batch.session import Order, begin_anew, run_batch
+from synopsis_writer.batch.session import Order, run_batch
 from synopsis_writer.client import Cost, Usage
+from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.errors import BudgetSpent, ConnectionFailed, FileError, RequestRefused, SettingsError
 from synopsis_writer.settings import Settings
 from synopsis_writer.testing import BatchServer, Fault, Reply, Request, Unasked
 from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, Terminal
 
-QUICK = Terms(settle=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001)
+QUICK = Terms(settle=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, ask_seconds=5.0)
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}
 
 
@@ -57,7 +61,7 @@ class House:
 
     def settings(self, server: BatchServer, **more: Any) -> Settings:
         given = {"model": "m", "base_url": server.base_url, "max_retries": 2, "cache": self.cache, **more}
-        return Settings(**given)
+        return Settings.model_validate(given, context={name for name in more if more[name] is not None})
 
     @property
     def out(self) -> Path:
@@ -85,6 +89,10 @@ class House:
             terms=terms,
         )
         return asyncio.run(work)
+
+    def cancel(self, server: BatchServer, terms: Terms = QUICK, *, forget: Sequence[int] = ()) -> None:
+        settings = self.settings(server)
+        asyncio.run(cancel_batch(self.out, settings, KEY, say=self.said.append, forget=forget, terms=terms))
 
     def ask(self, query: str) -> list[Any]:
         database = sqlite3.connect(self.out / "batch.sqlite3")
@@ -236,7 +244,7 @@ def test_a_row_that_is_refused_in_every_round_stays_refused(house: House) -> Non
             "123"
         )
         assert told(house.fetch(server)) == (0, 1, 0, 0)
-        assert house.said[-1] == "no row lies at a provider"
+        assert house.said[-1] == "no row lies at a provider, and none waits to be mended"
         house.submit(server, order={"retry": ("refused",)})
         assert lines(server, 3)[0]["custom_id"].endswith("-1")
 
@@ -283,7 +291,10 @@ def test_texts_of_one_batch_that_are_alike_are_told_apart(house: House) -> None:
         house.submit(server)
         assert told(house.fetch(server)) == (1, 0, 0, 1)
         asked = lines(server, 1)[0]["body"]["messages"][-1]["content"]
-        assert "variety_copy" in asked or "steht" in asked or "row" in asked
+        first = house.ask("SELECT id FROM rows WHERE status = 'accepted'")[0][0]
+        problems = json.loads(house.ask("SELECT problems FROM answers WHERE passed = 0")[0][0])
+        assert problems
+        assert all(first in problem and problem in asked for problem in problems)
 
 
 @pytest.mark.parametrize(("status", "code"), [("expired", "batch_expired"), ("cancelled", "batch_cancelled")])
@@ -309,6 +320,7 @@ def test_rows_without_any_line_are_pending_again(house: House) -> None:
     with BatchServer(good) as server:
         house.submit(server)
         server.end(server.batches[0], "expired")
+        del server.batches[0].output[1:]
         server.files["batch_1_output"] = server.batches[0].output[0].encode()
         assert told(house.fetch(server)) == (1, 0, 0, 2)
         assert house.said[-1] == "shard 1: batch batch_1 is expired; 2 rows are pending again"
@@ -487,7 +499,7 @@ def test_a_batch_that_is_clearly_refused_is_made_once_when_it_is_taken(house: Ho
         with pytest.raises(RequestRefused, match="answered 403"):
             house.submit(server)
         server.files.clear()
-        assert told(house.fetch(server)) == (2, 0, 0, 0)  # it goes on with what submit left
+        assert told(house.fetch(server, wait=True)) == (2, 0, 0, 0)  # it goes on with what submit left
         assert len(server.batches) == 1
         assert not any(request.path.startswith("/v1/batches?") for request in server.requests)
 
@@ -536,6 +548,382 @@ def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
             house.fetch(server)
         assert list((house.out / "provider").iterdir()) == []
         assert told(house.fetch(server)) == (2, 0, 0, 0)
+
+
+SETTLING = replace(QUICK, settle=0.3, ask_seconds=0.3)
+
+
+@pytest.mark.parametrize("fault", ["slow", "lost", Fault(408), Fault(409)], ids=str)
+def test_a_batch_that_stands_in_the_list_late_is_not_made_twice(house: House, fault: Any) -> None:
+    house.briefs(2)
+    is_made = isinstance(fault, str)
+    faults = {"POST /batches": [fault]}
+    with BatchServer(good, faults=faults, unlisted=1 if is_made else 0) as server:
+        house.submit(server, SETTLING)
+        assert len(server.batches) == 1
+        assert any("unclear whether the batch was made" in line for line in house.said)
+        assert sum(request.path == "/v1/batches" for request in server.requests) == (1 if is_made else 2)
+        assert told(house.fetch(server)) == (2, 0, 0, 0)
+
+
+def test_a_command_asks_for_a_batch_twice_at_most(house: House) -> None:
+    house.briefs(1)
+
+    def creates(server: BatchServer) -> int:
+        return sum(request.path == "/v1/batches" for request in server.requests)
+
+    with BatchServer(good, faults={"POST /batches": ["hangup"] * 4}) as server:
+        with pytest.raises(ConnectionFailed, match="run the same again"):
+            house.submit(server, max_retries=5)
+        assert creates(server) == 2
+        with pytest.raises(ConnectionFailed, match="run the same again"):
+            house.submit(server, max_retries=5)
+        assert creates(server) == 3
+        assert server.batches == []
+
+
+def test_cancel_waits_until_the_list_is_sure_before_a_shard_is_let_go(house: House) -> None:
+    house.briefs(2)
+    faults: Any = {"POST /batches": ["slow"], "GET /batches": [Fault(400)]}
+    with BatchServer(good, faults=faults, unlisted=1, ends=("in_progress",)) as server:
+        with pytest.raises(RequestRefused):
+            house.submit(server, SETTLING)
+        house.cancel(server, SETTLING)
+        assert "its batch is asked to end" in house.said[-1]
+        assert told(house.fetch(server)) == (2, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_answers_that_the_provider_counts_and_does_not_give_are_waited_for(house: House, kept: int) -> None:
+    house.briefs(3)
+    with BatchServer(good) as server:
+        house.submit(server)
+        batch = server.batches[0]
+        server.end(batch, "completed")
+        whole = server.files["batch_1_output"]
+        if kept:
+            server.files["batch_1_output"] = batch.output[0].encode()
+        else:
+            server.odd["output_file_id"] = None
+        assert told(house.fetch(server)) == (kept, 0, 0, 3 - kept)
+        assert f"the provider counts 3 answers and gave {kept}" in house.said[-1]
+        assert list((house.out / "provider").iterdir()) == []
+        house.submit(server)
+        assert len(server.batches) == 1  # they are paid
+        server.odd.clear()
+        server.files["batch_1_output"] = whole
+        house.said.clear()
+        assert told(house.fetch(server)) == (3, 0, 0, 0)
+    assert not any("ignored" in line for line in house.said)
+    assert house.answers == [(f"row: {n}", 1) for n in range(3)]
+
+
+def test_a_provider_that_counts_failed_requests_as_completed_keeps_nothing_open(house: House) -> None:
+    house.briefs(2)
+    with BatchServer(lambda body: Fault(400) if row_of(body) else Reply(ANSWER)) as server:
+        house.submit(server)
+        server.odd["request_counts"] = {"total": 2, "completed": 2, "failed": 1}
+        assert told(house.fetch(server)) == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_batch_or_file_that_is_gone_keeps_no_other_from_being_read(house: House, wait: bool) -> None:
+    house.briefs(6)
+    with BatchServer(good) as server:
+        house.submit(server, replace(QUICK, most_requests=2))
+        for batch in server.batches:
+            server.end(batch, "completed")
+        del server.files["batch_2_output"]
+        del server.batches[0]
+        with pytest.raises(RequestRefused, match=r"knows no 'batch_1' of shard 1.*cancel --forget 1"):
+            house.fetch(server, wait=wait)
+        assert house.statuses == ["pending"] * 4 + ["accepted"] * 2
+        assert any("knows no 'batch_2_output' of shard 2" in line for line in house.said)
+        with pytest.raises(SettingsError, match=r"shard 3 is not open: name one that is \(1, 2\)"):
+            house.cancel(server, forget=(3,))
+        house.cancel(server, forget=(1,))
+        assert house.ask("SELECT number FROM shards WHERE is_open") == [(2,)]
+
+
+def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(house: House) -> None:
+    house.briefs(3)
+    with BatchServer(good, ends=("in_progress",), looks=1) as server:
+        house.submit(server, replace(QUICK, most_requests=1))
+        second = server.batches[1]
+
+        def seen(request: Request) -> None:
+            if request.path == "/v1/batches/batch_2/cancel":
+                server.end(second, "completed")
+
+        server._seen = seen
+        del server.batches[0]
+        with pytest.raises(RequestRefused, match="knows no 'batch_1'"):
+            house.cancel(server)
+        assert [batch.status for batch in server.batches] == ["completed", "cancelling"]
+        house.cancel(server, forget=(1,))
+        assert told(house.fetch(server)) == (1, 0, 0, 2)
+        assert "batch batch_3 is cancelling" in house.said[-1]
+        assert told(house.fetch(server)) == (2, 0, 0, 1)
+
+
+def test_a_shard_that_cannot_be_sent_keeps_none_from_being_read(house: House) -> None:
+    house.briefs(4)
+    with BatchServer(good, faults={"POST /files": [None, Fault(403), Fault(403)]}) as server:
+        with pytest.raises(RequestRefused):
+            house.submit(server, replace(QUICK, most_requests=2))
+        with pytest.raises(RequestRefused):
+            house.fetch(server)
+        assert house.statuses == ["accepted", "accepted", "pending", "pending"]
+        assert told(house.fetch(server, wait=True)) == (4, 0, 0, 0)
+
+
+def titled(place: int) -> str:
+    return json.dumps({**json.loads(CLOSED), "title": f"Titel {place}"}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("live_below", [0, 20])
+def test_a_row_that_is_made_anew_is_mended_from_its_newest_answer(house: House, live_below: int) -> None:
+    house.briefs(1)
+    made: list[Any] = []
+
+    def answer(body: Any) -> Reply:
+        made.append(body)
+        return Reply(titled(len(made)))
+
+    with BatchServer(answer) as server:
+        house.submit(server)
+        assert told(house.fetch(server, wait=True)) == (0, 1, 0, 0)
+        house.submit(server, order={"retry": ("refused",)})
+        house.fetch(server, wait=True, live_below=live_below)
+    mended = [body["messages"][-2]["content"] for body in made if is_repair(body)]
+    assert mended == [titled(place) for place in (1, 2, 4, 5)]
+    assert [number for _, number in house.ask("SELECT row, number FROM answers ORDER BY rowid")] == [
+        1,
+        2,
+        3,
+    ] * 2
+
+
+def test_a_live_fault_for_good_loses_no_paid_answer(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(
+        lambda _: Reply(CLOSED), faults={"POST /chat/completions": [None, Fault(401)]}
+    ) as server:
+        house.submit(server)
+        with pytest.raises(RequestRefused):
+            house.fetch(server, live_below=20)
+        assert house.answers == [("row: 0", 1), ("row: 0", 2)]
+        assert house.ask("SELECT round FROM waiting") == [(3,)]
+        assert told(house.fetch(server, live_below=20)) == (0, 1, 0, 0)
+        assert len(server.chats) == 3
+    assert house.answers == [("row: 0", n) for n in (1, 2, 3)]
+
+
+def test_repairs_stay_whole_while_the_queue_is_full(house: House) -> None:
+    house.briefs(2)
+    problems = [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None}]
+    ends = ("completed", *["failed"] * 4, "completed")
+    with BatchServer(
+        lambda body: Reply(ANSWER if is_repair(body) else CLOSED), ends=ends, problems=problems
+    ) as server:
+        house.submit(server)
+        house.fetch(server)
+        house.fetch(server)
+        assert len(server.batches) == 2  # nothing is sent in the look that met a full queue
+        assert house.ask("SELECT round, returns FROM waiting") == [(2, 0)] * 2
+        assert told(house.fetch(server, wait=True)) == (2, 0, 0, 0)
+        assert len(server.batches) == 6
+
+
+def test_an_empty_account_fails_no_row(house: House) -> None:
+    house.briefs(2)
+    problems = [{"code": "billing_hard_limit_reached", "message": "Billing hard limit", "line": None}]
+    with BatchServer(good, ends=("failed",), problems=problems) as server:
+        house.submit(server)
+        assert told(house.fetch(server, wait=True)) == (0, 0, 0, 2)
+        assert "Billing hard limit: 0 rows failed, 2 are pending again" in house.said[-1]
+
+
+def test_a_saved_text_tells_what_all_its_rounds_took(house: House) -> None:
+    house.briefs(1)
+    prices = house.folder / "prices.toml"
+    prices.write_text("[models.m]\ninput = 2000\noutput = 4000\n", encoding="utf-8")
+    with BatchServer(lambda body: Reply(ANSWER if is_repair(body) else CLOSED)) as server:
+        house.submit(server, prices=prices)
+        assert told(house.fetch(server, wait=True, settings={"prices": prices})) == (1, 0, 0, 0)
+    origin = json.loads(house.ask("SELECT origin FROM rows")[0][0])
+    assert origin["attempts"] == 2
+    assert origin["usage"] == {"prompt_tokens": 200, "cached_tokens": 0, "completion_tokens": 100}
+    assert origin["cost"] == "0.8000 USD"
+
+
+def test_a_run_mends_what_waits_and_says_where_the_others_lie(house: House) -> None:
+    house.briefs(3)
+    files = house.folder / "files"
+    with BatchServer(
+        lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED),
+        ends=("completed", "in_progress"),
+    ) as server:
+        house.submit(server, order={"limit": 1})
+        house.fetch(server)
+        house.cancel(server, forget=(2,))
+        assert house.ask("SELECT round FROM waiting") == [(2,)]
+        house.cancel(server)
+        assert "1 rows wait to be mended" in house.said[-1]
+        work = submit_batch(
+            house.order(), house.settings(server), KEY, say=house.said.append, to_folder=files, terms=QUICK
+        )
+        asyncio.run(work)
+        house.cancel(server)
+        work = submit_batch(
+            house.order(limit=2),
+            house.settings(server),
+            KEY,
+            say=house.said.append,
+            to_folder=files,
+            terms=QUICK,
+        )
+        asyncio.run(work)
+        with pytest.raises(FileError, match="is in files"):
+            begin_anew(house.out)
+        house.said.clear()
+        assert told(run(house, server)) == (1, 0, 0, 2)
+        assert house.said[0].startswith("2 rows lie in files of requests, and are left to whoever runs them")
+        house.cancel(server)
+        assert told(run(house, server)) == (3, 0, 0, 0)
+    assert house.answers == [("row: 0", 1), ("row: 0", 2), ("row: 1", 1), ("row: 2", 1)]
+
+
+def test_fewer_attempts_at_a_fetch_are_said(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(lambda _: Reply(CLOSED), ends=("completed", "in_progress")) as server:
+        house.submit(server)
+        house.fetch(server)
+        house.cancel(server, forget=(2,))
+        assert told(house.fetch(server, settings={"attempts": 1})) == (0, 1, 0, 0)
+    assert "1 rows that were to be mended stay refused, for --attempts is 1 now" in house.said[-1]
+
+
+def test_waiting_outlasts_an_outage(house: House) -> None:
+    house.briefs(1)
+    faults: Any = {"GET /batches/ID": [Fault(503)] * 7, "GET /files/ID/content": ["cut"] * 4}
+    with BatchServer(good, faults=faults) as server:
+        house.submit(server)
+        assert told(house.fetch(server, wait=True)) == (1, 0, 0, 0)
+    assert any("answered 503 every time" in line for line in house.said)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"errors": ""},
+        {"errors": "none"},
+        {"errors": {"data": ["x", None, {"line": "first"}]}},
+        {"request_counts": {"total": 1, "completed": None, "failed": None}},
+        {"request_counts": "all"},
+        {"expires_at": "2026-01-01T00:00:00Z"},
+        {"expires_at": 1_900_000_000_000},
+        {"metadata": ["x"]},
+    ],
+    ids=str,
+)
+def test_a_field_that_nobody_needs_loses_nothing(house: House, odd: dict[str, Any]) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        house.submit(server)
+        server.odd = odd
+        assert told(house.fetch(server)) == (1, 0, 0, 0)
+
+
+def test_a_strange_batch_of_the_account_hides_none(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good, faults={"POST /batches": [None, "lost"]}, page=1) as server:
+        other = replace(house, folder=house.folder / "other")
+        other.folder.mkdir()
+        other.briefs(1)
+        other.submit(server)
+        page = server._list
+
+        def listed(path: str) -> tuple[int, Any]:
+            status, body = page(path)
+            return status, {**body, "data": [{"id": 7}, *body["data"]]}
+
+        server._list = listed  # type: ignore[method-assign]
+        house.submit(server)
+        assert len(server.batches) == 2
+
+
+def test_a_time_that_no_calendar_has_is_said(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good, ends=("in_progress",)) as server:
+        house.submit(server)
+    database = sqlite3.connect(house.out / "batch.sqlite3")
+    database.execute("UPDATE shards SET expires = 1900000000000")
+    database.commit()
+    database.close()
+    assert "at a time that no calendar has" in Terminal(house.folder)("batch", "status", "out").out
+
+
+def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        house.submit(server)
+        with pytest.raises(
+            FileError, match="examples changed from the house's, 6000 tokens to the house's, 500"
+        ):
+            house.fetch(server, settings={"example_tokens": 500})
+
+
+def test_the_model_is_that_of_the_batch_unless_a_flag_names_another(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        house.submit(server)
+        terminal = Terminal(house.folder)
+        environment: dict[str, Any] = {"SYNOPSIS_CACHE": str(house.cache), "SYNOPSIS_MODEL": "x"}
+        assert terminal("batch", *FETCH, server=server, **environment).code == 0
+        assert "model changed" in terminal("batch", *FETCH, "--model", "x", server=server, **environment).err
+
+
+def test_rows_that_nobody_is_at_after_waiting_are_an_error(house: House) -> None:
+    house.briefs(2)
+    with BatchServer(lambda body: Reply(ANSWER) if row_of(body) else Fault(429)) as server:
+        house.submit(server)
+        run = Terminal(house.folder)(
+            "batch", *FETCH, "--wait", server=server, SYNOPSIS_CACHE=str(house.cache)
+        )
+    assert (
+        run.code,
+        run.err.splitlines()[-1].endswith("1 rows are pending, and nobody is at them: submit them again"),
+    ) == (3, True)
+
+
+def test_no_file_of_a_shard_that_is_done_with_stays(house: House) -> None:
+    house.briefs(2)
+    with BatchServer(good, faults={"POST /files": [Fault(401)]}) as server:
+        with pytest.raises(RequestRefused):
+            house.submit(server)
+        folder = house.out / "provider"
+        (folder / ".synopsis-half").write_text("x", encoding="utf-8")
+        (folder / "mine.txt").write_text("x", encoding="utf-8")
+        assert len(list(folder.iterdir())) == 3
+        house.cancel(server)
+        assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_an_answer_behind_a_line_that_passes_is_taken(house: House) -> None:
+    house.briefs(2)
+    with BatchServer(good) as server:
+        house.submit(server, replace(QUICK, most_requests=1))
+        for place, batch in enumerate(server.batches):
+            server.end(batch, "completed")
+            undone = {"custom_id": batch.requests[0]["custom_id"], "error": {"code": "batch_expired"}}
+            strange = '{"custom_id": "zz"}\n' * (6 if place == 0 else 1)
+            content = json.dumps(undone) + "\n" + batch.output[0] + strange
+            server.files[f"batch_{place + 1}_output"] = content.encode()
+        assert told(house.fetch(server)) == (2, 0, 0, 0)
+    assert [line.split(":")[1] for line in house.said if "lines in all" in line] == [
+        " 6 lines in all belong to no row, or to one that was read"
+    ]
 
 
 class Killed(Exception):
@@ -720,7 +1108,7 @@ def test_a_batch_that_lies_at_a_provider_is_not_begun_anew(house: House) -> None
         house.briefs(2)
         with pytest.raises(FileError, match="briefs changed"):
             house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), {}, say=house.said.append, forget=True)
+        work = cancel_batch(house.out, house.settings(server), {}, say=house.said.append, forget=(1,))
         asyncio.run(work)
         assert house.said[-1] == "shard 1: let go: 1 rows are pending again"
         assert begin_anew(house.out) is not None
@@ -866,3 +1254,38 @@ def test_texts_checked_in_processes_of_their_own_come_to_the_same(house: House) 
         house.submit(server, attempts=1)
         assert told(house.fetch(server, settings={"attempts": 1}, workers=1)) == (2, 1, 0, 0)
     assert house.statuses == ["accepted", "refused", "accepted"]
+
+
+class Watched(Spent):
+    """What is set aside, and how often any of it was looked at."""
+
+    looks: ClassVar[int] = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"cost", "tokens"}:
+            Watched.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_a_thousand_requests_are_set_aside_without_adding_up_those_before() -> None:
+    budget, few = Budget(Decimal(1000), 100_000), 20
+    worst = Watched(Cost(Decimal("0.5"), "USD"), 50)
+    for _ in range(1000):
+        budget.reserve(worst)
+    assert Watched.looks <= few * 1000
+    with pytest.raises(BudgetSpent, match=r"0 tokens spent, 50000 tokens set aside"):
+        budget.reserve(Spent(Cost(Decimal(1), "USD"), 50_001))
+    for _ in range(1000):
+        budget.settle(worst, Spent(Cost(Decimal("0.25"), "USD"), 25))
+    with pytest.raises(BudgetSpent, match=r"250.00 USD spent, 0 USD set aside"):
+        budget.reserve(Spent(Cost(Decimal(751), "USD"), 1))
+
+
+def test_an_unpriced_call_is_set_aside_in_tokens_until_it_is_settled() -> None:
+    budget = Budget(Decimal(1), 100)
+    budget.reserve(Spent(None, 60))
+    with pytest.raises(BudgetSpent, match="60 tokens set aside"):
+        budget.reserve(Spent(None, 41))
+    budget.settle(Spent(None, 60), Spent(tokens=10))
+    with pytest.raises(BudgetSpent, match=r"budget of 1.00 USD"):
+        budget.reserve(Spent(Cost(Decimal(2), "USD"), 1))

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 from synopsis_writer.batch.holding import held, let_go
-from synopsis_writer.batch.provider.tables import open_shards
+from synopsis_writer.batch.provider.tables import Shard, open_shards
 from synopsis_writer.batch.reading import MIGRATIONS, RECORD_FILE
 from synopsis_writer.database import open_database
 from synopsis_writer.errors import FileError, os_reason
@@ -22,10 +22,12 @@ def begin_anew(out: Path) -> Path | None:
         return None
     lock = held(out)
     try:
-        if _lies_at_a_provider(record):
+        if shards := _open_shards(record):
+            is_paid = any(shard.server for shard in shards)
+            where = "lies at a provider, and is paid" if is_paid else "is in files"
             raise FileError(
-                f"{out}: a part of this batch lies at a provider, and is paid: bring it with synopsis batch "
-                "fetch, or let it go with synopsis batch cancel"
+                f"{out}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go with "
+                "synopsis batch cancel"
             )
         number = 1
         while (aside := out / f"batch-{number}.sqlite3").exists():
@@ -40,12 +42,12 @@ def begin_anew(out: Path) -> Path | None:
     return aside
 
 
-def _lies_at_a_provider(record: Path) -> bool:
-    """Look for open shards; a record that nobody can read any more tells of none."""
+def _open_shards(record: Path) -> list[Shard]:
+    """Return the open shards; a record that nobody can read any more tells of none."""
     try:
         database = open_database(record, MIGRATIONS)  # and folds the log of SQLite into the file
     except FileError:
-        return False
+        return []
     with contextlib.closing(database), contextlib.suppress(FileError, sqlite3.Error):
-        return bool(open_shards(database))
-    return False
+        return open_shards(database)
+    return []

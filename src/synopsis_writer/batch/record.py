@@ -23,6 +23,8 @@ from synopsis_writer.batch.reading import (
     read_synopsis,
     record_fault,
 )
+from synopsis_writer.client import Cost, Usage
+from synopsis_writer.client.bill import sums_data
 from synopsis_writer.database import open_database, transaction
 from synopsis_writer.errors import FileError
 
@@ -134,7 +136,7 @@ class BatchRecord:
     def save(self, done: Done) -> bool:
         """Save a row; return whether it was taken: an accepted row stays as it is.
 
-        What the attempts took is added in any case: it was paid.
+        What the attempts took is added in any case: it was paid. The text's origin tells the sums of the row.
         """
         usage, cost = done.usage, done.cost
         text = done.synopsis and done.synopsis.model_dump_json()
@@ -145,12 +147,14 @@ class BatchRecord:
             if row is None:
                 raise FileError(f"{self._folder}: there is no row '{done.id}'")
             amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
-            self._database.execute(
+            sums = self._database.execute(
                 """
                 UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
                 cached_tokens = cached_tokens + ?, completion_tokens = completion_tokens + ?,
                 seconds = seconds + ?, amount = ?, currency = coalesce(nullif(?, ''), currency),
                 is_unpriced = is_unpriced OR ? WHERE id = ?
+                RETURNING attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, currency,
+                is_unpriced
                 """,
                 (
                     len(done.answers),
@@ -163,16 +167,17 @@ class BatchRecord:
                     cost is None,
                     done.id,
                 ),
-            )
+            ).fetchone()
             self._database.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
                 ((done.id, one.number, one.passed, _json(one.problems), one.text) for one in done.answers),
             )
             if row[0] == "accepted":
                 return False
+            origin = _json({**done.origin, **_took(amount, *sums)}) if done.origin else None
             self._database.execute(
                 "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
-                (done.status, done.reason, text, _json(done.origin) if done.origin else None, done.id),
+                (done.status, done.reason, text, origin, done.id),
             )
         return True
 
@@ -225,6 +230,20 @@ class BatchRecord:
 
     def _fault(self, error: sqlite3.Error) -> FileError:
         return record_fault(self._folder / RECORD_FILE, error)
+
+
+def _took(
+    amount: Decimal,
+    attempts: int,
+    prompt: int,
+    completion: int,
+    cached: int,
+    seconds: float,
+    currency: str | None,
+    is_unpriced: int,
+) -> dict[str, Any]:
+    cost = None if is_unpriced else Cost(amount, currency or "")
+    return sums_data(attempts, Usage(prompt, completion, cached), cost, seconds)
 
 
 def _json(data: object) -> str:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from synopsis_writer.authors import open_authors
@@ -15,7 +15,9 @@ from synopsis_writer.batch.done import Answered, Counts, Done, Status
 from synopsis_writer.batch.gates import GatePool
 from synopsis_writer.batch.local import Stop, run_local
 from synopsis_writer.batch.maker import RowMaker
-from synopsis_writer.batch.provider.tables import reported, rows_out
+from synopsis_writer.batch.provider.mending import Mending
+from synopsis_writer.batch.provider.shards import Shards
+from synopsis_writer.batch.provider.work import end_beyond
 from synopsis_writer.batch.record import BatchRecord
 from synopsis_writer.batch.saving import Saver
 from synopsis_writer.batch.varied import VariedGate, for_gate
@@ -117,31 +119,42 @@ async def run_batch(
     with BatchRecord(order.out, facts) as record:
         record.fill(read_briefs(order.briefs))
         record.again(order.retry)
+        shards = Shards(record)
+        end_beyond(shards, settings, say)
         counts = record.counts()
         begun(counts)
-        with reported():
-            out = rows_out(record.database)
-        if out:
-            say(f"{out} rows lie at a provider, and are left to it: synopsis batch fetch {order.out}")
-        if counts.pending <= out:
+        if counts.pending <= _left_to_others(shards, order.out, say):
             return counts, False
         disabled, settings = settings.disable, for_gate(settings)
         desk = load_desk(settings, say)
         arc = Arc(order.arc, record, desk) if order.arc else None
         variety = open_variety(record, desk, disabled) if order.variety else None
-        saver = Saver(record, desk, variety, settings.attempts, made, unsaved)
+        mending = Mending(shards, Saver(record, desk, variety, settings.attempts, made, unsaved))
         budget = _budget(settings, counts)
-        rows = islice(record.pending(), order.limit)
+        rows = islice(chain(mending.rows(), record.pending()), order.limit)
         stop = Stop(say)
         async with _open_maker(order, choice, settings, environment, desk, variety, budget, say) as maker:
             side_by_side = _rows_at_once(order) if choice.kind == "hosted" and arc is None else 1
 
             async def make(row: BatchRow, last: Answered | None) -> Done:
-                return await maker(arc.told(row) if arc else row, last)
+                return await maker(arc.told(row) if arc else row, last or mending.last(row))
 
             with stop.listening():
-                await run_local(rows, make, saver.save, concurrency=side_by_side, stop=stop)
+                await run_local(rows, make, mending.save, concurrency=side_by_side, stop=stop)
         return record.counts(), stop.is_set
+
+
+def _left_to_others(shards: Shards, out: Path, say: Say) -> int:
+    """Return how many pending rows somebody else works on, and say where they lie."""
+    at_provider, in_files = shards.rows_out()
+    if at_provider:
+        say(f"{at_provider} rows lie at a provider, and are left to it: synopsis batch fetch {out}")
+    if in_files:
+        say(
+            f"{in_files} rows lie in files of requests, and are left to whoever runs them: "
+            f"synopsis batch fetch {out} --from-file RESULTS, or synopsis batch cancel {out}"
+        )
+    return at_provider + in_files
 
 
 def _rows_at_once(order: Order) -> int:

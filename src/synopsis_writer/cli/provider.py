@@ -60,7 +60,7 @@ def submit(
     import asyncio
 
     from synopsis_writer.batch.provider.submitting import submit_batch
-    from synopsis_writer.batch.session import Order, begin_anew
+    from synopsis_writer.batch.session import Order
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -79,9 +79,7 @@ def submit(
             "max_tokens_total": max_tokens_total,
         }
     )
-    if fresh and (aside := begin_anew(out)) is not None:
-        say(f"the old record lies in {aside}")
-    order = Order(briefs, out, limit=limit, retry=tuple(one.value for one in retry or []))
+    order = Order(briefs, out, limit=limit, retry=tuple(one.value for one in retry or []), fresh=fresh)
     status = say_nothing if quiet else say
     counts = asyncio.run(submit_batch(order, settings, os.environ, say=status, to_folder=to_folder))
     _give(counts, out)
@@ -125,11 +123,12 @@ def fetch(
     """Bring what the provider has made, save what passes, and send what is to be mended.
 
     Give it the flags that 'batch submit' was given; the model is known.
-    Exits 1 when rows were refused, 3 when rows failed.
+    Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody is at them.
     """
     import asyncio
 
-    from synopsis_writer.batch.provider.fetching import Fetch, fetch_batch
+    from synopsis_writer.batch.provider.fetching import fetch_batch
+    from synopsis_writer.batch.provider.rounds import Fetch
     from synopsis_writer.cli.batch import give_answers
     from synopsis_writer.cli.progress import Progress
     from synopsis_writer.settings import load_settings
@@ -180,16 +179,23 @@ def fetch(
         progress.end()
         if lost:
             complain(f"{len(lost)} rows cannot be saved: their answers are printed, a line of JSON a row")
-    _give(counts, folder)
+    is_out = _give(counts, folder)
+    if wait and counts.pending and not is_out:
+        complain(f"{counts.pending} rows are pending, and nobody is at them: submit them again")
+        return ModelError.exit_code
     return ModelError.exit_code if counts.failed else GateRefused.exit_code if counts.refused else 0
 
 
 def cancel(
     folder: _DIR,
     forget: Annotated[
-        bool,
-        typer.Option("--forget", help="Let go without asking the provider: what it still makes is lost."),
-    ] = False,
+        list[int] | None,
+        typer.Option(
+            "--forget",
+            metavar="SHARD",
+            help="Let only this one go, and do not ask: what the provider still makes is lost; repeatable.",
+        ),
+    ] = None,
     base_url: options.BaseUrl = None,
     insecure: options.Insecure = None,
     max_retries: options.MaxRetries = None,
@@ -198,7 +204,7 @@ def cancel(
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
     import asyncio
 
-    from synopsis_writer.batch.provider.submitting import cancel_batch
+    from synopsis_writer.batch.provider.cancelling import cancel_batch
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -209,15 +215,18 @@ def cancel(
         }
     )
     status = say_nothing if quiet else say
-    asyncio.run(cancel_batch(folder, settings, os.environ, say=status, forget=forget))
+    asyncio.run(cancel_batch(folder, settings, os.environ, say=status, forget=forget or ()))
 
 
-def _give(counts: "Counts", folder: Path) -> None:
+def _give(counts: "Counts", folder: Path) -> bool:
+    """Print how far a batch is; return whether any of it is out, or waits to be mended."""
     from synopsis_writer.batch.reading import reading
     from synopsis_writer.cli.batch import told
 
     with reading(folder) as database:
-        give("\n".join([told(counts), *shards_told(database)]))
+        shards = shards_told(database)
+    give("\n".join([told(counts), *shards]))
+    return bool(shards)
 
 
 def shards_told(database: "sqlite3.Connection") -> list[str]:
@@ -226,7 +235,8 @@ def shards_told(database: "sqlite3.Connection") -> list[str]:
 
     lines = [_told(shard) for shard in open_shards(database)]
     waiting = count_waiting(database)
-    return [*lines, f"{waiting} of the pending rows wait to be mended"] if waiting else lines
+    mend = "batch fetch or submit sends them, batch run mends them by live calls"
+    return [*lines, f"{waiting} of the pending rows wait to be mended: {mend}"] if waiting else lines
 
 
 def _told(shard: "Shard") -> str:
@@ -262,4 +272,7 @@ def shards_data(database: "sqlite3.Connection") -> list[dict[str, object]]:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="minutes")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="minutes")
+    except (ValueError, OverflowError, OSError):  # what a provider said is no time
+        return "at a time that no calendar has"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from synopsis_writer.client import Answer, Usage, total_cost
+from synopsis_writer.client import Answer, Cost, Usage, total_cost
 from synopsis_writer.client.pricing import format_cost
 
 
@@ -23,11 +23,21 @@ def bill(answers: Sequence[Answer]) -> str:
 
 def bill_data(answers: Sequence[Answer]) -> dict[str, Any]:
     """Return what all answers took, as files and `--json` hold it."""
+    return sums_data(
+        len(answers),
+        sum((answer.usage for answer in answers), Usage()),
+        total_cost(answer.cost for answer in answers),
+        sum(answer.seconds for answer in answers),
+    )
+
+
+def sums_data(attempts: int, usage: Usage, cost: Cost | None, seconds: float) -> dict[str, Any]:
+    """Return what so many attempts took together, as files and `--json` hold it; a cost of None: unpriced."""
     return {
-        "attempts": len(answers),
-        "usage": _usage_data(sum((answer.usage for answer in answers), Usage())),
-        "cost": format_cost(total_cost(answer.cost for answer in answers)),
-        "seconds": round(sum(answer.seconds for answer in answers), 1),
+        "attempts": attempts,
+        "usage": _usage_data(usage),
+        "cost": format_cost(cost),
+        "seconds": round(seconds, 1),
     }
 
 

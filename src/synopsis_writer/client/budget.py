@@ -53,7 +53,10 @@ class Budget:
         self.amount = amount
         self.tokens = tokens
         self._spent = spent or Spent()
-        self._reserved = list(reserved)
+        # Sums, for a file of requests sets aside thousands of calls: tokens, money, and unpriced calls.
+        self._tokens_aside, self._money_aside, self._unpriced_aside = 0, NO_COST, 0
+        for worst in reserved:
+            self._set_aside(worst)
         if amount is not None and self._spent.cost is None:
             raise SettingsError(
                 "what was spent before is unpriced, so a budget in money cannot hold: "
@@ -71,7 +74,7 @@ class Budget:
         Raises:
             BudgetSpent: with it, what is spent and what is set aside could pass a bound.
         """
-        waiting = sum(self._reserved, Spent())
+        waiting = Spent(None if self._unpriced_aside else self._money_aside, self._tokens_aside)
         after = self._spent + waiting + worst
         parts = (self._spent, waiting, worst)
         if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
@@ -80,12 +83,23 @@ class Budget:
         if self.tokens is not None and after.tokens > self.tokens:
             counts = (self.tokens, *(part.tokens for part in parts))
             raise _refusal([f"{count} tokens" for count in counts], "--max-tokens-total")
-        self._reserved.append(worst)
+        self._set_aside(worst)
 
     def settle(self, worst: Spent, real: Spent) -> None:
         """Put `real`, what the call spent, in the place of what was set aside for it."""
-        self._reserved.remove(worst)
+        self._tokens_aside -= worst.tokens
+        if worst.cost is None:
+            self._unpriced_aside -= 1
+        else:
+            self._money_aside += replace(worst.cost, amount=-worst.cost.amount)
         self._spent += real
+
+    def _set_aside(self, worst: Spent) -> None:
+        self._tokens_aside += worst.tokens
+        if worst.cost is None:
+            self._unpriced_aside += 1
+        else:
+            self._money_aside += worst.cost
 
 
 def _refusal(figures: Sequence[str], flag: str) -> BudgetSpent:

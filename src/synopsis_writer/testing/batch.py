@@ -76,7 +76,7 @@ class Batch:
 
     def as_data(self) -> dict[str, Any]:
         """Return what the server tells of it."""
-        files = self.contents() if self.status not in {"validating", "in_progress"} else {}
+        files = self.contents() if self.status not in {"validating", "in_progress", "cancelling"} else {}
         names = {kind: name for kind in ("output", "errors") if (name := f"{self.id}_{kind}") in files}
         return {
             "id": self.id,

@@ -27,20 +27,23 @@ class BatchServer:
         answer: gives what becomes of a request, by the body that asks; also of a live one.
         ends: the status that each batch comes to, in order, the last one for all further: `completed`,
             `expired`, `cancelled`, `failed`, or `in_progress` for one that never ends.
-        looks: how often a batch is looked at before it has come there.
+        looks: how often a batch is looked at before it has come there, or has ended when it was cancelled.
         problems: what the check of a failed batch says: dicts with `code`, `message` and `line`.
         faults: what happens to a call, by method and path (`POST /files`, `POST /batches`,
             `GET /batches`, `GET /batches/ID`, `GET /files/ID`, `GET /files/ID/content`,
             `POST /batches/ID/cancel`), in turn; None lets one through. A text is a fault of the line:
-            `hangup` before anything is done, `lost` after it is done, `cut` in the middle of the answer.
+            `hangup` before anything is done, `lost` after it is done, `cut` in the middle of the answer,
+            `slow` after it is done, when the client waits no more.
         seen: is told of each call before anything is done.
         page: batches in one page of the list.
+        unlisted: how often the list is asked for before a new batch stands in it.
         seed: of the order in which results come.
 
     Attributes:
         batches: all batches, in order.
         files: the content of all files, by their names.
         requests: all calls, in order.
+        odd: what is told of all batches in the place of what is so, by the names of fields.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class BatchServer:
         faults: Mapping[str, Sequence[Fault | str | None]] | None = None,
         seen: Callable[[Request], None] = lambda _: None,
         page: int = 100,
+        unlisted: int = 0,
         seed: int = 1,
     ) -> None:
         self._answer = answer
@@ -62,12 +66,15 @@ class BatchServer:
         self._faults = {name: list(some) for name, some in (faults or {}).items()}
         self._seen = seen
         self._page = page
+        self._unlisted = unlisted
+        self._listed: dict[str, int] = {}
         self._rng = random.Random(seed)  # noqa: S311 - nothing is secret about it
         self._looked: dict[str, int] = {}
         self._lock = threading.RLock()
         self.batches: list[Batch] = []
         self.files: dict[str, bytes] = {}
         self.requests: list[Request] = []
+        self.odd: dict[str, Any] = {}
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
 
@@ -161,28 +168,42 @@ class BatchServer:
         batch = Batch(f"batch_{len(self.batches) + 1}", name, dict(body.get("metadata") or {}))
         batch.requests = [json.loads(line) for line in self.files[name].decode().split("\n") if line]
         self.batches.append(batch)
-        return 200, batch.as_data()
+        return 200, self._data(batch)
+
+    def _data(self, batch: Batch) -> dict[str, Any]:
+        return {**batch.as_data(), **self.odd}
 
     def _list(self, path: str) -> tuple[int, Any]:
-        newest = list(reversed(self.batches))
+        newest = [batch for batch in reversed(self.batches) if self._is_listed(batch)]
         after = re.search(r"after=(\w+)", path)
         names = [batch.id for batch in newest]
         first = names.index(after[1]) + 1 if after else 0
         found = newest[first : first + self._page]
-        data = [batch.as_data() for batch in found]
+        data = [self._data(batch) for batch in found]
         return 200, {"object": "list", "data": data, "has_more": first + len(found) < len(newest)}
+
+    def _is_listed(self, batch: Batch) -> bool:
+        self._listed[batch.id] = self._listed.get(batch.id, 0) + 1
+        return self._listed[batch.id] > self._unlisted
 
     def _batch(self, name: str, *, is_cancelled: bool) -> tuple[int, Any]:
         batch = next((batch for batch in self.batches if batch.id == name), None)
         if batch is None:
             return _missing(name)
+        if is_cancelled and batch.status not in {"validating", "in_progress"}:
+            return 409, Fault(409, message=f"Cannot cancel a batch that is {batch.status}").as_data()
         if is_cancelled:
-            self.end(batch, "cancelled")
+            batch.status, self._looked[name] = "cancelling", 0
         else:
             self._advance(batch)
-        return 200, batch.as_data()
+        return 200, self._data(batch)
 
     def _advance(self, batch: Batch) -> None:
+        if batch.status == "cancelling":
+            looked = self._looked[batch.id] = self._looked[batch.id] + 1
+            if looked > self._looks:
+                self.end(batch, "cancelled")
+            return
         if batch.status not in {"validating", "in_progress"}:
             return
         looked = self._looked[batch.id] = self._looked.get(batch.id, 0) + 1
@@ -225,7 +246,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._send(fault.status, fault.as_data())
                 return
             status, body = self._batches.do(method, request)
-            if fault != "lost":
+            if fault == "slow":
+                self.connection.recv(1)  # comes back when the other side has gone
+            elif fault != "lost":
                 self._send(status, body, is_cut=fault == "cut")
         except OSError:
             self.close_connection = True  # the other side has gone

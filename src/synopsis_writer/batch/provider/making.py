@@ -7,6 +7,8 @@ from synopsis_writer.batch.provider.remote import RemoteBatch
 from synopsis_writer.batch.provider.server import METADATA, BatchServer, Unclear
 from synopsis_writer.errors import ConnectionFailed, ModelError
 
+_MOST_TRIES = 2  # in one command
+
 
 async def found_batch(
     server: BatchServer, key: str, file: str, tried: float, settle: float
@@ -17,14 +19,15 @@ async def found_batch(
         server: the provider.
         key: the shard's.
         file: the uploaded file's id.
-        tried: when it was asked to make it, in seconds since the epoch.
+        tried: when the request to make it was over at the latest, in seconds since the epoch.
         settle: seconds after which a batch that was made stands in the provider's list.
 
     Raises:
         ModelError: the provider does not say.
     """
+    # Only a look that begins after that time counts; no wait is longer, whatever a clock was set to.
+    left = min(tried + settle - time.time(), server.ask_seconds + settle)
     found = await server.find(key, file)
-    left = min(settle, tried + settle - time.time())
     if found is None and left > 0:
         server.announce(f"unclear whether the batch was made: looking again in {left:.0f} s")
         await server.retry.sleep(left)
@@ -46,19 +49,19 @@ async def made_batch(
         server: the provider.
         key: the shard's.
         file: the uploaded file's id.
-        tried: when it was last asked to make it, in seconds since the epoch; None: never, or it said no.
-        note: takes down when it is asked; None where it said no.
+        tried: when the last request to make it was over at the latest, in seconds since the epoch; None:
+            there was none, or the provider said no.
+        note: takes that time down; None where it said no.
         settle: seconds after which a batch that was made stands in the provider's list.
 
     Raises:
-        ModelError: it was not made, or that is still unclear when the retries are used up.
+        ModelError: it was not made, or that is still unclear.
     """
+    if tried is not None and (found := await found_batch(server, key, file, tried, settle)) is not None:
+        return found
     said = ""
-    for _ in range(server.retry.retries + 1):
-        if tried is not None and (found := await found_batch(server, key, file, tried, settle)) is not None:
-            return found
-        tried = time.time()
-        note(tried)  # before it is asked: a kill from here on leaves it unclear
+    for _ in range(_MOST_TRIES if tried is None else 1):
+        note(time.time() + server.ask_seconds)  # before it is asked: a kill from here on leaves it unclear
         try:
             return await server.create(file, {METADATA: key})
         except Unclear as error:
@@ -66,4 +69,8 @@ async def made_batch(
         except ModelError:
             note(None)
             raise
-    raise ConnectionFailed(f"{said}; it is unclear whether the batch was made: run the same again")
+        over = time.time()
+        note(over)
+        if (found := await found_batch(server, key, file, over, settle)) is not None:
+            return found
+    raise ConnectionFailed(f"{said}; no batch of it is there up to now: run the same again")

@@ -1,7 +1,9 @@
 """Results: each line of a provider's files is joined to its row, judged like any answer, and saved once."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synopsis_writer.batch.briefs import BatchRow
@@ -24,7 +26,10 @@ from synopsis_writer.writer import Draft, Examiner, Result, judge, withheld_beca
 _MOST_SAID = 5  # lines that say nothing
 
 
-@dataclass
+_Joined = tuple[Shard, BatchRow, Asked, Line]
+
+
+@dataclass(frozen=True)
 class Reader:
     """Reads the files of results.
 
@@ -37,7 +42,6 @@ class Reader:
         pricer: what tokens cost at the provider.
         model: the model that was asked.
         say: is told of lines that belong to no row.
-        strange: how many there were.
     """
 
     shards: Shards
@@ -48,58 +52,74 @@ class Reader:
     pricer: Pricer
     model: str
     say: Callable[[str], None]
-    strange: int = 0
-    _seen: set[tuple[int, int]] = field(default_factory=set)
 
-    @property
-    def numbers(self) -> set[int]:
-        """The numbers of the shards that results were found of."""
-        return {number for number, _ in self._seen}
+    async def read(
+        self, paths: Sequence[Path], known: Mapping[str, Shard], concurrency: int
+    ) -> Mapping[int, int]:
+        """Save the rows of files; return how many answers they hold of each shard, by its number.
 
-    async def read(self, path: Path, known: Mapping[str, Shard], concurrency: int) -> None:
-        """Save the rows of a file, so many texts checked side by side; what was saved before is left alone.
+        What was saved before is counted and left alone. A shard that only lines without answers are of has 0.
 
         Args:
-            path: the file.
+            paths: the files of results.
             known: the open shards by their keys.
             concurrency: texts that are checked at once.
 
         Raises:
             FileError: file or record cannot be read or written.
         """
+        answers: Counter[int] = Counter()
 
-        async def take(found: tuple[Shard, BatchRow, Asked, Line]) -> None:
+        async def take(found: _Joined) -> None:
             await self._take(*found)
 
-        await side_by_side(self._joined(path, known), take, concurrency)
-        if self.strange > _MOST_SAID:
-            self.say(f"{path.name}: {self.strange} lines in all belong to no row, or to one that was read")
+        await side_by_side(self._joined(paths, known, answers), take, concurrency)
+        return answers
 
     def _joined(
-        self, path: Path, known: Mapping[str, Shard]
-    ) -> Iterator[tuple[Shard, BatchRow, Asked, Line]]:
-        for number, content in enumerate(read_lines(path), 1):
-            line = read_result(content)
-            if isinstance(line, str):
-                self._ignore(path, number, line)
-                continue
-            shard = known.get(line.key)
-            found = self.shards.find(shard, line.place) if shard else None
-            if shard is None or found is None or found[1].round != line.round:
-                self._ignore(path, number, f"unknown request id '{line.key}-{line.place}-{line.round}'")
-                continue
-            row, asked, is_read = found
-            if (shard.number, line.place) in self._seen:
-                self._ignore(path, number, f"a second result for row {row.id}: the first one stays")
-                continue
-            self._seen.add((shard.number, line.place))
-            if not is_read:  # else it was saved before a kill
-                yield shard, row, asked, line
+        self, paths: Sequence[Path], known: Mapping[str, Shard], answers: Counter[int]
+    ) -> Iterator[_Joined]:
+        """Yield each line with its row, once; a line that passes only where no other follows for its row."""
+        seen: set[tuple[int, int]] = set()
+        passing: dict[tuple[int, int], Line] = {}
+        for path in paths:
+            strange = 0
+            for number, content in enumerate(read_lines(path), 1):
+                found = self._find(read_result(content), known, seen)
+                if isinstance(found, str):
+                    strange += 1
+                    if strange <= _MOST_SAID:
+                        self.say(f"{path.name}: line {number} is ignored: {found}")
+                    continue
+                (shard, _, asked, line), is_read = found
+                answers[shard.number] += line.body is not None
+                if line.passes:
+                    passing[shard.number, asked.place] = line
+                    continue
+                seen.add((shard.number, asked.place))
+                if not is_read:  # else it was saved before a kill
+                    yield found[0]
+            if strange > _MOST_SAID:
+                self.say(f"{path.name}: {strange} lines in all belong to no row, or to one that was read")
+        for line in passing.values():
+            found = self._find(line, known, seen)
+            if not isinstance(found, str) and not found[1]:
+                yield found[0]
 
-    def _ignore(self, path: Path, number: int, why: str) -> None:
-        self.strange += 1
-        if self.strange <= _MOST_SAID:
-            self.say(f"{path.name}: line {number} is ignored: {why}")
+    def _find(
+        self, line: Line | str, known: Mapping[str, Shard], seen: AbstractSet[tuple[int, int]]
+    ) -> tuple[_Joined, bool] | str:
+        """Return a line with its row, and whether that was read already; or why it belongs to none."""
+        if isinstance(line, str):
+            return line
+        shard = known.get(line.key)
+        found = self.shards.find(shard, line.place) if shard else None
+        if shard is None or found is None or found[1].round != line.round:
+            return f"unknown request id '{line.key}-{line.place}-{line.round}'"
+        row, asked, is_read = found
+        if (shard.number, line.place) in seen:
+            return f"a second result for row {row.id}: the first one stays"
+        return (shard, row, asked, line), is_read
 
     async def _take(self, shard: Shard, row: BatchRow, asked: Asked, line: Line) -> None:
         if line.body is None:

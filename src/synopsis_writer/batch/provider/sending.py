@@ -10,11 +10,28 @@ from synopsis_writer.batch.provider.requests import is_whole, shard_file
 from synopsis_writer.batch.provider.returns import Returns
 from synopsis_writer.batch.provider.server import BatchServer
 from synopsis_writer.batch.provider.shards import Shards
-from synopsis_writer.batch.provider.tables import SENT, Shard
-from synopsis_writer.errors import SettingsError
+from synopsis_writer.batch.provider.tables import Shard
+from synopsis_writer.errors import RequestRefused, SettingsError
 
-# What a provider's check says of itself, and not of the file: OpenAI's words for a queue that is full.
-_PASSING = frozenset({"token_limit_exceeded", "rate_limit_exceeded", "server_error"})
+# What a provider's check says of a file, in OpenAI's words: the same file would be refused again. All else,
+# as a full queue (`token_limit_exceeded`) or an empty account, is no fault of its rows.
+_OF_THE_FILE = frozenset(
+    {
+        "duplicate_custom_id",
+        "empty_batch",
+        "empty_file",
+        "invalid_custom_id",
+        "invalid_json_line",
+        "invalid_method",
+        "invalid_request",
+        "invalid_url",
+        "missing_required_parameter",
+        "model_mismatch",
+        "model_not_found",
+        "too_many_tasks",
+        "url_mismatch",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -52,11 +69,9 @@ class Post:
                 )
         return found
 
-    async def finish(self) -> None:
-        """Go on with the shards that a kill or a fault left on their way; raises as `send`."""
-        for shard in self.open():
-            if shard.batch is None:
-                await self.send(shard)
+    def unsent(self) -> list[Shard]:
+        """Return the open shards that a kill or a fault left on their way."""
+        return [shard for shard in self.open() if shard.batch is None]
 
     async def send(self, shard: Shard) -> None:
         """Upload a shard and make its batch, from the last step that is known.
@@ -68,7 +83,7 @@ class Post:
         path = shard_file(self.folder, shard.key)
         if shard.file is None:
             if not is_whole(path, shard):
-                count = self.returns.close(shard, "its file was lost")
+                count = self.returns.close(shard)
                 self.say(
                     f"shard {shard.number}: {path} is not what was written: {count} rows are pending again"
                 )
@@ -89,7 +104,8 @@ class Post:
 
     async def look(self, shard: Shard) -> RemoteBatch:
         """Ask how a shard stands, and take it down."""
-        remote = await self.server.look(shard.batch or "")
+        batch = shard.batch or ""
+        remote = await self.server.look(batch, self._missing(shard, batch))
         self._note(shard, remote)
         return remote
 
@@ -104,19 +120,29 @@ class Post:
                 return False
             self._note(shard, remote, batch=remote.id)
             shard = replace(shard, batch=remote.id)
-        remote = await self.server.look(shard.batch or "")
+        remote = await self.look(shard)
         if remote.is_open and remote.status != "cancelling":
-            remote = await self.server.cancel(shard.batch or "")
-        self._note(shard, remote)
+            batch = shard.batch or ""
+            try:
+                self._note(shard, await self.server.cancel(batch, self._missing(shard, batch)))
+            except RequestRefused:
+                remote = await self.look(shard)
+                if remote.is_open and remote.status != "cancelling":
+                    raise  # else it came to its end meanwhile
         return True
 
+    def _missing(self, shard: Shard, name: str) -> str:
+        return (
+            f"{self.server.host}: knows no '{name}' of shard {shard.number}: use the key and the project it "
+            f"was made with, or let it go with synopsis batch cancel --forget {shard.number}"
+        )
+
     def _note(self, shard: Shard, remote: RemoteBatch, **values: str) -> None:
-        counts = remote.request_counts
         self.shards.note(
             shard,
-            status=remote.status or SENT,
-            done=counts.completed if counts else 0,
-            failed=counts.failed if counts else 0,
+            status=remote.status,
+            done=remote.done,
+            failed=remote.failed,
             expires=remote.expires_at,
             **values,
         )
@@ -128,35 +154,35 @@ class Post:
             if file:
                 path = self.folder / f"{shard.key}.{kind}.jsonl"
                 if not path.exists():
-                    await self.server.download(file, path)
+                    await self.server.download(file, path, self._missing(shard, file))
                 paths.append(path)
         return paths
 
-    def refuse(self, shard: Shard, remote: RemoteBatch) -> None:
-        """Be done with a shard that the provider's check did not let through.
+    def refuse(self, shard: Shard, remote: RemoteBatch) -> bool:
+        """Be done with a shard that the provider's check refused; return whether others may be sent.
 
-        A row that the provider names has failed, and so have all where it names none: the same file would
-        be refused again. The others are pending again, and so are all where the fault is none of the file's.
+        A row that the provider names has failed, and so have all where it names none and the file is at
+        fault: it would be refused again. Else they are pending again, and others would be refused, too.
         """
         problems = remote.problems
         said = "; ".join(f"line {line}: {text}" if line else text for line, _, text in problems[:3])
         said = said or "it does not say why"
-        passes = any(code in _PASSING for _, code, _ in problems)
         failed = 0
         with self.returns.record.together():
-            for line, _, text in [] if passes else problems:
+            for line, _, text in problems:
                 found = self.shards.at_line(shard, line) if line else None
                 if found is not None:
                     self.shards.mark_read(shard, found[1])
                     self.returns.fail(found[0], f"the provider refused it: {text}")
                     failed += 1
-            if not failed and not passes:
+            if not failed and any(code in _OF_THE_FILE for _, code, _ in problems):
                 for row, asked in self.shards.unread(shard):
                     self.shards.mark_read(shard, asked)
                     self.returns.fail(row, f"the provider refused the whole batch: {said}")
                     failed += 1
-            count = self.returns.close(shard, said)
+            count = self.returns.close(shard)
         self.say(
             f"shard {shard.number}: batch {remote.id} was refused: {said}: {failed} rows failed, "
             f"{count} are pending again"
         )
+        return failed > 0

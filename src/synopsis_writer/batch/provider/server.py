@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 _PAGE = 100
-_ASK_SECONDS = 60.0
+ASK_SECONDS = 60.0
 _MOVE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
 _NOT_FOUND = 404
+# Said by something on the way that gave up waiting, or of a request that is still under way.
+_UNCLEAR = frozenset({408, 409})
 _T = TypeVar("_T")
 
 
@@ -44,6 +46,7 @@ class BatchServer:
         retry: the retry policy.
         announce: is told of each wait.
         key_hint: why there may be no key.
+        ask_seconds: seconds to wait for one answer; a file has longer.
     """
 
     sdk: "openai.AsyncOpenAI"
@@ -52,6 +55,7 @@ class BatchServer:
     retry: RetryPolicy
     announce: Callable[[str], None]
     key_hint: str = ""
+    ask_seconds: float = ASK_SECONDS
 
     @property
     def host(self) -> str:
@@ -85,7 +89,7 @@ class BatchServer:
         import openai
 
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
+            async with asyncio.timeout(self.ask_seconds):
                 raw = await self.sdk.batches.with_raw_response.create(
                     input_file_id=file,
                     endpoint="/v1/chat/completions",
@@ -95,7 +99,8 @@ class BatchServer:
             return read_remote(RemoteBatch, raw.content)
         except (openai.APIError, TimeoutError, BrokenBody) as error:
             fault: BaseException = error
-        if not isinstance(fault, openai.APIStatusError) or is_server_fault(fault.status_code):
+        status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
+        if status is None or status in _UNCLEAR or is_server_fault(status):
             raise Unclear(str(self._failure(fault)))
         raise self._failure(fault)
 
@@ -104,12 +109,15 @@ class BatchServer:
         after: str | None = None
         while True:
             page = await self._page(after)
-            for batch in page.data:
+            known = [batch for batch in page.data if batch is not None]
+            for batch in known:
                 if (batch.metadata or {}).get(METADATA) == key or batch.input_file_id == file:
                     return batch
-            if not page.has_more or not page.data or page.data[-1].id == after:
+            if not page.has_more or not page.data or (known and known[-1].id == after):
                 return None
-            after = page.data[-1].id
+            if not known:  # where it goes on does not stand there
+                raise self._failure(BrokenBody("its list of batches cannot be read", passing=False))
+            after = known[-1].id
 
     async def _page(self, after: str | None) -> RemoteBatches:
         import openai
@@ -120,25 +128,25 @@ class BatchServer:
 
         return await self._repeat(ask)
 
-    async def look(self, batch: str) -> RemoteBatch:
-        """Return how a batch stands."""
+    async def look(self, batch: str, missing: str) -> RemoteBatch:
+        """Return how a batch stands; `missing`, as of what follows: what is said where nobody knows it."""
 
         async def ask() -> RemoteBatch:
             return read_remote(
                 RemoteBatch, (await self.sdk.batches.with_raw_response.retrieve(batch)).content
             )
 
-        return await self._repeat(ask, missing=self._unknown(batch))
+        return await self._repeat(ask, missing=missing)
 
-    async def cancel(self, batch: str) -> RemoteBatch:
+    async def cancel(self, batch: str, missing: str) -> RemoteBatch:
         """Ask for the end of a batch; what is done by then comes back all the same."""
 
         async def ask() -> RemoteBatch:
             return read_remote(RemoteBatch, (await self.sdk.batches.with_raw_response.cancel(batch)).content)
 
-        return await self._repeat(ask, missing=self._unknown(batch))
+        return await self._repeat(ask, missing=missing)
 
-    async def download(self, file: str, path: Path) -> None:
+    async def download(self, file: str, path: Path, missing: str) -> None:
         """Bring a file, whole or not at all.
 
         Raises:
@@ -160,13 +168,14 @@ class BatchServer:
                 if info.bytes is not None and size != info.bytes:
                     raise BrokenBody(f"the file has {size} of {info.bytes} bytes", passing=True)
 
-        await self._repeat(ask, _MOVE_SECONDS, missing=self._unknown(file))
+        await self._repeat(ask, _MOVE_SECONDS, missing)
 
     async def _repeat(
-        self, ask: Callable[[], Awaitable[_T]], within: float = _ASK_SECONDS, missing: str = ""
+        self, ask: Callable[[], Awaitable[_T]], within: float | None = None, missing: str = ""
     ) -> _T:
         import openai
 
+        within = within or self.ask_seconds
         effort = Effort(replace(self.retry, seconds=max(self.retry.seconds, within)))
         try:
             async for attempt in retrying(effort, self.announce):
@@ -180,12 +189,6 @@ class BatchServer:
             raise RequestRefused(missing)
         raise self._failure(fault)
 
-    def _unknown(self, name: str) -> str:
-        return (
-            f"{self.host}: knows no '{name}': use the key and the project it was made with, "
-            "or let it go with synopsis batch cancel --forget"
-        )
-
     def _failure(self, fault: BaseException) -> ModelError:
         return failure(fault, self.host, self.model, self.key_hint)
 
@@ -197,8 +200,9 @@ async def open_batch_server(
     environment: Mapping[str, str],
     retry: RetryPolicy,
     announce: Callable[[str], None],
+    ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[BatchServer]:
-    """Connect with the provider of the chosen model.
+    """Connect with the provider of the chosen model; it has `ask_seconds` for one answer.
 
     Raises:
         SettingsError: its address cannot be used, or the key cannot be sent.
@@ -207,6 +211,6 @@ async def open_batch_server(
     key = look_up_key(host_of(address), environment)
     sdk = open_sdk(address, key.value, announce, insecure=settings.insecure)
     try:
-        yield BatchServer(sdk, server_of(address), choice.model, retry, announce, key.hint)
+        yield BatchServer(sdk, server_of(address), choice.model, retry, announce, key.hint, ask_seconds)
     finally:
         await sdk.close()

@@ -14,6 +14,7 @@ from synopsis_writer.batch.provider.tables import (
     open_shards,
     read_shards,
     reported,
+    rows_out,
 )
 from synopsis_writer.batch.reading import read_brief
 from synopsis_writer.batch.record import BatchRecord
@@ -127,20 +128,25 @@ class Shards:
         with self._record.together():
             self._database.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", values)
 
+    def waits(self, place: int) -> Asked | None:
+        """Return what a row waits for; None: it does not."""
+        found = self._rows(f"{_ASKED} FROM waiting WHERE place = ?", place)
+        return Asked(*found[0]) if found else None
+
     def settle(self, place: int) -> None:
         """Note that a row waits for no further round."""
         with self._record.together():
             self._database.execute("DELETE FROM waiting WHERE place = ?", (place,))
 
-    def end_beyond(self, attempts: int) -> None:
-        """Let rows wait no more that have no further round of so many: they stay refused."""
+    def end_beyond(self, attempts: int) -> int:
+        """Let rows wait no more that have no further round of so many: they stay refused; return how many."""
         beyond = "(SELECT place FROM waiting WHERE round > ?)"
         with self._record.together():
             self._database.execute(
                 f"UPDATE rows SET status = 'refused' WHERE status = 'pending' AND place IN {beyond}",  # noqa: S608 - the names are this module's
                 (attempts,),
             )
-            self._database.execute("DELETE FROM waiting WHERE round > ?", (attempts,))
+            return self._database.execute("DELETE FROM waiting WHERE round > ?", (attempts,)).rowcount
 
     def waiting(self) -> Iterator[tuple[BatchRow, Asked]]:
         """Yield the rows that wait for a further round, in order."""
@@ -154,6 +160,11 @@ class Shards:
         with reported():
             return count_waiting(self._database)
 
+    def rows_out(self) -> tuple[int, int]:
+        """Return how many pending rows lie at a provider, and how many in files that somebody else runs."""
+        with reported():
+            return rows_out(self._database)
+
     def last(self, row: str, asked: Asked) -> Answered | None:
         """Return the answer that a request mends; None for a first draft.
 
@@ -161,11 +172,11 @@ class Shards:
         """
         if asked.round == 1:
             return None
-        query = (
-            "SELECT number, text, problems FROM answers WHERE row = ? "
-            "ORDER BY number DESC, rowid DESC LIMIT 1"
+        query = (  # the newest of that round: earlier ones are of a go that was begun anew
+            "SELECT number, text, problems FROM answers WHERE row = ? AND number = ? "
+            "ORDER BY rowid DESC LIMIT 1"
         )
-        for number, text, problems in self._rows(query, row):
+        for number, text, problems in self._rows(query, row, asked.round - 1):
             words = "" if asked.flaw == "withheld" else text
             return Answered(number, words, passed=False, problems=tuple(json.loads(problems)))
         return None

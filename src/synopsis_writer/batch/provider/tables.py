@@ -12,7 +12,7 @@ from synopsis_writer.client.budget import Spent
 from synopsis_writer.errors import FileError
 
 Flaw = Literal["", "cut", "withheld"]
-WRITTEN, SENT = "written", "sent"  # before the provider has a state of its own for it
+WRITTEN = "written"  # before the provider has a state of its own for it
 
 # `asked` holds the rows of the open shards, `waiting` the rows that are to be mended in a further round.
 MIGRATION = """
@@ -71,9 +71,9 @@ class Shard:
         requests: how many there are.
         worst: what they may cost at most.
         file: the provider's id of the uploaded file.
-        tried: when it was last asked to make the batch, in seconds since the epoch.
+        tried: when the last request to make the batch was over at the latest, in seconds since the epoch.
         batch: the provider's id of the batch.
-        status: the provider's word for how it stands; `written` and `sent` are ours.
+        status: the provider's word for how it stands; `written` is ours.
         done, failed: requests, as the provider counts them.
         expires: when it ends in any case, in seconds since the epoch.
     """
@@ -109,10 +109,13 @@ def count_waiting(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT count(*) FROM waiting").fetchone()[0])
 
 
-def rows_out(database: sqlite3.Connection) -> int:
-    """Return how many pending rows lie at a provider, or wait for a further round."""
-    asked = database.execute("SELECT count(*) FROM asked WHERE is_read = 0").fetchone()[0]
-    return int(asked) + count_waiting(database)
+def rows_out(database: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many pending rows lie at a provider, and how many in files that somebody else runs."""
+    query = (
+        "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard WHERE is_read = 0 GROUP BY 1"
+    )
+    found = dict(database.execute(query).fetchall())
+    return found.get(0, 0), found.get(1, 0)
 
 
 def read_shards(database: sqlite3.Connection, where: str, *values: str) -> list[Shard]:
