@@ -103,7 +103,7 @@ def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: 
     toll = kill_often(tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1"), seed=2)
     assert (toll.code, toll.statuses) == (0, {"accepted": 24}), toll.said
     assert (len(toll.answers), toll.saved_twice, toll.is_whole) == (24, 0, True)
-    assert all(0 <= killed.lost <= 4 for killed in toll.kills)
+    assert all(0 <= killed.lost <= 6 for killed in toll.kills)  # four calls, and two rows that are checked
     assert [killed.orphans for killed in (*toll.kills, toll.last)] == [()] * 3
     with sqlite3.connect(tmp_path / "out" / "batch.sqlite3") as database:
         assert database.execute("SELECT count(*) FROM variety_texts").fetchone() == (24,)

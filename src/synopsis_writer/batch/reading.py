@@ -10,11 +10,12 @@ from typing import Literal
 
 from synopsis_writer.batch.done import Counts
 from synopsis_writer.batch.export import Saved
+from synopsis_writer.batch.faults import DAMAGE_MEND, reported
 from synopsis_writer.batch.provider.tables import MIGRATION as PROVIDER
 from synopsis_writer.batch.variety import MIGRATION as VARIETY
 from synopsis_writer.brief import Brief
 from synopsis_writer.client import Cost, Usage
-from synopsis_writer.database import error_code, fault, read_database
+from synopsis_writer.database import read_database
 from synopsis_writer.errors import FileError
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -45,8 +46,6 @@ MIGRATIONS = (
     )
     """,
 )
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-_DAMAGE_MEND = "put a copy of it in its place, or begin anew with --fresh"
 
 
 @contextlib.contextmanager
@@ -60,24 +59,8 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise FileError(f"{folder}: holds no batch: name a folder that 'synopsis batch run' wrote")
     database = read_database(path, MIGRATIONS)
-    try:
+    with contextlib.closing(database), reported(path):
         yield database
-    except sqlite3.Error as error:
-        raise record_fault(path, error) from error
-    finally:
-        database.close()
-
-
-def record_fault(path: Path, error: sqlite3.Error) -> FileError:
-    """Say what went wrong with a record, and the mend."""
-    code = error_code(error)
-    if code in _NO_ROOM:
-        return FileError(f"{path}: {error}: what is saved stays; make room, and run the same again")
-    if code == sqlite3.SQLITE_READONLY:
-        return FileError(
-            f"{path}: {error}: what is saved stays; let the folder be written, and run the same again"
-        )
-    return FileError(f"{path}: {fault(error, _DAMAGE_MEND)}")
 
 
 def read_brief(row: str, text: str) -> Brief:
@@ -93,7 +76,7 @@ def read_brief(row: str, text: str) -> Brief:
 
 
 def _damaged_row(row: str) -> FileError:
-    return FileError(f"the record is damaged at row '{row}': {_DAMAGE_MEND}")
+    return FileError(f"the record is damaged at row '{row}': {DAMAGE_MEND}")
 
 
 def read_counts(database: sqlite3.Connection) -> tuple[Counts, dict[str, str]]:
@@ -147,7 +130,7 @@ def count(database: sqlite3.Connection) -> Counts:
     try:
         total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
     except ArithmeticError as error:
-        raise FileError(f"the record is damaged, a cost is no number: {_DAMAGE_MEND}") from error
+        raise FileError(f"the record is damaged, a cost is no number: {DAMAGE_MEND}") from error
     return Counts(
         statuses.get("pending", 0),
         statuses.get("accepted", 0),

@@ -12,6 +12,7 @@ from typing import Any, Self
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Counts, Done, Status
 from synopsis_writer.batch.export import Saved
+from synopsis_writer.batch.faults import reported
 from synopsis_writer.batch.holding import held, let_go
 from synopsis_writer.batch.provider.tables import NOT_OUT
 from synopsis_writer.batch.reading import (
@@ -21,7 +22,6 @@ from synopsis_writer.batch.reading import (
     read_brief,
     read_saved,
     read_synopsis,
-    record_fault,
 )
 from synopsis_writer.client import Cost, Usage
 from synopsis_writer.client.bill import sums_data
@@ -209,27 +209,21 @@ class BatchRecord:
 
     def counts(self) -> Counts:
         """Return how far the batch is."""
-        try:
+        with self._reported():
             return count(self._database)
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        try:
+        with self._reported():
             return self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
-            with contextlib.nullcontext() if self._database.in_transaction else transaction(self._database):
-                yield
-        except sqlite3.Error as error:
-            raise self._fault(error) from error
+        whole = contextlib.nullcontext() if self._database.in_transaction else transaction(self._database)
+        with self._reported(), whole:
+            yield
 
-    def _fault(self, error: sqlite3.Error) -> FileError:
-        return record_fault(self._folder / RECORD_FILE, error)
+    def _reported(self) -> contextlib.AbstractContextManager[None]:
+        return reported(self._folder / RECORD_FILE)
 
 
 def _took(

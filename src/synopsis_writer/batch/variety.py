@@ -2,11 +2,12 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from synopsis_writer.batch.faults import reported
 from synopsis_writer.batch.marks import MarkIndex, Marks, run_spans, runs_of, stretches
 from synopsis_writer.batch.traits import (
     Traits,
@@ -18,7 +19,6 @@ from synopsis_writer.batch.traits import (
 )
 from synopsis_writer.brief import Brief
 from synopsis_writer.database import transaction
-from synopsis_writer.errors import FileError
 from synopsis_writer.shows import Show
 from synopsis_writer.style.copies import RUN, name_words
 from synopsis_writer.style.finding import Finding, failed, passed, quoted
@@ -70,7 +70,7 @@ class Variety:
         self._disabled = frozenset(disabled)
         self._read = read
         self._index = MarkIndex()
-        with _reported():
+        with reported():
             cursor = database.execute("SELECT number, marks FROM variety_texts ORDER BY number")
             while rows := cursor.fetchmany(_LOADED):
                 marks = [np.frombuffer(blob, dtype="<u4") for _, blob in rows]
@@ -82,13 +82,13 @@ class Variety:
         if self._rows("SELECT number FROM variety_texts WHERE row = ?", row):
             return
         traits = traits_of(synopsis, show)
-        with _reported(), self._whole():
+        with reported(), self._whole():
             number = self._insert(row, show, traits)
         self._index.add(traits.marks, number)
 
     def load(self, rows: Iterable[tuple[str, Synopsis, Show]]) -> None:
         """Take in, as one, accepted rows that were made without variety."""
-        with _reported(), self._whole():
+        with reported(), self._whole():
             for row, synopsis, show in rows:
                 self.add(row, synopsis, show)
 
@@ -186,18 +186,8 @@ class Variety:
         return failed("variety_names", len(taken), limit, message, _mentions(synopsis.text, taken))
 
     def _rows(self, query: str, *values: str | int) -> list[tuple[str, ...]]:
-        with _reported():
+        with reported():
             return self._database.execute(query, values).fetchall()
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise FileError(
-            f"the batch's record: {error}: what is saved stays; make room, and run the same again"
-        ) from error
 
 
 _BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"

@@ -7,13 +7,13 @@ from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Answered
+from synopsis_writer.batch.faults import reported
 from synopsis_writer.batch.provider.tables import (
     Asked,
     Shard,
     count_waiting,
     open_shards,
     read_shards,
-    reported,
     rows_out,
 )
 from synopsis_writer.batch.reading import read_brief

@@ -1,15 +1,12 @@
 """The tables that hold what of a batch lies at a provider, and what is read of them."""
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
 from synopsis_writer.client import Cost
 from synopsis_writer.client.budget import Spent
-from synopsis_writer.errors import FileError
 
 Flaw = Literal["", "cut", "withheld"]
 WRITTEN = "written"  # before the provider has a state of its own for it
@@ -136,14 +133,3 @@ def _shard(
 ) -> Shard:
     worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
     return Shard(number, key, server, digest, requests, worst, *rest)
-
-
-@contextlib.contextmanager
-def reported() -> Iterator[None]:
-    """Say a fault of the record as one."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise FileError(
-            f"the batch's record: {error}: what is saved stays; make room, and run the same again"
-        ) from error
