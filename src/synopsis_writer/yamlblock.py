@@ -1,7 +1,7 @@
 """YAML in block style, letter by letter as PyYAML writes it, but twice as quick: an export writes 100,000."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _PLAIN = re.compile(r"[A-Za-zÀ-ɏ](?:[0-9A-Za-zÀ-ɏ_ ,.()/;!?“„–’'-]*[0-9A-Za-zÀ-ɏ_,.()/;!?“„–’'-])?")
 _WORDS = frozenset("true false null yes no on off y n".split())  # read as something else, in any case
 _LONGEST_KEY = 100  # letters; PyYAML marks longer ones
+_NESTED = frozenset({dict, list})
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
@@ -27,30 +28,32 @@ def format_yaml(data: Mapping[str, Any]) -> str:
         return _dumped(dict(data))
 
 
-def _lines(data: Mapping[str, Any] | Sequence[Any], indent: str) -> list[str]:
+def _lines(data: Mapping[str, Any] | list[Any], indent: str) -> list[str]:
     lines: list[str] = []
-    if isinstance(data, Mapping):
+    if type(data) is list:
+        for value in data:
+            if type(value) in _NESTED and value:
+                inner = _lines(value, indent + "  ")
+                inner[0] = f"{indent}- {inner[0].lstrip(' ')}"
+                lines += inner
+            else:
+                lines.append(f"{indent}- {_scalar(value)}\n")
+    elif isinstance(data, Mapping):
         for key, value in data.items():
-            if not isinstance(key, str) or not key.isascii() or not 0 < len(key) <= _LONGEST_KEY:
-                raise _NotPlainError
-            # A list stands as far left as its key, a mapping two letters further right.
-            deeper = indent if isinstance(value, list) else indent + "  "
-            lines += _entry(f"{indent}{_text(key)}:", value, deeper)
-        return lines
-    for value in data:
-        if isinstance(value, list | Mapping) and value:
-            inner = _lines(value, indent + "  ")
-            inner[0] = f"{indent}- {inner[0].lstrip(' ')}"
-            lines += inner
-        else:
-            lines += _entry(f"{indent}-", value, indent)
+            if type(value) in _NESTED and value:
+                # A list stands as far left as its key, a mapping two letters further right.
+                inner = _lines(value, indent if type(value) is list else indent + "  ")
+                lines += (f"{indent}{_key(key)}:\n", *inner)
+            else:
+                lines.append(f"{indent}{_key(key)}: {_scalar(value)}\n")
     return lines
 
 
-def _entry(head: str, value: Any, indent: str) -> list[str]:
-    if isinstance(value, list | Mapping) and value:
-        return [f"{head}\n", *_lines(value, indent)]
-    return [f"{head} {_scalar(value)}\n"]
+@lru_cache(maxsize=1_000)
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or not key.isascii() or not 0 < len(key) <= _LONGEST_KEY:
+        raise _NotPlainError
+    return _text(key)
 
 
 def _scalar(value: Any) -> str:
@@ -62,8 +65,8 @@ def _scalar(value: Any) -> str:
         return found
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | Mapping) and not value:
-        return "[]" if isinstance(value, list) else "{}"
+    if type(value) in _NESTED:  # an empty one
+        return "[]" if type(value) is list else "{}"
     raise _NotPlainError
 
 
