@@ -208,6 +208,22 @@ def exports(folder: Path) -> Iterator[Row]:
             f"{held(rate, LEAST_RATE if ROWS >= 50_000 else 0):,.0f} rows/s; {max(megabytes):.0f} MB",
             f"≥ {LEAST_RATE:,} rows/s",
         )
+    yield Row("the bare making of these files, which the disk bounds", f"{bare_files(folder):,.0f} a second")
+
+
+def bare_files(folder: Path) -> float:
+    """Write what was exported as md once more, file by file, and return how many a second."""
+    spent, count = 0.0, 0
+    for path in (folder / "texts-md").glob("*/*.md"):
+        content = path.read_bytes()
+        copy = folder / "bare" / path.relative_to(folder / "texts-md")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        with copy.open("xb") as file:
+            file.write(content)
+        spent += time.perf_counter() - started
+        count += 1
+    return count / spent
 
 
 if __name__ == "__main__":
