@@ -1,9 +1,11 @@
 """The Ray engine through the real command: two nodes on this machine; nodes and drivers die."""
 
+import contextlib
 import csv
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import sqlite3
@@ -15,16 +17,21 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from synopsis_writer.batch.cluster import Terms, crew_size
+from synopsis_writer.batch.cluster import Terms, calls_left, crew_size
+from synopsis_writer.client.budget import Budget, Spent
+from synopsis_writer.client.choice import Choice
 from synopsis_writer.errors import RequestRefused
-from synopsis_writer.testing import LoopbackServer, Reply, Request, Step
+from synopsis_writer.settings import load_settings
+from synopsis_writer.testing import LoopbackServer, Reply, Request, Silence, Step
 from tests.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
 
 STARTED = b"Ray runtime started"
+ENDING = b"ending: the rows in flight are still made and saved; Ctrl-C again ends at once\n"
 
 
 @dataclass
@@ -70,8 +77,9 @@ class Nodes:
         node.wait()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Nodes]:
+@contextlib.contextmanager
+def started() -> Iterator[Nodes]:
+    """Have a head while the block runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -81,11 +89,19 @@ def cluster() -> Iterator[Nodes]:
         head = ("--head", "--port", str(port), "--include-dashboard=false", "--temp-dir", folder)
         # A dead node is known to be dead after a second, and not after twenty.
         quick = {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
-        nodes.start(*head, **quick)
+        try:
+            nodes.start(*head, **quick)
+            yield nodes
+        finally:
+            while nodes.running:
+                nodes.kill_last()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    with started() as nodes:
         nodes.start_second()
         yield nodes
-        while nodes.running:
-            nodes.kill_last()
 
 
 @pytest.fixture
@@ -114,13 +130,14 @@ def run(synopsis: Terminal, server: LoopbackServer, *flags: str) -> Run:
     return synopsis(*BATCH, *flags, server=server)
 
 
-def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, server: LoopbackServer, *flags: str, **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [COMMAND, *BATCH, "--variety", "off", *flags],
         cwd=folder,
-        env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+        env={**os.environ, "OPENAI_BASE_URL": server.base_url, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -159,6 +176,18 @@ class Patient(LoopbackServer):
         return super().answer(request)
 
 
+class Slow(LoopbackServer):
+    """A server that takes a second for an answer."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__([step])
+
+    def answer(self, request: Request) -> Step:
+        step = super().answer(request)
+        self.stopping.wait(1)
+        return step
+
+
 class Clocked(LoopbackServer):
     """A server that notes when it is asked."""
 
@@ -185,22 +214,24 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
     nodes.start_second()
     assert (process.returncode, out.splitlines()[0]) == (
         0,
-        b"100 rows: 100 accepted, 0 refused, 0 failed, 0 pending",
+        f"{rows} rows: {rows} accepted, 0 refused, 0 failed, 0 pending".encode(),
     ), said
     assert b"rows are handed to others" in said
     assert b"workers 2" in said
     assert b"Traceback" not in said
     assert statuses(tmp_path) == ["accepted"] * rows
-    # Half of the rows in flight were on that node.
-    assert rows <= asked <= rows + in_flight
+    lost = [int(count) for count in re.findall(rb"its (\d+) rows are handed", said)]
+    assert len(lost) == 1
+    assert lost[0] <= in_flight / 2  # a row goes to the worker with the fewest
+    assert rows <= asked <= rows + lost[0]
 
 
 def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
-    briefs(tmp_path, 40)
+    briefs(tmp_path, 25)
     with Clocked(Reply(ANSWER)) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "600")
         done = run(synopsis, server, *flags)
-    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 40)
+    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 25)
     assert "workers 2" in done.err
     times = list(server.times)
     in_a_second = max(sum(first <= other < first + 1 for other in times) for first in times)
@@ -232,21 +263,59 @@ def test_a_row_that_came_out_like_another_is_mended(nodes: Nodes, synopsis: Term
     assert ["variety_copy" in request for request in asked] == [False, False, True]
 
 
-def test_ctrl_c_once_saves_what_is_in_flight(nodes: Nodes, tmp_path: Path) -> None:
-    briefs(tmp_path, 200)
-    with LoopbackServer([Reply(ANSWER)]) as server:
-        process = start(tmp_path, server, *nodes.flags, "--concurrency", "4")
-        until_asked(server, 10, process)
+def test_ctrl_c_twice_ends_at_once(nodes: Nodes, tmp_path: Path) -> None:
+    briefs(tmp_path, 20)
+    with LoopbackServer([Silence()]) as server:
+        process = start(tmp_path, server, *nodes.flags, "--concurrency", "2")
+        until_asked(server, 2, process)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-        asked = len(server.chats)
+        assert process.stderr is not None
+        said = list(iter(process.stderr.readline, ENDING))
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"Traceback" not in said
-    assert statuses(tmp_path).count("accepted") == asked < 200
+    assert b"Traceback" not in b"".join(said) + rest
+    assert statuses(tmp_path) == ["pending"] * 20
+
+
+def test_answers_that_cannot_be_saved_are_printed(nodes: Nodes, tmp_path: Path) -> None:
+    briefs(tmp_path, 20)
+    with Clocked(Reply(ANSWER)) as server:
+        process = start(tmp_path, server, *nodes.flags, "--concurrency", "2")
+        until_asked(server, 4, process)
+        with contextlib.closing(sqlite3.connect(tmp_path / "out" / "batch.sqlite3")) as other:
+            # Like another program that holds the record, but without the ten seconds until that is given up.
+            other.execute("CREATE TRIGGER held BEFORE UPDATE ON rows BEGIN SELECT RAISE(ABORT, 'held'); END")
+            other.commit()
+            out, said = process.communicate(timeout=60)
+        asked = len(server.chats)
+    assert process.returncode == 2, said
+    printed = [json.loads(line) for line in out.splitlines()]
+    saved = statuses(tmp_path).count("accepted")
+    assert len(printed) == asked - saved > 0
+    assert all(row["answers"] == [ANSWER] for row in printed)
+    assert f"{len(printed)} rows cannot be saved".encode() in said
+
+
+@pytest.mark.slow
+def test_a_killed_head_ends_the_batch_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    briefs(tmp_path, 100)
+    with started() as own, Slow(Reply(ANSWER)) as server:
+        process = start(tmp_path, server, *own.flags, "--concurrency", "2", **own.token)
+        until_asked(server, 6, process)
+        own.kill_last()
+        out, said = process.communicate(timeout=55)  # Ray would end it after 60 s, with code 1
+    assert (process.returncode, out) == (3, b"")
+    assert b"the cluster's head does not answer: start it again" in said.splitlines()[-1]
+    assert statuses(tmp_path).count("accepted") >= 4
+    with started() as own, LoopbackServer([Reply(ANSWER)]) as server:
+        again = start(tmp_path, server, *own.flags, **own.token)
+        _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
 
 
 def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_with(nodes: Nodes, tmp_path: Path) -> None:
-    rows, in_flight = 60, 4
+    rows, in_flight = 40, 4
     briefs(tmp_path, rows)
     flags = (*nodes.flags, "--concurrency", str(in_flight))
     with LoopbackServer([Reply(ANSWER)]) as server:
@@ -276,6 +345,53 @@ def test_a_budget_is_divided_and_never_passed(nodes: Nodes, synopsis: Terminal, 
     assert statuses(tmp_path).count("accepted") == asked
 
 
+@pytest.mark.parametrize(
+    ("budget", "calls"),
+    [
+        (Budget(), None),
+        (Budget(tokens=18_000), 1),  # a part of 9000 would have no room for a call of 11,700
+        (Budget(tokens=18_000, spent=Spent(tokens=12_000)), 0),
+        (Budget(tokens=35_000), 2),
+        (Budget(Decimal("0.01"), 900_000), 0),
+    ],
+)
+def test_a_budget_is_divided_into_no_parts_that_are_too_small_for_a_call(
+    budget: Budget, calls: int | None, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."m"]\ninput = 1.00\noutput = 2.00\n', encoding="utf-8")
+    settings = load_settings({"prices": prices})
+    assert calls_left(budget, Choice("hosted", "m", "given"), settings, {}) == calls
+
+
+def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    (tmp_path / "second").mkdir()
+    briefs(tmp_path / "second", 1)
+    with LoopbackServer([]) as server:
+        wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}
+        processes = [
+            start(tmp_path, server, *cluster.flags, **wrong),
+            start(tmp_path / "second", server, *cluster.flags),
+        ]
+        ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    line = (
+        f"synopsis: no Ray cluster at '127.0.0.1:{cluster.port}': authentication token is missing or "
+        "incorrect: start it, or mend --address and the token (RAY_AUTH_MODE)\n"
+    )
+    assert ends == [((b"", line.encode()), 2)] * 2
+
+
+def test_a_folder_that_ray_cannot_use_is_said_in_one_line(synopsis: Terminal, tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    with LoopbackServer([]) as server:
+        flags = ("--engine", "ray")
+        done = synopsis(*BATCH, *flags, server=server, RAY_TMPDIR=str(tmp_path / "briefs.csv"))
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
+    assert "cannot start Ray here: " in done.err
+    assert "RAY_TMPDIR" in done.err
+
+
 def test_a_node_with_other_examples_ends_the_batch(
     nodes: Nodes, synopsis: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,13 +406,21 @@ def test_a_node_with_other_examples_ends_the_batch(
     assert "examples differ from those where the batch was begun" in done.err
 
 
-def test_a_cluster_of_its_own_is_started_and_ended(synopsis: Terminal, tmp_path: Path) -> None:
-    briefs(tmp_path, 10)
+def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_path: Path) -> None:
+    rows = 200
+    briefs(tmp_path, rows)
     with LoopbackServer([Reply(ANSWER)]) as server:
-        done = run(synopsis, server, "--variety", "off", "--engine", "ray", "--workers", "1")
-    assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 10), done.err
-    assert done.out.startswith("10 rows: 10 accepted")
-    assert "workers 1" in done.err
+        flags = ("--engine", "ray", "--workers", "1", "--concurrency", "2")
+        process = start(tmp_path, server, *flags)
+        until_asked(server, 10, process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, said = process.communicate(timeout=30)
+        asked = len(server.chats)
+    saved = statuses(tmp_path).count("accepted")
+    assert (process.returncode, saved) == (130, asked), said
+    assert out.startswith(f"{rows} rows: {saved} accepted".encode())
+    assert b"workers 1" in said
+    assert b"Traceback" not in said
     assert not (Path(os.environ["HOME"]) / ".ray").exists()  # no token that later clusters would demand
 
 
@@ -351,18 +475,22 @@ def test_an_error_comes_whole_through_a_pickle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "cpus", "count", "size"),
+    ("terms", "cpus", "count", "calls", "size"),
     [
-        (Terms(None, 8), 16, 1, 1),
-        (Terms(None, 8), 16, 2, 2),  # one a node
-        (Terms(None, 64), 16, 2, 8),  # one for eight rows
-        (Terms(None, 64), 4, 2, 4),  # no more than CPUs
-        (Terms(None, 1), 4, 2, 1),  # no more than rows
-        (Terms(None, 64, rpm=30), 16, 2, 3),  # no more than a tenth of the requests
-        (Terms(None, 64, rpm=3), 16, 2, 1),
-        (Terms(None, 64, workers=5), 16, 2, 5),
-        (Terms(None, 8), 0, 0, 1),  # nodes may still come
+        (Terms(None, 8), 16, 1, None, 1),
+        (Terms(None, 8), 16, 2, None, 2),  # one a node
+        (Terms(None, 64), 16, 2, None, 8),  # one for eight rows
+        (Terms(None, 64), 4, 2, None, 4),  # no more than CPUs
+        (Terms(None, 1), 4, 2, None, 1),  # no more than rows
+        (Terms(None, 64, rpm=30), 16, 2, None, 3),  # no more than a tenth of the requests
+        (Terms(None, 64, rpm=3), 16, 2, None, 1),
+        (Terms(None, 64, workers=5), 16, 2, None, 5),
+        (Terms(None, 64), 16, 2, 3, 3),  # no more than calls that the budget suffices for
+        (Terms(None, 64, workers=5), 16, 2, 0, 1),
+        (Terms(None, 8), 0, 0, None, 1),  # nodes may still come
     ],
 )
-def test_a_crew_has_as_many_workers_as_fit(terms: Terms, cpus: int, count: int, size: int) -> None:
-    assert crew_size(terms, cpus, count) == size
+def test_a_crew_has_as_many_workers_as_fit(
+    terms: Terms, cpus: int, count: int, calls: int | None, size: int
+) -> None:
+    assert crew_size(terms, cpus, count, calls) == size

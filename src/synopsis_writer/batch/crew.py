@@ -7,17 +7,23 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.connection import first_sentence
 from synopsis_writer.batch.done import Answered, Done
+from synopsis_writer.batch.head import Head
+from synopsis_writer.batch.patience import PATIENCE, Patience
 from synopsis_writer.batch.remote import Begun, Job, RowWorker
 from synopsis_writer.errors import BudgetSpent, EngineError, SettingsError, SynopsisError
 
 Say = Callable[[str], None]
-_PATIENCE = 60.0  # seconds without any worker until the batch ends
 _DEATHS = 3  # workers that may die over a row, or one after the other before they begin
-_PAUSE = 1.0  # seconds before a place is given to another worker
 _NO_CPU = (
-    f"no node of the cluster had a CPU free in {_PATIENCE:.0f} s: start nodes, or wait until others are "
-    "done, and run the same command again"
+    "no node of the cluster had a CPU free in {:.0f} s: start nodes, or wait until others are done, and run "
+    "the same command again"
+)
+_NO_HEAD = "the cluster's head does not answer: start it again, and run the same command again"
+_PARTS_UNKNOWN = (
+    "workers died, and what they had spent of their parts of the budget is not known: the same command again "
+    "goes on with what the saved rows have left of it"
 )
 _NOT_UP = "no worker comes up on the cluster: {}: are token and versions the same on all nodes?"
 
@@ -40,13 +46,26 @@ class Crew:
         size: how many there are.
         concurrency: rows in flight at most, of all together.
         say: is told what workers say, and when one dies.
+        reach: raises a ConnectionError while the cluster's head does not answer.
+        patience: how long is waited.
     """
 
-    def __init__(self, ray: Any, job: Job, size: int, concurrency: int, say: Say) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        job: Job,
+        size: int,
+        concurrency: int,
+        say: Say,
+        reach: Callable[[], None],
+        patience: Patience = PATIENCE,
+    ) -> None:
         self._ray = ray
         self._job = job
         self._size = self._places = size
         self._say = say
+        self._patience = patience
+        self._head = Head(reach, patience.look, patience.head)
         self._leaving = asyncio.Event()
         self._all: list[_Worker] = []
         self._up: list[_Worker] = []  # those whose process runs
@@ -64,9 +83,11 @@ class Crew:
         try:
             async with asyncio.TaskGroup() as group:
                 keepers = [group.create_task(self._keep()) for _ in range(self._size)]
+                watcher = group.create_task(self._head.watch(lambda: self._end(EngineError(_NO_HEAD))))
                 try:
                     yield
                 finally:
+                    watcher.cancel()
                     await self._leave(keepers)
         except ExceptionGroup as others:
             raise others.exceptions[0] from None
@@ -76,7 +97,7 @@ class Crew:
         self._leaving.set()
         for worker in list(self._all):
             self._remove(worker)
-        _, waiting = await asyncio.wait(keepers, timeout=_PAUSE)
+        _, waiting = await asyncio.wait(keepers, timeout=self._patience.place)
         for keeper in waiting:
             keeper.cancel()
 
@@ -93,7 +114,7 @@ class Crew:
             worker = await self._free()
             worker.rows += 1
             try:
-                return self._outcome(await worker.actor.make.remote(row, last))
+                return self._outcome(await self._asked(worker, row, last))
             except self._ray.exceptions.RayTaskError:
                 raise  # a mistake in the program
             except self._ray.exceptions.RayError:
@@ -104,14 +125,24 @@ class Crew:
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
+    async def _asked(self, worker: _Worker, row: BatchRow, last: Answered | None) -> Done | SynopsisError:
+        """Return what a worker makes of a row, or the fault of a cluster that nothing comes of any more."""
+        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, last))
+        ends: set[asyncio.Future[Any]] = {call, self._head.lost}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return call.result() if call.done() else EngineError(_NO_HEAD)
+        finally:
+            call.cancel()
+
     def _outcome(self, outcome: Done | SynopsisError) -> Done:
         if isinstance(outcome, SynopsisError):
             raise outcome
-        if not isinstance(outcome.fault, BudgetSpent):
+        if not isinstance(outcome.fault, BudgetSpent) or self._size == 1:
             return outcome
         fault = BudgetSpent(
-            f"{outcome.fault}; that is the part of one worker of {self._size}: "
-            "the same command again divides what is left"
+            f"{outcome.fault}; that is the part of one worker of {self._size}: the same command again "
+            "divides what is left, and with --workers 1 nothing is divided"
         )
         return replace(outcome, fault=fault)
 
@@ -126,6 +157,9 @@ class Crew:
         """Have a worker at one place, and another when it dies."""
         failed = 0
         while self._fault is None and not self._leaving.is_set():
+            if not await self._head.answers() or self._leaving.is_set():
+                await asyncio.sleep(self._patience.place)  # making an actor would wait, and all else with it
+                continue
             worker = _Worker(self._class.remote())
             self._all.append(worker)
             try:
@@ -142,26 +176,27 @@ class Crew:
                 self._bury(worker)
                 failed += not worker.node
                 if failed == _DEATHS:
-                    self._end(EngineError(_NOT_UP.format(_told(error))))
-                if worker.node and not self._has_heirs():
+                    self._give_up(EngineError(_NOT_UP.format(_told(error))))
                     return
-                await asyncio.sleep(_PAUSE)
+                if worker.node and self._is_bounded:
+                    self._give_up(BudgetSpent(_PARTS_UNKNOWN))
+                    return
+                await asyncio.sleep(self._patience.place)
             finally:
                 self._remove(worker)
 
-    def _has_heirs(self) -> bool:
-        """Whether a dead worker's place is filled: not with a budget, for nobody knows what it had spent."""
-        if self._job.budget.amount is None and self._job.budget.tokens is None:
-            return True
+    @property
+    def _is_bounded(self) -> bool:
+        """Whether there is a budget; nobody knows what a dead worker had spent of its part."""
+        return self._job.budget.amount is not None or self._job.budget.tokens is not None
+
+    def _give_up(self, fault: SynopsisError) -> None:
+        """Leave a place empty; without any, the batch ends."""
         self._places -= 1
-        if not self._places:
-            self._end(
-                BudgetSpent(
-                    "all workers died, and what they had spent of their parts of the budget is not known: "
-                    "the same command again goes on with what the saved rows have left of it"
-                )
-            )
-        return False
+        if self._places:
+            self._say(f"a worker less, {self._places} are left: {fault}")
+        else:
+            self._end(fault)
 
     async def _begin(self, worker: _Worker) -> None:
         """Wait until a worker can make rows; one that may not, ends the batch."""
@@ -179,9 +214,9 @@ class Crew:
         """Wait for a node with a free CPU; where no worker is up for long, the batch ends."""
         started = asyncio.ensure_future(cast("Awaitable[None]", worker.actor.__ray_ready__.remote()))
         try:
-            while not (await asyncio.wait({started}, timeout=_PATIENCE))[0]:
+            while not (await asyncio.wait({started}, timeout=self._patience.cpu))[0]:
                 if not self._up:
-                    self._end(EngineError(_NO_CPU))
+                    self._end(EngineError(_NO_CPU.format(self._patience.cpu)))
             await started
         finally:
             started.cancel()
@@ -209,5 +244,6 @@ class Crew:
 
 
 def _told(error: Exception) -> str:
-    """Return what Ray says of an error in one line: its last, which names the cause."""
-    return ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
+    """Return what Ray says of an error: the first sentence of its last line, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return first_sentence(lines[-1]) if lines else type(error).__name__

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -14,13 +13,13 @@ from synopsis_writer.authors import open_authors
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.done import Answered, Done
 from synopsis_writer.batch.maker import RowMaker
+from synopsis_writer.batch.session import made_with
 from synopsis_writer.client.budget import Budget
 from synopsis_writer.client.choice import Choice
 from synopsis_writer.client.keys import KEY_VARIABLE
 from synopsis_writer.desk import load_desk, pool_folders
-from synopsis_writer.errors import FileError, SettingsError, SynopsisError, os_reason
+from synopsis_writer.errors import SettingsError, SynopsisError
 from synopsis_writer.evaluation.runner import folder_hash
-from synopsis_writer.resources import folder
 from synopsis_writer.settings import Settings
 
 
@@ -54,23 +53,17 @@ class Begun:
     error: SynopsisError | None = None
 
 
-def facts_here(settings: Settings) -> dict[str, str]:
+def facts_here(settings: Settings, choice: Choice) -> dict[str, str]:
     """Return what the rows are made of on this machine.
 
     Raises:
         FileError: prompts, examples or the profile cannot be read.
     """
-    profile = settings.profile
-    try:
-        bands = hashlib.sha256(profile.read_bytes()).hexdigest() if profile else "the house's"
-    except OSError as error:
-        raise FileError(f"cannot read {os_reason(error, profile or folder('.'))}") from error
     examples = [folder_hash(path) for path in pool_folders(settings) if path.is_dir()]
     return {
         "synopsis-writer": __version__,
-        "prompts": folder_hash(settings.prompts or folder("prompts")),
+        **made_with(settings, choice),
         "examples": " ".join(examples),
-        "profile": bands,
     }
 
 
@@ -89,7 +82,7 @@ class RowWorker:
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         try:
             settings = Settings.model_validate(job.settings)
-            _compare(job.facts, facts_here(settings))
+            _compare(job.facts, facts_here(settings, job.choice))
             desk = load_desk(settings, self._lines.put_nowait)
             desk.gate.warm_up()
             authors = await self._open.enter_async_context(

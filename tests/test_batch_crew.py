@@ -1,0 +1,181 @@
+"""The crew of a cluster, with workers that die, do not come up, or are never answered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.exceptions
+
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.crew import Crew
+from synopsis_writer.batch.done import Done
+from synopsis_writer.batch.patience import Patience
+from synopsis_writer.batch.remote import Begun, Job
+from synopsis_writer.client.budget import Budget
+from synopsis_writer.client.choice import Choice
+from synopsis_writer.errors import BudgetSpent, EngineError
+from tests.terminal import GOOD
+
+QUICK = Patience(cpu=0.05, place=0.01, look=0.01, head=0.1)
+DEATH = "The actor died. It was restarted nowhere. See the logs."
+
+
+class Died(ray.exceptions.ActorDiedError):
+    def __init__(self) -> None:
+        ray.exceptions.RayError.__init__(self, f"creation failed\n{DEATH}")
+
+    def __str__(self) -> str:
+        return f"creation failed\n{DEATH}"
+
+
+async def at_once() -> None:
+    pass
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def dies() -> None:
+    raise Died
+
+
+async def is_made() -> Done:
+    return Done("row-1", "accepted")
+
+
+@dataclass
+class Cluster:
+    """What a crew asks of Ray: a worker starts by each function in turn, and then by the last one."""
+
+    starts: list[Callable[[], Awaitable[None]]]
+    makes: Callable[[], Awaitable[Any]] = is_made
+    made: int = 0
+    has_head: bool = True
+    said: list[str] = field(default_factory=list)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    exceptions: Any = ray.exceptions
+
+    def remote(self, **_options: object) -> Callable[[type], Any]:
+        made = SimpleNamespace(remote=self.worker)
+        return lambda _: SimpleNamespace(options=lambda **_: made)
+
+    def worker(self) -> Any:
+        start = self.starts[min(self.made, len(self.starts) - 1)]
+        self.made += 1
+        killed = asyncio.Event()
+
+        async def said() -> list[str]:
+            await killed.wait()
+            raise Died
+
+        async def begin(_job: Job) -> Begun:
+            return Begun("node")
+
+        async def make(_row: BatchRow, _last: object) -> Any:
+            return await self.makes()
+
+        return SimpleNamespace(
+            __ray_ready__=SimpleNamespace(remote=start),
+            begin=SimpleNamespace(remote=begin),
+            said=SimpleNamespace(remote=said),
+            make=SimpleNamespace(remote=make),
+            kill=killed.set,
+        )
+
+    def kill(self, actor: Any) -> None:
+        actor.kill()
+
+    def hear(self, line: str) -> None:
+        self.said.append(line)
+        self.heard.set()
+
+    def reach(self) -> None:
+        if not self.has_head:
+            raise ConnectionError("connection refused")
+
+
+def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[Done]:
+    async def work() -> list[Done]:
+        choice = Choice("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
+        job = Job(choice, {}, {}, budget or Budget(), None, None, {})
+        crew = Crew(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
+        async with crew.working():
+            return [await crew.make(BatchRow("row-1", 1, GOOD.brief), None) for _ in range(rows)]
+
+    return asyncio.run(work())
+
+
+def test_a_row_that_three_workers_died_over_failed() -> None:
+    cluster = Cluster([at_once], dies)
+    [done] = made_by(cluster, 1)
+    assert (done.status, done.reason) == (
+        "failed",
+        "3 workers died over this row: is there memory enough on the nodes?",
+    )
+    assert cluster.said == ["a worker on node died: its 1 rows are handed to others"] * 3
+
+
+def test_a_place_where_no_worker_comes_up_is_given_up_and_others_go_on() -> None:
+    cluster = Cluster([at_once, dies])
+
+    async def slowly() -> Done:
+        await cluster.heard.wait()
+        return await is_made()
+
+    cluster.makes = slowly
+    assert [done.status for done in made_by(cluster, 2, rows=3)] == ["accepted"] * 3
+    assert len(cluster.said) == 1
+    assert cluster.said[0].startswith("a worker less, 1 are left: no worker comes up on the cluster")
+    assert cluster.made == 4
+
+
+def test_where_no_worker_comes_up_at_all_one_sentence_of_rays_says_why() -> None:
+    with pytest.raises(EngineError) as caught:
+        made_by(Cluster([dies]), 2)
+    assert str(caught.value) == (
+        "no worker comes up on the cluster: The actor died: are token and versions the same on all nodes?"
+    )
+
+
+def test_without_a_free_cpu_the_batch_ends() -> None:
+    with pytest.raises(EngineError, match="no node of the cluster had a CPU free"):
+        made_by(Cluster([never]), 2)
+
+
+def test_without_a_head_the_batch_ends_though_a_call_never_comes_back() -> None:
+    cluster = Cluster([at_once])
+
+    async def loses_its_head() -> None:
+        cluster.has_head = False
+        await never()
+
+    cluster.makes = loses_its_head
+    with pytest.raises(EngineError, match="the cluster's head does not answer: start it again"):
+        made_by(cluster, 1)
+
+
+def test_a_head_that_is_away_for_a_moment_ends_nothing() -> None:
+    cluster = Cluster([at_once])
+
+    async def loses_its_head() -> Done:
+        cluster.has_head = False
+        await asyncio.sleep(3 * QUICK.look)
+        cluster.has_head = True
+        await asyncio.sleep(2 * QUICK.head)
+        return await is_made()
+
+    cluster.makes = loses_its_head
+    assert [done.status for done in made_by(cluster, 1)] == ["accepted"]
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=90_000), Budget(Decimal(1))])
+def test_with_a_budget_a_dead_workers_place_stays_empty(budget: Budget) -> None:
+    cluster = Cluster([at_once], dies)
+    with pytest.raises(BudgetSpent, match="what they had spent of their parts of the budget is not known"):
+        made_by(cluster, 2, budget)
+    assert cluster.made == 2
