@@ -133,8 +133,8 @@ class BatchRecord:
         """Yield the accepted rows before a place, the latest first."""
         return read_saved(self._database, f"AND place < {place:d}", "DESC")
 
-    def save(self, done: Done) -> bool:
-        """Save a row; return whether it was taken: an accepted row stays as it is.
+    def save(self, done: Done) -> None:
+        """Save a row; an accepted one stays as it is.
 
         What the attempts took is added in any case: it was paid. The text's origin tells the sums of the row.
         """
@@ -173,13 +173,12 @@ class BatchRecord:
                 ((done.id, one.number, one.passed, _json(one.problems), one.text) for one in done.answers),
             )
             if row[0] == "accepted":
-                return False
+                return
             origin = _json({**done.origin, **_took(amount, *sums)}) if done.origin else None
             self._database.execute(
                 "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
                 (done.status, done.reason, text, origin, done.id),
             )
-        return True
 
     def reopen(self, row: str) -> None:
         """Make a row pending that is still to be mended: a kill before that leaves it to the next start."""

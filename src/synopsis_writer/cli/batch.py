@@ -1,7 +1,6 @@
 """`synopsis batch`: many briefs from a file, each text saved exactly once."""
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli import INTERRUPTED, options
-from synopsis_writer.cli.console import complain, give, give_json, say
+from synopsis_writer.cli.console import give, give_json, say
 from synopsis_writer.cli.provider import cancel, fetch, shards_data, shards_told, submit
 from synopsis_writer.errors import GateRefused, ModelError
 from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
-    from synopsis_writer.batch.done import Counts, Done
+    from synopsis_writer.batch.done import Counts
     from synopsis_writer.batch.export import Saved
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
@@ -84,7 +83,7 @@ def run(
     import asyncio
 
     from synopsis_writer.batch.session import Order, run_batch
-    from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.cli.shown import RowsShown
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -119,33 +118,18 @@ def run(
         engine,
         address,
     )
-    progress = Progress(0, is_quiet=quiet)
-
-    lost: list[Done] = []
-
-    def begun(counts: "Counts") -> None:
-        progress.planned, progress.before = counts.rows, counts.rows - counts.pending
-
-    try:
+    with RowsShown(is_quiet=quiet) as shown:
         counts, is_stopped = asyncio.run(
             run_batch(
                 order,
                 settings,
                 os.environ,
-                say=progress.say,
-                begun=begun,
-                made=lambda done, is_final: progress.add(
-                    done.status if is_final else None, done.usage, done.cost
-                ),
-                unsaved=lost.append,
+                say=shown.progress.say,
+                begun=shown.begun,
+                made=shown.made,
+                unsaved=shown.lost.append,
             )
         )
-    finally:
-        progress.end()
-        for done in lost:
-            give_answers(done)
-        if lost:
-            complain(f"{len(lost)} rows cannot be saved: their answers are printed, a line of JSON a row")
     give(told(counts))
     if is_stopped:
         say("run the same command again to go on")
@@ -211,19 +195,6 @@ def export(
 app.command("submit")(submit)
 app.command("fetch")(fetch)
 app.command("cancel")(cancel)
-
-
-def give_answers(done: "Done") -> None:
-    """Print what was answered to a row as a line of JSON: it was paid."""
-    from json import dumps
-
-    answers = [answer.text for answer in done.answers]
-    line = dumps({"id": done.id, "status": done.status, "answers": answers}, ensure_ascii=False)
-    try:
-        give(line)
-        sys.stdout.flush()
-    except OSError:  # stdout lies on the same full disk
-        say(line)
 
 
 def told(counts: "Counts") -> str:

@@ -15,7 +15,7 @@ from synopsis_writer.kinds import Retry, Switch
 if TYPE_CHECKING:
     import sqlite3
 
-    from synopsis_writer.batch.done import Counts, Done
+    from synopsis_writer.batch.done import Counts
     from synopsis_writer.batch.provider.tables import Shard
 
 _DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
@@ -129,8 +129,7 @@ def fetch(
 
     from synopsis_writer.batch.provider.fetching import fetch_batch
     from synopsis_writer.batch.provider.rounds import Fetch
-    from synopsis_writer.cli.batch import give_answers
-    from synopsis_writer.cli.progress import Progress
+    from synopsis_writer.cli.shown import RowsShown
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -151,34 +150,18 @@ def fetch(
         }
     )
     order = Fetch(folder, wait, live_below, concurrency, workers, variety is Switch.ON, from_file)
-    progress = Progress(0, is_quiet=quiet)
-    lost: list[str] = []
-
-    def unsaved(done: "Done") -> None:
-        lost.append(done.id)
-        give_answers(done)
-
-    def begun(counts: "Counts") -> None:
-        progress.planned, progress.before = counts.rows, counts.rows - counts.pending
-
-    try:
+    with RowsShown(is_quiet=quiet) as shown:
         counts = asyncio.run(
             fetch_batch(
                 order,
                 settings,
                 os.environ,
-                say=progress.say,
-                begun=begun,
-                made=lambda done, is_final: progress.add(
-                    done.status if is_final else None, done.usage, done.cost
-                ),
-                unsaved=unsaved,
+                say=shown.progress.say,
+                begun=shown.begun,
+                made=shown.made,
+                unsaved=shown.lost.append,
             )
         )
-    finally:
-        progress.end()
-        if lost:
-            complain(f"{len(lost)} rows cannot be saved: their answers are printed, a line of JSON a row")
     is_out = _give(counts, folder)
     if wait and counts.pending and not is_out:
         complain(f"{counts.pending} rows are pending, and nobody is at them: submit them again")
