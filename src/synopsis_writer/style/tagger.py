@@ -116,18 +116,7 @@ def is_noun(word: str) -> bool:
     return bool(_model().tag_word(word.capitalize())[0][0] == NOUN)
 
 
-_IRREGULAR = "sein haben werden dürfen können mögen müssen sollen wollen wissen".split()
-
-
-def infinitives() -> list[str]:
-    """Return the verbs whose stems the model knows, about 3,400."""
-    model = _model()
-    stems = {stem for name in ("VV", "VVnp") for stem in model.LP_m_t[model.tag2int[name]]}
-    return _IRREGULAR + [stem + ("n" if _SHORT_ENDING.search(stem) else "en") for stem in sorted(stems)]
-
-
 _MOST_WORDS = 2_000  # a brief cannot ask for more
-_SHORT_ENDING = re.compile(r"(?<!i)e[lr]$")  # wandel-n, flüster-n, but führ-en, regier-en
 _BETWEEN = re.compile(r"\d+|[^\w\s]")
 
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from synopsis_writer.style.finding import Finding, Subject, failed, passed, quoted
 from synopsis_writer.style.profile import within
-from synopsis_writer.style.tagger import infinitives
 from synopsis_writer.style.text import Text, Word
 
 Tense = Literal["present", "preterite"]
@@ -27,6 +27,7 @@ _PREFIX = re.compile(
     "(?:her|hin)?(?:ab|an|auf|aus|durch|ein|über|um|unter|vor|zu)|her|hin|bei|los|mit|nach|weg|"
     "be|ent|er|ver|zer)"
 )
+_FORMS = Path(__file__).with_name("data") / "verb_forms.txt"
 _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
 
 
@@ -110,23 +111,8 @@ def tense_of(verb: str) -> Tense | None:
 
 @cache
 def _known_forms() -> Mapping[str, Tense]:
-    """Return the third persons of all verbs the tagger knows, with their tense where it is one alone."""
-    import ablaut
-
-    present: set[str] = set()
-    preterite: set[str] = set()
-    for infinitive in infinitives():
-        try:
-            table = ablaut.conjugate(infinitive)
-        except ValueError:  # a stem of a foreign verb
-            continue
-        present |= _third_persons(table.present)
-        preterite |= _third_persons(table.preterite)
-    forms: dict[str, Tense] = dict.fromkeys(present - preterite, "present")
-    return forms | dict.fromkeys(preterite - present, "preterite")
-
-
-def _third_persons(row: Sequence[str]) -> set[str]:
-    """Return both of a row: `steht auf` as `steht` (in a main clause) and `aufsteht` (in another)."""
-    parts = [form.split() for form in (row[2], row[5])]
-    return {form for part in parts for form in (part[0], "".join(reversed(part)))}
+    """Return the third persons of 3,400 verbs with their tense, where it is one alone."""
+    listed = _FORMS.read_text(encoding="utf-8").partition("[present]\n")[2]
+    present, _, preterite = listed.partition("[preterite]\n")
+    forms: dict[str, Tense] = dict.fromkeys(present.split(), "present")
+    return forms | dict.fromkeys(preterite.split(), "preterite")
