@@ -11,7 +11,6 @@ from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
 from synopsis_writer.cli import (
-    INTERRUPTED,
     batch,
     cache,
     check,
@@ -22,7 +21,7 @@ from synopsis_writer.cli import (
     style,
     write,
 )
-from synopsis_writer.cli.console import complain, give
+from synopsis_writer.cli.console import INTERRUPTED, complain, give
 from synopsis_writer.errors import SynopsisError
 
 _USAGE = 2

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synopsis_writer.cli import INTERRUPTED, options
-from synopsis_writer.cli.console import give, give_json, say
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import INTERRUPTED, give, give_json, say
 from synopsis_writer.cli.provider import cancel, fetch, shards_data, shards_told, submit
 from synopsis_writer.errors import GateRefused, ModelError
 from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
 OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 
 

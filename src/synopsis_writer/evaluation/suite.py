@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import ExampleError, SettingsError
 from synopsis_writer.evaluation.case import Case, load_cases, matching
-from synopsis_writer.evaluation.metrics import Metric
 from synopsis_writer.evaluation.scored import Group
 from synopsis_writer.resources import folder
 
@@ -88,7 +87,16 @@ def default_suite() -> Path:
     return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
 
 
-def load_suite(path: Path, metrics: Mapping[str, Metric]) -> LoadedSuite:
+class Directed(Protocol):
+    """A metric, by what a suite asks of it: the sign of its better side, 0 where it has none."""
+
+    @property
+    def direction(self) -> int:
+        """+1 more is better, -1 less is better, 0 neither."""
+        ...
+
+
+def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
     """Read a suite, or the one in the folder `path`, with its cases.
 
     Raises:
