@@ -1,11 +1,20 @@
 """The real command in a folder of its own, and a good answer for it."""
 
+import gc
+import io
+import logging
 import os
+import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+from synopsis_writer import cli
 from synopsis_writer.examples import load_example
 from synopsis_writer.testing import BatchServer, LoopbackServer
 
@@ -27,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Terminal:
-    """Runs the command in a folder of its own."""
+    """Runs the command in a folder of its own: in this process, or in one of its own."""
 
     folder: Path
 
@@ -38,20 +47,97 @@ class Terminal:
         stdin: bytes = b"",
         **environment: str,
     ) -> Run:
-        address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
+        """Run the command in this process, so that word lists and models are loaded once for all tests."""
+        out, err = _stream(), _stream()
+        with _process_state_kept(), ExitStack() as stack:
+            stack.enter_context(chdir(self.folder))
+            stack.enter_context(mock.patch.dict(os.environ, _settings(server, environment)))
+            stack.enter_context(mock.patch.object(sys, "argv", [COMMAND, *arguments]))
+            stack.enter_context(mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8")))
+            stack.enter_context(redirect_stdout(out))
+            stack.enter_context(redirect_stderr(err))
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code
+            else:
+                code = 0
+        assert isinstance(code, int)
+        return _checked(code, _written(out), _written(err))
+
+    def process(
+        self,
+        *arguments: str,
+        server: LoopbackServer | BatchServer | None = None,
+        stdin: bytes = b"",
+        **environment: str,
+    ) -> Run:
+        """Run the command in a process of its own, where what it leaves in this one would do harm."""
         done = subprocess.run(
             [COMMAND, *arguments],
             cwd=self.folder,
-            env={**os.environ, **address, **environment},
+            env={**os.environ, **_settings(server, environment)},
             input=stdin,
             capture_output=True,
             timeout=60,
             check=False,
         )
-        run = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert "Traceback" not in run.err
-        assert "sk-secret" not in run.out + run.err
-        return run
+        return _checked(done.returncode, done.stdout, done.stderr)
+
+
+def _settings(server: LoopbackServer | BatchServer | None, environment: Mapping[str, str]) -> dict[str, str]:
+    address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
+    return {**address, **environment}
+
+
+def _checked(code: int, out: bytes, err: bytes) -> Run:
+    run = Run(code, out.decode(), err.decode())
+    assert "Traceback" not in run.err, run.err
+    assert "sk-secret" not in run.out + run.err
+    return run
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n")
+
+
+def _written(stream: io.TextIOWrapper) -> bytes:
+    stream.flush()
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue()
+
+
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """Give back what a command may change of its process; let its log go where a process's own goes."""
+    descriptors = [os.dup(number) for number in (1, 2)]  # a stdout that cannot be written is replaced
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    collects = gc.isenabled()
+    with _bare_logging(), warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for number, copy in enumerate(descriptors, start=1):
+                os.dup2(copy, number)
+                os.close(copy)
+            if collects:
+                gc.enable()
+
+
+@contextmanager
+def _bare_logging() -> Iterator[None]:
+    """Take pytest's handlers away: without any, Python writes warnings and tracebacks to stderr."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
 
 
 def saved(tmp_path: Path) -> list[str]:

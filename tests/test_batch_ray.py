@@ -127,7 +127,7 @@ BATCH = ("batch", "run", "briefs.csv", "--out", "out", "--max-retries", "0", "--
 
 
 def run(synopsis: Terminal, server: LoopbackServer, *flags: str) -> Run:
-    return synopsis(*BATCH, *flags, server=server)
+    return synopsis.process(*BATCH, *flags, server=server)
 
 
 def start(folder: Path, server: LoopbackServer, *flags: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -386,7 +386,7 @@ def test_a_folder_that_ray_cannot_use_is_said_in_one_line(synopsis: Terminal, tm
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         flags = ("--engine", "ray")
-        done = synopsis(*BATCH, *flags, server=server, RAY_TMPDIR=str(tmp_path / "briefs.csv"))
+        done = synopsis.process(*BATCH, *flags, server=server, RAY_TMPDIR=str(tmp_path / "briefs.csv"))
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
     assert "cannot start Ray here: " in done.err
     assert "RAY_TMPDIR" in done.err

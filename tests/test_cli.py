@@ -1,4 +1,4 @@
-"""The real command, in a process of its own."""
+"""The real command: what it prints, saves and exits with."""
 
 import json
 import os
