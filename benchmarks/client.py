@@ -33,8 +33,8 @@ from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.shows import Show, find_show, generic_show
 from synopsis_writer.store import new_origin, record, render, save
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.testing import LoopbackServer, Reply
 from synopsis_writer.writer import ModelAuthor, write
+from tests.support.loopback import LoopbackServer, Reply
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
 EXAMPLES = load_pool([CORPUS]).examples

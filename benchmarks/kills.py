@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.table import Row, print_table
-from tests.kills import Toll, kill_often
+from tests.support.kills import Toll, kill_often
 
 ROWS, KILLS, IN_FLIGHT = 200, 25, 4
 

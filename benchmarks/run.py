@@ -18,7 +18,7 @@ from benchmarks.processes import SYNOPSIS, Sample, measure, median
 from benchmarks.table import Row, print_table
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
-from synopsis_writer.testing import LoopbackServer, Reply
+from tests.support.loopback import LoopbackServer, Reply
 
 ROOT = Path(__file__).resolve().parent.parent
 CASE = ROOT / "tests" / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.table import Row, print_table
-from tests.storm import KEY, storm
+from tests.support.storm import KEY, storm
 
 WRITES = 1000
 

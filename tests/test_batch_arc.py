@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.testing import LoopbackServer, Reply
-from tests.terminal import ANSWER, CLOSED, GOOD, Run, Terminal
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, CLOSED, GOOD, Run, Terminal
 
 FACTS = """\
 eins:

@@ -18,7 +18,7 @@ from synopsis_writer.batch.remote import Begun, Job
 from synopsis_writer.client.budget import Budget
 from synopsis_writer.client.choice import Choice
 from synopsis_writer.errors import BudgetSpent, EngineError
-from tests.terminal import GOOD
+from tests.support.terminal import GOOD
 
 QUICK = Patience(cpu=0.05, place=0.01, look=0.01, head=0.1)
 DEATH = "The actor died. It was restarted nowhere. See the logs."

@@ -16,9 +16,9 @@ import pytest
 
 from synopsis_writer.batch.briefs import read_briefs
 from synopsis_writer.spreadsheet import plain_text
-from synopsis_writer.testing import Fault, LoopbackServer, Reply, Request, Silence, Step
-from tests.kills import Corpus, kill_often, processes, write_briefs
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
+from tests.support.kills import Corpus, kill_often, processes, write_briefs
+from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
 
 ROWS = 12
 RUN = ("batch", "run", "briefs.csv", "--out", "out", "--attempts", "1")

@@ -29,8 +29,9 @@ from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.errors import BudgetSpent, ConnectionFailed, FileError, RequestRefused, SettingsError
 from synopsis_writer.settings import Settings
-from synopsis_writer.testing import BatchServer, Fault, Reply, Request, Unasked
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, Terminal
+from tests.support.loopback import Fault, Reply, Request
+from tests.support.provider import BatchServer, Unasked
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Terminal
 
 QUICK = Terms(settle=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, ask_seconds=5.0)
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}

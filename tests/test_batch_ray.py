@@ -27,8 +27,8 @@ from synopsis_writer.client.budget import Budget, Spent
 from synopsis_writer.client.choice import Choice
 from synopsis_writer.errors import RequestRefused
 from synopsis_writer.settings import load_settings
-from synopsis_writer.testing import LoopbackServer, Reply, Request, Silence, Step
-from tests.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
+from tests.support.loopback import LoopbackServer, Reply, Request, Silence, Step
+from tests.support.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
 
 STARTED = b"Ray runtime started"
 ENDING = b"ending: the rows in flight are still made and saved; Ctrl-C again ends at once\n"

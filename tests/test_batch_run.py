@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.testing import Body, Fault, Hangup, LoopbackServer, Reply, Silence, Step
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, Run, Terminal
+from tests.support.loopback import Body, Fault, Hangup, LoopbackServer, Reply, Silence, Step
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Run, Terminal
 
 
 @pytest.fixture

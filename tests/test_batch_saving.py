@@ -15,7 +15,7 @@ from synopsis_writer.batch.variety import Variety
 from synopsis_writer.client import Usage
 from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.settings import Settings
-from tests.terminal import GOOD
+from tests.support.terminal import GOOD
 
 ROWS = [BatchRow(name, place, GOOD.brief) for place, name in enumerate(("first", "second"), 1)]
 FIRST = Done(

@@ -18,8 +18,9 @@ from synopsis_writer.errors import BudgetSpent, ConnectionFailed, ModelError, Se
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import find_show
-from synopsis_writer.testing import Body, LoopbackServer, Reply, ScriptedClient
+from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import ModelAuthor, write
+from tests.support.loopback import Body, LoopbackServer, Reply
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.
 ASK = [Message("user", "a" * 276)]

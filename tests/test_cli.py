@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.examples import load_example
-from synopsis_writer.testing import Fault, Hangup, Html, LoopbackServer, Reply, Silence
-from synopsis_writer.testing.server import Step
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
+from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
 
 
 @pytest.fixture

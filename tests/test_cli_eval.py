@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.evaluation.case import Case, load_cases
-from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, Silence, Step
-from tests.terminal import COMMAND, Run, Terminal
+from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Silence, Step
+from tests.support.terminal import COMMAND, Run, Terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = load_cases(ROOT / "evals" / "cases")[:7]

@@ -17,8 +17,8 @@ from synopsis_writer.client import Answer
 from synopsis_writer.client.cache import ResponseCache
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.runlog import RunLog
-from synopsis_writer.testing import Fault, LoopbackServer, Reply, Silence
-from tests.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
+from tests.support.loopback import Fault, LoopbackServer, Reply, Silence
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
 from tests.test_runlog import REFUSED, RUN, filled
 
 

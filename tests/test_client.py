@@ -20,7 +20,7 @@ from synopsis_writer.client.retry import Effort, RetryPolicy, retry_after
 from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused, SettingsError
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.testing import (
+from tests.support.loopback import (
     Body,
     BrokenJson,
     CutBody,

@@ -12,7 +12,7 @@ from synopsis_writer.client.hosted import HostedClient
 from synopsis_writer.client.retry import RetryPolicy
 from synopsis_writer.errors import RequestRefused
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.testing import Fault, LoopbackServer, Reply, Step
+from tests.support.loopback import Fault, LoopbackServer, Reply, Step
 
 KEY = "sk-secret-0123456789"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]

@@ -15,7 +15,7 @@ from synopsis_writer.evaluation.runner import Matrix, run_matrix
 from synopsis_writer.resources import folder
 from synopsis_writer.runlog import RunLog
 from synopsis_writer.settings import load_settings
-from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, Step
+from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
 CASES = {case.id: case for case in load_cases(EVALS / "cases")}

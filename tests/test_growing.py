@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from synopsis_writer.cli.growing import Growing, growing, story
-from synopsis_writer.testing import LoopbackServer, Reply, synopsis_json
+from synopsis_writer.testing import synopsis_json
+from tests.support.loopback import LoopbackServer, Reply
 
 TEXT = "Klara findet den Schlüssel im Garten und schweigt.\n\nAm Abend steht Jonas vor der Tür."
 ANSWER = synopsis_json(TEXT, title="Der weiße Hund")

@@ -32,7 +32,7 @@ from synopsis_writer.errors import (
     SettingsError,
     SynopsisError,
 )
-from tests.hub_server import COMMIT, Hub, serve_hub
+from tests.support.hub_server import COMMIT, Hub, serve_hub
 
 NAME = "haus/klein-GGUF:klein-Q4.gguf"
 TOKEN = "hf_geheim"

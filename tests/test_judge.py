@@ -24,7 +24,8 @@ from synopsis_writer.settings import load_settings
 from synopsis_writer.shows import find_show
 from synopsis_writer.style.gate import failures
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.testing import Fault, Hangup, LoopbackServer, Reply, ScriptedClient
+from synopsis_writer.testing import ScriptedClient
+from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply
 
 ROOT = Path(__file__).parent.parent
 CASES = load_cases(ROOT / "evals" / "cases")

@@ -23,7 +23,7 @@ from synopsis_writer.client.retry import RetryPolicy
 from synopsis_writer.errors import ModelError, RequestRefused, SettingsError
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.testing import (
+from tests.support.loopback import (
     Body,
     BrokenJson,
     CutBody,

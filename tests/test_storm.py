@@ -1,7 +1,7 @@
 import asyncio
 from pathlib import Path
 
-from tests.storm import BAD_ANSWERS, KEY, PASSING, SHARE, storm
+from tests.support.storm import BAD_ANSWERS, KEY, PASSING, SHARE, storm
 
 WRITES = 60
 

@@ -19,7 +19,7 @@ from synopsis_writer.client.stream import EventReader, GrowingAnswer
 from synopsis_writer.client.weights import is_packaged_available, packaged_weights
 from synopsis_writer.errors import ConnectionFailed, ModelError
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.testing import (
+from tests.support.loopback import (
     Body,
     BrokenJson,
     CutBody,

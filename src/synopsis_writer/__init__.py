@@ -1,6 +1,6 @@
 """Writes synopses of German TV series in a house style, and refuses to save one that does not hold it.
 
-The names below are the public ones; `synopsis_writer.testing` holds the public fakes.
+The names below are the public ones; `synopsis_writer.testing` holds a fake model client for tests.
 """
 
 import importlib

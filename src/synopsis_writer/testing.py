@@ -1,4 +1,4 @@
-"""A model client that answers from a script, and answers to script it with."""
+"""For tests of your own: a model client that answers from a script, and answers to script it with."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 from synopsis_writer.client import Answer, Limits, Message, Usage
 from synopsis_writer.examples import Example
 from synopsis_writer.synopsis import Synopsis
+
+__all__ = ["Call", "ScriptedClient", "synopsis_json"]
 
 _USAGE = Usage(prompt_tokens=100, completion_tokens=50)
 

@@ -16,10 +16,11 @@ from unittest import mock
 
 from synopsis_writer import cli
 from synopsis_writer.examples import load_example
-from synopsis_writer.testing import BatchServer, LoopbackServer
+from tests.support.loopback import LoopbackServer
+from tests.support.provider import BatchServer
 
 COMMAND = str(Path(sys.executable).with_name("synopsis"))
-CORPUS = Path(__file__).parent / "corpus" / "good"
+CORPUS = Path(__file__).parents[1] / "corpus" / "good"
 PATH = CORPUS / "rote-rosen" / "der-weisse-hund.md"
 GOOD = load_example(PATH)
 ANSWER = GOOD.synopsis.as_json()

@@ -20,7 +20,8 @@ from synopsis_writer.kinds import CacheUse, FileFormat, Outcome
 from synopsis_writer.runlog import Run, RunLog
 from synopsis_writer.settings import load_settings
 from synopsis_writer.store import new_origin, record, render, save
-from synopsis_writer.testing import (
+from synopsis_writer.writer import ModelAuthor, write
+from tests.support.loopback import (
     Body,
     BrokenJson,
     CutBody,
@@ -32,8 +33,7 @@ from synopsis_writer.testing import (
     Silence,
     Step,
 )
-from synopsis_writer.writer import ModelAuthor, write
-from tests.terminal import ANSWER, GOOD
+from tests.support.terminal import ANSWER, GOOD
 
 KEY = "sk-storm-0123456789abcdef"
 SHARE = 0.4  # of the calls

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synopsis_writer.examples import load_example
-from synopsis_writer.testing import LoopbackServer, Reply, Request, Step
-from tests.terminal import COMMAND, CORPUS
+from tests.support.loopback import LoopbackServer, Reply, Request, Step
+from tests.support.terminal import COMMAND, CORPUS
 
 _KEY = "sk-run-"  # each run has a key of its own: so the server tells whose call came
 _LATEST = 0.05  # seconds after an answer in which most of a row's checks and its saving lie
