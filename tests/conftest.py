@@ -2,9 +2,12 @@
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.terminal import Terminal
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 _connect = socket.socket.connect
@@ -51,3 +54,8 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)

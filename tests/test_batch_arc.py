@@ -19,7 +19,7 @@ BEFORE = "Was bisher geschah (es gilt weiter und wird nicht noch einmal erzählt
 
 
 @pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
+def terminal(tmp_path: Path) -> Terminal:
     theme = GOOD.brief.theme
     lines = [
         f"{name};{show};{theme};portrait"
@@ -35,17 +35,17 @@ def synopsis(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
 
 
-def run(synopsis: Terminal, answers: list[str], *flags: str) -> tuple[Run, list[dict[str, list[str]]]]:
+def run(terminal: Terminal, answers: list[str], *flags: str) -> tuple[Run, list[dict[str, list[str]]]]:
     """Run the batch; return what the command said, and the brief of each request."""
     always = ("--attempts", "1", "--variety", "off", "--disable", "cast", "--arc", "arc.yaml")
     with LoopbackServer([Reply(answer) for answer in answers], repeat_last=False) as server:
-        done = synopsis("batch", "run", "briefs.csv", "--out", "out", *always, *flags, server=server)
+        done = terminal("batch", "run", "briefs.csv", "--out", "out", *always, *flags, server=server)
         asked = [request.body["messages"][-1]["content"] for request in server.chats]
     return done, [json.loads(text.split("<auftrag>")[1].split("</auftrag>")[0]) for text in asked]
 
 
-def test_later_rows_of_a_show_are_told_facts_and_texts_in_order(synopsis: Terminal) -> None:
-    done, briefs = run(synopsis, [ANSWER] * 4, "--concurrency", "8")
+def test_later_rows_of_a_show_are_told_facts_and_texts_in_order(terminal: Terminal) -> None:
+    done, briefs = run(terminal, [ANSWER] * 4, "--concurrency", "8")
     assert (done.code, len(briefs)) == (0, 4)
     first, other, second, third = briefs
     assert first["Szenen"] == [
@@ -62,17 +62,17 @@ def test_later_rows_of_a_show_are_told_facts_and_texts_in_order(synopsis: Termin
     assert "Szenen" not in third
 
 
-def test_a_refused_rows_facts_hold_and_its_text_is_not_told(synopsis: Terminal) -> None:
-    done, briefs = run(synopsis, [CLOSED, ANSWER, ANSWER], "--limit", "3")
+def test_a_refused_rows_facts_hold_and_its_text_is_not_told(terminal: Terminal) -> None:
+    done, briefs = run(terminal, [CLOSED, ANSWER, ANSWER], "--limit", "3")
     assert done.code == 1
     assert briefs[2][BEFORE] == briefs[0]["Szenen"]
 
 
-def test_a_batch_goes_on_with_what_was_established_before(synopsis: Terminal, tmp_path: Path) -> None:
-    run(synopsis, [ANSWER] * 2, "--limit", "2")
+def test_a_batch_goes_on_with_what_was_established_before(terminal: Terminal, tmp_path: Path) -> None:
+    run(terminal, [ANSWER] * 2, "--limit", "2")
     more = FACTS + "drei:\n  - Der Hund läuft fort.\n"
     (tmp_path / "arc.yaml").write_text(more, encoding="utf-8")  # a season's arc grows
-    done, briefs = run(synopsis, [ANSWER] * 2)
+    done, briefs = run(terminal, [ANSWER] * 2)
     assert done.code == 0
     assert briefs[1]["Szenen"] == ["Der Hund läuft fort."]
     assert len(briefs[1][BEFORE]) == 5
@@ -93,45 +93,45 @@ def test_a_batch_goes_on_with_what_was_established_before(synopsis: Terminal, tm
     ids=["unknown row", "a list", "no text", "empty", "too many in a row"],
 )
 def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_mended(
-    synopsis: Terminal, tmp_path: Path, text: str, said: str
+    terminal: Terminal, tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "arc.yaml").write_text(text, encoding="utf-8")
-    done, briefs = run(synopsis, [])
+    done, briefs = run(terminal, [])
     assert (done.code, len(done.err.splitlines()), briefs) == (2, 1, [])
     assert said in done.err
     (tmp_path / "arc.yaml").write_text(FACTS, encoding="utf-8")
-    assert run(synopsis, [ANSWER] * 4)[0].code == 0
+    assert run(terminal, [ANSWER] * 4)[0].code == 0
 
 
 def test_briefs_that_are_mended_before_anything_was_made_are_no_change(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     (tmp_path / "arc.yaml").write_text("nichts: Da ist ein Hund.", encoding="utf-8")
-    assert run(synopsis, [])[0].code == 2
+    assert run(terminal, [])[0].code == 2
     theme = GOOD.brief.theme
     (tmp_path / "briefs.csv").write_text(
         f"id;show;theme;form\nnichts;Rote Rosen;{theme};portrait\n", encoding="utf-8"
     )
-    done, briefs = run(synopsis, [ANSWER])
+    done, briefs = run(terminal, [ANSWER])
     assert (done.code, len(briefs)) == (0, 1)
     assert done.out.startswith("1 rows: 1 accepted")
 
 
-def test_more_facts_of_a_show_than_a_brief_holds_are_said(synopsis: Terminal, tmp_path: Path) -> None:
+def test_more_facts_of_a_show_than_a_brief_holds_are_said(terminal: Terminal, tmp_path: Path) -> None:
     names = [f"folge-{number}" for number in range(6)]
     rows = [f"{name};Rote Rosen;{GOOD.brief.theme};portrait" for name in names]
     (tmp_path / "briefs.csv").write_text("\n".join(["id;show;theme;form", *rows]), encoding="utf-8")
     facts = "".join(f"- Der Hund bellt zum {number}. Mal.\n" for number in range(1, 21))
     (tmp_path / "arc.yaml").write_text("".join(f"{name}:\n{facts}" for name in names), encoding="utf-8")
-    done, _ = run(synopsis, [])
+    done, _ = run(terminal, [])
     assert done.code == 2
     assert "more than 100 facts of 'Rote Rosen' up to row 'folge-5'" in done.err
 
 
-def test_a_batch_that_was_begun_with_an_arc_is_not_gone_on_with_without(synopsis: Terminal) -> None:
-    run(synopsis, [ANSWER], "--limit", "1")
+def test_a_batch_that_was_begun_with_an_arc_is_not_gone_on_with_without(terminal: Terminal) -> None:
+    run(terminal, [ANSWER], "--limit", "1")
     for command in ("run", "submit"):
-        done = synopsis(
+        done = terminal(
             "batch", command, "briefs.csv", "--out", "out", "--disable", "cast", "--model", "gpt-5.4-mini",
             OPENAI_API_KEY="sk-secret",
         )  # fmt: skip

@@ -27,11 +27,6 @@ QUICK = ("--variety", "off", "--cache", "off")
 
 
 @pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
-
-
-@pytest.fixture
 def corpus(tmp_path: Path) -> Iterator[Corpus]:
     with Corpus(write_briefs(tmp_path / "briefs.csv", ROWS), 0.01) as server:
         yield server
@@ -111,7 +106,7 @@ def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: 
 
 
 def test_a_row_that_was_being_mended_at_a_kill_is_made_by_the_next_start(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     write_alike(tmp_path / "briefs.csv", 2)
     flags = ("--attempts", "2", "--concurrency", "2", "--cache", "off")
@@ -122,7 +117,7 @@ def test_a_row_that_was_being_mended_at_a_kill_is_made_by_the_next_start(
         process.communicate()
     assert sorted(statuses(tmp_path)) == ["accepted", "pending"]
     with LoopbackServer([Reply(CLOSED)]) as server:
-        done = synopsis(*RUN, *flags, server=server)
+        done = terminal(*RUN, *flags, server=server)
     assert (done.code, sorted(statuses(tmp_path))) == (1, ["accepted", "refused"])
 
 
@@ -187,14 +182,14 @@ def check_full(folder: Path, full: Run, server: Corpus, out: str) -> None:
 
 
 def test_a_full_disk_keeps_what_was_saved_and_prints_what_was_paid(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 32)
-    assert synopsis("check", str(PATH)).code == 0  # unpacks a model, which the limit would not let it do
+    assert terminal("check", str(PATH)).code == 0  # unpacks a model, which the limit would not let it do
     with Corpus(themes, 0.01) as server:
         full = run_limited(tmp_path, server, 220, *RUN, *QUICK, "--concurrency", "4")
         check_full(tmp_path, full, server, "out")
-        again = synopsis(*RUN, *QUICK, server=server)
+        again = terminal(*RUN, *QUICK, server=server)
     assert again.code == 0, again.err
     assert statuses(tmp_path) == ["accepted"] * 32
     assert len(set(answers(tmp_path))) == len(answers(tmp_path)) == 32
@@ -215,36 +210,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_small_disk_that_fills_up_is_gone_on_with_when_there_is_room(
-    synopsis: Terminal, tmp_path: Path, small_disk: Path
+    terminal: Terminal, tmp_path: Path, small_disk: Path
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 48)
     order = ("batch", "run", "briefs.csv", "--out", "disk/out", "--attempts", "1", *QUICK)
     with Corpus(themes, 0.01) as server:
-        full = synopsis(*order, "--concurrency", "4", server=server)
+        full = terminal(*order, "--concurrency", "4", server=server)
         check_full(tmp_path, full, server, "disk/out")
-        told = synopsis("batch", "status", "disk/out")
+        told = terminal("batch", "status", "disk/out")
         assert (told.code, "48 rows: " in told.out) == (0, True)
         for kind in ("jsonl", "csv", "md", "parquet"):
             before = sorted(small_disk.rglob("*"))
-            exported = synopsis("batch", "export", "disk/out", "--format", kind, "-o", "disk/told")
+            exported = terminal("batch", "export", "disk/out", "--format", kind, "-o", "disk/told")
             assert (exported.code, exported.out) == (2, "")
             assert "no space left on device: name another" in exported.err
             assert sorted(small_disk.rglob("*")) == before
         subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-        again = synopsis(*order, server=server)
+        again = terminal(*order, server=server)
     assert again.code == 0, again.err
     assert statuses(tmp_path, "disk/out") == ["accepted"] * 48
 
 
 def test_a_disk_that_is_full_from_the_start_is_said_and_the_same_command_goes_on(
-    synopsis: Terminal, tmp_path: Path, corpus: Corpus
+    terminal: Terminal, tmp_path: Path, corpus: Corpus
 ) -> None:
     for kilobytes in (0, 60):
         full = run_limited(tmp_path, corpus, kilobytes, *RUN, *QUICK)
         assert (full.code, full.out) == (2, "")
         assert "disk" in last_line(full)
         assert not corpus.chats
-    assert synopsis(*RUN, *QUICK, server=corpus).code == 0
+    assert terminal(*RUN, *QUICK, server=corpus).code == 0
     assert statuses(tmp_path) == ["accepted"] * ROWS
 
 
@@ -288,14 +283,14 @@ UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--i
 
 
 @pytest.fixture
-def bound(synopsis: Terminal) -> Callable[..., Run]:
+def bound(terminal: Terminal) -> Callable[..., Run]:
     """Run the command as somebody whom the rights of files bind: root is not, unless it lays that aside."""
 
     def run(*arguments: str, server: LoopbackServer) -> Run:
         before = UNPRIVILEGED if os.geteuid() == 0 else ()
         done = subprocess.run(
             [*before, COMMAND, *arguments],
-            cwd=synopsis.folder,
+            cwd=terminal.folder,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
             capture_output=True,
             timeout=60,
@@ -348,7 +343,7 @@ def test_a_folder_in_which_none_can_be_made_is_said(
 
 
 def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_what_a_kill_left(
-    tmp_path: Path, bound: Callable[..., Run], closing: Callable[[], None], synopsis: Terminal
+    tmp_path: Path, bound: Callable[..., Run], closing: Callable[[], None], terminal: Terminal
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 30)
     before = UNPRIVILEGED if os.geteuid() == 0 else ()
@@ -376,7 +371,7 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
             "30 rows: 30 accepted, 0 refused, 0 failed, 0 pending",
         )
     (tmp_path / "out").chmod(0o700)
-    assert synopsis(*RUN, *OFF, server=server).out == done.out
+    assert terminal(*RUN, *OFF, server=server).out == done.out
     assert len(answers(tmp_path)) == 30
 
 
@@ -430,7 +425,7 @@ def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_that_ends_the_program_leaves_the_record_whole_and_no_process(
-    synopsis: Terminal, tmp_path: Path, corpus: Corpus, kind: signal.Signals
+    terminal: Terminal, tmp_path: Path, corpus: Corpus, kind: signal.Signals
 ) -> None:
     process = start(tmp_path, corpus, "--workers", "1", "--concurrency", "2")
     wait_for(lambda: corpus.chats, process)
@@ -439,7 +434,7 @@ def test_a_signal_that_ends_the_program_leaves_the_record_whole_and_no_process(
     assert done.code == -kind
     asked, saved = len(corpus.chats), statuses(tmp_path).count("accepted")
     assert asked - 2 <= saved <= asked
-    assert synopsis(*RUN, server=corpus).code == 0
+    assert terminal(*RUN, server=corpus).code == 0
     assert len(answers(tmp_path)) == ROWS
 
 
@@ -478,20 +473,20 @@ def test_output_that_nobody_takes_ends_no_work(
 
 
 def test_while_a_run_is_at_it_others_read_and_do_not_write(
-    synopsis: Terminal, begun: Path, corpus: Corpus
+    terminal: Terminal, begun: Path, corpus: Corpus
 ) -> None:
     with LoopbackServer([Silence(60)]) as silent:
         process = start(begun, silent, *OFF)
         wait_for(lambda: silent.chats, process)
-        told = synopsis("batch", "status", "out")
+        told = terminal("batch", "status", "out")
         assert (told.code, told.out.splitlines()[0]) == (
             0,
             f"{ROWS} rows: 3 accepted, 0 refused, 0 failed, {ROWS - 3} pending",
         )
-        exported = synopsis("batch", "export", "out", "--format", "jsonl", "-o", "told")
+        exported = terminal("batch", "export", "out", "--format", "jsonl", "-o", "told")
         assert (exported.code, exported.err) == (0, "written: told (3 texts)\n")
         before = sorted((begun / "out").iterdir())
-        fresh = synopsis(*RUN, *OFF, "--fresh", server=corpus)
+        fresh = terminal(*RUN, *OFF, "--fresh", server=corpus)
         assert (fresh.code, fresh.err) == (
             2,
             f"synopsis: out: process {process.pid} is at this batch: wait for it, or name another --out\n",
@@ -500,7 +495,7 @@ def test_while_a_run_is_at_it_others_read_and_do_not_write(
         process.kill()
         process.communicate()
     assert (begun / "out" / "batch.holder").exists()  # of the killed one: nobody is kept out by it
-    assert synopsis(*RUN, *OFF, server=corpus).code == 0
+    assert terminal(*RUN, *OFF, server=corpus).code == 0
     assert statuses(begun) == ["accepted"] * ROWS
     assert not (begun / "out" / "batch.holder").exists()
 
@@ -520,7 +515,7 @@ FORMULA = '=HYPERLINK("http://x.example";A1)'
 
 
 def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     row = {
         "id": "@SUM(A1)",
@@ -537,14 +532,14 @@ def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(
         writer.writerow(names)
         writer.writerow(row.values())
     with LoopbackServer([Reply(ANSWER)]) as server:
-        assert synopsis(*RUN, server=server).code in {0, 1}
+        assert terminal(*RUN, server=server).code in {0, 1}
     evil = json.loads(ANSWER) | {"title": "=cmd|' /C calc'!A0", "logline": "+1 und dann"}
     evil["characters"] = [{"name": "=D1", "role": "@E1"}]
     evil["paragraphs"][0]["text"] = "-1;=2+5\n=7"
     with sqlite3.connect(tmp_path / "out" / "batch.sqlite3") as database:
         database.execute("UPDATE rows SET status = 'accepted', synopsis = ?", (json.dumps(evil),))
     database.close()
-    assert synopsis("batch", "export", "out", "--format", "csv", "-o", "told.csv").code == 0
+    assert terminal("batch", "export", "out", "--format", "csv", "-o", "told.csv").code == 0
     with (tmp_path / "told.csv").open(encoding="utf-8", newline="") as file:
         (told,) = csv.DictReader(file)
     for cell in told.values():
@@ -567,22 +562,22 @@ def test_no_cell_of_an_exported_table_runs_and_its_columns_are_briefs_again(
 
 
 def test_a_check_of_variety_is_left_out_by_name_and_belongs_to_batches_alone(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     write_alike(tmp_path / "briefs.csv", 2)
     names = ("variety_copy", "variety_opening", "variety_title")
     without = [part for name in names for part in ("--disable", name)]
     with LoopbackServer([Reply(ANSWER)]) as server:
         flags = ("--concurrency", "1", "--workers", "1")
-        done = synopsis(*RUN, *flags, *without, server=server)
+        done = terminal(*RUN, *flags, *without, server=server)
     assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
-    told = synopsis("batch", "status", "out").out
+    told = terminal("batch", "status", "out").out
     assert "variety_names: " in told
     assert not any(name in told for name in names)
     with LoopbackServer([Reply(ANSWER)]) as server:
-        changed = synopsis(*RUN, "--disable", "variety_copy", server=server)
+        changed = terminal(*RUN, "--disable", "variety_copy", server=server)
         assert "disabled checks changed from variety_copy, variety_opening, variety_title" in changed.err
-        wrong = synopsis("write", "--show", "a", "--theme", "b", "--disable", "variety_names", server=server)
+        wrong = terminal("write", "--show", "a", "--theme", "b", "--disable", "variety_names", server=server)
     assert (wrong.code, "no check 'variety_names' to disable" in wrong.err) == (2, True)
 
 
@@ -620,19 +615,19 @@ def test_a_record_that_cannot_be_used_is_said_stays_as_it_is_and_is_put_aside_by
     path = begun / "out" / "batch.sqlite3"
     damage(path)
     before = path.read_bytes()
-    synopsis = Terminal(begun)
+    terminal = Terminal(begun)
     for arguments in (
         RUN,
         ("batch", "status", "out"),
         ("batch", "export", "out", "--format", "csv", "-o", "x"),
     ):
-        done = synopsis(*arguments, server=corpus)
+        done = terminal(*arguments, server=corpus)
         assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done
         assert said in done.err
         assert path.read_bytes() == before
     assert not (begun / "x").exists()
     assert not corpus.chats
-    fresh = synopsis(*RUN, *OFF, "--fresh", "--limit", "1", server=corpus)
+    fresh = terminal(*RUN, *OFF, "--fresh", "--limit", "1", server=corpus)
     assert fresh.code == 0, fresh.err
     assert (begun / "out" / "batch-1.sqlite3").read_bytes() == before
 
@@ -685,12 +680,12 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
     ],
 )
 def test_odd_briefs_are_made_or_said_in_one_line(
-    synopsis: Terminal, tmp_path: Path, name: str, content: bytes, code: int, said: str
+    terminal: Terminal, tmp_path: Path, name: str, content: bytes, code: int, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with LoopbackServer([Reply(ANSWER)]) as server:
         order = ("batch", "run", name, "--out", "out", "--attempts", "1")
-        done = synopsis(*order, server=server)
+        done = terminal(*order, server=server)
         asked = len(server.chats)
     assert done.code == code, done.err
     assert said in (done.err if code else done.out)

@@ -111,11 +111,6 @@ def nodes(cluster: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     return cluster
 
 
-@pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
-
-
 def briefs(folder: Path, rows: int) -> None:
     with (folder / "briefs.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -126,8 +121,8 @@ def briefs(folder: Path, rows: int) -> None:
 BATCH = ("batch", "run", "briefs.csv", "--out", "out", "--max-retries", "0", "--cache", "off")
 
 
-def run(synopsis: Terminal, server: LoopbackServer, *flags: str) -> Run:
-    return synopsis.process(*BATCH, *flags, server=server)
+def run(terminal: Terminal, server: LoopbackServer, *flags: str) -> Run:
+    return terminal.process(*BATCH, *flags, server=server)
 
 
 def start(folder: Path, server: LoopbackServer, *flags: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -226,11 +221,11 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
     assert rows <= asked <= rows + lost[0]
 
 
-def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 25)
     with Clocked(Reply(ANSWER)) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "600")
-        done = run(synopsis, server, *flags)
+        done = run(terminal, server, *flags)
     assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 25)
     assert "workers 2" in done.err
     times = list(server.times)
@@ -241,10 +236,10 @@ def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, synopsis: Termi
             assert b"sk-secret" not in path.read_bytes(), path
 
 
-def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with LoopbackServer([], key="another") as server:
-        done = run(synopsis, server, *nodes.flags, "--quiet", "--concurrency", "4")
+        done = run(terminal, server, *nodes.flags, "--quiet", "--concurrency", "4")
         asked = len(server.chats)
     assert (done.code, len(done.err.splitlines())) == (3, 1), done.err
     assert "OPENAI_API_KEY" in done.err
@@ -252,11 +247,11 @@ def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, synopsis: Termin
     assert asked <= 4
 
 
-def test_a_row_that_came_out_like_another_is_mended(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_row_that_came_out_like_another_is_mended(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Reply(ANSWER)]) as server:
         flags = (*nodes.flags, "--concurrency", "2", "--attempts", "2")
-        done = run(synopsis, server, *flags)
+        done = run(terminal, server, *flags)
         asked = [json.dumps(request.body, ensure_ascii=False) for request in server.chats]
     assert done.code == 1, done.err
     assert sorted(statuses(tmp_path)) == ["accepted", "refused"]
@@ -333,11 +328,11 @@ def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_with(nodes: Node
     assert rows <= asked <= rows + in_flight
 
 
-def test_a_budget_is_divided_and_never_passed(nodes: Nodes, synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_budget_is_divided_and_never_passed(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with LoopbackServer([Reply(ANSWER, prompt_tokens=9000)]) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "2", "--max-tokens-total", "80000")
-        done = run(synopsis, server, *flags)
+        done = run(terminal, server, *flags)
         asked = len(server.chats)
     assert done.code == 3
     assert "that is the part of one worker of 2" in done.err
@@ -382,18 +377,18 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: 
     assert ends == [((b"", line.encode()), 2)] * 2
 
 
-def test_a_folder_that_ray_cannot_use_is_said_in_one_line(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_folder_that_ray_cannot_use_is_said_in_one_line(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         flags = ("--engine", "ray")
-        done = synopsis.process(*BATCH, *flags, server=server, RAY_TMPDIR=str(tmp_path / "briefs.csv"))
+        done = terminal.process(*BATCH, *flags, server=server, RAY_TMPDIR=str(tmp_path / "briefs.csv"))
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
     assert "cannot start Ray here: " in done.err
     assert "RAY_TMPDIR" in done.err
 
 
 def test_a_node_with_other_examples_ends_the_batch(
-    nodes: Nodes, synopsis: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     briefs(tmp_path, 2)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -401,7 +396,7 @@ def test_a_node_with_other_examples_ends_the_batch(
     own.mkdir(parents=True)
     (own / "one.md").write_bytes(PATH.read_bytes())
     with LoopbackServer([Reply(ANSWER)]) as server:
-        done = run(synopsis, server, *nodes.flags, "--quiet")
+        done = run(terminal, server, *nodes.flags, "--quiet")
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert "examples differ from those where the batch was begun" in done.err
 
@@ -437,20 +432,20 @@ def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_pat
     ],
 )
 def test_what_no_cluster_can_do_is_said_in_one_line(
-    synopsis: Terminal, tmp_path: Path, flags: tuple[str, ...], said: str
+    terminal: Terminal, tmp_path: Path, flags: tuple[str, ...], said: str
 ) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
-        done = run(synopsis, server, *flags)
+        done = run(terminal, server, *flags)
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
     assert said in done.err
 
 
-def test_what_answers_but_is_no_cluster_is_told_from_one(synopsis: Terminal, tmp_path: Path) -> None:
+def test_what_answers_but_is_no_cluster_is_told_from_one(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         address = "ray" + server.base_url.removeprefix("http").removesuffix("/v1")
-        done = run(synopsis, server, "--engine", "ray", "--address", address)
+        done = run(terminal, server, "--engine", "ray", "--address", address)
     assert (done.code, "what answers there is no cluster" in done.err) == (2, True), done.err
 
 

@@ -15,11 +15,6 @@ from tests.support.loopback import Body, Fault, Hangup, LoopbackServer, Reply, S
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Run, Terminal
 
 
-@pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
-
-
 def briefs(folder: Path, rows: int) -> Path:
     path = folder / "briefs.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -34,9 +29,9 @@ def briefs(folder: Path, rows: int) -> Path:
 ONE_BY_ONE = ("--concurrency", "1", "--max-retries", "0", "--attempts", "1", "--variety", "off")
 
 
-def run(synopsis: Terminal, steps: list[Step], *flags: str) -> Run:
+def run(terminal: Terminal, steps: list[Step], *flags: str) -> Run:
     with LoopbackServer(steps, repeat_last=False) as server:
-        return synopsis("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, *flags, server=server)
+        return terminal("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, *flags, server=server)
 
 
 def statuses(folder: Path) -> list[str]:
@@ -46,72 +41,72 @@ def statuses(folder: Path) -> list[str]:
     return found
 
 
-def test_every_row_is_written_and_saved_once(synopsis: Terminal, tmp_path: Path) -> None:
+def test_every_row_is_written_and_saved_once(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
-    done = run(synopsis, [Reply(ANSWER)] * 3)
+    done = run(terminal, [Reply(ANSWER)] * 3)
     assert (done.code, done.out) == (
         0,
         "3 rows: 3 accepted, 0 refused, 0 failed, 0 pending\n300 + 150 tokens, unpriced\n",
     )
     assert statuses(tmp_path) == ["accepted"] * 3
-    again = run(synopsis, [])
+    again = run(terminal, [])
     assert (again.code, again.out) == (0, done.out)
 
 
 def test_refused_and_failed_rows_are_made_again_where_it_is_wished(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     briefs(tmp_path, 3)
-    first = run(synopsis, [Reply(CLOSED), Hangup(), Reply(ANSWER)])
+    first = run(terminal, [Reply(CLOSED), Hangup(), Reply(ANSWER)])
     assert (first.code, statuses(tmp_path)) == (3, ["refused", "failed", "accepted"])
-    told = json.loads(synopsis("batch", "status", "out", "--json").out)
+    told = json.loads(terminal("batch", "status", "out", "--json").out)
     assert told["reasons"]["row-0"].startswith("hook: ")
     assert "no connection" in told["reasons"]["row-1"]
-    assert run(synopsis, []).code == 3
-    failed = run(synopsis, [Reply(ANSWER)], "--retry", "failed")
+    assert run(terminal, []).code == 3
+    failed = run(terminal, [Reply(ANSWER)], "--retry", "failed")
     assert (failed.code, statuses(tmp_path)) == (1, ["refused", "accepted", "accepted"])
-    refused = run(synopsis, [Reply(ANSWER)], "--retry", "refused")
+    refused = run(terminal, [Reply(ANSWER)], "--retry", "refused")
     assert (refused.code, statuses(tmp_path)) == (0, ["accepted"] * 3)
     assert "400 + 200 tokens" in refused.out  # the refused answer was paid, too
 
 
-def test_a_fault_that_ends_the_work_keeps_what_was_made(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_fault_that_ends_the_work_keeps_what_was_made(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
-    broken = run(synopsis, [Reply(ANSWER), Fault(401)])
+    broken = run(terminal, [Reply(ANSWER), Fault(401)])
     assert (broken.code, statuses(tmp_path)) == (3, ["accepted", "pending", "pending"])
     assert "set OPENAI_API_KEY" in broken.err
-    assert run(synopsis, [Reply(ANSWER)] * 2).code == 0
+    assert run(terminal, [Reply(ANSWER)] * 2).code == 0
 
 
-def test_a_limit_and_a_budget_end_a_run_that_can_go_on(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_limit_and_a_budget_end_a_run_that_can_go_on(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
-    assert run(synopsis, [Reply(ANSWER)], "--limit", "1").code == 0
+    assert run(terminal, [Reply(ANSWER)], "--limit", "1").code == 0
     assert statuses(tmp_path) == ["accepted", "pending", "pending"]
-    spent = run(synopsis, [Reply(ANSWER, prompt_tokens=9000)], "--max-tokens-total", "20000")
+    spent = run(terminal, [Reply(ANSWER, prompt_tokens=9000)], "--max-tokens-total", "20000")
     assert (spent.code, statuses(tmp_path)) == (3, ["accepted", "accepted", "pending"])
     assert "raise --max-tokens-total" in spent.err
 
 
-def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
-    run(synopsis, [Reply(ANSWER)] * 2)
-    changed = run(synopsis, [], "--disable", "hook")
+    run(terminal, [Reply(ANSWER)] * 2)
+    changed = run(terminal, [], "--disable", "hook")
     assert changed.code == 2
     assert "disabled checks changed from none to hook since this batch began" in changed.err
     briefs(tmp_path, 3)
-    assert "briefs changed" in run(synopsis, []).err
-    fresh = run(synopsis, [Reply(ANSWER)] * 3, "--fresh")
+    assert "briefs changed" in run(terminal, []).err
+    fresh = run(terminal, [Reply(ANSWER)] * 3, "--fresh")
     assert (fresh.code, statuses(tmp_path)) == (0, ["accepted"] * 3)
     assert "the old record lies in out/batch-1.sqlite3" in fresh.err
 
 
-def test_a_second_process_says_who_is_at_the_batch(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_second_process_says_who_is_at_the_batch(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Silence(60)]) as server:
         first = start(tmp_path, server)
         while not server.chats:
             time.sleep(0.01)
-        second = synopsis("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, server=server)
+        second = terminal("batch", "run", "briefs.csv", "--out", "out", *ONE_BY_ONE, server=server)
         first.kill()
         first.communicate()
     assert second.code == 2
@@ -158,33 +153,33 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     assert statuses(tmp_path).count("accepted") == 5
 
 
-def test_a_text_that_another_row_has_is_refused_with_that_rows_id(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_text_that_another_row_has_is_refused_with_that_rows_id(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     flags = ("--concurrency", "1", "--attempts", "1", "--cache", "off")
     with LoopbackServer([Reply(ANSWER)]) as server:
-        done = synopsis("batch", "run", "briefs.csv", "--out", "out", *flags, server=server)
+        done = terminal("batch", "run", "briefs.csv", "--out", "out", *flags, server=server)
     assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
-    reasons = json.loads(synopsis("batch", "status", "out", "--json").out)["reasons"]
+    reasons = json.loads(terminal("batch", "status", "out", "--json").out)["reasons"]
     assert "variety_copy: " in reasons["row-1"]
     assert "row row-0" in reasons["row-1"]
     assert "variety_title: " in reasons["row-1"]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_accepted_texts_are_exported(synopsis: Terminal, tmp_path: Path, kind: str) -> None:
+def test_accepted_texts_are_exported(terminal: Terminal, tmp_path: Path, kind: str) -> None:
     briefs(tmp_path, 2)
-    run(synopsis, [Reply(ANSWER)] * 2)
-    done = synopsis("batch", "export", "out", "--format", kind, "-o", "told")
+    run(terminal, [Reply(ANSWER)] * 2)
+    done = terminal("batch", "export", "out", "--format", kind, "-o", "told")
     assert (done.code, done.err) == (0, "written: told (2 texts)\n")
     assert GOOD.synopsis.title.encode() in (tmp_path / "told").read_bytes()
 
 
-def test_exported_markdown_is_a_pool_of_examples(synopsis: Terminal, tmp_path: Path) -> None:
+def test_exported_markdown_is_a_pool_of_examples(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
-    run(synopsis, [Reply(ANSWER)] * 2)
-    assert synopsis("batch", "export", "out", "--format", "md", "-o", "texts").code == 0
+    run(terminal, [Reply(ANSWER)] * 2)
+    assert terminal("batch", "export", "out", "--format", "md", "-o", "texts").code == 0
     assert len(list((tmp_path / "texts").rglob("*.md"))) == 2
-    assert "row-0" in synopsis("examples", "list", "--examples", "texts").out
+    assert "row-0" in terminal("examples", "list", "--examples", "texts").out
 
 
 @pytest.mark.parametrize(
@@ -197,71 +192,71 @@ def test_exported_markdown_is_a_pool_of_examples(synopsis: Terminal, tmp_path: P
     ],
 )
 def test_bad_input_exits_2_with_one_line(
-    synopsis: Terminal, tmp_path: Path, arguments: list[str], said: str
+    terminal: Terminal, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     (tmp_path / "wrong.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
-    done = synopsis("batch", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
+    done = terminal("batch", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert said in done.err
 
 
-def test_checks_in_processes_of_their_own_come_to_the_same(synopsis: Terminal, tmp_path: Path) -> None:
+def test_checks_in_processes_of_their_own_come_to_the_same(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
-    done = run(synopsis, [Reply(ANSWER), Reply(CLOSED)], "--workers", "1")
+    done = run(terminal, [Reply(ANSWER), Reply(CLOSED)], "--workers", "1")
     assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
-    assert "hook: " in synopsis("batch", "status", "out").out
+    assert "hook: " in terminal("batch", "status", "out").out
 
 
-def test_a_folder_that_cannot_be_written_is_said(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     (tmp_path / "out").write_text("", encoding="utf-8")
-    done = run(synopsis, [])
+    done = run(terminal, [])
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "name another --out" in done.err
 
 
 def test_answers_before_a_fault_that_ends_the_work_are_kept_and_counted(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     briefs(tmp_path, 2)
-    broken = run(synopsis, [Reply(CLOSED), Fault(401)], "--attempts", "2")
+    broken = run(terminal, [Reply(CLOSED), Fault(401)], "--attempts", "2")
     assert (broken.code, statuses(tmp_path)) == (3, ["pending", "pending"])
     database = sqlite3.connect(tmp_path / "out" / "batch.sqlite3")
     assert database.execute("SELECT row, number, passed FROM answers").fetchall() == [("row-0", 1, 0)]
     database.close()
-    assert "100 + 50 tokens" in synopsis("batch", "status", "out").out
-    done = run(synopsis, [Reply(ANSWER)] * 2)
+    assert "100 + 50 tokens" in terminal("batch", "status", "out").out
+    done = run(terminal, [Reply(ANSWER)] * 2)
     assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 2)
     assert "300 + 150 tokens" in done.out
 
 
-def test_tokens_of_a_call_that_failed_for_good_are_counted(synopsis: Terminal, tmp_path: Path) -> None:
+def test_tokens_of_a_call_that_failed_for_good_are_counted(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     empty = {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 7}}
-    failed = run(synopsis, [Body(empty)])
+    failed = run(terminal, [Body(empty)])
     assert (failed.code, statuses(tmp_path)) == (3, ["failed"])
-    assert "700 + 7 tokens, unpriced" in synopsis("batch", "status", "out").out
+    assert "700 + 7 tokens, unpriced" in terminal("batch", "status", "out").out
 
 
 def test_tokens_of_failed_calls_survive_a_further_try_that_fails_at_once(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     briefs(tmp_path, 1)
     empty = {"choices": [], "usage": {"prompt_tokens": 700, "completion_tokens": 7}}
-    run(synopsis, [Body(empty)])
-    run(synopsis, [Fault(401)], "--retry", "failed")
+    run(terminal, [Body(empty)])
+    run(terminal, [Fault(401)], "--retry", "failed")
     assert statuses(tmp_path) == ["pending"]
-    assert "800 + 57 tokens" in run(synopsis, [Reply(ANSWER)]).out
+    assert "800 + 57 tokens" in run(terminal, [Reply(ANSWER)]).out
 
 
-def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
-    run(synopsis, [Reply(ANSWER)])
+    run(terminal, [Reply(ANSWER)])
     for flags in (["--profile", "none.yaml"], ["--engine", "local", "--address", "auto"]):
-        assert run(synopsis, [], "--fresh", *flags).code == 2
+        assert run(terminal, [], "--fresh", *flags).code == 2
     (tmp_path / "briefs.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
-    assert run(synopsis, [], "--fresh").code == 2
-    assert "1 rows: 1 accepted" in synopsis("batch", "status", "out").out
+    assert run(terminal, [], "--fresh").code == 2
+    assert "1 rows: 1 accepted" in terminal("batch", "status", "out").out
 
 
 @pytest.mark.parametrize(
@@ -272,10 +267,10 @@ def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(synopsis: Termi
     ],
 )
 def test_flags_that_cannot_be_meant_are_said_before_anything_is_made(
-    synopsis: Terminal, tmp_path: Path, flags: list[str], said: str
+    terminal: Terminal, tmp_path: Path, flags: list[str], said: str
 ) -> None:
     briefs(tmp_path, 1)
-    done = run(synopsis, [], *flags)
+    done = run(terminal, [], *flags)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert said in done.err
     assert "cannot print" not in done.err

@@ -14,14 +14,9 @@ from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, S
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
 
 
-@pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
-
-
-def test_an_accepted_synopsis_is_printed_and_saved(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_accepted_synopsis_is_printed_and_saved(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, server=server)
+        run = terminal("write", *ORDER, server=server)
     assert run.code == 0
     assert run.out == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
     assert saved(tmp_path) == ["synopsen/rote-rosen/der-weisse-hund.md"]
@@ -29,12 +24,12 @@ def test_an_accepted_synopsis_is_printed_and_saved(synopsis: Terminal, tmp_path:
     example = load_example(tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md")
     assert example.synopsis == GOOD.synopsis
     assert example.brief.show == "Rote Rosen"
-    assert synopsis("check", "synopsen/rote-rosen/der-weisse-hund.md").code == 0
+    assert terminal("check", "synopsen/rote-rosen/der-weisse-hund.md").code == 0
 
 
-def test_a_repair_leads_to_a_saved_text(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_repair_leads_to_a_saved_text(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(CLOSED), Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, "--json", server=server)
+        run = terminal("write", *ORDER, "--json", server=server)
     data = json.loads(run.out)
     assert run.code == 0
     assert data["passed"] is True
@@ -45,12 +40,12 @@ def test_a_repair_leads_to_a_saved_text(synopsis: Terminal, tmp_path: Path) -> N
     assert "hook" in server.requests[2].body["messages"][-1]["content"]
 
 
-def test_a_refused_text_is_saved_only_where_it_was_asked_for(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_refused_text_is_saved_only_where_it_was_asked_for(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED)]) as server:
-        run = synopsis("write", *ORDER, server=server)
+        run = terminal("write", *ORDER, server=server)
         assert (run.code, run.out, saved(tmp_path)) == (1, "", [])
         assert "refused by the gate: hook: The form portrait ends open" in run.err
-        run = synopsis("write", *ORDER, "--keep-rejected", "kept", server=server)
+        run = terminal("write", *ORDER, "--keep-rejected", "kept", server=server)
     assert run.code == 1
     assert saved(tmp_path) == ["kept/der-weisse-hund.md"]
     assert "refused: The form portrait ends open" in (tmp_path / "kept" / "der-weisse-hund.md").read_text(
@@ -58,9 +53,9 @@ def test_a_refused_text_is_saved_only_where_it_was_asked_for(synopsis: Terminal,
     )
 
 
-def test_an_answer_without_structure_is_not_lost(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_answer_without_structure_is_not_lost(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply("Es war einmal ein Hund.")]) as server:
-        run = synopsis("write", *ORDER, "--keep-rejected", "kept", "--json", server=server)
+        run = terminal("write", *ORDER, "--keep-rejected", "kept", "--json", server=server)
     assert run.code == 1
     assert (tmp_path / "kept" / "antwort-ohne-struktur.txt").read_text("utf-8") == "Es war einmal ein Hund.\n"
     assert [attempt["answer"] for attempt in json.loads(run.out)["history"]] == [
@@ -68,10 +63,10 @@ def test_an_answer_without_structure_is_not_lost(synopsis: Terminal, tmp_path: P
     ] * 3
 
 
-def test_a_text_that_cannot_be_saved_is_printed(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, "--out", "taken", server=server)
+        run = terminal("write", *ORDER, "--out", "taken", server=server)
     assert run.code == 2
     assert run.out.startswith("Der weiße Hund")
     assert "cannot save into taken" in run.err
@@ -91,10 +86,10 @@ def test_a_text_that_cannot_be_saved_is_printed(synopsis: Terminal, tmp_path: Pa
     ids=str,
 )
 def test_a_failing_server_exits_3_with_one_line(
-    synopsis: Terminal, tmp_path: Path, step: Step, said: str
+    terminal: Terminal, tmp_path: Path, step: Step, said: str
 ) -> None:
     with LoopbackServer([step]) as server:
-        run = synopsis("write", *ORDER, "--max-retries", "0", "-q", server=server, SYNOPSIS_TIMEOUT="0.5")
+        run = terminal("write", *ORDER, "--max-retries", "0", "-q", server=server, SYNOPSIS_TIMEOUT="0.5")
     assert (run.code, run.out, saved(tmp_path)) == (3, "", [])
     assert said in run.err
     assert len(run.err.strip().splitlines()) == 1
@@ -130,24 +125,24 @@ def test_a_failing_server_exits_3_with_one_line(
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_bad_input_exits_2_with_one_line(
-    synopsis: Terminal, tmp_path: Path, arguments: list[str], said: str
+    terminal: Terminal, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    run = synopsis(*arguments)
+    run = terminal(*arguments)
     assert (run.code, run.out, saved(tmp_path)) == (2, "", [])
     assert said in run.err
     assert len(run.err.strip().splitlines()) == 1
 
 
-def test_an_unknown_show_goes_on_as_a_generic_one(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_unknown_show_goes_on_as_a_generic_one(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = synopsis("write", "--show", "../../Rote Rosn", *ORDER[2:], server=server)
+        run = terminal("write", "--show", "../../Rote Rosn", *ORDER[2:], server=server)
     assert run.code == 0
     assert "unknown show '../../Rote Rosn'" in run.err
     assert "did you mean Rote Rosen?" in run.err
     assert saved(tmp_path) == ["synopsen/rote-rosn/der-weisse-hund.md"]
 
 
-def test_an_outline_is_written_and_given_back(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_outline_is_written_and_given_back(terminal: Terminal, tmp_path: Path) -> None:
     plan = {
         "title": "Der weiße Hund",
         "logline": GOOD.synopsis.logline,
@@ -155,19 +150,19 @@ def test_an_outline_is_written_and_given_back(synopsis: Terminal, tmp_path: Path
         "beats": ["Der Hund beißt zu.", "Gesa sucht einen Zeugen.", "Ein Brief kommt."],
     }
     with LoopbackServer([Reply("nein"), Reply(json.dumps(plan)), Reply(ANSWER)]) as server:
-        run = synopsis("outline", *ORDER, server=server)
+        run = terminal("outline", *ORDER, server=server)
         assert run.code == 0
         edited = run.out.replace("Ein Brief kommt.", "Ein Brief aus Schweden kommt.")
         (tmp_path / "plan.yaml").write_text(edited, "utf-8")
-        assert synopsis("write", "--outline", "plan.yaml", server=server).code == 0
+        assert terminal("write", "--outline", "plan.yaml", server=server).code == 0
     asked = server.requests[-1].body["messages"][-1]["content"]
     assert "Ein Brief aus Schweden kommt." in asked
     (tmp_path / "plan.yaml").write_text(edited.replace("beats:", "beat:"), "utf-8")
-    assert "beats: field required" in synopsis("write", "--outline", "plan.yaml").err
+    assert "beats: field required" in terminal("write", "--outline", "plan.yaml").err
 
 
-def test_the_prompt_is_printed_without_a_model(synopsis: Terminal) -> None:
-    run = synopsis("prompt", *ORDER, "--json")
+def test_the_prompt_is_printed_without_a_model(terminal: Terminal) -> None:
+    run = terminal("prompt", *ORDER, "--json")
     data = json.loads(run.out)
     assert [message["role"] for message in data["messages"]][:2] == ["system", "user"]
     assert len(data["examples"]) == 5
@@ -175,40 +170,40 @@ def test_the_prompt_is_printed_without_a_model(synopsis: Terminal) -> None:
     for example in data["examples"]:
         assert f"  {example['id']}: {example['tokens']} tokens; {example['why']}\n" in run.err
     assert data["tokens"] > 2000
-    assert synopsis("prompt", *ORDER).out.startswith("--- system ---\n")
+    assert terminal("prompt", *ORDER).out.startswith("--- system ---\n")
 
 
-def test_a_pinned_example_is_shown_first_and_an_unknown_one_is_said(synopsis: Terminal) -> None:
-    pinned = synopsis("prompt", *ORDER, "--pin", "sturm-der-liebe/elf-torten", "--json")
+def test_a_pinned_example_is_shown_first_and_an_unknown_one_is_said(terminal: Terminal) -> None:
+    pinned = terminal("prompt", *ORDER, "--pin", "sturm-der-liebe/elf-torten", "--json")
     assert json.loads(pinned.out)["examples"][0] == {
         "id": "sturm-der-liebe/elf-torten",
         "tokens": 1024,
         "why": "pinned",
     }
     for command in ("prompt", "outline", "write"):
-        run = synopsis(command, *ORDER, "--pin", "elf-torten", "--quiet", OPENAI_API_KEY="sk-x")
+        run = terminal(command, *ORDER, "--pin", "elf-torten", "--quiet", OPENAI_API_KEY="sk-x")
         assert (run.code, run.out) == (2, "")
         assert "no example 'elf-torten' to pin: did you mean sturm-der-liebe/elf-torten" in run.err
 
 
-def test_check_reads_files_and_pipes(synopsis: Terminal) -> None:
-    run = synopsis("check", str(PATH))
+def test_check_reads_files_and_pipes(terminal: Terminal) -> None:
+    run = terminal("check", str(PATH))
     assert (run.code, run.err) == (0, "")
     assert "passed all" in run.out
-    run = synopsis("check", "-", "--form", "portrait", stdin=GOOD.synopsis.text.replace("?", "!").encode())
+    run = terminal("check", "-", "--form", "portrait", stdin=GOOD.synopsis.text.replace("?", "!").encode())
     assert run.code == 1
     assert "hook: The form portrait ends open" in run.out
     assert "~~~~" in run.out
-    run = synopsis("check", str(PATH), "-", "--json", stdin=b"\xff\xfe")
+    run = terminal("check", str(PATH), "-", "--json", stdin=b"\xff\xfe")
     assert run.code == 2
     assert json.loads(run.out)["passed"] is True
     assert "-: is not UTF-8" in run.err
 
 
 @pytest.mark.parametrize("width", ["20", "47", "200"])
-def test_marks_stand_below_their_words_at_any_width(synopsis: Terminal, width: str) -> None:
+def test_marks_stand_below_their_words_at_any_width(terminal: Terminal, width: str) -> None:
     text = GOOD.synopsis.text.replace("Gesa", "GESAMEINECKE", 1).replace("Hamburg", "\x1b[31mHamburg")
-    run = synopsis("check", "-", "--form", "portrait", stdin=text.encode(), COLUMNS=width)
+    run = terminal("check", "-", "--form", "portrait", stdin=text.encode(), COLUMNS=width)
     lines = run.out.splitlines()
     assert "\x1b" not in run.out
     assert max(len(line) for line in lines[2:-4]) <= int(width)
@@ -218,52 +213,52 @@ def test_marks_stand_below_their_words_at_any_width(synopsis: Terminal, width: s
     assert below[start : start + 12] == "~" * 12
 
 
-def test_examples_are_listed_shown_and_checked(synopsis: Terminal) -> None:
-    assert "alles-was-zaehlt/die-naht-der-rivalin  week" in synopsis("examples", "list", "--form", "week").out
-    assert len(json.loads(synopsis("examples", "list", "--json").out)["examples"]) >= 24
-    assert synopsis("examples", "show", "rote-rosen/reine-herztoene").out.startswith("---\nbrief:")
-    run = synopsis("examples", "check")
+def test_examples_are_listed_shown_and_checked(terminal: Terminal) -> None:
+    assert "alles-was-zaehlt/die-naht-der-rivalin  week" in terminal("examples", "list", "--form", "week").out
+    assert len(json.loads(terminal("examples", "list", "--json").out)["examples"]) >= 24
+    assert terminal("examples", "show", "rote-rosen/reine-herztoene").out.startswith("---\nbrief:")
+    run = terminal("examples", "check")
     assert run.code == 0
     assert run.out.endswith("all hold\n")
 
 
-def test_ones_own_example_is_used(synopsis: Terminal, tmp_path: Path) -> None:
+def test_ones_own_example_is_used(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
-    run = synopsis("examples", "add", "text.txt", *ORDER, "--title", "Der Hund")
+    run = terminal("examples", "add", "text.txt", *ORDER, "--title", "Der Hund")
     assert run.code == 0
     assert load_example(Path(run.out.strip())).synopsis.text == GOOD.synopsis.text
-    assert "rote-rosen/der-hund  portrait" in synopsis("examples", "list").out
+    assert "rote-rosen/der-hund  portrait" in terminal("examples", "list").out
 
 
-def test_models_says_what_is_asked_and_what_a_server_offers(synopsis: Terminal) -> None:
+def test_models_says_what_is_asked_and_what_a_server_offers(terminal: Terminal) -> None:
     with LoopbackServer([Reply("x")], models=["m-small", "m-large"]) as server:
-        run = synopsis("models", server=server)
+        run = terminal("models", server=server)
     assert run.code == 0
     assert "asked:     gpt-5.4-mini (a base URL is set)" in run.out
     assert "offered:   m-large" in run.out
-    assert "qwen3-8b" in synopsis("models", "known").out
+    assert "qwen3-8b" in terminal("models", "known").out
 
 
-def test_models_exits_3_when_the_server_does_not_answer(synopsis: Terminal) -> None:
+def test_models_exits_3_when_the_server_does_not_answer(terminal: Terminal) -> None:
     with LoopbackServer([Reply("x")]) as server:
         address = server.base_url
-    run = synopsis("models", "--base-url", address)
+    run = terminal("models", "--base-url", address)
     assert run.code == 3
     assert "asked:     gpt-5.4-mini (a base URL is set)" in run.out
     assert run.err.startswith("synopsis: 127.0.0.1:")
-    run = synopsis("models", "--base-url", address, "--json")
+    run = terminal("models", "--base-url", address, "--json")
     assert run.code == 3
     assert "no connection: check --base-url" in json.loads(run.out)["error"]
 
 
-def test_models_lists_the_server_of_the_flag_beside_a_local_model(synopsis: Terminal) -> None:
+def test_models_lists_the_server_of_the_flag_beside_a_local_model(terminal: Terminal) -> None:
     with LoopbackServer([Reply("x")], models=["m-small"]) as server:
-        run = synopsis("models", "--json", "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
+        run = terminal("models", "--json", "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
         assert (run.code, run.err) == (0, "")
         data = json.loads(run.out)
         assert (data["asked"], data["offered"], data["error"]) == (None, ["m-small"], None)
         assert "runs on this machine" in data["why"]
-        run = synopsis("write", *ORDER, "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
+        run = terminal("write", *ORDER, "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
         assert run.code == 2
         assert "name a model of the server with --model" in run.err
         assert server.chats == []
@@ -329,23 +324,23 @@ def test_a_stdout_that_cannot_be_written_is_no_traceback(tmp_path: Path, target:
     assert done.returncode == code
 
 
-def test_an_example_of_a_taken_name_harms_nothing(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_example_of_a_taken_name_harms_nothing(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
-    run = synopsis("examples", "add", "text.txt", *ORDER, "--title", "Reine Herztöne")
+    run = terminal("examples", "add", "text.txt", *ORDER, "--title", "Reine Herztöne")
     assert run.code == 0
-    listed = synopsis("examples", "list", "--show", "Rote Rosen").out
+    listed = terminal("examples", "list", "--show", "Rote Rosen").out
     assert "rote-rosen/reine-herztoene  portrait" in listed
     assert "rote-rosen/reine-herztoene-2  portrait" in listed
-    assert synopsis("examples", "check").code == 0
+    assert terminal("examples", "check").code == 0
 
 
-def test_a_theme_alone_is_held_against_the_text(synopsis: Terminal) -> None:
-    run = synopsis("check", "-", "--theme", "Raketen fliegen zum Mond", stdin=GOOD.synopsis.text.encode())
+def test_a_theme_alone_is_held_against_the_text(terminal: Terminal) -> None:
+    run = terminal("check", "-", "--theme", "Raketen fliegen zum Mond", stdin=GOOD.synopsis.text.encode())
     assert run.code == 1
     assert "theme: The theme is hardly told" in run.out
 
 
-def test_without_a_command_help_is_printed(synopsis: Terminal) -> None:
-    run = synopsis()
+def test_without_a_command_help_is_printed(terminal: Terminal) -> None:
+    run = terminal()
     assert (run.code, run.err) == (0, "")
     assert run.out.startswith("Usage: synopsis")

@@ -22,7 +22,7 @@ GOOD = [Reply(case.reference.as_json(), prompt_tokens=5000, completion_tokens=80
 
 
 @pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
+def terminal(tmp_path: Path) -> Terminal:
     """Seven cases of the program's, in a suite of their own."""
     evals = tmp_path / "evals"
     (evals / "cases").mkdir(parents=True)
@@ -35,11 +35,11 @@ def synopsis(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
 
 
-def run(synopsis: Terminal, steps: Sequence[Step], *flags: str, out: str = "run") -> Run:
+def run(terminal: Terminal, steps: Sequence[Step], *flags: str, out: str = "run") -> Run:
     """Run the suite, one text after the other, against a server that plays `steps` and no more."""
     with LoopbackServer(steps, repeat_last=False) as server:
         order = ["eval", "run", "--out", out, "--model", "m", "--concurrency", "1", "--max-retries", "0"]
-        return synopsis(*order, *flags, server=server)
+        return terminal(*order, *flags, server=server)
 
 
 def cut(case: Case) -> Reply:
@@ -53,46 +53,46 @@ def results(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_a_run_is_made_scored_and_held_to_its_thresholds(synopsis: Terminal, tmp_path: Path) -> None:
-    done = run(synopsis, GOOD)
+def test_a_run_is_made_scored_and_held_to_its_thresholds(terminal: Terminal, tmp_path: Path) -> None:
+    done = run(terminal, GOOD)
     assert done.code == 0, done.err
     assert "m · prompts\n  7 rows: 7 accepted, 0 refused, 0 failed\n" in done.out
     assert "  facts                1.00  [1.00, 1.00]\n" in done.out
     assert "  cost             unscored (7)\n" in done.out
     assert "7 of 7 rows; 7 accepted" in done.err
     assert len(results(tmp_path / "run")) == 7
-    again = run(synopsis, [])
+    again = run(terminal, [])
     assert (again.code, again.out) == (0, done.out)
 
 
-def test_a_missed_threshold_exits_4_and_says_which(synopsis: Terminal) -> None:
+def test_a_missed_threshold_exits_4_and_says_which(terminal: Terminal) -> None:
     steps = [step for case in CASES[:4] for step in [cut(case)] * 2] + GOOD[4:]
-    done = run(synopsis, steps, "--attempts", "2")
+    done = run(terminal, steps, "--attempts", "2")
     assert done.code == 4
     assert "synopsis: m with prompts: passed is 0.429, at least 0.5 is wanted" in done.err
     assert "refused for: " in done.out
 
 
-def test_a_run_that_breaks_off_says_so_and_goes_on(synopsis: Terminal, tmp_path: Path) -> None:
-    broken = run(synopsis, [GOOD[0], Hangup(), GOOD[2], Fault(401)])
+def test_a_run_that_breaks_off_says_so_and_goes_on(terminal: Terminal, tmp_path: Path) -> None:
+    broken = run(terminal, [GOOD[0], Hangup(), GOOD[2], Fault(401)])
     assert broken.code == 3
     assert "set OPENAI_API_KEY" in broken.err
-    table = synopsis("eval", "score", "run")
+    table = terminal("eval", "score", "run")
     assert table.code == 4
     assert "  3 of 7 rows, INCOMPLETE: 2 accepted, 0 refused, 1 failed\n" in table.out
     assert "incomplete: 4 of 7 rows are missing; run the same again" in table.err
     assert "incomplete: 1 rows failed" in table.err
-    report = synopsis("eval", "report", "run", "-o", "report.html")
+    report = terminal("eval", "report", "run", "-o", "report.html")
     assert report.code == 4
     assert "incomplete" in (tmp_path / "report.html").read_text("utf-8").lower()
-    whole = run(synopsis, [GOOD[1], *GOOD[3:]])
+    whole = run(terminal, [GOOD[1], *GOOD[3:]])
     assert whole.code == 0, whole.err
     assert "7 rows: 7 accepted" in whole.out
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_an_ended_run_loses_at_most_what_was_in_flight(
-    synopsis: Terminal, tmp_path: Path, end: signal.Signals
+    terminal: Terminal, tmp_path: Path, end: signal.Signals
 ) -> None:
     with LoopbackServer([*GOOD[:3], Silence(60)]) as server:
         process = subprocess.Popen(
@@ -109,93 +109,93 @@ def test_an_ended_run_loses_at_most_what_was_in_flight(
     assert process.returncode == (130 if end is signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in said
     assert len(results(tmp_path / "run")) == 3
-    done = run(synopsis, GOOD[3:], "--max-retries", "5")
+    done = run(terminal, GOOD[3:], "--max-retries", "5")
     assert done.code == 0, done.err
     assert len(results(tmp_path / "run")) == 7
 
 
-def test_a_worse_prompt_is_reported_as_worse(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "prompts", tmp_path / "worse")
     template = tmp_path / "worse" / "synopsis.md"
     template.write_text(template.read_text("utf-8") + "\nFasse dich kurz.\n", "utf-8")
-    first = run(synopsis, GOOD, out="first")
+    first = run(terminal, GOOD, out="first")
     assert first.code == 0
-    blessed = synopsis("eval", "bless", "first")
+    blessed = terminal("eval", "bless", "first")
     assert (blessed.code, blessed.err) == (0, "baseline: evals/baselines/m-62c66a\n")
     second = run(
-        synopsis, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second"
+        terminal, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second"
     )
     assert second.code == 4
     assert "second: m · worse: facts is worse than with first: m · prompts: -" in second.err
     assert "passed is 0, at least 0.5 is wanted" in second.err
-    compared = synopsis("eval", "compare", "first", "second")
+    compared = terminal("eval", "compare", "first", "second")
     assert compared.code == 0
     assert "second: m · worse\n  against first: m · prompts\n" in compared.out
     (facts,) = [line for line in compared.out.splitlines() if line.startswith("  facts ")]
     assert facts.endswith("0 won, 0 tied, 7 lost: worse")
-    same = synopsis("eval", "compare", "first", "first").out
+    same = terminal("eval", "compare", "first", "first").out
     assert "worse" not in same
     assert "better" not in same
-    better = synopsis("eval", "compare", "second", "first").out
+    better = terminal("eval", "compare", "second", "first").out
     assert "7 won, 0 tied, 0 lost: better" in better
 
 
-def test_several_models_and_prompts_are_groups_of_their_own(synopsis: Terminal, tmp_path: Path) -> None:
+def test_several_models_and_prompts_are_groups_of_their_own(terminal: Terminal, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "prompts", tmp_path / "andere")
     flags = ("--cases", "small", "--model", "n", "--prompt", "andere", "--prompt", str(ROOT / "prompts"))
-    done = run(synopsis, GOOD[:1] + GOOD[2:3] + [GOOD[0], GOOD[2]] * 3, *flags)
+    done = run(terminal, GOOD[:1] + GOOD[2:3] + [GOOD[0], GOOD[2]] * 3, *flags)
     groups = [line for line in done.out.splitlines() if " · " in line]
     assert groups == ["m · andere", "m · prompts", "n · andere", "n · prompts"]
-    refused = synopsis("eval", "bless", "run")
+    refused = terminal("eval", "bless", "run")
     assert (refused.code, "say which one with --prompt" in refused.err) == (2, True)
-    assert synopsis("eval", "bless", "run", "--prompt", "andere").code == 0
+    assert terminal("eval", "bless", "run", "--prompt", "andere").code == 0
     assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == [
         "m-62c66a",
         "n-1b16b1",
     ]
 
 
-def test_a_judge_reads_each_text_once(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_judge_reads_each_text_once(terminal: Terminal, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.id == "bis-neun")
     facts = [{"number": number, "said": True} for number in range(1, len(case.brief.beats + case.facts) + 1)]
     scales = {"coherence": 5, "theme": 4, "style": 4, "language": 5}
     scores = Reply(json.dumps({"reasons": "Der Text hält.", "facts": facts, **scales}))
     second = Reply(json.dumps({"reasons": "Der zweite ist dichter.", "better": "second"}))
     steps = [GOOD[CASES.index(case)], scores, second, second]
-    done = run(synopsis, steps, "--cases", "bis-neun", "--judge", "judge-model")
+    done = run(terminal, steps, "--cases", "bis-neun", "--judge", "judge-model")
     assert done.code == 0, done.err
     assert "0 failed\n  judge: judge-model\n" in done.out
     assert "  judge_theme          4.00  [4.00, 4.00]\n" in done.out
     assert "  judge_preference     0.50  [0.50, 0.50]\n" in done.out
     assert "judge: 3 attempts, 300 + 150 tokens" in done.err
-    again = run(synopsis, [], "--cases", "bis-neun", "--judge", "judge-model")
+    again = run(terminal, [], "--cases", "bis-neun", "--judge", "judge-model")
     assert again.out == done.out
     assert len((tmp_path / "run" / "judged.jsonl").read_text("utf-8").split()) > 0
 
 
 def test_one_budget_holds_for_texts_and_judge_however_often_the_run_is_taken_up(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     flags = ("--cases", "bis-neun", "--max-tokens-total", "20000")
     (good,) = [reply for reply, case in zip(GOOD, CASES, strict=True) if case.id == "bis-neun"]
-    assert run(synopsis, [replace(good, prompt_tokens=19_000)], *flags).code == 0
-    judged = run(synopsis, [], *flags, "--judge", "judge-model")
+    assert run(terminal, [replace(good, prompt_tokens=19_000)], *flags).code == 0
+    judged = run(terminal, [], *flags, "--judge", "judge-model")
     assert judged.code == 3
     assert "the next call could pass the budget of 20000 tokens: 19800 tokens spent" in judged.err
     assert "judge: 0 attempts" in judged.err
     assert not (tmp_path / "run" / "judged.jsonl").exists()
 
 
-def test_a_run_is_named_after_its_folder(synopsis: Terminal, tmp_path: Path) -> None:
-    done = run(synopsis, GOOD[:1], "--cases", CASES[0].id, out=".")
+def test_a_run_is_named_after_its_folder(terminal: Terminal, tmp_path: Path) -> None:
+    done = run(terminal, GOOD[:1], "--cases", CASES[0].id, out=".")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "run.json").read_text("utf-8"))["name"] == tmp_path.name
 
 
-def test_runs_with_nothing_in_common_cannot_be_compared(synopsis: Terminal) -> None:
+def test_runs_with_nothing_in_common_cannot_be_compared(terminal: Terminal) -> None:
     for place, out in enumerate(("first", "second")):
-        assert run(synopsis, [GOOD[place]], "--cases", CASES[place].id, out=out).code == 0
-    done = synopsis("eval", "compare", "first", "second")
+        assert run(terminal, [GOOD[place]], "--cases", CASES[place].id, out=out).code == 0
+    done = terminal("eval", "compare", "first", "second")
     assert (done.code, done.out) == (2, "")
     assert "first and second have no model, kind of text or case in common: name others" in done.err
 
@@ -206,17 +206,17 @@ def test_no_baseline_is_written_into_the_program(tmp_path: Path) -> None:
     assert "name a suite of your own with --suite" in done.err
 
 
-def test_scores_in_a_folder_that_holds_no_run_stay(synopsis: Terminal, tmp_path: Path) -> None:
+def test_scores_in_a_folder_that_holds_no_run_stay(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_text("mine", "utf-8")
-    assert synopsis("eval", "score", ".").code == 2
+    assert terminal("eval", "score", ".").code == 2
     assert (tmp_path / "scores.jsonl").read_text("utf-8") == "mine"
 
 
-def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(synopsis: Terminal) -> None:
+def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(terminal: Terminal) -> None:
     first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
     with LoopbackServer([*[first] * 22, Fault(401)]) as server:
         order = ("eval", "judge-check", "--judge", "j", "--concurrency", "1")
-        done = synopsis(*order, server=server)
+        done = terminal(*order, server=server)
     assert done.code == 3
     (total,) = [line for line in done.out.splitlines() if line.startswith("all ")]
     assert total.split()[1:4] == ["0", "11", "0"]
@@ -225,27 +225,27 @@ def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(synopsis
     assert "22 attempts, 2200 + 1100 tokens" in done.err
 
 
-def test_a_judge_is_measured_on_spoilt_references(synopsis: Terminal) -> None:
+def test_a_judge_is_measured_on_spoilt_references(terminal: Terminal) -> None:
     first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
     with LoopbackServer([first]) as server:
-        done = synopsis("eval", "judge-check", "--judge", "j", "--cases", "small", server=server)
+        done = terminal("eval", "judge-check", "--judge", "j", "--cases", "small", server=server)
     assert done.code == 0, done.err
     assert "sentences shuffled" in done.out
     assert "attempts, " in done.err
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "junit"])
-def test_a_run_is_exported(synopsis: Terminal, tmp_path: Path, kind: str) -> None:
-    run(synopsis, GOOD)
-    done = synopsis("eval", "export", "run", "--format", kind, "-o", "told")
+def test_a_run_is_exported(terminal: Terminal, tmp_path: Path, kind: str) -> None:
+    run(terminal, GOOD)
+    done = terminal("eval", "export", "run", "--format", kind, "-o", "told")
     assert (done.code, done.err) == (0, "written: told\n")
     text = (tmp_path / "told").read_text("utf-8")
     assert all(case.id in text for case in CASES)
 
 
-def test_a_report_is_written(synopsis: Terminal, tmp_path: Path) -> None:
-    run(synopsis, GOOD)
-    done = synopsis("eval", "report", "run", "-o", "report.html", "--against", "run")
+def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
+    run(terminal, GOOD)
+    done = terminal("eval", "report", "run", "-o", "report.html", "--against", "run")
     assert done.code == 0, done.err
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
@@ -274,8 +274,8 @@ def test_a_report_is_written(synopsis: Terminal, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_bad_input_exits_2_with_one_line(synopsis: Terminal, arguments: list[str], said: str) -> None:
-    done = synopsis("eval", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
+def test_bad_input_exits_2_with_one_line(terminal: Terminal, arguments: list[str], said: str) -> None:
+    done = terminal("eval", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
     assert (done.code, done.out) == (2, "")
     assert said in done.err.splitlines()[-1]
     assert len(done.err.splitlines()) == 1

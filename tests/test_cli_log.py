@@ -22,22 +22,17 @@ from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Termina
 from tests.test_runlog import REFUSED, RUN, filled
 
 
-@pytest.fixture
-def synopsis(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
-
-
-def logged(synopsis: Terminal) -> list[dict[str, object]]:
-    runs: list[dict[str, object]] = json.loads(synopsis("log", "list", "--json").out)["runs"]
+def logged(terminal: Terminal) -> list[dict[str, object]]:
+    runs: list[dict[str, object]] = json.loads(terminal("log", "list", "--json").out)["runs"]
     return runs
 
 
 def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_place(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(ANSWER, prompt_tokens=900, cached_tokens=700)]) as server:
-        assert synopsis("write", *ORDER, server=server).code == 0
-    run = json.loads(synopsis("log", "show", "--json").out)
+        assert terminal("write", *ORDER, server=server).code == 0
+    run = json.loads(terminal("log", "show", "--json").out)
     assert run["outcome"] == "done"
     assert run["path"] == str(tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md")
     assert run["brief"]["theme"] == GOOD.brief.theme
@@ -49,10 +44,10 @@ def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_place(
     assert second["passed"] is True
     assert second["messages"] == server.requests[1].body["messages"]
     assert second["findings"][0]["check"] == "length"
-    shown = synopsis("log", "show", "--prompts").out
+    shown = terminal("log", "show", "--prompts").out
     assert "[assistant]\nGern!" in shown
     assert "Deine Antwort wird so nicht gedruckt" in shown
-    assert run["run"] in synopsis("log", "list").out
+    assert run["run"] in terminal("log", "list").out
 
 
 @pytest.mark.parametrize(
@@ -65,45 +60,45 @@ def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_place(
     ids=["refused", "failed at once", "failed later"],
 )
 def test_a_run_that_saved_nothing_is_logged_with_its_reason(
-    synopsis: Terminal, steps: list[Reply | Fault], code: int, outcome: str
+    terminal: Terminal, steps: list[Reply | Fault], code: int, outcome: str
 ) -> None:
     with LoopbackServer(steps) as server:
-        assert synopsis("write", *ORDER, server=server).code == code
-    (run,) = logged(synopsis)
+        assert terminal("write", *ORDER, server=server).code == code
+    (run,) = logged(terminal)
     assert (run["outcome"], run["path"]) == (outcome, None)
     assert ("set OPENAI_API_KEY" in str(run["error"])) == (outcome == "failed")
 
 
-def test_no_log_leaves_no_log(synopsis: Terminal) -> None:
+def test_no_log_leaves_no_log(terminal: Terminal) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
-        assert synopsis("write", *ORDER, "--no-log", server=server).code == 0
-    assert logged(synopsis) == []
+        assert terminal("write", *ORDER, "--no-log", server=server).code == 0
+    assert logged(terminal) == []
 
 
-def test_runs_are_removed_one_by_one_by_age_or_all(synopsis: Terminal) -> None:
+def test_runs_are_removed_one_by_one_by_age_or_all(terminal: Terminal) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
         for _ in range(3):
-            synopsis("write", *ORDER, server=server)
-    newest, *_ = logged(synopsis)
-    assert synopsis("log", "rm", str(newest["run"])).err == "removed 1 run\n"
-    assert synopsis("log", "rm", "--older-than", "1").err == "removed 0 runs\n"
-    assert newest["run"] not in [run["run"] for run in logged(synopsis)]
-    refused = synopsis("log", "rm")
+            terminal("write", *ORDER, server=server)
+    newest, *_ = logged(terminal)
+    assert terminal("log", "rm", str(newest["run"])).err == "removed 1 run\n"
+    assert terminal("log", "rm", "--older-than", "1").err == "removed 0 runs\n"
+    assert newest["run"] not in [run["run"] for run in logged(terminal)]
+    refused = terminal("log", "rm")
     assert (refused.code, "--older-than DAYS, or --all" in refused.err) == (2, True)
-    assert synopsis("log", "rm", "--all").err == "removed 2 runs\n"
-    assert synopsis("log", "list").err == "the log is empty\n"
+    assert terminal("log", "rm", "--all").err == "removed 2 runs\n"
+    assert terminal("log", "list").err == "the log is empty\n"
 
 
-def test_a_log_that_cannot_be_used_costs_no_text(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_used_costs_no_text(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Das ist keine Datenbank.", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, server=server, SYNOPSIS_LOG="log")
+        run = terminal("write", *ORDER, server=server, SYNOPSIS_LOG="log")
     assert run.code == 0
     assert "this run is not logged" in run.err
     assert run.out.startswith(GOOD.synopsis.title)
 
 
-def test_an_interrupted_run_keeps_what_was_answered(synopsis: Terminal, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
@@ -117,11 +112,11 @@ def test_an_interrupted_run_keeps_what_was_answered(synopsis: Terminal, tmp_path
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert b"what was answered so far is kept: synopsis log show" in said
-    run = json.loads(synopsis("log", "show", "--json").out)
+    run = json.loads(terminal("log", "show", "--json").out)
     assert (run["outcome"], run["history"][0]["answer"]) == ("interrupted", CLOSED)
 
 
-def test_a_killed_run_keeps_what_was_answered(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_killed_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
@@ -133,35 +128,35 @@ def test_a_killed_run_keeps_what_was_answered(synopsis: Terminal, tmp_path: Path
             time.sleep(0.01)
         process.kill()
         process.wait()
-    run = json.loads(synopsis("log", "show", "--json").out)
+    run = json.loads(terminal("log", "show", "--json").out)
     assert (run["outcome"], run["history"][0]["answer"]) == ("running", CLOSED)
 
 
-def test_a_replay_asks_nobody_and_comes_to_the_same(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_replay_asks_nobody_and_comes_to_the_same(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(CLOSED), Reply(ANSWER)]) as server:
-        first = synopsis("write", *ORDER, "--best-of", "2", server=server)
+        first = terminal("write", *ORDER, "--best-of", "2", server=server)
     (tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md").rename(tmp_path / "first.md")
-    again = synopsis("write", "--replay", "last")
+    again = terminal("write", "--replay", "last")
     assert (again.code, again.out) == (0, first.out)
     assert "same prompt, same answers, same verdicts" in again.err
     text = (tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md").read_text("utf-8")
     assert text == (tmp_path / "first.md").read_text("utf-8")
-    assert len(logged(synopsis)) == 1
+    assert len(logged(terminal)) == 1
 
 
-def test_a_replay_of_a_run_that_broke_off_breaks_off_there(synopsis: Terminal) -> None:
+def test_a_replay_of_a_run_that_broke_off_breaks_off_there(terminal: Terminal) -> None:
     with LoopbackServer([Reply(CLOSED), Fault(401)]) as server:
-        synopsis("write", *ORDER, server=server)
-    run = synopsis("write", "--replay", "last")
+        terminal("write", *ORDER, server=server)
+    run = terminal("write", "--replay", "last")
     assert (run.code, run.out) == (3, "")
     assert "holds no further answer: it ended there" in run.err
     assert "same prompt, same answers, same verdicts" in run.err
 
 
-def test_a_replay_says_where_verdicts_or_prompts_have_changed(synopsis: Terminal, tmp_path: Path) -> None:
+def test_a_replay_says_where_verdicts_or_prompts_have_changed(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Reply(ANSWER)]) as server:
-        synopsis("write", *ORDER, server=server)
-    milder = synopsis("write", "--replay", "last", "--disable", "hook")
+        terminal("write", *ORDER, server=server)
+    milder = terminal("write", "--replay", "last", "--disable", "hook")
     assert milder.code == 0
     assert "Attempt 1: refused (hook: " in milder.err
     assert "then, accepted now." in milder.err
@@ -170,7 +165,7 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(synopsis: Terminal
     prompts.mkdir()
     for template in (Path(__file__).parent.parent / "prompts").glob("*.md"):
         (prompts / template.name).write_text(template.read_text("utf-8") + "\nUnd: kurz.\n", "utf-8")
-    changed = synopsis("write", "--replay", "last", "--prompts", "prompts")
+    changed = terminal("write", "--replay", "last", "--prompts", "prompts")
     assert changed.code == 2
     assert "templates, examples, pins or gate are not as then" in changed.err
 
@@ -182,43 +177,43 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(synopsis: Terminal
         (["--replay", "none", "--theme", "Eis"], "leave out theme"),
     ],
 )
-def test_a_replay_that_cannot_be_is_said(synopsis: Terminal, arguments: list[str], said: str) -> None:
-    run = synopsis("write", *arguments)
+def test_a_replay_that_cannot_be_is_said(terminal: Terminal, arguments: list[str], said: str) -> None:
+    run = terminal("write", *arguments)
     assert (run.code, len(run.err.splitlines())) == (2, 1)
     assert said in run.err
 
 
-def test_kept_answers_are_given_again_only_where_it_is_wished(synopsis: Terminal) -> None:
+def test_kept_answers_are_given_again_only_where_it_is_wished(terminal: Terminal) -> None:
     with LoopbackServer([Reply(CLOSED), Reply(ANSWER)]) as server:
-        first = synopsis("write", *ORDER, server=server)
+        first = terminal("write", *ORDER, server=server)
         assert len(server.chats) == 2
-        again = synopsis("write", *ORDER, "--cache", "read", server=server)
+        again = terminal("write", *ORDER, "--cache", "read", server=server)
         assert len(server.chats) == 2
         assert again.out == first.out
         assert "2 attempts (2 from the cache), 0 + 0 tokens" in again.err
-        synopsis("write", *ORDER, server=server)
+        terminal("write", *ORDER, server=server)
         assert len(server.chats) == 3
-        info = json.loads(synopsis("cache", "info", "--json").out)
+        info = json.loads(terminal("cache", "info", "--json").out)
         assert info["answers"] == 2
-        assert synopsis("cache", "clear").err == "removed 2 answers\n"
-        synopsis("write", *ORDER, "--cache", "off", server=server)
-    assert "answers:  0 (0.0 of at most 200 MB)" in synopsis("cache", "info").out
+        assert terminal("cache", "clear").err == "removed 2 answers\n"
+        terminal("write", *ORDER, "--cache", "off", server=server)
+    assert "answers:  0 (0.0 of at most 200 MB)" in terminal("cache", "info").out
 
 
-def test_several_drafts_of_one_prompt_are_several_questions(synopsis: Terminal) -> None:
+def test_several_drafts_of_one_prompt_are_several_questions(terminal: Terminal) -> None:
     with LoopbackServer([Reply(CLOSED), Reply("Gern!"), Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, "--best-of", "3", "--cache", "read", "--json", server=server)
+        run = terminal("write", *ORDER, "--best-of", "3", "--cache", "read", "--json", server=server)
     assert len(server.chats) == 3
     assert len({attempt["answer"] for attempt in json.loads(run.out)["history"]}) == 3
 
 
 def test_a_budget_ends_the_work_before_the_call_that_would_break_it(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text('currency = "EUR"\n[models."*"]\ninput = 1\noutput = 10\n', "utf-8")
     with LoopbackServer([Reply(CLOSED, prompt_tokens=5000, completion_tokens=1000)]) as server:
-        run = synopsis(
+        run = terminal(
             "write",
             *ORDER,
             "--budget",
@@ -234,16 +229,16 @@ def test_a_budget_ends_the_work_before_the_call_that_would_break_it(
         assert "0.0150 EUR" in run.err
         assert "raise --budget" in run.err
         assert saved(tmp_path / "kept") == ["der-weisse-hund.md"]
-        run = synopsis("write", *ORDER, "--max-tokens-total", "2000", server=server)
+        run = terminal("write", *ORDER, "--max-tokens-total", "2000", server=server)
         assert (run.code, len(server.chats)) == (3, 1)
-        run = synopsis("write", *ORDER, "--budget", "much", server=server)
+        run = terminal("write", *ORDER, "--budget", "much", server=server)
         assert (run.code, len(run.err.splitlines())) == (2, 1)
 
 
-def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(synopsis: Terminal) -> None:
+def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(terminal: Terminal) -> None:
     half = Reply(ANSWER[: len(ANSWER) // 2], finish="length")
     with LoopbackServer([half, Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, "--json", server=server)
+        run = terminal("write", *ORDER, "--json", server=server)
     data = json.loads(run.out)
     assert run.code == 0
     assert [attempt["number"] for attempt in data["history"]] == [1, 1]
@@ -253,29 +248,29 @@ def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(synopsis: Termi
     assert large["max_tokens"] == 2 * small["max_tokens"]
 
 
-def test_an_outline_is_logged_and_its_tokens_are_said(synopsis: Terminal) -> None:
+def test_an_outline_is_logged_and_its_tokens_are_said(terminal: Terminal) -> None:
     with LoopbackServer([Reply("Gern!")]) as server:
-        run = synopsis("outline", *ORDER, "--attempts", "2", server=server)
+        run = terminal("outline", *ORDER, "--attempts", "2", server=server)
     assert run.code == 1
     assert "2 attempts, 200 + 100 tokens" in run.err
-    (entry,) = logged(synopsis)
+    (entry,) = logged(terminal)
     assert (entry["command"], entry["outcome"], entry["attempts"]) == ("outline", "refused", 2)
 
 
-def test_the_log_is_one_file_that_sqlite_reads(synopsis: Terminal) -> None:
+def test_the_log_is_one_file_that_sqlite_reads(terminal: Terminal) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
-        synopsis("write", *ORDER, server=server)
+        terminal("write", *ORDER, server=server)
     path = Path(os.environ["XDG_DATA_HOME"], "synopsis-writer", "runs.sqlite3")
     database = sqlite3.connect(path)
     assert database.execute("SELECT outcome FROM runs").fetchall() == [("done",)]
     database.close()
 
 
-def test_a_replay_tells_cut_drafts_of_one_round_apart(synopsis: Terminal) -> None:
+def test_a_replay_tells_cut_drafts_of_one_round_apart(terminal: Terminal) -> None:
     half = Reply(ANSWER[:700], finish="length")
     with LoopbackServer([half, half, Reply(CLOSED), Reply(ANSWER)]) as server:
-        first = synopsis("write", *ORDER, "--best-of", "2", server=server)
-    again = synopsis("write", "--replay", "last")
+        first = terminal("write", *ORDER, "--best-of", "2", server=server)
+    again = terminal("write", "--replay", "last")
     assert (again.code, again.out) == (0, first.out)
     assert "same prompt, same answers, same verdicts" in again.err
 
@@ -296,10 +291,10 @@ def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path
     assert b"synopsis log show" not in said
 
 
-def test_an_outline_that_is_refused_or_cut_is_asked_for_as_a_synopsis_is(synopsis: Terminal) -> None:
+def test_an_outline_that_is_refused_or_cut_is_asked_for_as_a_synopsis_is(terminal: Terminal) -> None:
     steps = [Reply("", refusal="Nein."), Reply("Es war", finish="length"), Reply("Gern!")]
     with LoopbackServer(steps) as server:
-        run = synopsis("outline", *ORDER, "--attempts", "2", server=server)
+        run = terminal("outline", *ORDER, "--attempts", "2", server=server)
     assert run.code == 1
     assert "attempt 1 of 2: refused; the model refused: Nein." in run.err
     assert "3 attempts, 300 + 150 tokens" in run.err
@@ -322,24 +317,24 @@ def damage(path: Path, statement: str) -> None:
         database.execute(statement)
 
 
-def test_a_run_that_cannot_be_read_costs_no_other_run(synopsis: Terminal) -> None:
+def test_a_run_that_cannot_be_read_costs_no_other_run(terminal: Terminal) -> None:
     with contextlib.closing(filled(log_file())) as log:
         log.begin(replace(RUN, id="20261121T090000-ffffff"))
     damage(log_file(), "UPDATE runs SET brief = '{}' WHERE id LIKE '%abc123'")
-    listed = synopsis("log", "list")
+    listed = terminal("log", "list")
     assert (listed.code, listed.err, len(listed.out.splitlines())) == (0, "", 2)
     assert f"{RUN.id}  unreadable: remove it with synopsis log rm {RUN.id}\n" in listed.out
-    read, unread = sorted(logged(synopsis), key=lambda run: run["outcome"] == "unreadable")
+    read, unread = sorted(logged(terminal), key=lambda run: run["outcome"] == "unreadable")
     assert (read["run"], unread["run"]) == ("20261121T090000-ffffff", RUN.id)
     for command in (("log", "show", "abc123"), ("write", "--replay", "abc123")):
-        said = synopsis(*command)
+        said = terminal(*command)
         assert (said.code, len(said.err.splitlines())) == (2, 1)
         assert f"run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}" in said.err
-    assert synopsis("log", "rm", "0000-abc", RUN.id).err == "removed 1 run\n"  # it is named twice
-    assert [run["run"] for run in logged(synopsis)] == ["20261121T090000-ffffff"]
+    assert terminal("log", "rm", "0000-abc", RUN.id).err == "removed 1 run\n"  # it is named twice
+    assert [run["run"] for run in logged(terminal)] == ["20261121T090000-ffffff"]
 
 
-def test_all_but_the_runs_at_work_are_removed(synopsis: Terminal) -> None:
+def test_all_but_the_runs_at_work_are_removed(terminal: Terminal) -> None:
     now = datetime.now(UTC)
     with contextlib.closing(filled(log_file())) as log:
         log.end(RUN.id, Outcome.DONE)
@@ -347,73 +342,73 @@ def test_all_but_the_runs_at_work_are_removed(synopsis: Terminal) -> None:
         log.begin(replace(RUN, id="killed", created=now - timedelta(days=2)))
         log.begin(replace(RUN, id="broken", created=now))
     damage(log_file(), "UPDATE runs SET created = 'x' WHERE id = 'broken'")
-    said = synopsis("log", "rm", "--all").err
+    said = terminal("log", "rm", "--all").err
     assert said == "removed 3 runs; left 1 run at work: give the id to remove it\n"
-    assert [run["run"] for run in logged(synopsis)] == ["at-work"]
-    assert synopsis("log", "rm", "at-work").err == "removed 1 run\n"
+    assert [run["run"] for run in logged(terminal)] == ["at-work"]
+    assert terminal("log", "rm", "at-work").err == "removed 1 run\n"
 
 
-def test_what_another_program_reads_is_said_to_be_overwritten_later(synopsis: Terminal) -> None:
+def test_what_another_program_reads_is_said_to_be_overwritten_later(terminal: Terminal) -> None:
     later = "what was removed is overwritten in the file when it is opened next"
     with contextlib.closing(filled(log_file())) as log:
         log._database.execute("BEGIN")
         log.runs()
-        said = synopsis("log", "rm", RUN.id).err
+        said = terminal("log", "rm", RUN.id).err
     assert said == f"removed 1 run\nanother program reads the log: {later}\n"
     with contextlib.closing(ResponseCache(cache_file())) as cache:
         cache.put("key", Answer("Ja."))
         cache._database.execute("BEGIN")
         cache.size()
-        said = synopsis("cache", "clear").err
+        said = terminal("cache", "clear").err
     assert said == f"removed 1 answer\nanother program reads the cache: {later}\n"
 
 
-def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(synopsis: Terminal) -> None:
+def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(terminal: Terminal) -> None:
     with contextlib.closing(ResponseCache(cache_file())) as cache:
         cache.put("key", Answer("Ja." * 2000))
     content = cache_file().read_bytes()
     cache_file().write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = synopsis("write", *ORDER, "--cache", "read", server=server)
+        run = terminal("write", *ORDER, "--cache", "read", server=server)
     assert (run.code, run.out.startswith(GOOD.synopsis.title)) == (0, True)
     assert run.err.count("empty it with synopsis cache clear") == 1
-    cleared = synopsis("cache", "clear")
+    cleared = terminal("cache", "clear")
     assert (cleared.code, cleared.err) == (0, f"{cache_file()} could not be used, and was deleted\n")
     assert not any(cache_file().parent.glob("responses.sqlite3*"))
     cache_file().write_text("Das ist keine Datenbank.", "utf-8")
-    assert synopsis("cache", "clear").code == 0
-    assert json.loads(synopsis("cache", "info", "--json").out)["answers"] == 0
+    assert terminal("cache", "clear").code == 0
+    assert json.loads(terminal("cache", "info", "--json").out)["answers"] == 0
 
 
-def test_log_and_cache_can_be_looked_into_where_nothing_can_be_written(synopsis: Terminal) -> None:
+def test_log_and_cache_can_be_looked_into_where_nothing_can_be_written(terminal: Terminal) -> None:
     filled(log_file()).close()
     with contextlib.closing(ResponseCache(cache_file())) as cache:
         cache.put("key", Answer("Ja."))
     for path in (log_file(), cache_file()):
         path.with_name(path.name + "-shm").mkdir()  # root may write anywhere, but not into a folder as a file
-    assert RUN.id in synopsis("log", "list").out
-    assert "answers:  1 " in synopsis("cache", "info").out
-    refused = synopsis("log", "rm", "--all")
+    assert RUN.id in terminal("log", "list").out
+    assert "answers:  1 " in terminal("cache", "info").out
+    refused = terminal("log", "rm", "--all")
     assert (refused.code, "see whether the disk is full" in refused.err) == (2, True)
 
 
-def test_no_text_of_the_log_steers_a_terminal(synopsis: Terminal) -> None:
+def test_no_text_of_the_log_steers_a_terminal(terminal: Terminal) -> None:
     evil = "\x9b31m\u202e\x07\x1b]0;x\U000e0001"
     with contextlib.closing(RunLog(log_file())) as log:
         log.begin(replace(RUN, model=f"m{evil}", error=f"Nein{evil}"))
         log.add(RUN.id, replace(REFUSED, answer=Answer(evil)))
     for command in (("list",), ("show", "--prompts"), ("show", "--json"), ("list", "--json")):
-        run = synopsis("log", *command)
+        run = terminal("log", *command)
         assert (run.code, "202e" in run.out) == (0, True)
         assert all(char.isprintable() or char == "\n" for char in run.out), command
-    shown = json.loads(synopsis("log", "show", "--json").out)
+    shown = json.loads(terminal("log", "show", "--json").out)
     assert (shown["model"], shown["history"][0]["answer"]) == (f"m{evil}", evil)
 
 
 def test_a_refused_answer_without_structure_that_cannot_be_saved_is_printed(
-    synopsis: Terminal, tmp_path: Path
+    terminal: Terminal, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with LoopbackServer([Reply("Gern, hier ist sie!")]) as server:
-        run = synopsis("write", *ORDER, "--attempts", "1", "--keep-rejected", "file/kept", server=server)
+        run = terminal("write", *ORDER, "--attempts", "1", "--keep-rejected", "file/kept", server=server)
     assert (run.code, run.out) == (1, "Gern, hier ist sie!\n")

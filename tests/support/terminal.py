@@ -111,7 +111,7 @@ def _written(stream: io.TextIOWrapper) -> bytes:
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
     """Give back what a command may change of its process; let its log go where a process's own goes."""
-    descriptors = [os.dup(number) for number in (1, 2)]  # a stdout that cannot be written is replaced
+    descriptors = [os.dup(descriptor) for descriptor in (1, 2)]  # a stdout that cannot be written is replaced
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     collects = gc.isenabled()
     with _bare_logging(), warnings.catch_warnings():
@@ -120,8 +120,8 @@ def _process_state_kept() -> Iterator[None]:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            for number, copy in enumerate(descriptors, start=1):
-                os.dup2(copy, number)
+            for descriptor, copy in enumerate(descriptors, start=1):
+                os.dup2(copy, descriptor)
                 os.close(copy)
             if collects:
                 gc.enable()
