@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -48,15 +49,14 @@ class Terminal:
         stdin: bytes = b"",
         **environment: str,
     ) -> Run:
-        """Run the command in this process, so that word lists and models are loaded once for all tests."""
-        out, err = _stream(), _stream()
-        with _process_state_kept(), ExitStack() as stack:
+        """Run the command in this process, so that word lists and models are loaded once for all tests.
+
+        What native code writes past Python is caught with the rest.
+        """
+        with _process_state_kept(), _standard_files(stdin) as (out, err), ExitStack() as stack:
             stack.enter_context(chdir(self.folder))
             stack.enter_context(mock.patch.dict(os.environ, _settings(server, environment)))
             stack.enter_context(mock.patch.object(sys, "argv", [COMMAND, *arguments]))
-            stack.enter_context(mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8")))
-            stack.enter_context(redirect_stdout(out))
-            stack.enter_context(redirect_stderr(err))
             try:
                 cli.main()
             except SystemExit as end:
@@ -64,7 +64,7 @@ class Terminal:
             else:
                 code = 0
         assert isinstance(code, int)
-        return _checked(code, _written(out), _written(err))
+        return _checked(code, out.getvalue(), err.getvalue())
 
     def process(
         self,
@@ -98,20 +98,36 @@ def _checked(code: int, out: bytes, err: bytes) -> Run:
     return run
 
 
-def _stream() -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n")
-
-
-def _written(stream: io.TextIOWrapper) -> bytes:
-    stream.flush()
-    assert isinstance(stream.buffer, io.BytesIO)
-    return stream.buffer.getvalue()
+@contextmanager
+def _standard_files(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
+    """Put files in the place of stdin, stdout and stderr; yield what is filled at the end of the block."""
+    written = io.BytesIO(), io.BytesIO()
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        for descriptor, file in enumerate(files):
+            copy = os.dup(descriptor)
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, descriptor)
+            os.dup2(file.fileno(), descriptor)
+        given = stack.enter_context(open(0, encoding="utf-8", closefd=False))
+        out = stack.enter_context(open(1, "w", encoding="utf-8", closefd=False))
+        err = stack.enter_context(open(2, "w", encoding="utf-8", buffering=1, closefd=False))
+        stack.enter_context(mock.patch.multiple(sys, stdin=given, stdout=out, stderr=err))
+        try:
+            yield written
+        finally:
+            out.flush()
+            err.flush()
+            for text, file in zip(written, files[1:], strict=True):
+                file.seek(0)
+                text.write(file.read())
 
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
     """Give back what a command may change of its process; let its log go where a process's own goes."""
-    descriptors = [os.dup(descriptor) for descriptor in (1, 2)]  # a stdout that cannot be written is replaced
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     collects = gc.isenabled()
     with _bare_logging(), warnings.catch_warnings():
@@ -120,9 +136,6 @@ def _process_state_kept() -> Iterator[None]:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            for descriptor, copy in enumerate(descriptors, start=1):
-                os.dup2(copy, descriptor)
-                os.close(copy)
             if collects:
                 gc.enable()
 
