@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 from synopsis_writer.client.weights import packaged_weights
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import load_example
+from tests.support.terminal import COMMAND, Terminal
 
-COMMAND = str(Path(sys.executable).with_name("synopsis"))
 THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"
 
 pytestmark = pytest.mark.embedded
@@ -25,35 +24,29 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def run(folder: Path, cache: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SYNOPSIS_CACHE": cache, **more}
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def _one_cache_for_all(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNOPSIS_CACHE", cache)
 
 
-def test_a_person_without_a_key_gets_a_labelled_draft_that_holds_the_gate(tmp_path: Path, cache: str) -> None:
-    done = run(tmp_path, cache, "write", "--show", "Sachsenklinik", "--theme", THEME, "--seed", "7")
-    assert done.returncode == 0, done.stderr
+def test_a_person_without_a_key_gets_a_labelled_draft_that_holds_the_gate(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    done = terminal("write", "--show", "Sachsenklinik", "--theme", THEME, "--seed", "7")
+    assert done.code == 0, done.err
     path = next((tmp_path / "synopsen" / "in-aller-freundschaft").iterdir())
     example = load_example(path)
-    assert done.stdout == f"{example.synopsis.title}\n\n{example.synopsis.text}\n"
+    assert done.out == f"{example.synopsis.title}\n\n{example.synopsis.text}\n"
     assert THEME in example.synopsis.text
     label = read_document(path).meta["draft"]
     assert label.startswith("demo draft: ")
-    assert label in done.stderr
+    assert label in done.err
     assert "words by the model" in label
-    check = run(tmp_path, cache, "check", str(path))
-    assert check.returncode == 0, check.stdout
+    check = terminal("check", str(path))
+    assert check.code == 0, check.out
 
 
-def test_the_same_seed_gives_the_same_text(tmp_path: Path, cache: str) -> None:
+def test_the_same_seed_gives_the_same_text(terminal: Terminal) -> None:
     arguments = (
         "write",
         "--show",
@@ -66,30 +59,28 @@ def test_the_same_seed_gives_the_same_text(tmp_path: Path, cache: str) -> None:
         "3",
         "--json",
     )
-    first, second = (json.loads(run(tmp_path, cache, *arguments).stdout) for _ in range(2))
+    first, second = (json.loads(terminal(*arguments).out) for _ in range(2))
     assert first["text"] == second["text"]
     assert first["draft"].startswith("demo draft: ")
     assert first["usage"]["completion_tokens"] > 0
 
 
-def test_an_outline_of_the_packaged_model_can_be_given_back(tmp_path: Path, cache: str) -> None:
-    done = run(
-        tmp_path, cache, "outline", "--show", "Rote Rosen", "--theme", "Ein Fest fällt aus", "--seed", "3"
-    )
-    assert done.returncode == 0, done.stderr
+def test_an_outline_of_the_packaged_model_can_be_given_back(terminal: Terminal, tmp_path: Path) -> None:
+    done = terminal("outline", "--show", "Rote Rosen", "--theme", "Ein Fest fällt aus", "--seed", "3")
+    assert done.code == 0, done.err
     beat = "Am Nachmittag zieht ein Gewitter über die Stadt und reißt das Zelt aus der Verankerung."
-    plan = done.stdout.replace(done.stdout.split("beats:\n- ")[1].split("\n")[0], beat, 1)
+    plan = done.out.replace(done.out.split("beats:\n- ")[1].split("\n")[0], beat, 1)
     (tmp_path / "plan.yaml").write_text(plan, encoding="utf-8")
-    done = run(tmp_path, cache, "write", "--outline", "plan.yaml", "--seed", "4")
-    assert done.returncode == 0, done.stderr
-    assert beat in done.stdout
+    done = terminal("write", "--outline", "plan.yaml", "--seed", "4")
+    assert done.code == 0, done.err
+    assert beat in done.out
 
 
-def test_ctrl_c_stops_the_model(tmp_path: Path, cache: str) -> None:
+def test_ctrl_c_stops_the_model(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [COMMAND, "write", "--show", "AWZ", "--theme", THEME],
         cwd=tmp_path,
-        env={**os.environ, "SYNOPSIS_CACHE": cache},
+        env=os.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,7 +95,9 @@ def test_ctrl_c_stops_the_model(tmp_path: Path, cache: str) -> None:
     assert err.rstrip().endswith("synopsis: interrupted")
 
 
-def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(tmp_path: Path, cache: str) -> None:
+def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
+    terminal: Terminal, tmp_path: Path, cache: str
+) -> None:
     """A base model that is given a template answers in the schema, and nonsense: refused, nothing lost."""
     template = "{% for message in messages %}{{ message.content }}{{ '\\n\\n' }}{% endfor %}"
     model = tmp_path / "chat.gguf"
@@ -128,10 +121,9 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(tmp_path: Path, 
         "--attempts",
         "1",
     )
-    environment = {"SYNOPSIS_MAX_TOKENS": "200", "SYNOPSIS_EXAMPLE_TOKENS": "0"}
-    done = run(tmp_path, cache, *order, "--json", **environment)
-    assert done.returncode == 1, done.stderr
-    data = json.loads(done.stdout)
+    done = terminal(*order, "--json", SYNOPSIS_MAX_TOKENS="200", SYNOPSIS_EXAMPLE_TOKENS="0")
+    assert done.code == 1, done.err
+    data = json.loads(done.out)
     assert data["model"] == "chat.gguf"
     assert data["history"][0]["answer"].startswith("{")
     first, *longer = data["history"]
@@ -144,13 +136,11 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(tmp_path: Path, 
     ("content", "said"),
     [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")],
 )
-def test_a_broken_gguf_is_said(tmp_path: Path, cache: str, content: bytes, said: str) -> None:
+def test_a_broken_gguf_is_said(terminal: Terminal, tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "model.gguf").write_bytes(content)
-    done = run(
-        tmp_path, cache, "write", "--show", "AWZ", "--theme", "Ein Fest", "--model", "model.gguf", "-q"
-    )
-    assert done.returncode == 3
-    assert done.stderr.startswith("synopsis: model.gguf: ")
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
+    done = terminal("write", "--show", "AWZ", "--theme", "Ein Fest", "--model", "model.gguf", "-q")
+    assert done.code == 3
+    assert done.err.startswith("synopsis: model.gguf: ")
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert done.out == ""
