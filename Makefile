@@ -37,7 +37,7 @@ write: $(VENV)/.local
 	@$(BIN)/synopsis write --show "$$SYNOPSIS_MAKE_SHOW" --theme "$$SYNOPSIS_MAKE_THEME" $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --dist loadgroup $(ARGS)
 
 $(VENV)/.all: $(VENV)/.dev
 	@echo 'installing the embedding model and Inspect, about 250 MB (once)' >&2

@@ -15,6 +15,30 @@ _connect_ex = socket.socket.connect_ex
 _getaddrinfo = socket.getaddrinfo
 
 
+ONE_WORKER = ("browser", "embedded")  # Chromium and the model start slowly: one worker has them for all tests
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in ONE_WORKER:
+            if item.get_closest_marker(name) is not None:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
+    told = [value for report in reports for name, value in report.user_properties if name == "damage"]
+    if len(told) > 1:
+        from tests.corpus.damage.table import DAMAGES
+        from tests.corpus.measure import Row, as_markdown
+
+        counts = {name: (refused, applied) for name, refused, applied in told}
+        rows = [Row(damage, *counts[damage.name], ()) for damage in DAMAGES if damage.name in counts]
+        terminalreporter.section("damages refused, by half (A: thresholds set on it, B: held out)")
+        terminalreporter.write("\n".join(as_markdown(rows)) + "\n")
+
+
 class NetworkBlocked(RuntimeError):
     pass
 

@@ -30,6 +30,8 @@ from synopsis_writer.settings import load_settings
 from tests.support.loopback import LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 STARTED = b"Ray runtime started"
 ENDING = b"ending: the rows in flight are still made and saved; Ctrl-C again ends at once\n"
 

@@ -1,6 +1,6 @@
 """Every good text passes the gate, and every damage is refused by the check that can name the reason."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import pytest
 
@@ -8,28 +8,9 @@ from synopsis_writer.examples import Example
 from synopsis_writer.style.gate import CHECKS, failures
 from tests.corpus.damage.draft import HALVES, draft_of, half_of
 from tests.corpus.damage.table import DAMAGES, Damage
-from tests.corpus.measure import Row, as_markdown, gate, good_texts, measure, subject_of
+from tests.corpus.measure import gate, good_texts, measure, subject_of
 
 LEAST_TEXTS = 6  # of each half that a damage must apply to
-
-
-@dataclass
-class Report:
-    """The table of damages, below the test results."""
-
-    rows: list[Row] = field(default_factory=list)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if len(self.rows) > 1:
-            terminalreporter.section("damages refused, by half (A: thresholds set on it, B: held out)")
-            terminalreporter.write("\n".join(as_markdown(self.rows)) + "\n")
-
-
-@pytest.fixture(scope="module")
-def report(request: pytest.FixtureRequest) -> Report:
-    report = Report()
-    request.config.pluginmanager.register(report)
-    return report
 
 
 @pytest.mark.parametrize("example", good_texts(), ids=lambda example: example.id)
@@ -40,9 +21,9 @@ def test_passes_good_text(example: Example) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_refuses_damage(damage: Damage, report: Report) -> None:
+def test_refuses_damage(damage: Damage, record_property: Callable[[str, object], None]) -> None:
     row = measure(damage)
-    report.rows.append(row)
+    record_property("damage", (damage.name, row.refused, row.applied))  # for the table below the results
     assert row.missed == ()
     assert min(row.applied.values()) >= LEAST_TEXTS
 
