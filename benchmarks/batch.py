@@ -167,9 +167,9 @@ async def bare_loop(base_url: str) -> None:
     import openai
 
     from synopsis_writer.batch.briefs import read_briefs
-    from synopsis_writer.desk import load_desk
     from synopsis_writer.settings import load_settings
     from synopsis_writer.synopsis import Synopsis, wire_schema
+    from synopsis_writer.writer import load_desk
 
     desk = load_desk(load_settings({}, os.environ))
     prompts = [
@@ -214,9 +214,9 @@ def gate_rows() -> list[Row]:
 
 def judge_all() -> dict[str, Any]:
     """Judge the texts of the quick run, and return what that took."""
-    from synopsis_writer.desk import load_desk
+    from synopsis_writer.gate.text import lower_words
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.style.text import lower_words
+    from synopsis_writer.writer import load_desk
 
     desk = load_desk(load_settings({}, os.environ))
     desk.gate.warm_up()

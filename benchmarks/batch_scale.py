@@ -22,15 +22,13 @@ from benchmarks.batch import IN_FLIGHT, WORKERS, Server, command_of, environment
 from benchmarks.batch_texts import written
 from benchmarks.processes import SYNOPSIS
 from benchmarks.table import Row, print_table
-from synopsis_writer.batch.done import Answered, Done
-from synopsis_writer.batch.reading import read_saved, reading
-from synopsis_writer.batch.record import BatchRecord
+from synopsis_writer.batch.store import Answered, BatchRecord, Done, read_saved, reading
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.brief import Brief
-from synopsis_writer.client import NO_COST, Usage
-from synopsis_writer.desk import load_desk
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import NO_COST, Usage
+from synopsis_writer.writer import load_desk
 
 ROWS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 TRIED = min(300, ROWS // 50)  # rows that the real command makes where only its memory is looked at

@@ -16,14 +16,13 @@ from pathlib import Path
 from random import Random
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.evaluation.case import load_cases
+from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
+from synopsis_writer.gate import text
+from synopsis_writer.gate.form import _known_forms, tense_of
+from synopsis_writer.gate.lexicon import _frequencies, commonness, gender, is_known
+from synopsis_writer.gate.text import Sentence, Text, analyse
 from synopsis_writer.kinds import Form
-from synopsis_writer.style import tagger
-from synopsis_writer.style.lexicon import _frequencies, commonness, is_known
-from synopsis_writer.style.nouns import gender
-from synopsis_writer.style.tense import _known_forms, tense_of
-from synopsis_writer.style.text import Sentence, Text, analyse
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,7 +243,7 @@ _ENDING = re.compile(r"e[mnrs]?$|$")
 @cache
 def _stock() -> Mapping[str, _Words]:
     """Return the words to put in, by part of speech and form."""
-    model = tagger._model()  # noqa: SLF001 - its words with their parts of speech are a public file
+    model = text._model()  # noqa: SLF001 - its words with their parts of speech are a public file
     found: dict[str, set[str]] = defaultdict(set)
     for word, tags in model.cache.items():
         tag = model.int2tag[tags[0][0]]

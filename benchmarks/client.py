@@ -21,19 +21,18 @@ from typing import Any
 import openai
 
 from benchmarks.table import Row, print_table
-from synopsis_writer.client import Limits, ModelClient
-from synopsis_writer.client.chain import open_chain
-from synopsis_writer.client.choice import choose
-from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import FileFormat, Outcome
-from synopsis_writer.runlog import Run, RunLog
+from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.models.base import Limits, ModelClient
+from synopsis_writer.models.resolve import choose, open_chain
+from synopsis_writer.save import new_origin, record, render
 from synopsis_writer.settings import Settings, load_settings
-from synopsis_writer.shows import Show, find_show, generic_show
-from synopsis_writer.store import new_origin, record, render, save
+from synopsis_writer.show import Show, find_show, generic_show
+from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.writer import ModelAuthor, write
+from synopsis_writer.writer import Desk, load_desk
 from tests.support.loopback import LoopbackServer, Reply
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"

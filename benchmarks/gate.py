@@ -14,14 +14,12 @@ import time
 from pathlib import Path
 
 from benchmarks.table import Row, print_table
-from synopsis_writer.desk import load_desk
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.resources import folder
-from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import find_show, generic_show
-from synopsis_writer.style.copies import Source, build_index
-from synopsis_writer.style.copy_store import open_index, save_index
-from synopsis_writer.style.text import analyse
+from synopsis_writer.gate.copies import Source, build_index, open_index, save_index
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.show import find_show, generic_show
+from synopsis_writer.writer import load_desk
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
 SOURCES = 100_000

@@ -9,9 +9,9 @@ to three answers, each refused one damaged and judged by the gate.
 import time
 
 from benchmarks.table import Row, print_table
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.report import render_report
-from synopsis_writer.evaluation.summary import summarise
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.report import render_report
+from synopsis_writer.evals.statistics import summarise
 from tests.browser.run_data import REAL, corpus, info_of, scored_rows
 
 RESULTS = 1_000

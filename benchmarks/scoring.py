@@ -13,17 +13,14 @@ from pathlib import Path
 
 from benchmarks.table import Row as Line
 from benchmarks.table import print_table
-from synopsis_writer.desk import load_desk
-from synopsis_writer.evaluation.case import load_cases
-from synopsis_writer.evaluation.metrics import score
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.scored import Scored
-from synopsis_writer.evaluation.statistics import estimate
-from synopsis_writer.evaluation.yardstick import make_yardstick
+from synopsis_writer.evals.metrics import make_yardstick, score
+from synopsis_writer.evals.record import Attempt, Row, Scored
+from synopsis_writer.evals.statistics import estimate
+from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
-from synopsis_writer.resources import folder
-from synopsis_writer.settings import load_settings
+from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.writer import load_desk
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [example.synopsis for example in load_pool([ROOT / "tests" / "corpus" / "good"]).examples]

@@ -23,18 +23,22 @@ from typing import Any, TypeVar
 
 from benchmarks.table import Row, print_table
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.client import Limits
-from synopsis_writer.client.embedded import EmbeddedClient
-from synopsis_writer.client.engine import Engine
-from synopsis_writer.client.weights import is_packaged_available, packaged_weights
-from synopsis_writer.closeness import build_index, stems
-from synopsis_writer.closeness_store import index_key, kept_examples, open_index, save_index
-from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.resources import folder
-from synopsis_writer.selection import select
-from synopsis_writer.settings import load_settings
+from synopsis_writer.models.base import Limits
+from synopsis_writer.models.download import is_packaged_available, packaged_weights
+from synopsis_writer.models.embedded import EmbeddedClient, Engine
+from synopsis_writer.prompts.selection import (
+    build_index,
+    index_key,
+    kept_examples,
+    open_index,
+    save_index,
+    select,
+    stems,
+)
+from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
+from synopsis_writer.writer import Desk, load_desk
 
 T = TypeVar("T")
 

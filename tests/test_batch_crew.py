@@ -11,13 +11,11 @@ import pytest
 import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.crew import Crew
-from synopsis_writer.batch.done import Done
-from synopsis_writer.batch.patience import Patience
-from synopsis_writer.batch.remote import Begun, Job
-from synopsis_writer.client.budget import Budget
-from synopsis_writer.client.choice import Choice
+from synopsis_writer.batch.store import Done
+from synopsis_writer.cluster.workers import Begun, Crew, Job, Patience
 from synopsis_writer.errors import BudgetSpent, EngineError
+from synopsis_writer.models.limits import Budget
+from synopsis_writer.models.resolve import Choice
 from tests.support.terminal import GOOD
 
 QUICK = Patience(cpu=0.05, place=0.01, look=0.01, head=0.1)

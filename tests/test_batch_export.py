@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from synopsis_writer.batch.briefs import BatchRow, read_briefs
-from synopsis_writer.batch.columns import COLUMNS
-from synopsis_writer.batch.export import Saved, export_csv, export_jsonl, export_md, export_parquet
+from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
+from synopsis_writer.batch.store import Saved
+from synopsis_writer.batch.tables import COLUMNS
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.examples import load_example, load_pool

@@ -15,20 +15,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from synopsis_writer.batch.aside import begin_anew
-from synopsis_writer.batch.done import Counts, Done
-from synopsis_writer.batch.provider.cancelling import cancel_batch
-from synopsis_writer.batch.provider.fetching import fetch_batch
-from synopsis_writer.batch.provider.lines import read_result
-from synopsis_writer.batch.provider.rounds import Fetch
-from synopsis_writer.batch.provider.submitting import submit_batch
-from synopsis_writer.batch.provider.work import Terms
-from synopsis_writer.batch.session import Order, run_batch
-from synopsis_writer.client import Cost, Usage
-from synopsis_writer.client.budget import Budget, Spent
-from synopsis_writer.client.pricing import HostedPricer, PriceTable, Rate
+from synopsis_writer.batch.run import Order, run_batch
+from synopsis_writer.batch.store import Counts, Done, begin_anew
 from synopsis_writer.errors import BudgetSpent, ConnectionFailed, FileError, RequestRefused, SettingsError
+from synopsis_writer.models.limits import Budget
+from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
+from synopsis_writer.provider.api import read_result
+from synopsis_writer.provider.fetch import Fetch, fetch_batch
+from synopsis_writer.provider.submit import Terms, cancel_batch, submit_batch
 from synopsis_writer.settings import Settings
+from synopsis_writer.usage import Cost, Spent, Usage
 from tests.support.loopback import Fault, Reply, Request
 from tests.support.provider import BatchServer, Unasked
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Terminal

@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.batch.cluster import Terms, calls_left, crew_size
-from synopsis_writer.client.budget import Budget, Spent
-from synopsis_writer.client.choice import Choice
+from synopsis_writer.cluster.cluster import Terms, calls_left, crew_size
 from synopsis_writer.errors import RequestRefused
+from synopsis_writer.models.limits import Budget
+from synopsis_writer.models.resolve import Choice
 from synopsis_writer.settings import load_settings
+from synopsis_writer.usage import Spent
 from tests.support.loopback import LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, COMMAND, GOOD, PATH, Run, Terminal
 

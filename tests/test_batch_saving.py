@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.done import Answered, Done
-from synopsis_writer.batch.record import BatchRecord
-from synopsis_writer.batch.saving import Saver
+from synopsis_writer.batch.run import Saver
+from synopsis_writer.batch.store import Answered, BatchRecord, Done
 from synopsis_writer.batch.variety import Variety
-from synopsis_writer.client import Usage
-from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.settings import Settings
+from synopsis_writer.usage import Usage
+from synopsis_writer.writer import Desk, load_desk
 from tests.support.terminal import GOOD
 
 ROWS = [BatchRow(name, place, GOOD.brief) for place, name in enumerate(("first", "second"), 1)]

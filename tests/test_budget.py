@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synopsis_writer.client import NO_COST, Answer, Cost, Limits, Message, Usage
-from synopsis_writer.client.budget import Budget, BudgetClient, Spent, most_tokens
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.pricing import FREE, HostedPricer, PriceTable, Rate
-from synopsis_writer.client.retry import RetryPolicy
-from synopsis_writer.desk import load_desk
+from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import BudgetSpent, ConnectionFailed, ModelError, SettingsError
 from synopsis_writer.examples import load_example
+from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.models.limits import Budget, BudgetClient, most_tokens
+from synopsis_writer.models.pricing import FREE, HostedPricer, PriceTable, Rate
+from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import find_show
+from synopsis_writer.show import find_show
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.writer import ModelAuthor, write
+from synopsis_writer.usage import NO_COST, Cost, Spent, Usage
+from synopsis_writer.writer import load_desk
 from tests.support.loopback import Body, LoopbackServer, Reply
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client import Answer, Limits, Message, Usage
-from synopsis_writer.client.cache import CachingClient, ResponseCache, request_key
 from synopsis_writer.errors import ConnectionFailed, FileError
 from synopsis_writer.kinds import CacheUse
+from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.cache import CachingClient, ResponseCache, request_key
 from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.usage import Usage
 
 ASK = [Message("user", "Schreibe über eine Fähre.")]
 LIMITS = Limits()

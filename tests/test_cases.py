@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.desk import load_desk
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import Example, load_example, load_pool
-from synopsis_writer.resources import folder
-from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import find_show
-from synopsis_writer.style.copies import RUN, name_words
-from synopsis_writer.style.gate import failures, index_examples
-from synopsis_writer.style.originality import COPIED_RUN, COPIED_SHARE
-from synopsis_writer.style.text import analyse, lower_words
+from synopsis_writer.gate.copies import RUN, name_words
+from synopsis_writer.gate.gate import failures, index_examples
+from synopsis_writer.gate.story import COPIED_RUN, COPIED_SHARE
+from synopsis_writer.gate.text import analyse, lower_words
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.show import find_show
+from synopsis_writer.writer import load_desk
 
 CASES = [
     load_example(path) for path in sorted((Path(__file__).parent.parent / "evals" / "cases").glob("*.md"))

@@ -4,9 +4,8 @@ import pytest
 from wordfreq import zipf_frequency
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.style.classifier import Classifier
-from synopsis_writer.style.lexicon import commonness
-from synopsis_writer.style.text import analyse
+from synopsis_writer.gate.lexicon import Classifier, commonness
+from synopsis_writer.gate.text import analyse
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [example.synopsis.text for example in load_pool([ROOT / "examples"]).examples]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.evaluation.case import Case, load_cases
+from synopsis_writer.evals.suite import Case, load_cases
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import COMMAND, Run, Terminal
 

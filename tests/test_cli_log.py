@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client import Answer
-from synopsis_writer.client.cache import ResponseCache
 from synopsis_writer.kinds import Outcome
-from synopsis_writer.runlog import RunLog
+from synopsis_writer.log import RunLog
+from synopsis_writer.models.base import Answer
+from synopsis_writer.models.cache import ResponseCache
 from tests.support.loopback import Fault, LoopbackServer, Reply, Silence
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
 from tests.test_runlog import REFUSED, RUN, filled

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from synopsis_writer.cli.app import run
-from synopsis_writer.client import Answer, Limits, Message, Usage
-from synopsis_writer.client.choice import choose
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.retry import Effort, RetryPolicy, retry_after
 from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused, SettingsError
+from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.models.resolve import choose
+from synopsis_writer.models.retry import Effort, RetryPolicy, retry_after
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
+from synopsis_writer.usage import Usage
 from tests.support.loopback import (
     Body,
     BrokenJson,

@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.kept import FEWEST_KEPT
-from synopsis_writer.resources import folder
-from synopsis_writer.style.copies import Source, build_index, name_words
-from synopsis_writer.style.copy_store import index_key, kept_index, open_index, save_index
-from synopsis_writer.style.text import analyse
+from synopsis_writer.gate.copies import (
+    Source,
+    build_index,
+    index_key,
+    kept_index,
+    name_words,
+    open_index,
+    save_index,
+)
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.settings import folder
+from synopsis_writer.storage.arrays import FEWEST_KEPT
 
 EXAMPLES = load_pool([folder("examples")]).examples
 SOURCES = [

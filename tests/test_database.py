@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.database import (
+from synopsis_writer.errors import FileError
+from synopsis_writer.storage.sqlite import (
     fault,
     is_held,
     open_database,
@@ -14,7 +15,6 @@ from synopsis_writer.database import (
     remove_database,
     transaction,
 )
-from synopsis_writer.errors import FileError
 
 FIRST = "CREATE TABLE notes (text TEXT NOT NULL)"
 SECOND = "ALTER TABLE notes ADD COLUMN author TEXT; UPDATE notes SET author = 'unknown'"

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.client import Limits, Message
-from synopsis_writer.client.dialect import Dialect, first_dialect
-from synopsis_writer.client.dialect_store import DialectStore
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.retry import RetryPolicy
 from synopsis_writer.errors import RequestRefused
+from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.models.hosted import Dialect, DialectStore, HostedClient, first_dialect
+from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import Fault, LoopbackServer, Reply, Step
 

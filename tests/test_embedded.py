@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client.weights import packaged_weights
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import load_example
+from synopsis_writer.models.download import packaged_weights
 from tests.support.terminal import COMMAND, Terminal
 
 THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.client import Limits, Message, weights
-from synopsis_writer.client.chunks import Chunk, completion
-from synopsis_writer.client.embedded import EmbeddedClient, bounded
-from synopsis_writer.client.engine import Engine
-from synopsis_writer.client.weights import MODEL_NAME, is_packaged_available, packaged_weights
+from synopsis_writer.demo.author import GuidedAuthor
+from synopsis_writer.demo.scaffold import load_scaffold
 from synopsis_writer.errors import EngineError
-from synopsis_writer.guided.author import GuidedAuthor
-from synopsis_writer.guided.scaffold import load_scaffold
 from synopsis_writer.kinds import Form
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import generic_show
+from synopsis_writer.models import download
+from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.models.download import MODEL_NAME, is_packaged_available, packaged_weights
+from synopsis_writer.models.embedded import Chunk, EmbeddedClient, Engine, bounded, completion
+from synopsis_writer.settings import folder
+from synopsis_writer.show import generic_show
 from synopsis_writer.synopsis import Synopsis, wire_schema
 
 PLAIN = "{% for m in messages %}{{ m.content }}{{ '\n\n' }}{% endfor %}"
@@ -72,14 +71,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def test_damaged_packages_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = tmp_path / "part"
     part.write_bytes(b"GGUF and nothing else")
-    monkeypatch.setattr(weights, "_parts", lambda: [part])
+    monkeypatch.setattr(download, "_parts", lambda: [part])
     with pytest.raises(EngineError, match=r"wrong sha256.*--force-reinstall"):
         packaged_weights(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_parts", list)
+    monkeypatch.setattr(download, "_parts", list)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(EngineError, match="choose a folder you can write to"):
         packaged_weights(tmp_path / "file" / "cache")

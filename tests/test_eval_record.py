@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.evaluation.record import RESULTS_FILE, RUN_FILE, RunFolder, read_info, read_rows
-from synopsis_writer.evaluation.row import Row
-from synopsis_writer.evaluation.scored import RunInfo
+from synopsis_writer.evals.record import RESULTS_FILE, RUN_FILE, Row, RunFolder, RunInfo, read_info, read_rows
 
 INFO = RunInfo(
     "run", "2026-11-21T08:00:00+00:00", "0.1.0", ("m",), {"prompts": "abc"}, {"eins": "1", "zwei": "2"}, 2, 3

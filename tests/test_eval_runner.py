@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.desk import load_desk
 from synopsis_writer.errors import BudgetSpent, RequestRefused
-from synopsis_writer.evaluation.case import Case, load_cases
-from synopsis_writer.evaluation.maker import same_story
-from synopsis_writer.evaluation.record import RunFolder, read_rows
-from synopsis_writer.evaluation.row import Row
-from synopsis_writer.evaluation.runner import Matrix, run_matrix
-from synopsis_writer.resources import folder
-from synopsis_writer.runlog import RunLog
-from synopsis_writer.settings import load_settings
+from synopsis_writer.evals.record import Row, RunFolder, read_rows
+from synopsis_writer.evals.run import Matrix, run_matrix, same_story
+from synopsis_writer.evals.suite import Case, load_cases
+from synopsis_writer.log import RunLog
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.writer import load_desk
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"

@@ -9,29 +9,39 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from synopsis_writer.client import Limits
-from synopsis_writer.client.budget import Spent
-from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evaluation.case import Case
-from synopsis_writer.evaluation.contests import between, within
-from synopsis_writer.evaluation.judge import Judge, load_judge_templates
-from synopsis_writer.evaluation.judged import JudgeId, add_judged, last_judged, row_digest
-from synopsis_writer.evaluation.judgement import Judgement
-from synopsis_writer.evaluation.judging import judge_rows
-from synopsis_writer.evaluation.opened import OpenedRun, baseline_folder, bless, open_run
-from synopsis_writer.evaluation.record import read_info, read_rows, run_json
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.runner import Matrix
-from synopsis_writer.evaluation.scored import RunInfo
-from synopsis_writer.evaluation.scoring import ALL_METRICS, forget_scores, score_run
-from synopsis_writer.evaluation.spending import spent_on
-from synopsis_writer.evaluation.suite import LoadedSuite, load_suite
-from synopsis_writer.evaluation.table import groups_table
-from synopsis_writer.evaluation.verdict import shortcomings
-from synopsis_writer.resources import folder
-from synopsis_writer.settings import Settings, load_settings
+from synopsis_writer.evals.judge import (
+    Judge,
+    JudgeId,
+    Judgement,
+    add_judged,
+    judge_rows,
+    last_judged,
+    load_judge_templates,
+    row_digest,
+    spent_on,
+)
+from synopsis_writer.evals.record import Attempt, Row, RunInfo, read_info, read_rows, run_json
+from synopsis_writer.evals.report import groups_table
+from synopsis_writer.evals.results import (
+    ALL_METRICS,
+    OpenedRun,
+    baseline_folder,
+    between,
+    bless,
+    forget_scores,
+    open_run,
+    score_run,
+    shortcomings,
+    within,
+)
+from synopsis_writer.evals.run import Matrix
+from synopsis_writer.evals.suite import Case, LoadedSuite, load_suite
+from synopsis_writer.models.base import Limits
+from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.usage import Spent
+from synopsis_writer.writer import Desk, load_desk
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = load_suite(ROOT / "evals", ALL_METRICS)

@@ -4,10 +4,9 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
-from synopsis_writer.evaluation.case import load_cases
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.scored import Group, Interval
-from synopsis_writer.evaluation.suite import Suite, load_suite, missed
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Group, Interval
+from synopsis_writer.evals.suite import Suite, load_cases, load_suite, missed
 from synopsis_writer.kinds import Form
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
-from synopsis_writer.examples import front_matter, load_example, load_pool
+from synopsis_writer.examples import add, front_matter, load_example, load_pool
+from synopsis_writer.house.house import house_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import find_show, load_show, nearest_shows, slug
-from synopsis_writer.style.profile import house_profile
-from synopsis_writer.upkeep import add, faults
+from synopsis_writer.settings import folder
+from synopsis_writer.show import find_show, load_show, nearest_shows
+from synopsis_writer.storage.files import slug
+from synopsis_writer.writer import faults
 
 POOL = load_pool([folder("examples")])
 GOOD = (folder("examples") / "rote-rosen" / "reine-herztoene.md").read_text(encoding="utf-8")

@@ -25,16 +25,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synopsis_writer.batch.tables import plain_text
+from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evaluation.case import Case, load_cases
-from synopsis_writer.evaluation.export import as_csv, as_jsonl, parts
-from synopsis_writer.evaluation.inspect_log import write_inspect_logs
-from synopsis_writer.evaluation.junit import as_junit
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.scored import RunInfo, Scored
-from synopsis_writer.spreadsheet import plain_text
-from synopsis_writer.store import write_file
-from synopsis_writer.yamlblock import format_yaml
+from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, write_inspect_logs
+from synopsis_writer.evals.record import Attempt, Row, RunInfo, Scored
+from synopsis_writer.evals.suite import Case, load_cases
+from synopsis_writer.storage.files import write_file
 
 CASES = Path(__file__).parent.parent / "evals" / "cases"
 NAMES = ("abtrift", "bis-neun")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from synopsis_writer.examples import Example
-from synopsis_writer.style.gate import CHECKS, failures
+from synopsis_writer.gate.gate import CHECKS, failures
 from tests.corpus.damage.draft import HALVES, draft_of, half_of
 from tests.corpus.damage.table import DAMAGES, Damage
 from tests.corpus.measure import gate, good_texts, measure, subject_of

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.gate.copies import Source, build_index
+from synopsis_writer.gate.gate import CHECKS, Gate
+from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
+from synopsis_writer.house.house import house_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.shows import CastMember, Show
-from synopsis_writer.style.copies import Source, build_index
-from synopsis_writer.style.gate import CHECKS, Gate
-from synopsis_writer.style.profile import house_profile
-from synopsis_writer.style.text import MOST_CHARACTERS, analyse
+from synopsis_writer.show import CastMember, Show
 
 MOST_SECONDS = 2.0
 SOURCE = "Der alte Mann sitzt am Fenster und wartet auf den Bus, der heute nicht mehr kommt."

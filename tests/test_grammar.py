@@ -8,14 +8,14 @@ import pytest
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import example_files, load_example
+from synopsis_writer.gate import cast, form, language, lexicon, text
+from synopsis_writer.gate.cast import Name, parse_name
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import CHECKS, Gate
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.house.house import house_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.shows import CastMember, Show, foreign_cast
-from synopsis_writer.style import agreement, lexicon, nouns, roles, tagger, tense
-from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.gate import CHECKS, Gate
-from synopsis_writer.style.names import Name, parse_name
-from synopsis_writer.style.profile import house_profile
-from synopsis_writer.style.text import analyse
+from synopsis_writer.show import CastMember, Show, foreign_cast
 
 GRAMMAR = ("tense", "spelling", "agreement", "cast")
 GOOD = Path(__file__).parent / "corpus" / "good"
@@ -241,7 +241,7 @@ def test_tense_of_few_verbs_is_not_judged() -> None:
     ],
 )
 def test_tense_of(verb: str, expected: str | None) -> None:
-    assert tense.tense_of(verb) == expected
+    assert form.tense_of(verb) == expected
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_tense_of(verb: str, expected: str | None) -> None:
     ],
 )
 def test_gender(noun: str, expected: str | None) -> None:
-    assert nouns.gender(noun) == expected
+    assert lexicon.gender(noun) == expected
 
 
 def test_no_noun_has_two_genders() -> None:
-    lists = [set(text.split()) for text in (nouns._MASCULINE, nouns._FEMININE, nouns._NEUTER)]
+    lists = [set(text.split()) for text in (lexicon._MASCULINE, lexicon._FEMININE, lexicon._NEUTER)]
     assert sum(map(len, lists)) == len(set.union(*lists))
 
 
@@ -288,7 +288,7 @@ def test_no_noun_has_two_genders() -> None:
     ],
 )
 def test_agrees(determiner: str, noun: str, expected: bool) -> None:
-    assert agreement.agrees(determiner, noun) is expected
+    assert language.agrees(determiner, noun) is expected
 
 
 @pytest.mark.parametrize(
@@ -308,12 +308,12 @@ def test_parse_name(full: str, expected: Name) -> None:
 
 
 def test_callings_know_women_and_compounds() -> None:
-    surgeon, woman = roles.calling("unfallchirurg"), roles.calling("unfallchirurgin")
+    surgeon, woman = cast.calling("unfallchirurg"), cast.calling("unfallchirurgin")
     assert surgeon is not None
     assert woman == surgeon._replace(is_woman=True)
-    assert roles.calling("oberärztin") == woman
-    assert roles.calling("gynäkologin") == woman
-    assert roles.calling("tisch") is None
+    assert cast.calling("oberärztin") == woman
+    assert cast.calling("gynäkologin") == woman
+    assert cast.calling("tisch") is None
 
 
 def test_other_casts_are_strangers_but_for_shared_people() -> None:
@@ -334,8 +334,8 @@ def test_tags_follow_context() -> None:
 
 
 def test_long_sentences_and_texts_keep_one_tag_a_word() -> None:
-    for text in (analyse("und der Mann geht " * 500), analyse("Er geht fort. " * 3_000), analyse("")):
-        assert len(text.tags) == len(text.words)
+    for analysed in (analyse("und der Mann geht " * 500), analyse("Er geht fort. " * 3_000), analyse("")):
+        assert len(analysed.tags) == len(analysed.words)
 
 
 def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,11 +354,11 @@ def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
 
     warm = [verdicts(), verdicts()]
     for module, memo in (
-        (tagger, "readings"),
-        (tagger, "is_noun"),
+        (text, "readings"),
+        (text, "is_noun"),
         (lexicon, "is_known"),
-        (nouns, "gender"),
-        (agreement, "gender"),
+        (lexicon, "gender"),
+        (language, "gender"),
     ):
         monkeypatch.setattr(module, memo, getattr(module, memo).__wrapped__)
     assert [verdicts(), *warm] == [warm[0]] * 3
@@ -368,6 +368,6 @@ def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_good_texts_are_far_from_the_limits(path: Path) -> None:
     example = load_example(path)
     text = analyse(example.synopsis.text)
-    past = tense.preterite_share(text)
+    past = form.preterite_share(text)
     assert past <= 0.3 or past >= 0.9
-    assert sum(not pair.fits for pair in agreement.pairs(text)) <= 1
+    assert sum(not pair.fits for pair in language.pairs(text)) <= 1

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from synopsis_writer.cli.growing import Growing, growing, story
+from synopsis_writer.cli.console import Growing, growing, story
 from synopsis_writer.testing import synopsis_json
 from tests.support.loopback import LoopbackServer, Reply
 
@@ -140,9 +140,9 @@ def test_nobody_is_shown_anything_where_stderr_is_no_terminal(monkeypatch: pytes
 
 PROGRAM = """
 import asyncio, contextlib, sys
-from synopsis_writer.cli.growing import growing
-from synopsis_writer.client import Limits, Message
-from synopsis_writer.client.hosted import HostedClient
+from synopsis_writer.cli.console import growing
+from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.models.hosted import HostedClient
 
 async def work(shown):
     if shown is not None and sys.argv[2] == "wait":

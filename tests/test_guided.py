@@ -8,21 +8,19 @@ from random import Random
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.client import Usage
-from synopsis_writer.client.chunks import Completion
-from synopsis_writer.client.engine import Sampling
+from synopsis_writer.demo.author import GuidedAuthor
+from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
+from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.guided.author import GuidedAuthor
-from synopsis_writer.guided.gaps import fill_gap, load_gap_rules, score
-from synopsis_writer.guided.people import choose_people
-from synopsis_writer.guided.scaffold import load_scaffold, locative
+from synopsis_writer.gate.gate import Gate, failures, index_examples
+from synopsis_writer.house.house import house_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import Show, generic_show
-from synopsis_writer.style.gate import Gate, failures, index_examples
-from synopsis_writer.style.profile import house_profile
+from synopsis_writer.models.embedded import Completion, Sampling
+from synopsis_writer.settings import folder
+from synopsis_writer.show import Show, generic_show
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import Usage
 
 GUIDED = folder("prompts") / "guided"
 POOL = load_pool([folder("examples")])

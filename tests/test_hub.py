@@ -22,16 +22,9 @@ import numpy as np
 import pytest
 from huggingface_hub import close_session, constants, file_download
 
-from synopsis_writer.client import hub as client
-from synopsis_writer.client.hub import pull
-from synopsis_writer.client.pulled import KNOWN, forget, pulled_models
-from synopsis_writer.errors import (
-    ConnectionFailed,
-    EngineError,
-    RequestRefused,
-    SettingsError,
-    SynopsisError,
-)
+from synopsis_writer.errors import ConnectionFailed, EngineError, RequestRefused, SettingsError, SynopsisError
+from synopsis_writer.models import download as client
+from synopsis_writer.models.download import KNOWN, forget, pull, pulled_models
 from tests.support.hub_server import COMMIT, Hub, serve_hub
 
 NAME = "haus/klein-GGUF:klein-Q4.gguf"
@@ -400,7 +393,7 @@ def test_progress_is_the_hubs_bar_on_a_terminal(place: Place, monkeypatch: pytes
 PROGRAM = """
 import sys
 from pathlib import Path
-from synopsis_writer.client.hub import pull
+from synopsis_writer.models.download import pull
 assert not {"huggingface_hub", "httpx2", "tqdm"} & set(sys.modules)
 import huggingface_hub.constants
 huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024

@@ -8,23 +8,28 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.client import Answer, Cost, Limits, Usage
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import ConnectionFailed, RequestRefused, TemplateError
-from synopsis_writer.evaluation.case import load_cases
-from synopsis_writer.evaluation.damage import KINDS, Kind, damaged
-from synopsis_writer.evaluation.judge import Judge, checklist, load_judge_templates, text_block
-from synopsis_writer.evaluation.judge_check import Tally, check, sum_of, table, wilson
-from synopsis_writer.evaluation.judgement import Judgement, judge_metrics
+from synopsis_writer.evals.judge import (
+    Judge,
+    Judgement,
+    checklist,
+    judge_metrics,
+    load_judge_templates,
+    text_block,
+)
+from synopsis_writer.evals.judge_check import KINDS, Kind, Tally, check, damaged, sum_of, table, wilson
+from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_example
-from synopsis_writer.prompts import load_prompts
-from synopsis_writer.resources import folder
-from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import find_show
-from synopsis_writer.style.gate import failures
+from synopsis_writer.gate.gate import failures
+from synopsis_writer.models.base import Answer, Limits
+from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.prompts.templates import load_prompts
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.show import find_show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.usage import Cost, Usage
+from synopsis_writer.writer import Desk, load_desk
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply
 
 ROOT = Path(__file__).parent.parent
@@ -140,7 +145,7 @@ async def test_only_both_orders_together_make_a_preference(
 
 
 def test_reasons_come_before_all_else_in_what_is_asked_for() -> None:
-    from synopsis_writer.evaluation.judgement import WirePreference, WireScores
+    from synopsis_writer.evals.judge import WirePreference, WireScores
 
     assert list(WireScores.model_json_schema()["properties"]) == [
         *("reasons", "facts", "coherence", "theme", "style", "language")
@@ -340,7 +345,7 @@ async def test_a_real_server_is_asked_with_a_schema_and_its_refusal_is_unscored(
 
 
 async def test_a_server_that_hangs_up_is_no_verdict() -> None:
-    from synopsis_writer.client.retry import RetryPolicy
+    from synopsis_writer.models.retry import RetryPolicy
 
     with LoopbackServer([Hangup()]) as server:
         client = HostedClient("richter", server.base_url, "sk-key", retry=RetryPolicy(0))

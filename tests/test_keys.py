@@ -14,13 +14,12 @@ import keyring.backends.null
 import keyring.errors
 import pytest
 
-from synopsis_writer.client import Limits, Message
-from synopsis_writer.client.choice import choose, open_client
-from synopsis_writer.client.dialect_store import DialectStore
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.keys import SERVICE, FoundKey, find_key, look_up_key
-from synopsis_writer.client.retry import RetryPolicy
 from synopsis_writer.errors import ModelError, RequestRefused, SettingsError
+from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.models.hosted import DialectStore, HostedClient
+from synopsis_writer.models.resolve import choose, open_client
+from synopsis_writer.models.retry import RetryPolicy
+from synopsis_writer.models.server import SERVICE, FoundKey, find_key, look_up_key
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import (
@@ -116,7 +115,7 @@ def test_a_keyring_that_waits_for_a_person_does_not_hold_up_a_program_without_on
 ) -> None:
     released = threading.Event()
     ring(lambda *_: str(released.wait(60)))
-    monkeypatch.setattr("synopsis_writer.client.keys._ALONE_SECONDS", 0.01)
+    monkeypatch.setattr("synopsis_writer.models.server._ALONE_SECONDS", 0.01)
     assert look_up_key(OPENAI, {}) == FoundKey(hint="the keyring did not answer: it may be locked")
     released.set()
 
@@ -145,7 +144,7 @@ def test_a_key_in_the_keyring_makes_the_hosted_model_the_choice(ring: Any) -> No
 
 def test_a_local_model_asks_no_keyring(ring: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ring(lambda *_: KEY).asked
-    monkeypatch.setattr("synopsis_writer.client.choice.is_packaged_available", lambda: True)
+    monkeypatch.setattr("synopsis_writer.models.download.is_packaged_available", lambda: True)
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     for model in ("packaged", "embedded", str(tmp_path / "a.gguf")):
         settings = load_settings({"model": model, "cache": tmp_path}, {})

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.client import Answer, Limits, Message
-from synopsis_writer.client.budget import most_tokens
-from synopsis_writer.client.pace import PacedClient
+from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.limits import PacedClient, most_tokens
 from synopsis_writer.testing import ScriptedClient
 
 MESSAGES = [Message("user", "Hallo")]

@@ -6,18 +6,10 @@ from pathlib import Path
 import genai_prices
 import pytest
 
-from synopsis_writer.client import NO_COST, Cost, Usage, total_cost
-from synopsis_writer.client.pricing import (
-    FREE,
-    HostedPricer,
-    PriceTable,
-    Rate,
-    format_cost,
-    load_prices,
-    read_prices,
-)
 from synopsis_writer.errors import FileError, SettingsError
+from synopsis_writer.models.pricing import FREE, HostedPricer, PriceTable, Rate, load_prices, read_prices
 from synopsis_writer.settings import load_settings
+from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
 
 MINI = "gpt-5.4-mini"
 USAGE = Usage(prompt_tokens=6000, completion_tokens=900, cached_tokens=4000)
@@ -215,8 +207,8 @@ def test_the_table_in_the_docs_is_one(tmp_path: Path) -> None:
 
 def test_prices_are_read_from_the_installed_package_when_a_cost_is_asked_for_and_not_before() -> None:
     code = (
-        "import sys, threading; from synopsis_writer.client import Usage, chain; "
-        "from synopsis_writer.client.pricing import HostedPricer; "
+        "import sys, threading; from synopsis_writer.models import resolve; from synopsis_writer.usage import Usage; "
+        "from synopsis_writer.models.pricing import HostedPricer; "
         "print('genai_prices' in sys.modules); HostedPricer('gpt-5.4-mini').cost(Usage(1)); "
         "print('genai_prices' in sys.modules, threading.active_count())"
     )

@@ -5,14 +5,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import InputError, SettingsError
 from synopsis_writer.examples import load_pool
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.house.house import HOUSE_PROFILE, house_profile, load_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.resources import folder
-from synopsis_writer.style.calibrate import RULES, as_data, calibrate, learn, measure
-from synopsis_writer.style.profile import HOUSE_PROFILE, house_profile, load_profile
-from synopsis_writer.style.text import analyse
-from synopsis_writer.yamlblock import format_yaml
+from synopsis_writer.learning import RULES, as_data, calibrate, learn, measure
+from synopsis_writer.settings import folder
 
 HOUSE = HOUSE_PROFILE.read_text(encoding="utf-8")
 

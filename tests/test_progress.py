@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
-from synopsis_writer.cli.progress import Progress
-from synopsis_writer.client import Usage
-from synopsis_writer.client.retry import Wait
+from synopsis_writer.cli.console import Progress
+from synopsis_writer.models.retry import Wait
+from synopsis_writer.usage import Usage
 
 
 class Clock:

@@ -8,10 +8,10 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.kinds import FileFormat, Form
-from synopsis_writer.prompts import brief_block, load_prompts
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import find_show, generic_show
-from synopsis_writer.store import save
+from synopsis_writer.prompts.templates import brief_block, load_prompts
+from synopsis_writer.settings import folder
+from synopsis_writer.show import find_show, generic_show
+from synopsis_writer.storage.files import save
 
 POOL = load_pool([folder("examples")])
 PROMPTS = load_prompts(folder("prompts"))

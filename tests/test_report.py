@@ -13,16 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopsis_writer.evaluation.case import Case
-from synopsis_writer.evaluation.charts import WIDTH, axis, bars, dot_plot
-from synopsis_writer.evaluation.figures import decimals, duration, figure, moment, spent
-from synopsis_writer.evaluation.marks import marked, merge
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.report import Contest, render_report
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.scored import Interval, RunInfo, Scored
-from synopsis_writer.evaluation.statistics import compare
-from synopsis_writer.evaluation.summary import summarise
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Attempt, Interval, Row, RunInfo, Scored
+from synopsis_writer.evals.report import (
+    WIDTH,
+    axis,
+    bars,
+    decimals,
+    dot_plot,
+    duration,
+    figure,
+    marked,
+    merge,
+    moment,
+    render_report,
+    spent,
+)
+from synopsis_writer.evals.statistics import Contest, compare, summarise
+from synopsis_writer.evals.suite import Case
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, refused, scored_rows, shapeless, suite
 
 MODELS = (*REAL, DEMO)
@@ -347,7 +355,7 @@ def test_marks_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> No
 
 
 def test_template_style_and_script_lie_beside_the_module() -> None:
-    import synopsis_writer.evaluation.report as module
+    import synopsis_writer.evals.report as module
 
     here = Path(module.__file__).parent
     assert {path.name for path in here.glob("report.*")} >= {"report.html.j2", "report.css", "report.js"}

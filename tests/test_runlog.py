@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.client import Answer, Cost, Message, Usage
 from synopsis_writer.errors import FileError
 from synopsis_writer.kinds import Outcome
-from synopsis_writer.runlog import Entry, Run, RunLog, messages_hash
+from synopsis_writer.log import Entry, Run, RunLog, messages_hash
+from synopsis_writer.models.base import Answer, Message
 from synopsis_writer.synopsis import Outline
+from synopsis_writer.usage import Cost, Usage
 
 ASKED = (Message("system", "Du schreibst."), Message("user", "Über eine Fähre."))
 OUTLINE = Outline.model_validate(

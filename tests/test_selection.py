@@ -8,16 +8,23 @@ import numpy as np
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.closeness import ExampleIndex, build_index, stems
-from synopsis_writer.closeness_store import index_key, kept_examples, open_index, save_index
-from synopsis_writer.desk import Desk, load_desk
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.kept import FEWEST_KEPT
 from synopsis_writer.kinds import Form
-from synopsis_writer.resources import folder
-from synopsis_writer.selection import Chosen, select
-from synopsis_writer.settings import load_settings
+from synopsis_writer.prompts.selection import (
+    Chosen,
+    ExampleIndex,
+    build_index,
+    index_key,
+    kept_examples,
+    open_index,
+    save_index,
+    select,
+    stems,
+)
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.storage.arrays import FEWEST_KEPT
+from synopsis_writer.writer import Desk, load_desk
 
 POOL = load_pool([folder("examples")]).examples
 INDEX = build_index(POOL)

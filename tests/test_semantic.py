@@ -13,18 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synopsis_writer.desk import load_desk
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_example
+from synopsis_writer.gate.copies import Source
+from synopsis_writer.gate.embeddings import (
+    E5Embedder,
+    Meanings,
+    Vectors,
+    build_meanings,
+    kept_meanings,
+    lines_of,
+)
+from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.gate import ALL_CHECKS, CHECKS, SEMANTIC_CHECKS, Check, copy_sources
+from synopsis_writer.gate.semantic import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
+from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import load_settings
-from synopsis_writer.style.copies import Source
-from synopsis_writer.style.finding import Finding, Subject
-from synopsis_writer.style.gate import ALL_CHECKS, CHECKS, SEMANTIC_CHECKS, Check, copy_sources
-from synopsis_writer.style.meaning_store import kept_meanings
-from synopsis_writer.style.meanings import E5Embedder, Meanings, Vectors, build_meanings, lines_of
-from synopsis_writer.style.semantic import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
-from synopsis_writer.style.text import analyse
+from synopsis_writer.writer import load_desk
 from tests.corpus.damage.draft import HALVES, draft_of, half_of, pool
 from tests.corpus.measure import gate, good_texts, subject_of
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client import choice
-from synopsis_writer.client.choice import Choice, choose
-from synopsis_writer.client.pulled import read_name, remember
 from synopsis_writer.errors import SettingsError
+from synopsis_writer.models import resolve
+from synopsis_writer.models.download import read_name, remember
+from synopsis_writer.models.resolve import Choice, choose
 from synopsis_writer.settings import load_settings
 
 
@@ -62,7 +62,7 @@ def test_a_wrong_variable_or_flag_is_said() -> None:
 
 @pytest.fixture
 def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "is_packaged_available", lambda: True)
+    monkeypatch.setattr(resolve, "is_packaged_available", lambda: True)
 
 
 @pytest.mark.usefixtures("packaged")
@@ -135,7 +135,7 @@ def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -
 
 
 def test_no_model_names_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "is_packaged_available", lambda: False)
+    monkeypatch.setattr(resolve, "is_packaged_available", lambda: False)
     with pytest.raises(SettingsError) as caught:
         choose(load_settings({"cache": tmp_path}, {}), {})
     for way in ("OPENAI_API_KEY", "--base-url", "synopsis-writer[local]"):

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.scored import Scored
-from synopsis_writer.evaluation.statistics import FEWEST_CASES, case_means, compare, estimate, interval
+from synopsis_writer.evals.record import Attempt, Row, Scored
+from synopsis_writer.evals.statistics import FEWEST_CASES, case_means, compare, estimate, interval
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 SYNOPSIS = Synopsis(

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client import Answer, Usage
+from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import load_example
 from synopsis_writer.kinds import FileFormat
-from synopsis_writer.shows import generic_show
-from synopsis_writer.store import demo_label, new_origin, record, render, save, write_file
-from synopsis_writer.writer import Attempt, Draft, Result
+from synopsis_writer.models.base import Answer
+from synopsis_writer.save import demo_label, new_origin, record, render
+from synopsis_writer.show import generic_show
+from synopsis_writer.storage.files import save, write_file
+from synopsis_writer.usage import Usage
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from synopsis_writer.client import Answer, Limits, Message, Usage
-from synopsis_writer.client.embedded import EmbeddedClient
-from synopsis_writer.client.engine import Engine
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.retry import BrokenBody, RetryPolicy
-from synopsis_writer.client.stream import EventReader, GrowingAnswer
-from synopsis_writer.client.weights import is_packaged_available, packaged_weights
 from synopsis_writer.errors import ConnectionFailed, ModelError
+from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.download import is_packaged_available, packaged_weights
+from synopsis_writer.models.embedded import EmbeddedClient, Engine
+from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.models.responses import EventReader, GrowingAnswer
+from synopsis_writer.models.retry import BrokenBody, RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
+from synopsis_writer.usage import Usage
 from tests.support.loopback import (
     Body,
     BrokenJson,
@@ -325,7 +325,7 @@ async def test_the_text_is_shown_before_it_is_whole() -> None:
 async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    monkeypatch.setattr("synopsis_writer.client.hosted._USAGE_SECONDS", 0.05)
+    monkeypatch.setattr("synopsis_writer.models.hosted._USAGE_SECONDS", 0.05)
     async with OpenStream(piece("Ja.", "stop") + end) as address:
         client = HostedClient("m", address, grown=print)
         answer = await asyncio.wait_for(client.complete(ASK, None, Limits(timeout=3600)), 60)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.gate.copies import Source, build_index
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import CHECKS, Gate
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.house.house import house_profile
 from synopsis_writer.kinds import Form
-from synopsis_writer.shows import CastMember, Show
-from synopsis_writer.style.copies import Source, build_index
-from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.gate import CHECKS, Gate
-from synopsis_writer.style.profile import house_profile
-from synopsis_writer.style.text import analyse
+from synopsis_writer.show import CastMember, Show
 
 SHOW = Show(name="Unter uns", cast=(CastMember(name="Dr. Uwe Mueller", role="Arzt"),))
 BRIEF = Brief(show="Unter uns", theme="Ein Treppenlift entzweit ein Mietshaus", characters=("Ida Krohn",))

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.row import Attempt, Outcome, Row
-from synopsis_writer.evaluation.scored import Group, RunInfo, Scored
-from synopsis_writer.evaluation.summary import summarise
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Attempt, Group, Outcome, Row, RunInfo, Scored
+from synopsis_writer.evals.statistics import summarise
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 INFO = RunInfo(

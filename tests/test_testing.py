@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from synopsis_writer import testing
-from synopsis_writer.client import Answer, Limits, Message, ModelClient
 from synopsis_writer.errors import ConnectionFailed
 from synopsis_writer.examples import load_example
+from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.synopsis import Synopsis, parse
 from synopsis_writer.testing import ScriptedClient, synopsis_json
 

@@ -8,19 +8,27 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from synopsis_writer.batch.marks import FORMULA, MarkIndex, marks_of
-from synopsis_writer.batch.traits import FUNCTION_WORDS, cast_names, folded_title, opening_key, traits_of
-from synopsis_writer.batch.variety import CHECKS, MIGRATION, SEASON, Variety
+from synopsis_writer.batch.store import VARIETY_TABLES
+from synopsis_writer.batch.variety import (
+    CHECKS,
+    FUNCTION_WORDS,
+    SEASON,
+    Variety,
+    cast_names,
+    folded_title,
+    opening_key,
+    traits_of,
+)
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.database import open_database, transaction
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example, load_example
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import Show, find_show, generic_show
-from synopsis_writer.style.copies import name_words, run_hashes
-from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.lexicon import _frequencies, is_content
-from synopsis_writer.style.text import lower_words
+from synopsis_writer.gate.copies import FORMULA, MarkIndex, marks_of, name_words, run_hashes
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.lexicon import _frequencies, is_content
+from synopsis_writer.gate.text import lower_words
+from synopsis_writer.settings import folder
+from synopsis_writer.show import Show, find_show, generic_show
+from synopsis_writer.storage.sqlite import open_database, transaction
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 from tests.corpus.damage.draft import each_word, pool, renamed
 from tests.corpus.measure import good_texts
@@ -37,7 +45,7 @@ class Batch:
 
     def __init__(self, path: Path | None = None) -> None:
         self.texts: dict[str, str] = {}
-        self.database = open_database(path, (MIGRATION,))
+        self.database = open_database(path, (VARIETY_TABLES,))
         self.variety = Variety(self.database, self.texts.__getitem__)
 
     def add(self, row: str, synopsis: Synopsis, show: Show = SHOW) -> None:

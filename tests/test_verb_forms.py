@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from synopsis_writer.style import tense
+from synopsis_writer.gate import form
 
-LINES = tense._FORMS.read_text(encoding="utf-8").splitlines()
+LINES = form._FORMS.read_text(encoding="utf-8").splitlines()
 PRESENT = LINES[LINES.index("[present]") + 1 : LINES.index("[preterite]")]
 PRETERITE = LINES[LINES.index("[preterite]") + 1 :]
 
@@ -15,7 +15,7 @@ def test_the_forms_are_sorted_and_of_one_tense_alone() -> None:
 
 def test_each_form_is_looked_up_with_its_tense() -> None:
     known = dict.fromkeys(PRESENT, "present") | dict.fromkeys(PRETERITE, "preterite")
-    assert tense._known_forms() == known
+    assert form._known_forms() == known
     assert len(known) > 13_000
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from synopsis_writer.batch.run import side_by_side
 from synopsis_writer.errors import FileError
-from synopsis_writer.workers import side_by_side
 
 
 async def test_the_first_fault_lets_the_others_end_and_nothing_new_begin() -> None:

@@ -3,15 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.client import Answer, Limits, Usage
-from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.attempt import Attempt, Draft, Result
+from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ConnectionFailed, EngineError, ModelError, RequestRefused
 from synopsis_writer.examples import load_example
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.settings import load_settings
-from synopsis_writer.shows import Show, find_show
-from synopsis_writer.style.finding import Finding
+from synopsis_writer.show import Show, find_show
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.writer import Attempt, Draft, ModelAuthor, Result, write
+from synopsis_writer.usage import Usage
+from synopsis_writer.writer import Desk, load_desk
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopsis_writer.yamlblock import format_yaml
+from synopsis_writer.document import format_yaml
 
 _SCALARS = (
     st.none()

@@ -14,7 +14,7 @@ from pathlib import Path
 import ablaut
 from HanTa.HanoverTagger import HanoverTagger
 
-FILE = Path(__file__).parents[1] / "src/synopsis_writer/style/data/verb_forms.txt"
+FILE = Path(__file__).parents[1] / "src/synopsis_writer/gate/data/verb_forms.txt"
 HEADER = """\
 # Third persons, singular and plural, of the 3,400 German verbs that HanTa's model knows: those that are of
 # one tense alone. Written by tools/verb_forms.py; not edited by hand. `steht auf` is listed as `steht`, as

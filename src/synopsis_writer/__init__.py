@@ -7,62 +7,64 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from synopsis_writer.attempt import Attempt, Result
     from synopsis_writer.brief import Brief, make_brief
-    from synopsis_writer.client import Answer, Limits, Message, ModelClient, Usage
-    from synopsis_writer.client.hosted import HostedClient
-    from synopsis_writer.desk import Desk, load_desk
+    from synopsis_writer.drafting import ModelAuthor, write
     from synopsis_writer.errors import SynopsisError
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
+    from synopsis_writer.gate.finding import Finding
+    from synopsis_writer.gate.gate import Gate
+    from synopsis_writer.house.house import Profile, load_profile
     from synopsis_writer.kinds import FileFormat, Form
-    from synopsis_writer.prompts import Prompt, Prompts, load_prompts
+    from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
+    from synopsis_writer.models.hosted import HostedClient
+    from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
     from synopsis_writer.settings import Settings, load_settings
-    from synopsis_writer.shows import Show
-    from synopsis_writer.store import save
-    from synopsis_writer.style.finding import Finding
-    from synopsis_writer.style.gate import Gate
-    from synopsis_writer.style.profile import Profile, load_profile
+    from synopsis_writer.show import Show
+    from synopsis_writer.storage.files import save
     from synopsis_writer.synopsis import Outline, Synopsis, parse
-    from synopsis_writer.writer import Attempt, ModelAuthor, Result, write
+    from synopsis_writer.usage import Usage
+    from synopsis_writer.writer import Desk, load_desk
 
 __version__ = "0.1.0"
 
 # Where each public name lives. They are imported when they are first used: the command's --help needs none.
 _HOMES = {
-    "Answer": "client",
-    "Attempt": "writer",
+    "Answer": "models.base",
+    "Attempt": "attempt",
     "Brief": "brief",
-    "Desk": "desk",
+    "Desk": "writer",
     "Example": "examples",
     "FileFormat": "kinds",
-    "Finding": "style.finding",
+    "Finding": "gate.finding",
     "Form": "kinds",
-    "Gate": "style.gate",
-    "HostedClient": "client.hosted",
-    "Limits": "client",
-    "Message": "client",
-    "ModelAuthor": "writer",
-    "ModelClient": "client",
+    "Gate": "gate.gate",
+    "HostedClient": "models.hosted",
+    "Limits": "models.base",
+    "Message": "models.base",
+    "ModelAuthor": "drafting",
+    "ModelClient": "models.base",
     "Outline": "synopsis",
     "Pool": "examples",
-    "Profile": "style.profile",
-    "Prompt": "prompts",
-    "Prompts": "prompts",
-    "Result": "writer",
+    "Profile": "house.house",
+    "Prompt": "prompts.templates",
+    "Prompts": "prompts.templates",
+    "Result": "attempt",
     "Settings": "settings",
-    "Show": "shows",
+    "Show": "show",
     "Synopsis": "synopsis",
     "SynopsisError": "errors",
-    "Usage": "client",
-    "load_desk": "desk",
+    "Usage": "usage",
+    "load_desk": "writer",
     "load_example": "examples",
     "load_pool": "examples",
-    "load_profile": "style.profile",
-    "load_prompts": "prompts",
+    "load_profile": "house.house",
+    "load_prompts": "prompts.templates",
     "load_settings": "settings",
     "make_brief": "brief",
     "parse": "synopsis",
-    "save": "store",
-    "write": "writer",
+    "save": "storage.files",
+    "write": "drafting",
 }
 
 __all__ = [

@@ -53,10 +53,15 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
 
 
 Name = Annotated[str, _line(80, "give the name alone", 2)]
+
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
+
 Before = Annotated[str, _line(800, "one fact a line", 5)]
+
 LEAST_WORDS, MOST_WORDS = 50, 2000
+
 MOST_CHARACTERS, MOST_BEATS, MOST_BEFORE = 12, 20, 100
+
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
 
 

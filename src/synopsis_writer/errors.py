@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-    from synopsis_writer.client import Cost, Usage
+    from synopsis_writer.usage import Cost, Usage
 
 
 class SynopsisError(Exception):

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synopsis_writer.brief import Brief
-from synopsis_writer.document import Document, read_document
-from synopsis_writer.errors import ExampleError, FileError, InputError, os_reason
-from synopsis_writer.shows import SHOW_FILE, Show, load_show
-from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.document import Document, format_document, format_yaml, read_document
+from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
+from synopsis_writer.kinds import FileFormat, Form
+from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
+from synopsis_writer.storage.files import save
+from synopsis_writer.synopsis import Character, Synopsis
 
 # What a saved synopsis holds besides: kept in the file, not needed to use it as an example.
 _SYNOPSIS_FIELDS = ("title", "logline", "characters")
@@ -153,3 +155,78 @@ def example_files(folder: Path) -> list[Path]:
             f"example folder {folder}: holds no example: put Markdown files into {folder}/<show>/"
         )
     return files
+
+
+_LONGEST_HEADING = 90
+
+
+def add(
+    file: Path,
+    folder: Path,
+    shows: Sequence[Show],
+    *,
+    show: str,
+    theme: str,
+    form: Form,
+    title: str | None,
+    logline: str | None,
+    people: Sequence[str],
+) -> Path:
+    """Save a person's own synopsis, its text as it is, as an example in `folder`; return its path.
+
+    Without a title the first line serves when it is short, else the file's name; without a logline the
+    theme; without people the show's cast members that the text names. `people` are given as `Name: Rolle`.
+
+    Raises:
+        InputError: the file cannot be read or holds no text, or a field breaks a rule.
+    """
+    document = read_document(file)
+    known = find_show(shows, show) or generic_show(show)
+    brief = make_brief(show=known.name, theme=theme, form=form)
+    heading, text = _heading(document.text)
+    if not text:
+        raise FileError(f"{file}: holds no text: name a file with a synopsis")
+    cast = [
+        Character(name=member.name, role=member.role) for member in known.cast if _named(member.name, text)
+    ]
+    try:
+        synopsis = Synopsis.model_validate(
+            {
+                "title": title or heading or file.stem.replace("-", " "),
+                "logline": logline or f"{theme.rstrip('.')}.",
+                "characters": [_person(line) for line in people] or cast,
+                "paragraphs": [
+                    {"storyline": "A", "text": part} for part in text.split("\n\n") if part.strip()
+                ],
+            }
+        )
+    except ValidationError as error:
+        raise ExampleError(
+            f"{file}: {explain(error)}: give --title, --logline or --character 'Name: Rolle'"
+        ) from error
+    home = folder / known.slug
+    content = format_document(front_matter(brief, synopsis), synopsis.text)
+    path = save(content, home, synopsis.title, FileFormat.MARKDOWN)
+    if not (home / SHOW_FILE).exists():
+        (home / SHOW_FILE).write_text(
+            format_yaml(known.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
+        )
+    return path
+
+
+def _heading(text: str) -> tuple[str, str]:
+    """Part a short first line without a full stop from the text below it."""
+    first, _, rest = text.partition("\n")
+    heading = first.strip("#* ")
+    if rest.strip() and len(heading) <= _LONGEST_HEADING and not heading.endswith((".", "!", "?", "“", "…")):
+        return heading, rest.strip()
+    return "", text.strip()
+
+
+def _named(name: str, text: str) -> bool:
+    return name.rpartition(" ")[2] in text
+
+
+def _person(line: str) -> dict[str, str]:
+    name, _, role = line.partition(":")
+    return {"name": name.strip(), "role": role.strip() or "Figur"}

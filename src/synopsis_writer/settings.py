@@ -1,4 +1,4 @@
-"""Settings: flag before environment before config file before default."""
+"""Settings: flag before environment before config file before default; where packaged data lies."""
 
 import os
 import tomllib
@@ -16,6 +16,7 @@ from synopsis_writer.errors import SettingsError, explain
 from synopsis_writer.kinds import CacheUse
 
 APP = "synopsis-writer"
+
 PREFIX = "SYNOPSIS_"
 
 
@@ -155,3 +156,14 @@ def _holds_key(address: object) -> bool:
     host = before.partition("://")[2] or before
     is_named = any(word in name for name in names for word in ("key", "token", "secret"))
     return is_named or "@" in host.partition("/")[0]
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+_SOURCE_TREE = _PACKAGE.parent.parent
+
+
+def folder(name: str) -> Path:
+    """Return the folder `prompts`, `examples` or `evals` that came with the program."""
+    packaged = _PACKAGE / "_data" / name
+    return packaged if packaged.is_dir() else _SOURCE_TREE / name

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synopsis_writer.client import Answer, Limits, Message, Usage
 from synopsis_writer.examples import Example
+from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import Usage
 
 __all__ = ["Call", "ScriptedClient", "synopsis_json"]
 

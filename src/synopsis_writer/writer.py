@@ -1,304 +1,575 @@
-"""The writer: brief in, an accepted synopsis or its refusal out."""
+"""Pool, templates, gate and model opened once, to write, plan, check and replay."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import contextlib
+import hashlib
+import importlib
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from synopsis_writer.brief import Brief
-from synopsis_writer.client import Answer, Cost, Limits, Message, ModelClient, Usage, total_cost
-from synopsis_writer.errors import ModelError, RequestRefused
-from synopsis_writer.prompts import Prompt, Prompts
-from synopsis_writer.shows import Show
-from synopsis_writer.style.finding import Finding
-from synopsis_writer.style.gate import failures
-from synopsis_writer.synopsis import Synopsis, parse, wire_schema
+from synopsis_writer.attempt import Result
+from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.document import Document
+from synopsis_writer.drafting import Author, ModelAuthor, plan
+from synopsis_writer.drafting import write as write_synopsis
+from synopsis_writer.errors import ExampleError, FileError, InputError, ReplayError, SettingsError
+from synopsis_writer.examples import (
+    Example,
+    Pool,
+    example_files,
+    load_example,
+    load_pool,
+    read_brief,
+    with_free_id,
+)
+from synopsis_writer.gate.copies import kept_index
+from synopsis_writer.gate.embeddings import E5Embedder, Meanings, kept_meanings
+from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
+from synopsis_writer.gate.lexicon import Classifier
+from synopsis_writer.house.house import Profile, house_profile, load_profile
+from synopsis_writer.kinds import Form, Outcome
+from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog, differences
+from synopsis_writer.models.base import ModelClient, bill
+from synopsis_writer.models.limits import Budget, PacedClient
+from synopsis_writer.models.resolve import Choice, choose, limits_of, open_chain
+from synopsis_writer.prompts.selection import Chosen, ExampleIndex, kept_examples, select
+from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
+from synopsis_writer.save import Origin, new_origin
+from synopsis_writer.settings import Settings, folder
+from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
+from synopsis_writer.synopsis import Outline
 
-Watch = Callable[[str], None]
-_LONGER = 2  # how many times the tokens an answer may have that was cut before
+if TYPE_CHECKING:
+    from synopsis_writer.demo.author import DemoAuthor
 
+Say = Callable[[str], None]
 
-@dataclass(frozen=True)
-class Draft:
-    """An answer, and what it answers.
-
-    Attributes:
-        answer: what the model said.
-        messages: what it was asked; none in the guided strategy.
-        repeat: which of several answers to the same messages it is.
-        is_longer: whether it was asked for because the one before was cut.
-    """
-
-    answer: Answer
-    messages: tuple[Message, ...] = ()
-    repeat: int = 0
-    is_longer: bool = False
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One answer of a model and what became of it.
-
-    Attributes:
-        number: 1 for the first round; with several drafts a round they share it.
-        draft: what the model was asked, and what it said.
-        synopsis: the answer within its structure; None when it has none.
-        problem: why it has none, in one line; empty otherwise.
-        findings: what the gate said; empty without a synopsis.
-    """
-
-    number: int
-    draft: Draft
-    synopsis: Synopsis | None
-    problem: str = ""
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def answer(self) -> Answer:
-        """What the model said."""
-        return self.draft.answer
-
-    @property
-    def passed(self) -> bool:
-        """Whether structure and style hold."""
-        return self.synopsis is not None and not failures(self.findings)
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What is wrong with it, in sentences: what a repair is told."""
-        if self.synopsis is None:
-            return (self.problem,)
-        return tuple(f"{finding.check}: {finding.message}" for finding in failures(self.findings))
+_MOST_SEEDS = 2**31
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came of a brief.
+class Order:
+    """What a person orders.
 
     Attributes:
-        brief: what was asked for.
-        show: the series.
-        attempts: all of them, in order.
-        best: the accepted attempt, or the one with the fewest problems; None when no model answered.
-        error: the fault of the model or network that ended the work after an attempt; None otherwise.
+        brief: what the text is to be.
+        outline: the plan it is to follow.
+        best_of: drafts of the first round.
+        seed: of the guided strategy; None draws one.
     """
 
     brief: Brief
-    show: Show
-    attempts: tuple[Attempt, ...]
-    best: Attempt | None
-    error: ModelError | None = None
-
-    @property
-    def accepted(self) -> Synopsis | None:
-        """The synopsis that passed the gate."""
-        return self.best.synopsis if self.best is not None and self.best.passed else None
-
-    @property
-    def usage(self) -> Usage:
-        """The tokens of all attempts, refused ones included, and of the call that failed."""
-        lost = self.error.usage if self.error is not None else None
-        return sum((attempt.answer.usage for attempt in self.attempts), lost or Usage())
-
-    @property
-    def cost(self) -> Cost | None:
-        """What all of that is to be paid with; None when the price of any is not known."""
-        costs = [attempt.answer.cost for attempt in self.attempts]
-        if self.error is not None and self.error.usage is not None:
-            costs.append(self.error.cost)
-        return total_cost(costs)
-
-    @property
-    def seconds(self) -> float:
-        """The time the model took for all attempts."""
-        return sum(attempt.answer.seconds for attempt in self.attempts)
-
-
-class Author(Protocol):
-    """Something that drafts answers to one brief: a model with a prompt, or the guided strategy."""
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        ...
-
-    def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
-        """Draft an answer, or mend `last`; another seed gives another draft; raises ModelError.
-
-        As a rule this is one draft; where it was cut a longer one may follow.
-        """
-        ...
+    outline: Outline | None = None
+    best_of: int = 1
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
-class ModelAuthor:
-    """The normal strategy: a few-shot prompt, and repairs that are told what was wrong."""
+class Session:
+    """A result, and the run it came from."""
 
-    client: ModelClient
+    result: Result
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The pool of examples, the prompt templates, and the gate."""
+
+    pool: Pool
     prompts: Prompts
-    prompt: Prompt
-    limits: Limits
+    gate: Gate
+    example_tokens: int
+    cache: Path
+    pinned: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.client.name
+    def find_show(self, name: str, say: Callable[[str], None] = lambda _: None) -> Show:
+        """Return the show with this name; an unknown one is said and goes on as a generic show."""
+        show = find_show(self.pool.shows, name)
+        if show is not None:
+            return show
+        near = nearest_shows(self.pool.shows, name)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names the known ones."
+        )
+        say(f"unknown show '{name}': going on without its cast and place; {hint}")
+        return generic_show(name)
 
-    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
-        """Ask with the base prompt, or with the last answer and its problems; once more when it is cut."""
-        messages = tuple(self.prompt.messages)
-        if last is not None and last.answer.text and not withheld_because(last.answer):
-            messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
-        limits = replace(self.limits, repeat=self.limits.repeat + seed)
-        answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
-        yield Draft(answer, messages, limits.repeat)
-        if answer.finish == "length":
-            try:
-                answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
-            except RequestRefused:
-                return  # the server gives no longer answers: the repair asks for a shorter one
-            yield Draft(answer, messages, limits.repeat, is_longer=True)
+    def synopsis_prompt(
+        self, brief: Brief, show: Show, outline: Outline | None = None, without: Collection[str] = ()
+    ) -> Prompt:
+        """Select examples, and render the request for a synopsis."""
+        examples = [chosen.example for chosen in self.chosen(brief, without)]
+        return self.prompts.synopsis(brief, show, examples, outline)
 
+    def outline_prompt(self, brief: Brief, show: Show, without: Collection[str] = ()) -> Prompt:
+        """Select examples, and render the request for an outline."""
+        examples = [chosen.example for chosen in self.chosen(brief, without)]
+        return self.prompts.outline(brief, show, examples)
 
-def longer(limits: Limits) -> Limits:
-    """Return the limits for an answer that was cut."""
-    return replace(limits, max_tokens=limits.max_tokens * _LONGER)
+    def chosen(self, brief: Brief, without: Collection[str] = ()) -> list[Chosen]:
+        """Select the examples for a brief, and say why; those of the ids `without` are never among them."""
+        return select(
+            self.index, brief, token_budget=self.example_tokens, without=without, pinned=self.pinned
+        )
 
-
-class Notes(Protocol):
-    """Something that takes down what happens while a text is written."""
-
-    def answered(self, number: int, draft: Draft) -> None:
-        """Take down an answer as soon as it is there: it was paid."""
-        ...
-
-    def attempt(self, attempt: Attempt) -> None:
-        """Take down what the gate said of it."""
-        ...
-
-
-class NoNotes:
-    """Takes nothing down."""
-
-    def answered(self, number: int, draft: Draft) -> None:
-        """Forget it."""
-
-    def attempt(self, attempt: Attempt) -> None:
-        """Forget it."""
+    @cached_property
+    def index(self) -> ExampleIndex:
+        """The index that examples are selected by, built when it is first asked for."""
+        return kept_examples(self.pool.examples, self.cache / "selection")
 
 
-NO_NOTES = NoNotes()
+@dataclass(frozen=True)
+class _Table:
+    """What is laid out before the first request."""
+
+    choice: Choice
+    desk: Desk
+    order: Order
+    show: Show
 
 
-class Examiner(Protocol):
-    """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
+def _lay(settings: Settings, environment: Mapping[str, str], order: Order, say: Say) -> _Table:
+    choice = choose(settings, environment)
+    if choice.kind == "hosted":
+        threading.Thread(target=_import_slow, daemon=True).start()
+    desk = load_desk(settings, say)
+    show = desk.find_show(order.brief.show, say)
+    say(f"model: {choice.model} ({choice.why})")
+    brief = order.brief.model_copy(update={"show": show.name})
+    return _Table(choice, desk, replace(order, brief=brief), show)
 
-    def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
-    ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
-        """Return one finding a check."""
-        ...
+
+def _import_slow() -> None:
+    """Import what takes most of the time to the first request, beside the loading."""
+    for name in ("openai", "genai_prices"):
+        importlib.import_module(name)
 
 
-async def write(
-    brief: Brief,
-    show: Show,
-    author: Author,
-    gate: Examiner,
+async def write_once(
+    settings: Settings,
+    environment: Mapping[str, str],
+    order: Order,
+    log: RunLog,
     *,
-    attempts: int = 3,
-    best_of: int = 1,
-    last: Attempt | None = None,
-    watch: Watch = lambda _: None,
-    notes: Notes = NO_NOTES,
-) -> Result:
-    """Draft, check, and repair until the gate holds or the attempts are used up.
+    say: Say,
+    grown: Callable[[str], None] | None = None,
+) -> Session:
+    """Write one synopsis with the model that settings and environment choose.
 
     Args:
-        brief: what is asked for.
-        show: the series.
-        author: who drafts.
-        gate: what a synopsis must pass.
-        attempts: rounds at most, 1 or more.
-        best_of: drafts of the first round; the best by the gate goes on.
-        last: an attempt of earlier work to go on from; its rounds count, the result holds only new attempts.
-        watch: is told what happens, in one line each.
-        notes: is given each answer as soon as it is there, and each attempt as soon as it is judged.
+        settings: all settings.
+        environment: where the key stands.
+        order: what is to be written.
+        log: where the run is noted, each attempt as soon as it is judged.
+        say: is told what happens, in one line each.
+        grown: is given the answer so far while it grows; None asks for it whole.
 
     Raises:
-        ModelError: the model failed for good before any attempt was made.
+        InputError: nothing to work with: no model, a broken example, template or profile.
+        ModelError: the model failed for good before any answer.
     """
-    made: list[Attempt] = []
-    best = last
-    begun = last.number if last is not None else 0
+    table = _lay(settings, environment, order, say)
+    async with _author(table, settings, environment, say, grown) as (author, origin):
+        if table.choice.kind == "hosted":
+            # While the server writes; beside an embedded model there is no room for it.
+            threading.Thread(target=table.desk.gate.warm_up, daemon=True).start()
+        with Journal(log, _run("write", table, author.name, origin, settings), say) as journal:
+            result = await write_synopsis(
+                table.order.brief,
+                table.show,
+                author,
+                table.desk.gate,
+                attempts=settings.attempts,
+                best_of=order.best_of,
+                watch=say,
+                notes=journal,
+            )
+            journal.end(_outcome(result), str(result.error) if result.error else None)
+    return Session(result, origin)
 
-    async def draft(number: int, seed: int) -> None:
-        async for drafted in author.drafts(seed, best):
-            notes.answered(number, drafted)
+
+async def outline_once(
+    settings: Settings, environment: Mapping[str, str], order: Order, log: RunLog, *, say: Say
+) -> tuple[Brief, Outline]:
+    """Plan one synopsis; raises as `write_once`, and GateRefused when no answer is an outline."""
+    table = _lay(settings, environment, order, say)
+    if table.choice.kind == "packaged":
+        return table.order.brief, _demo_author(table, settings, say).plan()
+    async with open_chain(table.choice, settings, environment, say) as client:
+        prompt = table.desk.outline_prompt(table.order.brief, table.show)
+        run = _run("outline", table, client.name, new_origin(prompt), settings)
+        with Journal(log, run, say) as journal:
             try:
-                judged = await judge(number, drafted, brief, show, gate)
-            except ModelError as error:  # gates in other processes may be killed; the answer was paid
-                made.append(Attempt(number, drafted, None, str(error)))
-                raise
-            made.append(judged)
-            notes.attempt(judged)
+                outline = await plan(
+                    client,
+                    table.desk.prompts,
+                    prompt,
+                    limits_of(settings),
+                    attempts=settings.attempts,
+                    watch=say,
+                    record=journal.note,
+                )
+            finally:
+                say(bill([entry.answer for entry in journal.entries]))
+            journal.end(Outcome.DONE)
+    return table.order.brief, outline
 
-    for number in range(begun + 1, attempts + 1):
-        watch(f"attempt {number} of {attempts}: asking {author.name}")
-        before = begun + len(made)
-        ends = await asyncio.gather(
-            *(draft(number, before + place) for place in range(best_of if number == 1 else 1)),
-            return_exceptions=True,
+
+async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -> Session:
+    """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
+
+    Raises:
+        InputError: there is no such run, it cannot be replayed, or the desk cannot be loaded.
+    """
+    run = log.find(name)
+    entries = log.entries(run.id)
+    if run.command != "write" or not entries:
+        raise ReplayError(f"run {run.id} holds no answer to a write: synopsis log show {run.id}")
+    desk = load_desk(settings, say)
+    show = desk.find_show(run.brief.show, say)
+    author: Author = ReplayAuthor(run, entries)
+    prompt = None
+    if run.prompt is not None:
+        prompt = desk.synopsis_prompt(run.brief, show, run.outline)
+        author = ModelAuthor(
+            ReplayClient(run, entries, settings.max_tokens), desk.prompts, prompt, limits_of(settings)
         )
-        faults = [end for end in ends if isinstance(end, ModelError)]
-        _raise_others(ends)
-        if not made:
-            raise faults[0]
-        best = min(reversed(made), key=_badness)  # of equals the newest
-        for fault in dict.fromkeys(map(str, faults)):
-            watch(f"attempt {number} of {attempts}: a draft failed: {fault}")
-        if best.passed:
-            watch(f"attempt {number} of {attempts}: accepted")
-            break
-        if len(faults) == len(ends):
-            return Result(brief, show, tuple(made), best, faults[0])
-        watch(f"attempt {number} of {attempts}: refused; " + " ".join(best.problems))
-    return Result(brief, show, tuple(made), best)
+    result = await write_synopsis(
+        run.brief, show, author, desk.gate, attempts=run.rounds, best_of=run.best_of, watch=say
+    )
+    changes = differences(entries, result.attempts)
+    say(f"replayed {run.id}: " + (" ".join(changes) or "same prompt, same answers, same verdicts."))
+    return Session(result, Origin(run.id, run.created, prompt))
 
 
-def _raise_others(ends: Sequence[BaseException | None]) -> None:
-    """Raise what is no fault of a model: a mistake in the program, or Ctrl-C."""
-    for end in ends:
-        if end is not None and not isinstance(end, ModelError):
-            raise end
+def _run(command: str, table: _Table, model: str, origin: Origin, settings: Settings) -> Run:
+    prompt, order = origin.prompt, table.order
+    return Run(
+        origin.run,
+        command,
+        origin.created,
+        order.brief,
+        model,
+        server=table.choice.server,
+        outline=order.outline,
+        rounds=settings.attempts,
+        best_of=order.best_of,
+        prompt=prompt.name if prompt else None,
+        version=prompt.version if prompt else None,
+        prompt_hash=prompt.hash if prompt else None,
+        examples=tuple(prompt.example_ids) if prompt else (),
+    )
 
 
-async def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Examiner) -> Attempt:
-    """Parse an answer, and hold it against the gate."""
-    answer = draft.answer
-    if withheld := withheld_because(answer):
-        return Attempt(number, draft, None, withheld)
-    parsed = parse(answer.text, Synopsis)
-    if parsed.value is None:
-        return Attempt(number, draft, None, f"structure: {parsed.problem}")
-    found = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
-    findings = found if isinstance(found, tuple) else await found
-    return Attempt(number, draft, parsed.value, findings=findings)
+def _outcome(result: Result) -> Outcome:
+    if result.error is not None:
+        return Outcome.FAILED
+    return Outcome.DONE if result.accepted else Outcome.REFUSED
 
 
-def withheld_because(answer: Answer) -> str:
-    """Say why an answer is none: a refusal, or the server's filter; nothing where it is one."""
-    if answer.finish == "refusal":
-        return f"the model refused: {_one_line(answer.text)}"
-    return "the server's content filter withheld the answer" if answer.finish == "filter" else ""
+@contextlib.asynccontextmanager
+async def _author(
+    table: _Table,
+    settings: Settings,
+    environment: Mapping[str, str],
+    say: Say,
+    grown: Callable[[str], None] | None,
+) -> AsyncIterator[tuple[Author, Origin]]:
+    if table.choice.kind == "packaged":
+        yield _demo_author(table, settings, say), new_origin()
+        return
+    async with open_chain(table.choice, settings, environment, say, grown) as client:
+        order = table.order
+        prompt = table.desk.synopsis_prompt(order.brief, table.show, order.outline)
+        yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), new_origin(prompt)
 
 
-_NO_STRUCTURE = 1000
+def _demo_author(table: _Table, settings: Settings, say: Say) -> "DemoAuthor":
+    from synopsis_writer.demo.author import demo_author
+
+    brief, seed = table.order.brief, table.order.seed
+    first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+    say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
+    if brief.words or brief.notes:
+        say("a demo draft has a length of its own and reads no notes: --words and --notes have no effect")
+    return demo_author(settings, brief, table.order.outline, table.show, table.desk.pool.shows, first_seed)
 
 
-def _badness(attempt: Attempt) -> int:
-    return _NO_STRUCTURE if attempt.synopsis is None else len(failures(attempt.findings))
+_LIKE = 0.4  # of difflib's ratio: an example's name without its show is like enough
 
 
-def _one_line(text: str, most: int = 200) -> str:
-    return " ".join(text.split())[:most]
+def pool_folders(settings: Settings) -> list[Path]:
+    """Return the folders examples are read from: the named one, or the program's and the user's own."""
+    if settings.examples is not None:
+        return [settings.examples]
+    own = settings.own_examples
+    return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
+
+
+def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Desk:
+    """Load pool, templates and gate; `say` is told what takes long.
+
+    Raises:
+        InputError: an example, a template or the profile is missing or broken, a pinned id is unknown, or
+            the semantic checks are wanted and their package is not there.
+    """
+    pool = load_pool(pool_folders(settings))
+    if not pool.shows and not pool.examples:
+        raise ExampleError("no examples: name a folder that holds some with --examples")
+    _check_pinned(settings.pinned, pool)
+    prompts = load_prompts(settings.prompts or folder("prompts"))
+    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
+        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
+    sources = copy_sources(pool.examples, prompts.copy_sources())
+    index = kept_index(sources, settings.cache / "copies")
+    meanings = _meanings(settings, pool.examples, say) if settings.semantic else None
+    classify = Classifier(settings.cache / "languages")
+    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, meanings, classify)
+    return Desk(pool, prompts, gate, settings.example_tokens, settings.cache, settings.pinned)
+
+
+def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
+    known = [example.id for example in pool.examples]
+    for name in pinned:
+        if name not in known:
+            near = get_close_matches(name, known, cutoff=_LIKE)
+            hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
+            raise SettingsError(f"no example '{name}' to pin: {hint}")
+
+
+def _meanings(settings: Settings, examples: Sequence[Example], say: Callable[[str], None]) -> Meanings:
+    embedder = E5Embedder(settings.threads)
+    return kept_meanings(copy_sources(examples), embedder, settings.cache / "meanings", say)
+
+
+_DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
+
+
+class Authors(Protocol):
+    """Gives the author of one brief, and the prompt it drafts with: None in the guided strategy."""
+
+    def __call__(
+        self, name: str, brief: Brief, show: Show, *, repeat: int = 0, without: Collection[str] = ()
+    ) -> tuple[Author, Prompt | None]:
+        """Return the author; `name` and `repeat` tell drafts apart, `without` are examples not to show."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def open_authors(
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    desk: Desk,
+    budget: Budget,
+    say: Callable[[str], None],
+    *,
+    rpm: float | None = None,
+    tpm: float | None = None,
+    calls: int | None = None,
+) -> AsyncIterator[Authors]:
+    """Open what drafts with the chosen model; raises as `open_chain`.
+
+    Args:
+        choice: the model.
+        settings: all settings.
+        environment: where the key stands.
+        desk: pool and templates.
+        budget: the ledger of all calls.
+        say: is told of waits.
+        rpm: requests a minute at most; None: no bound.
+        tpm: tokens a minute at most; None: no bound.
+        calls: calls at once; None: no bound.
+    """
+    if choice.kind == "packaged":
+        yield _demo_authors(settings, desk)
+        return
+    async with open_chain(choice, settings, environment, say, budget=budget) as client:
+        yield _model_authors(PacedClient(client, rpm, tpm, say, calls=calls), settings, desk)
+
+
+def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:
+    def author(
+        name: str,  # noqa: ARG001 - a server draws its own seed
+        brief: Brief,
+        show: Show,
+        *,
+        repeat: int = 0,
+        without: Collection[str] = (),
+    ) -> tuple[Author, Prompt | None]:
+        prompt = desk.synopsis_prompt(brief, show, without=without)
+        limits = replace(limits_of(settings), repeat=repeat * _DRAFTS)
+        return ModelAuthor(client, desk.prompts, prompt, limits), prompt
+
+    return author
+
+
+def _demo_authors(settings: Settings, desk: Desk) -> Authors:
+    """Draft with the packaged model; a name's repeat always has the same seed."""
+    from synopsis_writer.demo.author import demo_author
+
+    def author(
+        name: str,
+        brief: Brief,
+        show: Show,
+        *,
+        repeat: int = 0,
+        without: Collection[str] = (),  # noqa: ARG001 - the guided strategy shows no examples
+    ) -> tuple[Author, Prompt | None]:
+        seed = int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
+        first_seed = seed + repeat * _DRAFTS
+        return demo_author(settings, brief, None, show, desk.pool.shows, first_seed), None
+
+    return author
+
+
+UNKNOWN = "unbekannt"  # the show of a text of which nobody said one
+
+
+@dataclass(frozen=True)
+class Review:
+    """What the gate said of one text.
+
+    Attributes:
+        source: the file, or `-`.
+        text: what was judged.
+        first_line: the line of the file on which the text begins, from 1.
+        form: the form it was held against.
+        guessed: nobody named the form: it is the one that fits best.
+        findings: one a check that applied.
+    """
+
+    source: str
+    text: str
+    first_line: int
+    form: Form
+    guessed: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check refuses the text."""
+        return not self.refused
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """The findings that refuse the text."""
+        return failures(self.findings)
+
+    def place(self, finding: Finding) -> tuple[int, int]:
+        """Return line and column, from 1, of a finding's first spot in the file, or of the text."""
+        start = finding.spans[0].start if finding.spans else 0
+        above = self.text[:start]
+        return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the review as JSON holds it."""
+        return {
+            "file": self.source,
+            "passed": self.passed,
+            "form": self.form.value,
+            "form_guessed": self.guessed,
+            "findings": [finding.as_data() for finding in self.findings],
+        }
+
+
+def review(
+    document: Document, desk: Desk, *, show: str | None, theme: str | None, form: Form | None
+) -> Review:
+    """Judge a text by its front matter's brief, or by what is given here; what is given goes first.
+
+    Raises:
+        InputError: the text is empty, or a field of the brief breaks a rule.
+    """
+    if not document.text:
+        raise FileError(f"{document.path}: holds no text: write one, or name another file")
+    brief = _brief(document, show, theme, form)
+    known = desk.find_show(brief.show if brief else show or UNKNOWN, say=lambda _: None)
+    subject = desk.gate.subject(
+        document.text,
+        brief.form if brief else form or Form.EPISODE,
+        known,
+        brief,
+        str(document.meta.get("title", "")),
+        _people(document.meta),
+    )
+    strangers = () if known.name == UNKNOWN else subject.strangers
+    subject = replace(subject, own_source=_own_source(document.path, desk), strangers=strangers)
+    guessed = form is None and "brief" not in document.meta
+    if guessed:
+        subject = _best_fitting(subject, desk)
+    findings = desk.gate.judge(subject)
+    return Review(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
+
+
+def _brief(document: Document, show: str | None, theme: str | None, form: Form | None) -> Brief | None:
+    given = {
+        name: value for name, value in (("show", show), ("theme", theme), ("form", form)) if value is not None
+    }
+    if "brief" in document.meta:
+        return make_brief(**{**read_brief(document).as_data(), **given})
+    if theme is not None:
+        return make_brief(**{"show": UNKNOWN, **given})
+    return None
+
+
+def _people(meta: dict[str, Any]) -> tuple[str, ...]:
+    people = meta.get("characters")
+    if not isinstance(people, list):
+        return ()
+    return tuple(str(person["name"]) for person in people if isinstance(person, dict) and "name" in person)
+
+
+def _own_source(path: Path, desk: Desk) -> str:
+    here = path.resolve()
+    return next((example.id for example in desk.pool.examples if example.path.resolve() == here), "")
+
+
+def _best_fitting(subject: Subject, desk: Desk) -> Subject:
+    candidates = [desk.gate.as_form(subject, form) for form in Form]
+    return min(candidates, key=lambda candidate: len(failures(desk.gate.judge(candidate))))
+
+
+def faults(folders: Sequence[Path], profile: Profile, cache: Path) -> tuple[int, list[str]]:
+    """Return how many examples there are, and every fault of format, show and style, in one line each.
+
+    Raises:
+        InputError: a folder is missing, unreadable or empty.
+    """
+    found: list[str] = []
+    shows: dict[str, Show] = {}
+    examples: list[Example] = []
+    for place in folders:
+        for path in example_files(place):
+            try:
+                examples.append(with_free_id(load_example(path), [example.id for example in examples]))
+            except InputError as error:
+                found.append(str(error))
+        for path in sorted(place.glob(f"*/{SHOW_FILE}")):
+            try:
+                shows[path.parent.name] = load_show(path)
+            except InputError as error:
+                found.append(str(error))
+    sources = kept_index(copy_sources(examples), cache / "copies")
+    gate = Gate(profile, sources, shows=tuple(shows.values()))
+    for example in examples:
+        found += _faults_of(example, shows.get(example.path.parent.name), gate)
+    return len(examples), found
+
+
+def _faults_of(example: Example, show: Show | None, gate: Gate) -> list[str]:
+    if show is None:
+        return [f"{example.path}: {example.path.parent} has no {SHOW_FILE}: write one with the show's name"]
+    found = []
+    if example.brief.show != show.name:
+        found.append(f"{example.path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
+    findings = gate.examine(example.synopsis, example.brief, show, own_source=example.id)
+    return found + [f"{example.path}: {finding.check}: {finding.message}" for finding in failures(findings)]

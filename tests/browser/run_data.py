@@ -8,12 +8,11 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from synopsis_writer.evaluation.case import Case, load_cases
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.row import Attempt, Row
-from synopsis_writer.evaluation.scored import RunInfo, Scored
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Attempt, Row, RunInfo, Scored
+from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import Example
-from synopsis_writer.style.gate import failures
+from synopsis_writer.gate.gate import failures
 from synopsis_writer.synopsis import Paragraph, Synopsis
 from tests.corpus.damage.draft import draft_of
 from tests.corpus.damage.table import DAMAGES

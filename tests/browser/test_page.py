@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.evaluation.metrics import METRICS
-from synopsis_writer.evaluation.report import render_report
-from synopsis_writer.evaluation.row import Row
-from synopsis_writer.evaluation.scored import RunInfo, Scored
-from synopsis_writer.evaluation.summary import summarise
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Row, RunInfo, Scored
+from synopsis_writer.evals.report import render_report
+from synopsis_writer.evals.statistics import summarise
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, shapeless, suite
 
 pytestmark = pytest.mark.browser

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 
 from synopsis_writer.examples import Example, example_files, load_example
-from synopsis_writer.prompts import load_prompts
-from synopsis_writer.resources import folder
-from synopsis_writer.style.finding import Subject
-from synopsis_writer.style.gate import CHECKS, Gate, index_examples
-from synopsis_writer.style.profile import house_profile
+from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.gate import CHECKS, Gate, index_examples
+from synopsis_writer.house.house import house_profile
+from synopsis_writer.prompts.templates import load_prompts
+from synopsis_writer.settings import folder
 from tests.corpus.damage.draft import HALVES, Draft, draft_of, half_of, pool
 from tests.corpus.damage.table import Damage
 

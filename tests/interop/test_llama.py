@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from synopsis_writer.client import Limits, Message
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.weights import is_packaged_available, packaged_weights
 from synopsis_writer.errors import RequestRefused
+from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.models.download import is_packaged_available, packaged_weights
+from synopsis_writer.models.hosted import HostedClient
 from tests.interop.servers import KEY, files, running, synopsis
 
 NAME = "gemma-winzig"

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from synopsis_writer.client import Limits
-from synopsis_writer.client.budget import Budget, BudgetClient
-from synopsis_writer.client.cache import CachingClient, ResponseCache
-from synopsis_writer.client.hosted import HostedClient
-from synopsis_writer.client.pricing import HostedPricer
-from synopsis_writer.client.retry import RetryPolicy
-from synopsis_writer.desk import Desk, load_desk
+from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ModelError
-from synopsis_writer.journal import Journal
 from synopsis_writer.kinds import CacheUse, FileFormat, Outcome
-from synopsis_writer.runlog import Run, RunLog
+from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.models.base import Limits
+from synopsis_writer.models.cache import CachingClient, ResponseCache
+from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.models.limits import Budget, BudgetClient
+from synopsis_writer.models.pricing import HostedPricer
+from synopsis_writer.models.retry import RetryPolicy
+from synopsis_writer.save import new_origin, record, render
 from synopsis_writer.settings import load_settings
-from synopsis_writer.store import new_origin, record, render, save
-from synopsis_writer.writer import ModelAuthor, write
+from synopsis_writer.storage.files import save
+from synopsis_writer.writer import Desk, load_desk
 from tests.support.loopback import (
     Body,
     BrokenJson,

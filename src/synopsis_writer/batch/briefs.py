@@ -10,15 +10,18 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from synopsis_writer.batch.columns import TableRow
-from synopsis_writer.batch.tables import opened, read_table
+from synopsis_writer.batch.tables import TableRow, opened, read_table
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.errors import BriefError, explain
 
 LONGEST_ID = 100
+
 _FIELDS = {"character": "characters", "beat": "beats", "air-date": "air_date"}  # where a flag's name differs
+
 _COLUMN_OF = {field: column for column, field in _FIELDS.items()}
+
 _LISTS = ("character", "beat")
+
 _BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one cell
 
 

@@ -6,37 +6,16 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.batch.parquet import pyarrow, write_parquet
-from synopsis_writer.brief import Brief
+from synopsis_writer.batch.store import Saved
+from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.examples import front_matter
 from synopsis_writer.kinds import FileFormat
-from synopsis_writer.shows import slug
-from synopsis_writer.spreadsheet import csv_record
-from synopsis_writer.store import render, replacing, umask
-from synopsis_writer.synopsis import Synopsis
-
-
-@dataclass(frozen=True)
-class Saved:
-    """One row of a batch with its text.
-
-    Attributes:
-        id, place, brief: as in `BatchRow`.
-        synopsis: the text.
-        meta: how it came about, as `store.provenance` gives it; what JSON can hold.
-    """
-
-    id: str
-    place: int
-    brief: Brief
-    synopsis: Synopsis
-    meta: Mapping[str, Any]
-
+from synopsis_writer.save import render
+from synopsis_writer.storage.files import replacing, slug, umask
 
 # What the tables tell of how a text came about, a column each; the rest stands in the column `meta`.
 _TOLD = ("model", "draft", "attempts", "cost", "seconds", "created")
@@ -65,6 +44,7 @@ _COLUMNS: Mapping[str, Callable[[Saved], Any]] = {
     **{name: _told(name) for name in _TOLD},
     "meta": lambda row: _rest(row.meta),
 }
+
 _BETWEEN = " | "  # between the parts of a list in a CSV cell, as `read_briefs` takes them apart
 
 

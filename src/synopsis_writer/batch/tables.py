@@ -1,20 +1,68 @@
-"""Tables of briefs, a row at a time: CSV, JSON lines, YAML and Parquet, by the file's ending."""
+"""Tables of briefs, a row at a time: CSV, JSON lines, YAML and Parquet, in and out."""
 
 import csv
+import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from synopsis_writer.batch.columns import TableRow, columns_of, row_of
-from synopsis_writer.batch.parquet import Parquet
-from synopsis_writer.batch.yamlrows import read_yaml_rows
+import yaml
+
 from synopsis_writer.document import MOST_BYTES
-from synopsis_writer.errors import BriefError, FileError, os_reason
-from synopsis_writer.spreadsheet import plain_text
+from synopsis_writer.errors import BriefError, FileError, SettingsError, os_reason
+
+COLUMNS = ("id", "show", "theme", "form", "character", "beat", "words", "air-date", "notes")
+
+_LONGEST_NAME = 40  # letters of an unknown column's name that a message shows
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: `where` it stands, as `briefs.csv:7`, and its cells by their column of `COLUMNS`."""
+
+    where: str
+    cells: Mapping[str, Any]
+
+
+def columns_of(names: Sequence[str], where: str) -> list[str]:
+    """Return the columns that `names` mean: case does not count, and `air_date` is `air-date`.
+
+    Raises:
+        BriefError: one is unknown, or stands twice; names all unknown ones.
+    """
+    columns = [name.strip().lower().replace("_", "-") for name in names]
+    unknown = [name for name, column in zip(names, columns, strict=True) if column not in COLUMNS]
+    if unknown:
+        listed = ", ".join(_shown(name) for name in dict.fromkeys(unknown))
+        raise BriefError(
+            f"{where}: unknown column{'s' * (len(unknown) > 1)} {listed}: known are {', '.join(COLUMNS)}"
+        )
+    for column in COLUMNS:
+        if columns.count(column) > 1:
+            raise BriefError(f"{where}: the column '{column}' stands twice: keep one")
+    return columns
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…")
+
+
+def row_of(where: str, pairs: Iterable[tuple[str, Any]]) -> TableRow:
+    """Return the row of names and values that stand at `where`.
+
+    Raises:
+        BriefError: as `columns_of`.
+    """
+    pairs = list(pairs)
+    columns = columns_of([name for name, _ in pairs], where)
+    return TableRow(where, dict(zip(columns, (value for _, value in pairs), strict=True)))
+
 
 _DELIMITERS = ",;\t"
 
@@ -143,6 +191,31 @@ def _read_parquet(path: Path, file: BinaryIO) -> Iterator[TableRow]:
         yield TableRow(f"{path}: row {number}", dict(zip(columns, row.values(), strict=True)))
 
 
+def read_yaml_rows(path: Path, file: BinaryIO) -> Iterator[TableRow]:
+    """Yield the mappings of a list. All values are text, as they stand: `007`, `no` and dates stay so.
+
+    Raises, while it is read:
+        BriefError: it is not YAML, or something else than a list of flat mappings; names the line.
+        FileError: it is not UTF-8.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8-sig")
+    try:
+        yield from _Rows(path, yaml.parse(text, Loader=_Loader))
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: is not UTF-8: save it as UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BriefError(
+            f"{path}{line}: not YAML: {error.problem}: put values with a colon in quotes"
+        ) from error
+    except yaml.YAMLError as error:
+        raise FileError(
+            f"{path}: not YAML: {str(error).splitlines()[0]}: save it as plain UTF-8 text"
+        ) from error
+    finally:
+        text.detach()  # who opened the file closes it
+
+
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
@@ -151,3 +224,164 @@ _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
     ".yaml": read_yaml_rows,
     ".yml": read_yaml_rows,
 }
+
+# The loader in C is ten times quicker; a build of PyYAML without it has the other.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NOTHING = {"", "~", "null", "Null", "NULL"}  # what YAML takes for nothing where it stands without quotes
+
+_LIST_MEND = "write a list of briefs, each beginning with '- show: …'"
+
+
+class _Rows:
+    """The rows in a stream of YAML events, and the values that have a name (`&cast`) so far."""
+
+    def __init__(self, path: Path, events: Iterator[yaml.Event]) -> None:
+        self._path, self._events = path, events
+        self._named: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[TableRow]:
+        for event in self._events:
+            if isinstance(event, yaml.SequenceStartEvent):
+                yield from self._list()
+            elif isinstance(event, yaml.NodeEvent):
+                raise self._wrong(event, "is no list", _LIST_MEND)
+
+    def _list(self) -> Iterator[TableRow]:
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            if not isinstance(event, yaml.MappingStartEvent):
+                raise self._wrong(event, "is no brief", _LIST_MEND)
+            yield row_of(self._where(event), self._pairs())
+
+    def _pairs(self) -> Iterator[tuple[str, Any]]:
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise self._wrong(event, "is no column's name", "write 'name: value'")
+            yield event.value, self._value(event.value)
+
+    def _value(self, column: str) -> Any:
+        event = next(self._events)
+        if not isinstance(event, yaml.SequenceStartEvent):
+            return self._text(event, column)
+        texts = []
+        while not isinstance(part := next(self._events), yaml.SequenceEndEvent):
+            texts.append(self._text(part, column))
+        return self._name(event, texts)
+
+    def _text(self, event: yaml.Event, column: str) -> Any:
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._named:
+            return self._named[event.anchor]
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._wrong(event, f"'{column}' holds no text", "write a text, or a list of texts")
+        is_nothing = event.implicit[0] and event.value in _NOTHING
+        return self._name(event, None if is_nothing else event.value)
+
+    def _name(self, event: yaml.NodeEvent, value: Any) -> Any:
+        if event.anchor is not None:
+            self._named[event.anchor] = value
+        return value
+
+    def _where(self, event: yaml.Event) -> str:
+        return f"{self._path}:{event.start_mark.line + 1}" if event.start_mark else str(self._path)
+
+    def _wrong(self, event: yaml.Event, fault: str, mend: str) -> BriefError:
+        return BriefError(f"{self._where(event)}: {fault}: {mend}")
+
+
+_ROWS = 1_000  # rows in memory at once when reading: some hundred kilobytes of briefs
+
+_GROUP = 1_000  # rows of a row group when writing: about 5 MB of synopses
+
+
+def pyarrow() -> Any:
+    """Return the module, with `parquet` loaded.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        raise SettingsError(
+            "Parquet files need pyarrow: pip install 'synopsis-writer[parquet]', or use .csv or .jsonl"
+        ) from error
+    return pa
+
+
+class Parquet:
+    """A Parquet file that is read from front to back.
+
+    Attributes:
+        names: its columns.
+
+    Raises:
+        FileError: it is no Parquet file, or damaged.
+        SettingsError: pyarrow is not installed.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._arrow, self._path = pyarrow(), path
+        try:
+            self._file = self._arrow.parquet.ParquetFile(file)
+        except (self._arrow.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        self.names: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows as Python values."""
+        try:
+            for batch in self._file.iter_batches(batch_size=_ROWS):
+                yield from batch.to_pylist()
+        except (self._arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> FileError:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        return FileError(f"{self._path}: not Parquet, or damaged: {reason}: write the file again")
+
+
+def write_parquet(rows: Iterable[Mapping[str, Any]], file: BinaryIO, columns: Mapping[str, Any]) -> int:
+    """Write the rows into `file`, and return their number; `columns` has each column's Arrow type."""
+    arrow = pyarrow()
+    schema = arrow.schema(list(columns.items()))
+    rows, count = iter(rows), 0
+    with arrow.parquet.ParquetWriter(file, schema) as writer:
+        while group := list(itertools.islice(rows, _GROUP)):
+            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
+
+
+# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
+_SIGNS = "=+\\-@＝＋－＠"
+
+# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
+# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
+_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
+
+_FORMULA = re.compile(_BEGINS)
+
+_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
+
+
+def csv_record(values: Iterable[Any]) -> str:
+    """Return one CSV record; None is empty, and a truth value is `true` or `false`.
+
+    What a spreadsheet would run as a formula has an apostrophe before it; `plain_text` takes it off again.
+    Records end in CR LF, as RFC 4180 has it, and a text keeps its line ends within quotes.
+    """
+    line = io.StringIO()
+    csv.writer(line).writerow([_cell(value) for value in values])
+    return line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
+
+
+def plain_text(cell: str) -> str:
+    """Return the text of a cell, without the apostrophes that `csv_record` put before formulas."""
+    return _DISARMED.sub("", cell)

@@ -1,52 +1,78 @@
-"""Variety: a text is held against the accepted ones of its batch, which are indexed as they come."""
+"""A text against the other rows of its batch, and the arc of a season."""
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator, ConfigDict, RootModel
 
-from synopsis_writer.batch.faults import reported
-from synopsis_writer.batch.marks import MarkIndex, Marks, run_spans, runs_of, stretches
-from synopsis_writer.batch.traits import (
-    Traits,
-    cast_names,
-    first_sentence,
-    is_asked_for,
-    own_words,
-    traits_of,
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.store import BatchRecord, reported
+from synopsis_writer.brief import MOST_BEATS, MOST_BEFORE, Beat, Brief
+from synopsis_writer.document import read_fields
+from synopsis_writer.drafting import Examiner
+from synopsis_writer.errors import BriefError
+from synopsis_writer.gate.cast import Name, parse_name
+from synopsis_writer.gate.cast import name_words as plain_words
+from synopsis_writer.gate.copies import (
+    RUN,
+    MarkIndex,
+    Marks,
+    marks_of,
+    name_words,
+    run_hashes,
+    run_spans,
+    runs_of,
+    stretches,
 )
-from synopsis_writer.brief import Brief
-from synopsis_writer.database import transaction
-from synopsis_writer.shows import Show
-from synopsis_writer.style.copies import RUN, name_words
-from synopsis_writer.style.finding import Finding, failed, passed, quoted
-from synopsis_writer.style.names import Name, parse_name
-from synopsis_writer.style.originality import COPIED_RUN
-from synopsis_writer.style.text import Span
+from synopsis_writer.gate.finding import Finding, failed, passed, quoted
+from synopsis_writer.gate.lexicon import stem
+from synopsis_writer.gate.story import COPIED_RUN
+from synopsis_writer.gate.text import Span, analyse, folded, lower_words
+from synopsis_writer.settings import Settings
+from synopsis_writer.show import Show
+from synopsis_writer.storage.sqlite import transaction
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.writer import Desk
 
 CHECKS = ("variety_copy", "variety_opening", "variety_title", "variety_names")
+
 # Share of the runs of six words: two of 82 independent texts share 0.25 % at most, and that is a show's name;
 # texts of which 20 % of the words were changed at random share 18 % or more.
 SHARED = 0.05
+
 SEASON = 50  # rows of a show in which a last name alone does not come back; a season has about 30
+
 _READ_CLOSELY = 5  # texts that share the most marks
+
 _LOADED = 10_000  # texts read at a time
 
-MIGRATION = """
-    CREATE TABLE variety_texts (
-        number INTEGER PRIMARY KEY, row TEXT NOT NULL UNIQUE, show TEXT NOT NULL, title TEXT NOT NULL,
-        opening TEXT NOT NULL, people TEXT NOT NULL, marks BLOB NOT NULL
-    );
-    CREATE INDEX variety_by_show ON variety_texts (show);
-    CREATE INDEX variety_by_title ON variety_texts (title);
-    CREATE INDEX variety_by_opening ON variety_texts (opening);
-    CREATE TABLE variety_names (
-        name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, number)
-    ) WITHOUT ROWID
-"""
+
+@dataclass(frozen=True)
+class Traits:
+    """What is held against the other rows.
+
+    Attributes:
+        title: folded: lower case, without marks and a leading article.
+        opening: how the text begins, as stems; empty when its first sentence is too short to tell.
+        people: the full names the answer declares.
+        guests: those beyond the cast and its families, where a last name is known.
+        marks: hashes of some of the text's runs of six words, sorted; shape (about words / 8,).
+    """
+
+    title: str
+    opening: str
+    people: tuple[str, ...]
+    guests: tuple[Name, ...]
+    marks: Marks
 
 
 class Variety:
@@ -191,10 +217,15 @@ class Variety:
 
 
 _BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"
+
 _BY_TITLE = "SELECT row FROM variety_texts WHERE title = ? LIMIT 1"
+
 _SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
+
 _NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
+
 _BY_FULL = f"{_NAMED} ORDER BY number DESC LIMIT 1"
+
 _BY_LAST = f"{_NAMED} AND show = ? AND number >= ? ORDER BY number DESC LIMIT 1"
 
 
@@ -206,3 +237,210 @@ def _mentions(text: str, names: Iterable[Name]) -> list[Span]:
     """Return where the last names stand, the first names before them within."""
     parts = [rf"(?:{re.escape(name.first)}\s+)?{re.escape(name.last)}s?" for name in names]
     return [Span(*match.span()) for match in re.finditer(rf"\b(?:{'|'.join(parts)})\b", text, re.IGNORECASE)]
+
+
+OPENING = 4  # words with content: two shared ones occur once in 82 good texts, three never
+
+_LEAST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
+
+_SHORTEST = 4  # letters of a word with content
+
+# The German words of four letters or more with a Zipf frequency of 5.9 or more in wordfreq 3.1: what
+# `lexicon.is_content` leaves out. Written down, because its word list takes 90 MB and the driver of a batch
+# needs no more of it than these.
+FUNCTION_WORDS = frozenset(
+    """
+    aber alle alles also auch beim damit dann dass denn diese dieser doch durch eine einem einen einer eines
+    einfach etwas ganz gegen geht gibt habe haben hatte hier ihre immer jetzt kann kein keine können machen
+    mehr mein meine mich muss nach nicht noch oder ohne schon sehr sein seine seit selbst sich sind soll
+    unter viel waren weil wenn werden wieder will wird wurde zeit zwei über
+    """.split()
+)
+
+
+@lru_cache(maxsize=64)  # a text is looked at when it comes, once more when it is saved, and then taken in
+def traits_of(synopsis: Synopsis, show: Show) -> Traits:
+    """Draw from a synopsis what is held against the other rows."""
+    people = tuple(person.name for person in synopsis.characters)
+    names = name_words((*people, *cast_names(show)))
+    return Traits(
+        folded_title(synopsis.title),
+        opening_key(synopsis, show, names),
+        people,
+        guests(people, show),
+        marks_of(run_hashes(lower_words(synopsis.text), names)),
+    )
+
+
+def cast_names(show: Show) -> tuple[str, ...]:
+    """Return the full names of the show's cast."""
+    return tuple(member.name for member in show.cast)
+
+
+def own_words(passage: str, show: Show, names: Collection[str]) -> int:
+    """Return how many words of a passage are neither `names` nor the show's name, which rows may share."""
+    series = "|".join(r"\W+".join(map(re.escape, lower_words(name))) for name in (show.name, *show.aliases))
+    return sum(word not in names for word in lower_words(re.sub(rf"\b(?:{series})\b", " ", passage.lower())))
+
+
+_ARTICLE = re.compile(r"(?:der|die|das|ein|eine) (?=.)")
+
+
+def folded_title(title: str) -> str:
+    """Return a title in lower case, without marks and without its article: `Das Spiel!` is `spiel`."""
+    return _ARTICLE.sub("", re.sub(r"[\W_]+", " ", folded(title)).strip(), count=1)
+
+
+def first_sentence(synopsis: Synopsis) -> Span:
+    """Return where the first sentence stands in the text."""
+    sentences = analyse(synopsis.paragraphs[0].text).sentences
+    return sentences[0].span if sentences else Span(0, 0)
+
+
+def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
+    """Return the stems of the first four words with content, or of all words where there are fewer.
+
+    The words of `names` and of the show's own name do not count: forms such as `week` begin with these.
+    """
+    span = first_sentence(synopsis)
+    left_out = name_words((show.name, *show.aliases)).union(names)
+    sentence = synopsis.paragraphs[0].text[span.start : span.end]
+    words = [word for word in lower_words(sentence) if word not in left_out]
+    content = [word for word in words if len(word) >= _SHORTEST and word not in FUNCTION_WORDS]
+    kept = content[:OPENING] if len(content) >= OPENING else words
+    return " ".join(map(stem, kept)) if len(kept) >= _LEAST_OPENING else ""
+
+
+def guests(people: Iterable[str], show: Show) -> tuple[Name, ...]:
+    """Return the people with a last name that nobody of the cast has; a family of the cast belongs to it."""
+    families = {parse_name(name).last for name in cast_names(show)}
+    names = dict.fromkeys(map(parse_name, people))
+    return tuple(name for name in names if name.last and name.last not in families)
+
+
+def is_asked_for(name: Name, brief: Brief) -> bool:
+    """Whether any field of the brief names the person, by the last name at least."""
+    lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
+    return any(word in {name.last, name.last + "s"} for line in lines for word in plain_words(line))
+
+
+class VariedGate:
+    """Examines by a gate, and by what the batch's accepted texts leave free; a repair is told both.
+
+    Args:
+        gate: the gate.
+        variety: the accepted texts.
+    """
+
+    def __init__(self, gate: Examiner, variety: Variety) -> None:
+        self._gate = gate
+        self._variety = variety
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+    ) -> tuple[Finding, ...]:
+        """Return one finding a check."""
+        found = self._gate.examine(synopsis, brief, show, was_cut=was_cut)
+        findings = found if isinstance(found, tuple) else await found
+        return (*findings, *self._variety.find(synopsis, show, brief))
+
+
+def for_gate(settings: Settings) -> Settings:
+    """Return the settings without the disabled checks of variety: a gate knows none of them."""
+    disable = tuple(name for name in settings.disable if name not in CHECKS)
+    return settings.model_copy(update={"disable": disable})
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], BeforeValidator(_listed)]]]):
+    model_config = ConfigDict(frozen=True)
+
+
+class Arc:
+    """Tells each row what the rows before it, of its show, have established.
+
+    A row is asked to tell its own facts, as further beats. Later rows are told them whatever became of the
+    row, and title and logline of its text once it is accepted. Where that is too much for a brief, the
+    loglines of the earliest rows are left out; facts never are.
+
+    Args:
+        path: the arc file.
+        record: the batch.
+        desk: the shows.
+
+    Raises:
+        BriefError: the file is none, names a row that the batch has not, or holds more than a brief can.
+        FileError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, record: BatchRecord, desk: Desk) -> None:
+        self._facts = _read_facts(path)
+        self._record = record
+        self._desk = desk
+        rows = [_row(record, name, path) for name in self._facts]
+        self._rows = sorted(((row, self._show(row.brief)) for row in rows), key=lambda pair: pair[0].place)
+        self._check(path)
+
+    def _check(self, path: Path) -> None:
+        counts: Counter[str] = Counter()
+        for row, show in self._rows:
+            if len(beats := self._beats(row)) > MOST_BEATS:
+                raise BriefError(
+                    f"{path}: row '{row.id}' has {len(beats)} beats and facts, at most {MOST_BEATS} are "
+                    "allowed: tell its part in fewer facts"
+                )
+            counts[show] += len(self._facts[row.id])
+            if counts[show] > MOST_BEFORE:
+                raise BriefError(
+                    f"{path}: more than {MOST_BEFORE} facts of '{show}' up to row '{row.id}': keep those "
+                    "that later rows need"
+                )
+
+    def told(self, row: BatchRow) -> BatchRow:
+        """Return the row with its own facts to tell, and what was before."""
+        show = self._show(row.brief)
+        facts = {
+            earlier.place: self._facts[earlier.id]
+            for earlier, its_show in self._rows
+            if earlier.place < row.place and its_show == show
+        }
+        texts = self._texts(row.place, show, MOST_BEFORE - sum(map(len, facts.values())))
+        before = [
+            line
+            for place in sorted({*facts, *texts})
+            for line in (*texts.get(place, ()), *facts.get(place, ()))
+        ]
+        return replace(
+            row, brief=row.brief.model_copy(update={"beats": self._beats(row), "before": tuple(before)})
+        )
+
+    def _beats(self, row: BatchRow) -> tuple[str, ...]:
+        own = (fact for fact in self._facts.get(row.id, ()) if fact not in row.brief.beats)
+        return (*row.brief.beats, *own)
+
+    def _show(self, brief: Brief) -> str:
+        return self._desk.find_show(brief.show).name
+
+    def _texts(self, place: int, show: str, most: int) -> dict[int, tuple[str]]:
+        """Return title and logline of the show's latest accepted rows before a place."""
+        saved = (one for one in self._record.accepted_before(place) if self._show(one.brief) == show)
+        return {
+            one.place: (f"„{one.synopsis.title}“: {one.synopsis.logline}",) for one in islice(saved, most)
+        }
+
+
+def _read_facts(path: Path) -> Mapping[str, tuple[str, ...]]:
+    return read_fields(path, _ArcFile, BriefError).root
+
+
+def _row(record: BatchRecord, name: str, path: Path) -> BatchRow:
+    row = record.row(name)
+    if row is None:
+        raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
+    return row

@@ -10,17 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
-from synopsis_writer.cli import (
-    batch,
-    cache,
-    check,
-    evaluation,
-    examples,
-    log,
-    models,
-    style,
-    write,
-)
+from synopsis_writer.cli import batch, check, evals, log, models, write
 from synopsis_writer.cli.console import INTERRUPTED, complain, give
 from synopsis_writer.errors import SynopsisError
 
@@ -42,13 +32,13 @@ app.command("write")(write.write)
 app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)
-app.add_typer(examples.app, name="examples")
-app.add_typer(style.app, name="style")
+app.add_typer(check.examples_app, name="examples")
+app.add_typer(check.style_app, name="style")
 app.add_typer(models.app, name="models")
-app.add_typer(evaluation.app, name="eval")
+app.add_typer(evals.app, name="eval")
 app.add_typer(batch.app, name="batch")
 app.add_typer(log.app, name="log")
-app.add_typer(cache.app, name="cache")
+app.add_typer(log.cache_app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

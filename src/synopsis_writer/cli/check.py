@@ -1,4 +1,4 @@
-"""`synopsis check`: the gate on any text."""
+"""The commands check, examples and style."""
 
 import json as jsonlib
 import shutil
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import complain, give, printable, say
-from synopsis_writer.errors import GateRefused, InputError
+from synopsis_writer.cli.console import complain, give, give_json, printable, say
+from synopsis_writer.errors import ExampleError, GateRefused, InputError
+from synopsis_writer.kinds import Form
 
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
-    from synopsis_writer.review import Review
+    from synopsis_writer.examples import Example
+    from synopsis_writer.writer import Review
 
 STDIN = "-"
+
 _MOST_COLUMNS = 100
 
 
@@ -51,9 +54,8 @@ def check(
     A file's front matter says what was asked for; --show, --theme and --form go before it. With --json each
     file is one line of JSON.
     """
-    from synopsis_writer.desk import load_desk
-    from synopsis_writer.review import review
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import load_desk, review
 
     flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
     desk = load_desk(load_settings(flags), say)
@@ -89,7 +91,7 @@ def _json(found: "Review") -> Iterator[str]:
 
 
 def _lines(found: "Review") -> Iterator[str]:
-    from synopsis_writer.cli.marked import marked
+    from synopsis_writer.cli.console import marked
 
     refused = found.refused
     guessed = ", the form that fits best" if found.guessed else ""
@@ -118,3 +120,157 @@ def _escaped(text: str) -> str:
 
 def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+examples_app = typer.Typer(help="The example pool that prompts are built from.")
+
+
+@examples_app.command("list")
+def list_examples(
+    show: options.Show = None,
+    form: options.FormOption = None,
+    examples: options.Examples = None,
+    json: options.Json = False,
+) -> None:
+    """List the examples: id, form, words and theme."""
+    from synopsis_writer.examples import load_pool
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.show import find_show
+    from synopsis_writer.writer import pool_folders
+
+    pool = load_pool(pool_folders(load_settings({"examples": examples})))
+    wanted = find_show(pool.shows, show) if show else None
+    if show and wanted is None:
+        raise ExampleError(
+            f"unknown show '{show}': the pool has {', '.join(known.name for known in pool.shows)}"
+        )
+    chosen = [
+        example
+        for example in pool.examples
+        if (wanted is None or example.brief.show == wanted.name) and form in (None, example.brief.form)
+    ]
+    if json:
+        give_json({"examples": [_row(example) for example in chosen]})
+        return
+    for example in chosen:
+        row = _row(example)
+        give(f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}")
+
+
+def _row(example: "Example") -> dict[str, str | int]:
+    return {
+        "id": example.id,
+        "show": example.brief.show,
+        "form": example.brief.form.value,
+        "words": len(example.synopsis.text.split()),
+        "theme": example.brief.theme,
+        "title": example.synopsis.title,
+    }
+
+
+@examples_app.command("show")
+def show_example(
+    example_id: Annotated[str, typer.Argument(metavar="ID", help="As 'synopsis examples list' gives it.")],
+    examples: options.Examples = None,
+) -> None:
+    """Print one example with its front matter."""
+    from synopsis_writer.document import read_text
+    from synopsis_writer.examples import load_pool
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import pool_folders
+
+    pool = load_pool(pool_folders(load_settings({"examples": examples})))
+    found = next((example for example in pool.examples if example.id == example_id), None)
+    if found is None:
+        raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
+    give(read_text(found.path))
+
+
+@examples_app.command("check")
+def check_examples(examples: options.Examples = None) -> int:
+    """Validate every show.yaml and example, and hold each text against the gate."""
+    from synopsis_writer.house.house import house_profile, load_profile
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import faults, pool_folders
+
+    settings = load_settings({"examples": examples})
+    folders = pool_folders(settings)
+    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    count, found = faults(folders, profile, settings.cache)
+    for fault in found:
+        complain(fault)
+    if not found:
+        give(f"{count} examples in {', '.join(str(folder) for folder in folders)}: all hold")
+    return GateRefused.exit_code if found else 0
+
+
+@examples_app.command("add")
+def add_example(
+    file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
+    show: Annotated[str, typer.Option("--show", help="The series, by name or alias.")],
+    theme: Annotated[str, typer.Option("--theme", help="What the text is about, in one clause.")],
+    form: Annotated[Form, typer.Option("--form", help="The kind of text.")],
+    title: Annotated[str | None, typer.Option("--title", help="Its title.  [default: its heading]")] = None,
+    logline: Annotated[
+        str | None, typer.Option("--logline", help="Its story in a sentence.  [default: theme]")
+    ] = None,
+    character: Annotated[
+        list[str] | None, typer.Option("--character", help="'Name: Rolle' of a person in it; repeatable.")
+    ] = None,
+    examples: options.Examples = None,
+) -> None:
+    """Add a synopsis of your own to the pool, as it is."""
+    from synopsis_writer.examples import add, load_pool
+    from synopsis_writer.settings import folder as packaged
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import pool_folders
+
+    settings = load_settings({"examples": examples})
+    folder = settings.examples or settings.own_examples
+    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if any(pool.glob("*/*.md")))]
+    shows = load_pool(list(dict.fromkeys(known))).shows
+    path = add(
+        file,
+        folder,
+        shows,
+        show=show,
+        theme=theme,
+        form=form,
+        title=title,
+        logline=logline,
+        people=character or [],
+    )
+    say("added")
+    give(str(path))
+
+
+style_app = typer.Typer(help="The bands of your house.")
+
+
+@style_app.command("calibrate")
+def calibrate_style(
+    examples: Annotated[Path, typer.Option("--examples", help="A folder of your own texts, .md or .txt.")],
+    form: options.FormOption = None,
+    name: Annotated[str, typer.Option("--name", help="The profile's name.")] = "own",
+) -> None:
+    """Learn the bands from your own texts, and print them as a profile: save it, and use it with --profile.
+
+    A text's form stands in its front matter; --form is that of the texts without one. Forms without a text
+    keep the house's bands.
+    """
+    from synopsis_writer.document import format_yaml
+    from synopsis_writer.errors import FileError
+    from synopsis_writer.house.house import house_profile
+    from synopsis_writer.learning import FEWEST_TEXTS, as_data, calibrate
+
+    if not examples.is_dir():
+        raise FileError(f"{examples}: no such folder: name one with --examples")
+    learnt = calibrate(examples, house_profile(), name, form)
+    for own, count in learnt.counts.items():
+        few = (
+            f": too few to know its spread, at least {FEWEST_TEXTS} are wanted"
+            if count < FEWEST_TEXTS
+            else ""
+        )
+        say(f"{own}: learnt from {count} text{'s' if count > 1 else ''}{few}")
+    give(format_yaml(as_data(learnt.profile)))

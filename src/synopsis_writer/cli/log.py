@@ -1,4 +1,4 @@
-"""`synopsis log`: what was done, at what cost, and how to forget it."""
+"""The command groups log and cache."""
 
 import contextlib
 from dataclasses import dataclass
@@ -13,13 +13,16 @@ from synopsis_writer.errors import FileError, InputError
 from synopsis_writer.kinds import Outcome
 
 if TYPE_CHECKING:
-    from synopsis_writer.runlog import Entry, Listed, Run, RunLog
+    from synopsis_writer.log import Entry, Listed, Run, RunLog
 
 app = typer.Typer(
     help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
 )
+
 _AT_WORK = timedelta(days=1)  # no run takes longer; one that still says so was killed
+
 _THEME = 60  # characters of a theme in the list
+
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
 
 
@@ -51,8 +54,8 @@ def show_run(
     json: options.Json = False,
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
-    from synopsis_writer.client.bill import bill
-    from synopsis_writer.yamlblock import format_yaml
+    from synopsis_writer.document import format_yaml
+    from synopsis_writer.models.base import bill
 
     with _log_to_read() as log:
         found = log.find(run)
@@ -119,16 +122,16 @@ def _count(runs: int) -> str:
 
 
 def _log() -> "contextlib.closing[RunLog]":
-    from synopsis_writer.runlog import RunLog
+    from synopsis_writer.log import RunLog
     from synopsis_writer.settings import load_settings
 
     return contextlib.closing(RunLog(load_settings({}).log))
 
 
 def _log_to_read() -> "contextlib.closing[RunLog]":
-    from synopsis_writer.database import read_database
-    from synopsis_writer.runlog import RunLog
+    from synopsis_writer.log import RunLog
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.storage.sqlite import read_database
 
     return contextlib.closing(RunLog(load_settings({}).log, read_database))
 
@@ -155,7 +158,7 @@ def _unread_data(run: _Unread) -> dict[str, Any]:
 
 
 def _line(run: "Run", entries: "list[Entry]") -> str:
-    from synopsis_writer.client.bill import bill
+    from synopsis_writer.models.base import bill
 
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
@@ -164,7 +167,7 @@ def _line(run: "Run", entries: "list[Entry]") -> str:
 
 
 def _run_data(run: "Run", entries: "list[Entry]") -> dict[str, Any]:
-    from synopsis_writer.client.bill import bill_data
+    from synopsis_writer.models.base import bill_data
 
     return {
         "run": run.id,
@@ -184,7 +187,7 @@ def _run_data(run: "Run", entries: "list[Entry]") -> dict[str, Any]:
 
 
 def _entry_data(entry: "Entry") -> dict[str, Any]:
-    from synopsis_writer.client.bill import answer_data
+    from synopsis_writer.models.base import answer_data
 
     return {
         "number": entry.number,
@@ -196,3 +199,59 @@ def _entry_data(entry: "Entry") -> dict[str, Any]:
         "finish": entry.answer.finish,
         **answer_data(entry.answer),
     }
+
+
+cache_app = typer.Typer(help="Kept answers: 'write --cache read' gives them again.", no_args_is_help=True)
+
+
+@cache_app.command("info")
+def show_info(json: options.Json = False) -> None:
+    """Say where answers are kept, how many there are, and what they may take."""
+    from datetime import UTC, datetime
+
+    from synopsis_writer.models.cache import ResponseCache
+    from synopsis_writer.models.resolve import CACHE_FILE
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.storage.sqlite import read_database
+
+    settings = load_settings({})
+    with contextlib.closing(ResponseCache(settings.cache / CACHE_FILE, open_file=read_database)) as cache:
+        size = cache.size()
+    oldest = datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0) if size.answers else None
+    data = {
+        "path": str(settings.cache / CACHE_FILE),
+        "answers": size.answers,
+        "bytes": size.bytes,
+        "oldest": oldest and oldest.isoformat(),
+        "cache_megabytes": settings.cache_megabytes,
+        "cache_days": settings.cache_days,
+    }
+    if json:
+        give_json(data)
+        return
+    give(f"path:     {data['path']}")
+    give(f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)")
+    give(f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)")
+
+
+@cache_app.command("clear")
+def clear_cache() -> None:
+    """Forget all kept answers; a file that cannot be used is deleted."""
+    from synopsis_writer.models.resolve import CACHE_FILE, open_cache
+    from synopsis_writer.settings import load_settings
+    from synopsis_writer.storage.sqlite import is_held, remove_database
+
+    settings = load_settings({})
+    try:
+        with contextlib.closing(open_cache(settings)) as cache:
+            count = cache.size().answers
+            is_overwritten = cache.clear()
+    except FileError as error:
+        if is_held(error.__cause__):
+            raise
+        remove_database(settings.cache / CACHE_FILE)
+        say(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
+        return
+    say(f"removed {count} answer{'s' if count != 1 else ''}")
+    if not is_overwritten:
+        say(f"another program reads the cache: {OVERWRITTEN_LATER}")

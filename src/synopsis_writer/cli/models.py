@@ -10,7 +10,7 @@ from synopsis_writer.cli.console import give, give_json, printable, say
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from synopsis_writer.client.choice import Choice
+    from synopsis_writer.models.resolve import Choice
     from synopsis_writer.settings import Settings
 
 app = typer.Typer(help="Which models there are, and which one is asked.", invoke_without_command=True)
@@ -48,9 +48,13 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     """Return what `--json` prints, and the error of the server that would be asked."""
     import asyncio
 
-    from synopsis_writer.client.choice import choose
-    from synopsis_writer.client.pulled import pulled_models
-    from synopsis_writer.client.weights import MODEL_LICENCE, MODEL_NAME, is_packaged_available
+    from synopsis_writer.models.download import (
+        MODEL_LICENCE,
+        MODEL_NAME,
+        is_packaged_available,
+        pulled_models,
+    )
+    from synopsis_writer.models.resolve import choose
 
     choice: Choice | None = None
     try:
@@ -82,9 +86,8 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
 
 
 async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[str]:
-    from synopsis_writer.client.address import DEFAULT_BASE_URL, host_of
-    from synopsis_writer.client.hosted import HostedClient
-    from synopsis_writer.client.keys import look_up_key
+    from synopsis_writer.models.hosted import HostedClient
+    from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key
 
     key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
     client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint, announce=say)
@@ -101,7 +104,7 @@ def pull_model(
     ],
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
-    from synopsis_writer.client.hub import pull
+    from synopsis_writer.models.download import pull
     from synopsis_writer.settings import load_settings
 
     settings = load_settings({})
@@ -111,7 +114,7 @@ def pull_model(
 @app.command("known")
 def known_models() -> None:
     """List well-known instruct models that can be pulled by name; none of them was tried here."""
-    from synopsis_writer.client.pulled import KNOWN
+    from synopsis_writer.models.download import KNOWN
 
     for name, known in KNOWN.items():
         give(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
@@ -120,7 +123,7 @@ def known_models() -> None:
 @app.command("rm")
 def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
     """Delete a pulled model from the cache."""
-    from synopsis_writer.client.pulled import forget
+    from synopsis_writer.models.download import forget
     from synopsis_writer.settings import load_settings
 
     forget(name, load_settings({}).cache)

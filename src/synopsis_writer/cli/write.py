@@ -1,21 +1,35 @@
-"""`synopsis write`, `synopsis outline` and `synopsis prompt`."""
+"""The commands write, outline and prompt."""
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import give, give_json, say, say_nothing
-from synopsis_writer.cli.logbook import note_path, opened_log
-from synopsis_writer.errors import BriefError
+from synopsis_writer.cli.console import (
+    complain,
+    give,
+    give_json,
+    note_path,
+    opened_log,
+    printable,
+    say,
+    say_nothing,
+)
+from synopsis_writer.errors import BriefError, FileError, GateRefused
 from synopsis_writer.kinds import FileFormat
+from synopsis_writer.models.base import answer_data, bill
+from synopsis_writer.save import demo_label, provenance, record, render
+from synopsis_writer.storage.files import save
 
 if TYPE_CHECKING:
+    from synopsis_writer.attempt import Attempt
     from synopsis_writer.brief import Brief
-    from synopsis_writer.synopsis import Outline
+    from synopsis_writer.synopsis import Outline, Synopsis
+    from synopsis_writer.writer import Session
 
 
 def write(
@@ -61,10 +75,9 @@ def write(
     """Write, check and save one synopsis; the text goes to stdout."""
     import asyncio
 
-    from synopsis_writer.cli.deliver import deliver
-    from synopsis_writer.cli.growing import growing
-    from synopsis_writer.session import Order, replay_once, write_once
+    from synopsis_writer.cli.console import growing
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import Order, replay_once, write_once
 
     settings = load_settings(
         {
@@ -142,9 +155,9 @@ def outline(
     """Write only the plan, as YAML on stdout: edit it, then give it to 'synopsis write --outline FILE'."""
     import asyncio
 
-    from synopsis_writer.outline import format_outline
-    from synopsis_writer.session import Order, outline_once
+    from synopsis_writer.drafting import format_outline
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import Order, outline_once
 
     settings = load_settings(
         {
@@ -196,8 +209,8 @@ def prompt(
     quiet: options.Quiet = False,
 ) -> None:
     """Print what would be sent, and about how many tokens it takes; asks no model."""
-    from synopsis_writer.desk import load_desk
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import load_desk
 
     settings = load_settings({"examples": examples, "pinned": pin, "prompts": prompts})
     brief, planned = read_order(
@@ -248,7 +261,7 @@ def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | N
     given = {name: value for name, value in fields.items() if value not in (None, [])}
     planned = None
     if outline is not None:
-        from synopsis_writer.outline import load_outline
+        from synopsis_writer.drafting import load_outline
 
         ordered, planned = load_outline(outline)
         given = {**ordered.as_data(), **given}
@@ -267,3 +280,101 @@ def refuse_order(outline: Path | None, fields: dict[str, Any]) -> None:
     given = [name for name, value in {**fields, "outline": outline}.items() if value not in (None, [])]
     if given:
         raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(given)}")
+
+
+DONE = 0
+
+UNSTRUCTURED = "Antwort ohne Struktur"  # the title of an answer that is no synopsis
+
+
+def deliver(
+    session: "Session",
+    folder: Path | None,
+    file_format: FileFormat,
+    *,
+    force: bool,
+    as_json: bool,
+    status: Callable[[str], None],
+) -> tuple[int, Path | None]:
+    """Save and print what came of a brief; return the exit code, and where it was saved.
+
+    An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
+    when there is one, and nowhere else. A text that cannot be saved is printed all the same.
+    """
+    result = session.result
+    accepted = result.accepted
+    code, path = DONE, None
+    if folder is not None and result.best is not None:
+        try:
+            path = _keep(
+                session, result.best, folder / result.show.slug if accepted else folder, file_format, force
+            )
+        except FileError as error:
+            complain(str(error))
+            code = error.exit_code
+            if accepted is None and not as_json:
+                synopsis = result.best.synopsis
+                give(
+                    render({}, synopsis, FileFormat.TEXT) if synopsis else printable(result.best.answer.text)
+                )
+    if as_json:
+        give_json(_data(session, path))
+    elif accepted is not None:
+        give(render({}, accepted, FileFormat.TEXT))
+    _explain(session, path, status)
+    if accepted is None:
+        code = result.error.exit_code if result.error else GateRefused.exit_code
+    return code, path
+
+
+def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: FileFormat, force: bool) -> Path:
+    """Save an attempt; an answer without structure as it came."""
+    if attempt.synopsis is None:
+        return save(attempt.answer.text + "\n", folder, UNSTRUCTURED, FileFormat.TEXT)
+    fields = record(session.result, attempt, attempt.synopsis, session.origin)
+    content = render(fields, attempt.synopsis, file_format)
+    return save(content, folder, attempt.synopsis.title, file_format, force=force)
+
+
+def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
+    result = session.result
+    best = result.best
+    status(bill([attempt.answer for attempt in result.attempts]))
+    if best is not None and best.synopsis is not None and (label := demo_label(best, best.synopsis)):
+        say(label)  # even with --quiet: nobody must take a demo draft for more
+    if result.accepted is None:
+        if result.error is not None:
+            complain(str(result.error))
+        reasons = " ".join(best.problems) if best else "no answer"
+        kept = f"kept as {path}" if path else "nothing saved; --keep-rejected DIR keeps the text"
+        complain(f"refused by the gate: {reasons} ({kept})")
+    elif path is not None:
+        status(f"saved as {path}")
+
+
+def _data(session: "Session", path: Path | None) -> dict[str, Any]:
+    result, best, origin = session.result, session.result.best, session.origin
+    synopsis: Synopsis | None = best.synopsis if best else None
+    fields: dict[str, Any] = {"brief": result.brief.as_data()}
+    if best is not None:
+        fields |= record(result, best, synopsis, origin) if synopsis else provenance(result, best, origin)
+    return {
+        "passed": result.accepted is not None,
+        "path": str(path) if path else None,
+        "error": str(result.error) if result.error else None,
+        **fields,
+        "text": synopsis.text if synopsis else None,
+        "history": [_attempt(attempt) for attempt in result.attempts],
+    }
+
+
+def _attempt(attempt: "Attempt") -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "passed": attempt.passed,
+        "finish": attempt.answer.finish,
+        "problems": list(attempt.problems),
+        "answer": attempt.answer.text,
+        "findings": [finding.as_data() for finding in attempt.findings],
+        **answer_data(attempt.answer),
+    }

@@ -11,9 +11,9 @@ from random import Random
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example, Pool, load_pool
-from synopsis_writer.resources import folder
-from synopsis_writer.shows import Show, find_show, generic_show
-from synopsis_writer.style.text import analyse
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.settings import folder
+from synopsis_writer.show import Show, find_show, generic_show
 
 _TEXTS = Path(__file__).parent.parent / "damage_texts"
 _TITLES = frozenset({"Dr.", "Prof."})

@@ -7,8 +7,8 @@ from itertools import cycle, islice
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.kinds import Form
-from synopsis_writer.prompts import load_prompts
-from synopsis_writer.resources import folder
+from synopsis_writer.prompts.templates import load_prompts
+from synopsis_writer.settings import folder
 from tests.corpus.damage.draft import (
     Draft,
     dice,

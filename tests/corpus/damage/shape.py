@@ -2,7 +2,7 @@
 
 import re
 
-from synopsis_writer.style.text import analyse
+from synopsis_writer.gate.text import analyse
 from tests.corpus.damage.draft import dice, each_sentence, insert, joined, paragraphs, passages, sentences
 
 

@@ -1,0 +1,199 @@
+"""One row of a batch made, with the gate in this process or in processes of its own."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from synopsis_writer.attempt import Attempt, Draft, Result
+from synopsis_writer.batch.briefs import BatchRow, digest_of
+from synopsis_writer.batch.store import Answered, Done
+from synopsis_writer.brief import Brief
+from synopsis_writer.drafting import Examiner, write
+from synopsis_writer.errors import EngineError, ModelError
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import Gate
+from synopsis_writer.models.base import Answer
+from synopsis_writer.models.resolve import Choice
+from synopsis_writer.prompts.templates import Prompt, folder_hash
+from synopsis_writer.save import new_origin, provenance
+from synopsis_writer.settings import Settings, folder
+from synopsis_writer.show import Show
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import NO_COST, Usage
+from synopsis_writer.writer import Authors, Desk, load_desk
+
+_UNLOGGED = "run"  # of the run log, which holds no batches
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Makes rows with one model and one desk.
+
+    Attributes:
+        authors: who drafts.
+        desk: pool and shows.
+        gate: what a text must pass: the desk's gate, or gates in processes of their own.
+        attempts: rounds at most.
+        say: is told of unknown shows.
+    """
+
+    authors: Authors
+    desk: Desk
+    gate: Examiner
+    attempts: int
+    say: Callable[[str], None]
+
+    async def make(self, row: BatchRow, last: Answered | None = None) -> Done:
+        """Write the row's brief, or mend its `last` answer.
+
+        A fault of the model that another request may escape becomes a row that failed. One that no request
+        escapes leaves it pending, with what was answered before, and says that the batch cannot go on.
+        """
+        show = self.desk.find_show(row.brief.show, self.say)
+        brief = row.brief.model_copy(update={"show": show.name})
+        author, prompt = self.authors(row.id, brief, show)
+        try:
+            result = await write(
+                brief, show, author, self.gate, attempts=self.attempts, last=_attempt(last) if last else None
+            )
+        except ModelError as error:
+            usage = error.usage or Usage()
+            cost = NO_COST if error.usage is None else error.cost
+            return _faulted(Done(row.id, "failed", str(error), usage=usage, cost=cost), error)
+        return _faulted(outcome(row.id, result, prompt), result.error)
+
+
+def _faulted(done: Done, error: ModelError | None) -> Done:
+    return done if error is None or not error.is_final else replace(done, status="pending", fault=error)
+
+
+def outcome(row: str, result: Result, prompt: Prompt | None) -> Done:
+    """Return what a result comes to as a row, and how its text came about."""
+    fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
+    return done(row, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
+
+
+def _attempt(answered: Answered) -> Attempt:
+    """Return an answer of earlier work as what a repair goes on from: its words, and what was wrong."""
+    return Attempt(answered.number, Draft(Answer(answered.text)), None, " ".join(answered.problems))
+
+
+def done(row: str, result: Result, origin: dict[str, object]) -> Done:
+    """Return what a result comes to as a row."""
+    best, accepted = result.best, result.accepted
+    reason = str(result.error) if result.error else " ".join(best.problems) if best else ""
+    return Done(
+        row,
+        "accepted" if accepted else "failed" if result.error else "refused",
+        "" if accepted else reason,
+        best.synopsis if best else None,
+        origin,
+        tuple(
+            Answered(made.number, made.answer.text, made.passed, made.problems) for made in result.attempts
+        ),
+        result.usage,
+        result.cost,
+        result.seconds,
+    )
+
+
+_gate: list[Gate] = []  # of a worker process: loaded once
+
+
+class GatePool:
+    """Examines texts in worker processes, in an `async with` block; the same verdicts as a gate gives.
+
+    Args:
+        settings: what the workers load their gate by.
+        workers: how many processes; each takes about 220 MB.
+    """
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would take over locks and connections
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(settings,))
+        self._workers = workers
+
+    async def __aenter__(self) -> Self:
+        """Start the workers, which load while the first answers are on their way."""
+        with _deaf():
+            for _ in range(self._workers):
+                self._pool.submit(_nothing)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers; texts that nobody waits for any more are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+    ) -> tuple[Finding, ...]:
+        """Hold a synopsis against its brief.
+
+        Raises:
+            EngineError: a worker was killed, as by a machine that is out of memory.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, _examine, synopsis, brief, show, was_cut)
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a process that checks texts was ended from outside: is there memory enough? Run it again"
+            ) from error
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, which is the driver's to answer: processes that start meanwhile go on ignoring it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _nothing() -> None:
+    """Do nothing: a worker starts for it."""
+
+
+def _begin(settings: Settings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it was not inherited
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    gate = load_desk(settings).gate
+    gate.warm_up()
+    _gate.append(gate)
+
+
+def _end_with_driver() -> None:
+    """End this process when the driver has ended: after a kill nobody else tells it."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _examine(synopsis: Synopsis, brief: Brief, show: Show, was_cut: bool) -> tuple[Finding, ...]:
+    return _gate[0].examine(synopsis, brief, show, was_cut=was_cut)
+
+
+def made_with(settings: Settings, choice: Choice) -> dict[str, str]:
+    """Return the facts that do not stand in the briefs."""
+    return {
+        "model": choice.model,
+        "prompts": folder_hash(settings.prompts or folder("prompts")),
+        "profile": digest_of(settings.profile)[:12] if settings.profile else "the house's",
+        "disabled checks": ", ".join(sorted(settings.disable)) or "none",
+    }

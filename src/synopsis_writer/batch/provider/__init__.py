@@ -1,1 +1,0 @@
-"""The provider's batch interface: files of requests out, files of answers in, at half price."""

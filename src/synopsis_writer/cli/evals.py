@@ -1,0 +1,406 @@
+"""The command group eval."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synopsis_writer import __version__
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import complain, give, say, say_nothing
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.kinds import ExportFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from synopsis_writer.cli.console import Progress
+    from synopsis_writer.evals.record import Row
+    from synopsis_writer.evals.results import OpenedRun
+    from synopsis_writer.evals.run import Matrix
+    from synopsis_writer.evals.suite import LoadedSuite
+    from synopsis_writer.models.limits import Budget
+    from synopsis_writer.settings import Settings
+
+app = typer.Typer(
+    help="Eval runs against references: know whether a prompt or a model got better.", no_args_is_help=True
+)
+
+_RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that 'synopsis eval run' wrote.")]
+
+_SUITE = Annotated[
+    Path | None,
+    typer.Option("--suite", help="The suite the run was made with.  [default: evals/suite.yaml]"),
+]
+
+CONCURRENCY = Annotated[
+    int, typer.Option("--concurrency", min=1, max=256, help="Texts side by side, on a server.")
+]
+
+CASES = Annotated[
+    list[str] | None,
+    typer.Option("--cases", metavar="GLOB", help="Ids, forms, or a group of the suite; repeatable."),
+]
+
+
+def run_eval(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="A suite.yaml, or the folder that holds one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run's folder; the same command again goes on with it.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="A model to try; repeatable.")] = None,
+    prompt: Annotated[
+        list[Path] | None,
+        typer.Option("--prompt", help="A folder of templates, a version of the prompts; repeatable."),
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=100, help="Answers a case.")] = 1,
+    cases: CASES = None,
+    concurrency: CONCURRENCY = 4,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="MODEL", help="A model that judges the texts, too.")
+    ] = None,
+    base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
+    examples: options.Examples = None,
+    profile: options.Profile = None,
+    attempts: options.Attempts = None,
+    max_retries: options.MaxRetries = None,
+    budget: options.Budget = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    cache: options.Cache = None,
+    no_log: options.NoLog = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write every case with every model and prompt version, score the texts, and hold them to the suite.
+
+    Exits 4 when rows failed, a threshold is missed, or a baseline is significantly better.
+    """
+    import asyncio
+
+    from synopsis_writer.cli.console import Progress, opened_log
+    from synopsis_writer.evals.judge import choose_judge, spent_on
+    from synopsis_writer.evals.record import RunFolder
+    from synopsis_writer.evals.report import groups_table
+    from synopsis_writer.evals.results import ALL_METRICS, open_run, shortcomings
+    from synopsis_writer.evals.run import run_matrix
+    from synopsis_writer.models.limits import Budget
+    from synopsis_writer.settings import load_settings
+
+    if out is None:
+        raise SettingsError("no folder for the run: name one with --out; the same command goes on with it")
+    check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
+    settings = load_settings(
+        {
+            "base_url": base_url,
+            "insecure": insecure,
+            "examples": examples,
+            "profile": profile,
+            "attempts": attempts,
+            "max_retries": max_retries,
+            "budget": budget,
+            "max_tokens_total": max_tokens_total,
+            "responses": cache,
+        }
+    )
+    if judge is not None:
+        choose_judge(judge, settings, os.environ)  # said before a run of hours, not after it
+    loaded = loaded_suite(suite)
+    matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
+    created = datetime.now(UTC).replace(microsecond=0).isoformat()
+    info = matrix.info(out.resolve().name, created, __version__, settings.attempts)
+    with RunFolder(out, info, say) as folder, opened_log(settings, kept=not no_log) as log:
+        made = sum(row.outcome != "failed" for row in folder.rows.values())
+        progress = Progress(info.planned, made, is_quiet=quiet)
+        spent = spent_on(out, folder.rows.values())
+        ledger = Budget(settings.budget, settings.max_tokens_total, spent=spent)
+        work = run_matrix(
+            matrix,
+            settings,
+            os.environ,
+            folder,
+            log,
+            say=progress.say,
+            done=lambda row: progress.add(row.outcome, row.usage, row.cost),
+            budget=ledger,
+        )
+        try:
+            asyncio.run(work)
+        finally:
+            progress.end()
+        if judge is not None:
+            rows = list(folder.rows.values())
+            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, progress, ledger))
+    status = say_nothing if quiet else say
+    found = open_run(out, loaded, settings, status)
+    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
+    problems = shortcomings(found, settings, status)
+    for problem in problems:
+        complain(problem)
+    return BELOW if problems else 0
+
+
+app.command("run")(run_eval)
+
+
+@app.command("score")
+def score_run(run: _RUN, suite: _SUITE = None) -> int:
+    """Compute all metrics of a run anew, without asking a model, and print the table."""
+    from synopsis_writer.evals.record import read_info
+    from synopsis_writer.evals.report import groups_table
+    from synopsis_writer.evals.results import ALL_METRICS, forget_scores
+
+    read_info(run)  # nothing is removed from a folder that holds no run
+    forget_scores(run)
+    found = _opened(run, suite)
+    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
+    return _completeness(found)
+
+
+@app.command("compare")
+def compare_runs(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the one to hold against.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one that is judged.")],
+    suite: _SUITE = None,
+) -> int:
+    """Hold run B against run A, case by case: differences, intervals, and a verdict where one is shown."""
+    from synopsis_writer.evals.report import contests_table
+    from synopsis_writer.evals.results import between
+
+    a, b = _opened(first, suite), _opened(second, suite)
+    contests = between(a, b)
+    if not any(contest.differences for contest in contests):
+        raise SettingsError(
+            f"{first} and {second} have no model, kind of text or case in common: name others"
+        )
+    give(contests_table(contests))
+    return max(_completeness(a), _completeness(b))
+
+
+@app.command("bless")
+def bless_run(
+    run: _RUN,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="The version that counts, where the run has several.")
+    ] = None,
+    suite: _SUITE = None,
+) -> None:
+    """Make a run the baseline of its models: later runs are compared with it."""
+    from synopsis_writer.evals.results import bless
+    from synopsis_writer.evals.suite import OWN_SUITE
+
+    if suite is None and not OWN_SUITE.is_file():
+        raise SettingsError(
+            "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
+        )
+    for folder in bless(_opened(run, suite), prompt):
+        say(f"baseline: {folder}")
+
+
+@app.command("report")
+def write_report(
+    run: _RUN,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RUN", help="A run to compare with.")
+    ] = None,
+    suite: _SUITE = None,
+) -> int:
+    """Write the report of a run: one HTML file that needs nothing besides."""
+    from synopsis_writer.evals.report import render_report
+    from synopsis_writer.evals.results import ALL_METRICS, between, within
+    from synopsis_writer.storage.files import write_file
+
+    found = _opened(run, suite)
+    contests = within(found) + (between(_opened(against, suite), found) if against else [])
+    page = render_report(found.info, found.groups, found.scored, found.suite.cases, ALL_METRICS, contests)
+    write_file(output, page)
+    say(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    return _completeness(found)
+
+
+@app.command("export")
+def export_run(
+    run: _RUN,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; for inspect, the folder of its logs.")
+    ],
+    export_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
+    suite: _SUITE = None,
+) -> int:
+    """Write a run's rows and scores for other programs."""
+    from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
+    from synopsis_writer.storage.files import write_file
+
+    found = _opened(run, suite)
+    told = (found.info, found.scored, found.suite.cases)
+    match export_format:
+        case ExportFormat.JSONL:
+            write_file(output, "".join(as_jsonl(*told)))
+        case ExportFormat.CSV:
+            write_file(output, "".join(as_csv(*told)))
+        case ExportFormat.JUNIT:
+            write_file(output, as_junit(*told))
+        case ExportFormat.INSPECT:
+            write_inspect_logs(*told, output)
+    say(f"written: {output}")
+    return _completeness(found)
+
+
+def judge_check(
+    judge: Annotated[str, typer.Option("--judge", metavar="MODEL", help="The judge to try.")],
+    suite: Annotated[
+        Path | None, typer.Option("--suite", help="Whose references are spoilt.  [default: evals/suite.yaml]")
+    ] = None,
+    cases: CASES = None,
+    concurrency: CONCURRENCY = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the damages.")] = 0,
+    base_url: options.BaseUrl = None,
+    insecure: options.Insecure = None,
+    budget: options.Budget = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
+
+    What was found and what it took are printed after a fault, too.
+    """
+    import asyncio
+
+    from synopsis_writer.evals.judge import open_judge
+    from synopsis_writer.evals.judge_check import KINDS, Tally, by_kind, check, table
+    from synopsis_writer.models.base import bill
+    from synopsis_writer.settings import load_settings
+
+    check_names({"--judge": [judge]})
+    settings = load_settings(
+        {
+            "base_url": base_url,
+            "insecure": insecure,
+            "budget": budget,
+            "max_tokens_total": max_tokens_total,
+        }
+    )
+    chosen = loaded_suite(suite).select(cases or [])
+    status = say_nothing if quiet else say
+
+    found: list[Tally] = []
+
+    def count(done: int, most: int) -> None:
+        if done % _EVERY == 0:
+            status(f"compared {done} of {most} pairs")
+
+    async def measure() -> None:
+        async with open_judge(judge, settings, os.environ, status) as asked:
+            try:
+                await check(asked, chosen, KINDS, seed, concurrency=concurrency, done=count, found=found)
+            finally:
+                if found:
+                    give(table(by_kind(KINDS, found)))
+                status(bill(asked.answers))
+
+    asyncio.run(measure())
+
+
+app.command("judge-check")(judge_check)
+
+
+def _opened(run: Path, suite: Path | None) -> "OpenedRun":
+    from synopsis_writer.evals.results import open_run
+    from synopsis_writer.settings import load_settings
+
+    return open_run(run, loaded_suite(suite), load_settings({}), say)
+
+
+def _completeness(run: "OpenedRun") -> int:
+    """Say what is missing; an incomplete run exits 4, so that no script takes it for a whole one."""
+    from synopsis_writer.evals.results import incompleteness
+
+    problems = incompleteness(run)
+    for problem in problems:
+        complain(f"{run.folder}: {problem}")
+    return BELOW if problems else 0
+
+
+BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
+
+
+async def _judge(
+    model: str,
+    out: Path,
+    rows: "list[Row]",
+    suite: "LoadedSuite",
+    settings: "Settings",
+    concurrency: int,
+    progress: "Progress",
+    budget: "Budget",
+) -> None:
+    from synopsis_writer.evals.judge import judge_rows, open_judge
+    from synopsis_writer.models.base import bill
+
+    async with open_judge(model, settings, os.environ, progress.say, budget) as judge:
+        try:
+            await judge_rows(
+                out,
+                rows,
+                suite,
+                judge,
+                concurrency=concurrency,
+                done=lambda count, most: progress.say(f"judged {count} of {most}"),
+            )
+        finally:
+            progress.say(f"judge: {bill(judge.answers)}")
+
+
+def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
+    """Refuse names that are empty, or that no file could hold.
+
+    Raises:
+        SettingsError: there is one; names its flag.
+    """
+    for flag, names in flags.items():
+        for name in names or ():
+            if name is not None and not str(name).strip():
+                raise SettingsError(f"{flag} is empty: give it a name")
+            try:
+                str(name).encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise SettingsError(f"{flag} {str(name)!a}: is not UTF-8: give it another name") from error
+
+
+def loaded_suite(path: Path | None) -> "LoadedSuite":
+    """Read a suite; without a path the one in `evals/`, else the one that came with the program."""
+    from synopsis_writer.evals.results import ALL_METRICS
+    from synopsis_writer.evals.suite import default_suite, load_suite
+
+    return load_suite(path or default_suite(), ALL_METRICS)
+
+
+def _matrix(
+    suite: "LoadedSuite",
+    settings: "Settings",
+    models: list[str] | None,
+    prompts: list[Path] | None,
+    cases: list[str],
+    repeats: int,
+    concurrency: int,
+) -> "Matrix":
+    from synopsis_writer.evals.run import Matrix
+    from synopsis_writer.models.resolve import choose
+    from synopsis_writer.settings import folder
+
+    chosen = models or [choose(settings, os.environ).model]
+    folders = prompts or [settings.prompts or folder("prompts")]
+    versions = {path.resolve().name: path for path in folders}
+    for names, flag in ((chosen, "--model"), (folders, "--prompt")):
+        if len(set(names)) < len(names) or (flag == "--prompt" and len(versions) < len(folders)):
+            raise SettingsError(
+                f"two of {flag} have one name: give each once, and folders names of their own"
+            )
+    return Matrix(suite.select(cases), chosen, versions, repeats, concurrency)
+
+
+_EVERY = 10  # pairs between two lines of progress

@@ -1,0 +1,360 @@
+"""The Ray engine: connecting to a cluster, and dividing budget and limits among its workers."""
+
+import contextlib
+import io
+import logging
+import math
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TextIO
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.cluster.workers import Crew, Job, Say, facts_here, first_sentence
+from synopsis_writer.drafting import longer
+from synopsis_writer.errors import SettingsError
+from synopsis_writer.models.limits import Budget, worst_case
+from synopsis_writer.models.pricing import PRICES_FILE
+from synopsis_writer.models.resolve import Choice, limits_of, pricer
+from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_of, look_up_key
+from synopsis_writer.settings import PREFIX, Settings, config_file
+from synopsis_writer.synopsis import Synopsis, wire_schema
+from synopsis_writer.usage import Cost, Spent
+from synopsis_writer.writer import load_desk
+
+_ROWS = 8  # rows in flight that are worth a worker of 300 MB: at 2 s an answer they need a tenth of a CPU
+
+_REQUESTS = 10  # a minute a worker: those that begin together pass a limit by one each, so by a tenth
+
+_PLAIN = Brief(show="Serie", theme="ein Streit")  # as many examples as any, and no cast
+
+_PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # besides OPENAI_*, SYNOPSIS_* and *_PROXY
+
+
+def ray_package(choice: Choice) -> Any:
+    """Return the package, for rows that a server is asked for.
+
+    Raises:
+        SettingsError: it is not installed, or the model runs on this machine.
+    """
+    if choice.kind != "hosted":
+        raise SettingsError(
+            f"model '{choice.model}' runs on this machine: a cluster's workers ask a server, "
+            "name it with --base-url and --model, or leave out --engine ray"
+        )
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingsError("Ray is not installed: pip install 'synopsis-writer[ray]'") from error
+    return ray
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a crew is opened with.
+
+    Attributes:
+        address: the cluster's: `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started.
+        concurrency: rows in flight at most, of all workers together.
+        workers: how many; 0: as many as fit.
+        rpm, tpm: requests and tokens a minute at most, of all together; None: no bound.
+    """
+
+    address: str | None
+    concurrency: int
+    workers: int = 0
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+def crew_size(terms: Terms, cpus: int, nodes: int, calls: int | None = None) -> int:
+    """Return how many workers make rows: one for eight rows, and one a node, where there are CPUs.
+
+    Args:
+        terms: rows in flight and limits; one is divided among no more workers than a tenth of its requests.
+        cpus: the cluster's.
+        nodes: those with a CPU.
+        calls: how many the budget is sure to suffice for, one a worker at least; None: there is none.
+    """
+    most = terms.workers or max(nodes, math.ceil(terms.concurrency / _ROWS))
+    bounds = (terms.rpm // _REQUESTS if terms.rpm else most, most if calls is None else calls)
+    return max(1, min(most, terms.concurrency, cpus, *bounds))
+
+
+@contextlib.asynccontextmanager
+async def open_crew(
+    choice: Choice,
+    settings: Settings,
+    environment: Mapping[str, str],
+    budget: Budget,
+    terms: Terms,
+    say: Say,
+) -> AsyncIterator[Crew]:
+    """Connect to a cluster, and have workers on it while the block runs.
+
+    Args:
+        choice: the model; a hosted one.
+        settings: all settings.
+        environment: key, address, proxies and certificates.
+        budget: the ledger; what is left of it is divided among the workers, and so are the limits.
+        terms: the cluster, and the limits.
+        say: is told of waits and of workers that die.
+
+    Raises:
+        SettingsError: Ray is missing, the model is no server's, or no cluster is there.
+    """
+    ray = ray_package(choice)
+    with connected(ray, terms.address or environment.get("RAY_ADDRESS") or LOCAL) as reach:
+        cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        calls = calls_left(budget, choice, settings, environment)
+        size = crew_size(terms, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
+        job = Job(
+            choice,
+            _given(settings, environment),
+            _passed_on(choice, environment),
+            _part(budget, size),
+            terms.rpm and terms.rpm / size,
+            terms.tpm and terms.tpm / size,
+            facts_here(settings, choice),
+        )
+        crew = Crew(ray, job, size, terms.concurrency, say, reach)
+        say(f"cluster: nodes {len(cpus)}, CPUs {sum(cpus):.0f}, workers {size}")
+        async with crew.working():
+            yield crew
+
+
+def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that were given, for other machines: whole paths, and the prices by their name."""
+    given = settings.model_dump(exclude_unset=True)
+    prices = config_file(environment).with_name(PRICES_FILE)
+    if settings.prices is None and prices.is_file():
+        given["prices"] = prices
+    return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def _passed_on(choice: Choice, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what workers need of the environment, and the key, also where a keyring holds it."""
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("OPENAI_", PREFIX)) or name.upper().endswith("_PROXY") or name in _PASSED_ON
+    }
+    key = look_up_key(host_of(choice.base_url or DEFAULT_BASE_URL), environment).value
+    return passed if key is None else {**passed, KEY_VARIABLE: key}
+
+
+def calls_left(
+    budget: Budget, choice: Choice, settings: Settings, environment: Mapping[str, str]
+) -> int | None:
+    """Return how many calls what is left of the budget is sure to suffice for; None: it has no bound.
+
+    A part with room for a call of a plain brief that may answer at twice the length has it for mending, too.
+    """
+    if budget.amount is None and budget.tokens is None:
+        return None
+    desk = load_desk(settings)
+    prompt = desk.synopsis_prompt(_PLAIN, desk.find_show(_PLAIN.show))
+    limits = longer(limits_of(settings))
+    worst = worst_case(pricer(choice, settings, environment), prompt.messages, wire_schema(Synopsis), limits)
+    amount, tokens = _left(budget)
+    calls = [] if tokens is None else [tokens // worst.tokens]
+    if amount is not None and worst.cost is not None and worst.cost.amount:
+        calls.append(int(amount / worst.cost.amount))
+    return min(calls, default=None)
+
+
+def _left(budget: Budget) -> tuple[Decimal | None, int | None]:
+    """Return money and tokens that are left; None: no bound."""
+    spent = budget.spent
+    amount = tokens = None
+    if budget.amount is not None:
+        before = spent.cost.amount if spent.cost else Decimal(0)
+        amount = max(budget.amount - before, Decimal(0))
+    if budget.tokens is not None:
+        tokens = max(budget.tokens - spent.tokens, 0)
+    return amount, tokens
+
+
+def _part(budget: Budget, size: int) -> Budget:
+    """Return a ledger for one worker of `size`, with its part of what is left."""
+    amount, tokens = _left(budget)
+    cost = budget.spent.cost
+    nothing = replace(cost, amount=Decimal(0)) if cost else Cost(Decimal(0), "")
+    return Budget(
+        None if amount is None else amount / size,
+        None if tokens is None else tokens // size,
+        spent=Spent(nothing),
+    )
+
+
+LOCAL = "local"  # Ray's word for a cluster that is started, and not looked for
+
+_CLIENT_PORT = 10001
+
+_SECONDS = 5.0  # to reach a cluster; Ray itself would try for minutes
+
+_TRIES = ("RAY_gcs_server_port_wait_time_s", "3")  # a second each; Ray's are 20, also with a wrong token
+
+_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; rows and answers are a few kB each
+
+_STDERR = 2
+
+# The HTTP/2 greeting and a frame of no settings: a gRPC server, as Ray's are, answers with its own settings.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+_FRAME, _KIND, _SETTINGS = 9, 3, 4
+
+
+@contextlib.contextmanager
+def connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
+    """Be connected to a cluster while the block runs; Ray says nothing on stdout and stderr.
+
+    The block is given what checks that the cluster's head answers, and raises a ConnectionError where not.
+
+    Raises:
+        SettingsError: there is none, or it does not take this process.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    with _stderr_kept() as kept:
+        try:
+            place = _start(ray) if address == LOCAL else _join(ray, address)
+        except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
+            raise SettingsError(_said(address, _reason(error, kept()))) from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process with a traceback
+    with contextlib.redirect_stdout(_OwnThread(sys.stdout)):
+        try:
+            yield lambda: _reach(place)
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any) -> tuple[str, int]:
+    """Start a cluster of this machine; return where its head is."""
+    # A token of its own: Ray would leave one in the home folder, and nodes that are started later would
+    # then demand it.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    _init(ray, LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES)
+    return _host_and_port(ray.get_runtime_context().gcs_address)
+
+
+def _join(ray: Any, address: str) -> tuple[str, int]:
+    """Connect to a cluster that runs; return where it was reached."""
+    place = _place(address)
+    _reach(place)
+    name, tries = _TRIES
+    is_ours = name not in os.environ
+    os.environ.setdefault(name, tries)
+    try:
+        _init(ray, address)
+    finally:
+        if is_ours:
+            del os.environ[name]
+    return place
+
+
+def _init(ray: Any, address: str, **options: Any) -> None:
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+def _said(address: str, reason: str) -> str:
+    if address == LOCAL:
+        return f"cannot start Ray here: {reason}: see RAY_TMPDIR"
+    return (
+        f"no Ray cluster at '{address}': {reason}: start it, or mend --address and the token (RAY_AUTH_MODE)"
+    )
+
+
+def _reason(error: Exception, log: str) -> str:
+    """Return why, in a few words: Ray's log knows more than its error, which names what nobody gave."""
+    lines = [line for line in log.splitlines() if "RPC error: " in line]
+    told = lines[-1].rpartition(": ")[2] if lines else first_sentence(str(error))
+    return told[:1].lower() + told[1:] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _stderr_kept() -> Iterator[Callable[[], str]]:
+    """Keep what is written to stderr while the block runs, by a library in C++, too; give it on demand."""
+    with tempfile.TemporaryFile() as file:
+
+        def kept() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        try:
+            terminal = os.dup(_STDERR)
+        except OSError:  # it is closed: nobody hears anything
+            yield kept
+            return
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield kept
+        finally:
+            os.dup2(terminal, _STDERR)
+            os.close(terminal)
+
+
+class _OwnThread(io.TextIOBase):
+    """A stdout for this thread alone: on others Ray prints the deaths of nodes, log_to_driver or not."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return self._stdout.write(text) if threading.get_ident() == self._thread else len(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._stdout.flush()
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Return host and port of an address, as Ray finds them.
+
+    Raises:
+        ConnectionError: `auto` finds none.
+        ValueError: it is no address.
+    """
+    from ray._private.services import canonicalize_bootstrap_address  # `auto` has no public way
+
+    _, scheme, rest = address.rpartition("://")
+    if scheme and ":" not in rest:
+        return rest, _CLIENT_PORT
+    return _host_and_port(rest if scheme else canonicalize_bootstrap_address(address) or "")
+
+
+def _host_and_port(found: str) -> tuple[str, int]:
+    host, _, port = found.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _reach(place: tuple[str, int]) -> None:
+    """Check within seconds that a server of Ray's is there.
+
+    Raises:
+        ConnectionError: it is not.
+    """
+    try:
+        with socket.create_connection(place, timeout=_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS") in {None, "", "0"}:
+                connection.sendall(_GREETING)
+                _check_greeting(connection.recv(_FRAME, socket.MSG_WAITALL))
+    except TimeoutError as error:
+        raise ConnectionError(f"no answer in {_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise ConnectionError((error.strerror or str(error)).lower()) from error
+
+
+def _check_greeting(frame: bytes) -> None:
+    if len(frame) < _FRAME or frame[_KIND] != _SETTINGS:
+        raise ConnectionError("what answers there is no cluster")

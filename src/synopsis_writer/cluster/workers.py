@@ -1,0 +1,433 @@
+"""Workers on a Ray cluster: what they do, and what happens when one dies."""
+
+import asyncio
+import contextlib
+import os
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from synopsis_writer import __version__
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.make import RowMaker, made_with
+from synopsis_writer.batch.store import Answered, Done
+from synopsis_writer.errors import BudgetSpent, EngineError, SettingsError, SynopsisError
+from synopsis_writer.models.limits import Budget
+from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.server import KEY_VARIABLE
+from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.settings import Settings
+from synopsis_writer.writer import load_desk, open_authors, pool_folders
+
+Say = Callable[[str], None]
+
+_DEATHS = 3  # workers that may die over a row, or one after the other before they begin
+
+_NO_CPU = (
+    "no node of the cluster had a CPU free in {:.0f} s: start nodes, or wait until others are done, and run "
+    "the same command again"
+)
+
+_NO_HEAD = "the cluster's head does not answer: start it again, and run the same command again"
+
+_PARTS_UNKNOWN = (
+    "workers died, and what they had spent of their parts of the budget is not known: the same command again "
+    "goes on with what the saved rows have left of it"
+)
+
+_NOT_UP = "no worker comes up on the cluster: {}: are token and versions the same on all nodes?"
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker: its actor, the node it is on once it has begun, and how many rows it has in hand."""
+
+    actor: Any
+    node: str = ""
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is given to work with; its text form holds no key.
+
+    Attributes:
+        choice: the model; a hosted one.
+        settings: the settings that were given; the node's own defaults, such as its cache, hold besides.
+        environment: key, address, proxies and certificates.
+        budget: this worker's part of what may be spent.
+        rpm, tpm: its part of requests and tokens a minute; None: no bound.
+        facts: what must be the same on all nodes.
+    """
+
+    choice: Choice
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str] = field(repr=False)
+    budget: Budget
+    rpm: float | None
+    tpm: float | None
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a crew waits, in seconds.
+
+    Attributes:
+        cpu: without any worker, until the batch ends.
+        place: before a place is given to another worker.
+        look: between two looks whether the cluster's head answers.
+        head: without an answer of it, until the batch ends; twice that, and nothing in flight is waited for.
+    """
+
+    cpu: float = 60.0
+    place: float = 1.0
+    look: float = 5.0
+    head: float = 20.0
+
+
+PATIENCE = Patience()
+
+
+class Crew:
+    """Workers that make rows, in an `async with` block.
+
+    Args:
+        ray: the package, connected to a cluster.
+        job: what each worker is given.
+        size: how many there are.
+        concurrency: rows in flight at most, of all together.
+        say: is told what workers say, and when one dies.
+        reach: raises a ConnectionError while the cluster's head does not answer.
+        patience: how long is waited.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        job: Job,
+        size: int,
+        concurrency: int,
+        say: Say,
+        reach: Callable[[], None],
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self._ray = ray
+        self._job = job
+        self._size = self._places = size
+        self._say = say
+        self._patience = patience
+        self._head = Head(reach, patience.look, patience.head)
+        self._leaving = asyncio.Event()
+        self._all: list[_Worker] = []
+        self._up: list[_Worker] = []  # those whose process runs
+        self._ready: list[_Worker] = []  # those that can make rows
+        self._turned = asyncio.Event()  # there is a worker, or there will be none
+        self._fault: SynopsisError | None = None
+        # Ray repeats nothing: what is done again is decided here. The job is no argument of the constructor,
+        # for the cluster's head keeps those, and it holds the key; calls go straight to the worker.
+        options = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
+        self._class = options(RowWorker).options(max_concurrency=concurrency + 3)  # begin, said, Ray's own
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Have the workers while the block runs."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                keepers = [group.create_task(self._keep()) for _ in range(self._size)]
+                watcher = group.create_task(self._head.watch(lambda: self._end(EngineError(_NO_HEAD))))
+                try:
+                    yield
+                finally:
+                    watcher.cancel()
+                    await self._leave(keepers)
+        except ExceptionGroup as others:
+            raise others.exceptions[0] from None
+
+    async def _leave(self, keepers: list[asyncio.Task[None]]) -> None:
+        """End the workers; what is still awaited of them comes to its end by that."""
+        self._leaving.set()
+        for worker in list(self._all):
+            self._remove(worker)
+        _, waiting = await asyncio.wait(keepers, timeout=self._patience.place)
+        for keeper in waiting:
+            keeper.cancel()
+
+    async def make(self, row: BatchRow, last: Answered | None) -> Done:
+        """Have a row written, or its `last` answer mended, by the worker with the fewest rows.
+
+        A row that is lost with its worker is handed to another one, three times at most; then it failed.
+
+        Raises:
+            ModelError: the work cannot go on, or there is no worker any more.
+            SettingsError: a node cannot work as it is.
+        """
+        for _ in range(_DEATHS):
+            worker = await self._free()
+            worker.rows += 1
+            try:
+                return self._outcome(await self._asked(worker, row, last))
+            except self._ray.exceptions.RayTaskError:
+                raise  # a mistake in the program
+            except self._ray.exceptions.RayError:
+                self._bury(worker)
+            finally:
+                worker.rows -= 1
+        return Done(
+            row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
+        )
+
+    async def _asked(self, worker: _Worker, row: BatchRow, last: Answered | None) -> Done | SynopsisError:
+        """Return what a worker makes of a row, or the fault of a cluster that nothing comes of any more."""
+        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, last))
+        ends: set[asyncio.Future[Any]] = {call, self._head.lost}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return call.result() if call.done() else EngineError(_NO_HEAD)
+        finally:
+            call.cancel()
+
+    def _outcome(self, outcome: Done | SynopsisError) -> Done:
+        if isinstance(outcome, SynopsisError):
+            raise outcome
+        if not isinstance(outcome.fault, BudgetSpent) or self._size == 1:
+            return outcome
+        fault = BudgetSpent(
+            f"{outcome.fault}; that is the part of one worker of {self._size}: the same command again "
+            "divides what is left, and with --workers 1 nothing is divided"
+        )
+        return replace(outcome, fault=fault)
+
+    async def _free(self) -> _Worker:
+        while self._fault is None and not self._ready:
+            await self._turned.wait()
+        if self._fault is not None:
+            raise self._fault
+        return min(self._ready, key=lambda worker: worker.rows)
+
+    async def _keep(self) -> None:
+        """Have a worker at one place, and another when it dies."""
+        failed = 0
+        while self._fault is None and not self._leaving.is_set():
+            if not await self._head.answers() or self._leaving.is_set():
+                await asyncio.sleep(self._patience.place)  # making an actor would wait, and all else with it
+                continue
+            worker = _Worker(self._class.remote())
+            self._all.append(worker)
+            try:
+                await self._begin(worker)
+                failed = 0
+                while True:
+                    for line in await worker.actor.said.remote():
+                        self._say(line)
+            except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
+                self._end(EngineError(_NOT_UP.format(_told(error))))
+            except self._ray.exceptions.RayError as error:
+                if self._leaving.is_set():
+                    return
+                self._bury(worker)
+                failed += not worker.node
+                if failed == _DEATHS:
+                    self._give_up(EngineError(_NOT_UP.format(_told(error))))
+                    return
+                if worker.node and self._is_bounded:
+                    self._give_up(BudgetSpent(_PARTS_UNKNOWN))
+                    return
+                await asyncio.sleep(self._patience.place)
+            finally:
+                self._remove(worker)
+
+    @property
+    def _is_bounded(self) -> bool:
+        """Whether there is a budget; nobody knows what a dead worker had spent of its part."""
+        return self._job.budget.amount is not None or self._job.budget.tokens is not None
+
+    def _give_up(self, fault: SynopsisError) -> None:
+        """Leave a place empty; without any, the batch ends."""
+        self._places -= 1
+        if self._places:
+            self._say(f"a worker less, {self._places} are left: {fault}")
+        else:
+            self._end(fault)
+
+    async def _begin(self, worker: _Worker) -> None:
+        """Wait until a worker can make rows; one that may not, ends the batch."""
+        await self._started(worker)
+        self._up.append(worker)
+        begun: Begun = await worker.actor.begin.remote(self._job)
+        if begun.error is not None:
+            self._end(SettingsError(f"node {begun.node}: {begun.error}"))
+            return
+        worker.node = begun.node
+        self._ready.append(worker)
+        self._turned.set()
+
+    async def _started(self, worker: _Worker) -> None:
+        """Wait for a node with a free CPU; where no worker is up for long, the batch ends."""
+        started = asyncio.ensure_future(cast("Awaitable[None]", worker.actor.__ray_ready__.remote()))
+        try:
+            while not (await asyncio.wait({started}, timeout=self._patience.cpu))[0]:
+                if not self._up:
+                    self._end(EngineError(_NO_CPU.format(self._patience.cpu)))
+            await started
+        finally:
+            started.cancel()
+
+    def _bury(self, worker: _Worker) -> None:
+        """Say, once, that a worker died."""
+        if worker in self._ready:
+            self._say(f"a worker on {worker.node} died: its {worker.rows} rows are handed to others")
+        self._remove(worker)
+
+    def _remove(self, worker: _Worker) -> None:
+        """Take a worker out, and end it if it should still run: nobody hears it any more."""
+        for workers in (self._all, self._up, self._ready):
+            if worker in workers:
+                workers.remove(worker)
+        if not self._ready and self._fault is None:
+            self._turned.clear()
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+    def _end(self, fault: SynopsisError) -> None:
+        """End the batch: what is in flight is made, and then this is raised."""
+        self._fault = self._fault or fault
+        self._turned.set()
+
+
+def _told(error: Exception) -> str:
+    """Return what Ray says of an error: the first sentence of its last line, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return first_sentence(lines[-1]) if lines else type(error).__name__
+
+
+class Head:
+    """The node that all others of a cluster hang on.
+
+    Args:
+        reach: raises a ConnectionError while it does not answer.
+        look: seconds between two looks.
+        patience: seconds without an answer until nothing more is begun; twice that, and nothing is waited
+            for: Ray would end this process after 60.
+    """
+
+    def __init__(self, reach: Callable[[], None], look: float, patience: float) -> None:
+        self._reach = reach
+        self._look = look
+        self._patience = patience
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # nothing is waited for
+
+    async def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            await asyncio.to_thread(self._reach)
+        except ConnectionError:
+            return False
+        return True
+
+    async def watch(self, silent: Callable[[], None]) -> None:
+        """Look until it is lost; `silent` is called when nothing more is to be begun."""
+        now = asyncio.get_running_loop().time
+        answered = now()
+        while not self.lost.done():
+            await asyncio.sleep(self._look)
+            if await self.answers():
+                answered = now()
+            elif now() - answered >= 2 * self._patience:
+                self.lost.set_result(None)
+            elif now() - answered >= self._patience:
+                silent()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How a worker began: on which node, and what kept it from it; None where nothing did."""
+
+    node: str
+    error: SynopsisError | None = None
+
+
+def facts_here(settings: Settings, choice: Choice) -> dict[str, str]:
+    """Return what the rows are made of on this machine.
+
+    Raises:
+        FileError: prompts, examples or the profile cannot be read.
+    """
+    examples = [folder_hash(path) for path in pool_folders(settings) if path.is_dir()]
+    return {
+        "synopsis-writer": __version__,
+        **made_with(settings, choice),
+        "examples": " ".join(examples),
+    }
+
+
+class RowWorker:
+    """Makes rows in a process of its own; errors are handed back as values, for the driver to raise."""
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[str] = asyncio.Queue()
+        self._open = contextlib.AsyncExitStack()
+        self._maker: RowMaker | None = None
+
+    async def begin(self, job: Job) -> Begun:
+        """Load pool, templates and gate, and open the client."""
+        node = platform.node()
+        # Proxies and certificates are read from there; the key is not, and stays out of it.
+        os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
+        try:
+            settings = Settings.model_validate(job.settings)
+            _compare(job.facts, facts_here(settings, job.choice))
+            desk = load_desk(settings, self._lines.put_nowait)
+            desk.gate.warm_up()
+            authors = await self._open.enter_async_context(
+                open_authors(
+                    job.choice,
+                    settings,
+                    job.environment,
+                    desk,
+                    job.budget,
+                    self._lines.put_nowait,
+                    rpm=job.rpm,
+                    tpm=job.tpm,
+                )
+            )
+        except SynopsisError as error:
+            return Begun(node, error)
+        self._maker = RowMaker(authors, desk, desk.gate, settings.attempts, self._lines.put_nowait)
+        return Begun(node)
+
+    async def make(self, row: BatchRow, last: Answered | None) -> Done | SynopsisError:
+        """Write a row's brief, or mend its `last` answer; return the error where the work cannot go on."""
+        if self._maker is None:
+            raise RuntimeError("a worker that has not begun")
+        try:
+            return await self._maker.make(row, last)
+        except SynopsisError as error:
+            return error
+
+    async def said(self) -> list[str]:
+        """Wait for lines of status; return those that are there."""
+        lines = [await self._lines.get()]
+        while not self._lines.empty():
+            lines.append(self._lines.get_nowait())
+        return lines
+
+
+def _compare(driver: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Check that rows come to the same here.
+
+    Raises:
+        SettingsError: a version, or what stands in a folder, is another one than at the driver.
+    """
+    for name, value in driver.items():
+        if here[name] == value:
+            continue
+        if name == "synopsis-writer":
+            raise SettingsError(f"synopsis-writer {here[name]}, not {value}: install the same everywhere")
+        raise SettingsError(f"{name} differ from those where the batch was begun: copy them here")
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text's first line, without its full stop."""
+    return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")

@@ -1,0 +1,1 @@
+"""Demo drafts without a key."""

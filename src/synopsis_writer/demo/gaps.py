@@ -1,0 +1,282 @@
+"""Gaps of a scaffold, filled by the packaged model."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from synopsis_writer.demo.scaffold import GAPS
+from synopsis_writer.document import read_fields, read_text
+from synopsis_writer.errors import TemplateError
+from synopsis_writer.models.embedded import Completion, Sampling
+from synopsis_writer.usage import Usage
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+_SAMPLING = Sampling(temperature=0.6)
+
+_CANDIDATES = 4
+
+_ROUNDS = 3
+
+_MOST_TOKENS = 36
+
+_SAME_STEM = 4  # letters that two forms of a word share at least
+
+_GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
+
+_LEAST = -2.4  # at or below it, the fixed phrase is better
+
+_RARE_PENALTY = 2.0
+
+_FEW_SHOT_NOUN_PENALTY = 0.8
+
+_COPIED_PENALTY = 3.0
+
+_UNWANTED_PENALTY = 4.0
+
+_BLOCKED_PENALTY = 6.0
+
+_CUT_PENALTY = 6.0
+
+
+class Completer(Protocol):
+    """What the gaps need of an engine."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    async def complete(
+        self,
+        prompt: str,
+        *,
+        grammar: str = "",
+        n: int = 1,
+        max_tokens: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        logprobs: bool = False,
+    ) -> list[Completion]:
+        """Continue `prompt` `n` times."""
+        ...
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FewShot(_Data):
+    """A theme and the sentence it led to."""
+
+    theme: str
+    sentence: str
+
+
+class GapKind(_Data):
+    """How the gaps of one kind are filled.
+
+    Attributes:
+        lead: how each sentence begins; `{name}` stands for the person.
+        lines: the few-shot lines.
+        grammar: what may follow the lead, as GBNF; the rule `person` is added.
+        fixed: phrases to fall back on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    lead: str
+    lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
+    grammar: str
+    fixed: Annotated[tuple[str, ...], Field(min_length=2)]
+
+    def prompt(self, theme: str, name: str) -> str:
+        """Return the few-shot lines, and the sentence's opening for this theme and person."""
+        shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in self.lines)
+        return f"{shots}Thema: {theme}\nSatz: {self.lead.format(name=name)}"
+
+    @cached_property
+    def nouns(self) -> frozenset[str]:
+        """The nouns and names of the few-shot lines."""
+        words = [word for line in self.lines for word in _WORD.findall(line.sentence)]
+        return frozenset(word for word in words if word[0].isupper())
+
+    @cached_property
+    def runs(self) -> frozenset[tuple[str, ...]]:
+        """The runs of four words in the few-shot lines."""
+        return frozenset(run for line in self.lines for run in _runs(line.sentence))
+
+
+class People(_Data):
+    """Genitives of people: those that fit `always`, and those that fit `if_named` by the theme."""
+
+    always: Annotated[tuple[str, ...], Field(min_length=2)]
+    if_named: tuple[str, ...] = ()
+
+    def rule(self, theme: str, unwanted: Collection[str]) -> str:
+        """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
+        words = [word.casefold() for word in _WORD.findall(theme)]
+        named = [person for person in self.if_named if any(_is_named(person, word) for word in words)]
+        fitting = [
+            person for person in (*self.always, *named) if not _beginnings([_noun(person)], [*unwanted])
+        ]
+        return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
+
+
+class _GapFile(_Data):
+    people: People
+    fear: GapKind
+    worry: GapKind
+    hope: GapKind
+
+
+@dataclass(frozen=True)
+class GapRules:
+    """The rules for all gaps.
+
+    Attributes:
+        kinds: the kinds by name.
+        people: who may turn up in a gap.
+        blocked: word beginnings that no gap may hold.
+    """
+
+    kinds: dict[str, GapKind]
+    people: People
+    blocked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What stands in a gap, how many of its words the model wrote, and what that took."""
+
+    text: str
+    words_by_model: int
+    usage: Usage
+
+
+def load_gap_rules(folder: Path) -> GapRules:
+    """Read `gaps.yaml` and `blocked.txt` in `folder`.
+
+    Raises:
+        TemplateError: a kind or a field is missing; names file and line.
+        FileError: a file cannot be read.
+    """
+    file = read_fields(folder / "gaps.yaml", _GapFile, TemplateError)
+    kinds = {kind: getattr(file, kind) for kind in GAPS}
+    return GapRules(kinds, file.people, tuple(read_lines(folder / "blocked.txt")))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a word list, without empty ones and comments."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip() and line[0] != "#"]
+
+
+async def fill_gap(
+    engine: Completer,
+    rules: GapRules,
+    kind: str,
+    *,
+    theme: str,
+    name: str,
+    unwanted: Collection[str],
+    taken: Collection[str],
+    rng: Random,
+) -> Filling:
+    """Fill one gap of `kind` for a theme and a person.
+
+    Args:
+        engine: the model.
+        rules: kinds and blocked words.
+        kind: one of `GAPS`.
+        theme: the brief's theme.
+        name: the person the sentence is about.
+        unwanted: words that would be wrong here: names of other shows, the role of the person meant.
+        taken: what fills the gaps before this one; no candidate repeats it.
+        rng: gives the engine's seed, and chooses the fixed phrase.
+
+    Raises:
+        EngineError: the engine failed.
+    """
+    gap = rules.kinds[kind]
+    fixed = [phrase for phrase in gap.fixed if phrase not in taken]
+    fallback = rng.choice(fixed or gap.fixed)
+    usage = Usage()
+    best_text, best = "", _LEAST
+    for _ in range(_ROUNDS):
+        candidates = await engine.complete(
+            gap.prompt(theme, name),
+            grammar=f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}",
+            n=_CANDIDATES,
+            max_tokens=_MOST_TOKENS,
+            sampling=_SAMPLING,
+            seed=rng.getrandbits(31),
+            logprobs=True,
+        )
+        for candidate in candidates:
+            usage += candidate.usage
+            text = candidate.text.strip().removesuffix(".")
+            value = score(candidate, gap, rules, theme=theme, unwanted=unwanted)
+            if value > best and text not in taken:
+                best_text, best = text, value
+        if best >= _GOOD_ENOUGH:
+            break
+    return Filling(best_text or fallback, len(best_text.split()), usage)
+
+
+def score(
+    candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, unwanted: Collection[str]
+) -> float:
+    """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
+    if not candidate.logprobs:
+        return float("-inf")
+    words = _WORD.findall(candidate.text)
+    value = sum(candidate.logprobs) / len(candidate.logprobs)
+    lowered = [word.casefold() for word in words]
+    themed = [word.casefold() for word in _WORD.findall(theme)]
+    if any(_is_rare(word) for word in lowered if word not in themed):
+        value -= _RARE_PENALTY
+    if gap.nouns & set(words):
+        value -= _FEW_SHOT_NOUN_PENALTY
+    if gap.runs & set(_runs(candidate.text)):
+        value -= _COPIED_PENALTY
+    if _beginnings(lowered, [word.casefold() for word in unwanted]):
+        value -= _UNWANTED_PENALTY
+    if _beginnings(lowered, rules.blocked):
+        value -= _BLOCKED_PENALTY
+    if not candidate.text.rstrip().endswith("."):
+        value -= _CUT_PENALTY
+    return value
+
+
+def _noun(person: str) -> str:
+    return person.rpartition(" ")[2].casefold()
+
+
+def _is_named(person: str, word: str) -> bool:
+    """Say whether a theme's word names `person`: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
+    noun = _noun(person)
+    if noun.endswith("in") != word.endswith("in"):
+        return False
+    return noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM]
+
+
+def _beginnings(words: Sequence[str], beginnings: Sequence[str]) -> set[str]:
+    return {beginning for beginning in beginnings for word in words if word.startswith(beginning)}
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = [word.casefold() for word in _WORD.findall(text)]
+    return [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
+
+
+def _is_rare(word: str) -> bool:
+    """Say whether a word is rarer than one in a million; the list of rarer words would take 80 MB."""
+    from wordfreq import zipf_frequency
+
+    return not zipf_frequency(word, "de", wordlist="small")

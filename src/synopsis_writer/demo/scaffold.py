@@ -1,0 +1,359 @@
+"""The sentences of a demo draft's form, with place-holders and people."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import read_fields
+from synopsis_writer.errors import TemplateError
+from synopsis_writer.kinds import Form
+from synopsis_writer.show import CastMember, Show
+from synopsis_writer.synopsis import Storyline
+
+_TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
+
+_LETTERS = "pstu"  # protagonist, second person, and the people of the storylines B and C
+
+_PLACEHOLDERS = frozenset(
+    {"show", "theme", "title", "dated", "here", "Here", "rest"}
+    | {letter + ending for letter in _LETTERS for ending in ("", "_full", "_intro")}
+)
+
+GAPS = ("fear", "worry", "hope")
+
+Variants = Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Slot(_Data):
+    """One place in a paragraph.
+
+    Attributes:
+        any: the variants; one of them is taken.
+        thread: in place of variants, the storyline whose next part stands here.
+        plan: whether the person's own beats may stand here instead.
+        needs: the place-holder that must have a value, else the slot stays empty.
+    """
+
+    any: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    thread: str | None = None
+    plan: bool = False
+    needs: Literal["rest"] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.any is None) == (self.thread is None):
+            raise ValueError("needs either 'any' with two or more variants, or 'thread'")
+        return self
+
+
+class Paragraph(_Data):
+    """A paragraph: its storyline and its slots."""
+
+    storyline: Storyline
+    sentences: Annotated[tuple[Slot, ...], Field(min_length=1)]
+
+
+class Scaffold(_Data):
+    """The data of one form.
+
+    Attributes:
+        titles: titles to choose from.
+        loglines: one-sentence summaries to choose from.
+        threads: for each side story its variants, each a list of parts in order.
+        paragraphs: the text.
+    """
+
+    titles: Variants
+    loglines: Variants
+    threads: dict[str, Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)]] = {}
+    paragraphs: Annotated[tuple[Paragraph, ...], Field(min_length=3)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for text in self.texts():
+            _check_tokens(text)
+        for name, variants in self.threads.items():
+            used = sum(slot.thread == name for part in self.paragraphs for slot in part.sentences)
+            if any(len(parts) != used for parts in variants):
+                raise ValueError(f"thread '{name}' stands in {used} slots: give each variant as many parts")
+        slots = [slot for part in self.paragraphs for slot in part.sentences]
+        if unknown := {slot.thread for slot in slots if slot.thread} - set(self.threads):
+            raise ValueError(f"thread '{min(unknown)}' is used and not defined: add it under 'threads'")
+        if not any(_all_hold(slot.any, "{theme}") for slot in self.paragraphs[0].sentences):
+            raise ValueError("no slot of the first paragraph holds {theme} in all its variants")
+        return self
+
+    def texts(self) -> Iterator[str]:
+        """Yield every sentence of the scaffold, as it stands in the file."""
+        yield from (*self.titles, *self.loglines)
+        for variants in self.threads.values():
+            yield from (text for parts in variants for text in parts)
+        for paragraph in self.paragraphs:
+            for slot in paragraph.sentences:
+                yield from slot.any or ()
+
+    @property
+    def people(self) -> int:
+        """How many people the text has."""
+        whole = " ".join(self.texts())
+        used = set(re.findall(r"\{([pstu])[_}]", whole))
+        return max(number for number, letter in enumerate(_LETTERS, 1) if letter in used)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A place for the model, of one of the kinds in `GAPS`."""
+
+    kind: str
+
+
+Piece = str | Gap
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scaffold with every choice made but the gaps; `beats` are the sentences of its plan slots."""
+
+    title: str
+    logline: str
+    beats: tuple[str, ...]
+    paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
+
+
+def load_scaffold(form: Form, folder: Path) -> Scaffold:
+    """Read `<folder>/<form>.yaml`.
+
+    Raises:
+        TemplateError: a field is missing, or a place-holder, gap or thread unknown; names file and line.
+        FileError: the file cannot be read.
+    """
+    return read_fields(folder / f"{form.value}.yaml", Scaffold, TemplateError)
+
+
+def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random) -> Plan:
+    """Choose variants with `rng`, put `beats` into the plan slots in order, and fill the place-holders."""
+    title = rng.choice(scaffold.titles)
+    filled = {**values, "title": title}
+    threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
+    shares = _shares(beats, sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences))
+    paragraphs: list[tuple[Storyline, tuple[Piece, ...]]] = []
+    planned: list[str] = []
+    for paragraph in scaffold.paragraphs:
+        pieces: list[Piece] = []
+        for slot in paragraph.sentences:
+            share = next(shares, []) if slot.plan else []
+            if share:
+                chosen: list[Piece] = [" ".join(share)]
+            elif slot.thread:
+                chosen = _pieces(next(threads[slot.thread]), filled)
+            elif slot.any and not (slot.needs and not filled[slot.needs]):
+                chosen = _pieces(rng.choice(slot.any), filled)
+            else:
+                continue
+            if slot.plan:
+                planned += share or ["".join(str(piece) for piece in chosen)]
+            pieces += [" ", *chosen]
+        paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
+    logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))
+    return Plan(title, logline, tuple(planned), tuple(paragraphs))
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person of the text.
+
+    Attributes:
+        name: the whole name.
+        short: how the text goes on to call the person: `Arzu`, `Dr. Heilmann`.
+        role: what the person is, as a German noun phrase; empty when unknown.
+    """
+
+    name: str
+    short: str
+    role: str = ""
+
+    @property
+    def introduction(self) -> str:
+        """The name, with the role set off by commas behind it."""
+        return f"{self.name}, {self.role}," if self.role else self.name
+
+
+def placeholder_values(
+    show: str, place: str, theme: str, air_date: str | None, people: Sequence[Person], rest: Sequence[str]
+) -> dict[str, str]:
+    """Return what stands for each place-holder but `{title}`."""
+    here = locative(place)
+    values = {
+        "show": show,
+        "theme": _as_sentence(theme),
+        "dated": f" ({air_date})" if air_date else "",
+        "here": here,
+        "Here": here[:1].upper() + here[1:],
+        "rest": " und ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]])),
+    }
+    for letter, person in zip(_LETTERS, people, strict=False):
+        values |= {
+            letter: person.short,
+            f"{letter}_full": person.name,
+            f"{letter}_intro": person.introduction,
+        }
+    return values
+
+
+_QUOTED = re.compile('["“»]([^"“”»«]*)["”«]')
+
+
+def _as_sentence(theme: str) -> str:
+    """Return the theme as a sentence: a capital first, no full stop, the house's quotation marks."""
+    plain = _QUOTED.sub(r"„\1“", theme)
+    return plain[:1].upper() + plain[1:].rstrip(". ")
+
+
+def locative(place: str) -> str:
+    """Say where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` for a place without an article."""
+    article, _, rest = place.partition(" ")
+    before = {"die": "in der", "der": "im", "das": "im"}.get(article)
+    if before is None or not rest:
+        return "hier"
+    adjectives = re.match(r"(?:[a-zäöüß]+e )*", rest)
+    count = adjectives.end() if adjectives else 0
+    return f"{before} {rest[:count].replace('e ', 'en ')}{rest[count:]}"
+
+
+def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for token in _TOKEN.split(template):
+        if token.startswith("["):
+            pieces.append(Gap(token[1:-1]))
+        elif token.startswith("{"):
+            pieces.append(values[token[1:-1]])
+        elif token.startswith(".") and pieces and str(pieces[-1]).endswith(("!", "?", "…")):
+            pieces.append(token[1:])  # a theme may end a sentence by itself
+        elif token:
+            pieces.append(token)
+    return pieces
+
+
+def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
+    """Yield each plan slot's beats, in order: one each, and more when there are more beats than slots."""
+    sentences = [
+        beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".")
+        for beat in beats
+    ]
+    least, more = divmod(len(sentences), slots) if slots else (0, 0)
+    start = 0
+    for index in range(slots):
+        size = least + (index < more)
+        yield sentences[start : start + size]
+        start += size
+
+
+def _check_tokens(text: str) -> None:
+    for token in _TOKEN.findall(text):
+        name = token[1:-1]
+        if token.startswith("{") and name not in _PLACEHOLDERS:
+            raise ValueError(f"unknown place-holder {token}: one of {', '.join(sorted(_PLACEHOLDERS))}")
+        if token.startswith("[") and name not in GAPS:
+            raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
+
+
+def _all_hold(variants: Sequence[str] | None, token: str) -> bool:
+    return variants is not None and all(token in variant for variant in variants)
+
+
+_TITLES = re.compile(r"(?:(?:Prof|Dr|Dipl|med)\.\s*)+")
+
+_ADDRESSES = {
+    "Frau",
+    "Herr",
+    "Schwester",
+    "Pfleger",
+    "Oberschwester",
+    "Pastor",
+    "Pater",
+    "Baron",
+    "Graf",
+    "Gräfin",
+}
+
+_WORD = re.compile(r"\w{4,}")
+
+_CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
+
+
+def choose_people(
+    brief: Brief, show: Show, invented: Sequence[str], count: int, rng: Random
+) -> tuple[list[Person], list[str]]:
+    """Return `count` people, the protagonist first, and the names of the brief that found no place.
+
+    Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, then by a
+    role (`Chirurg`); where they name none, the seed does.
+    """
+    roles = {member.name: member.role for member in show.cast}
+    names = list(brief.characters)
+    adults = [member for member in show.cast if not _CHILD.match(member.role)]
+    story = " ".join((brief.theme, *brief.beats))
+    if not names:
+        names = [member.name for member in _named(adults, story)]
+    if not names and (fitting := _fitting(adults, brief.theme)):
+        names = [rng.choice(fitting).name]
+    known = {_call(name) for name in names}
+    for pool in ([member.name for member in adults], list(invented)):
+        rng.shuffle(pool)
+        for name in pool:
+            if len(names) < count and not known & {_call(name)} and name not in names:
+                names.append(name)
+                known.add(_call(name))
+    calls = [_call(name) for name in names]
+    people = [
+        Person(name, call if calls.count(call) == 1 else name, roles.get(name, ""))
+        for name, call in zip(names, calls, strict=True)
+    ]
+    return people[:count], names[count:]
+
+
+def _named(cast: Sequence[CastMember], text: str) -> list[CastMember]:
+    """Return the members whose name stands in `text`, in the order of the text."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    first = {member.name: _first(words, significant_words(_TITLES.sub("", member.name))) for member in cast}
+    named = [member for member in cast if first[member.name] < len(words)]
+    return sorted(named, key=lambda member: first[member.name])
+
+
+def _first(words: Sequence[str], wanted: set[str]) -> int:
+    return next((index for index, word in enumerate(words) if word in wanted), len(words))
+
+
+def _fitting(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
+    """Return the members whose role the theme names, else those whose role is a compound of it."""
+    words = significant_words(theme)
+    alike = [member for member in cast if words & significant_words(member.role)]
+    return alike or [member for member in cast if _is_compound(significant_words(member.role), words)]
+
+
+def significant_words(text: str) -> set[str]:
+    """Return the words of four letters or more, case-folded."""
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _is_compound(role: set[str], theme: set[str]) -> bool:
+    return any(long.endswith(word) for long in role for word in theme)
+
+
+def _call(name: str) -> str:
+    """Return the short form: the first name, or title and last name."""
+    title = _TITLES.match(name)
+    given, _, last = (name[title.end() :] if title else name).partition(" ")
+    if title:
+        return f"Dr. {last or given}" if "Dr." in title[0] else name
+    return name if given in _ADDRESSES else given

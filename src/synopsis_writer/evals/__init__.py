@@ -1,0 +1,1 @@
+"""Eval runs against references."""

@@ -1,0 +1,250 @@
+"""An eval run: cases by models by prompts by repeats."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from synopsis_writer.attempt import Attempt as Made
+from synopsis_writer.attempt import Result
+from synopsis_writer.batch.run import side_by_side
+from synopsis_writer.drafting import write
+from synopsis_writer.errors import ModelError
+from synopsis_writer.evals.record import Attempt, Key, Row, RunFolder, RunInfo
+from synopsis_writer.evals.suite import Case, case_hash
+from synopsis_writer.examples import Example
+from synopsis_writer.gate.copies import name_words
+from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.story import COPIED_RUN
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.kinds import Outcome
+from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.models.limits import Budget
+from synopsis_writer.models.resolve import choose
+from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.save import new_origin
+from synopsis_writer.settings import Settings
+from synopsis_writer.show import find_show
+from synopsis_writer.writer import Authors, Desk, load_desk, open_authors
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is to be made.
+
+    Attributes:
+        cases: the cases.
+        models: as `--model` names them.
+        prompts: the prompt versions: a name and the folder of its templates.
+        repeats: answers a case, model and prompt version.
+        concurrency: rows made side by side; a model in this process makes one after the other.
+    """
+
+    cases: Sequence[Case]
+    models: Sequence[str]
+    prompts: Mapping[str, Path]
+    repeats: int
+    concurrency: int = 4
+
+    def info(self, name: str, created: str, version: str, attempts: int) -> RunInfo:
+        """Return what the run over this matrix is."""
+        return RunInfo(
+            name,
+            created,
+            version,
+            tuple(self.models),
+            {prompt: folder_hash(folder) for prompt, folder in self.prompts.items()},
+            {case.id: case_hash(case) for case in self.cases},
+            self.repeats,
+            attempts,
+        )
+
+    def keys(self, model: str, prompt: str) -> list[tuple[Key, Case]]:
+        """Return the rows of one model and prompt version: all cases once, then all of them again."""
+        return [
+            (Key(case.id, model, prompt, repeat), case)
+            for repeat in range(self.repeats)
+            for case in self.cases
+        ]
+
+
+async def run_matrix(
+    matrix: Matrix,
+    settings: Settings,
+    environment: Mapping[str, str],
+    folder: RunFolder,
+    log: RunLog,
+    *,
+    say: Say,
+    done: Callable[[Row], None],
+    budget: Budget | None = None,
+) -> None:
+    """Make the rows that the folder does not hold yet, and those that failed; `done` is given each.
+
+    `budget` is the ledger of all calls; None is one of the run's own.
+
+    Raises:
+        InputError: a model, a folder of templates, or the budget cannot be used, or the folder not written.
+        ModelError: the work cannot go on: key, quota, budget or engine. What was made is kept.
+    """
+    if budget is None:
+        budget = Budget(settings.budget, settings.max_tokens_total)
+    for model in matrix.models:
+        for prompt, templates in matrix.prompts.items():
+            todo = [(key, case) for key, case in matrix.keys(model, prompt) if _is_due(folder.rows.get(key))]
+            if not todo:
+                continue
+            chosen = settings.model_copy(update={"model": model, "prompts": templates})
+            choice = choose(chosen, environment)
+            desk = load_desk(chosen, say)
+            async with open_authors(choice, chosen, environment, desk, budget, say) as authors:
+                maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
+                count = matrix.concurrency if choice.kind == "hosted" else 1
+                await side_by_side(iter(todo), partial(_add, maker, folder, done), count)
+
+
+def _is_due(row: Row | None) -> bool:
+    return row is None or row.outcome == "failed"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes rows for one model and prompt version.
+
+    Attributes:
+        desk: pool, templates and gate.
+        authors: who drafts.
+        attempts: rounds at most.
+        server: the model's server, for the log.
+        log: where each row is noted as a run.
+        say: is told when the log fails.
+    """
+
+    desk: Desk
+    authors: Authors
+    attempts: int
+    server: str | None
+    log: RunLog
+    say: Callable[[str], None]
+
+    async def make(self, key: Key, case: Case) -> Row:
+        """Write the case's brief.
+
+        Raises:
+            ModelError: the work cannot go on; what another request may escape becomes a row that failed.
+        """
+        show = self.desk.find_show(case.brief.show, self.say)
+        brief = case.brief.model_copy(update={"show": show.name})
+        told = same_story(case, self.desk)
+        author, prompt = self.authors(case.id, brief, show, repeat=key.repeat, without=told)
+        origin = new_origin(prompt)
+        run = Run(
+            origin.run,
+            "eval",
+            origin.created,
+            case.brief,
+            author.name,
+            server=self.server,
+            rounds=self.attempts,
+            prompt=prompt.name if prompt else None,
+            version=prompt.version if prompt else None,
+            prompt_hash=prompt.hash if prompt else None,
+            examples=prompt.example_ids if prompt else (),
+        )
+        created = origin.created.isoformat()
+        with Journal(self.log, run, self.say) as journal:
+            try:
+                result = await write(
+                    brief, show, author, self.desk.gate, attempts=self.attempts, notes=journal
+                )
+            except ModelError as error:
+                if error.is_final:
+                    raise
+                journal.end(Outcome.FAILED, str(error))
+                lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
+                return lost.model_copy(update={"created": created, "run": run.id})
+            row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
+            outcomes = {"accepted": Outcome.DONE, "refused": Outcome.REFUSED, "failed": Outcome.FAILED}
+            journal.end(outcomes[row.outcome], row.error)
+        if result.error is not None and result.error.is_final:
+            raise result.error
+        return row
+
+
+async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], todo: tuple[Key, Case]) -> None:
+    row = await maker.make(*todo)
+    folder.add(row)
+    done(row)
+
+
+_TITLES = frozenset({"dr", "prof", "professor", "frau", "herr"})
+
+
+def same_story(case: Case, desk: Desk) -> frozenset[str]:
+    """Return the ids of the examples that tell the case's story.
+
+    These are the ones it names, and those with its theme, its title, its very words, or, within the show,
+    with a person who is nobody of the show's cast.
+    """
+    reference = case.reference
+    told = set(case.same_story) | {
+        example.id
+        for example in desk.pool.examples
+        if example.brief.theme == case.brief.theme
+        or example.synopsis.title == reference.title
+        or (example.brief.show == case.brief.show and _guests(example, desk) & _guests(case, desk))
+    }
+    if desk.gate.sources is not None:
+        names = name_words(person.name for person in reference.characters)
+        found = desk.gate.sources.matches(analyse(reference.text), names)
+        told |= {match.source for match in found if match.words >= COPIED_RUN}
+    return frozenset(told)
+
+
+def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
+    """Return the single names of the people who are not of the show's cast."""
+    synopsis = text.reference if isinstance(text, Case) else text.synopsis
+    show = find_show(desk.pool.shows, text.brief.show)
+    cast = name_words(member.name for member in show.cast) if show else frozenset()
+    people = (name_words([person.name]) for person in synopsis.characters)
+    return frozenset().union(*(names for names in people if not names & cast)) - _TITLES
+
+
+def row_of(key: Key, result: Result) -> Row:
+    """Return the row of a result."""
+    usage, cost, best = result.usage, result.cost, result.best
+    outcome = "accepted" if result.accepted else "failed" if result.error else "refused"
+    answer = best.answer if best else None
+    return Row.model_validate(
+        {
+            **key._asdict(),
+            "outcome": outcome,
+            "attempts": [_attempt(made) for made in result.attempts],
+            "best": result.attempts.index(best) if best else None,
+            "error": str(result.error) if result.error else None,
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "amount": cost.amount if cost else None,
+            "currency": cost.currency if cost else "",
+            "seconds": result.seconds,
+            "answered": answer.model if answer else "",
+            "kept": sum(made.answer.is_kept for made in result.attempts),
+            "words_by_model": answer.words_by_model if answer else None,
+        }
+    )
+
+
+def _attempt(made: Made) -> Attempt:
+    refused = failures(made.findings)
+    return Attempt(
+        number=made.number,
+        passed=made.passed,
+        problems=made.problems,
+        checks=tuple(finding.check for finding in refused) if made.synopsis else ("structure",),
+        spans=tuple((span.start, span.end) for finding in refused for span in finding.spans),
+        answer=made.answer.text,
+        synopsis=made.synopsis,
+    )

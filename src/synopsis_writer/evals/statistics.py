@@ -1,0 +1,246 @@
+"""Means with intervals, groups, and paired comparisons."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from synopsis_writer.evals.metrics import METRICS
+from synopsis_writer.evals.record import Group, Interval, Outcome, RunInfo, Scored
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DRAWS = 2_000
+
+_SEED = 20_250_422  # any will do; a fixed one gives the same interval for the same data
+
+_BOUNDS = (2.5, 97.5)  # percentiles
+
+_TIE = 1e-9  # differences that rounding alone makes
+
+# With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
+# side, and no draw reaches zero, with a chance of 2 ** (1 - n): 6 % for five cases, 3 % for six.
+FEWEST_CASES = 6
+
+Verdict = Literal["better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups of rows, compared by one metric over the cases that both have scored.
+
+    Attributes:
+        metric: its name.
+        direction: +1 more is better, -1 less is better, 0 neither.
+        difference: the second group's mean less the first's, case by case; its `unscored` counts both's rows.
+            None: they share no case.
+        wins, ties, losses: cases in which the second group is better, alike, worse; for a metric without
+            direction higher, alike, lower.
+        only_a, only_b: cases that only the first or the second has scored.
+    """
+
+    metric: str
+    direction: Literal[-1, 0, 1]
+    difference: Interval | None
+    wins: int
+    ties: int
+    losses: int
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What is shown of the second group; None for a metric without direction.
+
+        One is better or worse only where the interval excludes zero and there are at least six cases.
+        """
+        if self.direction == 0:
+            return None
+        found = self.difference
+        if found is None or found.cases < FEWEST_CASES or found.low <= 0 <= found.high:
+            return "no difference shown"
+        return "better" if found.mean * self.direction > 0 else "worse"
+
+
+def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
+    """Return the mean of a metric over cases with its 95 % interval; None where no row has a value.
+
+    Repeats are averaged a case first, so that each case counts once. The interval is the percentile
+    bootstrap's over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+
+    Raises:
+        ValueError: demo drafts and other texts are among the rows.
+    """
+    means = case_means(rows, metric)
+    if not means:
+        return None
+    return replace(interval(list(means.values())), unscored=_unscored(rows, metric))
+
+
+def compare(
+    a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Literal[-1, 0, 1] | None = None
+) -> Comparison:
+    """Compare two groups case by case: what `b` is beside `a`.
+
+    Args:
+        a: the first group: the baseline.
+        b: the second group.
+        metric: its name.
+        direction: of a metric that is not among METRICS; None takes theirs.
+
+    Raises:
+        ValueError: a group holds demo drafts and other texts.
+    """
+    first, second = case_means(a, metric), case_means(b, metric)
+    found = METRICS[metric].direction if direction is None else direction
+    both = sorted(first.keys() & second.keys())
+    differences = [_without_noise(second[case] - first[case]) for case in both]
+    unscored = _unscored(a, metric) + _unscored(b, metric)
+    more = sum(difference > 0 for difference in differences)
+    less = sum(difference < 0 for difference in differences)
+    return Comparison(
+        metric,
+        found,
+        replace(interval(differences), unscored=unscored) if both else None,
+        wins=less if found < 0 else more,
+        ties=len(both) - more - less,
+        losses=more if found < 0 else less,
+        only_a=tuple(sorted(first.keys() - second.keys())),
+        only_b=tuple(sorted(second.keys() - first.keys())),
+    )
+
+
+def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
+    """Return the mean of each case's scored rows, in the order of the cases' ids.
+
+    Raises:
+        ValueError: demo drafts and other texts are among the rows: they are never averaged.
+    """
+    if len({each.row.is_demo for each in rows if each.row.synopsis is not None}) > 1:
+        raise ValueError("demo drafts and other texts are never averaged: group the rows first")
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for each in rows:
+        value = each.scores.get(metric)
+        if value is not None:
+            values[each.row.case].append(value)
+    return {case: fmean(sorted(values[case])) for case in sorted(values)}
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return the mean of one or more values with its 95 % interval; the order of the values counts."""
+    import numpy as np
+
+    if min(values) == max(values):
+        return Interval(values[0], values[0], values[0], len(values))
+    data = np.asarray(values, dtype=np.float64)
+    low, high = np.percentile(data[_draws(len(data))].mean(axis=1), _BOUNDS)
+    return Interval(fmean(values), float(low), float(high), len(values))
+
+
+@lru_cache(maxsize=4)
+def _draws(count: int) -> "npt.NDArray[np.intp]":
+    """Return the places that each draw takes, with replacement; shape (draws, count)."""
+    import numpy as np
+
+    return np.random.default_rng(_SEED).integers(0, count, (DRAWS, count), dtype=np.intp)
+
+
+def _without_noise(difference: float) -> float:
+    return 0.0 if abs(difference) < _TIE else difference
+
+
+def _unscored(rows: Sequence[Scored], metric: str) -> int:
+    return sum(each.scores.get(metric) is None for each in rows)
+
+
+class GroupKey(NamedTuple):
+    """What the rows of a group have in common."""
+
+    model: str
+    prompt: str
+    is_demo: bool
+
+
+def grouped(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
+    """Return the rows of each group; a row without a text goes with the texts of its model and prompt.
+
+    It goes with the demo drafts only where that model and prompt made nothing else.
+    """
+    kinds: defaultdict[tuple[str, str], set[bool]] = defaultdict(set)
+    for each in scored:
+        if each.row.synopsis is not None:
+            kinds[each.row.model, each.row.prompt].add(each.row.is_demo)
+    groups: defaultdict[GroupKey, list[Scored]] = defaultdict(list)
+    for each in scored:
+        row = each.row
+        is_demo = row.is_demo if row.synopsis is not None else kinds[row.model, row.prompt] == {True}
+        groups[GroupKey(row.model, row.prompt, is_demo)].append(each)
+    return groups
+
+
+def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:
+    """Return a group for each model with each prompt version, in the run's order; empty ones, too."""
+    groups = dict(grouped(scored))
+    asked = [(model, prompt) for model in info.models for prompt in info.prompts]
+    made = {(key.model, key.prompt) for key in groups}
+    groups |= {GroupKey(*pair, is_demo=False): [] for pair in asked if pair not in made}
+    places = {pair: place for place, pair in enumerate(asked)}
+
+    def order(key: GroupKey) -> tuple[int, GroupKey]:
+        return places.get((key.model, key.prompt), len(places)), key
+
+    each = len(info.cases) * info.repeats
+    demos = {(key.model, key.prompt): len(rows) for key, rows in groups.items() if key.is_demo}
+    return [_group(key, groups[key], _planned(key, groups, demos, each)) for key in sorted(groups, key=order)]
+
+
+def _planned(
+    key: GroupKey,
+    groups: Mapping[GroupKey, Sequence[Scored]],
+    demos: Mapping[tuple[str, str], int],
+    each: int,
+) -> int:
+    """Return how many rows a group will have: where there are demo drafts and others, the rest is others'."""
+    if key._replace(is_demo=not key.is_demo) not in groups:
+        return each
+    own = demos[key.model, key.prompt]
+    return own if key.is_demo else each - own
+
+
+def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
+    outcomes: Counter[Outcome] = Counter(each.row.outcome for each in rows)
+    names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
+    refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
+    return Group(
+        *key,
+        rows=len(rows),
+        planned=planned,
+        accepted=outcomes["accepted"],
+        refused=outcomes["refused"],
+        failed=outcomes["failed"],
+        metrics={name: estimate(rows, name) for name in names},
+        findings=dict(Counter(check for attempt in refused for check in set(attempt.checks)).most_common()),
+    )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two groups or runs, compared case by case.
+
+    Attributes:
+        first, second: their names.
+        differences: a comparison a metric; its verdict is on the second.
+    """
+
+    first: str
+    second: str
+    differences: tuple[Comparison, ...]
+
+
+def group_name(group: Group | GroupKey) -> str:
+    """Return how a group is called: model and version of the prompts, and whether it is of demo drafts."""
+    return f"{group.model} · {group.prompt}" + (" · demo" if group.is_demo else "")

@@ -1,0 +1,259 @@
+"""An eval suite: cases with references, groups and thresholds."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import Document, read_document, read_fields
+from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError, os_reason
+from synopsis_writer.evals.record import Group
+from synopsis_writer.examples import read_brief, read_synopsis
+from synopsis_writer.settings import folder
+from synopsis_writer.synopsis import Synopsis
+
+SUITE_FILE = "suite.yaml"
+
+OWN_SUITE = Path("evals") / SUITE_FILE
+
+_Bound = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Threshold(BaseModel):
+    """The least or the most that a metric's mean may be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: _Bound | None = None
+    max: _Bound | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Threshold":
+        if self.min is None and self.max is None:
+            raise ValueError("says neither min nor max: give one of them")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: turn them round")
+        return self
+
+
+class Suite(BaseModel):
+    """What `suite.yaml` holds.
+
+    Attributes:
+        cases: the folder of the cases, beside the file.
+        groups: names for lists of case ids.
+        thresholds: bounds a metric, for texts that a model wrote itself.
+        demo_thresholds: the same for demo drafts.
+        watched: the metrics that a run is compared with its baseline by.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: Path = Path("cases")
+    groups: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    thresholds: Mapping[str, Threshold] = {}
+    demo_thresholds: Mapping[str, Threshold] = {}
+    watched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A brief and how a person answered it.
+
+    Attributes:
+        id: the file's name without `.md`, unique in a suite.
+        brief: what is asked for.
+        reference: the person's synopsis.
+        facts: what a text about this brief should say, a sentence each.
+        path: the file it was read from.
+        same_story: ids of examples that tell the same story, and so must not stand in its prompt.
+    """
+
+    id: str
+    brief: Brief
+    reference: Synopsis
+    facts: tuple[str, ...]
+    path: Path
+    same_story: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedSuite:
+    """A suite with its cases, and the folder it lies in."""
+
+    suite: Suite
+    cases: tuple[Case, ...]
+    folder: Path
+
+    @property
+    def baselines(self) -> Path:
+        """The folder of the blessed runs."""
+        return self.folder / "baselines"
+
+    def select(self, patterns: Sequence[str]) -> tuple[Case, ...]:
+        """Return the cases of the groups and patterns; all of them without any.
+
+        Raises:
+            ExampleError: a name fits neither a group nor a case.
+        """
+        if not patterns:
+            return self.cases
+        names = [name for pattern in patterns for name in self.suite.groups.get(pattern, (pattern,))]
+        return matching(self.cases, names)
+
+
+def default_suite() -> Path:
+    """Return `evals/suite.yaml` of the current folder, else the one that came with the program."""
+    return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
+
+
+class Directed(Protocol):
+    """A metric, by what a suite asks of it: the sign of its better side, 0 where it has none."""
+
+    @property
+    def direction(self) -> int:
+        """+1 more is better, -1 less is better, 0 neither."""
+        ...
+
+
+def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
+    """Read a suite, or the one in the folder `path`, with its cases.
+
+    Raises:
+        SettingsError: the file breaks its format, names an unknown metric or case, or watches a metric
+            without a better side.
+        ExampleError: a case breaks its format.
+        FileError: a file cannot be read.
+    """
+    if path.is_dir():
+        path /= SUITE_FILE
+    suite = read_fields(path, Suite, SettingsError)
+    for name in (*suite.thresholds, *suite.demo_thresholds, *suite.watched):
+        if name not in metrics:
+            raise SettingsError(f"{path}: no metric '{name}': the metrics are {', '.join(metrics)}")
+    for name in suite.watched:
+        if not metrics[name].direction:
+            raise SettingsError(f"{path}: watched: neither side of '{name}' is better: leave it out")
+    cases = load_cases(path.parent / suite.cases)
+    for group, names in suite.groups.items():
+        try:
+            matching(cases, names)
+        except ExampleError as error:
+            raise SettingsError(f"{path}: group '{group}': {error}") from error
+    return LoadedSuite(suite, cases, path.parent)
+
+
+def missed(suite: Suite, groups: Sequence[Group]) -> list[str]:
+    """Say, a sentence each, which thresholds the groups miss; a metric that is unscored misses its own."""
+    return [
+        f"{group.model} with {group.prompt}: {name} is {_value(group, name)}, {_bound(bound)} is wanted"
+        for group in groups
+        for name, bound in (suite.demo_thresholds if group.is_demo else suite.thresholds).items()
+        if not _holds(group, name, bound)
+    ]
+
+
+def _holds(group: Group, name: str, bound: Threshold) -> bool:
+    interval = group.metrics.get(name)
+    if interval is None:
+        return False
+    return (bound.min is None or interval.mean >= bound.min) and (
+        bound.max is None or interval.mean <= bound.max
+    )
+
+
+def _value(group: Group, name: str) -> str:
+    interval = group.metrics.get(name)
+    return "unscored" if interval is None else f"{interval.mean:.3g}"
+
+
+def _bound(bound: Threshold) -> str:
+    parts = [f"at least {bound.min:g}"] if bound.min is not None else []
+    parts += [f"at most {bound.max:g}"] if bound.max is not None else []
+    return " and ".join(parts)
+
+
+def load_cases(folder: Path) -> tuple[Case, ...]:
+    """Read all cases below `folder`, sorted by id.
+
+    Raises:
+        ExampleError: a case breaks its format, has no reference, or two have one id; or there is none.
+        FileError: the folder or a file cannot be read.
+    """
+    try:
+        paths = sorted(folder.rglob("*.md"))
+        if not folder.is_dir():
+            raise FileError(f"cases: {folder}: no such folder: name one that holds cases")
+    except OSError as error:
+        raise FileError(f"cases: {os_reason(error, folder)}: name a folder that holds cases") from error
+    cases: dict[str, Case] = {}
+    for path in paths:
+        case = load_case(path)
+        if case.id in cases:
+            raise ExampleError(f"{path}: the id '{case.id}' is {cases[case.id].path}'s: rename one of them")
+        cases[case.id] = case
+    if not cases:
+        raise ExampleError(
+            f"cases: {folder}: holds no case: put Markdown files with a brief and a reference there"
+        )
+    return tuple(cases[name] for name in sorted(cases))
+
+
+def load_case(path: Path) -> Case:
+    """Read one case.
+
+    Raises:
+        ExampleError: a field is missing or wrong, or there is no reference; names file, line and the mend.
+        FileError: the file cannot be read.
+    """
+    try:
+        document = read_document(path)
+    except FileError:
+        raise
+    except InputError as error:
+        raise ExampleError(str(error)) from error
+    if not document.text.strip():
+        raise ExampleError(f"{path}: the case has no reference: write the synopsis below the front matter")
+    return Case(
+        path.stem,
+        read_brief(document),
+        read_synopsis(document),
+        _texts(document, "facts", "sentences"),
+        path,
+        _texts(document, "same_story", "ids of examples"),
+    )
+
+
+def case_hash(case: Case) -> str:
+    """Return 12 hex digits that change when the case's file does; raises OSError."""
+    return hashlib.sha256(case.path.read_bytes()).hexdigest()[:12]
+
+
+def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
+    texts = document.meta.get(name, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ExampleError(f"{document.place(name)}: '{name}' must be a list of {what}")
+    return tuple(texts)
+
+
+def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
+    """Return the cases whose id, or whose form's name, fits one of the glob patterns.
+
+    Raises:
+        ExampleError: a pattern fits none.
+    """
+    for pattern in patterns:
+        if not any(_fits(case, pattern) for case in cases):
+            raise ExampleError(
+                f"no case fits '{pattern}': the cases are {', '.join(case.id for case in cases)}"
+            )
+    return tuple(case for case in cases if any(_fits(case, pattern) for pattern in patterns))
+
+
+def _fits(case: Case, pattern: str) -> bool:
+    return fnmatchcase(case.id, pattern) or case.brief.form == pattern

@@ -1,1 +1,0 @@
-"""Eval runs against references: cases, the runs over them, metrics, statistics and reports."""

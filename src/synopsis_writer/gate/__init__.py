@@ -1,0 +1,1 @@
+"""The gate: pure functions over a text analysed once."""

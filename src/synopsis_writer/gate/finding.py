@@ -1,0 +1,110 @@
+"""What one check says of one text, and what it is given to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.gate.copies import CopyIndex
+from synopsis_writer.gate.embeddings import Meanings
+from synopsis_writer.gate.lexicon import UNKEPT, Classifier
+from synopsis_writer.gate.text import Span, Text
+from synopsis_writer.house.house import Bands
+from synopsis_writer.kinds import Form
+from synopsis_writer.show import Show
+
+_MOST_SPANS = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A text and what it is held against.
+
+    Attributes:
+        text: the analysed text.
+        form: the kind of text it should be.
+        bands: the profile's bands for the form.
+        show: the series; its name and cast.
+        brief: what was asked for; None when a text of unknown origin is checked.
+        title: the title, where known.
+        people: names the answer itself declares.
+        sources: the texts it must not copy.
+        own_source: the id of the source that the text itself is, if it is one.
+        was_cut: the model stopped at its token limit.
+        strangers: the people of other shows.
+        meanings: the sources' vectors; None leaves out the semantic checks.
+        classify: names the language of a text.
+    """
+
+    text: Text
+    form: Form
+    bands: Bands
+    show: Show
+    brief: Brief | None = None
+    title: str = ""
+    people: tuple[str, ...] = ()
+    sources: CopyIndex | None = None
+    own_source: str = ""
+    was_cut: bool = False
+    strangers: tuple[str, ...] = ()
+    meanings: Meanings | None = None
+    classify: Classifier = UNKEPT
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check says of one text.
+
+    Attributes:
+        check: the check's name.
+        passed: the verdict.
+        value: what was measured.
+        limit: what it was measured against.
+        message: one sentence a writer understands.
+        spans: where, in characters of the text; at most 20.
+    """
+
+    check: str
+    passed: bool
+    value: float | str
+    limit: str
+    message: str
+    spans: tuple[Span, ...] = ()
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the finding as JSON holds it."""
+        return {
+            "check": self.check,
+            "passed": self.passed,
+            "value": self.value,
+            "limit": self.limit,
+            "message": self.message,
+            "spans": [list(span) for span in self.spans],
+        }
+
+
+def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
+    """Return a finding that holds."""
+    return Finding(check, passed=True, value=_rounded(value), limit=limit, message=message)
+
+
+def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
+    """Return a finding that does not hold."""
+    kept = tuple(spans[:_MOST_SPANS])
+    return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=kept)
+
+
+def _rounded(value: float | str) -> float | str:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def quoted(words: Sequence[str], most: int = 5) -> str:
+    """Return `„a“, „b“`: distinct, in order, at most `most` of them."""
+    distinct = list(dict.fromkeys(words))
+    more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
+    return ", ".join(f"„{word}“" for word in distinct[:most]) + more
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return `text`, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,269 @@
+"""Checks of form: length, paragraphs, rhythm, ending, dialogue, hook, tense."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.gate.text import Span, Text, Word
+from synopsis_writer.house.house import within
+
+
+def length(subject: Subject) -> Finding:
+    """The number of words lies in the brief's range, or else in the form's band."""
+    words = len(subject.text.words)
+    band = (subject.brief and subject.brief.words) or subject.bands.words
+    limit = f"{band[0]:g} to {band[1]:g} words"
+    if within(words, band):
+        return passed("length", words, limit, f"The text has {words} words.")
+    mend = "tell more" if words < band[0] else "cut"
+    return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {mend}.")
+
+
+def paragraphs(subject: Subject) -> Finding:
+    """The number of paragraphs lies in the form's band."""
+    count, band = len(subject.text.paragraphs), subject.bands.paragraphs
+    limit = f"{band[0]:g} to {band[1]:g} paragraphs"
+    if within(count, band):
+        return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
+    counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
+    message = f"The text has {counted}; the form {subject.form} wants {limit}: part it anew."
+    return failed("paragraphs", count, limit, message)
+
+
+def rhythm(subject: Subject) -> Finding:
+    """Sentences are neither short nor long all along, and none is longer than can be read aloud."""
+    text, bands = subject.text, subject.bands
+    longest = max(text.lengths, default=0)
+    limit = (
+        f"mean {bands.sentence_mean[0]:g} to {bands.sentence_mean[1]:g}, "
+        f"deviation from {bands.sentence_deviation[0]:g}, longest {bands.sentence_longest[1]:g}"
+    )
+    value = f"mean {text.mean_length:.1f}, deviation {text.deviation:.1f}, longest {longest}"
+    too_long = [sentence.span for sentence in text.sentences if sentence.length > bands.sentence_longest[1]]
+    if too_long:
+        message = f"A sentence has {longest} words, {bands.sentence_longest[1]:g} are the most: part it."
+        return failed("rhythm", value, limit, message, too_long)
+    if not within(text.mean_length, bands.sentence_mean):
+        kind = "short" if text.mean_length < bands.sentence_mean[0] else "long"
+        message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
+        return failed("rhythm", value, limit, message)
+    if not within(text.deviation, bands.sentence_deviation):
+        return failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
+    return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
+
+
+_SENTENCE_END = re.compile(r"[.!?…][“”\"«»)]*$")
+
+_PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
+
+
+def ending(subject: Subject) -> Finding:
+    """The last sentence is whole, quotations are closed, and the model was not cut."""
+    raw = subject.text.raw.rstrip()
+    limit = "a whole last sentence, quotations closed"
+    last = [sentence.span for sentence in subject.text.sentences[-1:]]
+    if subject.was_cut:
+        return failed("ending", "cut", limit, "The model stopped at its length limit: the text is cut.", last)
+    if not _SENTENCE_END.search(raw):
+        return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", last)
+    for opening, closings in _PAIRS:
+        opened = raw.count(opening)
+        closed = sum(raw.count(closing) for closing in closings)
+        if opened != closed and (opening != "„" or opened > closed or "”" not in raw):
+            message = (
+                f"A quotation or bracket is not closed: {opened} × {opening} but {closed} × {closings[0]}."
+            )
+            return failed("ending", f"{opened} to {closed}", limit, message)
+    return passed("ending", "whole", limit, "The text ends with a whole sentence.")
+
+
+_CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄÖÜẞ]{2,})+\b")
+
+
+def exclamations(subject: Subject) -> Finding:
+    """Few exclamation marks, and no words in capitals."""
+    marks = [Span(*match.span()) for match in re.finditer(r"!", subject.text.raw)]
+    most = subject.bands.exclamations[1]
+    limit = f"{most:g} exclamation marks, no capitals"
+    if len(marks) > most:
+        message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
+        return failed("exclamations", len(marks), limit, message, marks)
+    capitals = list(_CAPITALS.finditer(subject.text.raw))
+    if capitals:
+        message = f"Words in capitals shout: {quoted([match[0] for match in capitals])}."
+        return failed(
+            "exclamations", len(capitals), limit, message, [Span(*match.span()) for match in capitals]
+        )
+    return passed("exclamations", len(marks), limit, f"The text has {len(marks)} exclamation marks.")
+
+
+def dialogue(subject: Subject) -> Finding:
+    """The share of spoken lines lies in the form's band; a quoted title or single word is no speech."""
+    spoken = spoken_spans(subject.text, subject.title)
+    share = speech_share(subject.text, subject.title)
+    most = subject.bands.speech[1]
+    limit = f"at most {most:.0%} of the characters"
+    if share <= most:
+        return passed("dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text.")
+    return failed(
+        "dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text: tell, do not quote.", spoken
+    )
+
+
+def spoken_spans(text: Text, title: str) -> list[Span]:
+    """Return the quotations that are speech; a title, a nickname or a single word is none."""
+    return [span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], title)]
+
+
+def speech_share(text: Text, title: str) -> float:
+    """Return the share of the characters that stand in speech, 0 to 1."""
+    return sum(span.end - span.start for span in spoken_spans(text, title)) / max(1, len(text.raw))
+
+
+_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is no speech
+
+
+def _is_speech(inner: str, title: str) -> bool:
+    if inner.strip(" .,!?") == title.strip(" .,!?"):
+        return False
+    return len(inner.split()) > _LONGEST_QUOTED_NAME or inner.endswith((".", "!", "?"))
+
+
+def hook(subject: Subject) -> Finding:
+    """Open forms end on a question, closed forms do not, and questions stay the exception."""
+    text = subject.text
+    asking = [sentence for sentence in text.sentences if sentence.is_question]
+    most = subject.bands.questions[1]
+    limit = (
+        f"{'a question' if subject.form.is_open else 'no question'} at the end, at most {most:.0%} questions"
+    )
+    if text.question_share > most:
+        message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
+        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
+    fifth = max(1, round(len(text.sentences) / 5))
+    tail = text.sentences[-fifth:]
+    if subject.form.is_open and not any(sentence.is_question for sentence in tail):
+        message = f"The form {subject.form} ends open: put a question into the last sentences."
+        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in tail[-1:]])
+    if not subject.form.is_open and tail and tail[-1].is_question:
+        message = f"The form {subject.form} ends closed: its last sentence must not ask."
+        return failed("hook", text.question_share, limit, message, [tail[-1].span])
+    return passed("hook", text.question_share, limit, f"{text.question_share:.0%} of the sentences ask.")
+
+
+Tense = Literal["present", "preterite"]
+
+_LEAST_VERBS = 8  # fewer do not tell a tense
+
+_HALF = 0.5
+
+# Sentences and verbs from which on a stretch in the other tense is a switch. A text in the present may
+# look back for two sentences; one in the preterite states at most a single fact that still holds.
+_STRETCH: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)}
+
+_LOOKS_BACK = re.compile(
+    r"\b(?:damals|früher|einst|seinerzeit|ehemals|zuvor|jene[mnrs]?|hatten?|"
+    r"vor (?:\w+ ){0,3}(?:Tag|Woche|Monat|Jahr|Jahrzehnt)\w*|(?:Jahre|Monate|Wochen) lang)\b",
+    re.IGNORECASE,
+)
+
+_PREFIX = re.compile(
+    "^(?:zurück|zusammen|entgegen|vorbei|weiter|wieder|nieder|davon|empor|fest|fort|hoch|heim|teil|"
+    "(?:her|hin)?(?:ab|an|auf|aus|durch|ein|über|um|unter|vor|zu)|her|hin|bei|los|mit|nach|weg|"
+    "be|ent|er|ver|zer)"
+)
+
+_FORMS = Path(__file__).with_name("data") / "verb_forms.txt"
+
+_UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
+
+
+class TensedVerb(NamedTuple):
+    """A finite verb that is surely of one tense."""
+
+    word: Word
+    tense: Tense
+
+
+def tense(subject: Subject) -> Finding | None:
+    """The share of the preterite lies in the form's band, and no stretch leaves the main tense."""
+    verbs = tensed_verbs(subject.text)
+    if len(verbs) < _LEAST_VERBS:
+        return None
+    band = subject.bands.preterite
+    past = sum(verb.tense == "preterite" for verb in verbs) / len(verbs)
+    limit = f"{band[0]:.0%} to {band[1]:.0%} of the verbs in the preterite, no switch"
+    if not within(past, band):
+        wanted: Tense = "present" if past > band[1] else "preterite"
+        wrong = [verb.word for verb in verbs if verb.tense != wanted]
+        message = (
+            f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "
+            f"the tense of the form '{subject.form}': {quoted([word.form for word in wrong])}."
+        )
+        return failed("tense", past, limit, message, [word.span for word in wrong])
+    switched = _switch(subject.text, verbs, "preterite" if past > _HALF else "present")
+    if switched:
+        message = (
+            f"The tense switches from „{switched[0].word.form}“ to „{switched[-1].word.form}“ "
+            "without a word that says when: keep to one."
+        )
+        return failed("tense", past, limit, message, [verb.word.span for verb in switched])
+    return passed("tense", past, limit, f"{past:.0%} of the verbs stand in the preterite.")
+
+
+def _switch(text: Text, verbs: Sequence[TensedVerb], main: Tense) -> list[TensedVerb]:
+    """Return the verbs of the first stretch that leaves the main tense, unless it has a reason.
+
+    A lead-in may look back, and so may a stretch whose first sentence says when that was.
+    """
+    least_sentences, least_verbs = _STRETCH[main]
+    sentences = [list(own) for _, own in groupby(verbs, key=lambda verb: verb.word.sentence)]
+    for leaves, group in groupby(sentences, key=lambda own: all(verb.tense != main for verb in own)):
+        stretch = list(group)
+        if not leaves or len(stretch) < least_sentences:
+            continue
+        first = stretch[0][0].word.sentence
+        has_reason = main == "present" and (first == 0 or _LOOKS_BACK.search(text.sentences[first].text))
+        found = [verb for own in stretch for verb in own]
+        if len(found) >= least_verbs and not has_reason:
+            return found
+    return []
+
+
+def preterite_share(text: Text) -> float:
+    """Return the preterite's share of the narration's verbs of a sure tense, 0 to 1; 0 without any."""
+    verbs = tensed_verbs(text)
+    return sum(verb.tense == "preterite" for verb in verbs) / len(verbs) if verbs else 0.0
+
+
+def tensed_verbs(text: Text) -> list[TensedVerb]:
+    """Return the finite verbs of the narration whose indicative is of one tense alone."""
+    return [
+        TensedVerb(word, found)
+        for place, (word, tag) in enumerate(zip(text.words, text.tags, strict=True))
+        if tag.endswith("(FIN)")
+        and not word.quoted
+        and (word.form[0].islower() or text.sentences[word.sentence].first == place)
+        and (found := tense_of(word.lower)) is not None
+    ]
+
+
+def tense_of(verb: str) -> Tense | None:
+    """Return the tense of a finite verb in the third person; None for a subjunctive or an ambiguous form."""
+    if verb in _UNCLEAR:
+        return None
+    known = _known_forms()
+    return known.get(verb) or known.get(_PREFIX.sub("", verb, count=1))
+
+
+@cache
+def _known_forms() -> Mapping[str, Tense]:
+    """Return the third persons of 3,400 verbs with their tense, where it is one alone."""
+    listed = _FORMS.read_text(encoding="utf-8").partition("[present]\n")[2]
+    present, _, preterite = listed.partition("[preterite]\n")
+    forms: dict[str, Tense] = dict.fromkeys(present.split(), "present")
+    return forms | dict.fromkeys(preterite.split(), "preterite")

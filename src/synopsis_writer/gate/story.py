@@ -1,0 +1,234 @@
+"""Checks of the story: the theme is told, no dates of its own, nothing copied or repeated."""
+
+import re
+from collections import Counter
+from itertools import combinations
+
+from synopsis_writer.gate.cast import known_names
+from synopsis_writer.gate.copies import RUN, name_words
+from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, stem
+from synopsis_writer.gate.text import Sentence, Span, Text, Word, analyse
+
+THEME_SHARE = 0.5  # share of the theme's content words that must turn up
+
+_SHORTEST_STEM = 4
+
+
+def theme(subject: Subject) -> Finding | None:
+    """The content words of the brief's theme turn up, inflected or in compounds."""
+    if subject.brief is None:
+        return None
+    wanted = theme_words(subject.brief.theme)
+    stems = {stem(word) for word in subject.text.counts if len(word) <= LONGEST_WORD}
+    found = [word for word in wanted if _turns_up(stem(word), stems)]
+    share = len(found) / len(wanted) if wanted else 1.0
+    limit = f"at least {THEME_SHARE:.0%} of the theme's words"
+    if share >= THEME_SHARE:
+        return passed("theme", share, limit, f"{len(found)} of {len(wanted)} words of the theme turn up.")
+    missing = [word for word in wanted if word not in found]
+    return failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
+
+
+def theme_words(line: str) -> list[str]:
+    """Return the distinct content words of a theme, in lower case; all words when none carries content."""
+    words = list(dict.fromkeys(word.lower for word in analyse(line).words))
+    return [word for word in words if is_content(word)] or words
+
+
+def _turns_up(wanted: str, stems: set[str]) -> bool:
+    """Whether a stem stands alone, within a compound, or as a part of the wanted compound."""
+    if wanted in stems:
+        return True
+    if len(wanted) < _SHORTEST_STEM:
+        return False
+    return any(
+        wanted in other or (len(other) > _SHORTEST_STEM and wanted.startswith(other)) for other in stems
+    )
+
+
+_MONTHS = "Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
+
+_DAYS = (
+    "ersten|zweiten|dritten|siebten|achten|(?:vier|fünf|sechs|neun|zehn|elf|zwölf|drei|sieb|sech|acht)(?:zehn)?ten"
+    "|(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)?(?:und)?(?:zwanzig|dreißig)sten"
+)
+
+_CHANNELS = (
+    r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|ORF|SRF|3sat|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)"
+    r"|ProSieben|Kabel eins|ServusTV|Das Erste|im Ersten(?! [A-Z])"
+    r"|Netflix|Joyn|TVNOW|Disney\+|Prime Video|YouTube"
+)
+
+_ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
+
+_YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
+
+_DATES = re.compile(
+    rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
+    rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
+    rf"|\b(?:{_ABOUT}) (?:19|20)\d\d\b"
+    r"|\b(?:KW|Kalenderwoche) ?\d{1,2}\b"
+    r"|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\.? (?:Folge|Staffel|Episode)\b"
+    rf"|\b(?:{_CHANNELS})(?!\w)|\b\w{{0,30}}[Mm]ediathek\b"
+    r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)ausstrahlung\b|\bDoppelfolgen?\b"
+    r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
+)
+
+
+def dates(subject: Subject) -> Finding | None:
+    """No date, channel, season or episode number that the brief does not give."""
+    if subject.brief is None:
+        return None
+    given = " ".join(str(value) for value in subject.brief.as_data().values())
+    found = [match for match in _DATES.finditer(subject.text.raw) if not _is_given(match[0], given)]
+    if not found:
+        return passed("dates", 0, "none but the brief's", "The text names no date or channel of its own.")
+    message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in found])}."
+    return failed(
+        "dates", len(found), "none but the brief's", message, [Span(*match.span()) for match in found]
+    )
+
+
+def _is_given(found: str, given: str) -> bool:
+    """Whether the brief gives a date; of `Sommer 1975` the year is enough."""
+    year = _YEAR.fullmatch(found)
+    return found in given or (year is not None and year[1] in given)
+
+
+COPIED_RUN = 10  # words: the shortest shared run that counts as copied
+
+COPIED_SHARE = 0.01  # share of the text's runs of six words that may stand in sources
+
+
+def copy(subject: Subject) -> Finding | None:
+    """No run of ten words, and at most 1 % of the runs of six, stand in an example or the prompt."""
+    if subject.sources is None:
+        return None
+    found = subject.sources.matches(subject.text, name_words(known_names(subject)))
+    matches = [match for match in found if match.source != subject.own_source]
+    longest = max(matches, key=lambda match: match.words, default=None)
+    limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"
+    if longest is None:
+        return passed("copy", 0, limit, "Nothing is shared with an example.")
+    covered = sum(match.words - RUN + 1 for match in matches)
+    share = min(1.0, covered / max(1, len(subject.text.words) - RUN + 1))
+    if longest.words < COPIED_RUN and share <= COPIED_SHARE:
+        return passed(
+            "copy", longest.words, limit, f"At most {longest.words} words in a row stand in an example."
+        )
+    place = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
+    message = f"{longest.words} words in a row are copied from {place}; {share:.0%} of the text is shared."
+    spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
+    return failed("copy", longest.words, limit, message, spans)
+
+
+NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same
+
+REPEATED_SHARE = 0.03  # share of the runs of four words that stand more than once
+
+_SHORTEST_COMPARED = 5  # words; shorter sentences may recur
+
+_RUN = 4
+
+_WINDOW = 50
+
+_SAME_OPENINGS = 3
+
+_MOST_COMPARED = 150  # sentences; a longer text is refused for its length anyway
+
+
+def repetition(subject: Subject) -> Finding:
+    """No sentence twice, few runs of four words twice, a varied vocabulary, varied sentence openings."""
+    text = subject.text
+    least = subject.bands.variety[0]
+    limit = f"no near-equal sentences, repeated runs ≤ {REPEATED_SHARE:.0%}, variety ≥ {least:g}"
+    twins = near_equal(text)
+    if twins:
+        first, second, ratio = twins[0]
+        message = f"Two sentences say the same: {quoted([shortened(first.text), shortened(second.text)])}."
+        return failed(
+            "repetition",
+            ratio / 100,
+            limit,
+            message,
+            [span for a, b, _ in twins for span in (a.span, b.span)],
+        )
+    share, spans = repeated_runs(text)
+    if share > REPEATED_SHARE:
+        message = (
+            f"{share:.0%} of the runs of four words stand more than once: {quoted(_forms(text, spans))}."
+        )
+        return failed("repetition", share, limit, message, spans)
+    variety = moving_variety(text.words)
+    if variety < least:
+        common = [word for word, _ in text.counts.most_common() if len(word) > _RUN][:3]
+        message = f"The vocabulary is poor ({variety:.2f} of 1); it keeps using {quoted(common)}."
+        return failed("repetition", variety, limit, message)
+    same = same_openings(text)
+    if same:
+        opening = text.words[same[0].first].form
+        message = f"Three sentences in a row begin with „{opening}“: begin one of them otherwise."
+        return failed("repetition", variety, limit, message, [sentence.span for sentence in same])
+    return passed("repetition", variety, limit, "Nothing is said twice.")
+
+
+def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
+    """Return the pairs of sentences that are equal but for small changes, with their ratio."""
+    from rapidfuzz import fuzz
+
+    compared = [s for s in text.sentences[:_MOST_COMPARED] if s.length >= _SHORTEST_COMPARED]
+    plain = [" ".join(word.lower for word in text.words_of(sentence))[:400] for sentence in compared]
+    return [
+        (compared[i], compared[j], ratio)
+        for i, j in combinations(range(len(compared)), 2)
+        if (ratio := fuzz.ratio(plain[i], plain[j], score_cutoff=NEAR_EQUAL))
+    ]
+
+
+def repeated_runs(text: Text) -> tuple[float, list[Span]]:
+    """Return the share of runs of four words that stand more than once, and the later ones' spans."""
+    words = text.words
+    seen: Counter[tuple[str, ...]] = Counter()
+    spans: list[Span] = []
+    total = max(1, len(words) - _RUN + 1)
+    for start in range(len(words) - _RUN + 1):
+        run = words[start : start + _RUN]
+        key = tuple(word.lower for word in run)
+        seen[key] += 1
+        if seen[key] > 1:
+            spans.append(Span(run[0].span.start, run[-1].span.end))
+    return len(spans) / total, spans
+
+
+def moving_variety(words: tuple[Word, ...], window: int = _WINDOW) -> float:
+    """Return the mean share of distinct words in moving windows, 0 to 1; 1 for a text without words.
+
+    Source: Covington and McFall, "Cutting the Gordian Knot: The Moving-Average Type–Token Ratio", 2010.
+    """
+    if not words:
+        return 1.0
+    width = min(window, len(words))
+    counts = Counter(word.lower for word in words[:width])
+    shares = [len(counts) / width]
+    for old, new in zip(words, words[width:], strict=False):
+        counts[new.lower] += 1
+        counts[old.lower] -= 1
+        if not counts[old.lower]:
+            del counts[old.lower]
+        shares.append(len(counts) / width)
+    return sum(shares) / len(shares)
+
+
+def same_openings(text: Text) -> list[Sentence]:
+    """Return the first three sentences in a row that begin with the same word, or none."""
+    sentences = [sentence for sentence in text.sentences if sentence.length]
+    for i in range(len(sentences) - _SAME_OPENINGS + 1):
+        three = sentences[i : i + _SAME_OPENINGS]
+        if len({text.words[sentence.first].lower for sentence in three}) == 1:
+            return three
+    return []
+
+
+def _forms(text: Text, spans: list[Span]) -> list[str]:
+    return [text.raw[span.start : span.end] for span in spans]

@@ -1,0 +1,353 @@
+"""A text analysed once: sentences, words, parts of speech."""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
+from statistics import fmean, pstdev
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from synopsis_writer.gate.lexicon import is_listed
+
+MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis is enough to say "too long"
+
+
+class Span(NamedTuple):
+    """A stretch of the text: from `start` up to, not including, `end`, in characters."""
+
+    start: int
+    end: int
+
+    def holds(self, position: int) -> bool:
+        """Whether `position` lies within."""
+        return self.start <= position < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word as it stands in the text; `sentence` and `paragraph` are indices, `quoted` inside „ “."""
+
+    form: str
+    lower: str
+    span: Span
+    sentence: int
+    paragraph: int
+    quoted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence, its place, and which words are its own: `words[first:last]`."""
+
+    text: str
+    span: Span
+    paragraph: int
+    first: int
+    last: int
+
+    @property
+    def length(self) -> int:
+        """Its number of words."""
+        return self.last - self.first
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it ends in a question mark, quotation marks and brackets aside."""
+        return self.text.rstrip("“”\"')»« ").endswith("?")
+
+
+@dataclass(frozen=True)
+class Text:
+    """What `analyse` found.
+
+    Attributes:
+        raw: the text; lone surrogates are replaced, so that its length and all spans stay.
+        paragraphs: their spans.
+        sentences: in order.
+        words: in order; numbers are no words.
+        quotes: spans of quotations, their marks within.
+    """
+
+    raw: str
+    paragraphs: tuple[Span, ...]
+    sentences: tuple[Sentence, ...]
+    words: tuple[Word, ...]
+    quotes: tuple[Span, ...]
+
+    def is_quoted(self, position: int) -> bool:
+        """Whether a character stands inside a quotation."""
+        before = bisect_right(self.quotes, position, key=_start) - 1
+        return before >= 0 and self.quotes[before].holds(position)
+
+    def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
+        """Return the words of one sentence."""
+        return self.words[sentence.first : sentence.last]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Words in each sentence that has any."""
+        return [sentence.length for sentence in self.sentences if sentence.length]
+
+    @cached_property
+    def mean_length(self) -> float:
+        """Mean number of words in a sentence."""
+        return fmean(self.lengths) if self.lengths else 0.0
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the number of words in a sentence."""
+        return pstdev(self.lengths) if self.lengths else 0.0
+
+    @cached_property
+    def question_share(self) -> float:
+        """Share of the sentences that ask, 0 to 1."""
+        asking = sum(sentence.is_question for sentence in self.sentences)
+        return asking / len(self.sentences) if self.sentences else 0.0
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The part of speech of each word, as `tagger.tag` names them."""
+        return tag_words(self)
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each lower-case word stands in the text."""
+        return Counter(word.lower for word in self.words)
+
+
+_start = attrgetter("start")
+
+_WORD = re.compile(r"[^\W\d_]+(?:[-’'‐‑][^\W\d_]+)*")
+
+_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
+
+_LINE_END = re.compile(r"(?<=[.!?…“\"])[ \t]*\n")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_QUOTE = re.compile('„[^„“]{0,2000}“|“[^“”]{0,2000}”|»[^»«]{0,2000}«|"[^"\n]{0,2000}"')
+
+
+def analyse(raw: str) -> Text:
+    """Analyse a text; of one longer than `MOST_CHARACTERS` the beginning."""
+    text = _SURROGATE.sub("\ufffd", raw[:MOST_CHARACTERS])
+    paragraphs = tuple(_paragraphs(text))
+    quotes = tuple(Span(*match.span()) for match in _QUOTE.finditer(text))
+    is_quoted = Text(text, paragraphs, (), (), quotes).is_quoted
+    sentences: list[Sentence] = []
+    words: list[Word] = []
+    for index, paragraph in enumerate(paragraphs):
+        for span in _sentences(text, paragraph):
+            first = len(words)
+            for match in _WORD.finditer(text, *span):
+                form, quoted = match[0], is_quoted(match.start())
+                words.append(Word(form, form.lower(), Span(*match.span()), len(sentences), index, quoted))
+            sentences.append(Sentence(text[span.start : span.end], span, index, first, len(words)))
+    return Text(text, paragraphs, tuple(sentences), tuple(words), quotes)
+
+
+def _paragraphs(text: str) -> Iterator[Span]:
+    """Blank lines part paragraphs; in a text without any, line ends behind a sentence do."""
+    separator = _BLANK_LINE if _BLANK_LINE.search(text.strip()) else _LINE_END
+    start = 0
+    for end, following in [*(match.span() for match in separator.finditer(text)), (len(text), len(text))]:
+        piece = text[start:end]
+        if piece.strip():
+            lead = len(piece) - len(piece.lstrip())
+            yield Span(start + lead, start + len(piece.rstrip()))
+        start = following
+
+
+_ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
+
+_TAIL = 8  # characters that hold an ordinal and the space behind it
+
+# German words and names that sentencex takes for English abbreviations.
+_NO_ABBREVIATION = re.compile(
+    r"\b(?:Al|Art|Bart|Gen|Ida|Jan|Kath|Ken|Mag|May|[Mm]ich|Mo|OP|Penn)\.[“)]?\s+(?=[A-ZÄÖÜ„])"
+)
+
+
+def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
+    # One line, one character for each: a line end inside a sentence does not part it, and spans stay.
+    line = text[paragraph.start : paragraph.end].replace("\n", " ")
+    start = 0
+    for end in _ends(line):
+        piece = line[start:end]
+        if _ORDINAL.search(piece, max(0, len(piece) - _TAIL)) and end < len(line):
+            continue  # "in der 3. Staffel" is no end of a sentence
+        if piece.strip():
+            lead = len(piece) - len(piece.lstrip())
+            yield Span(paragraph.start + start + lead, paragraph.start + start + len(piece.rstrip()))
+        start = end
+
+
+def _ends(line: str) -> list[int]:
+    import sentencex
+
+    found = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
+    return sorted(found | {match.end() for match in _NO_ABBREVIATION.finditer(line)})
+
+
+def word_spans(text: str) -> list[Span]:
+    """Return the spans of the words of `text`, as `analyse` finds them, and nothing else."""
+    return [Span(*match.span()) for match in _WORD.finditer(text)]
+
+
+def lower_words(text: str) -> list[str]:
+    """Return the words of `text` in lower case, the same as `analyse` finds."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def folded(word: str) -> str:
+    """Return `word` in lower case, composed: for comparing what a person typed with what a model wrote."""
+    return unicodedata.normalize("NFC", word).casefold()
+
+
+NOUN, NAME, NUMBER, UNKNOWN = "NN", "NE", "CARD", "XY"
+
+_CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the best one is dropped
+
+_BEAM = 5  # paths followed from word to word
+
+# Letters: an analysis costs their square, so longer words are taken for nouns, up to the second limit only
+# where no frequency list knows them. Hardly a finite verb is longer (`entgegenstreckte`).
+_LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16
+
+_LONGEST_NAME = 20  # letters
+
+_MOST_TOKENS = 150  # of a sentence; one that long is refused by the rhythm check anyway
+
+_DEAD_END = -50.0  # log probability of a transition the model never saw
+
+_NOTHING: Mapping[int, float] = MappingProxyType({})
+
+
+class _Path(NamedTuple):
+    score: float
+    tag: int
+    before: "_Path | None"
+
+
+@cache
+def _model() -> Any:
+    from HanTa.HanoverTagger import HanoverTagger
+
+    return HanoverTagger("morphmodel_ger.pgz")
+
+
+def tag(tokens: Sequence[str]) -> list[str]:
+    """Return the most likely tag of each token of a sentence: STTS, verbs as `VV(FIN)` and the like.
+
+    This is the second-order Viterbi search of HanTa's `tag_sent`, over each word's own readings only.
+    Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
+    """
+    names = _model().int2tag
+    tags = [names[number] for number in _best(tokens[:_MOST_TOKENS])]
+    return tags + [UNKNOWN] * (len(tokens) - len(tags))
+
+
+def _best(tokens: Sequence[str]) -> list[int]:
+    from HanTa.HanoverTagger import EMPTY, END, START
+
+    follows = _model().LP_trans_word
+    paths = {(EMPTY, START): _Path(0.0, START, None)}
+    for place, token in enumerate(tokens):
+        found = readings(token.lower(), place > 0 and token[0].isupper(), place > 0)
+        paths = _extend(paths, found, follows)
+    ends = {state: follows.get(state, _NOTHING).get(END, _DEAD_END) for state in paths}
+    last = max(paths, key=lambda state: paths[state].score + ends[state])
+    step: _Path | None = paths[last]
+    tags = []
+    while step is not None and step.before is not None:
+        tags.append(step.tag)
+        step = step.before
+    return tags[::-1]
+
+
+def _extend(
+    paths: Mapping[tuple[int, int], _Path], found: Mapping[int, float], follows: Any
+) -> dict[tuple[int, int], _Path]:
+    longer: dict[tuple[int, int], _Path] = {}
+    for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
+        follow = follows.get(state, _NOTHING)
+        for number, score in found.items():
+            total = path.score + follow.get(number, _DEAD_END) + score
+            key = (state[1], number)
+            if key not in longer or total > longer[key].score:
+                longer[key] = _Path(total, number, path)
+    return longer
+
+
+@lru_cache(maxsize=100_000)
+def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, float]:
+    """Return the tags a lower-case word can have, each with the log probability of the word, given the tag.
+
+    A capital within a sentence marks a noun or a name, and the context tells which: only words beyond the
+    model's own 23,000 that begin in lower case cost an analysis, about 0.4 ms each.
+    """
+    model = _model()
+    if word[0].isdigit():
+        return {model.tag2int[NUMBER]: 0.0}
+    if word in model.cache:
+        found = dict(model.cache[word])
+    elif is_capital or not _is_worth_analysing(word):
+        return {model.tag2int[NOUN]: 0.0, model.tag2int[NAME]: 0.0}
+    else:
+        scores = model.analyze_forward(word)
+        found = {number: score for number, score in scores if score >= scores[0][1] - _CUTOFF}
+    by_case = model.LP_case_t
+    return {
+        number: float(score) + (by_case[number][is_capital] if case_counts else 0.0) - model.LP_wtag[number]
+        for number, score in found.items()
+        if number in by_case
+    } or {model.tag2int[UNKNOWN]: 0.0}
+
+
+def _is_worth_analysing(word: str) -> bool:
+    return len(word) <= _LONGEST_UNLISTED or (len(word) <= _LONGEST_ANALYSED and is_listed(word))
+
+
+@lru_cache(maxsize=20_000)
+def is_noun(word: str) -> bool:
+    """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
+    if len(word) > _LONGEST_NAME:
+        return True
+    return bool(_model().tag_word(word.capitalize())[0][0] == NOUN)
+
+
+_MOST_WORDS = 2_000  # a brief cannot ask for more
+
+_BETWEEN = re.compile(r"\d+|[^\w\s]")
+
+
+def tag_words(text: "Text") -> tuple[str, ...]:
+    """Return the tag of each word of a text; words beyond the first 2,000 stay unknown."""
+    tags: list[str] = []
+    for sentence in text.sentences:
+        words = text.words_of(sentence)
+        if sentence.first >= _MOST_WORDS:
+            tags += [UNKNOWN] * len(words)
+            continue
+        tokens, places = _tokens(text.raw, words)
+        found = tag(tokens)
+        tags += [found[place] for place in places]
+    return tuple(tags)
+
+
+def _tokens(raw: str, words: "Sequence[Word]") -> tuple[list[str], list[int]]:
+    """Return words with the numbers and marks between them, and each word's place among these."""
+    tokens: list[str] = []
+    places: list[int] = []
+    end = words[0].span.start if words else 0
+    for word in words:
+        tokens += _BETWEEN.findall(raw, end, word.span.start)
+        places.append(len(tokens))
+        tokens.append(word.form)
+        end = word.span.end
+    return tokens, places

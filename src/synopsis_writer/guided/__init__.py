@@ -1,1 +1,0 @@
-"""The guided strategy: whole sentences from a scaffold, short gaps filled by the packaged model."""

@@ -1,0 +1,1 @@
+"""A house: how one newsroom writes."""

@@ -1,0 +1,114 @@
+"""The model client: one small protocol, and the values that cross it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from synopsis_writer.usage import Cost, Usage, _usage_data, format_cost, sums_data, total_cost
+
+Role = Literal["system", "user", "assistant"]
+
+Finish = Literal["stop", "length", "refusal", "filter"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a prompt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+        text: the answer as it came; for a refusal the refusal's words.
+        finish: why it ended; `length` means it was cut.
+        usage: tokens of this call.
+        seconds: wall time of this call, waits for retries left out.
+        model: the model that answered, as the server names it.
+        words_by_model: in the guided strategy, how many words of the text the model wrote; None: all.
+        cost: what it is to be paid with; None where the price is not known.
+        is_kept: it came out of the cache: nobody was asked, and its usage is none.
+    """
+
+    text: str
+    finish: Finish = "stop"
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    model: str = ""
+    words_by_model: int | None = None
+    cost: Cost | None = None
+    is_kept: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one call.
+
+    Attributes:
+        max_tokens: tokens of the answer at most.
+        timeout: seconds to wait for it.
+        temperature: 0 to 2; None leaves it to the server.
+        repeat: which of several answers to one question this is: a cache keeps them apart.
+    """
+
+    max_tokens: int = 4000
+    timeout: float = 180.0
+    temperature: float | None = None
+    repeat: int = 0
+
+
+class ModelClient(Protocol):
+    """Something that answers messages."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as files and messages show it."""
+        ...
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Answer `messages`, by `schema` where the model can; raises ModelError when it failed for good."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the client holds: connections, memory."""
+        ...
+
+
+def bill(answers: Sequence[Answer]) -> str:
+    """Say what answers took: their number, tokens, seconds and cost; refused ones count, too."""
+    usage = sum((answer.usage for answer in answers), Usage())
+    kept = sum(answer.is_kept for answer in answers)
+    return (
+        f"{len(answers)} attempt{'s' if len(answers) != 1 else ''}"
+        + (f" ({kept} from the cache)" if kept else "")
+        + f", {usage.prompt_tokens}"
+        + (f" ({usage.cached_tokens} cached)" if usage.cached_tokens else "")
+        + f" + {usage.completion_tokens} tokens, {sum(answer.seconds for answer in answers):.1f} s, "
+        + format_cost(total_cost(answer.cost for answer in answers))
+    )
+
+
+def bill_data(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return what all answers took, as files and `--json` hold it."""
+    return sums_data(
+        len(answers),
+        sum((answer.usage for answer in answers), Usage()),
+        total_cost(answer.cost for answer in answers),
+        sum(answer.seconds for answer in answers),
+    )
+
+
+def answer_data(answer: Answer) -> dict[str, Any]:
+    """Return what one answer took."""
+    return {
+        **_usage_data(answer.usage),
+        "cost": format_cost(answer.cost),
+        "seconds": round(answer.seconds, 2),
+        "from_cache": answer.is_kept,
+    }

@@ -1,0 +1,406 @@
+"""A GGUF model in this process, through llama.cpp."""
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from synopsis_writer.errors import EngineError, os_reason
+from synopsis_writer.models.base import Answer, Finish, Limits, Message
+from synopsis_writer.models.download import INSTALL
+from synopsis_writer.usage import Usage
+
+# A small model that has lost the thread never closes a string or a list: the grammar closes it.
+_MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
+
+_MOST_CHARACTERS_ELSE = 1500
+
+_MOST_ITEMS = 14
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One continuation of a prompt.
+
+    Attributes:
+        text: what the model wrote, without the prompt.
+        finish: `stop`, or `length` when the tokens or the context ran out.
+        logprobs: natural log-probability of each token, the end token left out; empty unless asked for.
+        usage: tokens; of several completions of one prompt only the first counts the prompt.
+    """
+
+    text: str
+    finish: Finish = "stop"
+    logprobs: tuple[float, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+Chunk = dict[str, Any]
+
+_Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]
+
+
+class _Server(Protocol):
+    def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
+
+    def handle_chat_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn; `top_k` 0 would halve the speed with a vocabulary of 262,000 tokens."""
+
+    temperature: float = 0.4
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.08
+    repeat_penalty: float = 1.0
+
+
+class Engine:
+    """A GGUF model loaded into this process.
+
+    Args:
+        path: the GGUF file.
+        name: the model's name as files and messages show it; the file's name when empty.
+        context: tokens of prompt and answer together; each slot has an equal share of them.
+        slots: completions decoded side by side, 1 to 16; `complete` cannot ask for more.
+        threads: more than one is faster on an idle machine and collapses on a busy one.
+        chat_template: a Jinja template in place of the file's own.
+
+    Raises:
+        EngineError: xllamacpp is not installed, or the file is missing, broken or of an unknown kind.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str = "",
+        context: int = 12_288,
+        slots: int = 1,
+        threads: int = 1,
+        chat_template: str = "",
+    ) -> None:
+        self.name = name or path.name
+        self.has_chat_template = bool(chat_template) or _holds_chat_template(path)
+        self._slots = slots
+        self._closed = threading.Event()
+        self._server: _Server | None = _load(path, context, slots, threads, chat_template)
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any] | None,
+        limits: Limits,
+        grown: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer `messages` through the model's chat template; the answer fits `schema` when one is given.
+
+        Args:
+            messages: the prompt.
+            schema: the answer's shape; None is free text.
+            limits: bounds of the call.
+            grown: is given the whole answer so far after each piece of it, in the caller's thread.
+
+        Raises:
+            EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
+        """
+        request: dict[str, Any] = {
+            "messages": [asdict(message) for message in messages],
+            "max_tokens": limits.max_tokens,
+            "stream_options": {"include_usage": True},
+            # Thinking aloud costs minutes here; templates that do not know the word ignore it.
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        if limits.temperature is not None:
+            request["temperature"] = limits.temperature
+        if schema is not None:
+            request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
+        start = time.monotonic()
+        text = ""
+
+        def grow(chunk: Chunk) -> None:
+            nonlocal text
+            if grown is not None and (piece := chat_text([chunk])):
+                text += piece
+                grown(text)
+
+        handle = self._open().handle_chat_completions
+        chunks = await self._run(handle, request, limits.timeout, None if grown is None else grow)
+        choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
+        return Answer(
+            text=chat_text(chunks),
+            finish=finish(choices),
+            usage=usage(chunks),
+            seconds=time.monotonic() - start,
+            model=self.name,
+        )
+
+    async def complete(
+        self,
+        prompt: str,
+        *,
+        grammar: str = "",
+        n: int = 1,
+        max_tokens: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        logprobs: bool = False,
+        patience: float = 180.0,
+    ) -> list[Completion]:
+        """Continue `prompt` `n` times, within the GBNF `grammar` when one is given.
+
+        Raises:
+            EngineError: the engine refused the request, or gave no sign for `patience` seconds.
+        """
+        if not 1 <= n <= self._slots:
+            raise EngineError(
+                f"{n} completions asked of an engine with {self._slots} slots: open it with more"
+            )
+        request: dict[str, Any] = {
+            "prompt": prompt,
+            "n": n,
+            "max_tokens": max_tokens,
+            "seed": seed,
+            **asdict(sampling or Sampling()),
+        }
+        if grammar:
+            request["grammar"] = grammar
+        if logprobs:
+            request["n_probs"] = 1
+        chunks = await self._run(self._open().handle_completions, request, patience)
+        return [completion(chunks, index) for index in range(n)]
+
+    def close(self) -> None:
+        """Stop what is being decoded, and give back the memory; a second call does nothing."""
+        self._closed.set()
+        self._server = None
+
+    def _open(self) -> _Server:
+        if self._server is None:
+            raise EngineError(f"{self.name}: the engine is closed: open a new one")
+        return self._server
+
+    async def _run(
+        self,
+        handle: _Handle,
+        request: dict[str, Any],
+        patience: float,
+        seen: Callable[[Chunk], None] | None = None,
+    ) -> list[Chunk]:
+        """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
+        stop = threading.Event()
+        loop = asyncio.get_running_loop()
+        chunks: list[Chunk] = []
+        last_sign = time.monotonic()
+
+        def take(chunk: Chunk) -> bool:
+            nonlocal last_sign
+            last_sign = time.monotonic()
+            chunks.append(chunk)
+            if seen is not None and not stop.is_set():
+                loop.call_soon_threadsafe(seen, chunk)
+            return stop.is_set() or self._closed.is_set()
+
+        # Progress reports make the engine call back while it still reads the prompt.
+        request |= {"stream": True, "return_progress": True}
+        work = asyncio.ensure_future(asyncio.to_thread(handle, request, take))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=max(0.1, last_sign + patience - time.monotonic()))
+                if not work.done() and time.monotonic() - last_sign > patience:
+                    raise EngineError(
+                        f"{self.name}: no sign for {patience:.0f} s: allow more time, or take a smaller model"
+                    )
+        finally:
+            stop.set()
+        if self._closed.is_set():
+            raise EngineError(f"{self.name}: the engine was closed while it answered")
+        check(work.exception(), chunks, self.name)
+        return chunks
+
+
+class EmbeddedClient:
+    """A `ModelClient` over an engine.
+
+    Args:
+        engine: an engine whose model was trained to answer messages; `close` closes it.
+        grown: is given the whole answer so far after each piece of it.
+
+    Raises:
+        EngineError: the model has no chat template, so it is no instruct model.
+    """
+
+    def __init__(self, engine: Engine, grown: Callable[[str], None] | None = None) -> None:
+        if not engine.has_chat_template:
+            raise EngineError(
+                f"{engine.name}: the file holds no chat template, so this is a base model: "
+                "take the instruct version of it, often named '-it' or '-instruct'"
+            )
+        self._engine = engine
+        self._grown = grown
+        self._turn = asyncio.Lock()  # a call that waits for its slot must not run out of patience
+
+    @property
+    def name(self) -> str:
+        """The model's name, as files and messages show it."""
+        return self._engine.name
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Answer `messages`, held to `schema` by a grammar.
+
+        Raises:
+            EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
+        """
+        async with self._turn:
+            shape = None if schema is None else bounded(schema)
+            return await self._engine.chat(messages, shape, limits, self._grown)
+
+    async def close(self) -> None:
+        """Stop what is being decoded, and give back the memory."""
+        self._engine.close()
+
+
+def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a JSON schema in which every string and every list has a greatest length."""
+    bound: dict[str, Any] = _bounded(schema, "")
+    return bound
+
+
+def _bounded(node: Any, field: str) -> Any:
+    if isinstance(node, list):
+        return [_bounded(item, field) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    copy = {key: _bounded(value, field if key == "items" else key) for key, value in node.items()}
+    if node.get("type") == "string" and "enum" not in node:
+        copy.setdefault("maxLength", _MOST_CHARACTERS.get(field, _MOST_CHARACTERS_ELSE))
+    if node.get("type") == "array":
+        copy.setdefault("maxItems", _MOST_ITEMS)
+    return copy
+
+
+_MAGIC = b"GGUF"
+
+_HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
+
+_TEMPLATE_KEY = b"tokenizer.chat_template"
+
+_BATCH = 128  # tokens read at once: how long a cancelled call may still work before it hears of it
+
+_CHECKPOINT_STEP = 256  # tokens between two checkpoints at least; an example takes about 1,100
+
+_MOST_CHECKPOINTS = 8  # the last turns of a prompt and those of its repair; the library's own is 32
+
+_OPENMP = {"OMP_NUM_THREADS": "{threads}", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+
+def _holds_chat_template(path: Path) -> bool:
+    """Check that `path` is a GGUF file, and say whether its header names a chat template."""
+    try:
+        if path.is_dir():
+            raise EngineError(f"{path}: is a folder: name a GGUF file in it")
+        with path.open("rb") as file:
+            header = file.read(len(_MAGIC))
+            if header != _MAGIC:
+                raise EngineError(f"{path}: is not a GGUF file: name a model in the GGUF format")
+            return _TEMPLATE_KEY in file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise EngineError(f"model {os_reason(error, path)}: name a GGUF file you can read") from error
+
+
+def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> _Server:
+    # OpenMP reads these once, when the library is loaded; spinning threads starve a busy machine.
+    for name, value in _OPENMP.items():
+        os.environ.setdefault(name, value.format(threads=threads))
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise EngineError(f"the embedded engine is not installed: {INSTALL}") from error
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.verbosity = -1
+    params.n_ctx = context
+    params.n_batch = params.n_ubatch = _BATCH
+    params.n_parallel = slots
+    params.cache_ram_mib = 0
+    # A model with a sliding window can go back to a checkpoint alone: one a turn, so that the next prompt
+    # re-reads only the turns that differ. Each takes as much memory as the window, 8 MB with Gemma 3 270M.
+    params.checkpoint_min_step, params.n_ctx_checkpoints = _CHECKPOINT_STEP, _MOST_CHECKPOINTS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.chat_template = chat_template
+    params.warmup = False
+    # The library opens a loopback port whatever we say: a key that nobody knows shuts it.
+    params.api_keys = [secrets.token_hex(32)]
+    params.ui = params.endpoint_slots = params.endpoint_props = False
+    try:
+        server: _Server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise EngineError(
+            f"{path}: the engine cannot load it: it is cut off, or of a kind that xllamacpp does not know: "
+            "download it again, or take another"
+        ) from error
+    return server
+
+
+def check(fault: BaseException | None, chunks: Sequence[Chunk], name: str) -> None:
+    """Raise EngineError when the call failed, was refused, or brought nothing."""
+    if fault is not None:
+        raise EngineError(f"{name}: the engine failed: {_one_line(str(fault))}") from fault
+    for chunk in chunks:
+        if "error" in chunk:
+            message = chunk["error"].get("message", "no reason given")
+            raise EngineError(f"{name}: the engine refused the request: {_one_line(str(message))}")
+    if not chunks:
+        raise EngineError(f"{name}: the engine gave no answer: try again")
+
+
+def completion(chunks: Sequence[Chunk], index: int) -> Completion:
+    """Return the completion number `index` of one call."""
+    own = [chunk for chunk in chunks if any(c["index"] == index for c in chunk.get("choices", ()))]
+    choices = [choice for chunk in own for choice in chunk["choices"]]
+    tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
+    used = usage(own)
+    return Completion(
+        text="".join(choice["text"] for choice in choices),
+        finish=finish(choices),
+        logprobs=tuple(token["logprob"] for token in tokens if token["token"]),
+        usage=used if index == 0 else Usage(completion_tokens=used.completion_tokens),
+    )
+
+
+def chat_text(chunks: Sequence[Chunk]) -> str:
+    """Return the text that the chunks of a chat add up to."""
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ())
+    )
+
+
+def finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
+    """Say why a streamed answer ended; one that just stops was cut."""
+    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    return "stop" if reasons and reasons[-1] == "stop" else "length"
+
+
+def usage(chunks: Sequence[Chunk]) -> Usage:
+    """Return the server's figures, which stand in the last chunk that has any."""
+    figures: Mapping[str, Any] = next(
+        (chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), {}
+    )
+    return Usage(
+        figures.get("prompt_tokens", 0),
+        figures.get("completion_tokens", 0),
+        (figures.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,238 @@
+"""What a call costs: by the user's own table, else by the list prices of genai-prices, else unpriced."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Protocol
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from synopsis_writer.document import read_text
+from synopsis_writer.errors import SettingsError, explain
+from synopsis_writer.models.server import DEFAULT_BASE_URL
+from synopsis_writer.settings import Settings, config_file
+from synopsis_writer.usage import NO_COST, Cost, Usage
+
+PRICES_FILE = "prices.toml"
+
+_MILLION = 1_000_000
+
+_DOLLAR = "USD"
+
+# Apps that people run on rented machines: they pay for time, whatever their model is called.
+_RENTED = frozenset({"modal"})
+
+_Price = Annotated[Decimal, Field(ge=0)]
+
+
+def _upright(rate: "Rate") -> "Rate":
+    if rate.cached is not None and rate.cached > rate.input:
+        raise ValueError(f"cached tokens for {rate.cached} cost more than fresh ones for {rate.input}")
+    return rate
+
+
+def _star_at_the_end(names: "dict[str, Rate]") -> "dict[str, Rate]":
+    for name in names:
+        if "*" in name[:-1]:
+            raise ValueError(f"the * in '{name}' must be its last letter")
+    return names
+
+
+class Rate(BaseModel):
+    """Prices of a million tokens of one model; `cached` is as `input` where it is not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: _Price
+    cached: _Price | None = None
+    output: _Price
+
+    def price(self, usage: Usage) -> Decimal:
+        """Return the price of `usage`; cached tokens are a part of the prompt's."""
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        return (
+            (usage.prompt_tokens - cached) * self.input
+            + cached * (self.input if self.cached is None else self.cached)
+            + usage.completion_tokens * self.output
+        ) / _MILLION
+
+
+class PriceTable(BaseModel):
+    """The user's own prices.
+
+    Attributes:
+        currency: the currency of these prices, of all costs and of the budget: three capital letters.
+        usd: units of that currency for one US dollar, by which list prices are converted; 1 for USD.
+        batch: the part of these prices that a call through a batch interface costs.
+        models: prices by a model's name, or by its beginning and a `*`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR
+    usd: Annotated[Decimal, Field(gt=0)] | None = None
+    batch: Annotated[Decimal, Field(ge=0, le=1)] = Decimal(1)
+    models: Annotated[
+        dict[str, Annotated[Rate, AfterValidator(_upright)]], AfterValidator(_star_at_the_end)
+    ] = {}
+
+    @property
+    def rate_of_dollar(self) -> Decimal | None:
+        """Units of the currency for one US dollar; None where nobody said."""
+        return Decimal(1) if self.usd is None and self.currency == _DOLLAR else self.usd
+
+    def rate(self, model: str) -> Rate | None:
+        """Return the prices of `model`: by its whole name, else by the longest beginning."""
+        if model in self.models:
+            return self.models[model]
+        fitting = [name for name in self.models if name.endswith("*") and model.startswith(name[:-1])]
+        return self.models[max(fitting, key=len)] if fitting else None
+
+
+def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
+    """Read the file that the setting `prices` names, or `prices.toml` beside the config file if there is one.
+
+    Raises:
+        SettingsError: it is not TOML, or not a table of prices.
+        FileError: the setting names a file that cannot be read.
+    """
+    path = settings.prices or config_file(environment).with_name(PRICES_FILE)
+    return read_prices(path) if settings.prices is not None or path.is_file() else PriceTable()
+
+
+def read_prices(path: Path) -> PriceTable:
+    """Read a table of prices; raises as `load_prices`."""
+    try:
+        table = PriceTable.model_validate(tomllib.loads(read_text(path), parse_float=Decimal))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}: put a name with a dot or a * in quotes") from error
+    except ValidationError as error:
+        raise SettingsError(
+            f"{path}: {explain(error)}: a table has currency, usd and models, and a model has "
+            "input, output and perhaps cached, the price of a million tokens"
+        ) from error
+    if table.currency == _DOLLAR and table.usd not in {None, Decimal(1)}:
+        raise SettingsError(f"{path}: usd: one US dollar is 1 USD: leave usd out, or name another currency")
+    return table
+
+
+class Pricer(Protocol):
+    """Something that knows what a model's tokens cost."""
+
+    @property
+    def currency(self) -> str:
+        """The currency of the costs; empty where nothing is ever charged."""
+        ...
+
+    def cost(self, usage: Usage, answered: str = "") -> Cost | None:
+        """Return the cost of one call's tokens; None means unpriced."""
+        ...
+
+
+class _Free:
+    """The embedded engine: it runs on the user's own machine."""
+
+    currency = ""
+
+    def cost(self, usage: Usage, answered: str = "") -> Cost:  # noqa: ARG002 - whatever it was, it was free
+        return NO_COST
+
+
+FREE: Pricer = _Free()
+
+
+@dataclass(frozen=True)
+class HostedPricer:
+    """Prices for one model of one server.
+
+    Attributes:
+        model: the model that is asked.
+        base_url: the server's address; None is OpenAI's.
+        table: the user's own prices; they go before list prices.
+        is_batch: whether the calls go through the provider's batch interface.
+    """
+
+    model: str
+    base_url: str | None = None
+    table: PriceTable = field(default_factory=PriceTable)
+    is_batch: bool = False
+
+    @property
+    def currency(self) -> str:
+        """The table's currency."""
+        return self.table.currency
+
+    def cost(self, usage: Usage, answered: str = "") -> Cost | None:
+        """Return the cost of one call, by the model that answered, else by the one that was asked.
+
+        Sums of several calls must be made of their costs: some prices rise with the length of a prompt.
+        None means unpriced: the price is not known, or the server did not say how many tokens it read.
+        """
+        if not usage.prompt_tokens:
+            return None
+        names = (answered, self.model)
+        rates = [rate for rate in map(self.table.rate, names) if rate is not None]
+        if rates:
+            return Cost(rates[0].price(usage) * (self.table.batch if self.is_batch else 1), self.currency)
+        dollar = self.table.rate_of_dollar
+        address = _address(self.base_url or DEFAULT_BASE_URL)
+        if dollar is None or address is None:
+            return None
+        kind = "batch" if self.is_batch else ""
+        prices = (_list_price(usage, name, address, kind) for name in names if name)
+        price = next((price for price in prices if price is not None), None)
+        return None if price is None else Cost(price * dollar, self.currency)
+
+
+def _address(base_url: str) -> str | None:
+    """Return host and path of the address as genai-prices matches them; None for a port of one's own."""
+    try:
+        parts = urlsplit(base_url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return None
+    # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is no host.
+    return f"https://{host}{parts.path.replace('.', '')}" if port in {None, 443} else None
+
+
+def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | None:
+    """Return the list price in US dollars, of the data that comes inside genai-prices: nothing is fetched.
+
+    Where the data hold a price of its own for a `kind` of calls it is that one, else the usual one.
+    """
+    import genai_prices
+
+    tokens = genai_prices.Usage(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),
+    )
+    try:
+        found = genai_prices.calc_price(
+            tokens, model, provider_api_url=address, price_context={"processing": kind} if kind else None
+        )
+    except LookupError:
+        return None
+    listed = found.model_price
+    # A model that is paid by the minute or by the image has no such prices; the sum would be 0.
+    if listed.input_mtok is None or listed.output_mtok is None:
+        return None
+    own = found.provider.id in _RENTED or not _is_host_of(found.provider.api_pattern, address)
+    return None if own else found.total_price
+
+
+def _is_host_of(pattern: str, address: str) -> bool:
+    """Whether `pattern` spans the whole host: `api.openai.com.example.org` only begins like OpenAI's.
+
+    A pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
+    """
+    found = re.match(pattern, address)
+    end = found.end() if found else 0
+    host = "https://" + urlsplit(address).netloc
+    rest = host[end:]
+    return not rest or (host[:end].endswith(".") and "." not in rest)

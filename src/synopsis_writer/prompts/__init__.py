@@ -1,0 +1,1 @@
+"""Prompt templates, and the examples that prompts show."""

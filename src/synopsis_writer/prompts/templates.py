@@ -1,0 +1,303 @@
+"""Prompt templates: load, check and render them; user text goes in as data and cannot leave its block."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import Document, read_document
+from synopsis_writer.errors import FileError, InputError, TemplateError
+from synopsis_writer.examples import Example
+from synopsis_writer.kinds import Form
+from synopsis_writer.models.base import Message
+from synopsis_writer.show import Show
+from synopsis_writer.synopsis import Outline
+
+if TYPE_CHECKING:
+    from jinja2 import Template as CompiledTemplate
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# The templates the program renders, and the fields it gives to each.
+TEMPLATES: dict[str, frozenset[str]] = {
+    "system": frozenset({"form", "show"}),
+    "synopsis": frozenset({"brief"}),
+    "outline": frozenset({"brief"}),
+    "repair": frozenset({"problems"}),
+}
+
+_CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
+
+_TURN_TOKENS = 6  # what a chat template adds around a turn, about
+
+_MOST_REPAIRED = 12_000  # characters of a rambling answer that a repair quotes
+
+
+@dataclass(frozen=True)
+class Template:
+    """One template.
+
+    Attributes:
+        name: which request it renders.
+        version: as its front matter says.
+        hash: the first 12 hex digits of the SHA-256 of its text.
+        source: its text.
+        compiled: the Jinja2 template.
+    """
+
+    name: str
+    version: str
+    hash: str
+    source: str
+    compiled: "CompiledTemplate"
+
+    def render(self, **fields: object) -> str:
+        """Return the text of one turn.
+
+        Raises:
+            TemplateError: the template asks for what its fields do not have, or for what the sandbox forbids.
+        """
+        from jinja2 import TemplateError as JinjaError
+
+        try:
+            return self.compiled.render(fields).strip()
+        except (JinjaError, TypeError, ValueError, ArithmeticError) as error:
+            raise TemplateError(f"prompt template {self.name}: {error}: mend the template") from error
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent to a model, and where it came from.
+
+    Attributes:
+        messages: system, a user and an assistant turn for each example, and the brief last.
+        name: the template of the last turn.
+        version: the versions of the templates, as `system 1, synopsis 1`.
+        hash: the first 12 hex digits of the SHA-256 over the templates' hashes.
+        example_ids: the examples shown, in order.
+    """
+
+    messages: tuple[Message, ...]
+    name: str
+    version: str
+    hash: str
+    example_ids: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens the messages take."""
+        return sum(estimate_tokens(message.content) + _TURN_TOKENS for message in self.messages)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All templates of one folder."""
+
+    templates: Mapping[str, Template]
+
+    def synopsis(
+        self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None
+    ) -> Prompt:
+        """Render the request for a synopsis; for one show, form and examples only the last turn differs."""
+        shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
+        return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline))
+
+    def outline(self, brief: Brief, show: Show, examples: Sequence[Example]) -> Prompt:
+        """Render the request for an outline; of `examples` those with beats are shown."""
+        plans = [(example, outline_of(example)) for example in examples]
+        shots = [
+            (example.id, brief_block(example.brief.model_copy(update={"beats": ()})), plan)
+            for example, plan in plans
+            if plan is not None
+        ]
+        return self._prompt("outline", show, brief, shots, brief_block(brief))
+
+    def repair(self, base: Prompt, answer: str, problems: Sequence[str]) -> tuple[Message, ...]:
+        """Return the base prompt, the last answer and what is wrong with it: never more than that."""
+        request = self.templates["repair"].render(problems=[_escape(problem) for problem in problems])
+        return (*base.messages, Message("assistant", answer[:_MOST_REPAIRED]), Message("user", request))
+
+    def copy_sources(self) -> dict[str, str]:
+        """Return the templates' texts by id: an answer must not repeat its instructions."""
+        return {f"prompt {name}": template.source for name, template in self.templates.items()}
+
+    def _prompt(
+        self, name: str, show: Show, brief: Brief, shots: Sequence[tuple[str, str, str]], block: str
+    ) -> Prompt:
+        system, request = self.templates["system"], self.templates[name]
+        form: Form = brief.form
+        messages = [Message("system", system.render(form=form.value, show=_escaped(show)))]
+        for _, shown, answer in shots:
+            messages += [Message("user", request.render(brief=shown)), Message("assistant", answer)]
+        messages.append(Message("user", request.render(brief=block)))
+        return Prompt(
+            tuple(messages),
+            name,
+            f"system {system.version}, {name} {request.version}",
+            hashlib.sha256((system.hash + request.hash).encode("ascii")).hexdigest()[:12],
+            tuple(example_id for example_id, _, _ in shots),
+        )
+
+
+def estimate_tokens(text: str) -> int:
+    """Return about how many tokens `text` takes."""
+    return round(len(text) / _CHARACTERS_A_TOKEN)
+
+
+_LABELS = {
+    "show": "Serie",
+    "form": "Form",
+    "theme": "Thema",
+    "before": "Was bisher geschah (es gilt weiter und wird nicht noch einmal erzählt)",
+    "characters": "Figuren",
+    "beats": "Szenen",
+    "words": "Wörter",
+    "air_date": "Sendetermin",
+    "notes": "Hinweise",
+}
+
+
+def brief_block(brief: Brief, outline: Outline | None = None) -> str:
+    """Return the brief, and the plan where there is one, as JSON that holds no delimiter of any kind.
+
+    Brackets, braces, pipes and back quotes inside strings are written as JSON escapes: no value can close
+    the block, open a template or pose as a turn of the chat.
+    """
+    given = brief.as_data()
+    data: dict[str, Any] = {label: given[key] for key, label in _LABELS.items() if key in given}
+    if outline is not None:
+        data["Plan"] = {
+            "Titel": outline.title,
+            "Logline": outline.logline,
+            "Figuren": [f"{person.name}: {person.role}" for person in outline.characters],
+            "Szenen": list(outline.beats),
+        }
+    return json_block(data)
+
+
+def json_block(data: object, indent: str = "") -> str:
+    """Return dicts and lists of text as JSON whose strings hold no delimiter of any kind."""
+    inner = indent + "  "
+    if isinstance(data, dict):
+        fields = (f"{inner}{json_block(key)}: {json_block(value, inner)}" for key, value in data.items())
+        return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
+    if isinstance(data, list):
+        return "[\n" + ",\n".join(inner + json_block(value, inner) for value in data) + f"\n{indent}]"
+    return _escape(json.dumps(data, ensure_ascii=False))
+
+
+_ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>[]{}|`"})
+
+
+def _escape(text: str) -> str:
+    return text.translate(_ESCAPES)
+
+
+def _escaped(show: Show) -> Show:
+    """A show that the person typed goes into the system turn: its name is data, too."""
+    return show.model_copy(update={"name": _escape(show.name)})
+
+
+def outline_of(example: Example) -> str | None:
+    """Return the outline answer an example stands for, or None when its brief has too few beats."""
+    fields = example.synopsis.model_dump(mode="json", exclude={"paragraphs"})
+    try:
+        return Outline.model_validate({**fields, "beats": example.brief.beats}).model_dump_json()
+    except ValueError:
+        return None
+
+
+def load_prompts(folder: Path) -> Prompts:
+    """Load and check all templates of `folder`.
+
+    Raises:
+        TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
+    """
+    return Prompts({name: load_template(folder / f"{name}.md", known) for name, known in TEMPLATES.items()})
+
+
+def load_template(path: Path, known: frozenset[str]) -> Template:
+    """Load and check one template, which bears its file's name and must use the fields `known`, no others.
+
+    Raises:
+        TemplateError: as `load_prompts`.
+    """
+    from jinja2 import TemplateSyntaxError, meta
+
+    try:
+        document = read_document(path)
+    except FileError as error:
+        raise TemplateError(
+            f"prompt template {error}: --prompts names the folder that holds all of them"
+        ) from error
+    except InputError as error:
+        raise TemplateError(str(error)) from error
+    name = path.stem
+    version = _front_matter(document, name)
+    offset = _first_body_line(path)
+    try:
+        used = meta.find_undeclared_variables(_environment().parse(document.text))
+    except TemplateSyntaxError as error:
+        raise TemplateError(
+            f"{path}:{offset + error.lineno - 1}: {error.message}: mend the template"
+        ) from error
+    if unknown := sorted(used - known):
+        line = offset + document.text[: document.text.find(unknown[0])].count("\n")
+        raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {', '.join(sorted(known))}")
+    if missing := sorted(known - used):
+        raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
+    digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
+    return Template(name, version, digest, document.text, _environment().from_string(document.text))
+
+
+def _front_matter(document: Document, name: str) -> str:
+    meta = document.meta
+    if meta.get("name") != name or not isinstance(meta.get("version"), int | str):
+        raise TemplateError(
+            f"{document.place('name')}: the front matter must say 'name: {name}' and a 'version'"
+        )
+    return str(meta["version"])
+
+
+def _first_body_line(path: Path) -> int:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    fence = lines.index("---", 1)
+    return next((number for number in range(fence + 1, len(lines)) if lines[number].strip()), fence) + 1
+
+
+@cache
+def _environment() -> "ImmutableSandboxedEnvironment":
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # Plain text for a model, not HTML: there is nothing to escape for a browser.
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
+    )
+
+
+def folder_hash(folder: Path) -> str:
+    """Return 12 hex digits that change when any template below a folder does, the judge's aside.
+
+    Raises:
+        FileError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
+    digest = hashlib.sha256()
+    judges = {folder / f"{name}.md" for name in JUDGE_TEMPLATES}
+    kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path not in judges):
+        digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+# The judge's templates, and the fields of each; a folder of prompts may have its own, or leave them out.
+JUDGE_TEMPLATES: dict[str, frozenset[str]] = {
+    "judge": frozenset({"brief", "facts", "text"}),
+    "judge_pair": frozenset({"brief", "first", "second"}),
+}

@@ -1,0 +1,98 @@
+"""The series: their names, places and casts, read from `<show>/show.yaml`."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rapidfuzz import fuzz, process
+
+from synopsis_writer.brief import clean_line
+from synopsis_writer.document import read_fields
+from synopsis_writer.errors import BriefError, ExampleError, explain
+from synopsis_writer.storage.files import slug
+
+SHOW_FILE = "show.yaml"
+
+
+class CastMember(BaseModel):
+    """A person of the show's regular cast."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=2, max_length=80)]
+    role: Annotated[str, Field(min_length=2, max_length=160)]
+    gender: Literal["f", "m"] | None = None
+
+
+class Show(BaseModel):
+    """A series.
+
+    Attributes:
+        name: the canonical name.
+        aliases: other names a person may type.
+        place: where it plays, as a German noun phrase with its article; empty when unknown.
+        cast: the regular cast.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    aliases: tuple[str, ...] = ()
+    place: str = ""
+    cast: tuple[CastMember, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """The name of the show's folder."""
+        return slug(self.name)
+
+
+def load_show(path: Path) -> Show:
+    """Read one show.yaml.
+
+    Raises:
+        ExampleError: a field is missing or wrong; names file and line.
+        FileError: it cannot be read.
+    """
+    return read_fields(path, Show, ExampleError)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
+
+
+def find_show(shows: Sequence[Show], name: str) -> Show | None:
+    """Return the show with this name or alias, whatever its case, dashes and spaces."""
+    wanted = _key(name)
+    return next((show for show in shows if wanted in map(_key, (show.name, *show.aliases))), None)
+
+
+def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
+    """Return the canonical names that look like `name`, best first; only those that look alike at all."""
+    owners = {_key(known): show.name for show in shows for known in (show.name, *show.aliases)}
+    hits = process.extract(_key(name), owners.keys(), scorer=fuzz.WRatio, score_cutoff=70, limit=most * 2)
+    return list(dict.fromkeys(owners[key] for key, _, _ in hits))[:most]
+
+
+def foreign_cast(shows: Sequence[Show], own: Show) -> list[str]:
+    """Return the names of all casts but `own`'s; people who are in that one, too, are left out.
+
+    The name of an unknown show may be a known one's, misspelt: a show that looks alike is not foreign.
+    """
+    names = {show.name for show in shows}
+    near = {own.name} if own.name in names else set(nearest_shows(shows, own.name))
+    known = {member.name for member in own.cast}
+    others = [member.name for show in shows if show.name not in near for member in show.cast]
+    return [name for name in others if name not in known]
+
+
+def generic_show(name: str) -> Show:
+    """Return a show of which only the name is known; raises BriefError for what no name can be."""
+    try:
+        return Show(name=clean_line(name))
+    except ValueError as error:
+        reason = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise BriefError(f"show: {reason}: give the series' name alone") from error

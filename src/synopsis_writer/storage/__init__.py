@@ -1,0 +1,1 @@
+"""Files, SQLite and arrays on disk."""

@@ -1,0 +1,180 @@
+"""SQLite files: opened, migrated, read where nothing can be written, and their faults in words."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from synopsis_writer.errors import FileError, os_reason
+
+_WAIT = 10.0  # seconds for another process's transaction
+
+_READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
+
+_DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
+
+FAULTS = (sqlite3.Error, UnicodeError, OverflowError)
+
+"""What a statement may raise: half a character and a number beyond 64 bit never come as far as SQLite."""
+
+
+def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open a database, and bring its schema up to date.
+
+    Args:
+        path: the file, made when it is missing; None is a database in memory.
+        migrations: scripts of SQL; `PRAGMA user_version` says how many of them the file has seen.
+
+    Raises:
+        FileError: the file cannot be opened or written, is no database, or a newer program wrote it.
+    """
+    try:
+        if path is not None:
+            _make(path)
+        database = sqlite3.connect(path or ":memory:", timeout=_WAIT, isolation_level=None)
+    except OSError as error:
+        raise FileError(f"cannot open {os_reason(error, path or Path())}: name another place") from error
+    except sqlite3.Error as error:
+        raise FileError(f"cannot open {path}: {error}: name another place") from error
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute("PRAGMA foreign_keys=ON")
+        database.execute("PRAGMA secure_delete=ON")
+        _migrate(database, migrations, path)
+        with contextlib.suppress(sqlite3.Error):  # what it is opened for says what is wrong
+            _empty_log(database, 0)  # what was removed while another program read is overwritten now
+    except sqlite3.Error as error:
+        database.close()
+        raise FileError(f"cannot use {path}: {fault(error, 'move it away')}, or name another file") from error
+    except FileError:
+        database.close()
+        raise
+    return database
+
+
+def _make(path: Path) -> None:
+    """Make the file, so that what people write is not for everybody on the machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path | None) -> None:
+    if _version(database) == len(migrations):
+        return
+    with transaction(database):
+        seen = _version(database)  # another process may have been quicker
+        if seen > len(migrations):
+            raise FileError(f"{path} was written by a newer version of this program: update synopsis-writer")
+        for script in migrations[seen:]:
+            for statement in script.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version={len(migrations)}")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Do all of a block, or nothing of it."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # SQLite itself undoes it where the disk is full
+            database.execute("ROLLBACK")
+        raise
+
+
+def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open a database to look into it, even where its folder or the disk takes nothing more.
+
+    Raises:
+        FileError: as `open_database`.
+    """
+    try:
+        return open_database(path, migrations)
+    except FileError as error:
+        if path is None or error_code(error.__cause__) not in _DISK:
+            raise
+        found = _as_it_is(path, len(migrations))
+        if found is None:
+            raise
+        return found
+
+
+def _as_it_is(path: Path, version: int) -> sqlite3.Connection | None:
+    """Open a file that cannot be written, where it is whole and of this version."""
+    # A log beside it needs a writable folder unless it is there already; without one, nobody is writing.
+    log = path.with_name(path.name + "-wal")
+    is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
+    for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        try:
+            if _version(database) == version:
+                return database
+        except sqlite3.Error:
+            pass  # the next way, or none
+        database.close()
+    return None
+
+
+def remove_database(path: Path) -> None:
+    """Delete a database with its logs, whatever is in it.
+
+    Raises:
+        FileError: the system refuses.
+    """
+    try:
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot delete {os_reason(error, path)}: see to its folder") from error
+
+
+def overwrite(database: sqlite3.Connection) -> bool:
+    """Overwrite in the file what was removed; return False where another program still reads it."""
+    try:
+        return _empty_log(database, _READERS)
+    except sqlite3.Error:
+        return False
+
+
+def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
+    """Move the write-ahead log into the file and empty it; False where others still read it."""
+    database.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+    try:
+        return not database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        database.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
+
+
+def fault(error: Exception, mend: str) -> str:
+    """Say what went wrong and the mend; where it is the disk or the folder, that is named instead."""
+    code = error_code(error)
+    if code in _DISK:
+        return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
+    if code in _HELD:
+        return f"{error}: another program holds it: try again when it is done"
+    return f"{error}: {mend}"
+
+
+def is_held(error: BaseException | None) -> bool:
+    """Whether another program's work is all that was in the way."""
+    return error_code(error) in _HELD
+
+
+def error_code(error: BaseException | None) -> int:
+    """Return SQLite's primary code, the low byte; 0 for an error that is not SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -1,0 +1,94 @@
+"""What model calls take: tokens, money, and their sums."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one or more calls; `cached_tokens` are a part of `prompt_tokens`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum of both."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An amount of money; `currency` is empty where nothing is ever charged."""
+
+    amount: Decimal
+    currency: str
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the sum; raises ValueError for two currencies."""
+        if self.currency and other.currency and self.currency != other.currency:
+            raise ValueError(f"{self.currency} and {other.currency} cannot be added")
+        return Cost(self.amount + other.amount, self.currency or other.currency)
+
+
+def sums_data(attempts: int, usage: Usage, cost: Cost | None, seconds: float) -> dict[str, Any]:
+    """Return what so many attempts took together, as files and `--json` hold it; a cost of None: unpriced."""
+    return {
+        "attempts": attempts,
+        "usage": _usage_data(usage),
+        "cost": format_cost(cost),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _usage_data(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+    }
+
+
+NO_COST = Cost(Decimal(0), "")
+
+
+def total_cost(costs: Iterable[Cost | None]) -> Cost | None:
+    """Return the sum of `costs`; None (unpriced) as soon as one of them is."""
+    total = NO_COST
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Money and tokens, of calls that were made or may be; a cost of None: a part of it is unpriced."""
+
+    cost: Cost | None = NO_COST
+    tokens: int = 0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Return the sum of both."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Spent(cost, self.tokens + other.tokens)
+
+
+def format_cost(cost: Cost | None) -> str:
+    """Return a cost for people: `0.0123 USD`, `unpriced`, or `no cost`."""
+    if cost is None:
+        return "unpriced"
+    if not cost.currency:
+        return "no cost"
+    if not cost.amount:
+        return f"0 {cost.currency}"
+    if cost.amount < Decimal("0.0001"):
+        return f"less than 0.0001 {cost.currency}"
+    return f"{cost.amount:.{2 if cost.amount >= 1 else 4}f} {cost.currency}"
