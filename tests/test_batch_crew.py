@@ -13,7 +13,7 @@ import ray.exceptions
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.store import Done
 from synopsis_writer.cluster.workers import Begun, Crew, Job, Patience
-from synopsis_writer.errors import BudgetSpent, EngineError
+from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import Choice
 from tests.support.terminal import GOOD
@@ -174,6 +174,8 @@ def test_a_head_that_is_away_for_a_moment_ends_nothing() -> None:
 @pytest.mark.parametrize("budget", [Budget(tokens=90_000), Budget(Decimal(1))])
 def test_with_a_budget_a_dead_workers_place_stays_empty(budget: Budget) -> None:
     cluster = Cluster([at_once], dies)
-    with pytest.raises(BudgetSpent, match="what they had spent of their parts of the budget is not known"):
+    with pytest.raises(
+        BudgetSpentError, match="what they had spent of their parts of the budget is not known"
+    ):
         made_by(cluster, 2, budget)
     assert cluster.made == 2

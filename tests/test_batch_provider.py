@@ -17,7 +17,13 @@ import pytest
 
 from synopsis_writer.batch.run import Order, run_batch
 from synopsis_writer.batch.store import Counts, Done, begin_anew
-from synopsis_writer.errors import BudgetSpent, ConnectionFailed, FileError, RequestRefused, SettingsError
+from synopsis_writer.errors import (
+    BudgetSpentError,
+    ConnectionFailedError,
+    FileError,
+    RequestRefusedError,
+    SettingsError,
+)
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.provider.api import read_result
@@ -352,7 +358,7 @@ def test_a_shard_that_was_never_made_a_batch_is_let_go_by_cancel(
 ) -> None:
     house.briefs(2)
     with BatchServer(good, faults=faults) as server:
-        with pytest.raises((ConnectionFailed, RequestRefused)):
+        with pytest.raises((ConnectionFailedError, RequestRefusedError)):
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, terms=QUICK)
         asyncio.run(work)
@@ -366,7 +372,7 @@ def test_a_server_without_a_batch_interface_says_so(house: House) -> None:
     house.briefs(1)
     with (
         BatchServer(good, faults={"POST /files": [Fault(404)]}) as server,
-        pytest.raises(RequestRefused, match="has no batch interface"),
+        pytest.raises(RequestRefusedError, match="has no batch interface"),
     ):
         house.submit(server)
 
@@ -483,7 +489,7 @@ def test_a_create_that_stays_unclear_is_taken_up_by_the_same_command(house: Hous
     house.briefs(2)
     faults: Any = {"POST /batches": ["lost"], "GET /batches": [Fault(500)] * 3}
     with BatchServer(good, faults=faults) as server:
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailedError):
             house.submit(server)
         assert told(house.submit(server)) == (0, 0, 0, 2)
         assert len(server.batches) == 1
@@ -493,7 +499,7 @@ def test_a_create_that_stays_unclear_is_taken_up_by_the_same_command(house: Hous
 def test_a_batch_that_is_clearly_refused_is_made_once_when_it_is_taken(house: House) -> None:
     house.briefs(2)
     with BatchServer(good, faults={"POST /batches": [Fault(403, message="no batches for you")]}) as server:
-        with pytest.raises(RequestRefused, match="answered 403"):
+        with pytest.raises(RequestRefusedError, match="answered 403"):
             house.submit(server)
         server.files.clear()
         assert told(house.fetch(server, wait=True)) == (2, 0, 0, 0)  # it goes on with what submit left
@@ -505,7 +511,7 @@ def test_a_wrong_key_is_said_in_one_line_and_nothing_holds_it(house: House) -> N
     house.briefs(1)
     with (
         BatchServer(good, faults={"POST /files": [Fault(401)]}) as server,
-        pytest.raises(RequestRefused) as caught,
+        pytest.raises(RequestRefusedError) as caught,
     ):
         house.submit(server)
     assert "set OPENAI_API_KEY" in str(caught.value)
@@ -541,7 +547,7 @@ def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
     house.briefs(2)
     with BatchServer(good, faults={"GET /files/ID/content": ["cut"] * 3}) as server:
         house.submit(server)
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailedError):
             house.fetch(server)
         assert list((house.out / "provider").iterdir()) == []
         assert told(house.fetch(server)) == (2, 0, 0, 0)
@@ -570,10 +576,10 @@ def test_a_command_asks_for_a_batch_twice_at_most(house: House) -> None:
         return sum(request.path == "/v1/batches" for request in server.requests)
 
     with BatchServer(good, faults={"POST /batches": ["hangup"] * 4}) as server:
-        with pytest.raises(ConnectionFailed, match="run the same again"):
+        with pytest.raises(ConnectionFailedError, match="run the same again"):
             house.submit(server, max_retries=5)
         assert creates(server) == 2
-        with pytest.raises(ConnectionFailed, match="run the same again"):
+        with pytest.raises(ConnectionFailedError, match="run the same again"):
             house.submit(server, max_retries=5)
         assert creates(server) == 3
         assert server.batches == []
@@ -583,7 +589,7 @@ def test_cancel_waits_until_the_list_is_sure_before_a_shard_is_let_go(house: Hou
     house.briefs(2)
     faults: Any = {"POST /batches": ["slow"], "GET /batches": [Fault(400)]}
     with BatchServer(good, faults=faults, unlisted=1, ends=("in_progress",)) as server:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.submit(server, SETTLING)
         house.cancel(server, SETTLING)
         assert "its batch is asked to end" in house.said[-1]
@@ -632,7 +638,7 @@ def test_a_batch_or_file_that_is_gone_keeps_no_other_from_being_read(house: Hous
             server.end(batch, "completed")
         del server.files["batch_2_output"]
         del server.batches[0]
-        with pytest.raises(RequestRefused, match=r"knows no 'batch_1' of shard 1.*cancel --forget 1"):
+        with pytest.raises(RequestRefusedError, match=r"knows no 'batch_1' of shard 1.*cancel --forget 1"):
             house.fetch(server, wait=wait)
         assert house.statuses == ["pending"] * 4 + ["accepted"] * 2
         assert any("knows no 'batch_2_output' of shard 2" in line for line in house.said)
@@ -654,7 +660,7 @@ def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(hous
 
         server._seen = seen
         del server.batches[0]
-        with pytest.raises(RequestRefused, match="knows no 'batch_1'"):
+        with pytest.raises(RequestRefusedError, match="knows no 'batch_1'"):
             house.cancel(server)
         assert [batch.status for batch in server.batches] == ["completed", "cancelling"]
         house.cancel(server, forget=(1,))
@@ -666,9 +672,9 @@ def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(hous
 def test_a_shard_that_cannot_be_sent_keeps_none_from_being_read(house: House) -> None:
     house.briefs(4)
     with BatchServer(good, faults={"POST /files": [None, Fault(403), Fault(403)]}) as server:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.submit(server, replace(QUICK, most_requests=2))
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.fetch(server)
         assert house.statuses == ["accepted", "accepted", "pending", "pending"]
         assert told(house.fetch(server, wait=True)) == (4, 0, 0, 0)
@@ -707,7 +713,7 @@ def test_a_live_fault_for_good_loses_no_paid_answer(house: House) -> None:
         lambda _: Reply(CLOSED), faults={"POST /chat/completions": [None, Fault(401)]}
     ) as server:
         house.submit(server)
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.fetch(server, live_below=20)
         assert house.answers == [("row: 0", 1), ("row: 0", 2)]
         assert house.ask("SELECT round FROM waiting") == [(3,)]
@@ -897,7 +903,7 @@ def test_rows_that_nobody_is_at_after_waiting_are_an_error(house: House) -> None
 def test_no_file_of_a_shard_that_is_done_with_stays(house: House) -> None:
     house.briefs(2)
     with BatchServer(good, faults={"POST /files": [Fault(401)]}) as server:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.submit(server)
         folder = house.out / "provider"
         (folder / ".synopsis-half").write_text("x", encoding="utf-8")
@@ -1007,7 +1013,7 @@ def test_a_kill_at_any_call_saves_each_row_once_and_pays_each_shard_once(
 def test_a_file_that_was_lost_before_it_was_sent_gives_its_rows_back(house: House) -> None:
     house.briefs(2)
     with BatchServer(good, faults={"POST /files": [Fault(401)]}) as server:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             house.submit(server)
         next((house.out / "provider").iterdir()).write_text("{}", encoding="utf-8")
         house.submit(server)
@@ -1019,11 +1025,11 @@ def test_a_file_that_was_lost_before_it_was_sent_gives_its_rows_back(house: Hous
 def test_a_budget_lets_as_much_through_as_it_can_pay_in_the_worst_case(house: House) -> None:
     house.briefs(5)
     with BatchServer(good) as server:
-        with pytest.raises(BudgetSpent, match=r"raise --max-tokens-total"):
+        with pytest.raises(BudgetSpentError, match=r"raise --max-tokens-total"):
             house.submit(server, max_tokens_total=30_000)
         sent = len(server.batches[0].requests)
         assert 1 <= sent < 5
-        with pytest.raises(BudgetSpent, match=r"could pass the budget of 30000 tokens: 0 tokens spent"):
+        with pytest.raises(BudgetSpentError, match=r"could pass the budget of 30000 tokens: 0 tokens spent"):
             house.submit(server, max_tokens_total=30_000)  # what is out counts
         assert len(server.batches) == 1
         house.fetch(server)
@@ -1130,7 +1136,7 @@ def test_a_batch_that_the_provider_does_not_know_says_what_to_do(house: House) -
     with BatchServer(good) as server:
         house.submit(server)
         server.batches.clear()
-        with pytest.raises(RequestRefused, match=r"knows no 'batch_1'.*--forget"):
+        with pytest.raises(RequestRefusedError, match=r"knows no 'batch_1'.*--forget"):
             house.fetch(server)
 
 
@@ -1270,19 +1276,19 @@ def test_a_thousand_requests_are_set_aside_without_adding_up_those_before() -> N
     for _ in range(1000):
         budget.reserve(worst)
     assert Watched.looks <= few * 1000
-    with pytest.raises(BudgetSpent, match=r"0 tokens spent, 50000 tokens set aside"):
+    with pytest.raises(BudgetSpentError, match=r"0 tokens spent, 50000 tokens set aside"):
         budget.reserve(Spent(Cost(Decimal(1), "USD"), 50_001))
     for _ in range(1000):
         budget.settle(worst, Spent(Cost(Decimal("0.25"), "USD"), 25))
-    with pytest.raises(BudgetSpent, match=r"250.00 USD spent, 0 USD set aside"):
+    with pytest.raises(BudgetSpentError, match=r"250.00 USD spent, 0 USD set aside"):
         budget.reserve(Spent(Cost(Decimal(751), "USD"), 1))
 
 
 def test_an_unpriced_call_is_set_aside_in_tokens_until_it_is_settled() -> None:
     budget = Budget(Decimal(1), 100)
     budget.reserve(Spent(None, 60))
-    with pytest.raises(BudgetSpent, match="60 tokens set aside"):
+    with pytest.raises(BudgetSpentError, match="60 tokens set aside"):
         budget.reserve(Spent(None, 41))
     budget.settle(Spent(None, 60), Spent(tokens=10))
-    with pytest.raises(BudgetSpent, match=r"budget of 1.00 USD"):
+    with pytest.raises(BudgetSpentError, match=r"budget of 1.00 USD"):
         budget.reserve(Spent(Cost(Decimal(2), "USD"), 1))

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.cluster.cluster import Terms, calls_left, crew_size
-from synopsis_writer.errors import RequestRefused
+from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import Choice
 from synopsis_writer.settings import load_settings
@@ -468,8 +468,8 @@ def test_without_ray_the_line_names_the_extra(tmp_path: Path) -> None:
 
 
 def test_an_error_comes_whole_through_a_pickle() -> None:
-    error = pickle.loads(pickle.dumps(RequestRefused("no", is_final=False)))
-    assert (str(error), error.is_final) == ("no", False)
+    error = pickle.loads(pickle.dumps(RequestRefusedError("no", is_transient=True)))
+    assert (str(error), error.is_transient) == ("no", True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.drafting import ModelAuthor, write
-from synopsis_writer.errors import BudgetSpent, ConnectionFailed, ModelError, SettingsError
+from synopsis_writer.errors import BudgetSpentError, ConnectionFailedError, ModelError, SettingsError
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
@@ -66,7 +66,7 @@ async def test_the_call_that_could_break_the_budget_is_not_made() -> None:
     scripted, budget = ScriptedClient(["eins", "zwei"]), Budget(Decimal("3.49"))
     client = BudgetClient(scripted, PRICER, budget)
     assert (await ask(client)).text == "eins"
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(BudgetSpentError) as caught:
         await ask(client)
     assert len(scripted.calls) == 1
     assert str(caught.value) == (
@@ -88,7 +88,7 @@ async def test_tokens_are_bounded_for_an_unpriced_model_too() -> None:
     client = BudgetClient(scripted, UNKNOWN, budget)
     await ask(client)
     with pytest.raises(
-        BudgetSpent, match=r"budget of 349 tokens: 150 tokens spent.*raise --max-tokens-total"
+        BudgetSpentError, match=r"budget of 349 tokens: 150 tokens spent.*raise --max-tokens-total"
     ):
         await ask(client)
     assert len(scripted.calls) == 1
@@ -112,13 +112,13 @@ async def test_calls_under_way_count_with_their_worst_case_until_they_are_answer
 
 async def test_a_failed_or_cancelled_call_gives_back_what_was_set_aside() -> None:
     budget = Budget(Decimal(2))
-    failing = BudgetClient(ScriptedClient([ConnectionFailed("gone"), "da"]), PRICER, budget)
-    with pytest.raises(ConnectionFailed):
+    failing = BudgetClient(ScriptedClient([ConnectionFailedError("gone"), "da"]), PRICER, budget)
+    with pytest.raises(ConnectionFailedError):
         await ask(failing)
     held = Held()
     call = asyncio.create_task(ask(BudgetClient(held, PRICER, budget)))
     await held.begun.wait()
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(BudgetSpentError):
         await ask(failing)
     call.cancel()
     await asyncio.wait([call])
@@ -135,7 +135,7 @@ async def test_the_tokens_of_what_was_no_answer_are_spent_all_the_same() -> None
         client = BudgetClient(hosted, PRICER, budget)
         answer = await ask(client)
         assert (answer.usage, budget.spent) == (Usage(160, 90), euros("2.5", 250))
-        with pytest.raises(ConnectionFailed) as caught:
+        with pytest.raises(ConnectionFailedError) as caught:
             await ask(client)
         await client.close()
     assert caught.value.usage == Usage(120, 80)
@@ -157,7 +157,7 @@ async def test_one_ledger_serves_several_clients_and_work_taken_up_again() -> No
     await ask(hosted)
     assert budget.spent == euros("7.5", 900)
     await ask(hosted)
-    with pytest.raises(BudgetSpent, match=r"9\.00 EUR spent"):
+    with pytest.raises(BudgetSpentError, match=r"9\.00 EUR spent"):
         await ask(hosted)
     assert (await ask(own)).text == "vier"
 
@@ -165,7 +165,7 @@ async def test_one_ledger_serves_several_clients_and_work_taken_up_again() -> No
 async def test_a_budget_of_0_lets_free_calls_through_and_no_other() -> None:
     budget = Budget(Decimal(0))
     assert (await ask(BudgetClient(ScriptedClient(["frei"]), FREE, budget))).text == "frei"
-    with pytest.raises(BudgetSpent, match="budget of 0 EUR"):
+    with pytest.raises(BudgetSpentError, match="budget of 0 EUR"):
         await ask(BudgetClient(ScriptedClient(["nie"]), PRICER, budget))
     assert budget.spent == Spent(NO_COST, 150)
 
@@ -247,7 +247,7 @@ async def test_an_attempt_that_was_paid_is_kept_when_the_budget_forbids_its_repa
     scripted = ScriptedClient([refused, refused])
     author = ModelAuthor(BudgetClient(scripted, FREE, budget), desk.prompts, prompt, Limits(max_tokens=1500))
     result = await write(good.brief, show, author, desk.gate)
-    assert isinstance(result.error, BudgetSpent)
+    assert isinstance(result.error, BudgetSpentError)
     assert isinstance(result.error, ModelError)
     assert result.best is not None
     assert result.best.synopsis is not None

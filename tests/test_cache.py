@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.errors import ConnectionFailed, FileError
+from synopsis_writer.errors import ConnectionFailedError, FileError
 from synopsis_writer.kinds import CacheUse
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.cache import CachingClient, ResponseCache, request_key
@@ -82,9 +82,9 @@ async def test_what_is_no_whole_answer_is_not_kept(tmp_path: Path, answer: Answe
 
 
 async def test_a_fault_is_passed_on_and_not_kept(tmp_path: Path) -> None:
-    client = ScriptedClient([ConnectionFailed("weg"), "Ja."])
+    client = ScriptedClient([ConnectionFailedError("weg"), "Ja."])
     caches = caching(client, tmp_path / "cache.sqlite3")
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailedError):
         await caches.complete(ASK, None, LIMITS)
     assert (await caches.complete(ASK, None, LIMITS)).text == "Ja."
     await caches.close()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.cli.app import run
-from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused, SettingsError
+from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.resolve import choose
@@ -214,7 +214,7 @@ async def test_half_a_character_is_replaced_so_that_the_text_can_be_sent_on() ->
 
 
 async def test_no_retries_means_none() -> None:
-    with LoopbackServer([Fault(503)]) as server, pytest.raises(ConnectionFailed):
+    with LoopbackServer([Fault(503)]) as server, pytest.raises(ConnectionFailedError):
         await ask(server, Waits(), retries=0)
     assert len(server.requests) == 1
 
@@ -223,7 +223,7 @@ async def test_a_server_that_is_not_there_is_said() -> None:
     with LoopbackServer([Reply("x")]) as server:
         pass
     waits = Waits()
-    with pytest.raises(ConnectionFailed, match="no connection: check --base-url"):
+    with pytest.raises(ConnectionFailedError, match="no connection: check --base-url"):
         await ask(server, waits, retries=1)
     assert len(waits.seconds) == 1
 
@@ -260,7 +260,7 @@ async def test_a_date_to_wait_for_is_honoured() -> None:
 
 async def test_a_wait_beyond_the_budget_is_not_begun() -> None:
     waits = Waits()
-    with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(RequestRefused):
+    with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(RequestRefusedError):
         await ask(server, waits, budget=60)
     assert waits.seconds == []
     assert len(server.requests) == 1
@@ -275,7 +275,7 @@ async def test_attempts_and_time_are_bounds_together(
         client = HostedClient("m", server.base_url, retry=policy)
         started = time.perf_counter()
         # Where little time is left for the last request, it may be the one that gets no answer in time.
-        with pytest.raises(ConnectionFailed, match=r"answered 503 every time|did not answer in time"):
+        with pytest.raises(ConnectionFailedError, match=r"answered 503 every time|did not answer in time"):
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert len(server.requests) in requests
@@ -302,7 +302,7 @@ async def test_a_wait_is_announced_with_its_reason(fault: Step, line: str) -> No
 
 async def test_waits_grow() -> None:
     waits = Waits()
-    with LoopbackServer([Fault(500)]) as server, pytest.raises(ConnectionFailed):
+    with LoopbackServer([Fault(500)]) as server, pytest.raises(ConnectionFailedError):
         await ask(server, waits, retries=6)
     assert waits.seconds[-1] > 4 * waits.seconds[0]
 
@@ -341,13 +341,16 @@ async def test_each_way_to_refuse_the_format_leads_down(status: int, said: str) 
     ids=name_of,
 )
 async def test_other_refusals_leave_the_format_alone(fault: Step) -> None:
-    with LoopbackServer([fault]) as server, pytest.raises(RequestRefused):
+    with LoopbackServer([fault]) as server, pytest.raises(RequestRefusedError):
         await ask(server, Waits())
     assert len(server.requests) == 1
 
 
 async def test_a_server_that_refuses_each_format_ends() -> None:
-    with LoopbackServer([Fault(400, message="response_format")]) as server, pytest.raises(RequestRefused):
+    with (
+        LoopbackServer([Fault(400, message="response_format")]) as server,
+        pytest.raises(RequestRefusedError),
+    ):
         await ask(server, Waits())
     assert len(server.requests) == 3
 
@@ -454,7 +457,7 @@ async def test_blanks_around_a_key_are_left_out() -> None:
 async def test_a_password_in_the_address_is_not_shown() -> None:
     with LoopbackServer([Fault(404)]) as server:
         client = HostedClient("m", server.base_url.replace("127", "me:hunter2@127"))
-        with pytest.raises(RequestRefused, match=r"^127\.0\.0\.1:") as caught:
+        with pytest.raises(RequestRefusedError, match=r"^127\.0\.0\.1:") as caught:
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
@@ -467,7 +470,9 @@ async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) ->
         target = other.base_url.replace("127.0.0.1", "localhost")
         with LoopbackServer([Redirect(f"{target}/chat/completions", status)]) as server:
             client = HostedClient("m", server.base_url, KEY, grown=print if stream else None)
-            with pytest.raises(RequestRefused, match="redirects to http://localhost: set base_url") as caught:
+            with pytest.raises(
+                RequestRefusedError, match="redirects to http://localhost: set base_url"
+            ) as caught:
                 await client.complete(ASK, None, LIMITS)
             await client.close()
     assert (len(server.requests), other.requests) == (1, [])
@@ -476,7 +481,10 @@ async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) ->
 
 @pytest.mark.parametrize("target", ["/elsewhere", "https://[::1", ""])
 async def test_a_redirect_to_nowhere_in_particular_is_said_too(target: str) -> None:
-    with LoopbackServer([Redirect(target)]) as server, pytest.raises(RequestRefused, match="another address"):
+    with (
+        LoopbackServer([Redirect(target)]) as server,
+        pytest.raises(RequestRefusedError, match="another address"),
+    ):
         await ask(server, Waits())
 
 
@@ -570,39 +578,45 @@ async def test_the_parts_of_a_content_are_joined() -> None:
 @pytest.mark.parametrize("parts", [["Ja."], [7], {"text": "Ja."}])
 async def test_a_content_of_another_shape_is_none(parts: Any) -> None:
     step = Body({"choices": [{"message": {"content": parts}}]})
-    with LoopbackServer([step]) as server, pytest.raises(ConnectionFailed, match="not the shape of a comp"):
+    with (
+        LoopbackServer([step]) as server,
+        pytest.raises(ConnectionFailedError, match="not the shape of a comp"),
+    ):
         await ask(server, Waits())
 
 
 @pytest.mark.parametrize(
-    ("fault", "final"),
-    [(Fault(status), True) for status in (401, 402, 403, 404)]
-    + [(Fault(status), False) for status in (400, 413, 422, 501)]
+    ("fault", "transient"),
+    [(Fault(status), False) for status in (401, 402, 403, 404)]
+    + [(Fault(status), True) for status in (400, 413, 422, 501)]
     + [
-        (Redirect("/"), True),
-        (Fault(429, code="insufficient_quota"), True),
-        (Body({"error": {"type": "insufficient_quota"}}), True),
-        (Fault(400, code="context_length_exceeded"), False),
+        (Redirect("/"), False),
+        (Fault(429, code="insufficient_quota"), False),
+        (Body({"error": {"type": "insufficient_quota"}}), False),
+        (Fault(400, code="context_length_exceeded"), True),
     ],
     ids=name_of,
 )
-async def test_a_refusal_says_whether_anything_else_will_work(fault: Step, final: bool) -> None:
-    with LoopbackServer([fault]) as server, pytest.raises(RequestRefused) as caught:
+async def test_a_refusal_says_whether_anything_else_will_work(fault: Step, transient: bool) -> None:
+    with LoopbackServer([fault]) as server, pytest.raises(RequestRefusedError) as caught:
         await ask(server, Waits())
-    assert caught.value.is_final is final
+    assert caught.value.is_transient is transient
 
 
 async def test_retries_are_counted_over_all_that_a_server_refuses() -> None:
     refused = Fault(400, message="response_format")
     steps = [Fault(503), refused, Fault(503), refused, Fault(503)]
-    with LoopbackServer(steps) as server, pytest.raises(ConnectionFailed, match="answered 503 every time"):
+    with (
+        LoopbackServer(steps) as server,
+        pytest.raises(ConnectionFailedError, match="answered 503 every time"),
+    ):
         await ask(server, Waits(), retries=2)
     assert len(server.requests) == 5
 
 
 async def test_the_time_of_a_call_bounds_each_request_in_it() -> None:
     said = "raise timeout or retry_seconds"
-    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailed, match=said):
+    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailedError, match=said):
         await asyncio.wait_for(ask(server, Waits(), budget=0.2, limits=Limits(timeout=3600)), 60)
     assert len(server.requests) == 1
 
@@ -660,7 +674,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_its_mend_wo
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        with pytest.raises(ConnectionFailed, match="its certificate is not trusted: set SSL_CERT_FILE"):
+        with pytest.raises(ConnectionFailedError, match="its certificate is not trusted: set SSL_CERT_FILE"):
             await ask_once(address)
         assert waits.seconds == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import RequestRefused
+from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.hosted import Dialect, DialectStore, HostedClient, first_dialect
 from synopsis_writer.models.retry import RetryPolicy
@@ -123,7 +123,7 @@ async def test_a_refusal_that_is_none_of_a_field_is_said_at_once_and_not_remembe
     fault: Step, tmp_path: Path
 ) -> None:
     store = DialectStore(tmp_path / "dialects.json")
-    with LoopbackServer([fault]) as server, pytest.raises(RequestRefused):
+    with LoopbackServer([fault]) as server, pytest.raises(RequestRefusedError):
         await ask(server, store)
     assert len(server.chats) == 1
     assert names_in(tmp_path) == []
@@ -131,7 +131,7 @@ async def test_a_refusal_that_is_none_of_a_field_is_said_at_once_and_not_remembe
 
 async def test_what_led_to_no_answer_is_not_remembered(tmp_path: Path) -> None:
     store = DialectStore(tmp_path / "dialects.json")
-    with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefused):
+    with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefusedError):
         await ask(server, store)
     assert len(server.chats) == 2
     assert names_in(tmp_path) == []
@@ -140,7 +140,7 @@ async def test_what_led_to_no_answer_is_not_remembered(tmp_path: Path) -> None:
 async def test_a_refusal_of_what_was_not_sent_is_none_of_the_dialects() -> None:
     with (
         LoopbackServer([Fault(400, message="temperature")]) as server,
-        pytest.raises(RequestRefused),
+        pytest.raises(RequestRefusedError),
     ):
         await ask(server, limits=Limits(timeout=10))
     assert len(server.chats) == 1

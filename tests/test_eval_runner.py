@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.errors import BudgetSpent, RequestRefused
+from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
 from synopsis_writer.evals.record import Row, RunFolder, read_rows
 from synopsis_writer.evals.run import Matrix, run_matrix, same_story
 from synopsis_writer.evals.suite import Case, load_cases
@@ -77,7 +77,7 @@ def test_the_same_command_again_makes_what_is_missing_and_what_failed(tmp_path: 
 
 
 def test_a_refused_request_ends_the_run_and_keeps_what_was_made(tmp_path: Path) -> None:
-    with pytest.raises(RequestRefused):
+    with pytest.raises(RequestRefusedError):
         go(MATRIX, tmp_path, [answer(TWO[0]), Fault(401)])
     assert [row.outcome for row in rows(tmp_path)] == ["accepted"]
     go(MATRIX, tmp_path, [answer(TWO[1])])
@@ -86,7 +86,7 @@ def test_a_refused_request_ends_the_run_and_keeps_what_was_made(tmp_path: Path) 
 
 def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
     matrix = replace(MATRIX, cases=TWO[:1], models=["m", "n"])
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(BudgetSpentError):
         go(
             matrix,
             tmp_path,

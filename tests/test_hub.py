@@ -22,7 +22,13 @@ import numpy as np
 import pytest
 from huggingface_hub import close_session, constants, file_download
 
-from synopsis_writer.errors import ConnectionFailed, EngineError, RequestRefused, SettingsError, SynopsisError
+from synopsis_writer.errors import (
+    ConnectionFailedError,
+    EngineError,
+    RequestRefusedError,
+    SettingsError,
+    SynopsisError,
+)
 from synopsis_writer.models import download as client
 from synopsis_writer.models.download import KNOWN, forget, pull, pulled_models
 from tests.support.hub_server import COMMIT, Hub, serve_hub
@@ -179,7 +185,7 @@ def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> N
 def test_the_next_pull_goes_on_where_a_failed_one_ended(place: Place, weights: bytes) -> None:
     place.hub.drops = [20_480] + [0] * 5
 
-    with pytest.raises(ConnectionFailed, match="pull again: it goes on") as caught:
+    with pytest.raises(ConnectionFailedError, match="pull again: it goes on") as caught:
         place.pull()
     assert "\n" not in str(caught.value)
     assert pulled_models(place.cache) == []
@@ -199,7 +205,7 @@ def test_a_server_without_ranges_sends_the_whole_file(place: Place, weights: byt
 
 def test_pieces_of_another_file_are_not_gone_on_from(place: Place, weights: bytes) -> None:
     place.hub.drops = [20_480] + [0] * 5
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailedError):
         place.pull()
     place.hub.files[NAME] = newer = weights[:-8] + bytes(8)
     place.hub.seen.clear()
@@ -233,7 +239,7 @@ def test_wrong_bytes_are_refused_and_cleared_away(place: Place, weights: bytes) 
 def test_a_file_of_another_length_is_not_kept_for_good(place: Place, weights: bytes) -> None:
     place.hub.wrong[NAME] = weights + b"more"
 
-    with pytest.raises(ConnectionFailed, match="another length"):
+    with pytest.raises(ConnectionFailedError, match="another length"):
         place.pull()
     del place.hub.wrong[NAME]
 
@@ -251,14 +257,14 @@ def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "message", "error", "words"),
     [
-        (403, "GatedRepo", "Access is restricted", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
-        (401, "GatedRepo", "Please log in", RequestRefused, "401.*accept the licence.*HF_TOKEN"),
-        (403, "", "Forbidden", RequestRefused, "403.*accept the licence.*HF_TOKEN"),
-        (401, "", "Invalid credentials in Authorization header", RequestRefused, "401.*valid token"),
-        (404, "RepoNotFound", "", RequestRefused, "no open repository haus/klein-GGUF.*check the name"),
-        (400, "", "no", RequestRefused, "answered 400"),
-        (429, "", "", ConnectionFailed, "answered 429: pull again later"),
-        (503, "", "", ConnectionFailed, "answered 503: pull again later"),
+        (403, "GatedRepo", "Access is restricted", RequestRefusedError, "403.*accept the licence.*HF_TOKEN"),
+        (401, "GatedRepo", "Please log in", RequestRefusedError, "401.*accept the licence.*HF_TOKEN"),
+        (403, "", "Forbidden", RequestRefusedError, "403.*accept the licence.*HF_TOKEN"),
+        (401, "", "Invalid credentials in Authorization header", RequestRefusedError, "401.*valid token"),
+        (404, "RepoNotFound", "", RequestRefusedError, "no open repository haus/klein-GGUF.*check the name"),
+        (400, "", "no", RequestRefusedError, "answered 400"),
+        (429, "", "", ConnectionFailedError, "answered 429: pull again later"),
+        (503, "", "", ConnectionFailedError, "answered 503: pull again later"),
     ],
 )
 def test_a_refusal_says_what_to_do(
@@ -280,7 +286,7 @@ def test_a_refusal_says_what_to_do(
     ],
 )
 def test_a_name_the_hub_does_not_know(place: Place, name: str, words: str) -> None:
-    with pytest.raises(RequestRefused, match=words):
+    with pytest.raises(RequestRefusedError, match=words):
         place.pull(name)
 
 
@@ -288,7 +294,7 @@ def test_a_name_the_hub_does_not_know(place: Place, name: str, words: str) -> No
 def test_a_file_that_cannot_be_checked_is_not_pulled(place: Place, header: str) -> None:
     place.hub.omit = frozenset({header})
 
-    with pytest.raises(RequestRefused, match="could not be checked"):
+    with pytest.raises(RequestRefusedError, match="could not be checked"):
         place.pull()
     assert place.hub.loads() == []
 
@@ -296,7 +302,7 @@ def test_a_file_that_cannot_be_checked_is_not_pulled(place: Place, header: str) 
 def test_a_file_too_large_for_plain_http_is_not_pulled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 1000)
 
-    with pytest.raises(RequestRefused, match="larger than 50 GB"):
+    with pytest.raises(RequestRefusedError, match="larger than 50 GB"):
         place.pull()
 
 
@@ -304,14 +310,14 @@ def test_a_file_too_large_for_plain_http_is_not_pulled(place: Place, monkeypatch
 def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
 
-    with pytest.raises(ConnectionFailed, match=f"no whole answer from {address}: check network"):
+    with pytest.raises(ConnectionFailedError, match=f"no whole answer from {address}: check network"):
         place.pull()
 
 
 def test_the_library_told_to_stay_offline(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
-    with pytest.raises(ConnectionFailed, match="HF_HUB_OFFLINE"):
+    with pytest.raises(ConnectionFailedError, match="HF_HUB_OFFLINE"):
         place.pull()
 
 
@@ -499,7 +505,7 @@ def test_forgetting_deletes_the_file_and_the_entry(place: Place, weights: bytes)
 
 def test_forgetting_deletes_what_came_of_a_broken_pull(place: Place) -> None:
     place.hub.drops = [20_480] + [0] * 5
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailedError):
         place.pull()
 
     forget(NAME, place.cache)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import ConnectionFailed, RequestRefused, TemplateError
+from synopsis_writer.errors import ConnectionFailedError, RequestRefusedError, TemplateError
 from synopsis_writer.evals.judge import (
     Judge,
     Judgement,
@@ -260,8 +260,8 @@ async def test_two_texts_judged_at_once_have_a_bill_each() -> None:
 
 
 async def test_a_fault_of_the_network_goes_up_and_what_was_answered_is_kept() -> None:
-    one, _ = judge(scores(), ConnectionFailed("server: gone"))
-    with pytest.raises(ConnectionFailed, match="server: gone"):
+    one, _ = judge(scores(), ConnectionFailedError("server: gone"))
+    with pytest.raises(ConnectionFailedError, match="server: gone"):
         await one.judge(CASE, TEXT)
     assert len(one.answers) == 1
 
@@ -349,7 +349,7 @@ async def test_a_server_that_hangs_up_is_no_verdict() -> None:
 
     with LoopbackServer([Hangup()]) as server:
         client = HostedClient("richter", server.base_url, "sk-key", retry=RetryPolicy(0))
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailedError):
             await Judge(client, TEMPLATES, Limits(timeout=10)).score(CASE, TEXT)
         await client.close()
 
@@ -493,7 +493,7 @@ async def test_a_judge_that_cannot_be_read_is_unscored_not_wrong() -> None:
 async def test_a_check_that_fails_calls_off_the_rest() -> None:
     with LoopbackServer([Reply(better("first")), Fault(401)]) as server:
         client = HostedClient("richter", server.base_url, "sk-key")
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             await check(Judge(client, TEMPLATES, Limits(timeout=10)), CASES, KINDS, seed=0, concurrency=1)
         await client.close()
     assert len(server.chats) < 10  # of 376: one more may be under way when the first is refused

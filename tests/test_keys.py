@@ -14,7 +14,7 @@ import keyring.backends.null
 import keyring.errors
 import pytest
 
-from synopsis_writer.errors import ModelError, RequestRefused, SettingsError
+from synopsis_writer.errors import ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.hosted import DialectStore, HostedClient
 from synopsis_writer.models.resolve import choose, open_client
@@ -102,7 +102,7 @@ async def test_a_keyring_that_fails_is_no_key_and_a_hint_when_the_server_wants_o
     with LoopbackServer([Reply("Ja.")], key=KEY) as server:
         settings = load_settings({"base_url": server.base_url, "model": "m"}, {})
         client = open_client(choose(settings, {}), settings, {}, print)
-        with pytest.raises(RequestRefused) as caught:
+        with pytest.raises(RequestRefusedError) as caught:
             await client.complete(ASK, None, Limits())
         await client.close()
     said = "".join(traceback.format_exception(caught.value))
@@ -256,7 +256,7 @@ async def test_a_key_that_a_server_quotes_in_a_header_is_in_no_message(step: Ste
     # The transport's own debug log shows the headers a server sends; it never shows those that are sent.
     with LoopbackServer([step]) as server:
         client = HostedClient("m", server.base_url, KEY)
-        with pytest.raises(RequestRefused) as caught:
+        with pytest.raises(RequestRefusedError) as caught:
             await client.complete(ASK, None, Limits())
         await client.close()
     assert caught.value.__context__ is None

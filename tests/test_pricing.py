@@ -207,7 +207,8 @@ def test_the_table_in_the_docs_is_one(tmp_path: Path) -> None:
 
 def test_prices_are_read_from_the_installed_package_when_a_cost_is_asked_for_and_not_before() -> None:
     code = (
-        "import sys, threading; from synopsis_writer.models import resolve; from synopsis_writer.usage import Usage; "
+        "import sys, threading; from synopsis_writer.models import resolve; "
+        "from synopsis_writer.usage import Usage; "
         "from synopsis_writer.models.pricing import HostedPricer; "
         "print('genai_prices' in sys.modules); HostedPricer('gpt-5.4-mini').cost(Usage(1)); "
         "print('genai_prices' in sys.modules, threading.active_count())"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from synopsis_writer.errors import ConnectionFailed, ModelError
+from synopsis_writer.errors import ConnectionFailedError, ModelError
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.download import is_packaged_available, packaged_weights
 from synopsis_writer.models.embedded import EmbeddedClient, Engine
@@ -145,7 +145,7 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(fau
     ids=name_of,
 )
 async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> None:
-    with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailed, match=said) as caught:
+    with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailedError, match=said) as caught:
         await ask(server, Ears())
     assert len(server.chats) == 3
     assert "\n" not in str(caught.value)
@@ -245,7 +245,7 @@ COUNTED = {"prompt_tokens": 7, "completion_tokens": 2}
 async def test_the_tokens_of_a_stream_that_fails_are_counted_once_each_time(fault: Step) -> None:
     with LoopbackServer([fault, Reply(TEXT), fault]) as server:
         assert (await ask(server, Ears())).usage == Usage(107, 52)
-        with pytest.raises(ConnectionFailed) as caught:
+        with pytest.raises(ConnectionFailedError) as caught:
             await ask(server, Ears(), retries=2)
     assert caught.value.usage == Usage(21, 6)
 
@@ -336,7 +336,7 @@ async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
 async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
     async with OpenStream(piece("Ja")) as address:
         client = HostedClient("m", address, grown=print, retry=RetryPolicy(0))
-        with pytest.raises(ConnectionFailed, match="did not answer in time"):
+        with pytest.raises(ConnectionFailedError, match="did not answer in time"):
             await client.complete(ASK, None, Limits(timeout=1))
         await client.close()
 

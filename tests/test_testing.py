@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer import testing
-from synopsis_writer.errors import ConnectionFailed
+from synopsis_writer.errors import ConnectionFailedError
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.synopsis import Synopsis, parse
@@ -17,12 +17,12 @@ ASK = [Message("user", "Schreibe.")]
 
 async def test_a_scripted_client_answers_in_order_and_remembers_what_it_was_asked() -> None:
     whole = Answer("halb", finish="length")
-    client = ScriptedClient(["Ja.", whole, ConnectionFailed("fort")], name="m")
+    client = ScriptedClient(["Ja.", whole, ConnectionFailedError("fort")], name="m")
     as_protocol: ModelClient = client
     first = await as_protocol.complete(ASK, {"type": "object"}, Limits(max_tokens=7))
     assert (first.text, first.finish, first.model, first.usage.completion_tokens) == ("Ja.", "stop", "m", 50)
     assert await client.complete(ASK, None, Limits()) is whole
-    with pytest.raises(ConnectionFailed, match="fort"):
+    with pytest.raises(ConnectionFailedError, match="fort"):
         await client.complete(ASK, None, Limits())
     assert [one.messages for one in client.calls] == [tuple(ASK)] * 3
     assert (client.calls[0].schema, client.calls[0].limits.max_tokens) == ({"type": "object"}, 7)

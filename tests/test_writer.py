@@ -5,7 +5,7 @@ import pytest
 
 from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.drafting import ModelAuthor, write
-from synopsis_writer.errors import ConnectionFailed, EngineError, ModelError, RequestRefused
+from synopsis_writer.errors import ConnectionFailedError, EngineError, ModelError, RequestRefusedError
 from synopsis_writer.examples import load_example
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import Answer, Limits
@@ -127,21 +127,25 @@ async def test_the_best_refused_attempt_is_kept(desk: Desk) -> None:
 
 
 async def test_a_fault_of_the_network_never_reaches_a_prompt(desk: Desk) -> None:
-    client = ScriptedClient([NO_QUESTION, ConnectionFailed("server: gone")])
+    client = ScriptedClient([NO_QUESTION, ConnectionFailedError("server: gone")])
     result = await run(desk, client)
-    assert isinstance(result.error, ConnectionFailed)
+    assert isinstance(result.error, ConnectionFailedError)
     assert result.best is result.attempts[0]
     assert not any("gone" in message.content for call in client.calls for message in call.messages)
 
 
 async def test_a_fault_before_any_answer_is_raised(desk: Desk) -> None:
     with pytest.raises(ModelError, match="server: gone"):
-        await run(desk, ScriptedClient([ConnectionFailed("server: gone")]))
+        await run(desk, ScriptedClient([ConnectionFailedError("server: gone")]))
 
 
 async def test_a_cut_answer_that_cannot_be_longer_is_repaired(desk: Desk) -> None:
     client = ScriptedClient(
-        [Answer(ANSWER[:600], "length"), RequestRefused("at most 4096 tokens", is_final=False), ANSWER]
+        [
+            Answer(ANSWER[:600], "length"),
+            RequestRefusedError("at most 4096 tokens", is_transient=True),
+            ANSWER,
+        ]
     )
     result = await run(desk, client)
     assert result.accepted == GOOD.synopsis
@@ -171,7 +175,7 @@ async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
 async def test_drafts_that_failed_are_said(desk: Desk) -> None:
     said: list[str] = []
     show = show_of(desk)
-    client = ScriptedClient([ConnectionFailed("weg"), ANSWER, ConnectionFailed("weg")])
+    client = ScriptedClient([ConnectionFailedError("weg"), ANSWER, ConnectionFailedError("weg")])
     author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
     await write(GOOD.brief, show, author, desk.gate, best_of=3, watch=said.append)
     assert [line for line in said if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]

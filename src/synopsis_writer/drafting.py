@@ -9,7 +9,7 @@ from typing import Protocol
 from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
-from synopsis_writer.errors import ExampleError, GateRefused, ModelError, RequestRefused
+from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.log import Entry
@@ -64,7 +64,7 @@ class ModelAuthor:
         if answer.finish == "length":
             try:
                 answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
-            except RequestRefused:
+            except RequestRefusedError:
                 return  # the server gives no longer answers: the repair asks for a shorter one
             yield Draft(answer, messages, limits.repeat, is_longer=True)
 
@@ -230,7 +230,7 @@ async def plan(
     """Ask for an outline, and again with what was wrong, `attempts` times at most.
 
     Raises:
-        GateRefused: no answer had the structure of an outline.
+        GateRefusedError: no answer had the structure of an outline.
         ModelError: the model failed for good.
     """
     messages: Sequence[Message] = prompt.messages
@@ -250,7 +250,7 @@ async def plan(
         watch(f"attempt {number} of {attempts}: refused; {problem}")
         has_words = answer.text and not withheld_because(answer)
         messages = prompts.repair(prompt, answer.text, [problem]) if has_words else prompt.messages
-    raise GateRefused(f"no answer had the structure of an outline: {problem}")
+    raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
 
 def _read(answer: Answer) -> tuple[Outline | None, str]:

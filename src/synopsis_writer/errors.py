@@ -11,13 +11,13 @@
     │   ├── ReplayError           a logged run that cannot be replayed
     │   └── SettingsError         the configuration, or no model to be had
     ├── ModelError            3   the model or the way to it failed for good
-    │   ├── ConnectionFailed      no answer: refused, timed out, broken off
-    │   ├── RequestRefused        the server will not take it: key, quota, model, parameters
+    │   ├── ConnectionFailedError no answer: refused, timed out, broken off
+    │   ├── RequestRefusedError   the server will not take it: key, quota, model, parameters
     │   ├── EngineError           the embedded engine or its weights
-    │   └── BudgetSpent           the next call could pass the budget, so it was not made
-    └── GateRefused           1   no attempt passed the gate
+    │   └── BudgetSpentError      the next call could pass the budget, so it was not made
+    └── GateRefusedError      1   no attempt passed the gate
 
-Every message is one line that says what is wrong, where, and the mend.
+Every message is one line that says what is wrong, where, and the way out.
 """
 
 from collections.abc import Sequence
@@ -65,41 +65,41 @@ class SettingsError(InputError):
 
 
 class ModelError(SynopsisError):
-    """The model, or the way to it, failed for good; where it `is_final` no other request fares better.
+    """The model, or the way to it, failed for good; if `is_transient`, another request may succeed.
 
-    `usage` has the tokens that the server counted all the same, and `cost` what they are to be paid with;
-    None where it counted none, or where no price is known.
+    `usage` holds the tokens the server counted nevertheless and `cost` their price; None where it counted
+    none, or where no price is known.
     """
 
     exit_code = 3
-    is_final: bool = True
+    is_transient: bool = False
     usage: "Usage | None" = None
     cost: "Cost | None" = None
 
 
-class ConnectionFailed(ModelError):
+class ConnectionFailedError(ModelError):
     """No whole answer came: refused, timed out, broken off, or not JSON."""
 
-    is_final = False
+    is_transient = True
 
 
-class RequestRefused(ModelError):
+class RequestRefusedError(ModelError):
     """The server answered that it will not do this: key, quota, model or parameters."""
 
-    def __init__(self, message: str, *, is_final: bool = True) -> None:
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
         super().__init__(message)
-        self.is_final = is_final
+        self.is_transient = is_transient
 
 
 class EngineError(ModelError):
     """The embedded engine or its weights failed."""
 
 
-class BudgetSpent(ModelError):
+class BudgetSpentError(ModelError):
     """The next call could pass the budget, so it was not made."""
 
 
-class GateRefused(SynopsisError):
+class GateRefusedError(SynopsisError):
     """No attempt passed the gate."""
 
     exit_code = 1

@@ -14,7 +14,13 @@ from pydantic import TypeAdapter
 
 from synopsis_writer.attempt import Attempt, Draft
 from synopsis_writer.brief import Brief
-from synopsis_writer.errors import ConnectionFailed, FileError, GateRefused, ReplayError, SynopsisError
+from synopsis_writer.errors import (
+    ConnectionFailedError,
+    FileError,
+    GateRefusedError,
+    ReplayError,
+    SynopsisError,
+)
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
@@ -411,7 +417,7 @@ class Journal:
         else:
             # Only our own errors are known to hold no secret.
             said = str(error) if isinstance(error, SynopsisError) else type(error).__name__
-            self.end(Outcome.REFUSED if isinstance(error, GateRefused) else Outcome.FAILED, said)
+            self.end(Outcome.REFUSED if isinstance(error, GateRefusedError) else Outcome.FAILED, said)
 
     def answered(self, number: int, draft: Draft) -> None:
         """Note an answer that is not judged yet."""
@@ -493,7 +499,7 @@ class ReplayClient:
 
         Raises:
             ReplayError: they were never asked in this run: templates, examples or verdicts have changed.
-            ConnectionFailed: the run holds no further answer to them; as then, none came.
+            ConnectionFailedError: the run holds no further answer to them; as then, none came.
         """
         wanted = messages_hash(messages)
         is_longer = limits.max_tokens > self._max_tokens
@@ -502,7 +508,7 @@ class ReplayClient:
                 del self._left[place]
                 return entry.answer
         if wanted in self._known or not self._left:
-            raise ConnectionFailed(f"run {self._run.id} holds no further answer: it ended there")
+            raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
         raise ReplayError(
             f"run {self._run.id} asked otherwise: templates, examples, pins or gate are not as then; "
             "give --prompts, --examples, --pin, --profile and --disable as then, or write anew"
@@ -527,7 +533,7 @@ class ReplayAuthor:
     async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:  # noqa: ARG002 - they are drafted
         """Give the next draft."""
         if not self._left:
-            raise ConnectionFailed(f"run {self._run.id} holds no further answer: it ended there")
+            raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
         yield Draft(self._left.pop(0).answer)
 
 

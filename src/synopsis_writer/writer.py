@@ -198,7 +198,7 @@ async def write_once(
 async def outline_once(
     settings: Settings, environment: Mapping[str, str], order: Order, log: RunLog, *, say: Say
 ) -> tuple[Brief, Outline]:
-    """Plan one synopsis; raises as `write_once`, and GateRefused when no answer is an outline."""
+    """Plan one synopsis; raises as `write_once`, and GateRefusedError when no answer is an outline."""
     table = _lay(settings, environment, order, say)
     if table.choice.kind == "packaged":
         return table.order.brief, _demo_author(table, settings, say).plan()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from synopsis_writer.errors import RequestRefused
+from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.download import is_packaged_available, packaged_weights
 from synopsis_writer.models.hosted import HostedClient
@@ -78,7 +78,7 @@ async def test_a_repeated_prompt_counts_as_cached(client: HostedClient) -> None:
 
 
 async def test_a_prompt_beyond_the_context_is_refused_at_once(client: HostedClient) -> None:
-    with pytest.raises(RequestRefused, match=f"answered 400 for model '{NAME}'"):
+    with pytest.raises(RequestRefusedError, match=f"answered 400 for model '{NAME}'"):
         await client.complete([Message("user", "Es war einmal. " * 1000)], None, Limits(max_tokens=1))
 
 

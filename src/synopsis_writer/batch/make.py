@@ -73,7 +73,7 @@ class RowMaker:
 
 
 def _faulted(done: Done, error: ModelError | None) -> Done:
-    return done if error is None or not error.is_final else replace(done, status="pending", fault=error)
+    return done if error is None or error.is_transient else replace(done, status="pending", fault=error)
 
 
 def outcome(row: str, result: Result, prompt: Prompt | None) -> Done:

@@ -10,7 +10,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import INTERRUPTED, complain, give, give_json, say, say_nothing
-from synopsis_writer.errors import GateRefused, ModelError
+from synopsis_writer.errors import GateRefusedError, ModelError
 from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def run(
     if is_stopped:
         say("run the same command again to go on")
         return INTERRUPTED
-    return ModelError.exit_code if counts.failed else GateRefused.exit_code if counts.refused else 0
+    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
 @app.command("status")
@@ -341,7 +341,7 @@ def fetch(
     if wait and counts.pending and not is_out:
         complain(f"{counts.pending} rows are pending, and nobody is at them: submit them again")
         return ModelError.exit_code
-    return ModelError.exit_code if counts.failed else GateRefused.exit_code if counts.refused else 0
+    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
 app.command("fetch")(fetch)

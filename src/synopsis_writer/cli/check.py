@@ -12,7 +12,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import complain, give, give_json, printable, say
-from synopsis_writer.errors import ExampleError, GateRefused, InputError
+from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
 from synopsis_writer.kinds import Form
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check(
         for line in printed(found):
             give(line)
         if not found.passed:
-            code = max(code, GateRefused.exit_code)
+            code = max(code, GateRefusedError.exit_code)
     return code
 
 
@@ -201,7 +201,7 @@ def check_examples(examples: options.Examples = None) -> int:
         complain(fault)
     if not found:
         give(f"{count} examples in {', '.join(str(folder) for folder in folders)}: all hold")
-    return GateRefused.exit_code if found else 0
+    return GateRefusedError.exit_code if found else 0
 
 
 @examples_app.command("add")

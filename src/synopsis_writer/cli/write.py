@@ -19,7 +19,7 @@ from synopsis_writer.cli.console import (
     say,
     say_nothing,
 )
-from synopsis_writer.errors import BriefError, FileError, GateRefused
+from synopsis_writer.errors import BriefError, FileError, GateRefusedError
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.models.base import answer_data, bill
 from synopsis_writer.save import demo_label, provenance, record, render
@@ -323,7 +323,7 @@ def deliver(
         give(render({}, accepted, FileFormat.TEXT))
     _explain(session, path, status)
     if accepted is None:
-        code = result.error.exit_code if result.error else GateRefused.exit_code
+        code = result.error.exit_code if result.error else GateRefusedError.exit_code
     return code, path
 
 

@@ -12,7 +12,7 @@ from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.make import RowMaker, made_with
 from synopsis_writer.batch.store import Answered, Done
-from synopsis_writer.errors import BudgetSpent, EngineError, SettingsError, SynopsisError
+from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import Choice
 from synopsis_writer.models.server import KEY_VARIABLE
@@ -191,9 +191,9 @@ class Crew:
     def _outcome(self, outcome: Done | SynopsisError) -> Done:
         if isinstance(outcome, SynopsisError):
             raise outcome
-        if not isinstance(outcome.fault, BudgetSpent) or self._size == 1:
+        if not isinstance(outcome.fault, BudgetSpentError) or self._size == 1:
             return outcome
-        fault = BudgetSpent(
+        fault = BudgetSpentError(
             f"{outcome.fault}; that is the part of one worker of {self._size}: the same command again "
             "divides what is left, and with --workers 1 nothing is divided"
         )
@@ -232,7 +232,7 @@ class Crew:
                     self._give_up(EngineError(_NOT_UP.format(_told(error))))
                     return
                 if worker.node and self._is_bounded:
-                    self._give_up(BudgetSpent(_PARTS_UNKNOWN))
+                    self._give_up(BudgetSpentError(_PARTS_UNKNOWN))
                     return
                 await asyncio.sleep(self._patience.place)
             finally:

@@ -160,7 +160,7 @@ class Maker:
                     brief, show, author, self.desk.gate, attempts=self.attempts, notes=journal
                 )
             except ModelError as error:
-                if error.is_final:
+                if not error.is_transient:
                     raise
                 journal.end(Outcome.FAILED, str(error))
                 lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
@@ -168,7 +168,7 @@ class Maker:
             row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
             outcomes = {"accepted": Outcome.DONE, "refused": Outcome.REFUSED, "failed": Outcome.FAILED}
             journal.end(outcomes[row.outcome], row.error)
-        if result.error is not None and result.error.is_final:
+        if result.error is not None and not result.error.is_transient:
             raise result.error
         return row
 

@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synopsis_writer import __version__
 from synopsis_writer.errors import (
-    ConnectionFailed,
+    ConnectionFailedError,
     EngineError,
     ModelError,
-    RequestRefused,
+    RequestRefusedError,
     SettingsError,
     os_reason,
 )
@@ -349,8 +349,8 @@ def pull(name: str, cache: Path, *, announce: Announce) -> Path:
 
     Raises:
         SettingsError: the name is neither known nor of that form, or names a part of a model.
-        ConnectionFailed: the hub cannot be reached, or broke off; what came is kept for the next pull.
-        RequestRefused: the hub does not know the name, or wants a token or a licence accepted.
+        ConnectionFailedError: the hub cannot be reached, or broke off; what came is kept for the next pull.
+        RequestRefusedError: the hub does not know the name, or wants a token or a licence accepted.
         EngineError: `huggingface-hub` is not installed, the disk is full, or the file is damaged or no GGUF.
     """
     target = read_name(name)
@@ -404,12 +404,12 @@ def _ask(target: Target) -> _Offer:
     url = hf_hub_url(target.repo, target.file, endpoint=endpoint)
     found = get_hf_file_metadata(url, token=_token(), endpoint=endpoint)
     if not found.commit_hash or found.size is None or not _HEX_DIGEST.fullmatch(found.etag or ""):
-        raise RequestRefused(
+        raise RequestRefusedError(
             f"{endpoint}: names no commit, size and sha256 for {target.name}, so it could not be checked: "
             "look at HF_ENDPOINT and your proxy"
         )
     if found.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-        raise RequestRefused(f"{target.name}: is larger than 50 GB: take a smaller model")
+        raise RequestRefusedError(f"{target.name}: is larger than 50 GB: take a smaller model")
     # By the commit, so that all pieces are of one file; from the hub, so that each try gets a fresh link.
     pinned = hf_hub_url(target.repo, target.file, revision=found.commit_hash, endpoint=endpoint)
     return _Offer(pinned, found.commit_hash, found.size, str(found.etag))
@@ -567,13 +567,13 @@ def hub_failure(fault: Exception, target: Target, cache: Path) -> ModelError:
     if isinstance(fault, HfHubHTTPError):
         return _refusal(fault, target)
     if isinstance(fault, OfflineModeIsEnabled):
-        return ConnectionFailed(f"{target.name}: HF_HUB_OFFLINE forbids the network: unset it")
+        return ConnectionFailedError(f"{target.name}: HF_HUB_OFFLINE forbids the network: unset it")
     if isinstance(fault, httpx2.HTTPError | httpx2.InvalidURL):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{target.name}: no whole answer from {hub_address()}: check network and HF_ENDPOINT, and {again}"
         )
     if not isinstance(fault, OSError) or fault.errno is None:  # so the library reports a wrong length
-        return ConnectionFailed(f"{target.name}: came in another length than the hub said: {again}")
+        return ConnectionFailedError(f"{target.name}: came in another length than the hub said: {again}")
     if fault.errno in {errno.ENOSPC, errno.EDQUOT}:
         return EngineError(f"{cache}: the disk is full: make room for {target.name}, and {again}")
     return EngineError(f"cannot keep {target.name}: {os_reason(fault, cache)}: choose another folder")
@@ -585,17 +585,17 @@ def _refusal(fault: "HfHubHTTPError", target: Target) -> ModelError:
     page = f"{hub_address()}/{target.repo}"
     status = fault.response.status_code
     if isinstance(fault, RemoteEntryNotFoundError):
-        return RequestRefused(f"{target.name}: no such file on the hub: look at {page}/tree/main")
+        return RequestRefusedError(f"{target.name}: no such file on the hub: look at {page}/tree/main")
     if isinstance(fault, GatedRepoError) or status == _FORBIDDEN:
-        return RequestRefused(
+        return RequestRefusedError(
             f"{target.name}: the hub gives it to known people only ({status}): accept the licence at {page}, "
             "and set HF_TOKEN to a token of that account"
         )
     if status in _UNKNOWN:
-        return RequestRefused(
+        return RequestRefusedError(
             f"{target.name}: no open repository {target.repo} on the hub ({status}): check the name; "
             f"for a closed one accept the licence at {page}, and set HF_TOKEN to a valid token"
         )
     if status in _PASSING or status >= _SERVER_FAULT:
-        return ConnectionFailed(f"{target.name}: the hub answered {status}: pull again later")
-    return RequestRefused(f"{target.name}: the hub answered {status}: look at {page}/tree/main")
+        return ConnectionFailedError(f"{target.name}: the hub answered {status}: pull again later")
+    return RequestRefusedError(f"{target.name}: the hub answered {status}: look at {page}/tree/main")

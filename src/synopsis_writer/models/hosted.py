@@ -181,8 +181,8 @@ class HostedClient:
         """Answer `messages`; the usage has the tokens of those tries that led to no answer, too.
 
         Raises:
-            ConnectionFailed: no whole answer came within the retry policy.
-            RequestRefused: the server will not do this.
+            ConnectionFailedError: no whole answer came within the retry policy.
+            RequestRefusedError: the server will not do this.
         """
         import openai
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiolimiter import AsyncLimiter
 
-from synopsis_writer.errors import BudgetSpent, ModelError, SettingsError
+from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
 from synopsis_writer.models.retry import Announce, Wait
@@ -66,7 +66,7 @@ class Budget:
         """Set `worst` aside for a call that is about to be made.
 
         Raises:
-            BudgetSpent: with it, what is spent and what is set aside could pass a bound.
+            BudgetSpentError: with it, what is spent and what is set aside could pass a bound.
         """
         waiting = Spent(None if self._unpriced_aside else self._money_aside, self._tokens_aside)
         after = self._spent + waiting + worst
@@ -96,9 +96,9 @@ class Budget:
             self._money_aside += worst.cost
 
 
-def _refusal(figures: Sequence[str], flag: str) -> BudgetSpent:
+def _refusal(figures: Sequence[str], flag: str) -> BudgetSpentError:
     bound, spent, waiting, worst = figures
-    return BudgetSpent(
+    return BudgetSpentError(
         f"the next call could pass the budget of {bound}: {spent} spent, {waiting} set aside for calls "
         f"under way, up to {worst} for this one: raise {flag}, or lower max_tokens"
     )
@@ -133,7 +133,7 @@ class BudgetClient:
         """Answer `messages`, and say what it costs.
 
         Raises:
-            BudgetSpent: the call could pass the budget; it was not made.
+            BudgetSpentError: the call could pass the budget; it was not made.
             ModelError: the client failed for good; its `usage` is counted.
         """
         worst = worst_case(self._pricer, messages, schema, limits)

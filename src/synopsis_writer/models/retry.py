@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from synopsis_writer.errors import ConnectionFailed, ModelError, RequestRefused
+from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
@@ -284,32 +284,32 @@ def failure(fault: BaseException, server: str, model: str, key_hint: str = "") -
     if isinstance(fault, openai.APIStatusError):
         return _refusal(fault, server, model, key_hint)
     if isinstance(fault, openai.APITimeoutError | TimeoutError):
-        return ConnectionFailed(
+        return ConnectionFailedError(
             f"{server}: did not answer in time: raise timeout or retry_seconds, or try again"
         )
     if isinstance(fault, BrokenBody) and fault.is_quota:
-        return RequestRefused(f"{server}: {_QUOTA}")
+        return RequestRefusedError(f"{server}: {_QUOTA}")
     if isinstance(fault, BrokenBody):
-        return ConnectionFailed(f"{server}: {fault}: {fault.mend}")
+        return ConnectionFailedError(f"{server}: {fault}: {fault.mend}")
     if is_untrusted(fault):
         mend = "set SSL_CERT_FILE to your house's CA"
-        return ConnectionFailed(f"{server}: its certificate is not trusted: {mend}")
-    return ConnectionFailed(f"{server}: no connection: check --base-url, and that the server runs")
+        return ConnectionFailedError(f"{server}: its certificate is not trusted: {mend}")
+    return ConnectionFailedError(f"{server}: no connection: check --base-url, and that the server runs")
 
 
 def _refusal(fault: "openai.APIStatusError", server: str, model: str, key_hint: str) -> ModelError:
     status = fault.status_code
     if is_quota(fault):
-        return RequestRefused(f"{server}: {_QUOTA}")
+        return RequestRefusedError(f"{server}: {_QUOTA}")
     if is_server_fault(status):
-        return ConnectionFailed(f"{server}: answered {status} every time: try again later")
+        return ConnectionFailedError(f"{server}: answered {status} every time: try again later")
     if status in _REDIRECTS:
-        return RequestRefused(f"{server}: redirects to {_target(fault)}: set base_url to where it moved")
+        return RequestRefusedError(f"{server}: redirects to {_target(fault)}: set base_url to where it moved")
     mend = _TOO_LONG_MEND if _is_too_long(fault) else _MENDS.get(status, "check model and parameters")
     if status == _UNAUTHORIZED and key_hint:
         mend = f"{mend} ({key_hint})"
     said = f"{server}: answered {status} for model '{model}': {mend}"
-    return RequestRefused(said, is_final=status in _FINAL)
+    return RequestRefusedError(said, is_transient=status not in _FINAL)
 
 
 def _is_too_long(fault: "openai.APIStatusError") -> bool:

@@ -20,7 +20,13 @@ from pydantic import (
 )
 
 from synopsis_writer.batch.store import Asked
-from synopsis_writer.errors import ConnectionFailed, FileError, ModelError, RequestRefused, os_reason
+from synopsis_writer.errors import (
+    ConnectionFailedError,
+    FileError,
+    ModelError,
+    RequestRefusedError,
+    os_reason,
+)
 from synopsis_writer.models.hosted import open_sdk
 from synopsis_writer.models.resolve import Choice
 from synopsis_writer.models.retry import (
@@ -295,7 +301,7 @@ class BatchServer:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
         if missing and isinstance(fault, openai.APIStatusError) and fault.status_code == _NOT_FOUND:
-            raise RequestRefused(missing)
+            raise RequestRefusedError(missing)
         raise self._failure(fault)
 
     def _failure(self, fault: BaseException) -> ModelError:
@@ -504,4 +510,4 @@ async def made_batch(
         note(over)
         if (found := await found_batch(server, key, file, over, settle)) is not None:
             return found
-    raise ConnectionFailed(f"{said}; no batch of it is there up to now: run the same again")
+    raise ConnectionFailedError(f"{said}; no batch of it is there up to now: run the same again")

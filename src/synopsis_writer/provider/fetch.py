@@ -15,7 +15,7 @@ from synopsis_writer.batch.run import Mending, Saver, Stop, open_gate, open_vari
 from synopsis_writer.batch.store import Answered, Asked, BatchRecord, Counts, Done, Flaw, Shard
 from synopsis_writer.batch.variety import VariedGate
 from synopsis_writer.drafting import Examiner, judge, withheld_because
-from synopsis_writer.errors import ConnectionFailed, FileError, ModelError
+from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.pricing import Pricer
 from synopsis_writer.models.responses import read_answer
@@ -352,7 +352,7 @@ class Round:
         try:
             yield
         except ModelError as error:
-            if self.fetch.wait and isinstance(error, ConnectionFailed):
+            if self.fetch.wait and isinstance(error, ConnectionFailedError):
                 self.work.say(str(error))
             else:
                 self.faults[number] = error

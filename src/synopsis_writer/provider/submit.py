@@ -15,10 +15,10 @@ from synopsis_writer.batch.store import Asked, BatchRecord, Counts, Done, Shard,
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import (
-    BudgetSpent,
+    BudgetSpentError,
     FileError,
     ModelError,
-    RequestRefused,
+    RequestRefusedError,
     SettingsError,
     os_reason,
 )
@@ -164,7 +164,7 @@ class RequestMaker:
         """Yield the request of each row.
 
         Raises:
-            BudgetSpent: the next one could pass the budget.
+            BudgetSpentError: the next one could pass the budget.
         """
         schema = wire_schema(Synopsis)
         for row, asked in rows:
@@ -201,11 +201,11 @@ def write_shards(
         most_bytes: bytes of a file at most; a request that alone has more gets a file of its own.
 
     Raises:
-        BudgetSpent: the budget lets no more requests through; what it let through was yielded.
+        BudgetSpentError: the budget lets no more requests through; what it let through was yielded.
         FileError: a file cannot be written.
     """
     request = next(requests, None)
-    spent: BudgetSpent | None = None
+    spent: BudgetSpentError | None = None
     while request is not None:
         key, digest, size = new_key(), hashlib.sha256(), 0
         asked: list[Asked] = []
@@ -222,7 +222,7 @@ def write_shards(
                 worst += request.worst
                 try:
                     request = next(requests, None)
-                except BudgetSpent as error:
+                except BudgetSpentError as error:
                     request, spent = None, error
         yield shards.begin(Shard(0, key, server, digest.hexdigest(), len(asked), worst), asked)
     if spent is not None:
@@ -362,7 +362,7 @@ class Post:
             batch = shard.batch or ""
             try:
                 self._note(shard, await self.server.cancel(batch, self._missing(shard, batch)))
-            except RequestRefused:
+            except RequestRefusedError:
                 remote = await self.look(shard)
                 if remote.is_open and remote.status != "cancelling":
                     raise  # else it came to its end meanwhile
