@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
     from synopsis_writer.settings import Settings, load_settings
     from synopsis_writer.show import Show
-    from synopsis_writer.storage.files import save
     from synopsis_writer.synopsis import Outline, Synopsis, parse
     from synopsis_writer.usage import Usage
     from synopsis_writer.writer import Desk, load_desk
@@ -63,7 +62,6 @@ _HOMES = {
     "load_settings": "settings",
     "make_brief": "brief",
     "parse": "synopsis",
-    "save": "storage.files",
     "write": "drafting",
 }
 
@@ -101,7 +99,6 @@ __all__ = [
     "load_settings",
     "make_brief",
     "parse",
-    "save",
     "write",
 ]
 
