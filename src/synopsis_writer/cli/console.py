@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.cells import cell_len
 
-from synopsis_writer.batch.store import Counts, Done
 from synopsis_writer.errors import FileError
-from synopsis_writer.models.retry import Wait
 from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
+    from synopsis_writer.batch.store import Counts, Done
     from synopsis_writer.log import RunLog
     from synopsis_writer.settings import Settings
 
@@ -118,6 +117,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line of status above the line of progress; waits of one reason become a part of that."""
+        from synopsis_writer.models.retry import Wait
+
         if self.is_quiet:
             return
         if isinstance(line, Wait):
@@ -350,11 +351,11 @@ class RowsShown:
         self.progress = Progress(0, is_quiet=is_quiet)
         self.lost: list[Done] = []
 
-    def begun(self, counts: Counts) -> None:
+    def begun(self, counts: "Counts") -> None:
         """Take down how far the batch is before anything is made."""
         self.progress.planned, self.progress.before = counts.rows, counts.rows - counts.pending
 
-    def made(self, done: Done, is_final: bool) -> None:
+    def made(self, done: "Done", is_final: bool) -> None:
         """Count a row that was saved, and what it took."""
         self.progress.add(done.status if is_final else None, done.usage, done.cost)
 
@@ -375,7 +376,7 @@ class RowsShown:
             )
 
 
-def _give_answers(done: Done) -> None:
+def _give_answers(done: "Done") -> None:
     """Print what was answered to a row as a line of JSON: it was paid."""
     answers = [answer.text for answer in done.answers]
     line = json.dumps({"id": done.id, "status": done.status, "answers": answers}, ensure_ascii=False)

@@ -22,7 +22,6 @@ from synopsis_writer.cli.console import (
 from synopsis_writer.errors import BriefError, FileError, GateRefusedError
 from synopsis_writer.kinds import FileFormat
 from synopsis_writer.models.base import answer_data, bill
-from synopsis_writer.save import demo_label, provenance, record, render
 from synopsis_writer.storage.files import save
 
 if TYPE_CHECKING:
@@ -301,6 +300,8 @@ def deliver(
     An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
     """
+    from synopsis_writer.save import render
+
     result = session.result
     accepted = result.accepted
     code, path = DONE, None
@@ -329,6 +330,8 @@ def deliver(
 
 def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: FileFormat, force: bool) -> Path:
     """Save an attempt; an answer without structure as it came."""
+    from synopsis_writer.save import record, render
+
     if attempt.synopsis is None:
         return save(attempt.answer.text + "\n", folder, UNSTRUCTURED, FileFormat.TEXT)
     fields = record(session.result, attempt, attempt.synopsis, session.origin)
@@ -337,6 +340,8 @@ def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: Fil
 
 
 def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
+    from synopsis_writer.save import demo_label
+
     result = session.result
     best = result.best
     status(bill([attempt.answer for attempt in result.attempts]))
@@ -353,6 +358,8 @@ def _explain(session: "Session", path: Path | None, status: Callable[[str], None
 
 
 def _data(session: "Session", path: Path | None) -> dict[str, Any]:
+    from synopsis_writer.save import provenance, record
+
     result, best, origin = session.result, session.result.best, session.origin
     synopsis: Synopsis | None = best.synopsis if best else None
     fields: dict[str, Any] = {"brief": result.brief.as_data()}
