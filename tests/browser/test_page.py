@@ -259,7 +259,7 @@ def test_text_can_be_read_on_its_ground(chromium: Any, address: str, scheme: str
         ".none",
         "table.results a", ".badge.accepted", ".badge.refused", ".badge.failed", ".badge.demo", ".sub.warn",
         ".text p", ".logline", ".line", "mark", ".problems li", ".error", ".took", "pre", "#find",
-        "svg .name", "svg .tick",
+        ".chart .name", ".ends",
     ]  # fmt: skip
     with opened(chromium, address, color_scheme=scheme) as page:
         paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -215,6 +215,7 @@ def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
     outcomes: Counter[Outcome] = Counter(each.row.outcome for each in rows)
     names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
     refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
+    findings = Counter(check for attempt in refused for check in set(attempt.checks))
     return Group(
         *key,
         rows=len(rows),
@@ -223,7 +224,7 @@ def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
         refused=outcomes["refused"],
         failed=outcomes["failed"],
         metrics={name: estimate(rows, name) for name in names},
-        findings=dict(Counter(check for attempt in refused for check in set(attempt.checks)).most_common()),
+        findings=dict(sorted(findings.items(), key=lambda item: (-item[1], item[0]))),
     )
 
 
