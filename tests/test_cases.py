@@ -6,7 +6,7 @@ import pytest
 
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import Example, load_example, load_pool
-from synopsis_writer.gate.copies import RUN, name_words
+from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.gate import failures, index_examples
 from synopsis_writer.gate.story import COPIED_RUN, COPIED_SHARE
 from synopsis_writer.gate.text import analyse, lower_words
@@ -39,7 +39,7 @@ def test_no_reference_shares_more_with_an_example_than_the_copy_guard_allows() -
     index = index_examples(examples)
 
     def shared(text: Example) -> tuple[int, float]:
-        names = name_words(person.name for person in text.synopsis.characters)
+        names = name_forms(person.name for person in text.synopsis.characters)
         words = len(lower_words(text.synopsis.text))
         runs = [match.words for match in index.matches(analyse(text.synopsis.text), names)]
         return max(runs, default=0), sum(run - RUN + 1 for run in runs) / (words - RUN + 1)

@@ -12,7 +12,7 @@ from synopsis_writer.gate.copies import (
     build_index,
     index_key,
     kept_index,
-    name_words,
+    name_forms,
     open_index,
     save_index,
 )
@@ -47,7 +47,7 @@ def test_a_renamed_copy_is_a_copy() -> None:
         source.text.replace("Britta Berger", "Uta Kampe").replace("Britta", "Uta").replace("Tamm", "Voss")
     )
     index = build_index(SOURCES, TEXTS.__getitem__)
-    found = index.matches(analyse(renamed), name_words(["Uta Kampe", "Okko Voss"]))
+    found = index.matches(analyse(renamed), name_forms(["Uta Kampe", "Okko Voss"]))
     assert max(match.words for match in found) > 100
     assert {match.source for match in found} == {source.id}
 

@@ -111,7 +111,7 @@ def test_a_story_of_its_own_passes() -> None:
 
 def test_a_source_does_not_paraphrase_itself() -> None:
     assert not judged(paraphrase(subject(TEXTS["a/lift"])))
-    assert judged(paraphrase(subject(TEXTS["a/lift"], own_source="a/lift")))
+    assert judged(paraphrase(subject(TEXTS["a/lift"], exclude_source="a/lift")))
 
 
 def test_two_sources_of_one_story_refuse_nobody() -> None:
@@ -334,7 +334,7 @@ class TestRealModel:
 
     @pytest.mark.parametrize("example", pool().examples, ids=lambda example: example.id)
     def test_passes_the_examples_among_each_other(self, example: Example, real: Meanings) -> None:
-        given = replace(subject_of(draft_of(example)), meanings=real, own_source=example.id)
+        given = replace(subject_of(draft_of(example)), meanings=real, exclude_source=example.id)
         assert judged(paraphrase(given))
         assert judged(closeness(given))
 

@@ -22,7 +22,7 @@ from synopsis_writer.batch.variety import (
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example, load_example
-from synopsis_writer.gate.copies import FORMULA, MarkIndex, marks_of, name_words, run_hashes
+from synopsis_writer.gate.copies import MOST_SHARING, FingerprintIndex, fingerprints, name_forms, run_hashes
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.lexicon import _frequencies, is_content
 from synopsis_writer.gate.text import lower_words
@@ -137,7 +137,7 @@ def test_twenty_words_in_a_row_are_always_found() -> None:
     for text in TEXTS:
         source = dice.choice(TEXTS)
         people = [person.name for person in source.synopsis.characters]
-        names = name_words([*people, *cast_names(show_of(source))])
+        names = name_forms([*people, *cast_names(show_of(source))])
         words = lower_words(source.synopsis.text)
         places = [n for n in range(len(words) - 20) if names.isdisjoint(words[n : n + 20])]
         if not places:
@@ -155,7 +155,7 @@ def test_two_texts_that_share_twenty_words_share_a_mark() -> None:
     for _ in range(200):
         shared = [f"w{dice.random()}" for _ in range(20)]
         marks = [
-            set(marks_of(run_hashes([*rest(dice), *shared, *rest(dice)], frozenset())).tolist())
+            set(fingerprints(run_hashes([*rest(dice), *shared, *rest(dice)], frozenset())).tolist())
             for _ in range(2)
         ]
         assert marks[0] & marks[1]
@@ -167,12 +167,12 @@ def rest(dice: Random) -> list[str]:
 
 @pytest.mark.parametrize("words", [0, 5, 6, 12, 20, 21])
 def test_short_texts_have_marks_from_six_words_on(words: int) -> None:
-    assert bool(len(marks_of(run_hashes(list(map(str, range(words))), frozenset())))) == (words >= 6)
+    assert bool(len(fingerprints(run_hashes(list(map(str, range(words))), frozenset())))) == (words >= 6)
 
 
 def test_the_index_finds_each_of_many_texts_by_its_own_marks_however_they_came() -> None:
     marks = [np.arange(n * 50, n * 50 + 50, dtype=np.uint32) for n in range(300)]
-    singly, at_once = MarkIndex(), MarkIndex()
+    singly, at_once = FingerprintIndex(), FingerprintIndex()
     for number, own in enumerate(marks):
         singly.add(own, number)
     at_once.add(np.concatenate(marks), np.repeat(range(300), 50))
@@ -181,16 +181,16 @@ def test_the_index_finds_each_of_many_texts_by_its_own_marks_however_they_came()
 
 
 def test_the_largest_mark_and_number_find_each_other() -> None:
-    index, most = MarkIndex(), 2**32 - 1
+    index, most = FingerprintIndex(), 2**32 - 1
     index.add(np.array([most], dtype=np.uint32), most)
     assert index.sharing(np.array([0, most], dtype=np.uint32)) == {most: 1}
 
 
 def test_a_mark_of_very_many_texts_is_a_fixed_phrase() -> None:
-    mark, index = np.array([7], dtype=np.uint32), MarkIndex()
-    index.add(np.full(FORMULA - 1, 7, dtype=np.uint32), np.arange(FORMULA - 1))
-    assert len(index.sharing(mark)) == FORMULA - 1
-    index.add(np.full(FORMULA + 1, 7, dtype=np.uint32), np.arange(FORMULA, 2 * FORMULA + 1))
+    mark, index = np.array([7], dtype=np.uint32), FingerprintIndex()
+    index.add(np.full(MOST_SHARING - 1, 7, dtype=np.uint32), np.arange(MOST_SHARING - 1))
+    assert len(index.sharing(mark)) == MOST_SHARING - 1
+    index.add(np.full(MOST_SHARING + 1, 7, dtype=np.uint32), np.arange(MOST_SHARING, 2 * MOST_SHARING + 1))
     assert not index.sharing(mark)
 
 

@@ -103,7 +103,7 @@ class Examiner(Protocol):
     """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
 
     def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
         """Return one finding a check."""
         ...
@@ -190,7 +190,7 @@ async def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Exami
     parsed = parse(answer.text, Synopsis)
     if parsed.value is None:
         return Attempt(number, draft, None, f"structure: {parsed.problem}")
-    found = gate.examine(parsed.value, brief, show, was_cut=answer.finish == "length")
+    found = gate.examine(parsed.value, brief, show, truncated=answer.finish == "length")
     findings = found if isinstance(found, tuple) else await found
     return Attempt(number, draft, parsed.value, findings=findings)
 

@@ -502,7 +502,7 @@ def review(
         _people(document.meta),
     )
     strangers = () if known.name == UNKNOWN else subject.strangers
-    subject = replace(subject, own_source=_own_source(document.path, desk), strangers=strangers)
+    subject = replace(subject, exclude_source=_source_of(document.path, desk), strangers=strangers)
     guessed = form is None and "brief" not in document.meta
     if guessed:
         subject = _best_fitting(subject, desk)
@@ -528,7 +528,7 @@ def _people(meta: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(person["name"]) for person in people if isinstance(person, dict) and "name" in person)
 
 
-def _own_source(path: Path, desk: Desk) -> str:
+def _source_of(path: Path, desk: Desk) -> str:
     here = path.resolve()
     return next((example.id for example in desk.pool.examples if example.path.resolve() == here), "")
 
@@ -571,5 +571,5 @@ def _faults_of(example: Example, show: Show | None, gate: Gate) -> list[str]:
     found = []
     if example.brief.show != show.name:
         found.append(f"{example.path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
-    findings = gate.examine(example.synopsis, example.brief, show, own_source=example.id)
+    findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
     return found + [f"{example.path}: {finding.check}: {finding.message}" for finding in failures(findings)]

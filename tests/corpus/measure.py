@@ -40,7 +40,7 @@ def gate() -> Gate:
 
 def subject_of(draft: Draft) -> Subject:
     subject = gate().subject(draft.text, draft.brief.form, draft.show, draft.brief, draft.title, draft.people)
-    return replace(subject, was_cut=draft.was_cut)
+    return replace(subject, truncated=draft.truncated)
 
 
 def damaged(damage: Damage) -> Iterator[tuple[str, Draft]]:

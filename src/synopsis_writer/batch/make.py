@@ -136,7 +136,7 @@ class GatePool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Hold a synopsis against its brief.
 
@@ -145,7 +145,7 @@ class GatePool:
         """
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, _examine, synopsis, brief, show, was_cut)
+            return await loop.run_in_executor(self._pool, _examine, synopsis, brief, show, truncated)
         except BrokenProcessPool as error:
             raise EngineError(
                 "a process that checks texts was ended from outside: is there memory enough? Run it again"
@@ -185,8 +185,8 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _examine(synopsis: Synopsis, brief: Brief, show: Show, was_cut: bool) -> tuple[Finding, ...]:
-    return _gate[0].examine(synopsis, brief, show, was_cut=was_cut)
+def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> tuple[Finding, ...]:
+    return _gate[0].examine(synopsis, brief, show, truncated=truncated)
 
 
 def made_with(settings: Settings, choice: Choice) -> dict[str, str]:

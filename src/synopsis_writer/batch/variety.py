@@ -21,17 +21,16 @@ from synopsis_writer.document import read_fields
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import BriefError
 from synopsis_writer.gate.cast import Name, parse_name
-from synopsis_writer.gate.cast import name_words as plain_words
 from synopsis_writer.gate.copies import (
     RUN,
-    MarkIndex,
-    Marks,
-    marks_of,
-    name_words,
+    FingerprintIndex,
+    Fingerprints,
+    fingerprints,
+    hash_texts,
+    name_forms,
     run_hashes,
-    run_spans,
-    runs_of,
-    stretches,
+    shared_runs,
+    spans_of_runs,
 )
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
 from synopsis_writer.gate.lexicon import stem
@@ -72,7 +71,7 @@ class Traits:
     opening: str
     people: tuple[str, ...]
     guests: tuple[Name, ...]
-    marks: Marks
+    marks: Fingerprints
 
 
 class Variety:
@@ -95,7 +94,7 @@ class Variety:
         self._database = database
         self._disabled = frozenset(disabled)
         self._read = read
-        self._index = MarkIndex()
+        self._index = FingerprintIndex()
         with reported():
             cursor = database.execute("SELECT number, marks FROM variety_texts ORDER BY number")
             while rows := cursor.fetchmany(_LOADED):
@@ -152,14 +151,14 @@ class Variety:
         if not alike:
             return alone
         people = [name for names in alike.values() for name in names]
-        names = name_words((*traits.people, *people, *cast_names(show)))
-        runs, *others = runs_of([text, *map(self._read, alike)], names)
+        names = name_forms((*traits.people, *people, *cast_names(show)))
+        runs, *others = hash_texts([text, *map(self._read, alike)], names)
         for row, other in zip(alike, others, strict=True):
-            found = stretches(runs, other)
+            found = shared_runs(runs, other)
             share = sum(map(len, found)) / max(1, len(runs))
             if share <= SHARED and (not found or len(found[0]) + RUN - 1 < COPIED_RUN):
                 continue
-            spans = run_spans(text, found)
+            spans = spans_of_runs(text, found)
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
                 message = (
@@ -169,7 +168,7 @@ class Variety:
                 return failed("variety_copy", longest, limit, message, spans)
         return alone
 
-    def _alike(self, marks: Marks) -> dict[str, list[str]]:
+    def _alike(self, marks: Fingerprints) -> dict[str, list[str]]:
         """Return the rows that share the most marks, and the people of each."""
         query = "SELECT row, people FROM variety_texts WHERE number = ?"
         numbers = self._index.sharing(marks).most_common(_READ_CLOSELY)
@@ -262,13 +261,13 @@ FUNCTION_WORDS = frozenset(
 def traits_of(synopsis: Synopsis, show: Show) -> Traits:
     """Draw from a synopsis what is held against the other rows."""
     people = tuple(person.name for person in synopsis.characters)
-    names = name_words((*people, *cast_names(show)))
+    names = name_forms((*people, *cast_names(show)))
     return Traits(
         folded_title(synopsis.title),
         opening_key(synopsis, show, names),
         people,
         guests(people, show),
-        marks_of(run_hashes(lower_words(synopsis.text), names)),
+        fingerprints(run_hashes(lower_words(synopsis.text), names)),
     )
 
 
@@ -303,7 +302,7 @@ def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     The words of `names` and of the show's own name do not count: forms such as `week` begin with these.
     """
     span = first_sentence(synopsis)
-    left_out = name_words((show.name, *show.aliases)).union(names)
+    left_out = name_forms((show.name, *show.aliases)).union(names)
     sentence = synopsis.paragraphs[0].text[span.start : span.end]
     words = [word for word in lower_words(sentence) if word not in left_out]
     content = [word for word in words if len(word) >= _SHORTEST and word not in FUNCTION_WORDS]
@@ -321,7 +320,7 @@ def guests(people: Iterable[str], show: Show) -> tuple[Name, ...]:
 def is_asked_for(name: Name, brief: Brief) -> bool:
     """Whether any field of the brief names the person, by the last name at least."""
     lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
-    return any(word in {name.last, name.last + "s"} for line in lines for word in plain_words(line))
+    return any(word in {name.last, name.last + "s"} for line in lines for word in lower_words(line))
 
 
 class VariedGate:
@@ -337,10 +336,10 @@ class VariedGate:
         self._variety = variety
 
     async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Return one finding a check."""
-        found = self._gate.examine(synopsis, brief, show, was_cut=was_cut)
+        found = self._gate.examine(synopsis, brief, show, truncated=truncated)
         findings = found if isinstance(found, tuple) else await found
         return (*findings, *self._variety.find(synopsis, show, brief))
 

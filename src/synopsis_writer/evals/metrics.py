@@ -14,7 +14,7 @@ from synopsis_writer.brief import LEAST_WORDS
 from synopsis_writer.evals.record import Row, Scored
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
-from synopsis_writer.gate.copies import CopyIndex, name_words
+from synopsis_writer.gate.copies import CopyIndex, name_forms
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
@@ -220,7 +220,7 @@ def novelty(row: Row, _case: Case | None, yard: Yardstick) -> float | None:
     text, synopsis = _text(row), _best(row)
     if text is None or synopsis is None or yard.sources is None or not text.words:
         return None
-    names = name_words(person.name for person in synopsis.characters)
+    names = name_forms(person.name for person in synopsis.characters)
     runs = [m.words for m in yard.sources.matches(text, names) if m.source in yard.examples]
     return 1.0 - max(runs, default=0) / len(text.words)
 
@@ -376,7 +376,7 @@ def told_facts(case: Case, text: Text) -> float | None:
 @lru_cache(maxsize=256)
 def _countable(case: Case) -> tuple[Fact, ...]:
     people = (*case.brief.characters, *(person.name for person in case.reference.characters))
-    names = name_words(people)
+    names = name_forms(people)
     reference = _stems(analyse(case.reference.text))
     facts = (_fact(line, names) for line in case.facts)
     return tuple(fact for fact in facts if fact and _share(fact, reference) >= TOLD)

@@ -13,7 +13,7 @@ from synopsis_writer.errors import ModelError
 from synopsis_writer.evals.record import Attempt, Key, Row, RunFolder, RunInfo
 from synopsis_writer.evals.suite import Case, case_hash
 from synopsis_writer.examples import Example
-from synopsis_writer.gate.copies import name_words
+from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
@@ -197,7 +197,7 @@ def same_story(case: Case, desk: Desk) -> frozenset[str]:
         or (example.brief.show == case.brief.show and _guests(example, desk) & _guests(case, desk))
     }
     if desk.gate.sources is not None:
-        names = name_words(person.name for person in reference.characters)
+        names = name_forms(person.name for person in reference.characters)
         found = desk.gate.sources.matches(analyse(reference.text), names)
         told |= {match.source for match in found if match.words >= COPIED_RUN}
     return frozenset(told)
@@ -207,8 +207,8 @@ def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
     """Return the single names of the people who are not of the show's cast."""
     synopsis = text.reference if isinstance(text, Case) else text.synopsis
     show = find_show(desk.pool.shows, text.brief.show)
-    cast = name_words(member.name for member in show.cast) if show else frozenset()
-    people = (name_words([person.name]) for person in synopsis.characters)
+    cast = name_forms(member.name for member in show.cast) if show else frozenset()
+    people = (name_forms([person.name]) for person in synopsis.characters)
     return frozenset().union(*(names for names in people if not names & cast)) - _TITLES
 
 

@@ -137,7 +137,7 @@ def _hashes(words: Sequence[str], codes: _Codes) -> Hashes:
     return hashes
 
 
-def name_words(names: Iterable[str]) -> frozenset[str]:
+def name_forms(names: Iterable[str]) -> frozenset[str]:
     """Return the folded words of full names, and their genitives."""
     words = {word for name in names for word in lower_words(name)}
     return frozenset(words | {word + "s" for word in words})
@@ -145,7 +145,7 @@ def name_words(names: Iterable[str]) -> frozenset[str]:
 
 def build_index(sources: Sequence[Source], read: Callable[[str], str]) -> CopyIndex:
     """Build the index in memory: 12 bytes a word, and under half a millisecond a text of 350 words."""
-    names = name_words({name for source in sources for name in source.names})
+    names = name_forms({name for source in sources for name in source.names})
     codes = _Codes(names)
     runs = [_hashes(lower_words(source.text), codes) for source in sources]
     starts = np.cumsum([0, *map(len, runs)], dtype=np.uint32)
@@ -223,11 +223,11 @@ def open_index(place: Path, read: Callable[[str], str]) -> CopyIndex:
     return CopyIndex(words["ids"], read, frozenset(words["names"]), hashes, places, starts)
 
 
-Marks = npt.NDArray[np.uint32]
+Fingerprints = npt.NDArray[np.uint32]
 
-WINDOW = 15  # runs of six: of so many side by side the smallest hash is a mark
+WINDOW = 15  # runs of six: of so many side by side the smallest hash is a fingerprint
 
-FORMULA = 100  # texts of a part: what so many share is a fixed phrase, for a copy is not let in
+MOST_SHARING = 100  # texts of a part: what so many share is a fixed phrase, for a copy is not let in
 
 _HALF = np.uint64(32)
 
@@ -236,7 +236,7 @@ _LOWER = np.uint64(2**32 - 1)
 _LARGEST = 2**20  # entries of a part: to join two larger ones would halt a batch, and need their memory again
 
 
-def marks_of(hashes: Hashes) -> Marks:
+def fingerprints(hashes: Hashes) -> Fingerprints:
     """Return the smallest of every 15 hashes side by side: about one in eight, sorted, in 32 bits.
 
     Two texts that share 20 words in a row share a mark.
@@ -248,7 +248,7 @@ def marks_of(hashes: Hashes) -> Marks:
     return np.unique(np.lib.stride_tricks.sliding_window_view(short, WINDOW).min(axis=1))
 
 
-def runs_of(texts: Sequence[str], names: Collection[str]) -> list[Hashes]:
+def hash_texts(texts: Sequence[str], names: Collection[str]) -> list[Hashes]:
     """Return the hashed runs of six words of each text, `names` folded into one; a word is hashed once."""
     words = [lower_words(text) for text in texts]
     hashes = run_hashes([word for some in words for word in some], names)
@@ -259,44 +259,44 @@ def runs_of(texts: Sequence[str], names: Collection[str]) -> list[Hashes]:
     ]
 
 
-def stretches(runs: Hashes, others: Hashes) -> list[range]:
-    """Return which of a text's runs are among the `others`, as stretches side by side, the longest first."""
+def shared_runs(runs: Hashes, others: Hashes) -> list[range]:
+    """Return which of a text's runs are among the `others`, as ranges, the longest first."""
     shared = np.isin(runs, others)
     edges = np.flatnonzero(np.diff(shared, prepend=False, append=False)).tolist()
     found = [range(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     return sorted(found, key=len, reverse=True)
 
 
-def run_spans(text: str, found: Iterable[range]) -> list[Span]:
-    """Return where stretches of runs of six words stand in their text."""
+def spans_of_runs(text: str, ranges: Iterable[range]) -> list[Span]:
+    """Return where ranges of runs of six words stand in their text."""
     words = word_spans(text)
-    return [Span(words[stretch.start].start, words[stretch.stop + RUN - 2].end) for stretch in found]
+    return [Span(words[run.start].start, words[run.stop + RUN - 2].end) for run in ranges]
 
 
-class MarkIndex:
+class FingerprintIndex:
     """Which texts have a mark: sorted arrays of (mark, number of the text), 8 bytes an entry."""
 
     def __init__(self) -> None:
         self._parts: list[Hashes] = []
 
-    def add(self, marks: Marks, numbers: npt.ArrayLike) -> None:
-        """Take in marks, each with the number of its text, or with one number for all.
+    def add(self, fingerprints: Fingerprints, numbers: npt.ArrayLike) -> None:
+        """Take in fingerprints, each with the number of its text, or with one number for all.
 
         Parts of like size are joined, so that there are few of them, and each entry moves seldom.
         Source: Bentley and Saxe, "Decomposable Searching Problems I: Static-to-Dynamic Transformation", 1980.
         """
-        part = np.sort(marks.astype(np.uint64) << _HALF | np.asarray(numbers, dtype=np.uint64))
+        part = np.sort(fingerprints.astype(np.uint64) << _HALF | np.asarray(numbers, dtype=np.uint64))
         while self._parts and len(self._parts[-1]) <= len(part) < _LARGEST:
             part = np.sort(np.concatenate([self._parts.pop(), part]), kind="stable")  # quick on sorted halves
         self._parts.append(part)
 
-    def sharing(self, marks: Marks) -> Counter[int]:
-        """Return the numbers of the texts that share marks, and how many; fixed phrases do not count."""
-        lowest = marks.astype(np.uint64) << _HALF
+    def sharing(self, fingerprints: Fingerprints) -> Counter[int]:
+        """Return the numbers of the texts that share fingerprints, and how many; fixed phrases do not count."""
+        lowest = fingerprints.astype(np.uint64) << _HALF
         found: Counter[int] = Counter()
         for part in self._parts:
             left = np.searchsorted(part, lowest, side="left")
             right = np.searchsorted(part, lowest | _LOWER, side="right")
-            for hit in np.flatnonzero((right > left) & (right - left < FORMULA)):
+            for hit in np.flatnonzero((right > left) & (right - left < MOST_SHARING)):
                 found.update((part[left[hit] : right[hit]] & _LOWER).tolist())
         return found

@@ -29,8 +29,8 @@ class Subject:
         title: the title, where known.
         people: names the answer itself declares.
         sources: the texts it must not copy.
-        own_source: the id of the source that the text itself is, if it is one.
-        was_cut: the model stopped at its token limit.
+        exclude_source: the id of the source that the text itself is, if it is one.
+        truncated: the model stopped at its token limit.
         strangers: the people of other shows.
         meanings: the sources' vectors; None leaves out the semantic checks.
         classify: names the language of a text.
@@ -44,8 +44,8 @@ class Subject:
     title: str = ""
     people: tuple[str, ...] = ()
     sources: CopyIndex | None = None
-    own_source: str = ""
-    was_cut: bool = False
+    exclude_source: str = ""
+    truncated: bool = False
     strangers: tuple[str, ...] = ()
     meanings: Meanings | None = None
     classify: Classifier = UNKEPT

@@ -66,7 +66,7 @@ def ending(subject: Subject) -> Finding:
     raw = subject.text.raw.rstrip()
     limit = "a whole last sentence, quotations closed"
     last = [sentence.span for sentence in subject.text.sentences[-1:]]
-    if subject.was_cut:
+    if subject.truncated:
         return failed("ending", "cut", limit, "The model stopped at its length limit: the text is cut.", last)
     if not _SENTENCE_END.search(raw):
         return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", last)

@@ -87,12 +87,18 @@ class Gate:
                 gc.enable()
 
     def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, was_cut: bool = False, own_source: str = ""
+        self,
+        synopsis: Synopsis,
+        brief: Brief,
+        show: Show,
+        *,
+        truncated: bool = False,
+        exclude_source: str = "",
     ) -> tuple[Finding, ...]:
-        """Hold a synopsis against its brief; `own_source` is the example it is itself, if it is one."""
+        """Hold a synopsis against its brief; `exclude_source` is the example it is itself, if it is one."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
-        return self.judge(replace(subject, was_cut=was_cut, own_source=own_source))
+        return self.judge(replace(subject, truncated=truncated, exclude_source=exclude_source))
 
     def subject(
         self,

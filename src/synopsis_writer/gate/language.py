@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from synopsis_writer.gate.cast import given_words, known_names
-from synopsis_writer.gate.copies import name_words
+from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import LONGEST_WORD, Gender, commonness, gender, is_known
 from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
@@ -138,7 +138,7 @@ def umlauts(subject: Subject) -> Finding:
     if broken:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
-    names = name_words(known_names(subject))
+    names = name_forms(known_names(subject))
     spelt_out = [word for word in subject.text.words if word.lower not in names and _is_spelt_out(word.lower)]
     if spelt_out:
         message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."

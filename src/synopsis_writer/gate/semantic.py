@@ -60,7 +60,7 @@ def paraphrase(subject: Subject) -> Finding | None:
     if meanings is None or not lines or len(meanings.ids) < FEWEST_SOURCES:
         return None
     vectors = meanings.embed(lines)
-    found = _without_own(meanings.likenesses(vectors), meanings, subject.own_source)
+    found = _without_own(meanings.likenesses(vectors), meanings, subject.exclude_source)
     nearest, likeness, lead = _foremost(found)
     source = meanings.ids[nearest]
     limit = f"likeness under {LIKENESS:g}, or under {LEAD:g} over the next example"
@@ -93,9 +93,9 @@ def closeness(subject: Subject) -> Finding | None:
 
 
 def _without_own(
-    found: npt.NDArray[np.float64], meanings: Meanings, own_source: str
+    found: npt.NDArray[np.float64], meanings: Meanings, exclude_source: str
 ) -> npt.NDArray[np.float64]:
-    is_own = np.array([source == own_source for source in meanings.ids])
+    is_own = np.array([source == exclude_source for source in meanings.ids])
     return np.where(is_own, -1.0, found)
 
 

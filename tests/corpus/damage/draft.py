@@ -33,7 +33,7 @@ class Draft:
     show: Show
     title: str
     people: tuple[str, ...]
-    was_cut: bool = False
+    truncated: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def _only(change: TextChange, *, is_open: bool) -> Change:
 
 
 def _cut_by_the_server(draft: Draft) -> Draft:
-    return replace(draft, text=shape.cut_behind_sentence(draft.text), was_cut=True)
+    return replace(draft, text=shape.cut_behind_sentence(draft.text), truncated=True)
 
 
 def _speech_where_none_belongs(draft: Draft) -> Draft:
