@@ -11,7 +11,6 @@ import pytest
 from synopsis_writer.batch.store import VARIETY_TABLES
 from synopsis_writer.batch.variety import (
     CHECKS,
-    FUNCTION_WORDS,
     SEASON,
     Variety,
     cast_names,
@@ -24,7 +23,7 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.examples import Example, load_example
 from synopsis_writer.gate.copies import MOST_SHARING, FingerprintIndex, fingerprints, name_forms, run_hashes
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.lexicon import _frequencies, is_content
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, _frequencies, is_content
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, find_show, generic_show

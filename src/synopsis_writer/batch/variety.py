@@ -33,7 +33,7 @@ from synopsis_writer.gate.copies import (
     spans_of_runs,
 )
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
-from synopsis_writer.gate.lexicon import stem
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import Span, analyse, folded, lower_words
 from synopsis_writer.settings import Settings
@@ -242,20 +242,6 @@ OPENING = 4  # words with content: two shared ones occur once in 82 good texts, 
 
 _LEAST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
 
-_SHORTEST = 4  # letters of a word with content
-
-# The German words of four letters or more with a Zipf frequency of 5.9 or more in wordfreq 3.1: what
-# `lexicon.is_content` leaves out. Written down, because its word list takes 90 MB and the driver of a batch
-# needs no more of it than these.
-FUNCTION_WORDS = frozenset(
-    """
-    aber alle alles also auch beim damit dann dass denn diese dieser doch durch eine einem einen einer eines
-    einfach etwas ganz gegen geht gibt habe haben hatte hier ihre immer jetzt kann kein keine können machen
-    mehr mein meine mich muss nach nicht noch oder ohne schon sehr sein seine seit selbst sich sind soll
-    unter viel waren weil wenn werden wieder will wird wurde zeit zwei über
-    """.split()
-)
-
 
 @lru_cache(maxsize=64)  # a text is looked at when it comes, once more when it is saved, and then taken in
 def traits_of(synopsis: Synopsis, show: Show) -> Traits:
@@ -305,7 +291,7 @@ def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     left_out = name_forms((show.name, *show.aliases)).union(names)
     sentence = synopsis.paragraphs[0].text[span.start : span.end]
     words = [word for word in lower_words(sentence) if word not in left_out]
-    content = [word for word in words if len(word) >= _SHORTEST and word not in FUNCTION_WORDS]
+    content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     kept = content[:OPENING] if len(content) >= OPENING else words
     return " ".join(map(stem, kept)) if len(kept) >= _LEAST_OPENING else ""
 

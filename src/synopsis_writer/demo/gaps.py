@@ -1,6 +1,5 @@
 """Gaps of a scaffold, filled by the packaged model."""
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from synopsis_writer.demo.scaffold import GAPS
 from synopsis_writer.document import read_fields, read_text
 from synopsis_writer.errors import TemplateError
+from synopsis_writer.gate.text import word_parts
 from synopsis_writer.models.embedded import Completion, Sampling
 from synopsis_writer.usage import Usage
-
-_WORD = re.compile(r"[^\W\d_]+")
 
 _SAMPLING = Sampling(temperature=0.6)
 
@@ -104,7 +102,7 @@ class GapKind(_Data):
     @cached_property
     def nouns(self) -> frozenset[str]:
         """The nouns and names of the few-shot lines."""
-        words = [word for line in self.lines for word in _WORD.findall(line.sentence)]
+        words = [word for line in self.lines for word in word_parts(line.sentence)]
         return frozenset(word for word in words if word[0].isupper())
 
     @cached_property
@@ -121,7 +119,7 @@ class People(_Data):
 
     def rule(self, theme: str, unwanted: Collection[str]) -> str:
         """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
-        words = [word.casefold() for word in _WORD.findall(theme)]
+        words = [word.casefold() for word in word_parts(theme)]
         named = [person for person in self.if_named if any(_is_named(person, word) for word in words)]
         fitting = [
             person for person in (*self.always, *named) if not _beginnings([_noun(person)], [*unwanted])
@@ -235,10 +233,10 @@ def score(
     """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
     if not candidate.logprobs:
         return float("-inf")
-    words = _WORD.findall(candidate.text)
+    words = word_parts(candidate.text)
     value = sum(candidate.logprobs) / len(candidate.logprobs)
     lowered = [word.casefold() for word in words]
-    themed = [word.casefold() for word in _WORD.findall(theme)]
+    themed = [word.casefold() for word in word_parts(theme)]
     if any(_is_rare(word) for word in lowered if word not in themed):
         value -= _RARE_PENALTY
     if gap.nouns & set(words):
@@ -271,7 +269,7 @@ def _beginnings(words: Sequence[str], beginnings: Sequence[str]) -> set[str]:
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:
-    words = [word.casefold() for word in _WORD.findall(text)]
+    words = [word.casefold() for word in word_parts(text)]
     return [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
 
 

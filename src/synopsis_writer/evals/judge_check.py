@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.suite import Case
-from synopsis_writer.gate.cast import TITLES
+from synopsis_writer.gate.lexicon import TITLES
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.kinds import Form
 from synopsis_writer.synopsis import Paragraph, Synopsis

@@ -16,7 +16,7 @@ from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
 from synopsis_writer.gate.copies import CopyIndex, name_forms
 from synopsis_writer.gate.finding import Subject
-from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, stem
+from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house.house import Profile
 from synopsis_writer.kinds import Form
@@ -305,8 +305,6 @@ WORDS = 80
 
 FEWEST_TEXTS = 5  # with fewer references a standard deviation says nothing
 
-_FUNCTION_WORD = 5.9  # Zipf frequency from which on a German word carries grammar, as in style/lexicon.py
-
 
 def learn(texts: Sequence[tuple[Form, Sequence[str]]]) -> Manner:
     """Learn from references, each its form and its lower-case words; of fewer than five nothing.
@@ -335,7 +333,7 @@ def learn(texts: Sequence[tuple[Form, Sequence[str]]]) -> Manner:
 def _function_words(texts: Iterable[Sequence[str]]) -> tuple[str, ...]:
     counts = Counter(word for words in texts for word in words)
     common = sorted(counts, key=lambda word: (-counts[word], word))
-    return tuple(word for word in common if commonness(word) >= _FUNCTION_WORD)[:WORDS]
+    return tuple(word for word in common if is_function_word(word))[:WORDS]
 
 
 def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:

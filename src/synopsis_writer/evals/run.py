@@ -15,6 +15,7 @@ from synopsis_writer.evals.suite import Case, case_hash
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.kinds import Outcome
@@ -179,9 +180,6 @@ async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], tod
     done(row)
 
 
-_TITLES = frozenset({"dr", "prof", "professor", "frau", "herr"})
-
-
 def same_story(case: Case, desk: Desk) -> frozenset[str]:
     """Return the ids of the examples that tell the case's story.
 
@@ -209,7 +207,7 @@ def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
     show = find_show(desk.pool.shows, text.brief.show)
     cast = name_forms(member.name for member in show.cast) if show else frozenset()
     people = (name_forms([person.name]) for person in synopsis.characters)
-    return frozenset().union(*(names for names in people if not names & cast)) - _TITLES
+    return frozenset().union(*(names for names in people if not names & cast)) - TITLES - ADDRESSES
 
 
 def row_of(key: Key, result: Result) -> Row:

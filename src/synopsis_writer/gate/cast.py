@@ -3,12 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun
+from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
+from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
 
@@ -194,14 +195,6 @@ def _said(text: Text, spans: Sequence[Span]) -> str:
     return quoted([text.raw[span.start : span.end] for span in spans])
 
 
-TITLES = frozenset("dr prof doktor doktorin professor professorin med".split())
-
-_ADDRESSES = frozenset(
-    "herr herrn frau schwester pfleger oberarzt oberärztin chefarzt chefärztin von vom van zu de der".split()
-)
-
-_NAME_WORD = re.compile(r"[^\W\d_]+(?:[-’'‐‑][^\W\d_]+)*")
-
 _GENITIVE_ENDS = frozenset("s'’")
 
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
@@ -209,18 +202,12 @@ _GENITIVE = re.compile(r"[’']?s$|[’']$")
 
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
-    words = name_words(full)
-    plain = [word for word in words if word not in TITLES and word not in _ADDRESSES] or words
+    words = lower_words(full)
+    plain = [word for word in words if word not in TITLES and word not in ADDRESSES] or words
     if len(plain) > 1:
         return Name(plain[0], plain[-1])
     alone = "".join(plain)
     return Name("", alone) if len(words) > len(plain) else Name(alone, "")
-
-
-@lru_cache(maxsize=20_000)
-def name_words(full: str) -> tuple[str, ...]:
-    """Return the words of a name or line, in lower case."""
-    return tuple(match[0].lower() for match in _NAME_WORD.finditer(full))
 
 
 def nominative(word: str, known: Collection[str]) -> str:
@@ -245,7 +232,7 @@ def given_words(subject: Subject) -> frozenset[str]:
     """Return all words a text may take from brief, show, answer and title, and their genitives."""
     show = subject.show
     lines = (show.name, show.place, subject.title, *show.aliases, *known_names(subject))
-    words = brief_words(subject).union(*map(name_words, lines))
+    words = brief_words(subject).union(*map(lower_words, lines))
     parts = words.union(*(word.split("-") for word in words))
     return frozenset(parts | {word + "s" for word in parts})
 
@@ -264,7 +251,7 @@ def brief_words(subject: Subject) -> frozenset[str]:
         *brief.beats,
         *brief.before,
     )
-    return frozenset({""}.union(*map(name_words, lines)))
+    return frozenset({""}.union(*map(lower_words, lines)))
 
 
 def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
@@ -296,7 +283,7 @@ def _is_new_name(text: Text, place: int) -> bool:
     return (
         text.tags[place] == NAME
         and word not in TITLES
-        and word not in _ADDRESSES
+        and word not in ADDRESSES
         and nominative(word, text.counts) == word
         and not is_noun(word)
     )

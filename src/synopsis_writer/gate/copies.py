@@ -291,7 +291,7 @@ class FingerprintIndex:
         self._parts.append(part)
 
     def sharing(self, fingerprints: Fingerprints) -> Counter[int]:
-        """Return the numbers of the texts that share fingerprints, and how many; fixed phrases do not count."""
+        """Return how many fingerprints each text shares, by its number; fixed phrases do not count."""
         lowest = fingerprints.astype(np.uint64) << _HALF
         found: Counter[int] = Counter()
         for part in self._parts:

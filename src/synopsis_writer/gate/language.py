@@ -8,7 +8,7 @@ from typing import NamedTuple
 from synopsis_writer.gate.cast import given_words, known_names
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.lexicon import LONGEST_WORD, Gender, commonness, gender, is_known
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, LONGEST_WORD, Gender, commonness, gender, is_known
 from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
@@ -18,14 +18,6 @@ FOREIGN = 0.9  # probability from which on a sentence is of another language
 _MOST_JUDGED = 200  # sentences; a longer text is refused for its length anyway
 
 _SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
-
-# A sentence with one of these is German whatever its names are.
-_GERMAN_WORDS = frozenset(
-    (
-        "der die das den dem des ein eine einen einem einer und ist sind nicht mit sich auf für von zu im am "
-        "er sie es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will"
-    ).split()
-)
 
 _MIXED_WORDS = 3  # English words outside quotations from which on a sentence is a mixture
 
@@ -58,7 +50,7 @@ def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
         return False
     words = subject.text.words_of(sentence)
     distinct = {word.lower for word in words}
-    if len(distinct & _GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
+    if len(distinct & GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
         name, probability = subject.classify(sentence.text)
         if name != "de" and probability >= FOREIGN:
             return True

@@ -80,14 +80,46 @@ def stem(word: str) -> str:
     return _stemmer().stemWord(word)
 
 
+SHORTEST_CONTENT = 4  # letters of a word that carries content
+
 _FUNCTION_WORD = 5.9  # Zipf frequency from which on a German word carries grammar rather than content
 
-_SHORTEST = 4
+
+def is_function_word(word: str) -> bool:
+    """Whether a German word is so common that it carries grammar rather than content."""
+    return commonness(word) >= _FUNCTION_WORD
 
 
 def is_content(word: str) -> bool:
     """Whether a lower-case word carries content: four letters or more, and not among the commonest."""
-    return len(word) >= _SHORTEST and commonness(word) < _FUNCTION_WORD
+    return len(word) >= SHORTEST_CONTENT and not is_function_word(word)
+
+
+# The function words of four letters or more, written down: the frequency list takes 90 MB, and the driver of
+# a batch needs no more of it than these.
+FUNCTION_WORDS = frozenset(
+    """
+    aber alle alles also auch beim damit dann dass denn diese dieser doch durch eine einem einen einer eines
+    einfach etwas ganz gegen geht gibt habe haben hatte hier ihre immer jetzt kann kein keine können machen
+    mehr mein meine mich muss nach nicht noch oder ohne schon sehr sein seine seit selbst sich sind soll
+    unter viel waren weil wenn werden wieder will wird wurde zeit zwei über
+    """.split()
+)
+
+# A sentence with one of these is German whatever its names are. A list of its own: short words tell most.
+GERMAN_WORDS = frozenset(
+    """
+    der die das den dem des ein eine einen einem einer und ist sind nicht mit sich auf für von zu im am er sie
+    es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will
+    """.split()
+)
+
+TITLES = frozenset("dr prof doktor doktorin professor professorin med".split())
+
+# What stands before a last name, but is neither a title nor a first name.
+ADDRESSES = frozenset(
+    "herr herrn frau schwester pfleger oberarzt oberärztin chefarzt chefärztin von vom van zu de der".split()
+)
 
 
 _LISTED = 1.5  # Zipf frequency: rarer words of the list are as often its sources' typing errors

@@ -122,7 +122,11 @@ class Text:
 
 _start = attrgetter("start")
 
-_WORD = re.compile(r"[^\W\d_]+(?:[-’'‐‑][^\W\d_]+)*")
+_LETTERS = r"[^\W\d_]+"
+
+_WORD = re.compile(rf"{_LETTERS}(?:[-’'‐‑]{_LETTERS})*")
+
+_PART = re.compile(_LETTERS)
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
 
@@ -202,6 +206,11 @@ def word_spans(text: str) -> list[Span]:
 def lower_words(text: str) -> list[str]:
     """Return the words of `text` in lower case, the same as `analyse` finds."""
     return [word.lower() for word in _WORD.findall(text)]
+
+
+def word_parts(text: str) -> list[str]:
+    """Return the runs of letters in `text` as they are written: words, parted at hyphens and apostrophes."""
+    return _PART.findall(text)
 
 
 def folded(word: str) -> str:
