@@ -26,7 +26,7 @@ from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.kinds import FileFormat, Outcome
 from synopsis_writer.log import Journal, Run, RunLog
 from synopsis_writer.models.base import Limits, ModelClient
-from synopsis_writer.models.resolve import choose, open_chain
+from synopsis_writer.models.resolve import open_client, resolve_model
 from synopsis_writer.save import new_origin, record, render
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
@@ -114,7 +114,7 @@ async def gate_alone(desk: Desk) -> float:
 async def whole_writes(desk: Desk, settings: Settings, out: Path) -> float:
     """Measure all that a write does."""
     log = RunLog(out / "runs.sqlite3")
-    async with open_chain(choose(settings, {}), settings, {}) as client:
+    async with open_client(resolve_model(settings, {}), settings, {}) as client:
         taken = await cpu(lambda example: whole_write(example, client, desk, log, out))
     log.close()
     return taken

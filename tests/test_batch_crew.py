@@ -15,7 +15,7 @@ from synopsis_writer.batch.store import Done
 from synopsis_writer.cluster.workers import Begun, Crew, Job, Patience
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.resolve import ResolvedModel
 from tests.support.terminal import GOOD
 
 QUICK = Patience(cpu=0.05, place=0.01, look=0.01, head=0.1)
@@ -99,7 +99,7 @@ class Cluster:
 
 def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[Done]:
     async def work() -> list[Done]:
-        choice = Choice("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
+        choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
         crew = Crew(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
         async with crew.working():

@@ -25,7 +25,7 @@ import pytest
 from synopsis_writer.cluster.cluster import Terms, calls_left, crew_size
 from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.settings import load_settings
 from synopsis_writer.usage import Spent
 from tests.support.loopback import LoopbackServer, Reply, Request, Silence, Step
@@ -359,7 +359,7 @@ def test_a_budget_is_divided_into_no_parts_that_are_too_small_for_a_call(
     prices = tmp_path / "prices.toml"
     prices.write_text('[models."m"]\ninput = 1.00\noutput = 2.00\n', encoding="utf-8")
     settings = load_settings({"prices": prices})
-    assert calls_left(budget, Choice("hosted", "m", "given"), settings, {}) == calls
+    assert calls_left(budget, ResolvedModel("hosted", "m", "given"), settings, {}) == calls
 
 
 def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ async def test_the_same_question_is_asked_once_and_costs_nothing_again(tmp_path:
     await first.close()
     second = caching(client, tmp_path / "cache.sqlite3")
     kept = await second.complete(ASK, None, LIMITS)
-    assert (kept.text, kept.usage, kept.is_kept, kept.model) == ("Ja.", Usage(), True, "scripted")
+    assert (kept.text, kept.usage, kept.is_cached, kept.model) == ("Ja.", Usage(), True, "scripted")
     assert kept.cost is not None
     assert kept.cost.amount == 0
     assert len(client.calls) == 1
@@ -60,7 +60,7 @@ async def test_a_cache_that_is_only_written_asks_every_time(tmp_path: Path) -> N
         request_key("s", "m", ASK, {"type": "object"}, LIMITS),
         request_key("s", "m", ASK, None, Limits(temperature=0.5)),
         request_key("s", "m", ASK, None, Limits(max_tokens=99)),
-        request_key("s", "m", ASK, None, Limits(repeat=1)),
+        request_key("s", "m", ASK, None, Limits(sample=1)),
     ],
 )
 def test_whatever_shapes_the_answer_makes_another_question(changed: str) -> None:

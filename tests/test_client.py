@@ -16,8 +16,8 @@ from synopsis_writer.cli.app import run
 from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
-from synopsis_writer.models.resolve import choose
-from synopsis_writer.models.retry import Effort, RetryPolicy, retry_after
+from synopsis_writer.models.resolve import resolve_model
+from synopsis_writer.models.retry import RetryBudget, RetryPolicy, retry_after
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Usage
@@ -527,9 +527,9 @@ NO_ADDRESS = ["http://[::1", "http://[", "http://a]b/v1", "http://loc\u2100host/
 def test_a_broken_address_is_said_before_anything_is_read_out_of_it(address: str) -> None:
     for flags in ({"base_url": address}, {"base_url": address, "model": "m"}):
         with pytest.raises(SettingsError, match="write base_url as in"):
-            choose(load_settings(flags, {}), {})
+            resolve_model(load_settings(flags, {}), {})
     with pytest.raises(SettingsError, match="write base_url as in"):
-        choose(load_settings({}, {}), {"OPENAI_BASE_URL": address})
+        resolve_model(load_settings({}, {}), {"OPENAI_BASE_URL": address})
 
 
 @pytest.mark.parametrize("command", [["write", "--show", "AWZ", "--theme", "Ein Fest"], ["models"]])
@@ -622,9 +622,9 @@ async def test_the_time_of_a_call_bounds_each_request_in_it() -> None:
 
 
 async def test_the_time_that_is_left_is_one_for_all_requests_of_a_call() -> None:
-    effort = Effort(RetryPolicy(3, 300.0))
-    assert 180 < effort.seconds_left <= 300  # a slow call has its whole time-out
-    spent = Effort(RetryPolicy(3, 0.0))
+    retry_budget = RetryBudget(RetryPolicy(3, 300.0))
+    assert 180 < retry_budget.seconds_left <= 300  # a slow call has its whole time-out
+    spent = RetryBudget(RetryPolicy(3, 0.0))
     spent.take_retry()
     assert (spent.left.retries, spent.left.seconds) == (2, 0.0)
 

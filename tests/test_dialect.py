@@ -7,7 +7,12 @@ import pytest
 
 from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.base import Limits, Message
-from synopsis_writer.models.hosted import Dialect, DialectStore, HostedClient, first_dialect
+from synopsis_writer.models.hosted import (
+    CapabilityStore,
+    HostedClient,
+    ServerCapabilities,
+    initial_capabilities,
+)
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import Fault, LoopbackServer, Reply, Step
@@ -21,7 +26,7 @@ DAY = 24 * 3600.0
 
 async def ask(
     server: LoopbackServer,
-    store: DialectStore | None = None,
+    store: CapabilityStore | None = None,
     *,
     model: str = "m",
     limits: Limits = WARM,
@@ -67,7 +72,7 @@ def fields(server: LoopbackServer, place: int = -1) -> dict[str, Any]:
 async def test_a_field_that_is_refused_is_left_out_from_then_on_by_other_processes_too(
     refused: str, instead: dict[str, Any], tmp_path: Path
 ) -> None:
-    store = DialectStore(tmp_path / "new" / "dialects.json")
+    store = CapabilityStore(tmp_path / "new" / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=[refused]) as server:
         assert await ask(server, store) == "Ja."
         assert len(server.chats) == 2
@@ -94,7 +99,7 @@ async def test_a_temperature_that_is_left_out_is_said_once() -> None:
 
 
 async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> None:
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["max_tokens"]) as server:
         await ask(server, store)
     port = server.base_url.rpartition(":")[2].partition("/")[0]
@@ -122,7 +127,7 @@ async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> No
 async def test_a_refusal_that_is_none_of_a_field_is_said_at_once_and_not_remembered(
     fault: Step, tmp_path: Path
 ) -> None:
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([fault]) as server, pytest.raises(RequestRefusedError):
         await ask(server, store)
     assert len(server.chats) == 1
@@ -130,7 +135,7 @@ async def test_a_refusal_that_is_none_of_a_field_is_said_at_once_and_not_remembe
 
 
 async def test_what_led_to_no_answer_is_not_remembered(tmp_path: Path) -> None:
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefusedError):
         await ask(server, store)
     assert len(server.chats) == 2
@@ -160,23 +165,25 @@ async def test_calls_at_once_learn_what_each_of_them_found() -> None:
 
 def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
     path = tmp_path / "dialects.json"
-    one, two = DialectStore(path, lambda: 10.0), DialectStore(path, lambda: 10.0)
-    one.learn("a:1/v1", "m", Dialect(), Dialect(cache_key=False))
-    two.learn("b:1/v1", "m", Dialect(), Dialect(temperature=False))
-    two.learn("a:1/v1", "m", Dialect(), Dialect(temperature=False))
-    assert one.find("a:1/v1", "m") == Dialect(cache_key=False, temperature=False)
-    assert one.find("b:1/v1", "m") == Dialect(temperature=False)
-    assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == first_dialect("a:1/v1")
+    one, two = CapabilityStore(path, lambda: 10.0), CapabilityStore(path, lambda: 10.0)
+    one.learn("a:1/v1", "m", ServerCapabilities(), ServerCapabilities(cache_key=False))
+    two.learn("b:1/v1", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
+    two.learn("a:1/v1", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
+    assert one.find("a:1/v1", "m") == ServerCapabilities(cache_key=False, temperature=False)
+    assert one.find("b:1/v1", "m") == ServerCapabilities(temperature=False)
+    assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == initial_capabilities("a:1/v1")
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (29.9, True), (30, False), (400, False), (-1, False)])
 def test_what_was_learned_is_forgotten_after_thirty_days(tmp_path: Path, days: float, kept: bool) -> None:
     path = tmp_path / "dialects.json"
     begun = 1000 * DAY
-    DialectStore(path, lambda: begun).learn("a", "m", Dialect(), Dialect(cache_key=False))
-    later = DialectStore(path, lambda: begun + days * DAY)
-    assert (later.find("a", "m") == Dialect(cache_key=False)) is kept
-    later.learn("b", "m", Dialect(), Dialect(temperature=False))
+    CapabilityStore(path, lambda: begun).learn(
+        "a", "m", ServerCapabilities(), ServerCapabilities(cache_key=False)
+    )
+    later = CapabilityStore(path, lambda: begun + days * DAY)
+    assert (later.find("a", "m") == ServerCapabilities(cache_key=False)) is kept
+    later.learn("b", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
     assert len(json.loads(path.read_text(encoding="utf-8"))["dialects"]) == (2 if kept else 1)
 
 
@@ -189,10 +196,10 @@ def test_what_was_learned_is_forgotten_after_thirty_days(tmp_path: Path, days: f
 def test_a_damaged_file_is_ignored_and_replaced(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "dialects.json"
     path.write_bytes(content)
-    store = DialectStore(path, lambda: 2.0)
-    assert store.find("a", "m") == Dialect()
-    store.learn("a", "m", Dialect(), Dialect(cache_key=False))
-    assert store.find("a", "m") == Dialect(cache_key=False)
+    store = CapabilityStore(path, lambda: 2.0)
+    assert store.find("a", "m") == ServerCapabilities()
+    store.learn("a", "m", ServerCapabilities(), ServerCapabilities(cache_key=False))
+    assert store.find("a", "m") == ServerCapabilities(cache_key=False)
 
 
 @pytest.mark.parametrize("place", ["file/dialects.json", "folder"])
@@ -202,7 +209,7 @@ async def test_a_place_that_cannot_be_written_costs_a_request_and_nothing_else(
     (tmp_path / "file").write_text("x", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside").write_text("x", encoding="utf-8")
-    store = DialectStore(tmp_path / place)
+    store = CapabilityStore(tmp_path / place)
     with LoopbackServer([Reply("Ja.")], refuses=["prompt_cache_key"]) as server:
         assert [await ask(server, store) for _ in range(2)] == ["Ja.", "Ja."]
     assert len(server.chats) == 4
@@ -210,7 +217,7 @@ async def test_a_place_that_cannot_be_written_costs_a_request_and_nothing_else(
 
 
 async def test_the_file_holds_neither_key_nor_password_nor_prompt(tmp_path: Path) -> None:
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["json_schema"]) as server:
         await ask(server, store)
     entry = json.loads((tmp_path / "dialects.json").read_text(encoding="utf-8"))["dialects"][0]
@@ -246,11 +253,11 @@ async def test_the_cache_key_is_one_for_one_beginning_and_tells_nothing() -> Non
     ],
 )
 def test_the_limit_has_the_name_that_bounds_the_answer_at_this_server(server: str, field: str) -> None:
-    assert first_dialect(server).limit_field == field
+    assert initial_capabilities(server).limit_field == field
 
 
 async def test_what_is_learned_leaves_the_name_of_the_limit_alone(tmp_path: Path) -> None:
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
         for _ in range(2):
             await ask(server, store)

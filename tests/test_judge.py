@@ -184,7 +184,7 @@ async def test_what_cannot_be_read_is_asked_once_more_and_then_unscored(answer: 
     one, client = judge(answer, answer)
     assert await one.score(CASE, TEXT) is None
     assert len(one.answers) == len(one.unread) == len(client.calls) == 2
-    assert [call.limits.repeat for call in client.calls] == [0, 1]  # or a cache would give it again
+    assert [call.limits.sample for call in client.calls] == [0, 1]  # or a cache would give it again
 
 
 async def test_half_a_character_in_the_reasons_can_be_saved() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from synopsis_writer.errors import ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.models.base import Limits, Message
-from synopsis_writer.models.hosted import DialectStore, HostedClient
-from synopsis_writer.models.resolve import choose, open_client
+from synopsis_writer.models.hosted import CapabilityStore, HostedClient
+from synopsis_writer.models.resolve import open_transport, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.models.server import SERVICE, FoundKey, find_key, look_up_key
 from synopsis_writer.settings import load_settings
@@ -101,7 +101,7 @@ async def test_a_keyring_that_fails_is_no_key_and_a_hint_when_the_server_wants_o
     ring(fail)
     with LoopbackServer([Reply("Ja.")], key=KEY) as server:
         settings = load_settings({"base_url": server.base_url, "model": "m"}, {})
-        client = open_client(choose(settings, {}), settings, {}, print)
+        client = open_transport(resolve_model(settings, {}), settings, {}, print)
         with pytest.raises(RequestRefusedError) as caught:
             await client.complete(ASK, None, Limits())
         await client.close()
@@ -125,7 +125,7 @@ async def test_the_key_of_a_server_is_the_one_kept_under_its_host_and_port(ring:
         host = server.base_url.removeprefix("http://").removesuffix("/v1")
         asked = ring(lambda _, name: KEY if name == host else None).asked
         settings = load_settings({"base_url": server.base_url, "model": "m"}, {})
-        client = open_client(choose(settings, {}), settings, {}, print)
+        client = open_transport(resolve_model(settings, {}), settings, {}, print)
         assert (await client.complete(ASK, None, Limits())).text == "Ja."
         await client.close()
     assert asked == [(SERVICE, host)]
@@ -133,13 +133,13 @@ async def test_the_key_of_a_server_is_the_one_kept_under_its_host_and_port(ring:
 
 def test_a_key_in_the_keyring_makes_the_hosted_model_the_choice(ring: Any) -> None:
     ring(lambda _, name: KEY if name == OPENAI else None)
-    choice = choose(load_settings({}, {}), {})
+    choice = resolve_model(load_settings({}, {}), {})
     assert (choice.kind, choice.model, choice.base_url) == ("hosted", "gpt-5.4-mini", None)
     assert choice.why == "a key is in the keyring"
-    assert choose(load_settings({"model": "gpt-9"}, {}), {}).kind == "hosted"
+    assert resolve_model(load_settings({"model": "gpt-9"}, {}), {}).kind == "hosted"
     ring(lambda *_: None)
     with pytest.raises(SettingsError, match="needs a server: set OPENAI_API_KEY"):
-        choose(load_settings({"model": "gpt-9"}, {}), {})
+        resolve_model(load_settings({"model": "gpt-9"}, {}), {})
 
 
 def test_a_local_model_asks_no_keyring(ring: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_local_model_asks_no_keyring(ring: Any, tmp_path: Path, monkeypatch: p
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     for model in ("packaged", "embedded", str(tmp_path / "a.gguf")):
         settings = load_settings({"model": model, "cache": tmp_path}, {})
-        assert choose(settings, {}).kind in {"packaged", "file"}
+        assert resolve_model(settings, {}).kind in {"packaged", "file"}
     assert asked == []
 
 
@@ -219,7 +219,7 @@ async def test_after_a_storm_of_faults_the_key_stands_nowhere(
     async def sleep(_: float) -> None:
         lines.append("")
 
-    store = DialectStore(tmp_path / "dialects.json")
+    store = CapabilityStore(tmp_path / "dialects.json")
     refuses = [] if step == Reply("Ja.") else ["prompt_cache_key"]
     said = ""
     with LoopbackServer([step], refuses=refuses) as server:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.limits import PacedClient, most_tokens
+from synopsis_writer.models.limits import RateLimitedClient, most_tokens
 from synopsis_writer.testing import ScriptedClient
 
 MESSAGES = [Message("user", "Hallo")]
@@ -16,7 +16,7 @@ WINDOW = 0.5  # seconds
 
 async def asked_within_a_window(rpm: float | None, tpm: float | None) -> int:
     client = ScriptedClient(["ja"] * 1000)
-    paced = PacedClient(client, rpm, tpm)
+    paced = RateLimitedClient(client, rpm, tpm)
 
     async def ask() -> None:
         while True:
@@ -40,12 +40,12 @@ async def test_a_request_larger_than_a_second_of_tokens_waits_for_all_of_them() 
 
 async def test_without_a_pace_nothing_waits() -> None:
     client = ScriptedClient(["ja"])
-    assert (await PacedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
+    assert (await RateLimitedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
 
 
 async def test_a_wait_is_said_with_its_length() -> None:
     said: list[str] = []
-    paced = PacedClient(ScriptedClient(["ja"] * 3), 30, None, said.append)
+    paced = RateLimitedClient(ScriptedClient(["ja"] * 3), 30, None, said.append)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(
             asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(3))), 0.1
@@ -71,7 +71,7 @@ class Busy(ScriptedClient):
 
 async def test_no_more_calls_run_at_once_than_may() -> None:
     client = Busy(["ja"] * 9)
-    paced = PacedClient(client, None, None, calls=3)
+    paced = RateLimitedClient(client, None, None, calls=3)
     await asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(9)))
     assert (client.most, len(client.calls)) == (3, 9)
 
@@ -79,7 +79,7 @@ async def test_no_more_calls_run_at_once_than_may() -> None:
 async def test_the_first_request_says_how_long_its_own_tokens_take() -> None:
     said: list[str] = []
     tokens = most_tokens(MESSAGES, None) + 100
-    paced = PacedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10, said.append)
+    paced = RateLimitedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10, said.append)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(paced.complete(MESSAGES, None, Limits(max_tokens=100)), 0.05)
     assert said == ["--tpm is reached; asking in 9.0 s"]

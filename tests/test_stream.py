@@ -16,7 +16,7 @@ from synopsis_writer.models.download import is_packaged_available, packaged_weig
 from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.responses import EventReader, GrowingAnswer
-from synopsis_writer.models.retry import BrokenBody, RetryPolicy
+from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Usage
 from tests.support.loopback import (
@@ -374,7 +374,7 @@ def test_no_bytes_give_another_error_than_a_broken_body(raw: bytes, size: int) -
         for start in range(0, len(raw), size):
             growing.feed(b"data: " + raw[start : start + size])
         growing.answer("text/event-stream", 1.0, "m")
-    except BrokenBody:
+    except InvalidResponseError:
         return
     assert growing.is_done or growing.is_finished
 

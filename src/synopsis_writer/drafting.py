@@ -58,15 +58,15 @@ class ModelAuthor:
         messages = tuple(self.prompt.messages)
         if last is not None and last.answer.text and not withheld_because(last.answer):
             messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
-        limits = replace(self.limits, repeat=self.limits.repeat + seed)
+        limits = replace(self.limits, sample=self.limits.sample + seed)
         answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
-        yield Draft(answer, messages, limits.repeat)
+        yield Draft(answer, messages, limits.sample)
         if answer.finish == "length":
             try:
                 answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
             except RequestRefusedError:
                 return  # the server gives no longer answers: the repair asks for a shorter one
-            yield Draft(answer, messages, limits.repeat, is_longer=True)
+            yield Draft(answer, messages, limits.sample, is_longer=True)
 
 
 def longer(limits: Limits) -> Limits:
@@ -237,7 +237,7 @@ async def plan(
     problem = ""
     for number in range(1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {client.name} for an outline")
-        asked = replace(limits, repeat=number - 1)
+        asked = replace(limits, sample=number - 1)
         answer = await client.complete(messages, wire_schema(Outline), asked)
         planned, problem = _read(answer)
         record(_entry(number, messages, answer, problem))

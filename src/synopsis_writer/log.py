@@ -306,7 +306,7 @@ def entry_row(entry: Entry) -> dict[str, Any]:
         "seconds": answer.seconds,
         "amount": answer.cost and str(answer.cost.amount),
         "currency": answer.cost and answer.cost.currency,
-        "is_kept": answer.is_kept,
+        "is_kept": answer.is_cached,
         "words_by_model": answer.words_by_model,
         "repeat": entry.repeat,
         "is_longer": entry.is_longer,
@@ -351,7 +351,8 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 def _entry(row: Mapping[str, Any]) -> Entry:
     usage = {name: row[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
-    told = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model", "is_kept")}
+    told = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
+    told["is_cached"] = row["is_kept"]
     cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
     return TypeAdapter(Entry).validate_python(
         {
@@ -504,7 +505,7 @@ class ReplayClient:
         wanted = messages_hash(messages)
         is_longer = limits.max_tokens > self._max_tokens
         for place, (asked, entry) in enumerate(self._left):
-            if (asked, entry.repeat, entry.is_longer) == (wanted, limits.repeat, is_longer):
+            if (asked, entry.repeat, entry.is_longer) == (wanted, limits.sample, is_longer):
                 del self._left[place]
                 return entry.answer
         if wanted in self._known or not self._left:

@@ -36,8 +36,8 @@ from synopsis_writer.house.house import Profile, house_profile, load_profile
 from synopsis_writer.kinds import Form, Outcome
 from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
-from synopsis_writer.models.limits import Budget, PacedClient
-from synopsis_writer.models.resolve import Choice, choose, limits_of, open_chain
+from synopsis_writer.models.limits import Budget, RateLimitedClient
+from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.prompts.selection import Chosen, ExampleIndex, kept_examples, select
 from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
 from synopsis_writer.save import Origin, new_origin
@@ -129,14 +129,14 @@ class Desk:
 class _Table:
     """What is laid out before the first request."""
 
-    choice: Choice
+    choice: ResolvedModel
     desk: Desk
     order: Order
     show: Show
 
 
 def _lay(settings: Settings, environment: Mapping[str, str], order: Order, say: Say) -> _Table:
-    choice = choose(settings, environment)
+    choice = resolve_model(settings, environment)
     if choice.kind == "hosted":
         threading.Thread(target=_import_slow, daemon=True).start()
     desk = load_desk(settings, say)
@@ -202,7 +202,7 @@ async def outline_once(
     table = _lay(settings, environment, order, say)
     if table.choice.kind == "packaged":
         return table.order.brief, _demo_author(table, settings, say).plan()
-    async with open_chain(table.choice, settings, environment, say) as client:
+    async with open_client(table.choice, settings, environment, say) as client:
         prompt = table.desk.outline_prompt(table.order.brief, table.show)
         run = _run("outline", table, client.name, new_origin(prompt), settings)
         with Journal(log, run, say) as journal:
@@ -285,7 +285,7 @@ async def _author(
     if table.choice.kind == "packaged":
         yield _demo_author(table, settings, say), new_origin()
         return
-    async with open_chain(table.choice, settings, environment, say, grown) as client:
+    async with open_client(table.choice, settings, environment, say, grown) as client:
         order = table.order
         prompt = table.desk.synopsis_prompt(order.brief, table.show, order.outline)
         yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), new_origin(prompt)
@@ -365,7 +365,7 @@ class Authors(Protocol):
 
 @contextlib.asynccontextmanager
 async def open_authors(
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     desk: Desk,
@@ -376,7 +376,7 @@ async def open_authors(
     tpm: float | None = None,
     calls: int | None = None,
 ) -> AsyncIterator[Authors]:
-    """Open what drafts with the chosen model; raises as `open_chain`.
+    """Open what drafts with the chosen model; raises as `open_client`.
 
     Args:
         choice: the model.
@@ -392,8 +392,8 @@ async def open_authors(
     if choice.kind == "packaged":
         yield _demo_authors(settings, desk)
         return
-    async with open_chain(choice, settings, environment, say, budget=budget) as client:
-        yield _model_authors(PacedClient(client, rpm, tpm, say, calls=calls), settings, desk)
+    async with open_client(choice, settings, environment, say, budget=budget) as client:
+        yield _model_authors(RateLimitedClient(client, rpm, tpm, say, calls=calls), settings, desk)
 
 
 def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:
@@ -406,7 +406,7 @@ def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Autho
         without: Collection[str] = (),
     ) -> tuple[Author, Prompt | None]:
         prompt = desk.synopsis_prompt(brief, show, without=without)
-        limits = replace(limits_of(settings), repeat=repeat * _DRAFTS)
+        limits = replace(limits_of(settings), sample=repeat * _DRAFTS)
         return ModelAuthor(client, desk.prompts, prompt, limits), prompt
 
     return author

@@ -127,7 +127,7 @@ async def _write(
     prompt = desk.synopsis_prompt(GOOD.brief, show)
     origin = new_origin(prompt)
     run = Run(f"{number:05}", "write", origin.created, GOOD.brief, client.name)
-    author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, repeat=number))
+    author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
     with Journal(log, run, said.append) as journal:
         result = await write(GOOD.brief, show, author, desk.gate, notes=journal)
         if result.best is None or result.accepted is None:

@@ -22,7 +22,7 @@ from synopsis_writer.errors import EngineError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
 from synopsis_writer.models.base import Answer
-from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.prompts.templates import Prompt, folder_hash
 from synopsis_writer.save import new_origin, provenance
 from synopsis_writer.settings import Settings, folder
@@ -189,7 +189,7 @@ def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> t
     return _gate[0].examine(synopsis, brief, show, truncated=truncated)
 
 
-def made_with(settings: Settings, choice: Choice) -> dict[str, str]:
+def made_with(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
     """Return the facts that do not stand in the briefs."""
     return {
         "model": choice.model,

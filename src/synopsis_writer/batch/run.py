@@ -20,7 +20,7 @@ from synopsis_writer.errors import FileError, SettingsError, SynopsisError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.kinds import Engine
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import Choice, choose
+from synopsis_writer.models.resolve import ResolvedModel, resolve_model
 from synopsis_writer.provider.shards import Shards, end_beyond
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Spent
@@ -64,7 +64,7 @@ class Order:
     address: str | None = None
 
 
-def facts_of(order: Order, settings: Settings, choice: Choice) -> dict[str, str]:
+def facts_of(order: Order, settings: Settings, choice: ResolvedModel) -> dict[str, str]:
     """Return what the rows are made of; a batch that was begun with others is not gone on with."""
     arc = "given" if order.arc else "not given"  # what it says may grow with the season
     return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, choice)}
@@ -95,7 +95,7 @@ async def run_batch(
         InputError: briefs, settings or the folder cannot be used.
         ModelError: the work cannot go on; what was made is saved.
     """
-    choice = choose(settings, environment)
+    choice = resolve_model(settings, environment)
     _check_engine(order, choice)
     facts = facts_of(order, settings, choice)
     if order.fresh:
@@ -147,7 +147,7 @@ def _rows_at_once(order: Order) -> int:
     return order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency
 
 
-def _check_engine(order: Order, choice: Choice) -> None:
+def _check_engine(order: Order, choice: ResolvedModel) -> None:
     if order.engine is Engine.RAY:
         from synopsis_writer.cluster.cluster import ray_package
 
@@ -171,7 +171,7 @@ def put_aside(order: Order, say: Say) -> None:
 @contextlib.asynccontextmanager
 async def _open_maker(
     order: Order,
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     desk: Desk,

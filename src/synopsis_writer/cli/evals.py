@@ -389,10 +389,10 @@ def _matrix(
     concurrency: int,
 ) -> "Matrix":
     from synopsis_writer.evals.run import Matrix
-    from synopsis_writer.models.resolve import choose
+    from synopsis_writer.models.resolve import resolve_model
     from synopsis_writer.settings import folder
 
-    chosen = models or [choose(settings, os.environ).model]
+    chosen = models or [resolve_model(settings, os.environ).model]
     folders = prompts or [settings.prompts or folder("prompts")]
     versions = {path.resolve().name: path for path in folders}
     for names, flag in ((chosen, "--model"), (folders, "--prompt")):

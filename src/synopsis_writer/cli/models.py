@@ -10,7 +10,7 @@ from synopsis_writer.cli.console import give, give_json, printable, say
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from synopsis_writer.models.resolve import Choice
+    from synopsis_writer.models.resolve import ResolvedModel
     from synopsis_writer.settings import Settings
 
 app = typer.Typer(help="Which models there are, and which one is asked.", invoke_without_command=True)
@@ -54,19 +54,19 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
         is_packaged_available,
         pulled_models,
     )
-    from synopsis_writer.models.resolve import choose
+    from synopsis_writer.models.resolve import resolve_model
 
-    choice: Choice | None = None
+    resolved: ResolvedModel | None = None
     try:
-        choice = choose(settings, os.environ)
-        why = choice.why
+        resolved = resolve_model(settings, os.environ)
+        why = resolved.why
     except SettingsError as error:
         why = str(error)
     offered: list[str] = []
     fault: ModelError | None = None
     try:
-        if choice and choice.kind == "hosted":
-            offered = asyncio.run(_offered(choice.model, choice.base_url, insecure=settings.insecure))
+        if resolved and resolved.kind == "hosted":
+            offered = asyncio.run(_offered(resolved.model, resolved.base_url, insecure=settings.insecure))
         elif settings.is_flag("base_url"):  # a local model is set: what the server offers says how to go on
             offered = asyncio.run(
                 _offered(settings.hosted_model, settings.base_url, insecure=settings.insecure)
@@ -74,7 +74,7 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     except ModelError as error:
         fault = error
     return {
-        "asked": choice.model if choice else None,
+        "asked": resolved.model if resolved else None,
         "why": why,
         "offered": offered,
         "error": str(fault) if fault else None,

@@ -23,7 +23,7 @@ from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models.limits import Budget, worst_case
 from synopsis_writer.models.pricing import PRICES_FILE
-from synopsis_writer.models.resolve import Choice, limits_of, pricer
+from synopsis_writer.models.resolve import ResolvedModel, limits_of, pricer
 from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_of, look_up_key
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
@@ -39,7 +39,7 @@ _PLAIN = Brief(show="Serie", theme="ein Streit")  # as many examples as any, and
 _PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # besides OPENAI_*, SYNOPSIS_* and *_PROXY
 
 
-def ray_package(choice: Choice) -> Any:
+def ray_package(choice: ResolvedModel) -> Any:
     """Return the package, for rows that a server is asked for.
 
     Raises:
@@ -92,7 +92,7 @@ def crew_size(terms: Terms, cpus: int, nodes: int, calls: int | None = None) -> 
 
 @contextlib.asynccontextmanager
 async def open_crew(
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     budget: Budget,
@@ -141,7 +141,7 @@ def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]
     return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
 
 
-def _passed_on(choice: Choice, environment: Mapping[str, str]) -> dict[str, str]:
+def _passed_on(choice: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what workers need of the environment, and the key, also where a keyring holds it."""
     passed = {
         name: value
@@ -153,7 +153,7 @@ def _passed_on(choice: Choice, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def calls_left(
-    budget: Budget, choice: Choice, settings: Settings, environment: Mapping[str, str]
+    budget: Budget, choice: ResolvedModel, settings: Settings, environment: Mapping[str, str]
 ) -> int | None:
     """Return how many calls what is left of the budget is sure to suffice for; None: it has no bound.
 

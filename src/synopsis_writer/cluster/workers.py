@@ -14,7 +14,7 @@ from synopsis_writer.batch.make import RowMaker, made_with
 from synopsis_writer.batch.store import Answered, Done
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.settings import Settings
@@ -61,7 +61,7 @@ class Job:
         facts: what must be the same on all nodes.
     """
 
-    choice: Choice
+    choice: ResolvedModel
     settings: Mapping[str, Any]
     environment: Mapping[str, str] = field(repr=False)
     budget: Budget
@@ -348,7 +348,7 @@ class Begun:
     error: SynopsisError | None = None
 
 
-def facts_here(settings: Settings, choice: Choice) -> dict[str, str]:
+def facts_here(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
     """Return what the rows are made of on this machine.
 
     Raises:

@@ -16,7 +16,7 @@ from synopsis_writer.evals.record import Row, append_line, as_json_line, read_li
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import Choice, choose, limits_of, open_chain
+from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.prompts.templates import (
     JUDGE_TEMPLATES,
     Template,
@@ -221,7 +221,7 @@ class Judge:
     ) -> Told | None:
         for chance in range(_ASKED):
             # Another number, or a cache would give the unreadable answer again.
-            limits = replace(self.limits, repeat=self.limits.repeat + chance)
+            limits = replace(self.limits, sample=self.limits.sample + chance)
             answer = await self.client.complete(messages, wire.model_json_schema(), limits)
             self.answers.append(answer)
             told = read_verdict(answer, shape)
@@ -350,20 +350,20 @@ async def open_judge(
         ModelError: the file cannot be loaded.
     """
     choice, templates = choose_judge(model, settings, environment)
-    async with open_chain(choice, settings, environment, say, budget=budget) as client:
+    async with open_client(choice, settings, environment, say, budget=budget) as client:
         yield Judge(client, templates, limits_of(settings))
 
 
 def choose_judge(
     model: str, settings: Settings, environment: Mapping[str, str]
-) -> tuple[Choice, Mapping[str, Template]]:
+) -> tuple[ResolvedModel, Mapping[str, Template]]:
     """Return the judge's model, and its templates.
 
     Raises:
         SettingsError: there is no such model, or it is the packaged one, which cannot judge.
         TemplateError: a template of the judge breaks its format.
     """
-    choice = choose(settings.model_copy(update={"model": model}), environment)
+    choice = resolve_model(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
         raise SettingsError(
             "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"

@@ -21,7 +21,7 @@ from synopsis_writer.gate.text import analyse
 from synopsis_writer.kinds import Outcome
 from synopsis_writer.log import Journal, Run, RunLog
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import choose
+from synopsis_writer.models.resolve import resolve_model
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.save import new_origin
 from synopsis_writer.settings import Settings
@@ -98,7 +98,7 @@ async def run_matrix(
             if not todo:
                 continue
             chosen = settings.model_copy(update={"model": model, "prompts": templates})
-            choice = choose(chosen, environment)
+            choice = resolve_model(chosen, environment)
             desk = load_desk(chosen, say)
             async with open_authors(choice, chosen, environment, desk, budget, say) as authors:
                 maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
@@ -229,7 +229,7 @@ def row_of(key: Key, result: Result) -> Row:
             "currency": cost.currency if cost else "",
             "seconds": result.seconds,
             "answered": answer.model if answer else "",
-            "kept": sum(made.answer.is_kept for made in result.attempts),
+            "kept": sum(made.answer.is_cached for made in result.attempts),
             "words_by_model": answer.words_by_model if answer else None,
         }
     )

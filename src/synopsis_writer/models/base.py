@@ -31,7 +31,7 @@ class Answer:
         model: the model that answered, as the server names it.
         words_by_model: in the guided strategy, how many words of the text the model wrote; None: all.
         cost: what it is to be paid with; None where the price is not known.
-        is_kept: it came out of the cache: nobody was asked, and its usage is none.
+        is_cached: it came out of the cache: nobody was asked, and its usage is none.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Answer:
     model: str = ""
     words_by_model: int | None = None
     cost: Cost | None = None
-    is_kept: bool = False
+    is_cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Limits:
         max_tokens: tokens of the answer at most.
         timeout: seconds to wait for it.
         temperature: 0 to 2; None leaves it to the server.
-        repeat: which of several answers to one question this is: a cache keeps them apart.
+        sample: which of several answers to the same prompt is asked for; a cache keeps them apart.
     """
 
     max_tokens: int = 4000
     timeout: float = 180.0
     temperature: float | None = None
-    repeat: int = 0
+    sample: int = 0
 
 
 class ModelClient(Protocol):
@@ -83,7 +83,7 @@ class ModelClient(Protocol):
 def bill(answers: Sequence[Answer]) -> str:
     """Say what answers took: their number, tokens, seconds and cost; refused ones count, too."""
     usage = sum((answer.usage for answer in answers), Usage())
-    kept = sum(answer.is_kept for answer in answers)
+    kept = sum(answer.is_cached for answer in answers)
     return (
         f"{len(answers)} attempt{'s' if len(answers) != 1 else ''}"
         + (f" ({kept} from the cache)" if kept else "")
@@ -110,5 +110,5 @@ def answer_data(answer: Answer) -> dict[str, Any]:
         **_usage_data(answer.usage),
         "cost": format_cost(answer.cost),
         "seconds": round(answer.seconds, 2),
-        "from_cache": answer.is_kept,
+        "from_cache": answer.is_cached,
     }

@@ -79,7 +79,7 @@ class ResponseCache:
         if not rows or not all(isinstance(value, str) for value in rows[0]):  # a damaged row is none
             return None
         text, finish, model = rows[0]
-        return Answer(text, finish, Usage(), 0.0, model, None, NO_COST, is_kept=True)
+        return Answer(text, finish, Usage(), 0.0, model, None, NO_COST, is_cached=True)
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer, and forget what is too old or too much."""
@@ -160,7 +160,7 @@ def request_key(
         "schema": schema,
         "max_tokens": limits.max_tokens,
         "temperature": limits.temperature,
-        "repeat": limits.repeat,
+        "repeat": limits.sample,
     }
     text = json.dumps(asked, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -20,8 +20,8 @@ from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.responses import GrowingAnswer, read_answer, read_models, whole
 from synopsis_writer.models.retry import (
     Announce,
-    BrokenBody,
-    Effort,
+    InvalidResponseError,
+    RetryBudget,
     RetryPolicy,
     failure,
     is_quota,
@@ -49,7 +49,7 @@ _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
 
 
 @dataclass(frozen=True)
-class Dialect:
+class ServerCapabilities:
     """What is sent to one model of one server.
 
     Attributes:
@@ -73,11 +73,11 @@ class _Entry(BaseModel):
     server: str
     model: str
     since: float
-    dialect: Dialect
+    dialect: ServerCapabilities
 
 
 @dataclass(frozen=True)
-class DialectStore:
+class CapabilityStore:
     """Dialects by server and model, in one JSON file; an entry is forgotten 30 days after it was learned.
 
     A file that cannot be read or written costs a request, and nothing else.
@@ -90,7 +90,7 @@ class DialectStore:
     path: Path | None = None
     clock: Callable[[], float] = field(default=time.time)
 
-    def find(self, server: str, model: str) -> Dialect:
+    def find(self, server: str, model: str) -> ServerCapabilities:
         """Return what is known, or the dialect to begin with.
 
         Args:
@@ -100,9 +100,9 @@ class DialectStore:
         for entry in self._read():
             if (entry.server, entry.model) == (server, model):
                 return entry.dialect
-        return first_dialect(server)
+        return initial_capabilities(server)
 
-    def learn(self, server: str, model: str, before: Dialect, after: Dialect) -> None:
+    def learn(self, server: str, model: str, before: ServerCapabilities, after: ServerCapabilities) -> None:
         """Note what changed from `before` to `after`, beside what others noted meanwhile."""
         if self.path is None or before == after:
             return
@@ -151,7 +151,7 @@ class HostedClient:
         retry: RetryPolicy | None = None,
         announce: Announce = lambda _: None,
         grown: Callable[[str], None] | None = None,
-        dialects: DialectStore | None = None,
+        dialects: CapabilityStore | None = None,
         insecure: bool = False,
         key_hint: str = "",
     ) -> None:
@@ -162,7 +162,7 @@ class HostedClient:
         self._announce = announce
         self._grown = grown
         self._key_hint = key_hint
-        self._dialects = dialects or DialectStore()
+        self._dialects = dialects or CapabilityStore()
         self._dialect = self._dialects.find(server_of(self._base_url), model)
 
     @property
@@ -186,7 +186,7 @@ class HostedClient:
         """
         import openai
 
-        effort = Effort(self._retry)
+        retry_budget = RetryBudget(self._retry)
         first = dialect = self._dialect
         tried = {first}
         while True:
@@ -194,35 +194,37 @@ class HostedClient:
                 self._model, messages, schema, limits, dialect, stream=self._grown is not None
             )
             try:
-                answer = await self._with_retries(request, limits, effort)
-            except (openai.APIError, TimeoutError, BrokenBody) as error:
+                answer = await self._with_retries(request, limits, retry_budget)
+            except (openai.APIError, TimeoutError, InvalidResponseError) as error:
                 fault: BaseException = error
             else:
                 # Noted only now: what led to no answer is not worth remembering.
                 self._dialect = learned(first, dialect, self._dialect)
                 self._dialects.learn(server_of(self._base_url), self._model, first, dialect)
-                return replace(answer, usage=effort.wasted + answer.usage)
+                return replace(answer, usage=retry_budget.wasted + answer.usage)
             other = (
-                next_dialect(dialect, fault, request) if isinstance(fault, openai.APIStatusError) else None
+                without_refused(dialect, fault, request) if isinstance(fault, openai.APIStatusError) else None
             )
             if other is None or other in tried:
                 # Out here, for the SDK's error may quote the key, and would go along as the context.
-                raise self._failure(fault, effort.wasted)
+                raise self._failure(fault, retry_budget.wasted)
             if dialect.temperature and not other.temperature:
                 self._announce(f"{self._model} takes no temperature: asking without one")
             dialect = other
             tried.add(dialect)
 
-    async def _with_retries(self, request: Mapping[str, Any], limits: Limits, effort: Effort) -> Answer:
-        async for attempt in retrying(effort, self._announce):
+    async def _with_retries(
+        self, request: Mapping[str, Any], limits: Limits, retry_budget: RetryBudget
+    ) -> Answer:
+        async for attempt in retrying(retry_budget, self._announce):
             with attempt:
-                within = min(limits.timeout, effort.seconds_left)
+                within = min(limits.timeout, retry_budget.seconds_left)
                 try:
                     if "stream" in request and self._grown is not None:
-                        return await self._stream(request, within, self._grown, effort)
+                        return await self._stream(request, within, self._grown, retry_budget)
                     return await self._call(request, within)
-                except BrokenBody as fault:
-                    effort.wasted += fault.usage
+                except InvalidResponseError as fault:
+                    retry_budget.wasted += fault.usage
                     raise
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
@@ -235,7 +237,11 @@ class HostedClient:
         return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
 
     async def _stream(
-        self, request: Mapping[str, Any], within: float, grown: Callable[[str], None], effort: Effort
+        self,
+        request: Mapping[str, Any],
+        within: float,
+        grown: Callable[[str], None],
+        retry_budget: RetryBudget,
     ) -> Answer:
         import httpx2
 
@@ -257,9 +263,9 @@ class HostedClient:
                     if growing.is_finished or growing.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if growing.is_done else _USAGE_SECONDS))
                         bound.reschedule(end)
-        except (httpx2.HTTPError, TimeoutError, BrokenBody) as fault:
+        except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as fault:
             if not (growing.is_finished or growing.is_done):
-                effort.wasted += growing.usage
+                retry_budget.wasted += growing.usage
                 raise _plain(fault) from None
         return growing.answer(media_type, time.perf_counter() - started, self._model)
 
@@ -275,7 +281,7 @@ class HostedClient:
             async with asyncio.timeout(_LIST_SECONDS):
                 raw = await self._sdk.models.with_raw_response.list()
             return read_models(raw.content, raw.headers.get("content-type", ""))
-        except (openai.APIError, TimeoutError, BrokenBody) as error:
+        except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault = error
         raise self._failure(fault, Usage())
 
@@ -344,7 +350,7 @@ def _plain(fault: BaseException) -> BaseException:
     if isinstance(fault, httpx2.TimeoutException):
         return TimeoutError()
     if isinstance(fault, httpx2.HTTPError):
-        return BrokenBody("the answer broke off", passing=True)
+        return InvalidResponseError("the answer broke off", is_transient=True)
     return fault
 
 
@@ -353,7 +359,7 @@ def chat_request(
     messages: Sequence[Message],
     schema: Mapping[str, Any] | None,
     limits: Limits,
-    dialect: Dialect,
+    dialect: ServerCapabilities,
     *,
     stream: bool,
 ) -> dict[str, Any]:
@@ -444,14 +450,18 @@ _NEW_NAME = re.compile(
 )
 
 
-def first_dialect(server: str) -> Dialect:
+def initial_capabilities(server: str) -> ServerCapabilities:
     """Return the dialect to begin with at a server, given by host, port and path."""
-    return Dialect(limit_field="max_completion_tokens") if _NEW_NAME.search(server) else Dialect()
+    return (
+        ServerCapabilities(limit_field="max_completion_tokens")
+        if _NEW_NAME.search(server)
+        else ServerCapabilities()
+    )
 
 
-def next_dialect(
-    dialect: Dialect, fault: "openai.APIStatusError", request: Mapping[str, Any]
-) -> Dialect | None:
+def without_refused(
+    dialect: ServerCapabilities, fault: "openai.APIStatusError", request: Mapping[str, Any]
+) -> ServerCapabilities | None:
     """Return the dialect to try after `fault`, or None where the fault has nothing to do with it.
 
     Args:
@@ -470,7 +480,7 @@ def next_dialect(
     return None
 
 
-def _without(dialect: Dialect, field: str) -> Dialect:
+def _without(dialect: ServerCapabilities, field: str) -> ServerCapabilities:
     if field == "response_format":
         return replace(
             dialect, answer_format="json_object" if dialect.answer_format == "json_schema" else "plain"
@@ -478,13 +488,15 @@ def _without(dialect: Dialect, field: str) -> Dialect:
     return replace(dialect, **_WITHOUT[field])
 
 
-def learned(before: Dialect, after: Dialect, current: Dialect) -> Dialect:
+def learned(
+    before: ServerCapabilities, after: ServerCapabilities, current: ServerCapabilities
+) -> ServerCapabilities:
     """Return `current` with what changed from `before` to `after`; others may have learned besides."""
     old, new = asdict(before), asdict(after)
     return replace(current, **{field: value for field, value in new.items() if value != old[field]})
 
 
-DIALECTS_FILE = "dialects.json"
+CAPABILITIES_FILE = "dialects.json"
 
 _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may take now
 

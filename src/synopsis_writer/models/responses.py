@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.models.base import Answer, Finish
-from synopsis_writer.models.retry import BrokenBody, status_passes
+from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import Usage
 
 # OpenAI's `finish_reason`; any other is a stop.
@@ -84,14 +84,14 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         model: the model that was asked, for servers that do not name one.
 
     Raises:
-        BrokenBody: the body holds no answer; it carries the usage that the body has.
+        InvalidResponseError: the body holds no answer; it carries the usage that the body has.
     """
     data = _json(body, media_type)
     usage = usage_in(data.get("usage"))
     if not data.get("choices"):
         if data.get("error"):
             raise reported(data["error"], "the server failed", usage)
-        raise BrokenBody("the answer holds no choice", passing=True, usage=usage)
+        raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _read(_Completion, data, "completion", usage)
     choice = completion.choices[0]
     refusal = choice.message.refusal
@@ -108,7 +108,7 @@ def read_models(body: bytes, media_type: str) -> list[str]:
     """Return the names in the body of a list of models, sorted.
 
     Raises:
-        BrokenBody: the body holds no such list.
+        InvalidResponseError: the body holds no such list.
     """
     return sorted(model.id for model in _read(_Models, _json(body, media_type), "list of models").data)
 
@@ -118,10 +118,10 @@ def _json(body: bytes, media_type: str) -> dict[str, Any]:
         data = json.loads(body)
     except (ValueError, RecursionError):
         if "json" in media_type:
-            raise BrokenBody("the answer is broken JSON", passing=True) from None
+            raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
         data = None
     if not isinstance(data, dict):
-        raise BrokenBody("the answer is a page or text, not a completion", passing=False)
+        raise InvalidResponseError("the answer is a page or text, not a completion")
     return data
 
 
@@ -133,7 +133,7 @@ def _read(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage | N
         return shape.model_validate(data)
     except ValidationError:
         said = f"the answer has not the shape of a {what}"
-        raise BrokenBody(said, passing=False, usage=usage) from None
+        raise InvalidResponseError(said, usage=usage) from None
 
 
 def usage_in(data: Any) -> Usage:
@@ -146,7 +146,7 @@ def usage_in(data: Any) -> Usage:
     return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
 
 
-def reported(error: Any, what: str, usage: Usage | None = None) -> BrokenBody:
+def reported(error: Any, what: str, usage: Usage | None = None) -> InvalidResponseError:
     """Return the fault that a server reports in an answer, where a status is too late.
 
     Args:
@@ -156,11 +156,11 @@ def reported(error: Any, what: str, usage: Usage | None = None) -> BrokenBody:
     """
     said = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
     if "insufficient_quota" in said:
-        return BrokenBody("the account's quota is used up", passing=False, usage=usage, is_quota=True)
+        return InvalidResponseError("the account's quota is used up", usage=usage, is_quota=True)
     status = next((int(one) for one in said if isinstance(one, int | str) and str(one).isdecimal()), 500)
-    passing = status_passes(status)
-    mend = "try again later" if passing else "check model and parameters"
-    return BrokenBody(what, passing=passing, mend=mend, usage=usage)
+    is_transient = is_transient_status(status)
+    mend = "try again later" if is_transient else "check model and parameters"
+    return InvalidResponseError(what, is_transient=is_transient, mend=mend, usage=usage)
 
 
 _DONE = b"[DONE]"
@@ -249,7 +249,7 @@ class GrowingAnswer:
         """Take some bytes; return whether the text has grown.
 
         Raises:
-            BrokenBody: an event is broken, or says that the server failed.
+            InvalidResponseError: an event is broken, or says that the server failed.
         """
         before = len(self.text)
         if self._raw is not None:
@@ -262,15 +262,15 @@ class GrowingAnswer:
         """Return the answer, now that nothing more comes; the arguments are those of `read_answer`.
 
         Raises:
-            BrokenBody: it broke off, or there was none.
+            InvalidResponseError: it broke off, or there was none.
         """
-        with contextlib.suppress(BrokenBody):  # half an event
+        with contextlib.suppress(InvalidResponseError):  # half an event
             for data in self._events.end():
                 self._take(data)
         if self._raw is not None and ("event-stream" not in media_type or self._raw.lstrip()[:1] == b"{"):
             return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and (self.text or self._refusal)):
-            raise BrokenBody("the answer broke off", passing=True, usage=self.usage)
+            raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
         return Answer(
             text=whole(self._refusal or self.text),
             finish="refusal" if self._refusal else FINISH.get(self._finish, "stop"),
@@ -294,7 +294,7 @@ class GrowingAnswer:
         try:
             read = _Chunk.model_validate(chunk)
         except ValidationError:
-            raise BrokenBody("a piece of the answer has not the shape of one", passing=False) from None
+            raise InvalidResponseError("a piece of the answer has not the shape of one") from None
         self._model = read.model or self._model
         for choice in read.choices or ():
             if choice.index == 0:
@@ -312,7 +312,7 @@ def _event(data: bytes) -> dict[str, Any]:
     try:
         event = json.loads(data)
     except (ValueError, RecursionError):
-        raise BrokenBody("a piece of the answer is broken JSON", passing=True) from None
+        raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
     if not isinstance(event, dict):
-        raise BrokenBody("a piece of the answer has not the shape of one", passing=False)
+        raise InvalidResponseError("a piece of the answer has not the shape of one")
     return event

@@ -78,12 +78,12 @@ class Wait(str):
         return self.reason, self.then, self.seconds
 
 
-class BrokenBody(Exception):
+class InvalidResponseError(Exception):
     """The server's answer was no completion.
 
     Args:
         what: what was wrong with it, in a few words.
-        passing: whether that may be gone at the next try.
+        is_transient: whether the next try may succeed.
         mend: what to do where it is not.
         usage: the tokens that the server counted all the same.
         is_quota: the server said that the account is out of money.
@@ -93,19 +93,19 @@ class BrokenBody(Exception):
         self,
         what: str,
         *,
-        passing: bool,
+        is_transient: bool = False,
         mend: str = _CHECK_ADDRESS,
         usage: Usage | None = None,
         is_quota: bool = False,
     ) -> None:
         super().__init__(what)
-        self.passing = passing
+        self.is_transient = is_transient
         self.mend = mend
         self.usage = usage or Usage()
         self.is_quota = is_quota
 
 
-class Effort:
+class RetryBudget:
     """What one call may still take, over all its retries and dialects.
 
     Attributes:
@@ -133,18 +133,18 @@ class Effort:
         self._retries -= 1
 
 
-def retrying(effort: Effort, announce: Announce) -> tenacity.AsyncRetrying:
+def retrying(retry_budget: RetryBudget, announce: Announce) -> tenacity.AsyncRetrying:
     """Return tenacity's loop for one request of a call; it re-raises the last fault."""
-    policy = effort.left
+    policy = retry_budget.left
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
-        effort.take_retry()
+        retry_budget.take_retry()
         fault = state.outcome.exception() if state.outcome else None
         if fault is not None:
             announce(Wait(reason(fault), "trying again", state.upcoming_sleep))
 
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(passes),
+        retry=tenacity.retry_if_exception(is_transient),
         stop=tenacity.stop_after_attempt(policy.retries + 1) | tenacity.stop_before_delay(policy.seconds),
         wait=_wait(policy),
         before_sleep=before_sleep,
@@ -153,16 +153,16 @@ def retrying(effort: Effort, announce: Announce) -> tenacity.AsyncRetrying:
     )
 
 
-def passes(fault: BaseException) -> bool:
+def is_transient(fault: BaseException) -> bool:
     """Whether a fault may be gone at the next try."""
     import openai
 
-    if isinstance(fault, BrokenBody):
-        return fault.passing
+    if isinstance(fault, InvalidResponseError):
+        return fault.is_transient
     if isinstance(fault, openai.APIStatusError):
         if is_quota(fault):
             return False
-        return status_passes(fault.status_code)
+        return is_transient_status(fault.status_code)
     return isinstance(fault, openai.APIConnectionError | TimeoutError) and not is_untrusted(fault)
 
 
@@ -174,7 +174,7 @@ def is_untrusted(fault: BaseException) -> bool:
     return cause is not None
 
 
-def status_passes(status: int) -> bool:
+def is_transient_status(status: int) -> bool:
     """Whether what an HTTP status says may be gone at the next try."""
     return status in _PASSING_STATUS or is_server_fault(status)
 
@@ -185,7 +185,7 @@ def is_server_fault(status: int) -> bool:
 
 
 def is_quota(fault: "openai.APIStatusError") -> bool:
-    """Whether the account is out of money: it comes as 402, or as 429 with a code, and never passes."""
+    """Whether the account is out of money: it comes as 402, or as 429 with a code, and is never transient."""
     said = (fault.code, fault.type)  # either may be any JSON, so nothing that is hashed
     return fault.status_code == _PAYMENT_REQUIRED or "insufficient_quota" in said
 
@@ -235,7 +235,7 @@ def reason(fault: BaseException) -> str:
         return f"the server answered {fault.status_code}"
     if isinstance(fault, openai.APITimeoutError | TimeoutError):
         return "the server did not answer in time"
-    if isinstance(fault, BrokenBody):
+    if isinstance(fault, InvalidResponseError):
         return str(fault)
     return "no connection to the server"
 
@@ -287,9 +287,9 @@ def failure(fault: BaseException, server: str, model: str, key_hint: str = "") -
         return ConnectionFailedError(
             f"{server}: did not answer in time: raise timeout or retry_seconds, or try again"
         )
-    if isinstance(fault, BrokenBody) and fault.is_quota:
+    if isinstance(fault, InvalidResponseError) and fault.is_quota:
         return RequestRefusedError(f"{server}: {_QUOTA}")
-    if isinstance(fault, BrokenBody):
+    if isinstance(fault, InvalidResponseError):
         return ConnectionFailedError(f"{server}: {fault}: {fault.mend}")
     if is_untrusted(fault):
         mend = "set SSL_CERT_FILE to your house's CA"

@@ -28,15 +28,15 @@ from synopsis_writer.errors import (
     os_reason,
 )
 from synopsis_writer.models.hosted import open_sdk
-from synopsis_writer.models.resolve import Choice
+from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.models.retry import (
-    BrokenBody,
-    Effort,
+    InvalidResponseError,
+    RetryBudget,
     RetryPolicy,
     failure,
     is_server_fault,
+    is_transient_status,
     retrying,
-    status_passes,
 )
 from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.settings import Settings
@@ -212,7 +212,7 @@ class BatchServer:
                     metadata=dict(metadata),
                 )
             return read_remote(RemoteBatch, raw.content)
-        except (openai.APIError, TimeoutError, BrokenBody) as error:
+        except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
         if status is None or status in _UNCLEAR or is_server_fault(status):
@@ -231,7 +231,7 @@ class BatchServer:
             if not page.has_more or not page.data or (known and known[-1].id == after):
                 return None
             if not known:  # where it goes on does not stand there
-                raise self._failure(BrokenBody("its list of batches cannot be read", passing=False))
+                raise self._failure(InvalidResponseError("its list of batches cannot be read"))
             after = known[-1].id
 
     async def _page(self, after: str | None) -> RemoteBatches:
@@ -279,9 +279,11 @@ class BatchServer:
                         async for piece in response.iter_bytes():
                             size += target.write(piece)
                 except httpx2.HTTPError:
-                    raise BrokenBody("the file broke off", passing=True) from None
+                    raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
-                    raise BrokenBody(f"the file has {size} of {info.bytes} bytes", passing=True)
+                    raise InvalidResponseError(
+                        f"the file has {size} of {info.bytes} bytes", is_transient=True
+                    )
 
         await self._repeat(ask, _MOVE_SECONDS, missing)
 
@@ -291,13 +293,13 @@ class BatchServer:
         import openai
 
         within = within or self.ask_seconds
-        effort = Effort(replace(self.retry, seconds=max(self.retry.seconds, within)))
+        retry_budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, within)))
         try:
-            async for attempt in retrying(effort, self.announce):
+            async for attempt in retrying(retry_budget, self.announce):
                 with attempt:
                     async with asyncio.timeout(within):
                         return await ask()
-        except (openai.APIError, TimeoutError, BrokenBody) as error:
+        except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
         if missing and isinstance(fault, openai.APIStatusError) and fault.status_code == _NOT_FOUND:
@@ -310,7 +312,7 @@ class BatchServer:
 
 @contextlib.asynccontextmanager
 async def open_batch_server(
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     retry: RetryPolicy,
@@ -342,11 +344,11 @@ class RemoteFile(_Answer):
 
 
 def read_remote(shape: type[_Shape], body: bytes) -> _Shape:
-    """Return what a body holds; raises BrokenBody where it is none of these."""
+    """Return what a body holds; raises InvalidResponseError where it is none of these."""
     try:
         return shape.model_validate_json(body)
     except ValidationError:
-        raise BrokenBody("the answer is none of a batch interface", passing=True) from None
+        raise InvalidResponseError("the answer is none of a batch interface", is_transient=True) from None
 
 
 ENDPOINT = "/v1/chat/completions"
@@ -426,7 +428,7 @@ def read_result(line: bytes) -> Result | str:
     if status == _OK and isinstance(body, dict) and not error:
         return Result(key, place, number, json.dumps(body).encode())
     code, said = _said(error or (body.get("error") if isinstance(body, dict) else None))
-    passes = code in _UNDONE or (isinstance(status, int) and status_passes(status))
+    passes = code in _UNDONE or (isinstance(status, int) and is_transient_status(status))
     told = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
     return Result(key, place, number, None, ": ".join(filter(None, (told, said or code))), passes)
 

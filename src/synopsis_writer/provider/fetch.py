@@ -19,7 +19,7 @@ from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.pricing import Pricer
 from synopsis_writer.models.responses import read_answer
-from synopsis_writer.models.retry import BrokenBody
+from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.provider.api import RemoteBatch, read_lines, read_result
 from synopsis_writer.provider.api import Result as Line
 from synopsis_writer.provider.shards import Returns, Shards
@@ -223,7 +223,7 @@ class Reader:
             return
         try:
             answer = read_answer(line.body, "application/json", 0.0, self.model)
-        except BrokenBody as fault:
+        except InvalidResponseError as fault:
             self._broken(shard, row, asked, fault)
             return
         answer = replace(answer, cost=self.pricer.cost(answer.usage, answer.model))
@@ -250,7 +250,7 @@ class Reader:
             else:
                 self.returns.fail(row, line.reason)
 
-    def _broken(self, shard: Shard, row: BatchRow, asked: Asked, fault: BrokenBody) -> None:
+    def _broken(self, shard: Shard, row: BatchRow, asked: Asked, fault: InvalidResponseError) -> None:
         """Save the tokens of what is no answer: they are paid."""
         usage = fault.usage
         done = Done(
@@ -263,7 +263,7 @@ class Reader:
         with self.returns.record.together():
             self.shards.mark_read(shard, asked)
             self.returns.record.save(done)
-            if fault.passing:
+            if fault.is_transient:
                 self.returns.take(row, asked, str(fault))
             else:
                 self.returns.made(done, True)

@@ -23,10 +23,10 @@ from synopsis_writer.errors import (
     os_reason,
 )
 from synopsis_writer.models.base import Limits
-from synopsis_writer.models.hosted import DIALECTS_FILE, Dialect, DialectStore, chat_request
+from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, ServerCapabilities, chat_request
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
 from synopsis_writer.models.pricing import HostedPricer, Pricer, load_prices
-from synopsis_writer.models.resolve import ADDRESS, Choice, choose, limits_of
+from synopsis_writer.models.resolve import ADDRESS, ResolvedModel, limits_of, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.provider.api import (
@@ -155,7 +155,7 @@ class RequestMaker:
     shards: Shards
     model: str
     limits: Limits
-    dialect: Dialect
+    dialect: ServerCapabilities
     pricer: Pricer
     budget: Budget
     say: Callable[[str], None]
@@ -514,7 +514,7 @@ class Work:
     shards: Shards
     returns: Returns
     desk: Desk
-    choice: Choice
+    choice: ResolvedModel
     settings: Settings
     pricer: HostedPricer
     say: Say
@@ -533,7 +533,7 @@ class Work:
         """Write the requests of rows into shards; raises as `write_shards`."""
         budget = self.budget()
         check_prices(budget, self.pricer, self.choice.model)
-        dialects = DialectStore(self.settings.cache / DIALECTS_FILE)
+        dialects = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
         maker = RequestMaker(
             self.desk,
             self.shards,
@@ -548,7 +548,7 @@ class Work:
         return write_shards(requests, self.shards, folder, server, terms.most_requests, terms.most_bytes)
 
 
-def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> Choice:
+def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> ResolvedModel:
     """Return the chosen model, which must be a server's.
 
     Args:
@@ -561,8 +561,8 @@ def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: 
     """
     if is_elsewhere and settings.model is not None:
         address = settings.base_url or environment.get(ADDRESS) or _SOMEWHERE
-        return Choice("hosted", settings.model, "named with --model or in the settings", address)
-    choice = choose(settings, environment)
+        return ResolvedModel("hosted", settings.model, "named with --model or in the settings", address)
+    choice = resolve_model(settings, environment)
     if choice.kind != "hosted":
         raise SettingsError(
             f"the model '{choice.model}' runs on this machine, which has no batch interface: "
@@ -597,7 +597,7 @@ def examples_of(settings: Settings) -> dict[str, str]:
 
 def open_work(
     record: BatchRecord,
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     say: Say,
@@ -630,7 +630,7 @@ def sweep(out: Path, shards: Shards) -> None:
 @contextlib.asynccontextmanager
 async def open_post(
     out: Path,
-    choice: Choice,
+    choice: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     shards: Shards,
