@@ -29,8 +29,8 @@ from synopsis_writer.models.download import is_packaged_available, packaged_weig
 from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.prompts.selection import (
     build_index,
+    cached_examples,
     index_key,
-    kept_examples,
     open_index,
     save_index,
     select,
@@ -92,7 +92,7 @@ def large_rows() -> list[Row]:
         save_index(index, home)
         size = sum(file.stat().st_size for file in home.iterdir())
         opened, index = timed(open_index, home, pool)
-        again, _ = timed(kept_examples, pool, Path(place))
+        again, _ = timed(cached_examples, pool, Path(place))
         rng = random.Random(2)
         briefs = [rng.choice(pool).brief for _ in range(QUERIES)]
         own = [timed(select, index, brief)[0] for brief in briefs]

@@ -4,7 +4,7 @@ import pytest
 from wordfreq import zipf_frequency
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.lexicon import Classifier, commonness
+from synopsis_writer.gate.lexicon import LanguageClassifier, commonness
 from synopsis_writer.gate.text import analyse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,10 +24,10 @@ def copies_of(folder: Path) -> list[Path]:
 
 def test_the_kept_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
-    packed = Classifier()
-    Classifier(tmp_path / "first").load()
+    packed = LanguageClassifier()
+    LanguageClassifier(tmp_path / "first").load()
     (copy,) = copies_of(tmp_path / "first")
-    kept = Classifier(copy.rename(tmp_path / copy.name).parent)
+    kept = LanguageClassifier(copy.rename(tmp_path / copy.name).parent)
     for text in [*CASES, *OTHERS, *(one.text for case in CASES for one in analyse(case).sentences)]:
         assert kept(text) == packed(text)
 
@@ -35,17 +35,17 @@ def test_the_kept_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file", None], ids=["empty", "half", "cut"])
 def test_a_damaged_copy_is_written_anew(tmp_path: Path, damage: bytes | None) -> None:
     (tmp_path / "whole").mkdir()
-    Classifier(tmp_path / "whole").load()
+    LanguageClassifier(tmp_path / "whole").load()
     (whole,) = copies_of(tmp_path / "whole")
     copy = tmp_path / whole.name
     copy.write_bytes(whole.read_bytes()[:-1000] if damage is None else damage)
-    assert Classifier(tmp_path)(OTHERS[0])[0] == "en"
+    assert LanguageClassifier(tmp_path)(OTHERS[0])[0] == "en"
     assert copy.stat().st_size == whole.stat().st_size
 
 
 def test_a_folder_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    assert Classifier(tmp_path / "file" / "cache")(OTHERS[1])[0] == "fr"
+    assert LanguageClassifier(tmp_path / "file" / "cache")(OTHERS[1])[0] == "fr"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.copies import (
     Source,
     build_index,
+    cached_index,
     index_key,
-    kept_index,
     name_forms,
     open_index,
     save_index,
@@ -67,11 +67,11 @@ def test_short_texts_match_nothing(text: str) -> None:
 
 def test_a_large_index_is_kept_mapped_and_finds_the_same(tmp_path: Path) -> None:
     text = analyse(SOURCES[0].text)
-    first = kept_index(MANY, tmp_path)
+    first = cached_index(MANY, tmp_path)
     assert isinstance(first.hashes, np.memmap)
     place = tmp_path / index_key(MANY)
     written = place.stat().st_mtime_ns
-    second = kept_index(MANY, tmp_path)
+    second = cached_index(MANY, tmp_path)
     assert place.stat().st_mtime_ns == written
     built = build_index(MANY, {source.id: source.text for source in MANY}.__getitem__)
     assert (
@@ -84,7 +84,7 @@ def test_a_large_index_is_kept_mapped_and_finds_the_same(tmp_path: Path) -> None
 def test_a_changed_source_builds_anew_and_old_indexes_go(tmp_path: Path) -> None:
     for change in range(6):
         changed = [*MANY[:-1], Source("filler/last", f"anders {change}")]
-        kept_index(changed, tmp_path)
+        cached_index(changed, tmp_path)
         os.utime(tmp_path / index_key(changed), (time.time() + change, time.time() + change))
     kept = [path.name for path in tmp_path.iterdir()]
     assert len(kept) == 3
@@ -93,18 +93,18 @@ def test_a_changed_source_builds_anew_and_old_indexes_go(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("part", ["hashes.npy", "words.json"])
 def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str) -> None:
-    kept_index(MANY, tmp_path)
+    cached_index(MANY, tmp_path)
     path = tmp_path / index_key(MANY) / part
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises((ValueError, OSError)):
         open_index(path.parent, TEXTS.__getitem__)
-    found = kept_index(MANY, tmp_path).matches(analyse(SOURCES[0].text), frozenset())
+    found = cached_index(MANY, tmp_path).matches(analyse(SOURCES[0].text), frozenset())
     assert found[0].source == SOURCES[0].id
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    index = kept_index(MANY, tmp_path / "file")
+    index = cached_index(MANY, tmp_path / "file")
     assert index.matches(analyse(SOURCES[0].text), frozenset())[0].source == SOURCES[0].id
 
 

@@ -162,7 +162,7 @@ def _one_example_less(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence
 
 
 def _other_profile(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
-    return replace(desk, gate=replace(desk.gate, profile=replace(desk.gate.profile, name="x"))), cases
+    return replace(desk, gate=replace(desk.gate, house=replace(desk.gate.house, name="x"))), cases
 
 
 @pytest.mark.parametrize(

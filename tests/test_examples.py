@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.examples import add, front_matter, load_example, load_pool
-from synopsis_writer.house.house import house_profile
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, load_show, nearest_shows
@@ -28,7 +28,7 @@ def test_the_pool_is_what_was_promised() -> None:
 
 
 def test_the_pool_holds_format_and_gate(tmp_path: Path) -> None:
-    count, found = faults([folder("examples")], house_profile(), tmp_path)
+    count, found = faults([folder("examples")], built_in_house(), tmp_path)
     assert found == []
     assert count == len(POOL.examples)
 

@@ -11,13 +11,13 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import Source, build_index
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
-from synopsis_writer.house.house import house_profile
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show
 
 MOST_SECONDS = 2.0
 SOURCE = "Der alte Mann sitzt am Fenster und wartet auf den Bus, der heute nicht mehr kommt."
-GATE = Gate(house_profile(), build_index([Source("alt/mann", SOURCE)], {"alt/mann": SOURCE}.__getitem__))
+GATE = Gate(built_in_house(), build_index([Source("alt/mann", SOURCE)], {"alt/mann": SOURCE}.__getitem__))
 SHOW = Show(name="Unter uns", cast=(CastMember(name="Dr. Uwe Müller", role="Arzt"),))
 BRIEF = Brief(show="Unter uns", theme="Ein Treppenlift entzweit ein Mietshaus", characters=("Ida Krohn",))
 

@@ -13,7 +13,7 @@ from synopsis_writer.gate.cast import Name, parse_name
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import house_profile
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show, foreign_cast
 
@@ -58,7 +58,7 @@ SUBJUNCTIVE = (
 
 def look(check: str, text: str, **given: Any) -> Finding | None:
     """Run one check; what is given replaces parts of the subject."""
-    gate = Gate(house_profile(), shows=(SHOW, OTHER))
+    gate = Gate(built_in_house(), shows=(SHOW, OTHER))
     subject = gate.subject(text, given.get("form", Form.EPISODE), SHOW, BRIEF)
     subject = gate.as_form(subject, given.get("form", Form.EPISODE))
     return CHECKS[check](replace(subject, **given))
@@ -339,7 +339,7 @@ def test_long_sentences_and_texts_keep_one_tag_a_word() -> None:
 
 
 def test_memos_change_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(house_profile(), shows=(SHOW, OTHER))
+    gate = Gate(built_in_house(), shows=(SHOW, OTHER))
     examples = [load_example(path) for path in example_files(GOOD)[:6]]
     broken = [("tense", PRETERITE), ("spelling", "Der Dcotor opperiert."), ("cast", HER)]
 

@@ -9,12 +9,12 @@ from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import InputError, SettingsError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import HOUSE_PROFILE, house_profile, load_profile
+from synopsis_writer.house.house import BUILT_IN_HOUSE, built_in_house, load_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.learning import RULES, as_data, calibrate, learn, measure
 from synopsis_writer.settings import folder
 
-HOUSE = HOUSE_PROFILE.read_text(encoding="utf-8")
+HOUSE = BUILT_IN_HOUSE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ HOUSE = HOUSE_PROFILE.read_text(encoding="utf-8")
         (
             "    words: [200, 600]",
             "    words: [600, 200]",
-            ":5: forms.episode.words: the band 600 to 200 is upside down",
+            ":5: forms.episode.words: the limits 600 to 200 are reversed",
         ),
         ("    words: [200, 600]", "    words: viele", ":5: forms.episode.words"),
         ("  portrait:", "  gedicht:", "forms.gedicht"),
@@ -37,7 +37,7 @@ def test_a_wrong_profile_is_said_with_file_and_line(tmp_path: Path, old: str, ne
     path = tmp_path / "profile.yaml"
     path.write_text(HOUSE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
-        load_profile(path)
+        load_house(path)
     assert said in str(caught.value)
     assert str(caught.value).startswith(f"{path}:")
 
@@ -48,11 +48,11 @@ def test_a_profile_without_a_form_is_said(tmp_path: Path) -> None:
     path = tmp_path / "profile.yaml"
     path.write_text(format_yaml(data), encoding="utf-8")
     with pytest.raises(SettingsError, match="lacks the form 'week'"):
-        load_profile(path)
+        load_house(path)
 
 
 @given(st.sampled_from(sorted(RULES)), st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_a_learnt_band_holds_the_middle_of_its_values_and_the_hard_rules(
+def test_learnt_limits_hold_the_middle_of_its_values_and_the_hard_rules(
     name: str, values: list[float]
 ) -> None:
     rule = RULES[name]
@@ -65,36 +65,36 @@ def test_a_learnt_band_holds_the_middle_of_its_values_and_the_hard_rules(
     assert high - low >= min(rule.least_width, rule.ceiling - rule.floor) / 2 - step
 
 
-def test_one_odd_text_moves_no_band() -> None:
+def test_one_odd_text_moves_no_limit() -> None:
     usual = [300.0 + n for n in range(60)]
     assert learn("words", [*usual, 1900.0])[1] < learn("words", usual)[1] + 20
 
 
 def test_calibration_learns_from_a_folder_and_reads_back(tmp_path: Path) -> None:
-    learnt = calibrate(folder("examples"), house_profile(), "own")
+    learnt = calibrate(folder("examples"), built_in_house(), "own")
     assert sum(learnt.counts.values()) == len(load_pool([folder("examples")]).examples)
     path = tmp_path / "profile.yaml"
-    path.write_text(format_yaml(as_data(learnt.profile)), encoding="utf-8")
-    assert load_profile(path) == learnt.profile
+    path.write_text(format_yaml(as_data(learnt.house)), encoding="utf-8")
+    assert load_house(path) == learnt.house
     for example in load_pool([folder("examples")]).examples:
         words = measure(analyse(example.synopsis.text))["words"]
-        low, high = learnt.profile.forms[example.brief.form].words
+        low, high = learnt.house.forms[example.brief.form].words
         assert low <= words <= high
 
 
-def test_forms_without_a_text_keep_the_houses_bands(tmp_path: Path) -> None:
+def test_forms_without_a_text_keep_the_houses_limits(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(
         "Sie geht. Er bleibt am Ufer und sieht den Schiffen nach.", encoding="utf-8"
     )
-    learnt = calibrate(tmp_path, house_profile(), "own", Form.WEEK)
+    learnt = calibrate(tmp_path, built_in_house(), "own", Form.WEEK)
     assert learnt.counts == {Form.WEEK: 1}
-    assert learnt.profile.forms[Form.TEASER] == house_profile().forms[Form.TEASER]
-    assert learnt.profile.forms[Form.WEEK] != house_profile().forms[Form.WEEK]
+    assert learnt.house.forms[Form.TEASER] == built_in_house().forms[Form.TEASER]
+    assert learnt.house.forms[Form.WEEK] != built_in_house().forms[Form.WEEK]
 
 
 def test_a_folder_that_cannot_be_learnt_from_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no text"):
-        calibrate(tmp_path, house_profile(), "own")
+        calibrate(tmp_path, built_in_house(), "own")
     (tmp_path / "a.txt").write_text("Sie geht.", encoding="utf-8")
     with pytest.raises(InputError, match="name one with --form"):
-        calibrate(tmp_path, house_profile(), "own")
+        calibrate(tmp_path, built_in_house(), "own")

@@ -15,8 +15,8 @@ from synopsis_writer.prompts.selection import (
     Chosen,
     ExampleIndex,
     build_index,
+    cached_examples,
     index_key,
-    kept_examples,
     open_index,
     save_index,
     select,
@@ -208,10 +208,10 @@ def same(one: ExampleIndex, other: ExampleIndex) -> bool:
 
 def test_a_large_index_is_kept_mapped_and_chooses_the_same(tmp_path: Path) -> None:
     pool = many()
-    first = kept_examples(pool, tmp_path)
+    first = cached_examples(pool, tmp_path)
     place = tmp_path / index_key(pool)
     written = place.stat().st_mtime_ns
-    second = kept_examples(pool, tmp_path)
+    second = cached_examples(pool, tmp_path)
     assert place.stat().st_mtime_ns == written
     assert isinstance(second.costs, np.memmap)
     assert same(second, first)
@@ -219,7 +219,7 @@ def test_a_large_index_is_kept_mapped_and_chooses_the_same(tmp_path: Path) -> No
 
 
 def test_a_small_index_is_not_kept(tmp_path: Path) -> None:
-    assert same(kept_examples(POOL, tmp_path), INDEX)
+    assert same(cached_examples(POOL, tmp_path), INDEX)
     assert not list(tmp_path.iterdir())
 
 
@@ -227,7 +227,7 @@ def test_a_changed_example_builds_anew_and_old_indexes_go(tmp_path: Path) -> Non
     pool = many()
     for change in range(5):
         pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])
-        kept_examples(pool, tmp_path)
+        cached_examples(pool, tmp_path)
         os.utime(tmp_path / index_key(pool), (time.time() + change, time.time() + change))
     kept = [path.name for path in tmp_path.iterdir()]
     assert len(kept) == 3
@@ -259,14 +259,14 @@ def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str, damage: str) -
         shutil.copyfile(tmp_path / "other" / part, path)
     else:
         path.write_bytes(path.read_bytes()[: -40 if damage == "cut" else 0])
-    assert same(kept_examples(pool, tmp_path), build_index(pool))
+    assert same(cached_examples(pool, tmp_path), build_index(pool))
     assert same(open_index(place, pool), build_index(pool))
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     pool = many()
-    assert same(kept_examples(pool, tmp_path / "file"), build_index(pool))
+    assert same(cached_examples(pool, tmp_path / "file"), build_index(pool))
 
 
 # The desk

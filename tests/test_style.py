@@ -10,7 +10,7 @@ from synopsis_writer.gate.copies import Source, build_index
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import house_profile
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show
 
@@ -30,7 +30,7 @@ SIX = "Das Tor am Hof steht offen."
 def look(check: str, text: str, **given: Any) -> Finding | None:
     """Run one check; what is given replaces parts of the subject."""
     form = given.get("form", Form.EPISODE)
-    subject = Gate(house_profile()).subject(text, form, SHOW, BRIEF)
+    subject = Gate(built_in_house()).subject(text, form, SHOW, BRIEF)
     return CHECKS[check](replace(subject, **given))
 
 

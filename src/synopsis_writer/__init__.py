@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
-    from synopsis_writer.house.house import Profile, load_profile
+    from synopsis_writer.house.house import House, load_house
     from synopsis_writer.kinds import FileFormat, Form
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
     from synopsis_writer.models.hosted import HostedClient
@@ -45,7 +45,7 @@ _HOMES = {
     "ModelClient": "models.base",
     "Outline": "synopsis",
     "Pool": "examples",
-    "Profile": "house.house",
+    "House": "house.house",
     "Prompt": "prompts.templates",
     "Prompts": "prompts.templates",
     "Result": "attempt",
@@ -57,7 +57,7 @@ _HOMES = {
     "load_desk": "writer",
     "load_example": "examples",
     "load_pool": "examples",
-    "load_profile": "house.house",
+    "load_house": "house.house",
     "load_prompts": "prompts.templates",
     "load_settings": "settings",
     "make_brief": "brief",
@@ -76,13 +76,13 @@ __all__ = [
     "Form",
     "Gate",
     "HostedClient",
+    "House",
     "Limits",
     "Message",
     "ModelAuthor",
     "ModelClient",
     "Outline",
     "Pool",
-    "Profile",
     "Prompt",
     "Prompts",
     "Result",
@@ -93,8 +93,8 @@ __all__ = [
     "Usage",
     "load_desk",
     "load_example",
+    "load_house",
     "load_pool",
-    "load_profile",
     "load_prompts",
     "load_settings",
     "make_brief",

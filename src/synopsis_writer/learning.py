@@ -1,6 +1,6 @@
 """The limits of a house, learnt from a folder of its texts."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +13,22 @@ from synopsis_writer.examples import read_brief
 from synopsis_writer.gate.form import preterite_share, speech_share
 from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import Text, analyse
-from synopsis_writer.house.house import Bands, Profile
+from synopsis_writer.house.house import House
 from synopsis_writer.kinds import Form
 
-FEWEST_TEXTS = 5  # of fewer the spread cannot be known
+FEWEST_TEXTS = 5  # the spread of fewer cannot be known
 
 _SUFFIXES = frozenset({".md", ".txt"})
 
-_TAIL = 0.05  # share of the texts that may lie beyond a quantile on either side: one odd text moves no band
+_TAIL = 0.05  # share of the texts that may be beyond a quantile on either side: one odd text moves no limit
 
 _MARGIN = 0.15  # of the span between the quantiles, added on either side
 
-_FEW_MARGIN = 0.4  # the same when there are fewer than five texts
+_FEW_MARGIN = 0.4  # the same for fewer than five texts
 
 
 class Rule(NamedTuple):
-    """The hard rules of a band: never narrower than `least_width`, never beyond `floor` and `ceiling`."""
+    """How far limits may be learnt: never narrower than `least_width`, never beyond `floor` and `ceiling`."""
 
     least_width: float
     floor: float
@@ -57,14 +57,14 @@ _UP_TO_ONE = frozenset({"variety"})
 
 @dataclass(frozen=True)
 class Calibration:
-    """The learnt profile, and how many texts of each form it was learnt from."""
+    """The learnt house, and how many texts of each form it was learnt from."""
 
-    profile: Profile
+    house: House
     counts: dict[Form, int]
 
 
 def measure(text: Text, title: str = "") -> dict[str, float]:
-    """Return the figures that bands hold, of one text."""
+    """Return the values of one text that limits apply to."""
     return {
         "words": len(text.words),
         "paragraphs": len(text.paragraphs),
@@ -80,7 +80,7 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
 
 
 def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """Return a band that holds these values with margin, within the hard rules.
+    """Return limits that hold these values with margin, within the rules.
 
     From the 5th to the 95th percentile (of fewer than five texts from the least to the most), widened by
     15 % (40 %) of that span on either side, then to the least width.
@@ -93,17 +93,13 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
     lack = max(0.0, rule.least_width - (high - low + 2 * margin)) / 2
     low = rule.floor if name in _FROM_ZERO else max(rule.floor, low - margin - lack)
     high = rule.ceiling if name in _UP_TO_ONE else min(rule.ceiling, high + margin + lack)
-    return _rounded(low, rule.digits), _rounded(high, rule.digits)
+    return round(low, rule.digits or None), round(high, rule.digits or None)
 
 
-def _rounded(value: float, digits: int) -> float:
-    return round(value, digits) if digits else round(value)
+def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -> Calibration:
+    """Learn a house from the `.md` and `.txt` files below `folder`; other forms keep the limits of `house`.
 
-
-def calibrate(folder: Path, house: Profile, name: str, form: Form | None = None) -> Calibration:
-    """Learn a profile from the `.md` and `.txt` files below `folder`; other forms keep the house's bands.
-
-    A text's form stands in its front matter; `form` is that of the texts without one.
+    A text's form is in its front matter; `form` is that of the texts without one.
 
     Raises:
         ExampleError: the folder holds no text, or a text has no form.
@@ -112,14 +108,15 @@ def calibrate(folder: Path, house: Profile, name: str, form: Form | None = None)
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
         document = read_document(path)
-        own = _form(document, form)
-        values[own].append(measure(analyse(document.text), str(document.meta.get("title", ""))))
+        title = str(document.meta.get("title", ""))
+        values[_form(document, form)].append(measure(analyse(document.text), title))
     if not values:
         raise ExampleError(f"{folder}: holds no text: name a folder with .md or .txt files")
-    forms = {
-        own: _bands(values[own], bands) if own in values else bands for own, bands in house.forms.items()
-    }
-    return Calibration(Profile(name, forms), dict(Counter({own: len(rows) for own, rows in values.items()})))
+    forms = dict(house.forms)
+    for known, rows in values.items():
+        learnt = {name: learn(name, [row[name] for row in rows]) for name in RULES}
+        forms[known] = house.forms[known].model_copy(update=learnt)
+    return Calibration(House(name, forms), {known: len(rows) for known, rows in values.items()})
 
 
 def _form(document: Document, form: Form | None) -> Form:
@@ -130,19 +127,10 @@ def _form(document: Document, form: Form | None) -> Form:
     return form
 
 
-def _bands(rows: Sequence[dict[str, float]], house: Bands) -> Bands:
-    """Learn the bands of one form; what needs more than the text (unknown words) stays the house's."""
-    return house.model_copy(update={name: learn(name, [row[name] for row in rows]) for name in RULES})
-
-
-def as_data(profile: Profile) -> dict[str, Any]:
-    """Return the profile as its file holds it."""
+def as_data(house: House) -> dict[str, Any]:
+    """Return the house as its file holds it, whole numbers as such."""
     forms = {
-        form.value: {name: [_plain(end) for end in band] for name, band in bands}
-        for form, bands in profile.forms.items()
+        form.value: {name: [int(n) if n == int(n) else n for n in limits] for name, limits in every}
+        for form, every in house.forms.items()
     }
-    return {"name": profile.name, "forms": forms}
-
-
-def _plain(value: float) -> float:
-    return int(value) if value == int(value) else value
+    return {"name": house.name, "forms": forms}

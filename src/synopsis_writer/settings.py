@@ -32,7 +32,7 @@ class Settings(BaseModel):
         examples: a folder of examples to use instead of the pool that came with the program.
         own_examples: the folder of the user's own examples, read besides.
         prompts: the folder of the prompt templates.
-        profile: the file with the house's bands.
+        profile: the file with the house's limits.
         disable: names of checks that the gate leaves out.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         out: the folder synopses are saved in.

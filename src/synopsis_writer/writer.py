@@ -27,18 +27,18 @@ from synopsis_writer.examples import (
     read_brief,
     with_free_id,
 )
-from synopsis_writer.gate.copies import kept_index
-from synopsis_writer.gate.embeddings import E5Embedder, Meanings, kept_meanings
+from synopsis_writer.gate.copies import cached_index
+from synopsis_writer.gate.embeddings import E5Embedder, SourceEmbeddings, cached_embeddings
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
-from synopsis_writer.gate.lexicon import Classifier
-from synopsis_writer.house.house import Profile, house_profile, load_profile
+from synopsis_writer.gate.lexicon import LanguageClassifier
+from synopsis_writer.house.house import House, built_in_house, load_house
 from synopsis_writer.kinds import Form, Outcome
 from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
-from synopsis_writer.prompts.selection import Chosen, ExampleIndex, kept_examples, select
+from synopsis_writer.prompts.selection import Chosen, ExampleIndex, cached_examples, select
 from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
 from synopsis_writer.save import Origin, new_origin
 from synopsis_writer.settings import Settings, folder
@@ -122,7 +122,7 @@ class Desk:
     @cached_property
     def index(self) -> ExampleIndex:
         """The index that examples are selected by, built when it is first asked for."""
-        return kept_examples(self.pool.examples, self.cache / "selection")
+        return cached_examples(self.pool.examples, self.cache / "selection")
 
 
 @dataclass(frozen=True)
@@ -325,14 +325,14 @@ def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -
         raise ExampleError("no examples: name a folder that holds some with --examples")
     _check_pinned(settings.pinned, pool)
     prompts = load_prompts(settings.prompts or folder("prompts"))
-    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    profile = load_house(settings.profile) if settings.profile else built_in_house()
     if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())
-    index = kept_index(sources, settings.cache / "copies")
-    meanings = _meanings(settings, pool.examples, say) if settings.semantic else None
-    classify = Classifier(settings.cache / "languages")
-    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, meanings, classify)
+    index = cached_index(sources, settings.cache / "copies")
+    embeddings = _embeddings(settings, pool.examples, say) if settings.semantic else None
+    classify = LanguageClassifier(settings.cache / "languages")
+    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, embeddings, classify)
     return Desk(pool, prompts, gate, settings.example_tokens, settings.cache, settings.pinned)
 
 
@@ -345,9 +345,11 @@ def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
             raise SettingsError(f"no example '{name}' to pin: {hint}")
 
 
-def _meanings(settings: Settings, examples: Sequence[Example], say: Callable[[str], None]) -> Meanings:
+def _embeddings(
+    settings: Settings, examples: Sequence[Example], say: Callable[[str], None]
+) -> SourceEmbeddings:
     embedder = E5Embedder(settings.threads)
-    return kept_meanings(copy_sources(examples), embedder, settings.cache / "meanings", say)
+    return cached_embeddings(copy_sources(examples), embedder, settings.cache / "meanings", say)
 
 
 _DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
@@ -538,7 +540,7 @@ def _best_fitting(subject: Subject, desk: Desk) -> Subject:
     return min(candidates, key=lambda candidate: len(failures(desk.gate.judge(candidate))))
 
 
-def faults(folders: Sequence[Path], profile: Profile, cache: Path) -> tuple[int, list[str]]:
+def faults(folders: Sequence[Path], profile: House, cache: Path) -> tuple[int, list[str]]:
     """Return how many examples there are, and every fault of format, show and style, in one line each.
 
     Raises:
@@ -558,7 +560,7 @@ def faults(folders: Sequence[Path], profile: Profile, cache: Path) -> tuple[int,
                 shows[path.parent.name] = load_show(path)
             except InputError as error:
                 found.append(str(error))
-    sources = kept_index(copy_sources(examples), cache / "copies")
+    sources = cached_index(copy_sources(examples), cache / "copies")
     gate = Gate(profile, sources, shows=tuple(shows.values()))
     for example in examples:
         found += _faults_of(example, shows.get(example.path.parent.name), gate)

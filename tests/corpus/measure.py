@@ -8,7 +8,7 @@ from pathlib import Path
 from synopsis_writer.examples import Example, example_files, load_example
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.gate import CHECKS, Gate, index_examples
-from synopsis_writer.house.house import house_profile
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder
 from tests.corpus.damage.draft import HALVES, Draft, draft_of, half_of, pool
@@ -35,7 +35,7 @@ def good_texts() -> tuple[Example, ...]:
 @cache
 def gate() -> Gate:
     sources = load_prompts(folder("prompts")).copy_sources()
-    return Gate(house_profile(), index_examples(pool().examples, sources), shows=pool().shows)
+    return Gate(built_in_house(), index_examples(pool().examples, sources), shows=pool().shows)
 
 
 def subject_of(draft: Draft) -> Subject:

@@ -189,13 +189,13 @@ def show_example(
 @examples_app.command("check")
 def check_examples(examples: options.Examples = None) -> int:
     """Validate every show.yaml and example, and hold each text against the gate."""
-    from synopsis_writer.house.house import house_profile, load_profile
+    from synopsis_writer.house.house import built_in_house, load_house
     from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import faults, pool_folders
 
     settings = load_settings({"examples": examples})
     folders = pool_folders(settings)
-    profile = load_profile(settings.profile) if settings.profile else house_profile()
+    profile = load_house(settings.profile) if settings.profile else built_in_house()
     count, found = faults(folders, profile, settings.cache)
     for fault in found:
         complain(fault)
@@ -260,12 +260,12 @@ def calibrate_style(
     """
     from synopsis_writer.document import format_yaml
     from synopsis_writer.errors import FileError
-    from synopsis_writer.house.house import house_profile
+    from synopsis_writer.house.house import built_in_house
     from synopsis_writer.learning import FEWEST_TEXTS, as_data, calibrate
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt = calibrate(examples, house_profile(), name, form)
+    learnt = calibrate(examples, built_in_house(), name, form)
     for own, count in learnt.counts.items():
         few = (
             f": too few to know its spread, at least {FEWEST_TEXTS} are wanted"
@@ -273,4 +273,4 @@ def calibrate_style(
             else ""
         )
         say(f"{own}: learnt from {count} text{'s' if count > 1 else ''}{few}")
-    give(format_yaml(as_data(learnt.profile)))
+    give(format_yaml(as_data(learnt.house)))

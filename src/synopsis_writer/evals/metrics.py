@@ -18,7 +18,7 @@ from synopsis_writer.gate.copies import CopyIndex, name_forms
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
-from synopsis_writer.house.house import Profile
+from synopsis_writer.house.house import House
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.synopsis import Synopsis
@@ -67,14 +67,14 @@ class Yardstick:
 
     Attributes:
         shows: the known series.
-        profile: the house's bands.
+        profile: the house's limits.
         sources: the index of texts that must not be copied; None where there is none.
         examples: the ids of the examples among these.
         manner: the references' use of function words.
     """
 
     shows: tuple[Show, ...]
-    profile: Profile
+    profile: House
     sources: CopyIndex | None
     examples: frozenset[str]
     manner: Manner
@@ -435,7 +435,7 @@ def make_yardstick(desk: Desk, cases: Sequence[Case]) -> Yardstick:
     """
     references = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
     examples = frozenset(example.id for example in desk.pool.examples)
-    return Yardstick(desk.pool.shows, desk.gate.profile, desk.gate.sources, examples, learn(references))
+    return Yardstick(desk.pool.shows, desk.gate.house, desk.gate.sources, examples, learn(references))
 
 
 # Rows come case by case or model by model: the references of a suite stay, and so does the row's own text.

@@ -251,7 +251,7 @@ def forget_scores(folder: Path) -> None:
 
 def _measure(cases: Sequence[Case], desk: Desk) -> str:
     """Return digits that change when what all rows are measured against does."""
-    digest = hashlib.sha256(f"{SCORING} {sorted(METRICS)} {desk.gate.profile!r} {desk.pool.shows!r}".encode())
+    digest = hashlib.sha256(f"{SCORING} {sorted(METRICS)} {desk.gate.house!r} {desk.pool.shows!r}".encode())
     for case in cases:
         digest.update(f"{case.id} {case.brief.form} {case.reference!r}\0".encode("utf-8", "surrogatepass"))
     for example in desk.pool.examples:

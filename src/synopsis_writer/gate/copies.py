@@ -170,7 +170,7 @@ def index_key(sources: Sequence[Source]) -> str:
     return digest.hexdigest()[:24]
 
 
-def kept_index(sources: Sequence[Source], folder: Path) -> CopyIndex:
+def cached_index(sources: Sequence[Source], folder: Path) -> CopyIndex:
     """Return the index of `sources`: from `folder` when it is there, else built, and kept when it is large.
 
     A folder that cannot be written costs time, not the answer: the index is then used as it was built.

@@ -100,7 +100,7 @@ def _restored(variable: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Meanings:
+class SourceEmbeddings:
     """Sources by the vectors of their sentences; the array may lie in a file.
 
     Attributes:
@@ -169,11 +169,11 @@ def lines_of(text: Text) -> list[str]:
     return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in compared(text)]
 
 
-def build_meanings(ids: Sequence[str], rows: Sequence[Vectors], embedder: Embedder) -> Meanings:
+def build_embeddings(ids: Sequence[str], rows: Sequence[Vectors], embedder: Embedder) -> SourceEmbeddings:
     """Put the sources' vectors, one array a source, into one array."""
     starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     vectors = np.concatenate(rows) if len(rows) else np.empty((0, 1), dtype=np.float32)
-    return Meanings(embedder, list(ids), vectors, starts)
+    return SourceEmbeddings(embedder, list(ids), vectors, starts)
 
 
 _MOST_KEPT = 3  # sets of sources; older ones are of sources that have changed
@@ -187,10 +187,10 @@ _WORTH_SAYING = 4  # texts
 _UNUSABLE = (OSError, ValueError, EOFError)  # not there, damaged, cut off
 
 
-def kept_meanings(
+def cached_embeddings(
     sources: Sequence[Source], embedder: Embedder, folder: Path, say: Callable[[str], None] = lambda _: None
-) -> Meanings:
-    """Return the sources' meanings: from `folder` as far as they are there, else embedded, and kept.
+) -> SourceEmbeddings:
+    """Return the sources' embeddings: from `folder` as far as they are there, else embedded, and kept.
 
     A folder that cannot be written costs time, not the answer.
     """
@@ -198,13 +198,13 @@ def kept_meanings(
     ids = [source.id for source in sources]
     texts = [_digest(source.text) for source in sources]
     with contextlib.suppress(*_UNUSABLE):
-        return Meanings(embedder, ids, *_open(place, texts))
+        return SourceEmbeddings(embedder, ids, *_open(place, texts))
     known = _known(folder, embedder.name)
     missing = {text: source.text for text, source in zip(texts, sources, strict=True) if text not in known}
     if len(missing) >= _WORTH_SAYING:
         say(f"embedding {len(missing)} examples, about {len(missing) * _SECONDS:.0f} s, this once")
     fresh = {text: embedder.embed(lines_of(analyse(raw))) for text, raw in missing.items()}
-    made = build_meanings(ids, [known[text] if text in known else fresh[text] for text in texts], embedder)
+    made = build_embeddings(ids, [known[text] if text in known else fresh[text] for text in texts], embedder)
     with contextlib.suppress(OSError):
         _save(place, texts, made)
         _tidy(place)
@@ -242,7 +242,7 @@ def _known(folder: Path, name: str) -> dict[str, Vectors]:
     return known
 
 
-def _save(place: Path, texts: Sequence[str], made: Meanings) -> None:
+def _save(place: Path, texts: Sequence[str], made: SourceEmbeddings) -> None:
     """Write a set's folder, whole or not at all; a damaged one gives way, a quicker process does not."""
     place.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".set-", dir=place.parent))

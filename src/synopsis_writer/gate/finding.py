@@ -6,10 +6,10 @@ from typing import Any
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import CopyIndex
-from synopsis_writer.gate.embeddings import Meanings
-from synopsis_writer.gate.lexicon import UNKEPT, Classifier
+from synopsis_writer.gate.embeddings import SourceEmbeddings
+from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import Span, Text
-from synopsis_writer.house.house import Bands
+from synopsis_writer.house.house import FormLimits
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show
 
@@ -23,7 +23,7 @@ class Subject:
     Attributes:
         text: the analysed text.
         form: the kind of text it should be.
-        bands: the profile's bands for the form.
+        limits: the house's limits for the form.
         show: the series; its name and cast.
         brief: what was asked for; None when a text of unknown origin is checked.
         title: the title, where known.
@@ -32,13 +32,13 @@ class Subject:
         exclude_source: the id of the source that the text itself is, if it is one.
         truncated: the model stopped at its token limit.
         strangers: the people of other shows.
-        meanings: the sources' vectors; None leaves out the semantic checks.
+        embeddings: the sources' vectors; None leaves out the semantic checks.
         classify: names the language of a text.
     """
 
     text: Text
     form: Form
-    bands: Bands
+    limits: FormLimits
     show: Show
     brief: Brief | None = None
     title: str = ""
@@ -47,8 +47,8 @@ class Subject:
     exclude_source: str = ""
     truncated: bool = False
     strangers: tuple[str, ...] = ()
-    meanings: Meanings | None = None
-    classify: Classifier = UNKEPT
+    embeddings: SourceEmbeddings | None = None
+    classify: LanguageClassifier = UNCACHED
 
 
 @dataclass(frozen=True)

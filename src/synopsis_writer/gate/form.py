@@ -13,21 +13,21 @@ from synopsis_writer.house.house import within
 
 
 def length(subject: Subject) -> Finding:
-    """The number of words lies in the brief's range, or else in the form's band."""
+    """The number of words lies in the brief's range, or else in the form's limits."""
     words = len(subject.text.words)
-    band = (subject.brief and subject.brief.words) or subject.bands.words
-    limit = f"{band[0]:g} to {band[1]:g} words"
-    if within(words, band):
+    limits = (subject.brief and subject.brief.words) or subject.limits.words
+    limit = f"{limits[0]:g} to {limits[1]:g} words"
+    if within(words, limits):
         return passed("length", words, limit, f"The text has {words} words.")
-    mend = "tell more" if words < band[0] else "cut"
+    mend = "tell more" if words < limits[0] else "cut"
     return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {mend}.")
 
 
 def paragraphs(subject: Subject) -> Finding:
-    """The number of paragraphs lies in the form's band."""
-    count, band = len(subject.text.paragraphs), subject.bands.paragraphs
-    limit = f"{band[0]:g} to {band[1]:g} paragraphs"
-    if within(count, band):
+    """The number of paragraphs lies in the form's limits."""
+    count, limits = len(subject.text.paragraphs), subject.limits.paragraphs
+    limit = f"{limits[0]:g} to {limits[1]:g} paragraphs"
+    if within(count, limits):
         return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
     counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
     message = f"The text has {counted}; the form {subject.form} wants {limit}: part it anew."
@@ -36,22 +36,22 @@ def paragraphs(subject: Subject) -> Finding:
 
 def rhythm(subject: Subject) -> Finding:
     """Sentences are neither short nor long all along, and none is longer than can be read aloud."""
-    text, bands = subject.text, subject.bands
+    text, limits = subject.text, subject.limits
     longest = max(text.lengths, default=0)
     limit = (
-        f"mean {bands.sentence_mean[0]:g} to {bands.sentence_mean[1]:g}, "
-        f"deviation from {bands.sentence_deviation[0]:g}, longest {bands.sentence_longest[1]:g}"
+        f"mean {limits.sentence_mean[0]:g} to {limits.sentence_mean[1]:g}, "
+        f"deviation from {limits.sentence_deviation[0]:g}, longest {limits.sentence_longest[1]:g}"
     )
     value = f"mean {text.mean_length:.1f}, deviation {text.deviation:.1f}, longest {longest}"
-    too_long = [sentence.span for sentence in text.sentences if sentence.length > bands.sentence_longest[1]]
+    too_long = [sentence.span for sentence in text.sentences if sentence.length > limits.sentence_longest[1]]
     if too_long:
-        message = f"A sentence has {longest} words, {bands.sentence_longest[1]:g} are the most: part it."
+        message = f"A sentence has {longest} words, {limits.sentence_longest[1]:g} are the most: part it."
         return failed("rhythm", value, limit, message, too_long)
-    if not within(text.mean_length, bands.sentence_mean):
-        kind = "short" if text.mean_length < bands.sentence_mean[0] else "long"
+    if not within(text.mean_length, limits.sentence_mean):
+        kind = "short" if text.mean_length < limits.sentence_mean[0] else "long"
         message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
         return failed("rhythm", value, limit, message)
-    if not within(text.deviation, bands.sentence_deviation):
+    if not within(text.deviation, limits.sentence_deviation):
         return failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
     return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
 
@@ -87,7 +87,7 @@ _CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄ
 def exclamations(subject: Subject) -> Finding:
     """Few exclamation marks, and no words in capitals."""
     marks = [Span(*match.span()) for match in re.finditer(r"!", subject.text.raw)]
-    most = subject.bands.exclamations[1]
+    most = subject.limits.exclamations[1]
     limit = f"{most:g} exclamation marks, no capitals"
     if len(marks) > most:
         message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
@@ -102,10 +102,10 @@ def exclamations(subject: Subject) -> Finding:
 
 
 def dialogue(subject: Subject) -> Finding:
-    """The share of spoken lines lies in the form's band; a quoted title or single word is no speech."""
+    """The share of spoken lines lies in the form's limits; a quoted title or single word is no speech."""
     spoken = spoken_spans(subject.text, subject.title)
     share = speech_share(subject.text, subject.title)
-    most = subject.bands.speech[1]
+    most = subject.limits.speech[1]
     limit = f"at most {most:.0%} of the characters"
     if share <= most:
         return passed("dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text.")
@@ -137,7 +137,7 @@ def hook(subject: Subject) -> Finding:
     """Open forms end on a question, closed forms do not, and questions stay the exception."""
     text = subject.text
     asking = [sentence for sentence in text.sentences if sentence.is_question]
-    most = subject.bands.questions[1]
+    most = subject.limits.questions[1]
     limit = (
         f"{'a question' if subject.form.is_open else 'no question'} at the end, at most {most:.0%} questions"
     )
@@ -190,15 +190,15 @@ class TensedVerb(NamedTuple):
 
 
 def tense(subject: Subject) -> Finding | None:
-    """The share of the preterite lies in the form's band, and no stretch leaves the main tense."""
+    """The share of the preterite lies in the form's limits, and no stretch leaves the main tense."""
     verbs = tensed_verbs(subject.text)
     if len(verbs) < _LEAST_VERBS:
         return None
-    band = subject.bands.preterite
+    limits = subject.limits.preterite
     past = sum(verb.tense == "preterite" for verb in verbs) / len(verbs)
-    limit = f"{band[0]:.0%} to {band[1]:.0%} of the verbs in the preterite, no switch"
-    if not within(past, band):
-        wanted: Tense = "present" if past > band[1] else "preterite"
+    limit = f"{limits[0]:.0%} to {limits[1]:.0%} of the verbs in the preterite, no switch"
+    if not within(past, limits):
+        wanted: Tense = "present" if past > limits[1] else "preterite"
         wrong = [verb.word for verb in verbs if verb.tense != wanted]
         message = (
             f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "

@@ -9,11 +9,11 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
 from synopsis_writer.gate.copies import CopyIndex, Source, build_index
-from synopsis_writer.gate.embeddings import Meanings
+from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
-from synopsis_writer.gate.lexicon import UNKEPT, Classifier
+from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.house.house import Profile
+from synopsis_writer.house.house import House
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show, foreign_cast
 from synopsis_writer.synopsis import Synopsis
@@ -45,7 +45,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
     }
 )
 
-# They apply only where the sources' meanings are given.
+# They apply only where the sources' embeddings are given.
 SEMANTIC_CHECKS: Mapping[str, Check] = MappingProxyType(
     {"paraphrase": semantic.paraphrase, "closeness": semantic.closeness}
 )
@@ -58,20 +58,20 @@ class Gate:
     """All checks with what they hold a text against.
 
     Attributes:
-        profile: the house's bands.
+        house: its limits.
         sources: the texts that must not be copied; None skips the check.
         disabled: names of checks to leave out.
         shows: the known series, whose casts must not turn up in each other.
-        meanings: the sources' vectors; None leaves out the semantic checks.
+        embeddings: the sources' vectors; None leaves out the semantic checks.
         classify: names the language of a text.
     """
 
-    profile: Profile
+    house: House
     sources: CopyIndex | None = None
     disabled: frozenset[str] = frozenset()
     shows: tuple[Show, ...] = ()
-    meanings: Meanings | None = None
-    classify: Classifier = UNKEPT
+    embeddings: SourceEmbeddings | None = None
+    classify: LanguageClassifier = UNCACHED
 
     def warm_up(self) -> None:
         """Load word lists and models; the garbage collector would look at a million objects in vain."""
@@ -110,13 +110,13 @@ class Gate:
         people: tuple[str, ...] = (),
     ) -> Subject:
         """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
-        bands, strangers = self.profile.forms[form], tuple(foreign_cast(self.shows, show))
-        subject = Subject(analyse(raw), form, bands, show, brief, title, people, self.sources)
-        return replace(subject, strangers=strangers, meanings=self.meanings, classify=self.classify)
+        limits, strangers = self.house.forms[form], tuple(foreign_cast(self.shows, show))
+        subject = Subject(analyse(raw), form, limits, show, brief, title, people, self.sources)
+        return replace(subject, strangers=strangers, embeddings=self.embeddings, classify=self.classify)
 
     def as_form(self, subject: Subject, form: Form) -> Subject:
         """Return the same text, held against another form."""
-        return replace(subject, form=form, bands=self.profile.forms[form])
+        return replace(subject, form=form, limits=self.house.forms[form])
 
     def judge(self, subject: Subject) -> tuple[Finding, ...]:
         """Run all checks that apply and are not disabled; one finding a check."""

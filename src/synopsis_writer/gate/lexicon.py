@@ -375,7 +375,7 @@ _loading = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Classifier:
+class LanguageClassifier:
     """Names the language of a text, of eight; loaded at the first use.
 
     Attributes:
@@ -399,7 +399,7 @@ class Classifier:
             return _load(self.folder)
 
 
-UNKEPT = Classifier()
+UNCACHED = LanguageClassifier()
 
 
 @cache

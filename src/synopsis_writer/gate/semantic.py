@@ -34,7 +34,7 @@ more, among the strangers': the check leaves them alone.
 import numpy as np
 import numpy.typing as npt
 
-from synopsis_writer.gate.embeddings import Meanings, compared, lines_of
+from synopsis_writer.gate.embeddings import SourceEmbeddings, compared, lines_of
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed
 from synopsis_writer.gate.story import theme_words
 
@@ -56,21 +56,21 @@ _NEAREST = 3  # sentences
 
 def paraphrase(subject: Subject) -> Finding | None:
     """The text is not one example's story in other words, unless the brief's beats ask for that story."""
-    meanings, lines = subject.meanings, lines_of(subject.text)
-    if meanings is None or not lines or len(meanings.ids) < FEWEST_SOURCES:
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
-    vectors = meanings.embed(lines)
-    found = _without_own(meanings.likenesses(vectors), meanings, subject.exclude_source)
+    vectors = embeddings.embed(lines)
+    found = _without_own(embeddings.likenesses(vectors), embeddings, subject.exclude_source)
     nearest, likeness, lead = _foremost(found)
-    source = meanings.ids[nearest]
+    source = embeddings.ids[nearest]
     limit = f"likeness under {LIKENESS:g}, or under {LEAD:g} over the next example"
     figures = f"likeness {likeness:.2f}, {lead:.2f} over the next example"
     if likeness < LIKENESS or lead < LEAD:
         return passed("paraphrase", likeness, limit, f"No example tells this story ({figures}).")
-    if _is_ordered(subject, meanings, nearest):
+    if _is_ordered(subject, embeddings, nearest):
         return passed("paraphrase", likeness, limit, f"The story is that of {source}, as the beats ask.")
     message = f"The story is that of {source} in other words ({figures}): tell another one."
-    best = meanings.cosines(vectors, nearest).max(axis=1)
+    best = embeddings.cosines(vectors, nearest).max(axis=1)
     sentences = compared(subject.text)
     spans = [sentences[number].span for number in np.argsort(-best)[:_NEAREST].tolist()]
     return failed("paraphrase", likeness, limit, message, spans)
@@ -78,12 +78,12 @@ def paraphrase(subject: Subject) -> Finding | None:
 
 def closeness(subject: Subject) -> Finding | None:
     """The brief's theme is what the text tells, in whatever words; short themes are left to `theme`."""
-    meanings, lines = subject.meanings, lines_of(subject.text)
-    if meanings is None or not lines or len(meanings.ids) < FEWEST_SOURCES:
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
     if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
         return None
-    cosines = meanings.embed(lines) @ meanings.embed([subject.brief.theme])[0]
+    cosines = embeddings.embed(lines) @ embeddings.embed([subject.brief.theme])[0]
     value = float(np.sort(cosines)[-_NEAREST:].mean())
     limit = f"at least {CLOSENESS:g}"
     if value >= CLOSENESS:
@@ -93,9 +93,9 @@ def closeness(subject: Subject) -> Finding | None:
 
 
 def _without_own(
-    found: npt.NDArray[np.float64], meanings: Meanings, exclude_source: str
+    found: npt.NDArray[np.float64], embeddings: SourceEmbeddings, exclude_source: str
 ) -> npt.NDArray[np.float64]:
-    is_own = np.array([source == exclude_source for source in meanings.ids])
+    is_own = np.array([source == exclude_source for source in embeddings.ids])
     return np.where(is_own, -1.0, found)
 
 
@@ -105,10 +105,10 @@ def _foremost(found: npt.NDArray[np.float64]) -> tuple[int, float, float]:
     return first, float(found[first]), float(found[first] - found[second])
 
 
-def _is_ordered(subject: Subject, meanings: Meanings, nearest: int) -> bool:
+def _is_ordered(subject: Subject, embeddings: SourceEmbeddings, nearest: int) -> bool:
     """Whether the brief's own beats tell the nearest source's story: then it was asked for."""
     beats = subject.brief.beats if subject.brief else ()
     if not beats:
         return False
-    first, _, lead = _foremost(meanings.nearnesses(meanings.embed(beats)))
+    first, _, lead = _foremost(embeddings.nearnesses(embeddings.embed(beats)))
     return first == nearest and lead >= ORDERED_LEAD

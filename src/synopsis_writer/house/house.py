@@ -12,27 +12,27 @@ from synopsis_writer.document import read_fields
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.kinds import Form
 
-HOUSE_PROFILE = Path(__file__).with_name("house.yaml")
+BUILT_IN_HOUSE = Path(__file__).with_name("house.yaml")
 
 
-def _upright(band: tuple[float, float]) -> tuple[float, float]:
-    if band[0] > band[1]:
-        raise ValueError(f"the band {band[0]:g} to {band[1]:g} is upside down: the smaller figure first")
-    return band
+def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"the limits {limits[0]:g} to {limits[1]:g} are reversed: put the smaller one first")
+    return limits
 
 
-Band = Annotated[tuple[float, float], AfterValidator(_upright)]
+Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
-class Bands(BaseModel):
-    """The bands of one form: least and most, both allowed.
+class FormLimits(BaseModel):
+    """The limits of one form: least and most, both allowed.
 
     Attributes:
-        words: words of the text.
-        paragraphs: paragraphs of the text.
-        sentence_mean: mean words a sentence.
-        sentence_deviation: standard deviation of the words a sentence.
-        sentence_longest: words of the longest sentence.
+        words: words in the text.
+        paragraphs: paragraphs in the text.
+        sentence_mean: mean words in a sentence.
+        sentence_deviation: standard deviation of the words in a sentence.
+        sentence_longest: words in the longest sentence.
         questions: share of the sentences that ask, 0 to 1.
         speech: share of the characters inside quotation marks, 0 to 1.
         exclamations: exclamation marks.
@@ -42,52 +42,52 @@ class Bands(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    words: Band
-    paragraphs: Band
-    sentence_mean: Band
-    sentence_deviation: Band
-    sentence_longest: Band
-    questions: Band
-    speech: Band
-    exclamations: Band
-    variety: Band
-    preterite: Band
+    words: Range
+    paragraphs: Range
+    sentence_mean: Range
+    sentence_deviation: Range
+    sentence_longest: Range
+    questions: Range
+    speech: Range
+    exclamations: Range
+    variety: Range
+    preterite: Range
 
 
 @dataclass(frozen=True)
-class Profile:
-    """A named set of bands, one a form."""
+class House:
+    """A named set of limits, one a form."""
 
     name: str
-    forms: Mapping[Form, Bands]
+    forms: Mapping[Form, FormLimits]
 
 
-class _ProfileFile(BaseModel):
+class _HouseFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    forms: dict[Form, Bands]
+    forms: dict[Form, FormLimits]
 
 
 @cache
-def house_profile() -> Profile:
-    """Return the profile that came with the program."""
-    return load_profile(HOUSE_PROFILE)
+def built_in_house() -> House:
+    """Return the house that comes with the program."""
+    return load_house(BUILT_IN_HOUSE)
 
 
-def load_profile(path: Path) -> Profile:
-    """Read a profile; all five forms must stand in it.
+def load_house(path: Path) -> House:
+    """Read a house's file; all five forms must be in it.
 
     Raises:
-        SettingsError: an unknown key, a missing form, or a band upside down; names file and line.
+        SettingsError: an unknown key, a missing form, or reversed limits; names file and line.
         FileError: it cannot be read.
     """
-    data = read_fields(path, _ProfileFile, SettingsError)
+    data = read_fields(path, _HouseFile, SettingsError)
     if missing := [form for form in Form if form not in data.forms]:
         raise SettingsError(f"{path}:1: lacks the form '{missing[0]}': add it under 'forms'")
-    return Profile(data.name, data.forms)
+    return House(data.name, data.forms)
 
 
-def within(value: float, band: tuple[float, float]) -> bool:
-    """Whether `value` lies in the band, its ends included."""
-    return band[0] <= value <= band[1]
+def within(value: float, limits: tuple[float, float]) -> bool:
+    """Whether `value` is between the limits, both included."""
+    return limits[0] <= value <= limits[1]

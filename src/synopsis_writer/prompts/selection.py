@@ -364,7 +364,7 @@ def index_key(examples: Sequence[Example]) -> str:
     return digest.hexdigest()[:24]
 
 
-def kept_examples(examples: Sequence[Example], folder: Path) -> ExampleIndex:
+def cached_examples(examples: Sequence[Example], folder: Path) -> ExampleIndex:
     """Return the index of `examples`: from `folder` when it is there, else built, and kept when it is large.
 
     A folder that cannot be written costs time, not the answer: the index is then used as it was built.
