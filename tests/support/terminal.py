@@ -128,7 +128,7 @@ def _standard_files(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
     """Give back what a command may change of its process; let its log go where a process's own goes."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     collects = gc.isenabled()
     with _bare_logging(), warnings.catch_warnings():
         try:
