@@ -29,8 +29,8 @@ from synopsis_writer.errors import (
     SettingsError,
     SynopsisError,
 )
-from synopsis_writer.models import download as client
-from synopsis_writer.models.download import KNOWN, forget, pull, pulled_models
+from synopsis_writer.models import download
+from synopsis_writer.models.download import KNOWN, pull, pulled_models, remove
 from tests.support.hub_server import COMMIT, Hub, serve_hub
 
 NAME = "haus/klein-GGUF:klein-Q4.gguf"
@@ -52,18 +52,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-class Log(list[str]):
-    def says(self, *words: str) -> bool:
-        return any(all(word in line for word in words) for line in self)
-
-
 class Place(NamedTuple):
     hub: Hub
     cache: Path
-    log: Log
+    log: pytest.LogCaptureFixture
 
     def pull(self, name: str = NAME) -> Path:
-        return pull(name, self.cache, announce=self.log.append)
+        return pull(name, self.cache)
+
+    def logged(self, *words: str) -> bool:
+        return any(all(word in line for word in words) for line in self.log.messages)
 
     def files(self) -> list[str]:
         kept = (path for path in self.cache.rglob("*") if path.is_file() and path.suffix != ".lock")
@@ -71,7 +69,9 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(
+    weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Place]:
     resolve = socket.getaddrinfo
 
     def only_loopback(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -79,7 +79,10 @@ def place(weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         return resolve(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", only_loopback)
+    caplog.set_level("INFO", logger="synopsis_writer")
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # as the command does, before the import
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -88,7 +91,7 @@ def place(weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         close_session()
         try:
-            yield Place(hub, tmp_path / "cache", Log())
+            yield Place(hub, tmp_path / "cache", caplog)
         finally:
             close_session()
 
@@ -112,7 +115,7 @@ def test_a_model_is_pulled_and_recorded(place: Place, weights: bytes) -> None:
     }
     (model,) = pulled_models(place.cache)
     assert model.path == path
-    assert place.log.says("pulling 0.00 GB from haus/klein-GGUF")
+    assert place.logged("pulling 0.00 GB from haus/klein-GGUF")
 
 
 def test_the_token_goes_to_the_hub_only_and_nobody_else_is_asked(place: Place) -> None:
@@ -120,11 +123,13 @@ def test_the_token_goes_to_the_hub_only_and_nobody_else_is_asked(place: Place) -
 
     assert [(one.method, one.path.split("/")[1]) for one in place.hub.seen] == [
         ("HEAD", "haus"),
+        ("HEAD", "haus"),
         ("GET", "haus"),
         ("GET", "cdn"),
     ]
-    assert [one.authorization for one in place.hub.seen] == [f"Bearer {TOKEN}"] * 2 + [None]
+    assert [one.authorization for one in place.hub.seen] == [f"Bearer {TOKEN}"] * 3 + [None]
     assert COMMIT in place.hub.seen[1].path
+    assert COMMIT in place.hub.seen[2].path
     assert "agent" not in f"{place.hub.seen[0].user_agent} {place.hub.seen[1].user_agent}"
 
 
@@ -152,7 +157,7 @@ def test_a_model_that_is_here_is_checked_without_the_network(place: Place) -> No
 
     assert place.pull() == path
     assert place.hub.seen == []
-    assert place.log.says("is here already")
+    assert place.logged("already here")
 
 
 def test_a_model_that_was_damaged_since_is_pulled_again(place: Place, weights: bytes) -> None:
@@ -160,7 +165,7 @@ def test_a_model_that_was_damaged_since_is_pulled_again(place: Place, weights: b
     path.write_bytes(b"GGUF" + bytes(len(weights) - 4))
 
     assert place.pull().read_bytes() == weights
-    assert place.log.says("is damaged")
+    assert place.logged("is damaged")
 
 
 def test_a_whole_file_without_an_entry_is_recorded_and_not_loaded_again(place: Place) -> None:
@@ -179,20 +184,21 @@ def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> N
 
     assert place.pull().read_bytes() == weights
     assert [one.range for one in place.hub.loads()] == [None, "bytes=20480-"]
-    assert place.log.says("broke off", "going on")
+    assert place.logged("broke", "resuming")
 
 
-def test_the_next_pull_goes_on_where_a_failed_one_ended(place: Place, weights: bytes) -> None:
+def test_a_failed_pull_leaves_nothing_and_the_next_one_begins_anew(place: Place, weights: bytes) -> None:
     place.hub.drops = [20_480] + [0] * 5
 
-    with pytest.raises(ConnectionFailedError, match="pull again: it goes on") as caught:
+    with pytest.raises(ConnectionFailedError, match="and pull again") as caught:
         place.pull()
     assert "\n" not in str(caught.value)
     assert pulled_models(place.cache) == []
+    assert place.files() == []
     place.hub.seen.clear()
 
     assert place.pull().read_bytes() == weights
-    assert [one.range for one in place.hub.loads()] == ["bytes=20480-"]
+    assert [one.range for one in place.hub.loads()] == [None]
     assert place.files() == ["klein-Q4.gguf", "pulled.json"]
 
 
@@ -203,34 +209,42 @@ def test_a_server_without_ranges_sends_the_whole_file(place: Place, weights: byt
     assert place.pull().read_bytes() == weights
 
 
-def test_pieces_of_another_file_are_not_gone_on_from(place: Place, weights: bytes) -> None:
-    place.hub.drops = [20_480] + [0] * 5
-    with pytest.raises(ConnectionFailedError):
-        place.pull()
+def test_a_newer_file_without_an_entry_takes_the_place_of_an_older_one(place: Place, weights: bytes) -> None:
+    path = place.pull()
+    (place.cache / "pulled.json").unlink()
     place.hub.files[NAME] = newer = weights[:-8] + bytes(8)
     place.hub.seen.clear()
 
-    assert place.pull().read_bytes() == newer
+    assert place.pull() == path
+    assert path.read_bytes() == newer
     assert [one.range for one in place.hub.loads()] == [None]
     assert place.files() == ["klein-Q4.gguf", "pulled.json"]
 
 
-@pytest.mark.parametrize("left", [b"<html>", b"GGUF" + bytes(200_000)])
-def test_what_cannot_be_the_start_of_the_file_is_thrown_away(
-    place: Place, weights: bytes, left: bytes
+LEFT = [
+    f".klein-Q4.gguf.{'0' * 12}.part",  # of the version before
+    ".cache/huggingface/download/x.incomplete",  # of a pull that was killed
+]
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("content", [b"<html>", b"GGUF" + bytes(200_000)])
+def test_what_a_broken_pull_left_is_thrown_away(
+    place: Place, weights: bytes, left: str, content: bytes
 ) -> None:
-    part = place.cache / "models" / "haus--klein-GGUF"
-    part.mkdir(parents=True)
-    (part / f".klein-Q4.gguf.{hashlib.sha256(weights).hexdigest()[:12]}.part").write_bytes(left)
+    path = place.cache / "models" / "haus--klein-GGUF" / left
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
 
     assert place.pull().read_bytes() == weights
     assert [one.range for one in place.hub.loads()] == [None]
+    assert place.files() == ["klein-Q4.gguf", "pulled.json"]
 
 
 def test_wrong_bytes_are_refused_and_cleared_away(place: Place, weights: bytes) -> None:
     place.hub.wrong[NAME] = weights[:-8] + bytes(8)
 
-    with pytest.raises(EngineError, match=r"damaged \(wrong sha256\).*cleared away"):
+    with pytest.raises(EngineError, match=r"damaged \(wrong sha256\).*deleted"):
         place.pull()
     assert place.files() == []
     assert pulled_models(place.cache) == []
@@ -249,7 +263,7 @@ def test_a_file_of_another_length_is_not_kept_for_good(place: Place, weights: by
 def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
     place.hub.files[NAME] = b"PK\3\4" + bytes(4000)
 
-    with pytest.raises(EngineError, match=r"not a GGUF file.*cleared away"):
+    with pytest.raises(EngineError, match=r"not a GGUF file.*deleted"):
         place.pull()
     assert place.files() == []
 
@@ -261,7 +275,7 @@ def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
         (401, "GatedRepo", "Please log in", RequestRefusedError, "401.*accept the licence.*HF_TOKEN"),
         (403, "", "Forbidden", RequestRefusedError, "403.*accept the licence.*HF_TOKEN"),
         (401, "", "Invalid credentials in Authorization header", RequestRefusedError, "401.*valid token"),
-        (404, "RepoNotFound", "", RequestRefusedError, "no open repository haus/klein-GGUF.*check the name"),
+        (404, "RepoNotFound", "", RequestRefusedError, "no public repository haus/klein-GGUF.*check"),
         (400, "", "no", RequestRefusedError, "answered 400"),
         (429, "", "", ConnectionFailedError, "answered 429: pull again later"),
         (503, "", "", ConnectionFailedError, "answered 503: pull again later"),
@@ -282,7 +296,7 @@ def test_a_refusal_says_what_to_do(
     ("name", "words"),
     [
         ("haus/klein-GGUF:gross.gguf", "no such file on the hub: look at .*/haus/klein-GGUF/tree/main"),
-        ("haus/nichts:klein.gguf", "no open repository haus/nichts"),
+        ("haus/nichts:klein.gguf", "no public repository haus/nichts"),
     ],
 )
 def test_a_name_the_hub_does_not_know(place: Place, name: str, words: str) -> None:
@@ -294,7 +308,7 @@ def test_a_name_the_hub_does_not_know(place: Place, name: str, words: str) -> No
 def test_a_file_that_cannot_be_checked_is_not_pulled(place: Place, header: str) -> None:
     place.hub.omit = frozenset({header})
 
-    with pytest.raises(RequestRefusedError, match="could not be checked"):
+    with pytest.raises(RequestRefusedError, match="could not be verified"):
         place.pull()
     assert place.hub.loads() == []
 
@@ -310,7 +324,7 @@ def test_a_file_too_large_for_plain_http_is_not_pulled(place: Place, monkeypatch
 def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
 
-    with pytest.raises(ConnectionFailedError, match=f"no whole answer from {address}: check network"):
+    with pytest.raises(ConnectionFailedError, match=f"no complete answer from {address}: check network"):
         place.pull()
 
 
@@ -331,7 +345,7 @@ def test_no_room_is_said_before_anything_is_loaded(place: Place, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot keep")]
+    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot save")]
 )
 def test_a_disk_that_fails_on_the_way(
     place: Place, monkeypatch: pytest.MonkeyPatch, number: int, words: str
@@ -348,7 +362,7 @@ def test_a_disk_that_fails_on_the_way(
 def test_a_cache_that_is_a_file(place: Place) -> None:
     place.cache.write_text("")
 
-    with pytest.raises(EngineError, match=r"cannot keep .*choose another folder"):
+    with pytest.raises(EngineError, match=r"cannot save .*choose another folder"):
         place.pull()
 
 
@@ -358,7 +372,7 @@ def test_one_pull_at_a_time(place: Place) -> None:
     place.cache.mkdir()
     with (
         FileLock(place.cache / "pulled.lock"),
-        pytest.raises(EngineError, match="another pull is at work"),
+        pytest.raises(EngineError, match="another pull is running"),
     ):
         place.pull()
 
@@ -373,11 +387,11 @@ def test_a_missing_library(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_progress_is_told_in_lines_where_there_is_no_terminal(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_SECONDS_A_LINE", 0.0)
+    monkeypatch.setattr(download, "_SECONDS_A_LINE", 0.0)
 
     place.pull()
 
-    lines = [line for line in place.log if re.search(r" of 0\.00 GB, \d+\.\d MB/s$", line)]
+    lines = [line for line in place.log.messages if re.search(r" of 0\.00 GB, \d+\.\d MB/s$", line)]
     assert len(lines) > 10
 
 
@@ -393,20 +407,21 @@ def test_progress_is_the_hubs_bar_on_a_terminal(place: Place, monkeypatch: pytes
         os.close(reading)
     assert "klein-Q4.gguf" in shown
     assert "100%" in shown
-    assert not place.log.says("MB/s")
+    assert not place.logged("MB/s")
 
 
 PROGRAM = """
 import sys
-from pathlib import Path
-from synopsis_writer.models.download import pull
+from synopsis_writer.cli import app, models
+from synopsis_writer.models import download
 assert not {"huggingface_hub", "httpx2", "tqdm"} & set(sys.modules)
-import huggingface_hub.constants
-huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
-try:
-    pull(sys.argv[1], Path(sys.argv[2]), announce=lambda line: print(line, flush=True))
-except KeyboardInterrupt:
-    sys.exit(130)
+pull = download.pull
+def in_small_pieces(*arguments):
+    import huggingface_hub.constants
+    huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
+    return pull(*arguments)
+download.pull = in_small_pieces
+sys.exit(app.run(["models", "pull", *sys.argv[1:]]))
 """
 
 
@@ -414,18 +429,20 @@ def run_program(place: Place, home: Path) -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
+        "SYNOPSIS_CACHE": str(place.cache),
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "HF_ENDPOINT": place.hub.url,
         "AGENT": "somebody",
         "NO_PROXY": "*",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-c", PROGRAM, NAME, str(place.cache)]
+    command = [sys.executable, "-c", PROGRAM, NAME]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_ctrl_c_keeps_what_came(place: Place, weights: bytes, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_behind(place: Place, weights: bytes, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     place.hub.pause = 0.02
@@ -433,28 +450,27 @@ def test_ctrl_c_keeps_what_came(place: Place, weights: bytes, tmp_path: Path) ->
         folder = place.cache / "models" / "haus--klein-GGUF"
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and not any(
-            path.stat().st_size > 8192 for path in folder.glob(".*.part")
+            path.stat().st_size > 8192 for path in folder.rglob("*.incomplete")
         ):
             threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=15)
-    assert (process.returncode, err) == (130, "")
-    assert "interrupted: what came is kept" in out
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "synopsis: interrupted"
     assert list(home.iterdir()) == []
-    have = next(folder.glob(".*.part")).stat().st_size
+    assert place.files() == []
     place.hub.pause = 0
-    place.hub.seen.clear()
 
     assert place.pull().read_bytes() == weights
-    assert [one.range for one in place.hub.loads()] == [f"bytes={have}-"]
 
 
 def test_nothing_is_written_outside_the_cache(place: Place, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     with run_program(place, home) as process:
-        _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (0, "")
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, Path(out.strip()).name) == (0, "klein-Q4.gguf"), err
     assert list(home.iterdir()) == []
     assert [one.path for one in place.hub.seen if "resolve" not in one.path] == [f"/cdn/{NAME}"]
 
@@ -485,31 +501,57 @@ def test_models_come_newest_first_and_broken_entries_are_skipped(place: Place, w
     assert pulled_models(place.cache / "nowhere") == []
 
 
-def test_forgetting_deletes_the_file_and_the_entry(place: Place, weights: bytes) -> None:
+def test_removing_deletes_the_file_and_the_entry(place: Place, weights: bytes) -> None:
     other = "haus/klein-GGUF:zwei/andere.gguf"
     place.hub.files[other] = weights
     path, kept = place.pull(), place.pull(other)
 
-    forget(NAME, place.cache)
+    remove(NAME, place.cache)
 
     assert not path.exists()
-    assert kept.name == "zwei--andere.gguf"
+    assert kept.relative_to(place.cache / "models") == Path("haus--klein-GGUF/zwei/andere.gguf")
     assert [model.path for model in pulled_models(place.cache)] == [kept]
-    with pytest.raises(SettingsError, match=f"was not pulled: pulled models are: {other}"):
-        forget(NAME, place.cache)
-    forget(other, place.cache)
-    assert not kept.parent.exists()
-    with pytest.raises(SettingsError, match="pulled models are: none"):
-        forget(other, place.cache)
+    with pytest.raises(SettingsError, match=f"has not been pulled; pulled models: {other}"):
+        remove(NAME, place.cache)
+    remove(other, place.cache)
+    assert list((place.cache / "models").iterdir()) == []
+    with pytest.raises(SettingsError, match="pulled models: none"):
+        remove(other, place.cache)
 
 
-def test_forgetting_deletes_what_came_of_a_broken_pull(place: Place) -> None:
-    place.hub.drops = [20_480] + [0] * 5
-    with pytest.raises(ConnectionFailedError):
-        place.pull()
+@pytest.mark.parametrize("left", LEFT)
+def test_removing_deletes_what_a_broken_pull_left(place: Place, left: str) -> None:
+    path = place.cache / "models" / "haus--klein-GGUF" / left
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
 
-    forget(NAME, place.cache)
+    remove(NAME, place.cache)
 
+    assert place.files() == ["pulled.json"]
+
+
+def test_a_model_pulled_by_the_version_before_is_found_and_removed(place: Place, weights: bytes) -> None:
+    name = "haus/klein-GGUF:zwei/andere.gguf"
+    path = place.cache / "models" / "haus--klein-GGUF" / "zwei--andere.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(weights)
+    entry = {
+        "name": name,
+        "repo": "haus/klein-GGUF",
+        "file": "zwei/andere.gguf",
+        "revision": COMMIT,
+        "size": len(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "path": "models/haus--klein-GGUF/zwei--andere.gguf",
+        "pulled_at": "2026-03-01T12:00:00Z",
+    }
+    (place.cache / "pulled.json").write_text(json.dumps([entry]), encoding="utf-8")
+
+    assert [model.path for model in pulled_models(place.cache)] == [path]
+    assert place.pull(name) == path
+    assert place.hub.seen == []
+    remove(name, place.cache)
+    assert pulled_models(place.cache) == []
     assert place.files() == ["pulled.json"]
 
 
@@ -521,22 +563,22 @@ def test_a_file_that_cannot_be_deleted(place: Place, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(EngineError, match=r"cannot remove .*: permission denied"):
-        forget(NAME, place.cache)
+        remove(NAME, place.cache)
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("", "write owner/repo:file.gguf, or one of qwen3-8b, "),
-        ("qwen9", "'qwen9' is no model's name"),
+        ("qwen9", "'qwen9' is not a model's name"),
         ("haus/klein", "write owner/repo:file.gguf"),
         ("haus/klein:model.safetensors", "write owner/repo:file.gguf"),
         ("haus/klein:../klein.gguf", "write owner/repo:file.gguf"),
         ("../klein:klein.gguf", "write owner/repo:file.gguf"),
         ("haus/klein:a b.gguf", "write owner/repo:file.gguf"),
         ("haus/klein:k-00001-of-00002.gguf", "one of several parts"),
-        ("haus/kl--ein:k.gguf", "'haus/kl--ein' is no repository's name"),
-        ("-haus/klein:k.gguf", "'-haus/klein' is no repository's name"),
+        ("haus/kl--ein:k.gguf", "'haus/kl--ein' is not a repository's name"),
+        ("-haus/klein:k.gguf", "'-haus/klein' is not a repository's name"),
     ],
 )
 def test_names_that_cannot_be(place: Place, name: str, words: str) -> None:

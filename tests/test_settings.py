@@ -4,7 +4,7 @@ import pytest
 
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models import resolve
-from synopsis_writer.models.download import read_name, remember
+from synopsis_writer.models.download import parse_name, record
 from synopsis_writer.models.resolve import ResolvedModel, resolve_model
 from synopsis_writer.settings import load_settings
 
@@ -123,10 +123,10 @@ def test_a_base_url_of_the_settings_gives_way_to_a_local_model() -> None:
 
 
 def test_a_server_may_call_its_model_as_a_file_or_a_pulled_one(tmp_path: Path) -> None:
-    target = read_name("qwen3-8b")
-    target.place(tmp_path).parent.mkdir(parents=True)
-    target.place(tmp_path).write_bytes(b"GGUF")
-    remember(target, "revision", 4, "sum", tmp_path)
+    target = parse_name("qwen3-8b")
+    target.path(tmp_path).parent.mkdir(parents=True)
+    target.path(tmp_path).write_bytes(b"GGUF")
+    record(target, "revision", 4, "sum", tmp_path)
     address = {"base_url": "http://127.0.0.1:1/v1"}
     assert resolve_model(load_settings({"cache": tmp_path, "model": "qwen3-8b"}, {}), {}).kind == "file"
     for name in ("qwen3-8b", "other.gguf"):

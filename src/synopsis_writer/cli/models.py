@@ -107,8 +107,11 @@ def pull_model(
     from synopsis_writer.models.download import pull
     from synopsis_writer.settings import load_settings
 
-    settings = load_settings({})
-    give(str(pull(name, settings.cache, announce=say)))
+    # The hub's library reads these when it is imported. Telemetry asks the hub who is calling, and saves the
+    # answer outside our cache, where Xet writes its logs, too.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    give(str(pull(name, load_settings({}).cache)))
 
 
 @app.command("known")
@@ -123,8 +126,8 @@ def known_models() -> None:
 @app.command("rm")
 def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
     """Delete a pulled model from the cache."""
-    from synopsis_writer.models.download import forget
+    from synopsis_writer.models.download import remove
     from synopsis_writer.settings import load_settings
 
-    forget(name, load_settings({}).cache)
+    remove(name, load_settings({}).cache)
     say(f"removed {name}")
