@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,10 @@ import openai
 from benchmarks.table import Row, print_table
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.kinds import FileFormat, Outcome
 from synopsis_writer.log import Journal, Run, RunLog
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.resolve import open_client, resolve_model
-from synopsis_writer.save import new_origin, record, render
+from synopsis_writer.result import new_run
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import save
@@ -66,16 +66,16 @@ async def whole_write(example: Example, client: ModelClient, desk: Desk, log: Ru
     """Do all that a write does once its desk is loaded."""
     show, brief = show_of(desk, example), example.brief
     prompt = desk.synopsis_prompt(brief, show)
-    origin = new_origin(prompt)
+    name, created = new_run()
     author = ModelAuthor(client, desk.prompts, prompt, Limits())
-    with Journal(log, Run(origin.run, "write", origin.created, brief, MODEL), print) as journal:
-        result = await write(brief, show, author, desk.gate, attempts=1, notes=journal)
+    with Journal(log, Run(name, "write", created, brief, MODEL), print) as journal:
+        result = await write(brief, show, author, desk.gate, attempts=1, recorder=journal)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")
-        content = render(record(result, best, best.synopsis, origin), best.synopsis, FileFormat.MARKDOWN)
-        log.saved(origin.run, save(content, out, best.synopsis.title, FileFormat.MARKDOWN))
-        journal.end(Outcome.DONE)
+        content = replace(result, run=name, created=created, prompt=prompt).render()
+        log.saved(name, save(content, out, best.synopsis.title, "md"))
+        journal.end(result.outcome)
 
 
 def warmed_desk(settings: Settings) -> Desk:

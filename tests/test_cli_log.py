@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.kinds import Outcome
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
@@ -337,7 +336,7 @@ def test_a_run_that_cannot_be_read_costs_no_other_run(terminal: Terminal) -> Non
 def test_all_but_the_runs_at_work_are_removed(terminal: Terminal) -> None:
     now = datetime.now(UTC)
     with contextlib.closing(filled(log_file())) as log:
-        log.end(RUN.id, Outcome.DONE)
+        log.end(RUN.id, "accepted")
         log.begin(replace(RUN, id="at-work", created=now - timedelta(hours=1)))
         log.begin(replace(RUN, id="killed", created=now - timedelta(days=2)))
         log.begin(replace(RUN, id="broken", created=now))

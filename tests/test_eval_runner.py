@@ -113,7 +113,7 @@ def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path
     assert len(runs) == len(CASES)
     for case in CASES.values():
         run = runs[case.brief.theme]
-        asked = " ".join(message.content for entry in log.entries(run.id) for message in entry.messages)
+        asked = " ".join(message.content for made in log.attempts(run.id) for message in made.messages)
         for paragraph in case.reference.paragraphs:
             assert paragraph.text[:60] not in asked
         assert run.examples

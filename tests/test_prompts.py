@@ -7,7 +7,7 @@ import pytest
 from synopsis_writer.brief import make_brief
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.kinds import FileFormat, Form
+from synopsis_writer.kinds import Form
 from synopsis_writer.prompts.templates import brief_block, load_prompts
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, generic_show
@@ -76,7 +76,7 @@ def test_no_field_of_a_brief_leaves_its_block(attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_answer_that_obeys_an_attack_changes_no_place(attack: str, tmp_path: Path) -> None:
-    path = save("Text", tmp_path / "out" / generic_show(attack).slug, attack, FileFormat.MARKDOWN)
+    path = save("Text", tmp_path / "out" / generic_show(attack).slug, attack, "md")
     assert path.resolve().parent.parent == (tmp_path / "out").resolve()
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [path.name]
 

@@ -7,9 +7,11 @@ import pytest
 
 from synopsis_writer.brief import make_brief
 from synopsis_writer.errors import FileError
-from synopsis_writer.kinds import Outcome
-from synopsis_writer.log import Entry, Run, RunLog, messages_hash
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.text import Span
+from synopsis_writer.log import Run, RunLog, messages_hash
 from synopsis_writer.models.base import Answer, Message
+from synopsis_writer.result import Attempt
 from synopsis_writer.synopsis import Outline
 from synopsis_writer.usage import Cost, Usage
 
@@ -37,15 +39,15 @@ RUN = Run(
     prompt_hash="abcdef",
     examples=("rote-rosen/eins", "rote-rosen/zwei"),
 )
-REFUSED = Entry(
+REFUSED = Attempt(
     1,
-    ASKED,
     Answer("{}", "length", Usage(900, 30, 800), 1.5, "test-model-2026", None, Cost(Decimal("0.0021"), "EUR")),
-    passed=False,
-    problems=("length: The text has 3 words.",),
-    findings=({"check": "length", "passed": False},),
+    ASKED,
+    problem="",
+    findings=(Finding("length", False, 3, "250-400", "The text has 3 words.", (Span(0, 2),)),),
 )
-TAKEN = Entry(2, (), Answer("Ja.", words_by_model=17, is_cached=True), passed=True, problems=())
+BROKEN = Attempt(1, Answer("Gern!"), ASKED, 1, True, problem="structure: the answer holds no JSON object")
+TAKEN = Attempt(2, Answer("Ja.", words_by_model=17, is_cached=True), problem="")
 
 
 def filled(path: Path | None = None) -> RunLog:
@@ -58,20 +60,22 @@ def filled(path: Path | None = None) -> RunLog:
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     log = filled(tmp_path / "runs.sqlite3")
-    log.end(RUN.id, Outcome.DONE)
+    log.end(RUN.id, "accepted")
     log.saved(RUN.id, tmp_path / "text.md")
     log.close()
     again = RunLog(tmp_path / "runs.sqlite3")
-    assert again.runs() == [replace(RUN, outcome=Outcome.DONE, path=str(tmp_path / "text.md"))]
-    assert again.entries(RUN.id) == [REFUSED, TAKEN]
+    assert again.runs() == [replace(RUN, outcome="accepted", path=str(tmp_path / "text.md"))]
+    again.add(RUN.id, BROKEN)
+    assert again.attempts(RUN.id) == [REFUSED, TAKEN, BROKEN]
+    assert again._database.execute("SELECT outcome FROM runs").fetchall() == [("done",)]
     again.close()
 
 
 def test_an_attempt_is_in_the_file_before_its_run_ends(tmp_path: Path) -> None:
     log = filled(tmp_path / "runs.sqlite3")
     other = RunLog(tmp_path / "runs.sqlite3")  # another process, which may outlive the first
-    assert other.find("last").outcome is Outcome.RUNNING
-    assert len(other.entries(RUN.id)) == 2
+    assert other.find("last").outcome == "running"
+    assert len(other.attempts(RUN.id)) == 2
     other.close()
     log.close()
 
@@ -113,7 +117,7 @@ def test_nothing_of_a_removed_run_stays_in_the_file(tmp_path: Path) -> None:
     log.begin(replace(RUN, id="other", brief=make_brief(show="AWZ", theme="Ein Koffer"), outline=None))
     log.remove([RUN.id])
     assert [run.id for run in log.runs()] == ["other"]
-    assert log.entries(RUN.id) == []
+    assert log.attempts(RUN.id) == []
     for file in tmp_path.iterdir():
         content = file.read_bytes()
         assert "Fähre".encode() not in content
@@ -137,7 +141,7 @@ def test_a_figure_that_sqlite_cannot_hold_is_said() -> None:
     log = filled()
     with pytest.raises(FileError, match=r"too large.*go on with --no-log"):
         log.add(RUN.id, replace(TAKEN, answer=Answer("Ja.", usage=Usage(2**63))))
-    assert len(log.entries(RUN.id)) == 2
+    assert len(log.attempts(RUN.id)) == 2
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_a_run_that_cannot_be_read_is_said_and_can_be_removed(damage: str) -> No
     log = filled()
     log._database.execute(damage)
     with pytest.raises(FileError) as caught:
-        (log.find("abc123"), log.entries(RUN.id))
+        (log.find("abc123"), log.attempts(RUN.id))
     assert str(caught.value) == (
         f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}"
     )

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.errors import FileError
 from synopsis_writer.examples import load_example
-from synopsis_writer.kinds import FileFormat
 from synopsis_writer.models.base import Answer
-from synopsis_writer.save import demo_label, new_origin, record, render
+from synopsis_writer.result import Attempt, Result, new_run
 from synopsis_writer.show import generic_show
 from synopsis_writer.storage.files import save, write_file
 from synopsis_writer.usage import Usage
@@ -18,54 +16,53 @@ from synopsis_writer.usage import Usage
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 
 
-def made(words_by_model: int | None = None) -> tuple[Result, Attempt]:
+def made(words_by_model: int | None = None) -> Result:
     answer = Answer(
         GOOD.synopsis.as_json(), usage=Usage(10, 20), model="test-model", words_by_model=words_by_model
     )
-    attempt = Attempt(1, Draft(answer), GOOD.synopsis)
-    return Result(GOOD.brief, generic_show(GOOD.brief.show), (attempt,), attempt), attempt
+    attempt = Attempt(1, answer, synopsis=GOOD.synopsis, problem="")
+    run, created = new_run()
+    show = generic_show(GOOD.brief.show)
+    return Result(GOOD.brief, show, (attempt,), attempt, run=run, created=created)
 
 
 def test_a_saved_synopsis_loads_as_an_example(tmp_path: Path) -> None:
-    result, attempt = made()
-    content = render(record(result, attempt, GOOD.synopsis, new_origin()), GOOD.synopsis, FileFormat.MARKDOWN)
-    path = save(content, tmp_path / "rote-rosen", GOOD.synopsis.title, FileFormat.MARKDOWN)
-    assert path.name == "der-weisse-hund.md"
+    path = made().save(tmp_path)
+    assert path == tmp_path / "rote-rosen" / "der-weisse-hund.md"
     example = load_example(path)
     assert (example.brief, example.synopsis) == (GOOD.brief, GOOD.synopsis)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_json_and_text_hold_the_whole_text() -> None:
-    result, attempt = made(words_by_model=17)
-    fields = record(result, attempt, GOOD.synopsis, new_origin())
-    data = json.loads(render(fields, GOOD.synopsis, FileFormat.JSON))
+    result = made(words_by_model=17)
+    data = json.loads(result.render("json"))
     assert data["text"] == GOOD.synopsis.text
     assert data["usage"] == {"prompt_tokens": 10, "cached_tokens": 0, "completion_tokens": 20}
     assert data["cost"] == "unpriced"
     assert data["draft"].startswith("demo draft: 17 of ")
-    text = render(fields, GOOD.synopsis, FileFormat.TEXT)
-    assert text == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n\n({fields['draft']})\n"
-    assert render({}, GOOD.synopsis, FileFormat.TEXT) == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
+    text = result.render("txt")
+    assert text == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n\n({data['draft']})\n"
+    assert made().render("txt") == f"{GOOD.synopsis.title}\n\n{GOOD.synopsis.text}\n"
 
 
 def test_only_guided_drafts_are_labelled() -> None:
-    assert demo_label(made()[1], GOOD.synopsis) is None
-    assert demo_label(made(words_by_model=0)[1], GOOD.synopsis) is not None
+    assert made().attempts[0].demo_label is None
+    assert made(words_by_model=0).attempts[0].demo_label is not None
 
 
 def test_a_taken_name_gets_a_number_and_force_replaces(tmp_path: Path) -> None:
-    names = [save(text, tmp_path, "Der Hund", FileFormat.TEXT).name for text in ("eins", "zwei", "drei")]
+    names = [save(text, tmp_path, "Der Hund", "txt").name for text in ("eins", "zwei", "drei")]
     assert names == ["der-hund.txt", "der-hund-2.txt", "der-hund-3.txt"]
     assert (tmp_path / "der-hund.txt").read_text("utf-8") == "eins"
-    save("neu", tmp_path, "Der Hund", FileFormat.TEXT, force=True)
+    save("neu", tmp_path, "Der Hund", "txt", force=True)
     assert (tmp_path / "der-hund.txt").read_text("utf-8") == "neu"
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def _save_many(folder: str, mark: str) -> None:
     for number in range(25):
-        save(f"{mark}{number}", Path(folder), "Gleicher Titel", FileFormat.TEXT)
+        save(f"{mark}{number}", Path(folder), "Gleicher Titel", "txt")
 
 
 def test_two_processes_with_one_title_lose_nothing(tmp_path: Path) -> None:
@@ -84,7 +81,7 @@ def test_without_hard_links_names_are_reserved(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    names = [save(text, tmp_path, "Der Hund", FileFormat.TEXT).name for text in ("eins", "zwei")]
+    names = [save(text, tmp_path, "Der Hund", "txt").name for text in ("eins", "zwei")]
     assert names == ["der-hund.txt", "der-hund-2.txt"]
     assert (tmp_path / "der-hund-2.txt").read_text("utf-8") == "zwei"
     assert len(list(tmp_path.iterdir())) == 2
@@ -95,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, kind: str) -> N
     (tmp_path / "taken").write_text("x", "utf-8")
     folder = tmp_path / "taken" / "deeper" if kind == "no folder possible" else tmp_path / "taken"
     with pytest.raises(FileError, match=r"cannot save into .*: name another folder"):
-        save("text", folder, "Titel", FileFormat.TEXT)
+        save("text", folder, "Titel", "txt")
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +101,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="no space left on device"):
-        save("text", tmp_path, "Titel", FileFormat.TEXT)
+        save("text", tmp_path, "Titel", "txt")
     assert list(tmp_path.iterdir()) == []
 
 

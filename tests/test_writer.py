@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ConnectionFailedError, EngineError, ModelError, RequestRefusedError
 from synopsis_writer.examples import load_example
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import Answer, Limits
+from synopsis_writer.result import Attempt, Result
 from synopsis_writer.settings import load_settings
 from synopsis_writer.show import Show, find_show
 from synopsis_writer.testing import ScriptedClient
@@ -158,18 +158,24 @@ async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
     seen: list[str] = []
 
     class Taking:
-        def answered(self, number: int, draft: Draft) -> None:
-            seen.append(f"answered {number} {draft.answer.text[:5]}")
+        def answered(self, attempt: Attempt) -> int:
+            seen.append(f"answered {attempt.number} {attempt.answer.text[:5]} {attempt.problem}")
+            return len(seen)
 
-        def attempt(self, attempt: Attempt) -> None:
-            seen.append(f"judged {attempt.number} {attempt.passed}")
+        def judged(self, index: int, attempt: Attempt) -> None:
+            seen.append(f"judged {index} {attempt.number} {attempt.passed}")
 
     show = show_of(desk)
     author = ModelAuthor(
         ScriptedClient(["Gern!", ANSWER]), desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits()
     )
-    await write(GOOD.brief, show, author, desk.gate, notes=Taking())
-    assert seen == ["answered 1 Gern!", "judged 1 False", f"answered 2 {ANSWER[:5]}", "judged 2 True"]
+    await write(GOOD.brief, show, author, desk.gate, recorder=Taking())
+    assert seen == [
+        "answered 1 Gern! not judged yet",
+        "judged 1 1 False",
+        f"answered 2 {ANSWER[:5]} not judged yet",
+        "judged 3 2 True",
+    ]
 
 
 async def test_drafts_that_failed_are_said(desk: Desk) -> None:
@@ -182,11 +188,11 @@ async def test_drafts_that_failed_are_said(desk: Desk) -> None:
 
 
 async def test_earlier_work_is_gone_on_with_and_its_rounds_count(desk: Desk) -> None:
-    last = Attempt(2, Draft(Answer("Der letzte Text.")), None, "variety_title: Row 7 has the title, too.")
+    previous = Attempt(2, Answer("Der letzte Text."), problem="variety_title: Row 7 has the title, too.")
     client = ScriptedClient([NO_QUESTION])
     show = show_of(desk)
     author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
-    result = await write(GOOD.brief, show, author, desk.gate, attempts=3, last=last)
+    result = await write(GOOD.brief, show, author, desk.gate, attempts=3, previous=previous)
     assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
     asked = client.calls[0].messages
     assert asked[-2].content == "Der letzte Text."

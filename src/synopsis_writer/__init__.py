@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synopsis_writer.attempt import Attempt, Result
     from synopsis_writer.brief import Brief, make_brief
     from synopsis_writer.drafting import ModelAuthor, write
     from synopsis_writer.errors import SynopsisError
@@ -15,10 +14,11 @@ if TYPE_CHECKING:
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
     from synopsis_writer.house.house import House, load_house
-    from synopsis_writer.kinds import FileFormat, Form
+    from synopsis_writer.kinds import Form
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
     from synopsis_writer.models.hosted import HostedClient
     from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
+    from synopsis_writer.result import Attempt, Result
     from synopsis_writer.settings import Settings, load_settings
     from synopsis_writer.show import Show
     from synopsis_writer.synopsis import Outline, Synopsis, parse
@@ -30,11 +30,10 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when they are first used: the command's --help needs none.
 _HOMES = {
     "Answer": "models.base",
-    "Attempt": "attempt",
+    "Attempt": "result",
     "Brief": "brief",
     "Desk": "writer",
     "Example": "examples",
-    "FileFormat": "kinds",
     "Finding": "gate.finding",
     "Form": "kinds",
     "Gate": "gate.gate",
@@ -48,7 +47,7 @@ _HOMES = {
     "House": "house.house",
     "Prompt": "prompts.templates",
     "Prompts": "prompts.templates",
-    "Result": "attempt",
+    "Result": "result",
     "Settings": "settings",
     "Show": "show",
     "Synopsis": "synopsis",
@@ -71,7 +70,6 @@ __all__ = [
     "Brief",
     "Desk",
     "Example",
-    "FileFormat",
     "Finding",
     "Form",
     "Gate",

@@ -6,42 +6,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.gate import failures
-from synopsis_writer.log import Entry
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.prompts.templates import Prompt, Prompts
+from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis, parse, wire_schema
 
 Watch = Callable[[str], None]
 
+_MOST_QUOTED = 200  # characters of a refusal
+
 _LONGER = 2  # how many times the tokens an answer may have that was cut before
 
 
 class Author(Protocol):
-    """Something that drafts answers to one brief: a model with a prompt, or the guided strategy."""
+    """Something that drafts answers to one brief: a model with a prompt, or the demo's scaffold."""
 
     @property
     def name(self) -> str:
         """The model's name."""
         ...
 
-    def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
-        """Draft an answer, or mend `last`; another seed gives another draft; raises ModelError.
+    def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
+        """Draft attempt `number`, or repair `previous`; another seed gives another draft; raises ModelError.
 
-        As a rule this is one draft; where it was cut a longer one may follow.
+        This is one draft, as a rule; a truncated one may be followed by a longer one. None is judged yet.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ModelAuthor:
-    """The normal strategy: a few-shot prompt, and repairs that are told what was wrong."""
+    """Asks a model with a few-shot prompt, and repairs with what was wrong."""
 
     client: ModelClient
     prompts: Prompts
@@ -53,20 +53,20 @@ class ModelAuthor:
         """The model's name."""
         return self.client.name
 
-    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:
-        """Ask with the base prompt, or with the last answer and its problems; once more when it is cut."""
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
+        """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
         messages = tuple(self.prompt.messages)
-        if last is not None and last.answer.text and not withheld_because(last.answer):
-            messages = tuple(self.prompts.repair(self.prompt, last.answer.text, last.problems))
+        if previous is not None and previous.answer.text and not withheld_because(previous.answer):
+            messages = tuple(self.prompts.repair(self.prompt, previous.answer.text, previous.problems))
         limits = replace(self.limits, sample=self.limits.sample + seed)
         answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
-        yield Draft(answer, messages, limits.sample)
+        yield Attempt(number, answer, messages, limits.sample)
         if answer.finish == "length":
             try:
                 answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
             except RequestRefusedError:
                 return  # the server gives no longer answers: the repair asks for a shorter one
-            yield Draft(answer, messages, limits.sample, is_longer=True)
+            yield Attempt(number, answer, messages, limits.sample, is_longer=True)
 
 
 def longer(limits: Limits) -> Limits:
@@ -74,29 +74,16 @@ def longer(limits: Limits) -> Limits:
     return replace(limits, max_tokens=limits.max_tokens * _LONGER)
 
 
-class Notes(Protocol):
-    """Something that takes down what happens while a text is written."""
+class Recorder(Protocol):
+    """Something that records attempts as they come."""
 
-    def answered(self, number: int, draft: Draft) -> None:
-        """Take down an answer as soon as it is there: it was paid."""
+    def answered(self, attempt: Attempt) -> int:
+        """Record an answer as soon as it is there, for it was paid; return its index."""
         ...
 
-    def attempt(self, attempt: Attempt) -> None:
-        """Take down what the gate said of it."""
+    def judged(self, index: int, attempt: Attempt) -> None:
+        """Record what the gate said of it."""
         ...
-
-
-class NoNotes:
-    """Takes nothing down."""
-
-    def answered(self, number: int, draft: Draft) -> None:
-        """Forget it."""
-
-    def attempt(self, attempt: Attempt) -> None:
-        """Forget it."""
-
-
-NO_NOTES = NoNotes()
 
 
 class Examiner(Protocol):
@@ -117,9 +104,9 @@ async def write(
     *,
     attempts: int = 3,
     best_of: int = 1,
-    last: Attempt | None = None,
+    previous: Attempt | None = None,
     watch: Watch = lambda _: None,
-    notes: Notes = NO_NOTES,
+    recorder: Recorder | None = None,
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
 
@@ -128,49 +115,50 @@ async def write(
         show: the series.
         author: who drafts.
         gate: what a synopsis must pass.
-        attempts: rounds at most, 1 or more.
-        best_of: drafts of the first round; the best by the gate goes on.
-        last: an attempt of earlier work to go on from; its rounds count, the result holds only new attempts.
+        attempts: attempts at most, 1 or more.
+        best_of: drafts of the first attempt; the best by the gate goes on.
+        previous: an earlier attempt to go on from; its number counts, the result holds only new attempts.
         watch: is told what happens, in one line each.
-        notes: is given each answer as soon as it is there, and each attempt as soon as it is judged.
+        recorder: is given each answer as soon as it is there, and each attempt as soon as it is judged.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
     """
     made: list[Attempt] = []
-    best = last
-    begun = last.number if last is not None else 0
+    best = previous
+    begun = previous.number if previous is not None else 0
 
     async def draft(number: int, seed: int) -> None:
-        async for drafted in author.drafts(seed, best):
-            notes.answered(number, drafted)
+        async for drafted in author.drafts(number, seed, best):
+            index = recorder.answered(drafted) if recorder else 0
             try:
-                judged = await judge(number, drafted, brief, show, gate)
+                judged = await judge(drafted, brief, show, gate)
             except ModelError as error:  # gates in other processes may be killed; the answer was paid
-                made.append(Attempt(number, drafted, None, str(error)))
+                made.append(replace(drafted, problem=str(error)))
                 raise
             made.append(judged)
-            notes.attempt(judged)
+            if recorder:
+                recorder.judged(index, judged)
 
     for number in range(begun + 1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {author.name}")
         before = begun + len(made)
         ends = await asyncio.gather(
-            *(draft(number, before + place) for place in range(best_of if number == 1 else 1)),
+            *(draft(number, before + index) for index in range(best_of if number == 1 else 1)),
             return_exceptions=True,
         )
-        faults = [end for end in ends if isinstance(end, ModelError)]
+        errors = [end for end in ends if isinstance(end, ModelError)]
         _raise_others(ends)
         if not made:
-            raise faults[0]
+            raise errors[0]
         best = min(reversed(made), key=_badness)  # of equals the newest
-        for fault in dict.fromkeys(map(str, faults)):
-            watch(f"attempt {number} of {attempts}: a draft failed: {fault}")
+        for error in dict.fromkeys(map(str, errors)):
+            watch(f"attempt {number} of {attempts}: a draft failed: {error}")
         if best.passed:
             watch(f"attempt {number} of {attempts}: accepted")
             break
-        if len(faults) == len(ends):
-            return Result(brief, show, tuple(made), best, faults[0])
+        if len(errors) == len(ends):
+            return Result(brief, show, tuple(made), best, errors[0])
         watch(f"attempt {number} of {attempts}: refused; " + " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
 
@@ -182,35 +170,27 @@ def _raise_others(ends: Sequence[BaseException | None]) -> None:
             raise end
 
 
-async def judge(number: int, draft: Draft, brief: Brief, show: Show, gate: Examiner) -> Attempt:
-    """Parse an answer, and hold it against the gate."""
-    answer = draft.answer
-    if withheld := withheld_because(answer):
-        return Attempt(number, draft, None, withheld)
-    parsed = parse(answer.text, Synopsis)
+async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
+    """Parse an answer, and check it with the gate."""
+    if withheld := withheld_because(attempt.answer):
+        return replace(attempt, problem=withheld)
+    parsed = parse(attempt.answer.text, Synopsis)
     if parsed.value is None:
-        return Attempt(number, draft, None, f"structure: {parsed.problem}")
-    found = gate.examine(parsed.value, brief, show, truncated=answer.finish == "length")
-    findings = found if isinstance(found, tuple) else await found
-    return Attempt(number, draft, parsed.value, findings=findings)
+        return replace(attempt, problem=f"{NO_STRUCTURE}: {parsed.problem}")
+    examined = gate.examine(parsed.value, brief, show, truncated=attempt.answer.finish == "length")
+    findings = examined if isinstance(examined, tuple) else await examined
+    return replace(attempt, synopsis=parsed.value, problem="", findings=findings)
 
 
 def withheld_because(answer: Answer) -> str:
-    """Say why an answer is none: a refusal, or the server's filter; nothing where it is one."""
+    """Return why an answer is a refusal, or was filtered by the server; empty where it is an answer."""
     if answer.finish == "refusal":
-        return f"the model refused: {_one_line(answer.text)}"
+        return f"the model refused: {' '.join(answer.text.split())[:_MOST_QUOTED]}"
     return "the server's content filter withheld the answer" if answer.finish == "filter" else ""
 
 
-_NO_STRUCTURE = 1000
-
-
-def _badness(attempt: Attempt) -> int:
-    return _NO_STRUCTURE if attempt.synopsis is None else len(failures(attempt.findings))
-
-
-def _one_line(text: str, most: int = 200) -> str:
-    return " ".join(text.split())[:most]
+def _badness(attempt: Attempt) -> tuple[bool, int]:
+    return attempt.synopsis is None, len(attempt.problems)
 
 
 class _OutlineFile(Outline):
@@ -225,7 +205,7 @@ async def plan(
     *,
     attempts: int,
     watch: Callable[[str], None],
-    record: Callable[[Entry], None] = lambda _: None,
+    recorder: Recorder | None = None,
 ) -> Outline:
     """Ask for an outline, and again with what was wrong, `attempts` times at most.
 
@@ -234,19 +214,27 @@ async def plan(
         ModelError: the model failed for good.
     """
     messages: Sequence[Message] = prompt.messages
-    problem = ""
     for number in range(1, attempts + 1):
         watch(f"attempt {number} of {attempts}: asking {client.name} for an outline")
         asked = replace(limits, sample=number - 1)
-        answer = await client.complete(messages, wire_schema(Outline), asked)
-        planned, problem = _read(answer)
-        record(_entry(number, messages, answer, problem))
-        if planned is None and answer.finish == "length":
-            answer = await client.complete(messages, wire_schema(Outline), longer(asked))
-            planned, problem = _read(answer)
-            record(_entry(number, messages, answer, problem))
-        if planned is not None:
-            return planned
+        for bounds in (asked, longer(asked)):
+            answer = await client.complete(messages, wire_schema(Outline), bounds)
+            outline, problem = _read(answer)
+            if recorder:
+                recorder.answered(
+                    Attempt(
+                        number,
+                        answer,
+                        tuple(messages),
+                        bounds.sample,
+                        is_longer=bounds is not asked,
+                        problem=problem,
+                    )
+                )
+            if outline is not None:
+                return outline
+            if answer.finish != "length":
+                break
         watch(f"attempt {number} of {attempts}: refused; {problem}")
         has_words = answer.text and not withheld_because(answer)
         messages = prompts.repair(prompt, answer.text, [problem]) if has_words else prompt.messages
@@ -258,11 +246,7 @@ def _read(answer: Answer) -> tuple[Outline | None, str]:
     if withheld := withheld_because(answer):
         return None, withheld
     parsed = parse(answer.text, Outline)
-    return parsed.value, "" if parsed.value is not None else f"structure: {parsed.problem}"
-
-
-def _entry(number: int, messages: Sequence[Message], answer: Answer, problem: str) -> Entry:
-    return Entry(number, tuple(messages), answer, not problem, (problem,) if problem else ())
+    return parsed.value, "" if parsed.value is not None else f"{NO_STRUCTURE}: {parsed.problem}"
 
 
 def format_outline(brief: Brief, outline: Outline) -> str:

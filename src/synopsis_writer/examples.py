@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
-from synopsis_writer.kinds import FileFormat, Form
+from synopsis_writer.kinds import Form
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
 from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Character, Synopsis
@@ -206,7 +206,7 @@ def add(
         ) from error
     home = folder / known.slug
     content = format_document(front_matter(brief, synopsis), synopsis.text)
-    path = save(content, home, synopsis.title, FileFormat.MARKDOWN)
+    path = save(content, home, synopsis.title, "md")
     if not (home / SHOW_FILE).exists():
         (home / SHOW_FILE).write_text(
             format_yaml(known.model_dump(mode="json", exclude_none=True)), encoding="utf-8"

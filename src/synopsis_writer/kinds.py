@@ -18,24 +18,6 @@ class Form(StrEnum):
         return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
 
 
-class FileFormat(StrEnum):
-    """How a synopsis is saved."""
-
-    MARKDOWN = "md"
-    JSON = "json"
-    TEXT = "txt"
-
-
-class Outcome(StrEnum):
-    """What became of a run."""
-
-    RUNNING = "running"
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
 class CacheUse(StrEnum):
     """What a command does with kept answers: give them again, only keep them, or neither."""
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from synopsis_writer.attempt import Attempt, Draft
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import (
     ConnectionFailedError,
@@ -21,8 +20,9 @@ from synopsis_writer.errors import (
     ReplayError,
     SynopsisError,
 )
-from synopsis_writer.kinds import Outcome
+from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.result import Attempt, Outcome
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.synopsis import Outline
 
@@ -104,34 +104,17 @@ class Run:
     version: str | None = None
     prompt_hash: str | None = None
     examples: tuple[str, ...] = ()
-    outcome: Outcome = Outcome.RUNNING
+    outcome: Outcome = "running"
     error: str | None = None
     path: str | None = None
 
+    @property
+    def stored_outcome(self) -> str:
+        """The outcome as files and `--json` have always called it: `done` for `accepted`."""
+        return _STORED.get(self.outcome, self.outcome)
 
-@dataclass(frozen=True)
-class Entry:
-    """One attempt of a run, as the log holds it.
 
-    Attributes:
-        number: its round.
-        messages: what was asked; empty in the guided strategy.
-        answer: what the model said.
-        passed: whether the answer was taken.
-        problems: what was wrong with it, in sentences.
-        findings: what the gate said, as data.
-        repeat: which of several answers to the same messages it is.
-        is_longer: whether it was asked for because the one before was cut.
-    """
-
-    number: int
-    messages: tuple[Message, ...]
-    answer: Answer
-    passed: bool
-    problems: tuple[str, ...]
-    findings: tuple[dict[str, Any], ...] = ()
-    repeat: int = 0
-    is_longer: bool = False
+_STORED: Mapping[Outcome, str] = {"accepted": "done"}
 
 
 class RunLog:
@@ -160,9 +143,9 @@ class RunLog:
         columns = f"INSERT INTO runs ({', '.join(fields)}) VALUES ({_marks(fields)})"  # noqa: S608 - our own names
         self._do([(columns, tuple(fields.values()))])
 
-    def add(self, run: str, entry: Entry) -> None:
-        """Write an attempt down, as soon as it is judged."""
-        fields = entry_row(entry)
+    def add(self, run: str, attempt: Attempt) -> None:
+        """Record an attempt, as soon as it is answered."""
+        fields = attempt_row(attempt)
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
         columns = f"run, place, {', '.join(fields)}"
         statements = [
@@ -171,21 +154,22 @@ class RunLog:
                 (run, run, *fields.values()),
             )
         ]
-        if entry.messages:
-            asked = (fields["messages"], messages_json(entry.messages))
+        if attempt.messages:
+            asked = (fields["messages"], messages_json(attempt.messages))
             statements.insert(0, ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked))
         self._do(statements)
 
-    def judged(self, run: str, place: int, entry: Entry) -> None:
-        """Write down what the gate said of the attempt at a place, from 0."""
-        row = entry_row(entry)
-        values = (row["passed"], row["problems"], row["findings"], run, place)
+    def judged(self, run: str, index: int, attempt: Attempt) -> None:
+        """Record what the gate said of the attempt at an index, from 0."""
+        row = attempt_row(attempt)
+        values = (row["passed"], row["problems"], row["findings"], run, index)
         statement = "UPDATE attempts SET passed = ?, problems = ?, findings = ? WHERE run = ? AND place = ?"
         self._do([(statement, values)])
 
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
-        """Write down what became of a run."""
-        self._do([("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", (outcome, error, run))])
+        """Record what became of a run."""
+        values = (_STORED.get(outcome, outcome), error, run)
+        self._do([("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", values)])
 
     def saved(self, run: str, path: Path) -> None:
         """Write down where a run's text lies."""
@@ -229,13 +213,13 @@ class RunLog:
         several = f"{len(found)} runs are called so: give more of the id" if found else "no such run"
         raise FileError(f"run '{name}': {several}: synopsis log list names them")
 
-    def entries(self, run: str) -> list[Entry]:
+    def attempts(self, run: str) -> list[Attempt]:
         """Return the attempts of a run, in order; raises FileError where one cannot be read."""
         query = """
             SELECT attempts.*, prompts.messages AS asked FROM attempts
             LEFT JOIN prompts ON prompts.hash = attempts.messages WHERE run = ? ORDER BY place
         """
-        return [read_entry(row) for row in self._rows(query, (run,))]
+        return [read_attempt(row) for row in self._rows(query, (run,))]
 
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold.
@@ -287,29 +271,30 @@ def run_row(run: Run) -> dict[str, Any]:
         "brief": _json(run.brief.as_data()),
         "outline": run.outline and run.outline.model_dump_json(),
         "examples": _json(run.examples),
+        "outcome": run.stored_outcome,
     }
 
 
-def entry_row(entry: Entry) -> dict[str, Any]:
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
     """Return an attempt as a row of `attempts`, without its run and place."""
-    answer = entry.answer
+    answer = attempt.answer
     return {
-        "number": entry.number,
-        "messages": messages_hash(entry.messages) if entry.messages else None,
+        "number": attempt.number,
+        "messages": messages_hash(attempt.messages) if attempt.messages else None,
         "answer": answer.text,
         "finish": answer.finish,
         "model": answer.model,
-        "passed": entry.passed,
-        "problems": _json(entry.problems),
-        "findings": _json(entry.findings),
+        "passed": attempt.passed,
+        "problems": _json(attempt.problems),
+        "findings": _json([finding.as_data() for finding in attempt.findings]),
         **asdict(answer.usage),
         "seconds": answer.seconds,
         "amount": answer.cost and str(answer.cost.amount),
         "currency": answer.cost and answer.cost.currency,
         "is_kept": answer.is_cached,
         "words_by_model": answer.words_by_model,
-        "repeat": entry.repeat,
-        "is_longer": entry.is_longer,
+        "repeat": attempt.sample,
+        "is_longer": attempt.is_longer,
     }
 
 
@@ -318,9 +303,9 @@ def read_run(row: Mapping[str, Any]) -> Run:
     return _read(row["id"], lambda: _run(row))
 
 
-def read_entry(row: Mapping[str, Any]) -> Entry:
+def read_attempt(row: Mapping[str, Any]) -> Attempt:
     """Return the attempt of a row, whose prompt is in `asked`; raises FileError where it cannot be read."""
-    return _read(row["run"], lambda: _entry(row))
+    return _read(row["run"], lambda: _attempt(row))
 
 
 def read_listed(row: Mapping[str, Any]) -> Listed:
@@ -346,26 +331,42 @@ def _run(row: Mapping[str, Any]) -> Run:
         "outline": row["outline"] and Outline.model_validate_json(row["outline"]),
         "examples": json.loads(row["examples"]),
     }
-    return TypeAdapter(Run).validate_python({**row, **parsed})
+    outcome = {stored: outcome for outcome, stored in _STORED.items()}.get(row["outcome"], row["outcome"])
+    return TypeAdapter(Run).validate_python({**row, **parsed, "outcome": outcome})
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
+class _Recorded(BaseModel):
+    """An attempt as a row holds it."""
+
+    number: int
+    answer: Answer
+    messages: tuple[Message, ...]
+    passed: bool
+    problems: tuple[str, ...]
+    findings: tuple[dict[str, Any], ...]
+    sample: int
+    is_longer: bool
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
     usage = {name: row[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
-    told = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
-    told["is_cached"] = row["is_kept"]
+    answer = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
+    answer["is_cached"] = row["is_kept"]
     cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
-    return TypeAdapter(Entry).validate_python(
+    recorded = _Recorded.model_validate(
         {
             "number": row["number"],
             "messages": json.loads(row["asked"] or "[]"),
-            "answer": {"text": row["answer"], "usage": usage, "cost": cost, **told},
+            "answer": {"text": row["answer"], "usage": usage, "cost": cost, **answer},
             "passed": row["passed"],
             "problems": json.loads(row["problems"]),
             "findings": json.loads(row["findings"]),
-            "repeat": row["repeat"],
+            "sample": row["repeat"],
             "is_longer": row["is_longer"],
         }
     )
+    fields = {name: getattr(recorded, name) for name in _Recorded.model_fields}
+    return Attempt.recorded(**fields | {"findings": [Finding.from_data(data) for data in recorded.findings]})
 
 
 def messages_hash(messages: Sequence[Message]) -> str:
@@ -382,9 +383,6 @@ def _json(data: object) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-UNJUDGED = "not judged yet"
-
-
 class Journal:
     """Notes a run, in a `with` block: its beginning, each attempt, and how it ended.
 
@@ -397,8 +395,7 @@ class Journal:
     def __init__(self, log: RunLog, run: Run, say: Callable[[str], None]) -> None:
         self._log, self._run, self._say = log, run, say
         self._open = True
-        self._places: dict[int, int] = {}  # of answers that are not judged yet, by the draft they came in
-        self.entries: list[Entry] = []
+        self.attempts: list[Attempt] = []
 
     def __enter__(self) -> Self:
         """Note that the run begins."""
@@ -412,37 +409,24 @@ class Journal:
         if error is None:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-            self.end(Outcome.INTERRUPTED)
-            if self.entries and self._open and self._log.is_kept:
+            self.end("interrupted")
+            if self.attempts and self._open and self._log.is_kept:
                 self._say(f"what was answered so far is kept: synopsis log show {self._run.id}")
         else:
             # Only our own errors are known to hold no secret.
             said = str(error) if isinstance(error, SynopsisError) else type(error).__name__
-            self.end(Outcome.REFUSED if isinstance(error, GateRefusedError) else Outcome.FAILED, said)
+            self.end("refused" if isinstance(error, GateRefusedError) else "failed", said)
 
-    def answered(self, number: int, draft: Draft) -> None:
-        """Note an answer that is not judged yet."""
-        self._places[id(draft)] = len(self.entries)
-        self.note(_entry_of(number, draft, passed=False, problems=(UNJUDGED,)))
+    def answered(self, attempt: Attempt) -> int:
+        """Record an attempt; return its index."""
+        self.attempts.append(attempt)
+        self._quietly(lambda: self._log.add(self._run.id, attempt))
+        return len(self.attempts) - 1
 
-    def attempt(self, attempt: Attempt) -> None:
-        """Note what the gate said of an answer."""
-        findings = tuple(finding.as_data() for finding in attempt.findings)
-        entry = _entry_of(
-            attempt.number,
-            attempt.draft,
-            passed=attempt.passed,
-            problems=attempt.problems,
-            findings=findings,
-        )
-        place = self._places.pop(id(attempt.draft))
-        self.entries[place] = entry
-        self._quietly(lambda: self._log.judged(self._run.id, place, entry))
-
-    def note(self, entry: Entry) -> None:
-        """Note an attempt."""
-        self.entries.append(entry)
-        self._quietly(lambda: self._log.add(self._run.id, entry))
+    def judged(self, index: int, attempt: Attempt) -> None:
+        """Record what the gate said of an attempt."""
+        self.attempts[index] = attempt
+        self._quietly(lambda: self._log.judged(self._run.id, index, attempt))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
         """Note what became of the run."""
@@ -458,32 +442,19 @@ class Journal:
             self._say(str(error))
 
 
-def _entry_of(
-    number: int,
-    draft: Draft,
-    *,
-    passed: bool,
-    problems: tuple[str, ...],
-    findings: tuple[dict[str, Any], ...] = (),
-) -> Entry:
-    return Entry(
-        number, draft.messages, draft.answer, passed, problems, findings, draft.repeat, draft.is_longer
-    )
-
-
 class ReplayClient:
     """A `ModelClient` that gives a run's answers again, each to the prompt it was given to.
 
     Args:
         run: the run.
-        entries: its attempts, in order.
+        attempts: its attempts, in order.
         max_tokens: the tokens an answer may have; who asks for more asks because one was cut.
     """
 
-    def __init__(self, run: Run, entries: Sequence[Entry], max_tokens: int) -> None:
+    def __init__(self, run: Run, attempts: Sequence[Attempt], max_tokens: int) -> None:
         self._run, self._max_tokens = run, max_tokens
-        self._known = {messages_hash(entry.messages) for entry in entries}
-        self._left = [(messages_hash(entry.messages), entry) for entry in entries]
+        self._known = {messages_hash(attempt.messages) for attempt in attempts}
+        self._left = [(messages_hash(attempt.messages), attempt) for attempt in attempts]
 
     @property
     def name(self) -> str:
@@ -504,10 +475,10 @@ class ReplayClient:
         """
         wanted = messages_hash(messages)
         is_longer = limits.max_tokens > self._max_tokens
-        for place, (asked, entry) in enumerate(self._left):
-            if (asked, entry.repeat, entry.is_longer) == (wanted, limits.sample, is_longer):
+        for place, (asked, attempt) in enumerate(self._left):
+            if (asked, attempt.sample, attempt.is_longer) == (wanted, limits.sample, is_longer):
                 del self._left[place]
-                return entry.answer
+                return attempt.answer
         if wanted in self._known or not self._left:
             raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
         raise ReplayError(
@@ -522,42 +493,42 @@ class ReplayClient:
 class ReplayAuthor:
     """Gives the drafts of a run of the guided strategy again, in order."""
 
-    def __init__(self, run: Run, entries: Sequence[Entry]) -> None:
+    def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self._run = run
-        self._left = list(entries)
+        self._left = list(attempts)
 
     @property
     def name(self) -> str:
         """The name of the model that answered."""
         return self._run.model
 
-    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:  # noqa: ARG002 - they are drafted
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - they are drafted
         """Give the next draft."""
         if not self._left:
             raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
-        yield Draft(self._left.pop(0).answer)
+        yield Attempt(number, self._left.pop(0).answer)
 
 
-def differences(entries: Sequence[Entry], attempts: Sequence[Attempt]) -> list[str]:
+def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
     """Say, a sentence each, where the verdicts are no longer those of the log.
 
-    Drafts that were made side by side may have come in another order: each is held against its own.
+    Drafts that were made side by side may have come in another order: each is compared with its own.
     """
-    now = {_draft_key(attempt.draft, place): attempt for place, attempt in enumerate(attempts)}
-    pairs = [(place, entry, now.get(_draft_key(entry, place))) for place, entry in enumerate(entries)]
-    found = [
-        f"Attempt {place + 1}: {_verdict(entry.problems)} then, {_verdict(attempt.problems)} now."
-        for place, entry, attempt in pairs
-        if attempt is not None and entry.problems != attempt.problems
+    new = {_draft_key(attempt, index): attempt for index, attempt in enumerate(now)}
+    pairs = [(index, old, new.get(_draft_key(old, index))) for index, old in enumerate(then)]
+    changes = [
+        f"Attempt {index + 1}: {_verdict(old.problems)} then, {_verdict(attempt.problems)} now."
+        for index, old, attempt in pairs
+        if attempt is not None and old.problems != attempt.problems
     ]
-    if len(entries) != len(attempts):
-        found.append(f"The log holds {len(entries)} attempts, the replay came to {len(attempts)}.")
-    return found
+    if len(then) != len(now):
+        changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
+    return changes
 
 
-def _draft_key(draft: Entry | Draft, place: int) -> tuple[str, int, bool] | int:
-    """Return what tells a draft from the others; in the guided strategy that is its place."""
-    return (messages_hash(draft.messages), draft.repeat, draft.is_longer) if draft.messages else place
+def _draft_key(draft: Attempt, index: int) -> tuple[str, int, bool] | int:
+    """Return what tells a draft from the others; for a demo draft that is its index."""
+    return (messages_hash(draft.messages), draft.sample, draft.is_longer) if draft.messages else index
 
 
 def _verdict(problems: Sequence[str]) -> str:

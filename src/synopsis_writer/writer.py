@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synopsis_writer.attempt import Result
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.drafting import Author, ModelAuthor, plan
@@ -33,14 +32,14 @@ from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import House, built_in_house, load_house
-from synopsis_writer.kinds import Form, Outcome
+from synopsis_writer.kinds import Form
 from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.prompts.selection import Chosen, ExampleIndex, cached_examples, select
 from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
-from synopsis_writer.save import Origin, new_origin
+from synopsis_writer.result import Result, new_run
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
 from synopsis_writer.synopsis import Outline
@@ -68,14 +67,6 @@ class Order:
     outline: Outline | None = None
     best_of: int = 1
     seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Session:
-    """A result, and the run it came from."""
-
-    result: Result
-    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -160,7 +151,7 @@ async def write_once(
     *,
     say: Say,
     grown: Callable[[str], None] | None = None,
-) -> Session:
+) -> Result:
     """Write one synopsis with the model that settings and environment choose.
 
     Args:
@@ -176,11 +167,12 @@ async def write_once(
         ModelError: the model failed for good before any answer.
     """
     table = _lay(settings, environment, order, say)
-    async with _author(table, settings, environment, say, grown) as (author, origin):
+    async with _author(table, settings, environment, say, grown) as (author, prompt):
         if table.choice.kind == "hosted":
             # While the server writes; beside an embedded model there is no room for it.
             threading.Thread(target=table.desk.gate.warm_up, daemon=True).start()
-        with Journal(log, _run("write", table, author.name, origin, settings), say) as journal:
+        run = _run("write", table, author.name, prompt, settings)
+        with Journal(log, run, say) as journal:
             result = await write_synopsis(
                 table.order.brief,
                 table.show,
@@ -189,10 +181,10 @@ async def write_once(
                 attempts=settings.attempts,
                 best_of=order.best_of,
                 watch=say,
-                notes=journal,
+                recorder=journal,
             )
-            journal.end(_outcome(result), str(result.error) if result.error else None)
-    return Session(result, origin)
+            journal.end(result.outcome, str(result.error) if result.error else None)
+    return replace(result, run=run.id, created=run.created, prompt=prompt)
 
 
 async def outline_once(
@@ -204,7 +196,7 @@ async def outline_once(
         return table.order.brief, _demo_author(table, settings, say).plan()
     async with open_client(table.choice, settings, environment, say) as client:
         prompt = table.desk.outline_prompt(table.order.brief, table.show)
-        run = _run("outline", table, client.name, new_origin(prompt), settings)
+        run = _run("outline", table, client.name, prompt, settings)
         with Journal(log, run, say) as journal:
             try:
                 outline = await plan(
@@ -214,47 +206,47 @@ async def outline_once(
                     limits_of(settings),
                     attempts=settings.attempts,
                     watch=say,
-                    record=journal.note,
+                    recorder=journal,
                 )
             finally:
-                say(bill([entry.answer for entry in journal.entries]))
-            journal.end(Outcome.DONE)
+                say(bill([attempt.answer for attempt in journal.attempts]))
+            journal.end("accepted")
     return table.order.brief, outline
 
 
-async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -> Session:
+async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -> Result:
     """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
 
     Raises:
         InputError: there is no such run, it cannot be replayed, or the desk cannot be loaded.
     """
     run = log.find(name)
-    entries = log.entries(run.id)
-    if run.command != "write" or not entries:
+    attempts = log.attempts(run.id)
+    if run.command != "write" or not attempts:
         raise ReplayError(f"run {run.id} holds no answer to a write: synopsis log show {run.id}")
     desk = load_desk(settings, say)
     show = desk.find_show(run.brief.show, say)
-    author: Author = ReplayAuthor(run, entries)
+    author: Author = ReplayAuthor(run, attempts)
     prompt = None
     if run.prompt is not None:
         prompt = desk.synopsis_prompt(run.brief, show, run.outline)
         author = ModelAuthor(
-            ReplayClient(run, entries, settings.max_tokens), desk.prompts, prompt, limits_of(settings)
+            ReplayClient(run, attempts, settings.max_tokens), desk.prompts, prompt, limits_of(settings)
         )
     result = await write_synopsis(
         run.brief, show, author, desk.gate, attempts=run.rounds, best_of=run.best_of, watch=say
     )
-    changes = differences(entries, result.attempts)
+    changes = differences(attempts, result.attempts)
     say(f"replayed {run.id}: " + (" ".join(changes) or "same prompt, same answers, same verdicts."))
-    return Session(result, Origin(run.id, run.created, prompt))
+    return replace(result, run=run.id, created=run.created, prompt=prompt)
 
 
-def _run(command: str, table: _Table, model: str, origin: Origin, settings: Settings) -> Run:
-    prompt, order = origin.prompt, table.order
+def _run(command: str, table: _Table, model: str, prompt: Prompt | None, settings: Settings) -> Run:
+    order, (name, created) = table.order, new_run()
     return Run(
-        origin.run,
+        name,
         command,
-        origin.created,
+        created,
         order.brief,
         model,
         server=table.choice.server,
@@ -268,12 +260,6 @@ def _run(command: str, table: _Table, model: str, origin: Origin, settings: Sett
     )
 
 
-def _outcome(result: Result) -> Outcome:
-    if result.error is not None:
-        return Outcome.FAILED
-    return Outcome.DONE if result.accepted else Outcome.REFUSED
-
-
 @contextlib.asynccontextmanager
 async def _author(
     table: _Table,
@@ -281,14 +267,14 @@ async def _author(
     environment: Mapping[str, str],
     say: Say,
     grown: Callable[[str], None] | None,
-) -> AsyncIterator[tuple[Author, Origin]]:
+) -> AsyncIterator[tuple[Author, Prompt | None]]:
     if table.choice.kind == "packaged":
-        yield _demo_author(table, settings, say), new_origin()
+        yield _demo_author(table, settings, say), None
         return
     async with open_client(table.choice, settings, environment, say, grown) as client:
         order = table.order
         prompt = table.desk.synopsis_prompt(order.brief, table.show, order.outline)
-        yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), new_origin(prompt)
+        yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), prompt
 
 
 def _demo_author(table: _Table, settings: Settings, say: Say) -> "DemoAuthor":

@@ -5,11 +5,12 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ModelError
-from synopsis_writer.kinds import CacheUse, FileFormat, Outcome
+from synopsis_writer.kinds import CacheUse
 from synopsis_writer.log import Journal, Run, RunLog
 from synopsis_writer.models.base import Limits
 from synopsis_writer.models.cache import CachingClient, ResponseCache
@@ -17,7 +18,6 @@ from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.limits import Budget, BudgetClient
 from synopsis_writer.models.pricing import HostedPricer
 from synopsis_writer.models.retry import RetryPolicy
-from synopsis_writer.save import new_origin, record, render
 from synopsis_writer.settings import load_settings
 from synopsis_writer.storage.files import save
 from synopsis_writer.writer import Desk, load_desk
@@ -112,7 +112,7 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
         await asyncio.gather(*(one(number) for number in range(writes)))
         await client.close()
         calls = len(server.chats)
-    logged = Counter(run.outcome.value for run in log.runs())
+    logged = Counter(str(run.outcome) for run in log.runs())
     log.close()
     saved = Counter(int(path.parent.name) for path in (folder / "out").rglob("*.md"))
     faults = sum(step != Reply(ANSWER) for step in steps[:calls])
@@ -125,17 +125,15 @@ async def _write(
     """Write one brief, and save it; return why it was not saved."""
     show = desk.find_show(GOOD.brief.show, said.append)
     prompt = desk.synopsis_prompt(GOOD.brief, show)
-    origin = new_origin(prompt)
-    run = Run(f"{number:05}", "write", origin.created, GOOD.brief, client.name)
+    run = Run(f"{number:05}", "write", datetime.now(UTC), GOOD.brief, client.name)
     author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
     with Journal(log, run, said.append) as journal:
-        result = await write(GOOD.brief, show, author, desk.gate, notes=journal)
-        if result.best is None or result.accepted is None:
-            journal.end(Outcome.REFUSED)
-            return str(result.error or " ".join(result.best.problems if result.best else ()))
-        fields = record(result, result.best, result.accepted, replace(origin, run=run.id))
-        content = render(fields, result.accepted, FileFormat.MARKDOWN)
-        path = save(content, folder / "out" / str(number), result.accepted.title, FileFormat.MARKDOWN)
-        journal.end(Outcome.DONE)
+        result = await write(GOOD.brief, show, author, desk.gate, recorder=journal)
+        journal.end(result.outcome)
+        accepted = result.accepted
+        if accepted is None:
+            return result.reason
+        result = replace(result, run=run.id, prompt=prompt)
+        path = save(result.render(), folder / "out" / str(number), accepted.title, "md")
         log.saved(run.id, path)
     return ""

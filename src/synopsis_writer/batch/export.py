@@ -13,8 +13,7 @@ from synopsis_writer.batch.store import Saved
 from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.examples import front_matter
-from synopsis_writer.kinds import FileFormat
-from synopsis_writer.save import render
+from synopsis_writer.result import render
 from synopsis_writer.storage.files import replacing, slug, umask
 
 # What the tables tell of how a text came about, a column each; the rest stands in the column `meta`.
@@ -63,7 +62,7 @@ def export_md(rows: Iterable[Saved], folder: Path) -> int:
             count += 1
             place = hidden / slug(row.brief.show)
             place.mkdir(exist_ok=True)
-            content = render(_fields(row), row.synopsis, FileFormat.MARKDOWN)
+            content = render(_fields(row), row.synopsis, "md")
             _write_new(place, row.id, content.encode("utf-8"))
     return count
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from synopsis_writer.attempt import Attempt, Draft, Result
 from synopsis_writer.batch.briefs import BatchRow, digest_of
 from synopsis_writer.batch.store import Answered, Done
 from synopsis_writer.brief import Brief
@@ -23,15 +22,13 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.resolve import ResolvedModel
-from synopsis_writer.prompts.templates import Prompt, folder_hash
-from synopsis_writer.save import new_origin, provenance
+from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.result import Attempt, Result
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Usage
 from synopsis_writer.writer import Authors, Desk, load_desk
-
-_UNLOGGED = "run"  # of the run log, which holds no batches
 
 
 @dataclass(frozen=True)
@@ -63,28 +60,32 @@ class RowMaker:
         author, prompt = self.authors(row.id, brief, show)
         try:
             result = await write(
-                brief, show, author, self.gate, attempts=self.attempts, last=_attempt(last) if last else None
+                brief,
+                show,
+                author,
+                self.gate,
+                attempts=self.attempts,
+                previous=_attempt(last) if last else None,
             )
         except ModelError as error:
             usage = error.usage or Usage()
             cost = NO_COST if error.usage is None else error.cost
             return _faulted(Done(row.id, "failed", str(error), usage=usage, cost=cost), error)
-        return _faulted(outcome(row.id, result, prompt), result.error)
+        return _faulted(outcome(row.id, replace(result, prompt=prompt)), result.error)
 
 
 def _faulted(done: Done, error: ModelError | None) -> Done:
     return done if error is None or error.is_transient else replace(done, status="pending", fault=error)
 
 
-def outcome(row: str, result: Result, prompt: Prompt | None) -> Done:
+def outcome(row: str, result: Result) -> Done:
     """Return what a result comes to as a row, and how its text came about."""
-    fields = provenance(result, result.best, new_origin(prompt)) if result.best else {}
-    return done(row, result, {name: value for name, value in fields.items() if name != _UNLOGGED})
+    return done(row, result, result.provenance())
 
 
 def _attempt(answered: Answered) -> Attempt:
     """Return an answer of earlier work as what a repair goes on from: its words, and what was wrong."""
-    return Attempt(answered.number, Draft(Answer(answered.text)), None, " ".join(answered.problems))
+    return Attempt(answered.number, Answer(answered.text), problem=" ".join(answered.problems))
 
 
 def done(row: str, result: Result, origin: dict[str, object]) -> Done:

@@ -10,10 +10,10 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import OVERWRITTEN_LATER, give, give_json, printable, say
 from synopsis_writer.errors import FileError, InputError
-from synopsis_writer.kinds import Outcome
 
 if TYPE_CHECKING:
-    from synopsis_writer.log import Entry, Listed, Run, RunLog
+    from synopsis_writer.log import Listed, Run, RunLog
+    from synopsis_writer.result import Attempt
 
 app = typer.Typer(
     help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
@@ -59,21 +59,22 @@ def show_run(
 
     with _log_to_read() as log:
         found = log.find(run)
-        entries = log.entries(found.id)
+        attempts = log.attempts(found.id)
     if json:
-        attempts = [_entry_data(entry) for entry in entries]
-        give_json({**_run_data(found, entries), "history": attempts})
+        history = [_attempt_data(attempt) for attempt in attempts]
+        give_json({**_run_data(found, attempts), "history": history})
         return
-    fields = _run_data(found, entries)
+    fields = _run_data(found, attempts)
     give(printable(format_yaml({key: value for key, value in fields.items() if value not in (None, [])})))
-    for place, entry in enumerate(entries, start=1):
-        verdict = "accepted" if entry.passed else "refused; " + " ".join(entry.problems)
-        give(printable(f"\n--- attempt {place} (round {entry.number}): {verdict} ({bill([entry.answer])})"))
-        for message in entry.messages if prompts else ():
+    for position, attempt in enumerate(attempts, start=1):
+        verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
+        took = bill([attempt.answer])
+        give(printable(f"\n--- attempt {position} (round {attempt.number}): {verdict} ({took})"))
+        for message in attempt.messages if prompts else ():
             give(printable(f"\n[{message.role}]\n{message.content}"))
         if prompts:
             give("\n[answer]")
-        give(printable(entry.answer.text))
+        give(printable(attempt.answer.text))
 
 
 @app.command("rm")
@@ -114,7 +115,7 @@ def remove_runs(
 
 
 def _is_at_work(run: "Listed", now: datetime) -> bool:
-    return run.outcome == Outcome.RUNNING and run.created is not None and run.created > now - _AT_WORK
+    return run.outcome == "running" and run.created is not None and run.created > now - _AT_WORK
 
 
 def _count(runs: int) -> str:
@@ -142,9 +143,9 @@ class _Unread:
     error: str
 
 
-def _read(log: "RunLog", run: str) -> "tuple[Run, list[Entry]] | _Unread":
+def _read(log: "RunLog", run: str) -> "tuple[Run, list[Attempt]] | _Unread":
     try:
-        return log.find(run), log.entries(run)
+        return log.find(run), log.attempts(run)
     except FileError as error:
         return _Unread(run, str(error))
 
@@ -157,23 +158,23 @@ def _unread_data(run: _Unread) -> dict[str, Any]:
     return {"run": run.id, "outcome": "unreadable", "error": run.error}
 
 
-def _line(run: "Run", entries: "list[Entry]") -> str:
+def _line(run: "Run", attempts: "list[Attempt]") -> str:
     from synopsis_writer.models.base import bill
 
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = bill([entry.answer for entry in entries])
-    return printable(f"{run.id}  {run.command} {run.outcome}  {about}  [{run.model}; {took}]")
+    took = bill([attempt.answer for attempt in attempts])
+    return printable(f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]")
 
 
-def _run_data(run: "Run", entries: "list[Entry]") -> dict[str, Any]:
+def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
     from synopsis_writer.models.base import bill_data
 
     return {
         "run": run.id,
         "command": run.command,
         "created": run.created.isoformat(),
-        "outcome": run.outcome.value,
+        "outcome": run.stored_outcome,
         "error": run.error,
         "path": run.path,
         "model": run.model,
@@ -182,23 +183,13 @@ def _run_data(run: "Run", entries: "list[Entry]") -> dict[str, Any]:
         "outline": run.outline.model_dump(mode="json") if run.outline else None,
         "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
         "examples": list(run.examples),
-        **bill_data([entry.answer for entry in entries]),
+        **bill_data([attempt.answer for attempt in attempts]),
     }
 
 
-def _entry_data(entry: "Entry") -> dict[str, Any]:
-    from synopsis_writer.models.base import answer_data
-
-    return {
-        "number": entry.number,
-        "passed": entry.passed,
-        "problems": list(entry.problems),
-        "findings": list(entry.findings),
-        "messages": [{"role": message.role, "content": message.content} for message in entry.messages],
-        "answer": entry.answer.text,
-        "finish": entry.answer.finish,
-        **answer_data(entry.answer),
-    }
+def _attempt_data(attempt: "Attempt") -> dict[str, Any]:
+    messages = [{"role": message.role, "content": message.content} for message in attempt.messages]
+    return attempt.as_data() | {"messages": messages}
 
 
 cache_app = typer.Typer(help="Kept answers: 'write --cache read' gives them again.", no_args_is_help=True)

@@ -1,11 +1,13 @@
 """The flags that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from synopsis_writer.kinds import CacheUse, FileFormat, Form
+from synopsis_writer.kinds import CacheUse, Form
+
+FileFormat = Literal["md", "json", "txt"]  # as in result.py, whose import takes long
 
 Show = Annotated[str | None, typer.Option("--show", help="The series, by name or alias.")]
 Theme = Annotated[str | None, typer.Option("--theme", help="What the story is about, in your words.")]

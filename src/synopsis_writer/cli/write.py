@@ -20,15 +20,12 @@ from synopsis_writer.cli.console import (
     say_nothing,
 )
 from synopsis_writer.errors import BriefError, FileError, GateRefusedError
-from synopsis_writer.kinds import FileFormat
-from synopsis_writer.models.base import answer_data, bill
-from synopsis_writer.storage.files import save
+from synopsis_writer.models.base import bill
 
 if TYPE_CHECKING:
-    from synopsis_writer.attempt import Attempt
     from synopsis_writer.brief import Brief
+    from synopsis_writer.result import Result
     from synopsis_writer.synopsis import Outline, Synopsis
-    from synopsis_writer.writer import Session
 
 
 def write(
@@ -51,7 +48,7 @@ def write(
     disable: options.Disable = None,
     semantic: options.Semantic = None,
     out: options.Out = None,
-    file_format: options.Format = FileFormat.MARKDOWN,
+    file_format: options.Format = "md",
     force: Annotated[bool, typer.Option("--force", help="Replace a file of the same title.")] = False,
     keep_rejected: Annotated[
         Path | None, typer.Option("--keep-rejected", help="Save a refused text into this folder.")
@@ -113,17 +110,17 @@ def write(
     with opened_log(settings, kept=not no_log) as log:
         if replay is not None:
             refuse_order(outline, order)
-            session = asyncio.run(replay_once(settings, replay, log, say=status))
+            result = asyncio.run(replay_once(settings, replay, log, say=status))
         else:
             brief, planned = read_order(outline, **order)
             ordered = Order(brief, planned, best_of, seed)
             with picture or contextlib.nullcontext():
                 grown = picture.show if picture else None
-                session = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
-        folder = keep_rejected if session.result.accepted is None else settings.out
-        code, path = deliver(session, folder, file_format, force=force, as_json=json, status=status)
+                result = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
+        folder = keep_rejected if result.accepted is None else settings.out
+        code, path = deliver(result, folder, file_format, force=force, as_json=json, status=status)
         if path is not None and replay is None:
-            note_path(log, session.origin.run, path)
+            note_path(log, result.run, path)
     return code
 
 
@@ -283,13 +280,11 @@ def refuse_order(outline: Path | None, fields: dict[str, Any]) -> None:
 
 DONE = 0
 
-UNSTRUCTURED = "Antwort ohne Struktur"  # the title of an answer that is no synopsis
-
 
 def deliver(
-    session: "Session",
+    result: "Result",
     folder: Path | None,
-    file_format: FileFormat,
+    file_format: options.FileFormat,
     *,
     force: bool,
     as_json: bool,
@@ -300,53 +295,36 @@ def deliver(
     An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
     """
-    from synopsis_writer.save import render
-
-    result = session.result
     accepted = result.accepted
     code, path = DONE, None
-    if folder is not None and result.best is not None:
+    if folder is not None:
+        save = result.save if accepted else result.save_refused
         try:
-            path = _keep(
-                session, result.best, folder / result.show.slug if accepted else folder, file_format, force
-            )
+            path = save(folder, file_format, force=force)
         except FileError as error:
             complain(str(error))
             code = error.exit_code
             if accepted is None and not as_json:
-                synopsis = result.best.synopsis
-                give(
-                    render({}, synopsis, FileFormat.TEXT) if synopsis else printable(result.best.answer.text)
-                )
+                give(_plain(result.synopsis) if result.synopsis else printable(result.render()))
     if as_json:
-        give_json(_data(session, path))
+        give_json(result.as_data(path))
     elif accepted is not None:
-        give(render({}, accepted, FileFormat.TEXT))
-    _explain(session, path, status)
+        give(_plain(accepted))
+    _explain(result, path, status)
     if accepted is None:
         code = result.error.exit_code if result.error else GateRefusedError.exit_code
     return code, path
 
 
-def _keep(session: "Session", attempt: "Attempt", folder: Path, file_format: FileFormat, force: bool) -> Path:
-    """Save an attempt; an answer without structure as it came."""
-    from synopsis_writer.save import record, render
-
-    if attempt.synopsis is None:
-        return save(attempt.answer.text + "\n", folder, UNSTRUCTURED, FileFormat.TEXT)
-    fields = record(session.result, attempt, attempt.synopsis, session.origin)
-    content = render(fields, attempt.synopsis, file_format)
-    return save(content, folder, attempt.synopsis.title, file_format, force=force)
+def _plain(synopsis: "Synopsis") -> str:
+    return f"{synopsis.title}\n\n{synopsis.text}\n"
 
 
-def _explain(session: "Session", path: Path | None, status: Callable[[str], None]) -> None:
-    from synopsis_writer.save import demo_label
-
-    result = session.result
+def _explain(result: "Result", path: Path | None, status: Callable[[str], None]) -> None:
     best = result.best
     status(bill([attempt.answer for attempt in result.attempts]))
-    if best is not None and best.synopsis is not None and (label := demo_label(best, best.synopsis)):
-        say(label)  # even with --quiet: nobody must take a demo draft for more
+    if best is not None and best.demo_label:
+        say(best.demo_label)  # even with --quiet: nobody must take a demo draft for more
     if result.accepted is None:
         if result.error is not None:
             complain(str(result.error))
@@ -355,33 +333,3 @@ def _explain(session: "Session", path: Path | None, status: Callable[[str], None
         complain(f"refused by the gate: {reasons} ({kept})")
     elif path is not None:
         status(f"saved as {path}")
-
-
-def _data(session: "Session", path: Path | None) -> dict[str, Any]:
-    from synopsis_writer.save import provenance, record
-
-    result, best, origin = session.result, session.result.best, session.origin
-    synopsis: Synopsis | None = best.synopsis if best else None
-    fields: dict[str, Any] = {"brief": result.brief.as_data()}
-    if best is not None:
-        fields |= record(result, best, synopsis, origin) if synopsis else provenance(result, best, origin)
-    return {
-        "passed": result.accepted is not None,
-        "path": str(path) if path else None,
-        "error": str(result.error) if result.error else None,
-        **fields,
-        "text": synopsis.text if synopsis else None,
-        "history": [_attempt(attempt) for attempt in result.attempts],
-    }
-
-
-def _attempt(attempt: "Attempt") -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "passed": attempt.passed,
-        "finish": attempt.answer.finish,
-        "problems": list(attempt.problems),
-        "answer": attempt.answer.text,
-        "findings": [finding.as_data() for finding in attempt.findings],
-        **answer_data(attempt.answer),
-    }

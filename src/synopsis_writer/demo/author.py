@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from synopsis_writer.attempt import Attempt, Draft
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
 from synopsis_writer.demo.gaps import Completer, Filling, fill_gap, load_gap_rules, read_lines
 from synopsis_writer.demo.scaffold import (
@@ -26,6 +25,7 @@ from synopsis_writer.demo.scaffold import (
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.download import MODEL_NAME, packaged_weights
 from synopsis_writer.models.embedded import Engine
+from synopsis_writer.result import Attempt
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Outline, Paragraph, Synopsis
@@ -59,11 +59,11 @@ class DemoAuthor:
         """The packaged model's name."""
         return MODEL_NAME
 
-    async def drafts(self, seed: int, last: Attempt | None) -> AsyncIterator[Draft]:  # noqa: ARG002 - it cannot be told what was wrong
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
         async with self.turn:
             answer = await self._draft(seed)
-        yield Draft(answer)
+        yield Attempt(number, answer)
 
     async def _draft(self, seed: int) -> Answer:
         scaffold = load_scaffold(self.brief.form, self.prompts)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from synopsis_writer.attempt import Attempt as Made
-from synopsis_writer.attempt import Result
 from synopsis_writer.batch.run import side_by_side
 from synopsis_writer.drafting import write
 from synopsis_writer.errors import ModelError
@@ -14,16 +12,15 @@ from synopsis_writer.evals.record import Attempt, Key, Row, RunFolder, RunInfo
 from synopsis_writer.evals.suite import Case, case_hash
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.kinds import Outcome
 from synopsis_writer.log import Journal, Run, RunLog
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import resolve_model
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.save import new_origin
+from synopsis_writer.result import Attempt as Made
+from synopsis_writer.result import Result, new_run
 from synopsis_writer.settings import Settings
 from synopsis_writer.show import find_show
 from synopsis_writer.writer import Authors, Desk, load_desk, open_authors
@@ -140,11 +137,11 @@ class Maker:
         brief = case.brief.model_copy(update={"show": show.name})
         told = same_story(case, self.desk)
         author, prompt = self.authors(case.id, brief, show, repeat=key.repeat, without=told)
-        origin = new_origin(prompt)
+        name, made_at = new_run()
         run = Run(
-            origin.run,
+            name,
             "eval",
-            origin.created,
+            made_at,
             case.brief,
             author.name,
             server=self.server,
@@ -154,21 +151,20 @@ class Maker:
             prompt_hash=prompt.hash if prompt else None,
             examples=prompt.example_ids if prompt else (),
         )
-        created = origin.created.isoformat()
+        created = made_at.isoformat()
         with Journal(self.log, run, self.say) as journal:
             try:
                 result = await write(
-                    brief, show, author, self.desk.gate, attempts=self.attempts, notes=journal
+                    brief, show, author, self.desk.gate, attempts=self.attempts, recorder=journal
                 )
             except ModelError as error:
                 if not error.is_transient:
                     raise
-                journal.end(Outcome.FAILED, str(error))
+                journal.end("failed", str(error))
                 lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
                 return lost.model_copy(update={"created": created, "run": run.id})
             row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
-            outcomes = {"accepted": Outcome.DONE, "refused": Outcome.REFUSED, "failed": Outcome.FAILED}
-            journal.end(outcomes[row.outcome], row.error)
+            journal.end(row.outcome, row.error)
         if result.error is not None and not result.error.is_transient:
             raise result.error
         return row
@@ -236,13 +232,12 @@ def row_of(key: Key, result: Result) -> Row:
 
 
 def _attempt(made: Made) -> Attempt:
-    refused = failures(made.findings)
     return Attempt(
         number=made.number,
         passed=made.passed,
         problems=made.problems,
-        checks=tuple(finding.check for finding in refused) if made.synopsis else ("structure",),
-        spans=tuple((span.start, span.end) for finding in refused for span in finding.spans),
+        checks=made.checks,
+        spans=made.spans,
         answer=made.answer.text,
         synopsis=made.synopsis,
     )

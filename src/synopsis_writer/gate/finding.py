@@ -1,8 +1,8 @@
 """What one check says of one text, and what it is given to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import CopyIndex
@@ -70,6 +70,11 @@ class Finding:
     limit: str
     message: str
     spans: tuple[Span, ...] = ()
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Return the finding that `as_data` wrote; raises TypeError for anything else."""
+        return cls(**dict(data) | {"spans": tuple(Span(*span) for span in data.get("spans", ()))})
 
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""

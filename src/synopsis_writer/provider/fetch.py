@@ -8,7 +8,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synopsis_writer.attempt import Draft, Result
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.make import RowMaker, made_with, outcome
 from synopsis_writer.batch.run import Mending, Saver, Stop, open_gate, open_variety, run_local, side_by_side
@@ -35,6 +34,7 @@ from synopsis_writer.provider.submit import (
     open_post,
     open_work,
 )
+from synopsis_writer.result import Attempt, Result
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import NO_COST, Usage
 from synopsis_writer.writer import Desk, open_authors
@@ -238,9 +238,9 @@ class Reader:
     async def _judged(self, row: BatchRow, asked: Asked, answer: Answer) -> Done:
         show = self.desk.find_show(row.brief.show)
         brief = row.brief.model_copy(update={"show": show.name})
-        attempt = await judge(asked.round, Draft(answer), brief, show, self.gate)
+        attempt = await judge(Attempt(asked.round, answer), brief, show, self.gate)
         prompt = self.desk.synopsis_prompt(brief, show)
-        return outcome(row.id, Result(brief, show, (attempt,), attempt), prompt)
+        return outcome(row.id, Result(brief, show, (attempt,), attempt, prompt=prompt))
 
     def _without_answer(self, shard: Shard, row: BatchRow, asked: Asked, line: Line) -> None:
         with self.returns.record.together():

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from synopsis_writer.errors import FileError, os_reason
-from synopsis_writer.kinds import FileFormat
 
 LOCK_FILE, HOLDER_FILE = "batch.lock", "batch.holder"
 
@@ -60,8 +59,8 @@ def slug(text: str, most: int = 60) -> str:
 _MOST_NUMBERED = 10_000
 
 
-def save(content: str, folder: Path, title: str, file_format: FileFormat, *, force: bool = False) -> Path:
-    """Write `<folder>/<title-slug>.<format>`, with a number where that is taken; return its path.
+def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = False) -> Path:
+    """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
 
     Raises:
         FileError: the folder cannot be made or written, or the disk is full; nothing is left behind.
@@ -70,10 +69,10 @@ def save(content: str, folder: Path, title: str, file_format: FileFormat, *, for
         folder.mkdir(parents=True, exist_ok=True)
         with _written(content, folder) as temporary:
             if force:
-                target = folder / f"{slug(title)}.{file_format}"
+                target = folder / f"{slug(title)}.{suffix}"
                 temporary.replace(target)
                 return target
-            for target in _names(folder, slug(title), file_format):
+            for target in _names(folder, slug(title), suffix):
                 with contextlib.suppress(FileExistsError):
                     _claim(temporary, target)
                     return target
@@ -152,10 +151,10 @@ def umask() -> int:
     return current
 
 
-def _names(folder: Path, stem: str, file_format: FileFormat) -> Iterator[Path]:
-    yield folder / f"{stem}.{file_format}"
+def _names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
+    yield folder / f"{stem}.{suffix}"
     for number in range(2, _MOST_NUMBERED):
-        yield folder / f"{stem}-{number}.{file_format}"
+        yield folder / f"{stem}-{number}.{suffix}"
 
 
 def _claim(temporary: Path, target: Path) -> None:

@@ -1,0 +1,380 @@
+"""What comes of a brief: its attempts, the result of them all, and that as a row of a batch or an eval."""
+
+import json
+import re
+import secrets
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import format_document
+from synopsis_writer.errors import GateRefusedError, ModelError
+from synopsis_writer.examples import front_matter
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.text import Span
+from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
+from synopsis_writer.prompts.templates import Prompt
+from synopsis_writer.show import Show
+from synopsis_writer.storage.files import save
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import NO_COST, Cost, Usage, total_cost
+
+Outcome = Literal["accepted", "refused", "failed", "interrupted", "running", "pending"]
+
+FileFormat = Literal["md", "json", "txt"]
+
+UNJUDGED = "not judged yet"
+
+NO_STRUCTURE = "structure"  # the check that refuses an answer which is not a synopsis
+
+_UNSTRUCTURED = "Antwort ohne Struktur"  # the title of the file of such an answer
+
+_CHECK = re.compile(r"(?!structure:)([a-z_]+): (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One answer of a model, and what became of it.
+
+    Attributes:
+        number: 1 for the first attempt; several drafts of one attempt share it.
+        answer: what the model said.
+        messages: what it was asked; empty for a demo draft.
+        sample: which of several answers to the same messages it is.
+        is_longer: whether it was asked for because the one before was truncated.
+        synopsis: the answer within its structure; None when it has none, or when it was an outline.
+        problem: why it has none, in one line; empty otherwise.
+        findings: what the gate said; empty without a synopsis.
+    """
+
+    number: int
+    answer: Answer
+    messages: tuple[Message, ...] = ()
+    sample: int = 0
+    is_longer: bool = False
+    synopsis: Synopsis | None = None
+    problem: str = UNJUDGED
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def recorded(
+        cls,
+        number: int,
+        answer: Answer,
+        *,
+        passed: bool,
+        problems: Sequence[str],
+        findings: Sequence[Finding] = (),
+        spans: Sequence[tuple[int, int]] = (),
+        **more: Any,
+    ) -> Self:
+        """Return an attempt as a file holds it: `passed`, `problems`, `checks` and `spans` are as they were.
+
+        Args:
+            number: as the attribute.
+            answer: as the attribute.
+            passed: whether it was accepted.
+            problems: what was wrong with it, in sentences.
+            findings: what the gate said; where the file holds none, they are rebuilt from `problems`.
+            spans: the places in the text that its problems are about.
+            more: the other attributes.
+        """
+        matches = [_CHECK.fullmatch(problem) for problem in problems]
+        problem = ""
+        if not passed and not failures(findings):
+            findings = [
+                Finding(match[1], False, "", "", match[2], tuple(Span(*span) for span in spans if not index))
+                for index, match in enumerate(matches)
+                if match is not None
+            ]
+            if len(findings) < len(problems) or not problems:
+                problem, findings = " ".join(problems), ()
+        return cls(number, answer, problem=problem, findings=tuple(findings), **more)
+
+    @property
+    def passed(self) -> bool:
+        """Whether structure and style hold."""
+        return not self.problem and not failures(self.findings)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with it, in sentences: what the repair prompt lists."""
+        if self.problem:
+            return (self.problem,)
+        return tuple(f"{finding.check}: {finding.message}" for finding in failures(self.findings))
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The names of the checks that refuse it; `structure` where it is not a synopsis."""
+        if self.problem:
+            return (NO_STRUCTURE,)
+        return tuple(finding.check for finding in failures(self.findings))
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The places in the text that the refusing checks point at."""
+        return tuple(span for finding in failures(self.findings) for span in finding.spans)
+
+    @property
+    def demo_label(self) -> str | None:
+        """The honest label of a demo draft; None for a text that the model wrote itself."""
+        by_model = self.answer.words_by_model
+        if by_model is None or self.synopsis is None:
+            return None
+        words = len(self.synopsis.text.split())
+        return f"demo draft: {by_model} of {words} words by the model, the rest from a scaffold"
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the attempt as `--json` prints it."""
+        return {
+            "number": self.number,
+            "passed": self.passed,
+            "finish": self.answer.finish,
+            "problems": list(self.problems),
+            "answer": self.answer.text,
+            "findings": [finding.as_data() for finding in self.findings],
+            **answer_data(self.answer),
+        }
+
+
+def new_run() -> tuple[str, datetime]:
+    """Return the id of a run that begins now, which begins with its time, and that time."""
+    created = _now()
+    return f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", created
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a brief.
+
+    Attributes:
+        brief: what was asked for.
+        show: the series.
+        attempts: all of them, in order.
+        best: the accepted attempt, or the one with the fewest problems; None when no model answered.
+        error: the fault of the model or network that ended the work after an attempt; None otherwise.
+        prompt: what the first attempt was asked; None for a demo draft.
+        run: its id in the run log; empty where none is kept.
+        created: when it began.
+    """
+
+    brief: Brief
+    show: Show
+    attempts: tuple[Attempt, ...]
+    best: Attempt | None
+    error: ModelError | None = None
+    prompt: Prompt | None = None
+    run: str = ""
+    created: datetime = field(default_factory=_now)
+
+    @property
+    def accepted(self) -> Synopsis | None:
+        """The synopsis that passed the gate."""
+        return self.best.synopsis if self.best is not None and self.best.passed else None
+
+    @property
+    def synopsis(self) -> Synopsis | None:
+        """The best attempt's synopsis, accepted or refused; None when no answer was one."""
+        return self.best.synopsis if self.best is not None else None
+
+    @property
+    def text(self) -> str:
+        """The text of `synopsis`; empty when there is none."""
+        return self.synopsis.text if self.synopsis is not None else ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """`accepted`, `refused` by the gate, or `failed` at model or network."""
+        return "accepted" if self.accepted else "failed" if self.error else "refused"
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all attempts, refused ones included, and of the call that failed."""
+        lost = self.error.usage if self.error is not None else None
+        return sum((attempt.answer.usage for attempt in self.attempts), lost or Usage())
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost of all of that; None when any price is unknown."""
+        costs = [attempt.answer.cost for attempt in self.attempts]
+        if self.error is not None and self.error.usage is not None:
+            costs.append(self.error.cost)
+        return total_cost(costs)
+
+    @property
+    def seconds(self) -> float:
+        """The time the model took for all attempts."""
+        return sum(attempt.answer.seconds for attempt in self.attempts)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return how the best attempt came about: model, prompt, tokens and cost of all, findings, run."""
+        if self.best is None:
+            return {}
+        fields: dict[str, Any] = {"model": self.best.answer.model}
+        if self.prompt is not None:
+            fields["prompt"] = {
+                "name": self.prompt.name,
+                "version": self.prompt.version,
+                "hash": self.prompt.hash,
+            }
+            fields["examples"] = list(self.prompt.example_ids)
+        return fields | {
+            **bill_data([attempt.answer for attempt in self.attempts]),
+            "gate": {
+                finding.check: finding.value if finding.passed else f"refused: {finding.message}"
+                for finding in self.best.findings
+            },
+            **({"run": self.run} if self.run else {}),
+            "created": self.created.isoformat(),
+        }
+
+    def front_matter(self) -> dict[str, Any]:
+        """Return the front matter of the saved file: the best synopsis' fields, and how it came about."""
+        if self.best is None or self.best.synopsis is None:
+            return self.provenance()
+        label = self.best.demo_label
+        return {
+            **front_matter(self.brief, self.best.synopsis),
+            **({"draft": label} if label else {}),
+            **self.provenance(),
+        }
+
+    def render(self, file_format: FileFormat = "md") -> str:
+        """Return the content of the saved file; an answer without structure comes as it is."""
+        if self.synopsis is None:
+            return self.best.answer.text + "\n" if self.best is not None else ""
+        return render(self.front_matter(), self.synopsis, file_format)
+
+    def save(self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False) -> Path:
+        """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
+
+        A file of the same name stays, and this one gets a number, unless `force` replaces it.
+
+        Raises:
+            GateRefusedError: no attempt was accepted; `save_refused` saves the best one.
+            FileError: it cannot be written; nothing is left behind.
+        """
+        if self.accepted is None:
+            raise GateRefusedError(f"nothing to save: {self.reason}")
+        title, home = self.accepted.title, Path(folder) / self.show.slug
+        return save(self.render(file_format), home, title, file_format, force=force)
+
+    def save_refused(
+        self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False
+    ) -> Path | None:
+        """Save the best attempt, refused as it is, straight into `folder`; None when no model answered.
+
+        Raises:
+            FileError: it cannot be written; nothing is left behind.
+        """
+        if self.best is None:
+            return None
+        if self.synopsis is None:
+            return save(self.render(), Path(folder), _UNSTRUCTURED, "txt")
+        return save(self.render(file_format), Path(folder), self.synopsis.title, file_format, force=force)
+
+    @property
+    def reason(self) -> str:
+        """Why it was not accepted, in one line; empty when it was."""
+        if self.accepted is not None:
+            return ""
+        if self.error is not None:
+            return str(self.error)
+        return " ".join(self.best.problems) if self.best is not None else "no answer"
+
+    def as_data(self, path: Path | None = None) -> dict[str, Any]:
+        """Return the object that `synopsis write --json` prints; `path` is where the text was saved."""
+        return {
+            "passed": self.accepted is not None,
+            "path": str(path) if path else None,
+            "error": str(self.error) if self.error else None,
+            "brief": self.brief.as_data(),
+            **self.front_matter(),
+            "text": self.text or None,
+            "history": [attempt.as_data() for attempt in self.attempts],
+        }
+
+
+def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
+    """Return the content of a saved file with `fields` as its front matter."""
+    if file_format == "json":
+        return json.dumps({**fields, "text": synopsis.text}, ensure_ascii=False, indent=2) + "\n"
+    if file_format == "txt":
+        label = f"\n({fields['draft']})\n" if "draft" in fields else ""
+        return f"{synopsis.title}\n\n{synopsis.text}\n{label}"
+    return format_document(fields, synopsis.text)
+
+
+Id = TypeVar("Id", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class RowResult(Generic[Id]):
+    """What became of one row of a batch or an eval.
+
+    Attributes:
+        id: the row's: a name in a batch, a key in an eval.
+        outcome: `accepted`, `refused`, `failed`, or `pending`: it is still to be made.
+        reason: why it was not accepted; empty otherwise.
+        synopsis: the best text; None when there is none.
+        provenance: how it came about, as `Result.provenance` gives it; None when there is no answer.
+        attempts: all that were made.
+        usage: their tokens.
+        cost: their cost; None where a price is unknown.
+        seconds: the model's time.
+        error: why the whole work cannot go on; None where it can.
+    """
+
+    id: Id
+    outcome: Outcome
+    reason: str = ""
+    synopsis: Synopsis | None = None
+    provenance: Mapping[str, Any] | None = None
+    attempts: tuple[Attempt, ...] = ()
+    usage: Usage = Usage()  # noqa: RUF009 - a frozen value
+    cost: Cost | None = NO_COST
+    seconds: float = 0.0
+    error: ModelError | None = None
+
+    @classmethod
+    def of(cls, name: Id, result: Result) -> Self:
+        """Return the row of a result; pending where its error would meet every other row, too."""
+        error = _fatal(result.error)
+        return cls(
+            name,
+            "pending" if error else result.outcome,
+            result.reason,
+            result.synopsis,
+            result.provenance() or None,
+            result.attempts,
+            result.usage,
+            result.cost,
+            result.seconds,
+            error,
+        )
+
+    @classmethod
+    def failed(cls, name: Id, error: ModelError) -> Self:
+        """Return the row of an error before any answer: failed, or pending as in `of`."""
+        fatal = _fatal(error)
+        return cls(
+            name,
+            "pending" if fatal else "failed",
+            str(error),
+            usage=error.usage or Usage(),
+            cost=NO_COST if error.usage is None else error.cost,
+            error=fatal,
+        )
+
+
+def _fatal(error: ModelError | None) -> ModelError | None:
+    """Return an error that would meet every other row, too."""
+    return error if error is not None and not error.is_transient else None
