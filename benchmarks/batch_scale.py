@@ -2,7 +2,7 @@
 
     python -m benchmarks.batch_scale [ROWS]
 
-Most rows are put into the record as the engine does it, by `BatchRecord.save` and `Variety.add`, without
+Most rows are put into the record as the engine does it, by `BatchStore.save` and `Variety.add`, without
 asking anybody; the real command makes the first one, 300 at a tenth and 300 at half of the rows, and the last
 tenth, and is looked at meanwhile.
 """
@@ -22,7 +22,7 @@ from benchmarks.batch import IN_FLIGHT, WORKERS, Server, command_of, environment
 from benchmarks.batch_texts import written
 from benchmarks.processes import SYNOPSIS
 from benchmarks.table import Row, print_table
-from synopsis_writer.batch.store import Answered, BatchRecord, Done, read_saved, reading
+from synopsis_writer.batch.store import Answered, BatchStore, Done, read_batch
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.brief import Brief
 from synopsis_writer.settings import load_settings
@@ -116,15 +116,15 @@ def fill(folder: Path, upto: int) -> float:
     if not upto:
         return 0.0
     desk = load_desk(load_settings({}))
-    with reading(folder / "out") as database:
-        origin = next(iter(read_saved(database))).meta  # what the real command wrote of its row
-        kept = {name for (name,) in database.execute("SELECT id FROM rows WHERE status != 'pending'")}
+    with read_batch(folder / "out") as reader:
+        origin = next(reader.accepted()).meta  # what the real command wrote of its row
+        kept = {name for (name,) in reader.query("SELECT id FROM rows WHERE status != 'pending'")}
     with (
-        BatchRecord(folder / "out", {}) as record,
+        BatchStore(folder / "out", {}) as store,
         (folder / "briefs.jsonl").open(encoding="utf-8") as briefs,
         (folder / "texts.jsonl").open(encoding="utf-8") as texts,
     ):
-        variety = Variety(record.database, record.text)
+        variety = Variety(store.database, store.text)
         spent, count = 0.0, 0
         for brief_line, text in islice(zip(briefs, texts, strict=True), upto):
             fields = json.loads(brief_line)
@@ -145,7 +145,7 @@ def fill(folder: Path, upto: int) -> float:
                 2.0,
             )
             started = time.perf_counter()
-            record.save(done)
+            store.save(done)
             variety.add(row, synopsis, show)
             spent += time.perf_counter() - started
             count += 1
@@ -182,8 +182,8 @@ def _followed(folder: Path, server: Server, flags: list[str]) -> Look:
 
 def exports(folder: Path) -> Iterator[Row]:
     """Measure the four exports, each as a command."""
-    with reading(folder / "out") as database:
-        count = database.execute("SELECT count(*) FROM rows WHERE status = 'accepted'").fetchone()[0]
+    with read_batch(folder / "out") as reader:
+        count = reader.counts().accepted
     for kind in ("jsonl", "csv", "parquet", "md"):
         megabytes = [0.0]
         started = time.perf_counter()

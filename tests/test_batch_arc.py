@@ -92,7 +92,7 @@ def test_a_batch_goes_on_with_what_was_established_before(terminal: Terminal, tm
     ],
     ids=["unknown row", "a list", "no text", "empty", "too many in a row"],
 )
-def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_mended(
+def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_corrected(
     terminal: Terminal, tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "arc.yaml").write_text(text, encoding="utf-8")
@@ -103,7 +103,7 @@ def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_mended(
     assert run(terminal, [ANSWER] * 4)[0].code == 0
 
 
-def test_briefs_that_are_mended_before_anything_was_made_are_no_change(
+def test_briefs_that_are_corrected_before_anything_was_made_are_no_change(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     (tmp_path / "arc.yaml").write_text("nichts: Da ist ein Hund.", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The crew of a cluster, with workers that die, do not come up, or are never answered."""
+"""The workers of a cluster: some die, some do not come up, some never answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,13 @@ import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.store import Done
-from synopsis_writer.cluster.workers import Begun, Crew, Job, Patience
+from synopsis_writer.cluster.workers import Job, Started, Timeouts, WorkerPool
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
 from tests.support.terminal import GOOD
 
-QUICK = Patience(cpu=0.05, place=0.01, look=0.01, head=0.1)
+QUICK = Timeouts(cpu=0.05, restart=0.01, look=0.01, head=0.1)
 DEATH = "The actor died. It was restarted nowhere. See the logs."
 
 
@@ -48,7 +48,7 @@ async def is_made() -> Done:
 
 @dataclass
 class Cluster:
-    """What a crew asks of Ray: a worker starts by each function in turn, and then by the last one."""
+    """What a pool asks of Ray: a worker starts by each function in turn, and then by the last one."""
 
     starts: list[Callable[[], Awaitable[None]]]
     makes: Callable[[], Awaitable[Any]] = is_made
@@ -63,24 +63,24 @@ class Cluster:
         return lambda _: SimpleNamespace(options=lambda **_: made)
 
     def worker(self) -> Any:
-        start = self.starts[min(self.made, len(self.starts) - 1)]
+        ready = self.starts[min(self.made, len(self.starts) - 1)]
         self.made += 1
         killed = asyncio.Event()
 
-        async def said() -> list[str]:
+        async def status() -> list[str]:
             await killed.wait()
             raise Died
 
-        async def begin(_job: Job) -> Begun:
-            return Begun("node")
+        async def start(_job: Job) -> Started:
+            return Started("node")
 
         async def make(_row: BatchRow, _last: object) -> Any:
             return await self.makes()
 
         return SimpleNamespace(
-            __ray_ready__=SimpleNamespace(remote=start),
-            begin=SimpleNamespace(remote=begin),
-            said=SimpleNamespace(remote=said),
+            __ray_ready__=SimpleNamespace(remote=ready),
+            start=SimpleNamespace(remote=start),
+            status=SimpleNamespace(remote=status),
             make=SimpleNamespace(remote=make),
             kill=killed.set,
         )
@@ -101,9 +101,9 @@ def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int
     async def work() -> list[Done]:
         choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
-        crew = Crew(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
-        async with crew.working():
-            return [await crew.make(BatchRow("row-1", 1, GOOD.brief), None) for _ in range(rows)]
+        pool = WorkerPool(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
+        async with pool.running():
+            return [await pool.make(BatchRow("row-1", 1, GOOD.brief), None) for _ in range(rows)]
 
     return asyncio.run(work())
 

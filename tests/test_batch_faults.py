@@ -105,12 +105,12 @@ def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: 
     database.close()
 
 
-def test_a_row_that_was_being_mended_at_a_kill_is_made_by_the_next_start(
+def test_a_row_that_was_being_repaired_at_a_kill_is_made_by_the_next_start(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     write_alike(tmp_path / "briefs.csv", 2)
     flags = ("--attempts", "2", "--concurrency", "2", "--cache", "off")
-    with Same(2) as server:  # of two rows that came to the same one is saved, and the other is to be mended
+    with Same(2) as server:  # of two rows that came to the same one is saved, and the other is to be repaired
         process = start(tmp_path, server, *flags)
         wait_for(lambda: len(server.chats) > 2, process)
         process.kill()

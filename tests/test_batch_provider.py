@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from synopsis_writer.batch.run import Order, run_batch
-from synopsis_writer.batch.store import Counts, Done, begin_anew
+from synopsis_writer.batch.store import Counts, Done, archive
 from synopsis_writer.errors import (
     BudgetSpentError,
     ConnectionFailedError,
@@ -28,14 +28,16 @@ from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.provider.api import read_result
 from synopsis_writer.provider.fetch import Fetch, fetch_batch
-from synopsis_writer.provider.submit import Terms, cancel_batch, submit_batch
+from synopsis_writer.provider.submit import ProviderLimits, cancel_batch, submit_batch
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Cost, Spent, Usage
 from tests.support.loopback import Fault, Reply, Request
 from tests.support.provider import BatchServer, Unasked
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Terminal
 
-QUICK = Terms(settle=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, ask_seconds=5.0)
+QUICK = ProviderLimits(
+    settle_seconds=0.0, first_look=0.001, longest_look=0.001, first_wait=0.001, answer_seconds=5.0
+)
 KEY: dict[str, Any] = {"OPENAI_API_KEY": "sk-secret"}
 
 
@@ -73,14 +75,20 @@ class House:
     def order(self, **more: Any) -> Order:
         return Order(self.folder / "briefs.csv", self.out, **more)
 
-    def submit(self, server: BatchServer, terms: Terms = QUICK, *, order: Any = None, **more: Any) -> Counts:
+    def submit(
+        self, server: BatchServer, limits: ProviderLimits = QUICK, *, order: Any = None, **more: Any
+    ) -> Counts:
         work = submit_batch(
-            self.order(**(order or {})), self.settings(server, **more), KEY, say=self.said.append, terms=terms
+            self.order(**(order or {})),
+            self.settings(server, **more),
+            KEY,
+            say=self.said.append,
+            limits=limits,
         )
         return asyncio.run(work)
 
     def fetch(
-        self, server: BatchServer, *, settings: Any = None, terms: Terms = QUICK, **more: Any
+        self, server: BatchServer, *, settings: Any = None, limits: ProviderLimits = QUICK, **more: Any
     ) -> Counts:
         order = Fetch(self.out, **{"variety": self.variety, "live_below": 0, **more})
         work = fetch_batch(
@@ -89,13 +97,15 @@ class House:
             KEY,
             say=self.said.append,
             made=lambda done, _: self.made.append(done),
-            terms=terms,
+            limits=limits,
         )
         return asyncio.run(work)
 
-    def cancel(self, server: BatchServer, terms: Terms = QUICK, *, forget: Sequence[int] = ()) -> None:
+    def cancel(
+        self, server: BatchServer, limits: ProviderLimits = QUICK, *, forget: Sequence[int] = ()
+    ) -> None:
         settings = self.settings(server)
-        asyncio.run(cancel_batch(self.out, settings, KEY, say=self.said.append, forget=forget, terms=terms))
+        asyncio.run(cancel_batch(self.out, settings, KEY, say=self.said.append, forget=forget, limits=limits))
 
     def ask(self, query: str) -> list[Any]:
         database = sqlite3.connect(self.out / "batch.sqlite3")
@@ -190,13 +200,13 @@ def test_a_request_is_what_a_live_call_sends(house: House) -> None:
 def test_a_file_holds_no_more_requests_and_bytes_than_the_provider_takes(house: House) -> None:
     house.briefs(5)
     with BatchServer(good) as server:
-        house.submit(server, replace(QUICK, most_requests=2))
+        house.submit(server, replace(QUICK, requests=2))
         assert [len(batch.requests) for batch in server.batches] == [2, 2, 1]
         size = max(len(line) for content in server.files.values() for line in content.splitlines()) + 1
         other = replace(house, folder=house.folder / "other")
         other.folder.mkdir()
         other.briefs(5)
-        other.submit(server, replace(QUICK, most_bytes=3 * size + size // 2))
+        other.submit(server, replace(QUICK, file_bytes=3 * size + size // 2))
         assert [len(batch.requests) for batch in server.batches[3:]] == [3, 2]
         assert all(len(server.files[batch.file]) <= 3.5 * size for batch in server.batches[3:])
         assert told(house.fetch(server)) == (5, 0, 0, 0)
@@ -205,7 +215,7 @@ def test_a_file_holds_no_more_requests_and_bytes_than_the_provider_takes(house: 
 def test_two_thousand_rows_go_out_once_each(house: House) -> None:
     house.briefs(2000)
     with BatchServer(good) as server:
-        house.submit(server, replace(QUICK, most_requests=600))
+        house.submit(server, replace(QUICK, requests=600))
         assert [len(batch.requests) for batch in server.batches] == [600, 600, 600, 200]
         names = [ask["custom_id"].split("-")[1] for batch in server.batches for ask in batch.requests]
         assert sorted(map(int, names)) == list(range(1, 2001))
@@ -222,7 +232,7 @@ def test_what_the_gate_refuses_goes_out_again_and_is_told_why(house: House) -> N
     with BatchServer(answer) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (2, 0, 0, 2)
-        assert "2 rows go out again, to be mended" in house.said
+        assert "2 rows go out again, to be repaired" in house.said
         asked = lines(server, 1)
         assert all(line["body"]["messages"][-2]["content"] == CLOSED for line in asked)
         assert all("hook" in line["body"]["messages"][-1]["content"] for line in asked)
@@ -247,18 +257,18 @@ def test_a_row_that_is_refused_in_every_round_stays_refused(house: House) -> Non
             "123"
         )
         assert told(house.fetch(server)) == (0, 1, 0, 0)
-        assert house.said[-1] == "no row lies at a provider, and none waits to be mended"
+        assert house.said[-1] == "no row is at a provider, and none waits to be repaired"
         house.submit(server, order={"retry": ("refused",)})
         assert lines(server, 3)[0]["custom_id"].endswith("-1")
 
 
-def test_few_rows_are_mended_by_live_calls_when_all_others_are_in(house: House) -> None:
+def test_few_rows_are_repaired_by_live_calls_when_all_others_are_in(house: House) -> None:
     house.briefs(3)
     with BatchServer(
         lambda body: Reply(ANSWER if is_repair(body) or row_of(body) else CLOSED),
         ends=("completed", "in_progress"),
     ) as server:
-        house.submit(server, replace(QUICK, most_requests=2))
+        house.submit(server, replace(QUICK, requests=2))
         assert told(house.fetch(server, live_below=1)) == (1, 0, 0, 2)
         assert server.chats == []
         server.end(server.batches[1], "completed")
@@ -337,7 +347,7 @@ def test_a_batch_that_is_cancelled_gives_what_is_done(house: House) -> None:
 
     with BatchServer(answer, ends=("in_progress",)) as server:
         house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, terms=QUICK)
+        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, limits=QUICK)
         asyncio.run(work)
         assert "asked to end" in house.said[-1]
         assert told(house.fetch(server)) == (1, 0, 0, 2)
@@ -360,7 +370,7 @@ def test_a_shard_that_was_never_made_a_batch_is_let_go_by_cancel(
     with BatchServer(good, faults=faults) as server:
         with pytest.raises((ConnectionFailedError, RequestRefusedError)):
             house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, terms=QUICK)
+        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, limits=QUICK)
         asyncio.run(work)
         assert ("let go: 2 rows" in house.said[-1]) is (batches == 0)
         house.submit(server)
@@ -553,7 +563,7 @@ def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-SETTLING = replace(QUICK, settle=0.3, ask_seconds=0.3)
+SETTLING = replace(QUICK, settle_seconds=0.3, answer_seconds=0.3)
 
 
 @pytest.mark.parametrize("fault", ["slow", "lost", Fault(408), Fault(409)], ids=str)
@@ -633,15 +643,17 @@ def test_a_provider_that_counts_failed_requests_as_completed_keeps_nothing_open(
 def test_a_batch_or_file_that_is_gone_keeps_no_other_from_being_read(house: House, wait: bool) -> None:
     house.briefs(6)
     with BatchServer(good) as server:
-        house.submit(server, replace(QUICK, most_requests=2))
+        house.submit(server, replace(QUICK, requests=2))
         for batch in server.batches:
             server.end(batch, "completed")
         del server.files["batch_2_output"]
         del server.batches[0]
-        with pytest.raises(RequestRefusedError, match=r"knows no 'batch_1' of shard 1.*cancel --forget 1"):
+        with pytest.raises(
+            RequestRefusedError, match=r"does not know 'batch_1' of shard 1.*cancel --forget 1"
+        ):
             house.fetch(server, wait=wait)
         assert house.statuses == ["pending"] * 4 + ["accepted"] * 2
-        assert any("knows no 'batch_2_output' of shard 2" in line for line in house.said)
+        assert any("does not know 'batch_2_output' of shard 2" in line for line in house.said)
         with pytest.raises(SettingsError, match=r"shard 3 is not open: name one that is \(1, 2\)"):
             house.cancel(server, forget=(3,))
         house.cancel(server, forget=(1,))
@@ -651,7 +663,7 @@ def test_a_batch_or_file_that_is_gone_keeps_no_other_from_being_read(house: Hous
 def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(house: House) -> None:
     house.briefs(3)
     with BatchServer(good, ends=("in_progress",), looks=1) as server:
-        house.submit(server, replace(QUICK, most_requests=1))
+        house.submit(server, replace(QUICK, requests=1))
         second = server.batches[1]
 
         def seen(request: Request) -> None:
@@ -660,7 +672,7 @@ def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(hous
 
         server._seen = seen
         del server.batches[0]
-        with pytest.raises(RequestRefusedError, match="knows no 'batch_1'"):
+        with pytest.raises(RequestRefusedError, match="does not know 'batch_1'"):
             house.cancel(server)
         assert [batch.status for batch in server.batches] == ["completed", "cancelling"]
         house.cancel(server, forget=(1,))
@@ -673,7 +685,7 @@ def test_a_shard_that_cannot_be_sent_keeps_none_from_being_read(house: House) ->
     house.briefs(4)
     with BatchServer(good, faults={"POST /files": [None, Fault(403), Fault(403)]}) as server:
         with pytest.raises(RequestRefusedError):
-            house.submit(server, replace(QUICK, most_requests=2))
+            house.submit(server, replace(QUICK, requests=2))
         with pytest.raises(RequestRefusedError):
             house.fetch(server)
         assert house.statuses == ["accepted", "accepted", "pending", "pending"]
@@ -685,7 +697,7 @@ def titled(place: int) -> str:
 
 
 @pytest.mark.parametrize("live_below", [0, 20])
-def test_a_row_that_is_made_anew_is_mended_from_its_newest_answer(house: House, live_below: int) -> None:
+def test_a_row_that_is_made_anew_is_repaired_from_its_newest_answer(house: House, live_below: int) -> None:
     house.briefs(1)
     made: list[Any] = []
 
@@ -698,8 +710,8 @@ def test_a_row_that_is_made_anew_is_mended_from_its_newest_answer(house: House, 
         assert told(house.fetch(server, wait=True)) == (0, 1, 0, 0)
         house.submit(server, order={"retry": ("refused",)})
         house.fetch(server, wait=True, live_below=live_below)
-    mended = [body["messages"][-2]["content"] for body in made if is_repair(body)]
-    assert mended == [titled(place) for place in (1, 2, 4, 5)]
+    repaired = [body["messages"][-2]["content"] for body in made if is_repair(body)]
+    assert repaired == [titled(place) for place in (1, 2, 4, 5)]
     assert [number for _, number in house.ask("SELECT row, number FROM answers ORDER BY rowid")] == [
         1,
         2,
@@ -760,7 +772,7 @@ def test_a_saved_text_tells_what_all_its_rounds_took(house: House) -> None:
     assert origin["cost"] == "0.8000 USD"
 
 
-def test_a_run_mends_what_waits_and_says_where_the_others_lie(house: House) -> None:
+def test_a_run_repairs_what_waits_and_says_where_the_others_lie(house: House) -> None:
     house.briefs(3)
     files = house.folder / "files"
     with BatchServer(
@@ -772,9 +784,9 @@ def test_a_run_mends_what_waits_and_says_where_the_others_lie(house: House) -> N
         house.cancel(server, forget=(2,))
         assert house.ask("SELECT round FROM waiting") == [(2,)]
         house.cancel(server)
-        assert "1 rows wait to be mended" in house.said[-1]
+        assert "1 rows wait to be repaired" in house.said[-1]
         work = submit_batch(
-            house.order(), house.settings(server), KEY, say=house.said.append, to_folder=files, terms=QUICK
+            house.order(), house.settings(server), KEY, say=house.said.append, to_folder=files, limits=QUICK
         )
         asyncio.run(work)
         house.cancel(server)
@@ -784,14 +796,14 @@ def test_a_run_mends_what_waits_and_says_where_the_others_lie(house: House) -> N
             KEY,
             say=house.said.append,
             to_folder=files,
-            terms=QUICK,
+            limits=QUICK,
         )
         asyncio.run(work)
         with pytest.raises(FileError, match="is in files"):
-            begin_anew(house.out)
+            archive(house.out)
         house.said.clear()
         assert told(run(house, server)) == (1, 0, 0, 2)
-        assert house.said[0].startswith("2 rows lie in files of requests, and are left to whoever runs them")
+        assert house.said[0].startswith("2 rows are in files of requests, and left to whoever runs them")
         house.cancel(server)
         assert told(run(house, server)) == (3, 0, 0, 0)
     assert house.answers == [("row: 0", 1), ("row: 0", 2), ("row: 1", 1), ("row: 2", 1)]
@@ -804,7 +816,7 @@ def test_fewer_attempts_at_a_fetch_are_said(house: House) -> None:
         house.fetch(server)
         house.cancel(server, forget=(2,))
         assert told(house.fetch(server, settings={"attempts": 1})) == (0, 1, 0, 0)
-    assert "1 rows that were to be mended stay refused, for --attempts is 1 now" in house.said[-1]
+    assert "1 rows that were to be repaired stay refused, for --attempts is 1 now" in house.said[-1]
 
 
 def test_waiting_outlasts_an_outage(house: House) -> None:
@@ -896,7 +908,7 @@ def test_rows_that_nobody_is_at_after_waiting_are_an_error(house: House) -> None
         )
     assert (
         run.code,
-        run.err.splitlines()[-1].endswith("1 rows are pending, and nobody is at them: submit them again"),
+        run.err.splitlines()[-1].endswith("1 rows are pending, and nobody works on them: submit them again"),
     ) == (3, True)
 
 
@@ -916,7 +928,7 @@ def test_no_file_of_a_shard_that_is_done_with_stays(house: House) -> None:
 def test_an_answer_behind_a_line_that_passes_is_taken(house: House) -> None:
     house.briefs(2)
     with BatchServer(good) as server:
-        house.submit(server, replace(QUICK, most_requests=1))
+        house.submit(server, replace(QUICK, requests=1))
         for place, batch in enumerate(server.batches):
             server.end(batch, "completed")
             undone = {"custom_id": batch.requests[0]["custom_id"], "error": {"code": "batch_expired"}}
@@ -1073,7 +1085,7 @@ def run(house: House, server: BatchServer) -> Counts:
         made=lambda *_: None,
         unsaved=lambda _: None,
     )
-    return asyncio.run(work)[0]
+    return asyncio.run(work)
 
 
 def test_a_live_run_leaves_what_lies_at_the_provider(house: House) -> None:
@@ -1081,10 +1093,7 @@ def test_a_live_run_leaves_what_lies_at_the_provider(house: House) -> None:
     with BatchServer(good) as server:
         house.submit(server, order={"limit": 2})
         assert told(run(house, server)) == (2, 0, 0, 2)
-        assert (
-            house.said[-1]
-            == f"2 rows lie at a provider, and are left to it: synopsis batch fetch {house.out}"
-        )
+        assert house.said[-1] == f"2 rows are at a provider, and left to it: synopsis batch fetch {house.out}"
         assert len(server.chats) == 2
         assert told(run(house, server)) == (2, 0, 0, 2)
         assert told(house.fetch(server)) == (4, 0, 0, 0)
@@ -1107,14 +1116,14 @@ def test_a_batch_that_lies_at_a_provider_is_not_begun_anew(house: House) -> None
     with BatchServer(good) as server:
         house.submit(server)
         with pytest.raises(FileError, match="synopsis batch cancel"):
-            begin_anew(house.out)
+            archive(house.out)
         house.briefs(2)
         with pytest.raises(FileError, match="briefs changed"):
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), {}, say=house.said.append, forget=(1,))
         asyncio.run(work)
         assert house.said[-1] == "shard 1: let go: 1 rows are pending again"
-        assert begin_anew(house.out) is not None
+        assert archive(house.out) is not None
 
 
 def test_another_server_and_other_settings_are_noticed(house: House) -> None:
@@ -1136,7 +1145,7 @@ def test_a_batch_that_the_provider_does_not_know_says_what_to_do(house: House) -
     with BatchServer(good) as server:
         house.submit(server)
         server.batches.clear()
-        with pytest.raises(RequestRefusedError, match=r"knows no 'batch_1'.*--forget"):
+        with pytest.raises(RequestRefusedError, match=r"does not know 'batch_1'.*--forget"):
             house.fetch(server)
 
 
@@ -1248,7 +1257,8 @@ def test_the_same_files_run_elsewhere_and_are_read_back(house: House) -> None:
 def test_a_line_without_an_answer_says_why(line: Any, reason: str, passes: bool) -> None:
     found = read_result(json.dumps({"custom_id": "0123456789abcdef-7-2", **line}).encode())
     assert not isinstance(found, str)
-    assert (found.place, found.round, found.body, found.reason, found.passes) == (7, 2, None, reason, passes)
+    assert (found.place, found.number, found.body) == (7, 2, None)
+    assert (found.reason, found.is_transient) == (reason, passes)
 
 
 def test_texts_checked_in_processes_of_their_own_come_to_the_same(house: House) -> None:

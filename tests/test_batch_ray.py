@@ -22,7 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.cluster.cluster import Terms, calls_left, crew_size
+from synopsis_writer.batch.run import Order
+from synopsis_writer.cluster.cluster import calls_left, worker_count
 from synopsis_writer.errors import RequestRefusedError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
@@ -250,7 +251,9 @@ def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, terminal: Termin
     assert asked <= 4
 
 
-def test_a_row_that_came_out_like_another_is_mended(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
+def test_a_row_that_came_out_like_another_is_repaired(
+    nodes: Nodes, terminal: Terminal, tmp_path: Path
+) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Reply(ANSWER)]) as server:
         flags = (*nodes.flags, "--concurrency", "2", "--attempts", "2")
@@ -375,7 +378,7 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: 
         ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
     line = (
         f"synopsis: no Ray cluster at '127.0.0.1:{cluster.port}': authentication token is missing or "
-        "incorrect: start it, or mend --address and the token (RAY_AUTH_MODE)\n"
+        "incorrect: start it, or correct --address and the token (RAY_AUTH_MODE)\n"
     )
     assert ends == [((b"", line.encode()), 2)] * 2
 
@@ -449,7 +452,7 @@ def test_what_answers_but_is_no_cluster_is_told_from_one(terminal: Terminal, tmp
     with LoopbackServer([]) as server:
         address = "ray" + server.base_url.removeprefix("http").removesuffix("/v1")
         done = run(terminal, server, "--engine", "ray", "--address", address)
-    assert (done.code, "what answers there is no cluster" in done.err) == (2, True), done.err
+    assert (done.code, "what answers there is not a cluster" in done.err) == (2, True), done.err
 
 
 def test_without_ray_the_line_names_the_extra(tmp_path: Path) -> None:
@@ -472,23 +475,27 @@ def test_an_error_comes_whole_through_a_pickle() -> None:
     assert (str(error), error.is_transient) == ("no", True)
 
 
+def order(concurrency: int, **more: int) -> Order:
+    return Order(Path("briefs.csv"), Path("out"), concurrency, **more)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    ("terms", "cpus", "count", "calls", "size"),
+    ("ordered", "cpus", "count", "calls", "size"),
     [
-        (Terms(None, 8), 16, 1, None, 1),
-        (Terms(None, 8), 16, 2, None, 2),  # one a node
-        (Terms(None, 64), 16, 2, None, 8),  # one for eight rows
-        (Terms(None, 64), 4, 2, None, 4),  # no more than CPUs
-        (Terms(None, 1), 4, 2, None, 1),  # no more than rows
-        (Terms(None, 64, rpm=30), 16, 2, None, 3),  # no more than a tenth of the requests
-        (Terms(None, 64, rpm=3), 16, 2, None, 1),
-        (Terms(None, 64, workers=5), 16, 2, None, 5),
-        (Terms(None, 64), 16, 2, 3, 3),  # no more than calls that the budget suffices for
-        (Terms(None, 64, workers=5), 16, 2, 0, 1),
-        (Terms(None, 8), 0, 0, None, 1),  # nodes may still come
+        (order(8), 16, 1, None, 1),
+        (order(8), 16, 2, None, 2),  # one a node
+        (order(64), 16, 2, None, 8),  # one for eight rows
+        (order(64), 4, 2, None, 4),  # no more than CPUs
+        (order(1), 4, 2, None, 1),  # no more than rows
+        (order(64, rpm=30), 16, 2, None, 3),  # no more than a tenth of the requests
+        (order(64, rpm=3), 16, 2, None, 1),
+        (order(64, workers=5), 16, 2, None, 5),
+        (order(64), 16, 2, 3, 3),  # no more than calls that the budget suffices for
+        (order(64, workers=5), 16, 2, 0, 1),
+        (order(8), 0, 0, None, 1),  # nodes may still come
     ],
 )
-def test_a_crew_has_as_many_workers_as_fit(
-    terms: Terms, cpus: int, count: int, calls: int | None, size: int
+def test_a_cluster_has_as_many_workers_as_fit(
+    ordered: Order, cpus: int, count: int, calls: int | None, size: int
 ) -> None:
-    assert crew_size(terms, cpus, count, calls) == size
+    assert worker_count(ordered, cpus, count, calls) == size

@@ -97,7 +97,7 @@ def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(terminal: Term
     assert "briefs changed" in run(terminal, []).err
     fresh = run(terminal, [Reply(ANSWER)] * 3, "--fresh")
     assert (fresh.code, statuses(tmp_path)) == (0, ["accepted"] * 3)
-    assert "the old record lies in out/batch-1.sqlite3" in fresh.err
+    assert "the old record is now out/batch-1.sqlite3" in fresh.err
 
 
 def test_a_second_process_says_who_is_at_the_batch(terminal: Terminal, tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_exported_markdown_is_a_pool_of_examples(terminal: Terminal, tmp_path: P
     [
         (["run", "none.csv", "--out", "out"], "none.csv"),
         (["run", "wrong.csv", "--out", "out"], "weather"),
-        (["status", "none"], "none: holds no batch"),
-        (["export", "none", "--format", "csv", "-o", "x"], "none: holds no batch"),
+        (["status", "none"], "none: is not a batch"),
+        (["export", "none", "--format", "csv", "-o", "x"], "none: is not a batch"),
     ],
 )
 def test_bad_input_exits_2_with_one_line(

@@ -1,4 +1,4 @@
-"""Rows are held against the batch's others when they are saved, and mended while they have rounds left."""
+"""Rows are compared with the batch's others when they are saved, and repaired while they have rounds left."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.run import Saver
-from synopsis_writer.batch.store import Answered, BatchRecord, Done
+from synopsis_writer.batch.run import RowSaver
+from synopsis_writer.batch.store import Answered, BatchStore, Done
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Usage
@@ -29,27 +29,27 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Iterator[BatchRecord]:
-    with BatchRecord(tmp_path, {}) as opened:
+def store(tmp_path: Path) -> Iterator[BatchStore]:
+    with BatchStore(tmp_path, {}) as opened:
         opened.fill(ROWS)
         yield opened
 
 
-def saver(record: BatchRecord, desk: Desk, made: list[tuple[str, str, bool]], attempts: int = 3) -> Saver:
+def saver(store: BatchStore, desk: Desk, made: list[tuple[str, str, bool]], attempts: int = 3) -> RowSaver:
     def tell(done: Done, is_final: bool) -> None:
         made.append((done.id, done.status, is_final))
 
-    return Saver(record, desk, Variety(record.database, record.text), attempts, tell)
+    return RowSaver(store, desk, Variety(store.database, store.text), attempts, tell)
 
 
-def kept(record: BatchRecord) -> list[tuple[str, int]]:
-    database: sqlite3.Connection = record.database
+def kept(store: BatchStore) -> list[tuple[str, int]]:
+    database: sqlite3.Connection = store.database
     return database.execute("SELECT status, attempts FROM rows ORDER BY place").fetchall()
 
 
-def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_mended(record: BatchRecord, desk: Desk) -> None:
+def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(store: BatchStore, desk: Desk) -> None:
     made: list[tuple[str, str, bool]] = []
-    saving = saver(record, desk, made)
+    saving = saver(store, desk, made)
     assert saving.save(ROWS[0], FIRST) is None
     last = saving.save(ROWS[1], SECOND)
     assert last is not None
@@ -57,11 +57,11 @@ def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_mended(record: Bat
     assert not last.passed
     assert {problem.split(":")[0] for problem in last.problems} >= {"variety_copy", "variety_title"}
     assert made == [("first", "accepted", True), ("second", "refused", False)]
-    assert kept(record) == [("accepted", 1), ("pending", 1)]  # a kill now leaves it to the next start
+    assert kept(store) == [("accepted", 1), ("pending", 1)]  # a kill now leaves it to the next start
 
 
-def test_a_mended_row_replaces_the_refused_one_and_both_are_counted(record: BatchRecord, desk: Desk) -> None:
-    saving = saver(record, desk, [])
+def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(store: BatchStore, desk: Desk) -> None:
+    saving = saver(store, desk, [])
     saving.save(ROWS[0], FIRST)
     saving.save(ROWS[1], SECOND)
     other = GOOD.synopsis.model_copy(
@@ -71,15 +71,15 @@ def test_a_mended_row_replaces_the_refused_one_and_both_are_counted(record: Batc
             "paragraphs": (GOOD.synopsis.paragraphs[0].model_copy(update={"text": "Ganz etwas Neues."}),),
         }
     )
-    mended = replace(SECOND, synopsis=other, answers=(Answered(2, other.as_json(), True),))
-    assert saving.save(ROWS[1], mended) is None
-    assert kept(record) == [("accepted", 1), ("accepted", 2)]
-    assert record.counts().usage == Usage(300, 150)
+    repaired = replace(SECOND, synopsis=other, answers=(Answered(2, other.as_json(), True),))
+    assert saving.save(ROWS[1], repaired) is None
+    assert kept(store) == [("accepted", 1), ("accepted", 2)]
+    assert store.counts().usage == Usage(300, 150)
 
 
-def test_a_row_without_rounds_left_stays_refused(record: BatchRecord, desk: Desk) -> None:
+def test_a_row_without_rounds_left_stays_refused(store: BatchStore, desk: Desk) -> None:
     made: list[tuple[str, str, bool]] = []
-    saving = saver(record, desk, made, attempts=1)
+    saving = saver(store, desk, made, attempts=1)
     saving.save(ROWS[0], FIRST)
     assert saving.save(ROWS[1], SECOND) is None
     assert made[-1] == ("second", "refused", True)

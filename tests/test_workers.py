@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from synopsis_writer.batch.run import side_by_side
+from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import FileError
 
 
@@ -20,7 +20,7 @@ async def test_the_first_fault_lets_the_others_end_and_nothing_new_begin() -> No
         ended.append(piece)
 
     with pytest.raises(FileError, match="full"):
-        await side_by_side(iter(range(9)), do, 3)
+        await run_concurrently(iter(range(9)), do, 3)
     assert begun == [0, 1]
     assert ended == [0]
 
@@ -37,7 +37,7 @@ async def test_a_piece_that_cannot_be_read_lets_those_in_flight_end() -> None:
         ended.append(piece)
 
     with pytest.raises(FileError, match="damaged"):
-        await side_by_side(pieces(), do, 3)
+        await run_concurrently(pieces(), do, 3)
     assert sorted(ended) == [0, 1]
 
 
@@ -47,5 +47,5 @@ async def test_nothing_is_taken_once_it_is_stopped() -> None:
     async def do(piece: int) -> None:
         done.append(piece)
 
-    await side_by_side(iter(range(9)), do, 1, is_stopped=lambda: len(done) == 4)
+    await run_concurrently(iter(range(9)), do, 1, is_stopped=lambda: len(done) == 4)
     assert done == [0, 1, 2, 3]

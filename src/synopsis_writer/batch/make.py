@@ -5,10 +5,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -123,11 +122,13 @@ class GatePool:
         self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(settings,))
         self._workers = workers
 
-    async def __aenter__(self) -> Self:
+    def start(self) -> None:
         """Start the workers, which load while the first answers are on their way."""
-        with _deaf():
-            for _ in range(self._workers):
-                self._pool.submit(_nothing)
+        for _ in range(self._workers):
+            self._pool.submit(_nothing)
+
+    async def __aenter__(self) -> Self:
+        """Return the pool, which may have been started."""
         return self
 
     async def __aexit__(
@@ -151,19 +152,6 @@ class GatePool:
             raise EngineError(
                 "a process that checks texts was ended from outside: is there memory enough? Run it again"
             ) from error
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C, which is the driver's to answer: processes that start meanwhile go on ignoring it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _nothing() -> None:

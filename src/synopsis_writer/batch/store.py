@@ -1,4 +1,4 @@
-"""The record of a batch: one SQLite file in its folder, in which each row is saved exactly once."""
+"""The store of a batch: one SQLite file in its folder, in which each row is saved exactly once."""
 
 import contextlib
 import json
@@ -16,300 +16,9 @@ from synopsis_writer.errors import FileError, ModelError, os_reason
 from synopsis_writer.storage.files import held, let_go
 from synopsis_writer.storage.sqlite import error_code, fault, open_database, read_database, transaction
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
-from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
+from synopsis_writer.usage import NO_COST, Cost, Usage, sums_data
 
 Status = Literal["accepted", "refused", "failed", "pending"]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One answer to a row: its round, its words, whether it passed, and what was wrong with it."""
-
-    number: int
-    text: str
-    passed: bool
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a row.
-
-    Attributes:
-        id: the row's.
-        status: accepted, refused by the gate, failed at model or network, or pending: still to be made.
-        reason: why it was not accepted; empty otherwise.
-        synopsis: the best text; None when there is none.
-        origin: how the text came about, as data: what the front matter of a saved file holds.
-        answers: all that came.
-        usage: their tokens.
-        cost: their cost; None where a price is not known.
-        seconds: the model's time.
-        fault: why the batch cannot go on, once this row is saved; None where it can.
-    """
-
-    id: str
-    status: Status
-    reason: str = ""
-    synopsis: Synopsis | None = None
-    origin: Mapping[str, Any] | None = None
-    answers: tuple[Answered, ...] = ()
-    usage: Usage = Usage()  # noqa: RUF009 - a frozen value
-    cost: Cost | None = NO_COST
-    seconds: float = 0.0
-    fault: ModelError | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How far a batch is: rows by status, and what all attempts took; `cost` None: a part is unpriced."""
-
-    pending: int
-    accepted: int
-    refused: int
-    failed: int
-    usage: Usage
-    cost: Cost | None
-    seconds: float
-
-    @property
-    def rows(self) -> int:
-        """All rows."""
-        return self.pending + self.accepted + self.refused + self.failed
-
-
-_CHUNK = 1000  # rows read or written at a time
-
-
-@dataclass(frozen=True)
-class Saved:
-    """One row of a batch with its text.
-
-    Attributes:
-        id, place, brief: as in `BatchRow`.
-        synopsis: the text.
-        meta: how it came about, as `store.provenance` gives it; what JSON can hold.
-    """
-
-    id: str
-    place: int
-    brief: Brief
-    synopsis: Synopsis
-    meta: Mapping[str, Any]
-
-
-class BatchRecord:
-    """The record in a folder, in a `with` block; one process holds it at a time.
-
-    Args:
-        folder: the batch's folder; made when it is missing.
-        facts: what the rows are made with (model, prompts, profile …): a folder begun with others is refused.
-
-    Raises:
-        FileError: the folder cannot be written, another process is at it, or it was begun with other facts.
-    """
-
-    def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._lock = held(folder)
-        try:
-            self._database = open_database(folder / RECORD_FILE, MIGRATIONS)
-            self._check(facts)
-        except FileError:
-            let_go(folder, self._lock)
-            raise
-
-    def __enter__(self) -> Self:
-        """Hold the folder."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let the folder go."""
-        self._database.close()
-        let_go(self._folder, self._lock)
-
-    @property
-    def database(self) -> sqlite3.Connection:
-        """The record's own connection, for tables that are kept beside its rows."""
-        return self._database
-
-    def _check(self, facts: Mapping[str, str]) -> None:
-        if not self._is_begun():
-            with self._writing():  # briefs that were mended before anything was made are no change
-                self._database.execute("DELETE FROM rows")
-                self._database.execute("DELETE FROM facts")
-        begun = dict(self._rows("SELECT name, value FROM facts", ()))
-        changed = [name for name, value in facts.items() if name in begun and begun[name] != value]
-        if changed:
-            name = changed[0]
-            self._database.close()
-            raise FileError(
-                f"{self._folder}: {name} changed from {begun[name]} to {facts[name]} since this batch began: "
-                "go on as it began, or begin anew with --fresh"
-            )
-        with self._writing():
-            rows = [(name, value) for name, value in facts.items() if name not in begun]
-            self._database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
-
-    def _is_begun(self) -> bool:
-        """Whether anything was made yet."""
-        query = """
-            SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
-            OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
-            OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
-        """
-        return bool(self._rows(query, ())[0][0])
-
-    def fill(self, rows: Iterable[BatchRow]) -> None:
-        """Take the briefs in, whole or not at all; does nothing when they are there."""
-        if self._rows("SELECT EXISTS (SELECT 1 FROM rows)", ())[0][0]:
-            return
-        with self._writing():
-            self._database.executemany(
-                "INSERT INTO rows (place, id, brief) VALUES (?, ?, ?)",
-                ((row.place, row.id, _json(row.brief.as_data())) for row in rows),
-            )
-
-    def again(self, statuses: Iterable[Status]) -> None:
-        """Make rows pending that were refused, or failed; their tokens stay counted."""
-        with self._writing():
-            for status in statuses:
-                self._database.execute("UPDATE rows SET status = 'pending' WHERE status = ?", (status,))
-
-    def pending(self) -> Iterator[BatchRow]:
-        """Yield the rows that are to be made, in order, each once; those that lie at a provider are not."""
-        last = -1
-        query = (
-            "SELECT place, id, brief FROM rows WHERE status = 'pending' AND place > ? "  # noqa: S608 - a constant of ours
-            f"AND {NOT_OUT} ORDER BY place LIMIT ?"
-        )
-        while found := self._rows(query, (last, _CHUNK)):
-            for place, name, brief in found:
-                yield BatchRow(name, place, read_brief(name, brief))
-            last = found[-1][0]
-
-    def row(self, name: str) -> BatchRow | None:
-        """Return a row by its id; None: there is none."""
-        for place, brief in self._rows("SELECT place, brief FROM rows WHERE id = ?", (name,)):
-            return BatchRow(name, place, read_brief(name, brief))
-        return None
-
-    def accepted_before(self, place: int) -> Iterator[Saved]:
-        """Yield the accepted rows before a place, the latest first."""
-        return read_saved(self._database, f"AND place < {place:d}", "DESC")
-
-    def save(self, done: Done) -> None:
-        """Save a row; an accepted one stays as it is.
-
-        What the attempts took is added in any case: it was paid. The text's origin tells the sums of the row.
-        """
-        usage, cost = done.usage, done.cost
-        text = done.synopsis and done.synopsis.model_dump_json()
-        with self._writing():
-            row = self._database.execute(
-                "SELECT status, amount FROM rows WHERE id = ?", (done.id,)
-            ).fetchone()
-            if row is None:
-                raise FileError(f"{self._folder}: there is no row '{done.id}'")
-            amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
-            sums = self._database.execute(
-                """
-                UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
-                cached_tokens = cached_tokens + ?, completion_tokens = completion_tokens + ?,
-                seconds = seconds + ?, amount = ?, currency = coalesce(nullif(?, ''), currency),
-                is_unpriced = is_unpriced OR ? WHERE id = ?
-                RETURNING attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, currency,
-                is_unpriced
-                """,
-                (
-                    len(done.answers),
-                    usage.prompt_tokens,
-                    usage.cached_tokens,
-                    usage.completion_tokens,
-                    done.seconds,
-                    str(amount),
-                    cost.currency if cost else "",
-                    cost is None,
-                    done.id,
-                ),
-            ).fetchone()
-            self._database.executemany(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
-                ((done.id, one.number, one.passed, _json(one.problems), one.text) for one in done.answers),
-            )
-            if row[0] == "accepted":
-                return
-            origin = _json({**done.origin, **_took(amount, *sums)}) if done.origin else None
-            self._database.execute(
-                "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
-                (done.status, done.reason, text, origin, done.id),
-            )
-
-    def reopen(self, row: str) -> None:
-        """Make a row pending that is still to be mended: a kill before that leaves it to the next start."""
-        with self._writing():
-            query = "UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'"
-            self._database.execute(query, (row,))
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Save all of a block, or nothing of it."""
-        with self._writing():
-            yield
-
-    def text(self, row: str) -> str:
-        """Return the text of an accepted row."""
-        found = self._rows("SELECT synopsis FROM rows WHERE id = ?", (row,))
-        return read_synopsis(row, found[0][0]).text
-
-    def unindexed(self) -> Iterator[Saved]:
-        """Yield the accepted rows that the index of variety does not hold, in order; while it grows."""
-        # By that index alone: the rows themselves lie among their texts, all over the file.
-        query = """
-            SELECT place FROM rows INDEXED BY rows_by_figures
-            WHERE status = 'accepted' AND id NOT IN (SELECT row FROM variety_texts) ORDER BY place
-        """
-        for (place,) in self._rows(query, ()):
-            yield from read_saved(self._database, f"AND place = {place:d}")
-
-    def counts(self) -> Counts:
-        """Return how far the batch is."""
-        with self._reported():
-            return count(self._database)
-
-    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._reported():
-            return self._database.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        whole = contextlib.nullcontext() if self._database.in_transaction else transaction(self._database)
-        with self._reported(), whole:
-            yield
-
-    def _reported(self) -> contextlib.AbstractContextManager[None]:
-        return reported(self._folder / RECORD_FILE)
-
-
-def _took(
-    amount: Decimal,
-    attempts: int,
-    prompt: int,
-    completion: int,
-    cached: int,
-    seconds: float,
-    currency: str | None,
-    is_unpriced: int,
-) -> dict[str, Any]:
-    cost = None if is_unpriced else Cost(amount, currency or "")
-    return sums_data(attempts, Usage(prompt, completion, cached), cost, seconds)
-
-
-def _json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False)
-
 
 RECORD_FILE = "batch.sqlite3"
 
@@ -326,7 +35,7 @@ VARIETY_TABLES = """
     ) WITHOUT ROWID
 """
 
-# `asked` holds the rows of the open shards, `waiting` the rows that are to be mended in a further round.
+# `asked` holds the rows of the open shards, `waiting` the queue of repairs.
 PROVIDER_TABLES = """
     CREATE TABLE shards (
         number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, server TEXT NOT NULL, digest TEXT NOT NULL,
@@ -373,20 +82,479 @@ MIGRATIONS = (
     """,
 )
 
+RECOVERY = "put a copy of it in its place, or begin anew with --fresh"
+
+_CHUNK = 1000  # rows read at a time
+
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer to a row: its round, its words, whether it passed, and what was wrong with it."""
+
+    number: int
+    text: str
+    passed: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a row.
+
+    Attributes:
+        id: the row's.
+        status: accepted, refused by the gate, failed at model or network, or pending: still to be made.
+        reason: why it was not accepted; empty otherwise.
+        synopsis: the best text; None when there is none.
+        origin: how the text came about, as data: what the front matter of a saved file holds.
+        answers: all that came.
+        usage: their tokens.
+        cost: their cost; None where a price is not known.
+        seconds: the model's time.
+        fault: why the batch cannot go on, once this row is saved; None where it can.
+    """
+
+    id: str
+    status: Status
+    reason: str = ""
+    synopsis: Synopsis | None = None
+    origin: Mapping[str, Any] | None = None
+    answers: tuple[Answered, ...] = ()
+    usage: Usage = Usage()  # noqa: RUF009 - a frozen value
+    cost: Cost | None = NO_COST
+    seconds: float = 0.0
+    fault: ModelError | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The progress of a batch: rows by status, and what they took; `cost` None: a part is unpriced."""
+
+    pending: int
+    accepted: int
+    refused: int
+    failed: int
+    usage: Usage
+    cost: Cost | None
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.pending + self.accepted + self.refused + self.failed
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One row of a batch with its text.
+
+    Attributes:
+        id, place, brief: as in `BatchRow`.
+        synopsis: the text.
+        meta: how it came about, as `store.provenance` gives it; what JSON can hold.
+    """
+
+    id: str
+    place: int
+    brief: Brief
+    synopsis: Synopsis
+    meta: Mapping[str, Any]
+
+
+Flaw = Literal["", "cut", "withheld"]
+
+
+@dataclass(frozen=True)
+class NextAttempt:
+    """What is asked of a row next.
+
+    Attributes:
+        place: the row's.
+        number: 1 for the first draft; a later one repairs the attempt before it.
+        flaw: what was wrong with the previous answer beyond its problems.
+        returns: how often this attempt came back without an answer.
+    """
+
+    place: int
+    number: int = 1
+    flaw: Flaw = ""
+    returns: int = 0
+
+
+class BatchReader:
+    """Reads a batch's record; every method raises FileError where the record is damaged.
+
+    Args:
+        database: a connection to the record.
+        record: how messages name it.
+    """
+
+    def __init__(self, database: sqlite3.Connection, record: Path) -> None:
+        self.database = database
+        self._record = record
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Return all rows of a query."""
+        with reported(self._record):
+            return self.database.execute(sql, values).fetchall()
+
+    def paged(self, sql: str, *values: Any) -> Iterator[Any]:
+        """Yield the rows of a query a thousand at a time.
+
+        Its first column is `place`, and it ends in `place > ? ORDER BY place LIMIT ?`.
+        """
+        last = -1
+        while rows := self.query(sql, *values, last, _CHUNK):
+            yield from rows
+            last = rows[-1][0]
+
+    def counts(self) -> Counts:
+        """Return how many rows the batch has by status, and what they took."""
+        statuses = dict(self.query("SELECT status, count(*) FROM rows GROUP BY status"))
+        [(prompt, completion, cached, seconds, unpriced, currency)] = self.query(
+            "SELECT sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(seconds), "
+            "max(is_unpriced), max(currency) FROM rows"
+        )
+        amounts = self.query("SELECT amount FROM rows WHERE amount IS NOT NULL")
+        try:
+            total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
+        except ArithmeticError as error:
+            raise FileError(f"the record is damaged, a cost is not a number: {RECOVERY}") from error
+        return Counts(
+            statuses.get("pending", 0),
+            statuses.get("accepted", 0),
+            statuses.get("refused", 0),
+            statuses.get("failed", 0),
+            Usage(prompt or 0, completion or 0, cached or 0),
+            None if unpriced else Cost(total, currency or ""),
+            seconds or 0.0,
+        )
+
+    def reasons(self) -> dict[str, str]:
+        """Return why rows were refused or failed, by their ids."""
+        return dict(
+            self.query("SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place")
+        )
+
+    def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[Saved]:
+        """Yield the accepted rows by their places; `where` is a further condition in SQL."""
+        columns = "SELECT id, place, brief, synopsis, origin FROM rows"
+        sql = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
+        with reported(self._record):
+            for name, place, brief, synopsis, origin in self.database.execute(sql):
+                text = read_synopsis(name, synopsis)
+                try:
+                    provenance = json.loads(origin or "{}")
+                except ValueError as error:
+                    raise _damaged_row(name) from error
+                yield Saved(name, place, read_brief(name, brief), text, provenance)
+
+    def held(self) -> tuple[int, int]:
+        """Return how many pending rows are at a provider, and how many in files that somebody else runs."""
+        counts = dict(
+            self.query(
+                "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard "
+                "WHERE is_read = 0 GROUP BY 1"
+            )
+        )
+        return counts.get(0, 0), counts.get(1, 0)
+
+    def count_waiting(self) -> int:
+        """Return how many rows wait to be repaired."""
+        return int(self.query("SELECT count(*) FROM waiting")[0][0])
+
+
+class BatchStore(BatchReader):
+    """The record in a folder, in a `with` block; one process has it at a time.
+
+    Args:
+        folder: the batch's folder; made when it is missing.
+        facts: what the rows are made with (model, prompts, profile …): a folder begun with others is refused.
+
+    Raises:
+        FileError: the folder cannot be written, another process is at it, or it was begun with other facts.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._lock = held(folder)
+        try:
+            super().__init__(open_database(folder / RECORD_FILE, MIGRATIONS), folder / RECORD_FILE)
+            self._check(facts)
+        except FileError:
+            let_go(folder, self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the store, which is open already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the record and unlock the folder."""
+        self.database.close()
+        let_go(self._folder, self._lock)
+
+    def _check(self, facts: Mapping[str, str]) -> None:
+        """Compare the facts with those the batch was begun with, and record new ones."""
+        if not self._is_begun():
+            with self.transaction():  # the briefs may change until anything is made of them
+                self.database.execute("DELETE FROM rows")
+                self.database.execute("DELETE FROM facts")
+        begun = dict(self.query("SELECT name, value FROM facts"))
+        for name, value in facts.items():
+            if begun.get(name, value) != value:
+                self.database.close()
+                raise FileError(
+                    f"{self._folder}: {name} changed from {begun[name]} to {value} since this batch began: "
+                    "go on as it began, or begin anew with --fresh"
+                )
+        with self.transaction():
+            self.database.executemany(
+                "INSERT INTO facts VALUES (?, ?)",
+                [(name, value) for name, value in facts.items() if name not in begun],
+            )
+
+    def _is_begun(self) -> bool:
+        return bool(
+            self.query(
+                """
+                SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
+                OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
+                OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
+                """
+            )[0][0]
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Save all of a block or nothing of it; blocks may be nested."""
+        whole = contextlib.nullcontext() if self.database.in_transaction else transaction(self.database)
+        with reported(self._record), whole:
+            yield
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        """Change the record, in a transaction of its own unless there is one."""
+        with self.transaction():
+            return self.database.execute(sql, values)
+
+    def fill(self, rows: Iterable[BatchRow]) -> None:
+        """Store the briefs, all or none; does nothing when they are there."""
+        if self.query("SELECT EXISTS (SELECT 1 FROM rows)")[0][0]:
+            return
+        with self.transaction():
+            self.database.executemany(
+                "INSERT INTO rows (place, id, brief) VALUES (?, ?, ?)",
+                ((row.place, row.id, _json(row.brief.as_data())) for row in rows),
+            )
+
+    def retry(self, statuses: Iterable[Status]) -> None:
+        """Make refused or failed rows pending; their tokens stay counted."""
+        with self.transaction():
+            for status in statuses:
+                self.execute("UPDATE rows SET status = 'pending' WHERE status = ?", status)
+
+    def pending(self) -> Iterator[BatchRow]:
+        """Yield the rows to be made, in order, each once; rows that are held or wait for a repair are not."""
+        rows = self.paged(
+            """
+            SELECT place, id, brief FROM rows WHERE status = 'pending'
+            AND NOT EXISTS (SELECT 1 FROM asked WHERE asked.place = rows.place AND is_read = 0)
+            AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.place = rows.place)
+            AND place > ? ORDER BY place LIMIT ?
+            """
+        )
+        return (BatchRow(name, place, read_brief(name, brief)) for place, name, brief in rows)
+
+    def row(self, name: str) -> BatchRow | None:
+        """Return a row by its id; None where there is none."""
+        for place, brief in self.query("SELECT place, brief FROM rows WHERE id = ?", name):
+            return BatchRow(name, place, read_brief(name, brief))
+        return None
+
+    def save(self, done: Done) -> None:
+        """Save a row; an accepted one stays as it is.
+
+        Its usage is added in any case, for it was paid; the text's provenance has the sums of the row.
+        """
+        usage, cost = done.usage, done.cost
+        with self.transaction():
+            row = self.database.execute("SELECT status, amount FROM rows WHERE id = ?", (done.id,)).fetchone()
+            if row is None:
+                raise FileError(f"{self._folder}: there is no row '{done.id}'")
+            amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
+            attempts, prompt, completion, cached, seconds, currency, is_unpriced = self.database.execute(
+                """
+                UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
+                cached_tokens = cached_tokens + ?, completion_tokens = completion_tokens + ?,
+                seconds = seconds + ?, amount = ?, currency = coalesce(nullif(?, ''), currency),
+                is_unpriced = is_unpriced OR ? WHERE id = ?
+                RETURNING attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, currency,
+                is_unpriced
+                """,
+                (
+                    len(done.answers),
+                    usage.prompt_tokens,
+                    usage.cached_tokens,
+                    usage.completion_tokens,
+                    done.seconds,
+                    str(amount),
+                    cost.currency if cost else "",
+                    cost is None,
+                    done.id,
+                ),
+            ).fetchone()
+            self.database.executemany(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+                (
+                    (done.id, answer.number, answer.passed, _json(answer.problems), answer.text)
+                    for answer in done.answers
+                ),
+            )
+            if row[0] == "accepted":
+                return
+            total = None if is_unpriced else Cost(amount, currency or "")
+            sums = sums_data(attempts, Usage(prompt, completion, cached), total, seconds)
+            self.execute(
+                "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
+                done.status,
+                done.reason,
+                done.synopsis and done.synopsis.model_dump_json(),
+                _json({**done.origin, **sums}) if done.origin else None,
+                done.id,
+            )
+
+    def reopen(self, row: str) -> None:
+        """Make a row pending unless it is accepted: a kill before its repair leaves it to the next start."""
+        self.execute("UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'", row)
+
+    def wait(self, attempt: NextAttempt) -> None:
+        """Put a pending row into the queue of repairs: nobody begins it anew."""
+        values = (attempt.place, attempt.number, attempt.flaw, attempt.returns)
+        self.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", *values)
+
+    def waits(self, place: int) -> NextAttempt | None:
+        """Return the repair that a row waits for, if any."""
+        rows = self.query("SELECT place, round, flaw, returns FROM waiting WHERE place = ?", place)
+        return NextAttempt(*rows[0]) if rows else None
+
+    def settle(self, place: int) -> None:
+        """Take a row out of the queue of repairs."""
+        self.execute("DELETE FROM waiting WHERE place = ?", place)
+
+    def waiting(self) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield the rows that wait to be repaired, in order."""
+        return self.attempts(
+            "SELECT place, round, flaw, returns, id, brief FROM waiting JOIN rows USING (place) "
+            "WHERE place > ? ORDER BY place LIMIT ?"
+        )
+
+    def attempts(self, sql: str, *values: Any) -> Iterator[tuple[BatchRow, NextAttempt]]:
+        """Yield rows and what is asked of them, for place, round, flaw, returns, id and brief of `paged`."""
+        for *attempt, name, brief in self.paged(sql, *values):
+            yield BatchRow(name, attempt[0], read_brief(name, brief)), NextAttempt(*attempt)
+
+    def end_beyond(self, attempts: int) -> int:
+        """Give up on queued repairs beyond so many attempts: the rows stay refused; return how many."""
+        with self.transaction():
+            self.execute(
+                "UPDATE rows SET status = 'refused' WHERE status = 'pending' "
+                "AND place IN (SELECT place FROM waiting WHERE round > ?)",
+                attempts,
+            )
+            return self.execute("DELETE FROM waiting WHERE round > ?", attempts).rowcount
+
+    def previous(self, row: str, attempt: NextAttempt) -> Answered | None:
+        """Return the answer that an attempt repairs; None for a first draft.
+
+        A withheld answer comes without its words: a refusal is not repaired, the brief is asked again.
+        """
+        if attempt.number == 1:
+            return None
+        rows = self.query(  # the newest with that number: earlier ones are of a go that was begun anew
+            "SELECT number, text, problems FROM answers WHERE row = ? AND number = ? "
+            "ORDER BY rowid DESC LIMIT 1",
+            row,
+            attempt.number - 1,
+        )
+        for number, text, problems in rows:
+            words = "" if attempt.flaw == "withheld" else text
+            return Answered(number, words, passed=False, problems=tuple(json.loads(problems)))
+        return None
+
+    def text(self, row: str) -> str:
+        """Return the text of an accepted row."""
+        return read_synopsis(row, self.query("SELECT synopsis FROM rows WHERE id = ?", row)[0][0]).text
+
+    def unindexed(self) -> Iterator[Saved]:
+        """Yield the accepted rows that the index of variety does not hold, in order, while it grows."""
+        # By that index alone: the rows themselves lie among their texts, all over the file.
+        rows = self.query(
+            """
+            SELECT place FROM rows INDEXED BY rows_by_figures
+            WHERE status = 'accepted' AND id NOT IN (SELECT row FROM variety_texts) ORDER BY place
+            """
+        )
+        for (place,) in rows:
+            yield from self.accepted(f"AND place = {place:d}")
+
 
 @contextlib.contextmanager
-def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open a batch's record to read it, while it is being made, too, and where nothing can be written.
+def read_batch(folder: Path) -> Iterator[BatchReader]:
+    """Open a batch's record to read it, also while it is being written, and where nothing can be written.
 
     Raises:
         FileError: there is none, or it is damaged.
     """
     path = folder / RECORD_FILE
     if not path.is_file():
-        raise FileError(f"{folder}: holds no batch: name a folder that 'synopsis batch run' wrote")
-    database = read_database(path, MIGRATIONS)
-    with contextlib.closing(database), reported(path):
-        yield database
+        raise FileError(f"{folder}: is not a batch: name a folder that 'synopsis batch run' wrote")
+    with contextlib.closing(read_database(path, MIGRATIONS)) as database:
+        yield BatchReader(database, path)
+
+
+def archive(folder: Path) -> Path | None:
+    """Move the record of a batch aside, so that the next run begins anew; return where it is now.
+
+    Raises:
+        FileError: another process is at it, somebody holds rows of it, or the folder cannot be written.
+    """
+    record = folder / RECORD_FILE
+    if not record.exists():
+        return None
+    lock = held(folder)
+    try:
+        if any(holders := _held(record)):
+            where = "is at a provider, and paid" if holders[0] else "is in files"
+            raise FileError(
+                f"{folder}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go "
+                "with synopsis batch cancel"
+            )
+        number = 1
+        while (target := folder / f"batch-{number}.sqlite3").exists():
+            number += 1
+        for end in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                record.with_name(record.name + end).rename(target.with_name(target.name + end))
+    except OSError as error:
+        raise FileError(f"cannot move {os_reason(error, record)}: name another --out") from error
+    finally:
+        let_go(folder, lock)
+    return target
+
+
+def _held(record: Path) -> tuple[int, int]:
+    """Return how many rows others hold; nobody holds any of a record that cannot be read."""
+    try:
+        database = open_database(record, MIGRATIONS)  # which folds SQLite's log into the file
+    except FileError:
+        return 0, 0
+    with contextlib.closing(database), contextlib.suppress(FileError):
+        return BatchReader(database, record).held()
+    return 0, 0
 
 
 def read_brief(row: str, text: str) -> Brief:
@@ -401,33 +569,8 @@ def read_brief(row: str, text: str) -> Brief:
         raise _damaged_row(row) from error
 
 
-def _damaged_row(row: str) -> FileError:
-    return FileError(f"the record is damaged at row '{row}': {DAMAGE_MEND}")
-
-
-def read_counts(database: sqlite3.Connection) -> tuple[Counts, dict[str, str]]:
-    """Return how far a batch is, and why rows were refused or failed, by their ids."""
-    query = "SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place"
-    return count(database), dict(database.execute(query).fetchall())
-
-
-def read_saved(
-    database: sqlite3.Connection, where: str = "", order: Literal["ASC", "DESC"] = "ASC"
-) -> Iterator[Saved]:
-    """Yield the accepted rows, in order of their places; `where` is a further condition in SQL."""
-    columns = "SELECT id, place, brief, synopsis, origin FROM rows"
-    query = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
-    for name, place, brief, synopsis, origin in database.execute(query):
-        text = read_synopsis(name, synopsis)
-        try:
-            told = json.loads(origin or "{}")
-        except ValueError as error:
-            raise _damaged_row(name) from error
-        yield Saved(name, place, read_brief(name, brief), text, told)
-
-
 def read_synopsis(row: str, text: str) -> Synopsis:
-    """Return a text of the record as it stands: it was validated when it was saved.
+    """Return a text of the record as it is: it was validated when it was saved.
 
     Raises:
         FileError: it is damaged; names the row.
@@ -444,202 +587,25 @@ def read_synopsis(row: str, text: str) -> Synopsis:
         raise _damaged_row(row) from error
 
 
-def count(database: sqlite3.Connection) -> Counts:
-    """Return how far a batch is."""
-    statuses = dict(database.execute("SELECT status, count(*) FROM rows GROUP BY status").fetchall())
-    sums = """
-        SELECT sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(seconds),
-        max(is_unpriced), max(currency) FROM rows
-    """
-    prompt, completion, cached, seconds, unpriced, currency = database.execute(sums).fetchone()
-    amounts = database.execute("SELECT amount FROM rows WHERE amount IS NOT NULL")
-    try:
-        total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
-    except ArithmeticError as error:
-        raise FileError(f"the record is damaged, a cost is no number: {DAMAGE_MEND}") from error
-    return Counts(
-        statuses.get("pending", 0),
-        statuses.get("accepted", 0),
-        statuses.get("refused", 0),
-        statuses.get("failed", 0),
-        Usage(prompt or 0, completion or 0, cached or 0),
-        None if unpriced else Cost(total, currency or ""),
-        seconds or 0.0,
-    )
-
-
-DAMAGE_MEND = "put a copy of it in its place, or begin anew with --fresh"
-
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+def _damaged_row(row: str) -> FileError:
+    return FileError(f"the record is damaged at row '{row}': {RECOVERY}")
 
 
 @contextlib.contextmanager
 def reported(record: Path | str = "the batch's record") -> Iterator[None]:
-    """Say a fault of the record, and the mend.
-
-    Raises:
-        FileError: SQLite failed within the block.
-    """
+    """Turn SQLite's errors within the block into a FileError that names the way out."""
     try:
         yield
     except sqlite3.Error as error:
-        raise FileError(_told(record, error)) from error
+        code = error_code(error)
+        if code in _NO_ROOM:
+            message = f"{error}: what is saved stays; make room, and run the same again"
+        elif code == sqlite3.SQLITE_READONLY:
+            message = f"{error}: what is saved stays; make the folder writable, and run the same again"
+        else:
+            message = fault(error, RECOVERY)
+        raise FileError(f"{record}: {message}") from error
 
 
-def _told(record: Path | str, error: sqlite3.Error) -> str:
-    code = error_code(error)
-    if code in _NO_ROOM:
-        return f"{record}: {error}: what is saved stays; make room, and run the same again"
-    if code == sqlite3.SQLITE_READONLY:
-        return f"{record}: {error}: what is saved stays; let the folder be written, and run the same again"
-    return f"{record}: {fault(error, DAMAGE_MEND)}"
-
-
-def begin_anew(out: Path) -> Path | None:
-    """Put the record of a batch aside, so that the next run begins anew; return where it lies now.
-
-    Raises:
-        FileError: another process is at it, a part of it lies at a provider, or the folder cannot be written.
-    """
-    record = out / RECORD_FILE
-    if not record.exists():
-        return None
-    lock = held(out)
-    try:
-        if shards := _open_shards(record):
-            is_paid = any(shard.server for shard in shards)
-            where = "lies at a provider, and is paid" if is_paid else "is in files"
-            raise FileError(
-                f"{out}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go with "
-                "synopsis batch cancel"
-            )
-        number = 1
-        while (aside := out / f"batch-{number}.sqlite3").exists():
-            number += 1
-        for end in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                record.with_name(record.name + end).rename(aside.with_name(aside.name + end))
-    except OSError as error:
-        raise FileError(f"cannot put aside {os_reason(error, record)}: name another --out") from error
-    finally:
-        let_go(out, lock)
-    return aside
-
-
-WRITTEN = "written"  # before the provider has a state of its own for it
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of requests, and what the provider makes of it.
-
-    Attributes:
-        number: its number in the batch, from 1.
-        key: what it is called everywhere: in file names, request ids and the provider's metadata.
-        server: host, port and path of the provider; empty for a file that somebody else runs.
-        digest: the SHA-256 of the file.
-        requests: how many there are.
-        worst: what they may cost at most.
-        file: the provider's id of the uploaded file.
-        tried: when the last request to make the batch was over at the latest, in seconds since the epoch.
-        batch: the provider's id of the batch.
-        status: the provider's word for how it stands; `written` is ours.
-        done, failed: requests, as the provider counts them.
-        expires: when it ends in any case, in seconds since the epoch.
-    """
-
-    number: int
-    key: str
-    server: str
-    digest: str
-    requests: int
-    worst: Spent
-    file: str | None = None
-    tried: float | None = None
-    batch: str | None = None
-    status: str = WRITTEN
-    done: int = 0
-    failed: int = 0
-    expires: float | None = None
-
-
-def _open_shards(record: Path) -> list[Shard]:
-    """Return the open shards; a record that nobody can read any more tells of none."""
-    try:
-        database = open_database(record, MIGRATIONS)  # and folds the log of SQLite into the file
-    except FileError:
-        return []
-    with contextlib.closing(database), contextlib.suppress(FileError, sqlite3.Error):
-        return open_shards(database)
-    return []
-
-
-Flaw = Literal["", "cut", "withheld"]
-
-# Of the table `rows`: those that are nobody else's to begin.
-NOT_OUT = """
-    NOT EXISTS (SELECT 1 FROM asked WHERE asked.place = rows.place AND is_read = 0)
-    AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.place = rows.place)
-"""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One row's request.
-
-    Attributes:
-        place: the row's.
-        round: 1 for the first draft; what is more mends the round before.
-        flaw: what was wrong with the last answer beyond its problems: cut, or withheld.
-        returns: how often this round came back without an answer.
-    """
-
-    place: int
-    round: int = 1
-    flaw: Flaw = ""
-    returns: int = 0
-
-
-_SHARD = (
-    "SELECT number, key, server, digest, requests, worst_tokens, worst_amount, worst_currency, "
-    "file, tried, batch, status, done, failed, expires FROM shards"
-)
-
-
-def open_shards(database: sqlite3.Connection) -> list[Shard]:
-    """Return the shards of a record that are not done with, in order."""
-    return read_shards(database, "is_open")
-
-
-def count_waiting(database: sqlite3.Connection) -> int:
-    """Return how many rows wait for a further round."""
-    return int(database.execute("SELECT count(*) FROM waiting").fetchone()[0])
-
-
-def rows_out(database: sqlite3.Connection) -> tuple[int, int]:
-    """Return how many pending rows lie at a provider, and how many in files that somebody else runs."""
-    query = (
-        "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard WHERE is_read = 0 GROUP BY 1"
-    )
-    found = dict(database.execute(query).fetchall())
-    return found.get(0, 0), found.get(1, 0)
-
-
-def read_shards(database: sqlite3.Connection, where: str, *values: str) -> list[Shard]:
-    """Return shards, in order; `where` is a condition in SQL."""
-    return [_shard(*row) for row in database.execute(f"{_SHARD} WHERE {where} ORDER BY number", values)]
-
-
-def _shard(
-    number: int,
-    key: str,
-    server: str,
-    digest: str,
-    requests: int,
-    tokens: int,
-    amount: str | None,
-    currency: str,
-    *rest: Any,
-) -> Shard:
-    worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
-    return Shard(number, key, server, digest, requests, worst, *rest)
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, RootModel
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.store import BatchRecord, reported
+from synopsis_writer.batch.store import BatchStore, reported
 from synopsis_writer.brief import MOST_BEATS, MOST_BEFORE, Beat, Brief
 from synopsis_writer.document import read_fields
 from synopsis_writer.drafting import Examiner
@@ -356,7 +356,7 @@ class Arc:
 
     Args:
         path: the arc file.
-        record: the batch.
+        store: the batch's store.
         desk: the shows.
 
     Raises:
@@ -364,11 +364,11 @@ class Arc:
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: Path, record: BatchRecord, desk: Desk) -> None:
+    def __init__(self, path: Path, store: BatchStore, desk: Desk) -> None:
         self._facts = _read_facts(path)
-        self._record = record
+        self._store = store
         self._desk = desk
-        rows = [_row(record, name, path) for name in self._facts]
+        rows = [_row(store, name, path) for name in self._facts]
         self._rows = sorted(((row, self._show(row.brief)) for row in rows), key=lambda pair: pair[0].place)
         self._check(path)
 
@@ -387,7 +387,7 @@ class Arc:
                     "that later rows need"
                 )
 
-    def told(self, row: BatchRow) -> BatchRow:
+    def continued(self, row: BatchRow) -> BatchRow:
         """Return the row with its own facts to tell, and what was before."""
         show = self._show(row.brief)
         facts = {
@@ -414,9 +414,10 @@ class Arc:
 
     def _texts(self, place: int, show: str, most: int) -> dict[int, tuple[str]]:
         """Return title and logline of the show's latest accepted rows before a place."""
-        saved = (one for one in self._record.accepted_before(place) if self._show(one.brief) == show)
+        earlier = self._store.accepted(f"AND place < {place:d}", "DESC")
+        texts = (saved for saved in earlier if self._show(saved.brief) == show)
         return {
-            one.place: (f"„{one.synopsis.title}“: {one.synopsis.logline}",) for one in islice(saved, most)
+            text.place: (f"„{text.synopsis.title}“: {text.synopsis.logline}",) for text in islice(texts, most)
         }
 
 
@@ -424,8 +425,8 @@ def _read_facts(path: Path) -> Mapping[str, tuple[str, ...]]:
     return read_fields(path, _ArcFile, BriefError).root
 
 
-def _row(record: BatchRecord, name: str, path: Path) -> BatchRow:
-    row = record.row(name)
+def _row(store: BatchStore, name: str, path: Path) -> BatchRow:
+    row = store.row(name)
     if row is None:
         raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
     return row

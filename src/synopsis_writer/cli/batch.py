@@ -1,7 +1,10 @@
 """The command group batch."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +13,14 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import INTERRUPTED, complain, give, give_json, say, say_nothing
-from synopsis_writer.errors import GateRefusedError, ModelError
+from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
 from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from synopsis_writer.batch.store import Counts, Saved, Shard
+    from synopsis_writer.batch.run import Stop
+    from synopsis_writer.batch.store import BatchReader, Counts, Saved
+    from synopsis_writer.cluster.cluster import RayEngine
+    from synopsis_writer.provider.shards import Shard
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
 
@@ -47,7 +51,7 @@ def run(
         list[Retry] | None, typer.Option("--retry", help="Make rows again that were this; repeatable.")
     ] = None,
     variety: Annotated[
-        Switch, typer.Option("--variety", help="Whether a text is held against the batch's others.")
+        Switch, typer.Option("--variety", help="Whether a text is compared with the batch's others.")
     ] = Switch.ON,
     arc: Annotated[
         Path | None,
@@ -61,7 +65,7 @@ def run(
         typer.Option("--address", metavar="A", help="The cluster: auto, HOST:PORT or ray://HOST:PORT."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; the old record is put aside, not deleted.")
+        bool, typer.Option("--fresh", help="Begin anew; the old record is archived, not deleted.")
     ] = False,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
@@ -113,15 +117,14 @@ def run(
         tpm,
         limit,
         workers,
-        tuple(one.value for one in retry or []),
+        tuple(status.value for status in retry or []),
         variety is Switch.ON,
         arc,
         fresh,
-        engine,
-        address,
     )
     with RowsShown(is_quiet=quiet) as shown:
-        counts, is_stopped = asyncio.run(
+        stop = stop_on_ctrl_c(shown.progress.say)
+        counts = asyncio.run(
             run_batch(
                 order,
                 settings,
@@ -130,24 +133,84 @@ def run(
                 begun=shown.begun,
                 made=shown.made,
                 unsaved=shown.lost.append,
+                engine=_engine(engine, address, shown.progress.say),
+                stop=stop,
             )
         )
-    give(told(counts))
-    if is_stopped:
+    give(summary(counts))
+    if stop.is_set:
         say("run the same command again to go on")
         return INTERRUPTED
     return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
+def _engine(engine: Engine, address: str | None, say: Callable[[str], None]) -> "RayEngine | None":
+    """Return what makes the rows, where that is not this process."""
+    if engine is Engine.RAY:
+        from synopsis_writer.cluster.cluster import RayEngine, ray_environment
+
+        os.environ.update(ray_environment(address, os.environ))
+        return RayEngine(address, os.environ, say)
+    if address is not None:
+        raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
+    return None
+
+
+def stop_on_ctrl_c(say: Callable[[str], None]) -> "Stop":
+    """Return a stop for Ctrl-C: the first lets what is in flight end, and says so, the second cancels it."""
+    import asyncio
+
+    from synopsis_writer.batch.run import Stop
+
+    class CtrlC(Stop):
+        @contextlib.contextmanager
+        def listening(self) -> Iterator[None]:
+            """Take Ctrl-C over while the block runs; where the loop cannot, it stays as it was."""
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+            def interrupt() -> None:
+                if not self.is_set:
+                    self.is_set = True
+                    say("ending: the rows in flight are still made and saved; Ctrl-C again ends at once")
+                elif task is not None:
+                    task.cancel()
+
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                loop.add_signal_handler(signal.SIGINT, interrupt)
+            try:
+                yield
+            except asyncio.CancelledError:
+                if self.is_set:
+                    raise KeyboardInterrupt from None  # the second Ctrl-C
+                raise
+            finally:
+                with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                    loop.remove_signal_handler(signal.SIGINT)
+
+        @contextlib.contextmanager
+        def shielded(self) -> Iterator[None]:
+            """Ignore Ctrl-C, which processes that are started meanwhile go on doing."""
+            if threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGINT, handler)
+
+    return CtrlC()
+
+
 @app.command("status")
 def status(folder: _DIR, json: options.Json = False) -> None:
     """Say how far a batch is, and why rows were refused or failed."""
-    from synopsis_writer.batch.store import read_counts, reading
+    from synopsis_writer.batch.store import read_batch
     from synopsis_writer.usage import format_cost
 
-    with reading(folder) as database:
-        counts, reasons = read_counts(database)
-        shards, out = shards_data(database), shards_told(database)
+    with read_batch(folder) as reader:
+        counts, reasons = reader.counts(), reader.reasons()
+        shards, out = shards_data(reader), shard_lines(reader)
     if json:
         give_json(
             {
@@ -166,7 +229,7 @@ def status(folder: _DIR, json: options.Json = False) -> None:
             }
         )
         return
-    give("\n".join([told(counts), *out]))
+    give("\n".join([summary(counts), *out]))
     for row, reason in reasons.items():
         give(f"  {row}: {reason}")
 
@@ -181,7 +244,7 @@ def export(
 ) -> None:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
-    from synopsis_writer.batch.store import read_saved, reading
+    from synopsis_writer.batch.store import read_batch
 
     write: dict[BatchFormat, Callable[[Iterable[Saved], Path], int]] = {
         BatchFormat.MARKDOWN: export_md,
@@ -189,8 +252,8 @@ def export(
         BatchFormat.CSV: export_csv,
         BatchFormat.PARQUET: export_parquet,
     }
-    with reading(folder) as database:
-        count = write[export_format](read_saved(database), output)
+    with read_batch(folder) as reader:
+        count = write[export_format](reader.accepted(), output)
     say(f"written: {output} ({count} texts)")
 
 
@@ -210,7 +273,7 @@ def submit(
         list[Retry] | None, typer.Option("--retry", help="Make rows again that were this; repeatable.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; the old record is put aside, not deleted.")
+        bool, typer.Option("--fresh", help="Begin anew; the old record is archived, not deleted.")
     ] = False,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
@@ -252,7 +315,7 @@ def submit(
             "max_tokens_total": max_tokens_total,
         }
     )
-    order = Order(briefs, out, limit=limit, retry=tuple(one.value for one in retry or []), fresh=fresh)
+    order = Order(briefs, out, limit=limit, retry=tuple(status.value for status in retry or []), fresh=fresh)
     status = say_nothing if quiet else say
     counts = asyncio.run(submit_batch(order, settings, os.environ, say=status, to_folder=to_folder))
     _give(counts, out)
@@ -266,7 +329,7 @@ def fetch(
     wait: Annotated[bool, typer.Option("--wait", help="Go on until everything is in.")] = False,
     live_below: Annotated[
         int,
-        typer.Option("--live-below", min=0, help="So many rows or fewer are mended by live calls."),
+        typer.Option("--live-below", min=0, help="So many rows or fewer are repaired by live calls."),
     ] = 20,
     from_file: Annotated[
         Path | None,
@@ -279,7 +342,7 @@ def fetch(
         int, typer.Option("--workers", min=0, max=64, help="Processes that check texts; 0: this one does.")
     ] = 0,
     variety: Annotated[
-        Switch, typer.Option("--variety", help="Whether a text is held against the batch's others.")
+        Switch, typer.Option("--variety", help="Whether a text is compared with the batch's others.")
     ] = Switch.ON,
     model: options.Model = None,
     base_url: options.BaseUrl = None,
@@ -296,10 +359,10 @@ def fetch(
     cache: options.Cache = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Bring what the provider has made, save what passes, and send what is to be mended.
+    """Bring what the provider has made, save what passes, and send what is to be repaired.
 
     Give it the flags that 'batch submit' was given; the model is known.
-    Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody is at them.
+    Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody works on them.
     """
     import asyncio
 
@@ -335,11 +398,12 @@ def fetch(
                 begun=shown.begun,
                 made=shown.made,
                 unsaved=shown.lost.append,
+                stop=stop_on_ctrl_c(shown.progress.say),
             )
         )
     is_out = _give(counts, folder)
     if wait and counts.pending and not is_out:
-        complain(f"{counts.pending} rows are pending, and nobody is at them: submit them again")
+        complain(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
         return ModelError.exit_code
     return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
@@ -382,7 +446,7 @@ def cancel(
 app.command("cancel")(cancel)
 
 
-def told(counts: "Counts") -> str:
+def summary(counts: "Counts") -> str:
     """Return how far a batch is, in two lines: rows, and what they took."""
     from synopsis_writer.usage import format_cost
 
@@ -397,25 +461,26 @@ def told(counts: "Counts") -> str:
 
 def _give(counts: "Counts", folder: Path) -> bool:
     """Print how far a batch is; return whether any of it is out, or waits to be mended."""
-    from synopsis_writer.batch.store import reading
+    from synopsis_writer.batch.store import read_batch
 
-    with reading(folder) as database:
-        shards = shards_told(database)
-    give("\n".join([told(counts), *shards]))
+    with read_batch(folder) as reader:
+        shards = shard_lines(reader)
+    give("\n".join([summary(counts), *shards]))
     return bool(shards)
 
 
-def shards_told(database: "sqlite3.Connection") -> list[str]:
+def shard_lines(reader: "BatchReader") -> list[str]:
     """Return a line for each open shard, and one for the rows that wait to be mended."""
-    from synopsis_writer.batch.store import count_waiting, open_shards
+    from synopsis_writer.provider.shards import open_shards
 
-    lines = [_told(shard) for shard in open_shards(database)]
-    waiting = count_waiting(database)
-    mend = "batch fetch or submit sends them, batch run mends them by live calls"
-    return [*lines, f"{waiting} of the pending rows wait to be mended: {mend}"] if waiting else lines
+    lines = [_shard_line(shard) for shard in open_shards(reader)]
+    if waiting := reader.count_waiting():
+        way = "batch fetch or submit sends them, batch run repairs them by live calls"
+        lines.append(f"{waiting} of the pending rows wait to be repaired: {way}")
+    return lines
 
 
-def _told(shard: "Shard") -> str:
+def _shard_line(shard: "Shard") -> str:
     asked = f"shard {shard.number}: {shard.requests} requests"
     if not shard.server:
         return f"{asked} in a file: give its results to batch fetch --from-file"
@@ -427,9 +492,9 @@ def _told(shard: "Shard") -> str:
     return f"{asked} in batch {shard.batch} at {host}: {shard.status}, {done} when it was last asked{ends}"
 
 
-def shards_data(database: "sqlite3.Connection") -> list[dict[str, object]]:
+def shards_data(reader: "BatchReader") -> list[dict[str, object]]:
     """Return the open shards as `--json` gives them."""
-    from synopsis_writer.batch.store import open_shards
+    from synopsis_writer.provider.shards import open_shards
 
     return [
         {
@@ -443,12 +508,12 @@ def shards_data(database: "sqlite3.Connection") -> list[dict[str, object]]:
             "failed": shard.failed,
             "expires": _time(shard.expires) if shard.expires else None,
         }
-        for shard in open_shards(database)
+        for shard in open_shards(reader)
     ]
 
 
 def _time(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="minutes")
-    except (ValueError, OverflowError, OSError):  # what a provider said is no time
+    except (ValueError, OverflowError, OSError):  # the provider's value is not a time
         return "at a time that no calendar has"

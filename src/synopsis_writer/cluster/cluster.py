@@ -1,6 +1,5 @@
 """The Ray engine: connecting to a cluster, and dividing budget and limits among its workers."""
 
-import contextlib
 import io
 import logging
 import math
@@ -12,13 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
+from synopsis_writer.batch.run import MakeRow, Order
 from synopsis_writer.brief import Brief
-from synopsis_writer.cluster.workers import Crew, Job, Say, facts_here, first_sentence
+from synopsis_writer.cluster.workers import Job, Say, WorkerPool, facts_here, first_sentence
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models.limits import Budget, worst_case
@@ -30,13 +31,47 @@ from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Cost, Spent
 from synopsis_writer.writer import load_desk
 
-_ROWS = 8  # rows in flight that are worth a worker of 300 MB: at 2 s an answer they need a tenth of a CPU
+LOCAL = "local"  # Ray's word for a cluster that is started, and not looked for
 
-_REQUESTS = 10  # a minute a worker: those that begin together pass a limit by one each, so by a tenth
+_ROWS_A_WORKER = 8  # in flight, worth a worker of 300 MB: at 2 s an answer they need a tenth of a CPU
+
+_REQUESTS_A_WORKER = 10  # a minute: workers that begin together exceed a limit by one each, so by a tenth
 
 _PLAIN = Brief(show="Serie", theme="ein Streit")  # as many examples as any, and no cast
 
 _PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # besides OPENAI_*, SYNOPSIS_* and *_PROXY
+
+_CLIENT_PORT = 10001
+
+_SECONDS = 5.0  # to reach a cluster; Ray itself would try for minutes
+
+_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; rows and answers are a few kB each
+
+_STDERR = 2
+
+# The HTTP/2 preface and an empty SETTINGS frame: a gRPC server, as Ray's are, answers with its own settings.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+_FRAME, _KIND, _SETTINGS = 9, 3, 4
+
+
+def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that Ray must find in this process before it is imported.
+
+    Args:
+        address: the cluster's; None: `RAY_ADDRESS`, else one is started.
+        environment: the process's own; what it has of these holds.
+    """
+    variables = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if (address or environment.get("RAY_ADDRESS") or LOCAL) == LOCAL:
+        # A token of its own: Ray would leave one in the home folder, and nodes that are started later would
+        # then demand it.
+        variables["RAY_AUTH_TOKEN"] = environment.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+    else:
+        # Tries of a second each; Ray's are 20, also with a wrong token.
+        name = "RAY_gcs_server_port_wait_time_s"
+        variables[name] = environment.get(name, "3")
+    return variables
 
 
 def ray_package(choice: ResolvedModel) -> Any:
@@ -50,7 +85,6 @@ def ray_package(choice: ResolvedModel) -> Any:
             f"model '{choice.model}' runs on this machine: a cluster's workers ask a server, "
             "name it with --base-url and --model, or leave out --engine ray"
         )
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
     except ImportError as error:
@@ -59,81 +93,69 @@ def ray_package(choice: ResolvedModel) -> Any:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a crew is opened with.
+class RayEngine:
+    """Makes the rows of a batch by workers on a cluster, among which its budget and limits are divided.
 
     Attributes:
         address: the cluster's: `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started.
-        concurrency: rows in flight at most, of all workers together.
-        workers: how many; 0: as many as fit.
-        rpm, tpm: requests and tokens a minute at most, of all together; None: no bound.
+        environment: key, address, proxies and certificates.
+        say: is told of waits and of workers that die.
     """
 
     address: str | None
-    concurrency: int
-    workers: int = 0
-    rpm: int | None = None
-    tpm: int | None = None
+    environment: Mapping[str, str]
+    say: Say
+
+    def check(self, choice: ResolvedModel) -> None:
+        """Raise SettingsError where Ray is missing, or the model is not a server's."""
+        ray_package(choice)
+
+    @asynccontextmanager
+    async def open(
+        self, order: Order, choice: ResolvedModel, settings: Settings, budget: Budget
+    ) -> AsyncIterator[MakeRow]:
+        """Connect to a cluster, and have workers on it while the block runs.
+
+        Raises:
+            SettingsError: there is no cluster, or it does not accept this process.
+        """
+        ray = ray_package(choice)
+        with connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
+            cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+            calls = calls_left(budget, choice, settings, self.environment)
+            size = worker_count(order, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
+            job = Job(
+                choice,
+                _given(settings, self.environment),
+                _passed_on(choice, self.environment),
+                _part(budget, size),
+                order.rpm and order.rpm / size,
+                order.tpm and order.tpm / size,
+                facts_here(settings, choice),
+            )
+            pool = WorkerPool(ray, job, size, order.concurrency, self.say, reach)
+            self.say(f"cluster: nodes {len(cpus)}, CPUs {sum(cpus):.0f}, workers {size}")
+            async with pool.running():
+                yield pool.make
 
 
-def crew_size(terms: Terms, cpus: int, nodes: int, calls: int | None = None) -> int:
+def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) -> int:
     """Return how many workers make rows: one for eight rows, and one a node, where there are CPUs.
 
     Args:
-        terms: rows in flight and limits; one is divided among no more workers than a tenth of its requests.
+        order: rows in flight, workers and limits; a limit is divided among no more workers than a tenth of
+            its requests.
         cpus: the cluster's.
         nodes: those with a CPU.
-        calls: how many the budget is sure to suffice for, one a worker at least; None: there is none.
+        calls: how many the budget is sure to suffice for, one a worker at least; None: it has no bound.
     """
-    most = terms.workers or max(nodes, math.ceil(terms.concurrency / _ROWS))
-    bounds = (terms.rpm // _REQUESTS if terms.rpm else most, most if calls is None else calls)
-    return max(1, min(most, terms.concurrency, cpus, *bounds))
-
-
-@contextlib.asynccontextmanager
-async def open_crew(
-    choice: ResolvedModel,
-    settings: Settings,
-    environment: Mapping[str, str],
-    budget: Budget,
-    terms: Terms,
-    say: Say,
-) -> AsyncIterator[Crew]:
-    """Connect to a cluster, and have workers on it while the block runs.
-
-    Args:
-        choice: the model; a hosted one.
-        settings: all settings.
-        environment: key, address, proxies and certificates.
-        budget: the ledger; what is left of it is divided among the workers, and so are the limits.
-        terms: the cluster, and the limits.
-        say: is told of waits and of workers that die.
-
-    Raises:
-        SettingsError: Ray is missing, the model is no server's, or no cluster is there.
-    """
-    ray = ray_package(choice)
-    with connected(ray, terms.address or environment.get("RAY_ADDRESS") or LOCAL) as reach:
-        cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-        calls = calls_left(budget, choice, settings, environment)
-        size = crew_size(terms, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
-        job = Job(
-            choice,
-            _given(settings, environment),
-            _passed_on(choice, environment),
-            _part(budget, size),
-            terms.rpm and terms.rpm / size,
-            terms.tpm and terms.tpm / size,
-            facts_here(settings, choice),
-        )
-        crew = Crew(ray, job, size, terms.concurrency, say, reach)
-        say(f"cluster: nodes {len(cpus)}, CPUs {sum(cpus):.0f}, workers {size}")
-        async with crew.working():
-            yield crew
+    most = order.workers or max(nodes, math.ceil(order.concurrency / _ROWS_A_WORKER))
+    by_rpm = order.rpm // _REQUESTS_A_WORKER if order.rpm else most
+    return max(1, min(most, order.concurrency, cpus, by_rpm, most if calls is None else calls))
 
 
 def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that were given, for other machines: whole paths, and the prices by their name."""
+    """Return the settings that were given, for other machines: absolute paths, that of the prices too."""
     given = settings.model_dump(exclude_unset=True)
     prices = config_file(environment).with_name(PRICES_FILE)
     if settings.prices is None and prices.is_file():
@@ -157,7 +179,7 @@ def calls_left(
 ) -> int | None:
     """Return how many calls what is left of the budget is sure to suffice for; None: it has no bound.
 
-    A part with room for a call of a plain brief that may answer at twice the length has it for mending, too.
+    A part with room for a call of a plain brief that may answer at twice the length has it for repairs, too.
     """
     if budget.amount is None and budget.tokens is None:
         return None
@@ -196,108 +218,74 @@ def _part(budget: Budget, size: int) -> Budget:
     )
 
 
-LOCAL = "local"  # Ray's word for a cluster that is started, and not looked for
-
-_CLIENT_PORT = 10001
-
-_SECONDS = 5.0  # to reach a cluster; Ray itself would try for minutes
-
-_TRIES = ("RAY_gcs_server_port_wait_time_s", "3")  # a second each; Ray's are 20, also with a wrong token
-
-_STORE_BYTES = 80_000_000  # Ray's least is 75 MB; rows and answers are a few kB each
-
-_STDERR = 2
-
-# The HTTP/2 greeting and a frame of no settings: a gRPC server, as Ray's are, answers with its own settings.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-
-_FRAME, _KIND, _SETTINGS = 9, 3, 4
-
-
-@contextlib.contextmanager
+@contextmanager
 def connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
-    """Be connected to a cluster while the block runs; Ray says nothing on stdout and stderr.
+    """Be connected to a cluster while the block runs; Ray prints nothing on stdout and stderr.
 
     The block is given what checks that the cluster's head answers, and raises a ConnectionError where not.
 
     Raises:
-        SettingsError: there is none, or it does not take this process.
+        SettingsError: there is none, or it does not accept this process.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    with _stderr_kept() as kept:
+    with _captured_stderr() as captured:
         try:
-            place = _start(ray) if address == LOCAL else _join(ray, address)
+            if address == LOCAL:
+                _init(ray, LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES)
+                head = _host_and_port(ray.get_runtime_context().gcs_address)
+            else:
+                head = _head(address)
+                _reach(head)
+                _init(ray, address)
         except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-            raise SettingsError(_said(address, _reason(error, kept()))) from error
+            raise SettingsError(_message(address, _reason(error, captured()))) from error
         finally:
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process with a traceback
-    with contextlib.redirect_stdout(_OwnThread(sys.stdout)):
+            # Put back what Ray's `init` has replaced: its own would end this process with a traceback.
+            signal.signal(signal.SIGTERM, handler)
+    with redirect_stdout(_OwnThread(sys.stdout)):
         try:
-            yield lambda: _reach(place)
+            yield lambda: _reach(head)
         finally:
             ray.shutdown()
-
-
-def _start(ray: Any) -> tuple[str, int]:
-    """Start a cluster of this machine; return where its head is."""
-    # A token of its own: Ray would leave one in the home folder, and nodes that are started later would
-    # then demand it.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    _init(ray, LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES)
-    return _host_and_port(ray.get_runtime_context().gcs_address)
-
-
-def _join(ray: Any, address: str) -> tuple[str, int]:
-    """Connect to a cluster that runs; return where it was reached."""
-    place = _place(address)
-    _reach(place)
-    name, tries = _TRIES
-    is_ours = name not in os.environ
-    os.environ.setdefault(name, tries)
-    try:
-        _init(ray, address)
-    finally:
-        if is_ours:
-            del os.environ[name]
-    return place
 
 
 def _init(ray: Any, address: str, **options: Any) -> None:
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
-def _said(address: str, reason: str) -> str:
+def _message(address: str, reason: str) -> str:
     if address == LOCAL:
         return f"cannot start Ray here: {reason}: see RAY_TMPDIR"
     return (
-        f"no Ray cluster at '{address}': {reason}: start it, or mend --address and the token (RAY_AUTH_MODE)"
+        f"no Ray cluster at '{address}': {reason}: start it, "
+        "or correct --address and the token (RAY_AUTH_MODE)"
     )
 
 
 def _reason(error: Exception, log: str) -> str:
     """Return why, in a few words: Ray's log knows more than its error, which names what nobody gave."""
     lines = [line for line in log.splitlines() if "RPC error: " in line]
-    told = lines[-1].rpartition(": ")[2] if lines else first_sentence(str(error))
-    return told[:1].lower() + told[1:] or type(error).__name__
+    reason = lines[-1].rpartition(": ")[2] if lines else first_sentence(str(error))
+    return reason[:1].lower() + reason[1:] or type(error).__name__
 
 
-@contextlib.contextmanager
-def _stderr_kept() -> Iterator[Callable[[], str]]:
-    """Keep what is written to stderr while the block runs, by a library in C++, too; give it on demand."""
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Capture what is written to stderr while the block runs, by a library in C++, too; give it on demand."""
     with tempfile.TemporaryFile() as file:
 
-        def kept() -> str:
+        def captured() -> str:
             file.seek(0)
             return file.read().decode(errors="replace")
 
         try:
             terminal = os.dup(_STDERR)
         except OSError:  # it is closed: nobody hears anything
-            yield kept
+            yield captured
             return
         os.dup2(file.fileno(), _STDERR)
         try:
-            yield kept
+            yield captured
         finally:
             os.dup2(terminal, _STDERR)
             os.close(terminal)
@@ -318,12 +306,12 @@ class _OwnThread(io.TextIOBase):
             self._stdout.flush()
 
 
-def _place(address: str) -> tuple[str, int]:
+def _head(address: str) -> tuple[str, int]:
     """Return host and port of an address, as Ray finds them.
 
     Raises:
         ConnectionError: `auto` finds none.
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     from ray._private.services import canonicalize_bootstrap_address  # `auto` has no public way
 
@@ -333,28 +321,25 @@ def _place(address: str) -> tuple[str, int]:
     return _host_and_port(rest if scheme else canonicalize_bootstrap_address(address) or "")
 
 
-def _host_and_port(found: str) -> tuple[str, int]:
-    host, _, port = found.rpartition(":")
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _reach(place: tuple[str, int]) -> None:
+def _reach(head: tuple[str, int]) -> None:
     """Check within seconds that a server of Ray's is there.
 
     Raises:
         ConnectionError: it is not.
     """
     try:
-        with socket.create_connection(place, timeout=_SECONDS) as connection:
+        with socket.create_connection(head, timeout=_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") in {None, "", "0"}:
-                connection.sendall(_GREETING)
-                _check_greeting(connection.recv(_FRAME, socket.MSG_WAITALL))
+                connection.sendall(_PREFACE)
+                frame = connection.recv(_FRAME, socket.MSG_WAITALL)
+                if len(frame) < _FRAME or frame[_KIND] != _SETTINGS:
+                    raise ConnectionError("what answers there is not a cluster")
     except TimeoutError as error:
         raise ConnectionError(f"no answer in {_SECONDS:.0f} s") from error
     except OSError as error:
         raise ConnectionError((error.strerror or str(error)).lower()) from error
-
-
-def _check_greeting(frame: bytes) -> None:
-    if len(frame) < _FRAME or frame[_KIND] != _SETTINGS:
-        raise ConnectionError("what answers there is no cluster")

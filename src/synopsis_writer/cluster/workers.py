@@ -1,10 +1,10 @@
 """Workers on a Ray cluster: what they do, and what happens when one dies."""
 
 import asyncio
-import contextlib
 import os
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -39,18 +39,9 @@ _PARTS_UNKNOWN = (
 _NOT_UP = "no worker comes up on the cluster: {}: are token and versions the same on all nodes?"
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A worker: its actor, the node it is on once it has begun, and how many rows it has in hand."""
-
-    actor: Any
-    node: str = ""
-    rows: int = 0
-
-
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given to work with; its text form holds no key.
+    """What a worker is given to work with; its repr holds no key.
 
     Attributes:
         choice: the model; a hosted one.
@@ -71,36 +62,89 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a crew waits, in seconds.
+class Started:
+    """How a worker started: on which node, and what kept it from working, if anything."""
+
+    node: str
+    error: SynopsisError | None = None
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a pool waits, in seconds.
 
     Attributes:
         cpu: without any worker, until the batch ends.
-        place: before a place is given to another worker.
-        look: between two looks whether the cluster's head answers.
-        head: without an answer of it, until the batch ends; twice that, and nothing in flight is waited for.
+        restart: before a dead worker is replaced.
+        look: between two checks of the cluster's head.
+        head: without an answer of the head, until the batch ends; twice that, and nothing in flight is
+            waited for: Ray would end this process after 60.
     """
 
     cpu: float = 60.0
-    place: float = 1.0
+    restart: float = 1.0
     look: float = 5.0
     head: float = 20.0
 
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 
-class Crew:
-    """Workers that make rows, in an `async with` block.
+class HeadMonitor:
+    """Watches a cluster's head, the node that all others depend on.
+
+    Args:
+        reach: raises a ConnectionError while it does not answer.
+        timeouts: how often it is checked, and how long it may be silent.
+    """
+
+    def __init__(self, reach: Callable[[], None], timeouts: Timeouts) -> None:
+        self._reach = reach
+        self._timeouts = timeouts
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done: wait for nothing
+
+    async def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            await asyncio.to_thread(self._reach)
+        except ConnectionError:
+            return False
+        return True
+
+    async def watch(self, on_silence: Callable[[], None]) -> None:
+        """Check until it is lost; `on_silence` is called when nothing more is to be begun."""
+        now = asyncio.get_running_loop().time
+        answered = now()
+        while not self.lost.done():
+            await asyncio.sleep(self._timeouts.look)
+            if await self.answers():
+                answered = now()
+            elif now() - answered >= 2 * self._timeouts.head:
+                self.lost.set_result(None)
+            elif now() - answered >= self._timeouts.head:
+                on_silence()
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker: its actor, the node it is on once it has started, and the rows it has in hand."""
+
+    actor: Any
+    node: str = ""
+    rows: int = 0
+
+
+class WorkerPool:
+    """Workers that make rows while the pool is `running`.
 
     Args:
         ray: the package, connected to a cluster.
         job: what each worker is given.
         size: how many there are.
         concurrency: rows in flight at most, of all together.
-        say: is told what workers say, and when one dies.
+        say: is told what workers report, and when one dies.
         reach: raises a ConnectionError while the cluster's head does not answer.
-        patience: how long is waited.
+        timeouts: how long is waited.
     """
 
     def __init__(
@@ -111,51 +155,48 @@ class Crew:
         concurrency: int,
         say: Say,
         reach: Callable[[], None],
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
     ) -> None:
         self._ray = ray
         self._job = job
-        self._size = self._places = size
+        self._size = self._slots = size
         self._say = say
-        self._patience = patience
-        self._head = Head(reach, patience.look, patience.head)
+        self._timeouts = timeouts
+        self._head = HeadMonitor(reach, timeouts)
         self._leaving = asyncio.Event()
         self._all: list[_Worker] = []
         self._up: list[_Worker] = []  # those whose process runs
         self._ready: list[_Worker] = []  # those that can make rows
-        self._turned = asyncio.Event()  # there is a worker, or there will be none
+        self._changed = asyncio.Event()  # there is a ready worker, or there will be none
         self._fault: SynopsisError | None = None
-        # Ray repeats nothing: what is done again is decided here. The job is no argument of the constructor,
-        # for the cluster's head keeps those, and it holds the key; calls go straight to the worker.
+        # Retries are ours, not Ray's. The job, which holds the key, is passed by call, not by constructor,
+        # because the head node stores constructor arguments.
         options = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        self._class = options(RowWorker).options(max_concurrency=concurrency + 3)  # begin, said, Ray's own
+        # Three calls more than rows: start, status, and Ray's own.
+        self._class = options(RowWorker).options(max_concurrency=concurrency + 3)
 
-    @contextlib.asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         """Have the workers while the block runs."""
         try:
             async with asyncio.TaskGroup() as group:
-                keepers = [group.create_task(self._keep()) for _ in range(self._size)]
-                watcher = group.create_task(self._head.watch(lambda: self._end(EngineError(_NO_HEAD))))
+                slots = [group.create_task(self._fill_slot()) for _ in range(self._size)]
+                monitor = group.create_task(self._head.watch(lambda: self._end(EngineError(_NO_HEAD))))
                 try:
                     yield
                 finally:
-                    watcher.cancel()
-                    await self._leave(keepers)
+                    monitor.cancel()
+                    self._leaving.set()
+                    for worker in list(self._all):
+                        self._remove(worker)  # ends what is still awaited of it
+                    _, waiting = await asyncio.wait(slots, timeout=self._timeouts.restart)
+                    for slot in waiting:
+                        slot.cancel()
         except ExceptionGroup as others:
             raise others.exceptions[0] from None
 
-    async def _leave(self, keepers: list[asyncio.Task[None]]) -> None:
-        """End the workers; what is still awaited of them comes to its end by that."""
-        self._leaving.set()
-        for worker in list(self._all):
-            self._remove(worker)
-        _, waiting = await asyncio.wait(keepers, timeout=self._patience.place)
-        for keeper in waiting:
-            keeper.cancel()
-
-    async def make(self, row: BatchRow, last: Answered | None) -> Done:
-        """Have a row written, or its `last` answer mended, by the worker with the fewest rows.
+    async def make(self, row: BatchRow, previous: Answered | None) -> Done:
+        """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
 
         A row that is lost with its worker is handed to another one, three times at most; then it failed.
 
@@ -164,10 +205,14 @@ class Crew:
             SettingsError: a node cannot work as it is.
         """
         for _ in range(_DEATHS):
-            worker = await self._free()
+            while self._fault is None and not self._ready:
+                await self._changed.wait()
+            if self._fault is not None:
+                raise self._fault
+            worker = min(self._ready, key=lambda ready: ready.rows)
             worker.rows += 1
             try:
-                return self._outcome(await self._asked(worker, row, last))
+                return self._result(await self._call(worker, row, previous))
             except self._ray.exceptions.RayTaskError:
                 raise  # a mistake in the program
             except self._ray.exceptions.RayError:
@@ -178,9 +223,9 @@ class Crew:
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
-    async def _asked(self, worker: _Worker, row: BatchRow, last: Answered | None) -> Done | SynopsisError:
-        """Return what a worker makes of a row, or the fault of a cluster that nothing comes of any more."""
-        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, last))
+    async def _call(self, worker: _Worker, row: BatchRow, previous: Answered | None) -> Done | SynopsisError:
+        """Return what a worker makes of a row, or an error once the head is lost."""
+        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, previous))
         ends: set[asyncio.Future[Any]] = {call, self._head.lost}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +233,7 @@ class Crew:
         finally:
             call.cancel()
 
-    def _outcome(self, outcome: Done | SynopsisError) -> Done:
+    def _result(self, outcome: Done | SynopsisError) -> Done:
         if isinstance(outcome, SynopsisError):
             raise outcome
         if not isinstance(outcome.fault, BudgetSpentError) or self._size == 1:
@@ -199,80 +244,67 @@ class Crew:
         )
         return replace(outcome, fault=fault)
 
-    async def _free(self) -> _Worker:
-        while self._fault is None and not self._ready:
-            await self._turned.wait()
-        if self._fault is not None:
-            raise self._fault
-        return min(self._ready, key=lambda worker: worker.rows)
-
-    async def _keep(self) -> None:
-        """Have a worker at one place, and another when it dies."""
+    async def _fill_slot(self) -> None:
+        """Have a worker in one slot, and another when it dies."""
         failed = 0
         while self._fault is None and not self._leaving.is_set():
             if not await self._head.answers() or self._leaving.is_set():
-                await asyncio.sleep(self._patience.place)  # making an actor would wait, and all else with it
+                # Making an actor would block, and everything else with it.
+                await asyncio.sleep(self._timeouts.restart)
                 continue
             worker = _Worker(self._class.remote())
             self._all.append(worker)
             try:
-                await self._begin(worker)
+                await self._start(worker)
                 failed = 0
                 while True:
-                    for line in await worker.actor.said.remote():
+                    for line in await worker.actor.status.remote():
                         self._say(line)
             except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
-                self._end(EngineError(_NOT_UP.format(_told(error))))
+                self._end(EngineError(_NOT_UP.format(_cause(error))))
             except self._ray.exceptions.RayError as error:
                 if self._leaving.is_set():
                     return
                 self._bury(worker)
                 failed += not worker.node
                 if failed == _DEATHS:
-                    self._give_up(EngineError(_NOT_UP.format(_told(error))))
+                    self._give_up_slot(EngineError(_NOT_UP.format(_cause(error))))
                     return
-                if worker.node and self._is_bounded:
-                    self._give_up(BudgetSpentError(_PARTS_UNKNOWN))
+                # Nobody knows what a dead worker had spent of its part of a budget.
+                budget = self._job.budget
+                if worker.node and (budget.amount is not None or budget.tokens is not None):
+                    self._give_up_slot(BudgetSpentError(_PARTS_UNKNOWN))
                     return
-                await asyncio.sleep(self._patience.place)
+                await asyncio.sleep(self._timeouts.restart)
             finally:
                 self._remove(worker)
 
-    @property
-    def _is_bounded(self) -> bool:
-        """Whether there is a budget; nobody knows what a dead worker had spent of its part."""
-        return self._job.budget.amount is not None or self._job.budget.tokens is not None
-
-    def _give_up(self, fault: SynopsisError) -> None:
-        """Leave a place empty; without any, the batch ends."""
-        self._places -= 1
-        if self._places:
-            self._say(f"a worker less, {self._places} are left: {fault}")
+    def _give_up_slot(self, fault: SynopsisError) -> None:
+        """Leave a slot empty; without any, the batch ends."""
+        self._slots -= 1
+        if self._slots:
+            self._say(f"a worker less, {self._slots} are left: {fault}")
         else:
             self._end(fault)
 
-    async def _begin(self, worker: _Worker) -> None:
-        """Wait until a worker can make rows; one that may not, ends the batch."""
-        await self._started(worker)
-        self._up.append(worker)
-        begun: Begun = await worker.actor.begin.remote(self._job)
-        if begun.error is not None:
-            self._end(SettingsError(f"node {begun.node}: {begun.error}"))
-            return
-        worker.node = begun.node
-        self._ready.append(worker)
-        self._turned.set()
-
-    async def _started(self, worker: _Worker) -> None:
-        """Wait for a node with a free CPU; where no worker is up for long, the batch ends."""
-        started = asyncio.ensure_future(cast("Awaitable[None]", worker.actor.__ray_ready__.remote()))
+    async def _start(self, worker: _Worker) -> None:
+        """Wait until a worker can make rows; one that must not ends the batch."""
+        up = asyncio.ensure_future(cast("Awaitable[None]", worker.actor.__ray_ready__.remote()))
         try:
-            while not (await asyncio.wait({started}, timeout=self._patience.cpu))[0]:
+            while not (await asyncio.wait({up}, timeout=self._timeouts.cpu))[0]:
                 if not self._up:
-                    self._end(EngineError(_NO_CPU.format(self._patience.cpu)))
-            await started
+                    self._end(EngineError(_NO_CPU.format(self._timeouts.cpu)))
+            await up
         finally:
-            started.cancel()
+            up.cancel()
+        self._up.append(worker)
+        started: Started = await worker.actor.start.remote(self._job)
+        if started.error is not None:
+            self._end(SettingsError(f"node {started.node}: {started.error}"))
+            return
+        worker.node = started.node
+        self._ready.append(worker)
+        self._changed.set()
 
     def _bury(self, worker: _Worker) -> None:
         """Say, once, that a worker died."""
@@ -281,71 +313,30 @@ class Crew:
         self._remove(worker)
 
     def _remove(self, worker: _Worker) -> None:
-        """Take a worker out, and end it if it should still run: nobody hears it any more."""
+        """Take a worker out, and end it if it should still run: nobody listens to it any more."""
         for workers in (self._all, self._up, self._ready):
             if worker in workers:
                 workers.remove(worker)
         if not self._ready and self._fault is None:
-            self._turned.clear()
-        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._changed.clear()
+        with suppress(self._ray.exceptions.RayError):
             self._ray.kill(worker.actor)
 
     def _end(self, fault: SynopsisError) -> None:
         """End the batch: what is in flight is made, and then this is raised."""
         self._fault = self._fault or fault
-        self._turned.set()
+        self._changed.set()
 
 
-def _told(error: Exception) -> str:
-    """Return what Ray says of an error: the first sentence of its last line, which names the cause."""
+def _cause(error: Exception) -> str:
+    """Return the first sentence of the last line of Ray's message, which names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return first_sentence(lines[-1]) if lines else type(error).__name__
 
 
-class Head:
-    """The node that all others of a cluster hang on.
-
-    Args:
-        reach: raises a ConnectionError while it does not answer.
-        look: seconds between two looks.
-        patience: seconds without an answer until nothing more is begun; twice that, and nothing is waited
-            for: Ray would end this process after 60.
-    """
-
-    def __init__(self, reach: Callable[[], None], look: float, patience: float) -> None:
-        self._reach = reach
-        self._look = look
-        self._patience = patience
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # nothing is waited for
-
-    async def answers(self) -> bool:
-        """Whether it answers."""
-        try:
-            await asyncio.to_thread(self._reach)
-        except ConnectionError:
-            return False
-        return True
-
-    async def watch(self, silent: Callable[[], None]) -> None:
-        """Look until it is lost; `silent` is called when nothing more is to be begun."""
-        now = asyncio.get_running_loop().time
-        answered = now()
-        while not self.lost.done():
-            await asyncio.sleep(self._look)
-            if await self.answers():
-                answered = now()
-            elif now() - answered >= 2 * self._patience:
-                self.lost.set_result(None)
-            elif now() - answered >= self._patience:
-                silent()
-
-
-@dataclass(frozen=True)
-class Begun:
-    """How a worker began: on which node, and what kept it from it; None where nothing did."""
-
-    node: str
-    error: SynopsisError | None = None
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text's first line, without its full stop."""
+    return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def facts_here(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
@@ -363,17 +354,18 @@ def facts_here(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
 
 
 class RowWorker:
-    """Makes rows in a process of its own; errors are handed back as values, for the driver to raise."""
+    """Makes rows in a process of its own; errors are returned as values, for the driver to raise."""
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str] = asyncio.Queue()
-        self._open = contextlib.AsyncExitStack()
+        self._open = AsyncExitStack()
         self._maker: RowMaker | None = None
 
-    async def begin(self, job: Job) -> Begun:
+    async def start(self, job: Job) -> Started:
         """Load pool, templates and gate, and open the client."""
         node = platform.node()
-        # Proxies and certificates are read from there; the key is not, and stays out of it.
+        # This is the worker's own process: proxies and certificates are read from its environment. The key
+        # is not, and stays out of it.
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         try:
             settings = Settings.model_validate(job.settings)
@@ -393,20 +385,20 @@ class RowWorker:
                 )
             )
         except SynopsisError as error:
-            return Begun(node, error)
+            return Started(node, error)
         self._maker = RowMaker(authors, desk, desk.gate, settings.attempts, self._lines.put_nowait)
-        return Begun(node)
+        return Started(node)
 
-    async def make(self, row: BatchRow, last: Answered | None) -> Done | SynopsisError:
-        """Write a row's brief, or mend its `last` answer; return the error where the work cannot go on."""
+    async def make(self, row: BatchRow, previous: Answered | None) -> Done | SynopsisError:
+        """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
         if self._maker is None:
-            raise RuntimeError("a worker that has not begun")
+            raise RuntimeError("a worker that has not started")
         try:
-            return await self._maker.make(row, last)
+            return await self._maker.make(row, previous)
         except SynopsisError as error:
             return error
 
-    async def said(self) -> list[str]:
+    async def status(self) -> list[str]:
         """Wait for lines of status; return those that are there."""
         lines = [await self._lines.get()]
         while not self._lines.empty():
@@ -418,7 +410,7 @@ def _compare(driver: Mapping[str, str], here: Mapping[str, str]) -> None:
     """Check that rows come to the same here.
 
     Raises:
-        SettingsError: a version, or what stands in a folder, is another one than at the driver.
+        SettingsError: a version, or what is in a folder, differs from the driver's.
     """
     for name, value in driver.items():
         if here[name] == value:
@@ -426,8 +418,3 @@ def _compare(driver: Mapping[str, str], here: Mapping[str, str]) -> None:
         if name == "synopsis-writer":
             raise SettingsError(f"synopsis-writer {here[name]}, not {value}: install the same everywhere")
         raise SettingsError(f"{name} differ from those where the batch was begun: copy them here")
-
-
-def first_sentence(text: str) -> str:
-    """Return the first sentence of a text's first line, without its full stop."""
-    return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")

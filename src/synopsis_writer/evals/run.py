@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from synopsis_writer.batch.run import side_by_side
+from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.drafting import write
 from synopsis_writer.errors import ModelError
 from synopsis_writer.evals.record import Attempt, Key, Row, RunFolder, RunInfo
@@ -100,7 +100,7 @@ async def run_matrix(
             async with open_authors(choice, chosen, environment, desk, budget, say) as authors:
                 maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
                 count = matrix.concurrency if choice.kind == "hosted" else 1
-                await side_by_side(iter(todo), partial(_add, maker, folder, done), count)
+                await run_concurrently(iter(todo), partial(_add, maker, folder, done), count)
 
 
 def _is_due(row: Row | None) -> bool:

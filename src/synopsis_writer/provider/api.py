@@ -1,4 +1,4 @@
-"""Files and batches of an OpenAI-compatible provider."""
+"""Files and batches of an OpenAI-compatible provider: its wire shapes, its calls, the lines of its files."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from synopsis_writer.batch.store import Asked
+from synopsis_writer.batch.store import NextAttempt
 from synopsis_writer.errors import (
     ConnectionFailedError,
     FileError,
@@ -47,22 +47,22 @@ if TYPE_CHECKING:
 
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
+ENDPOINT = "/v1/chat/completions"
+
+ANSWER_SECONDS = 60.0
+
+_FILE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
+
 _PAGE = 100
-
-ASK_SECONDS = 60.0
-
-_MOVE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
 
 _NOT_FOUND = 404
 
 # Said by something on the way that gave up waiting, or of a request that is still under way.
 _UNCLEAR = frozenset({408, 409})
 
-_T = TypeVar("_T")
+_MOST_TRIES = 2  # to make a batch, in one command
 
-
-class Unclear(Exception):
-    """A batch may have been made, or not: the answer was lost."""
+_LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -72,7 +72,7 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
-_Maybe = WrapValidator(_or_none)  # None where it is none of its kind: what nobody needs makes nothing fail
+_Maybe = WrapValidator(_or_none)  # None where it is not of its kind: what nobody needs makes nothing fail
 
 
 class _Answer(BaseModel):
@@ -95,11 +95,8 @@ class _Problems(_Answer):
     data: list[Annotated[_Problem | None, _Maybe]] | None = None
 
 
-_LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
-
-
 class RemoteBatch(_Answer):
-    """A batch, as the provider tells of it; `errors` are those of its check before it begins."""
+    """A batch as the provider describes it; `errors` are those of its check before it begins."""
 
     id: str
     status: str
@@ -113,22 +110,27 @@ class RemoteBatch(_Answer):
 
     @property
     def is_open(self) -> bool:
-        """Whether the provider is still at it; a word that nobody knows is taken for that."""
+        """Whether the provider still works on it; an unknown status counts as that."""
         return self.status not in {"completed", "failed", "expired", "cancelled"}
 
     @property
+    def is_being_worked_off(self) -> bool:
+        """Whether it is open and nobody has asked for its end."""
+        return self.is_open and self.status != "cancelling"
+
+    @property
     def problems(self) -> list[tuple[int | None, str, str]]:
-        """What the check found: line (from 1), code and message of each."""
-        found = self.errors.data if self.errors and self.errors.data else []
+        """Line (from 1), code and message of each problem that the check found."""
+        problems = self.errors.data if self.errors and self.errors.data else []
         return [
-            (one.line, one.code or "", " ".join((one.message or one.code or "").split()))
-            for one in found
-            if one is not None
+            (problem.line, problem.code or "", " ".join((problem.message or problem.code or "").split()))
+            for problem in problems
+            if problem is not None
         ]
 
     @property
     def done(self) -> int:
-        """Requests that were answered, as it counts them; 0 where it does not say."""
+        """Requests that were answered, by its own count; 0 where it does not say."""
         counts = self.request_counts
         if counts is None or not counts.completed:
             return 0
@@ -139,20 +141,48 @@ class RemoteBatch(_Answer):
 
     @property
     def failed(self) -> int:
-        """Requests that have failed, as it counts them."""
+        """Requests that have failed, by its own count."""
         return (self.request_counts.failed or 0) if self.request_counts else 0
 
+    @property
+    def progress(self) -> str:
+        """Its status and, where it counts them, its requests: for messages."""
+        total = self.request_counts.total if self.request_counts else None
+        counts = f": {self.done} of {total} done, {self.failed} failed" if total is not None else ""
+        return f"batch {self.id} is {self.status}{counts}"
 
-class RemoteBatches(_Answer):
-    """A page of the list of batches; None for what is no batch as we know them."""
+
+class _Page(_Answer):
+    """A page of the list of batches; None for an entry that is not a batch as we know them."""
 
     data: list[Annotated[RemoteBatch | None, _Maybe]]
     has_more: Annotated[bool | None, _Maybe] = False
 
 
+class _File(_Answer):
+    id: str
+    bytes: Annotated[int | None, _Maybe] = None
+
+
+_Result = TypeVar("_Result")
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
+
+
+def _parse(shape: type[_Shape], body: bytes) -> _Shape:
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError:
+        raise InvalidResponseError("the answer is not one of a batch interface", is_transient=True) from None
+
+
+class Unclear(Exception):
+    """A batch may have been made, or not: the answer was lost."""
+
+
 @dataclass(frozen=True)
 class BatchServer:
-    """One provider.
+    """The batch interface of one provider; its calls raise ModelError where they fail for good.
 
     Attributes:
         sdk: the connection.
@@ -161,7 +191,8 @@ class BatchServer:
         retry: the retry policy.
         announce: is told of each wait.
         key_hint: why there may be no key.
-        ask_seconds: seconds to wait for one answer; a file has longer.
+        answer_seconds: seconds to wait for one answer; a file has longer.
+        settle_seconds: seconds after which a batch that was made appears in the provider's list.
     """
 
     sdk: "openai.AsyncOpenAI"
@@ -169,8 +200,9 @@ class BatchServer:
     model: str
     retry: RetryPolicy
     announce: Callable[[str], None]
-    key_hint: str = ""
-    ask_seconds: float = ASK_SECONDS
+    key_hint: str
+    answer_seconds: float
+    settle_seconds: float
 
     @property
     def host(self) -> str:
@@ -178,24 +210,53 @@ class BatchServer:
         return self.server.partition("/")[0]
 
     async def upload(self, path: Path) -> str:
-        """Upload a file of requests, and return its id; a second copy of it harms nobody.
-
-        Raises:
-            ModelError: it did not come about; so do all that follow.
-        """
+        """Upload a file of requests, and return its id; a second copy of it does no harm."""
 
         async def ask() -> str:
             with path.open("rb") as file:
                 raw = await self.sdk.files.with_raw_response.create(
-                    file=(path.name, file, "application/jsonl"), purpose="batch", timeout=_MOVE_SECONDS
+                    file=(path.name, file, "application/jsonl"), purpose="batch", timeout=_FILE_SECONDS
                 )
-            return read_remote(RemoteFile, raw.content).id
+            return _parse(_File, raw.content).id
 
         missing = f"{self.host}: has no batch interface: use synopsis batch run, or --to-files"
-        return await self._repeat(ask, _MOVE_SECONDS, missing)
+        return await self._retried(ask, _FILE_SECONDS, missing)
 
-    async def create(self, file: str, metadata: Mapping[str, str]) -> RemoteBatch:
-        """Make a batch of an uploaded file: asked once, for a second one would be paid, too.
+    async def ensure(
+        self, key: str, file: str, tried: float | None, record: Callable[[float | None], None]
+    ) -> RemoteBatch:
+        """Return the batch of an uploaded shard: the one that was made before, or a new one.
+
+        Args:
+            key: the shard's.
+            file: the uploaded file's id.
+            tried: when the last request to make it was over at the latest, in seconds since the epoch; None:
+                there was none, or the provider declined.
+            record: records that time; None where the provider declined.
+
+        Raises:
+            ModelError: it was not made, or that is still unclear.
+        """
+        if tried is not None and (batch := await self.find(key, file, tried)) is not None:
+            return batch
+        reason = ""
+        for _ in range(_MOST_TRIES if tried is None else 1):
+            record(time.time() + self.answer_seconds)  # before it is asked: a kill from here on is unclear
+            try:
+                return await self._create(file, {METADATA: key})
+            except Unclear as error:
+                reason = str(error)
+            except ModelError:
+                record(None)
+                raise
+            over = time.time()
+            record(over)
+            if (batch := await self.find(key, file, over)) is not None:
+                return batch
+        raise ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
+
+    async def _create(self, file: str, metadata: Mapping[str, str]) -> RemoteBatch:
+        """Make a batch of an uploaded file; asked once, for a second one would be paid, too.
 
         Raises:
             Unclear: no answer came, so that it may have been made.
@@ -204,14 +265,14 @@ class BatchServer:
         import openai
 
         try:
-            async with asyncio.timeout(self.ask_seconds):
+            async with asyncio.timeout(self.answer_seconds):
                 raw = await self.sdk.batches.with_raw_response.create(
                     input_file_id=file,
                     endpoint="/v1/chat/completions",
                     completion_window="24h",
                     metadata=dict(metadata),
                 )
-            return read_remote(RemoteBatch, raw.content)
+            return _parse(RemoteBatch, raw.content)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
@@ -219,8 +280,25 @@ class BatchServer:
             raise Unclear(str(self._failure(fault)))
         raise self._failure(fault)
 
-    async def find(self, key: str, file: str) -> RemoteBatch | None:
-        """Return the batch that was made of a shard, by its key or its file; None: there is none."""
+    async def find(self, key: str, file: str, tried: float) -> RemoteBatch | None:
+        """Return the batch that may have been made of a shard; None: it was not, and will not be.
+
+        Args:
+            key: the shard's.
+            file: the uploaded file's id.
+            tried: when the request to make it was over at the latest, in seconds since the epoch.
+        """
+        # Only a look that begins after that time counts; no wait is longer, whatever a clock was set to.
+        left = min(tried + self.settle_seconds - time.time(), self.answer_seconds + self.settle_seconds)
+        batch = await self._listed(key, file)
+        if batch is None and left > 0:
+            self.announce(f"unclear whether the batch was made: looking again in {left:.0f} s")
+            await self.retry.sleep(left)
+            batch = await self._listed(key, file)
+        return batch
+
+    async def _listed(self, key: str, file: str) -> RemoteBatch | None:
+        """Return the provider's batch with a key or of a file, if there is one."""
         after: str | None = None
         while True:
             page = await self._page(after)
@@ -230,48 +308,45 @@ class BatchServer:
                     return batch
             if not page.has_more or not page.data or (known and known[-1].id == after):
                 return None
-            if not known:  # where it goes on does not stand there
+            if not known:  # nothing says where the next page begins
                 raise self._failure(InvalidResponseError("its list of batches cannot be read"))
             after = known[-1].id
 
-    async def _page(self, after: str | None) -> RemoteBatches:
+    async def _page(self, after: str | None) -> _Page:
         import openai
 
-        async def ask() -> RemoteBatches:
+        async def ask() -> _Page:
             raw = await self.sdk.batches.with_raw_response.list(limit=_PAGE, after=after or openai.omit)
-            return read_remote(RemoteBatches, raw.content)
+            return _parse(_Page, raw.content)
 
-        return await self._repeat(ask)
+        return await self._retried(ask)
 
     async def look(self, batch: str, missing: str) -> RemoteBatch:
-        """Return how a batch stands; `missing`, as of what follows: what is said where nobody knows it."""
+        """Return the state of a batch; `missing` is the message where the provider does not know it."""
 
         async def ask() -> RemoteBatch:
-            return read_remote(
-                RemoteBatch, (await self.sdk.batches.with_raw_response.retrieve(batch)).content
-            )
+            return _parse(RemoteBatch, (await self.sdk.batches.with_raw_response.retrieve(batch)).content)
 
-        return await self._repeat(ask, missing=missing)
+        return await self._retried(ask, missing=missing)
 
     async def cancel(self, batch: str, missing: str) -> RemoteBatch:
         """Ask for the end of a batch; what is done by then comes back all the same."""
 
         async def ask() -> RemoteBatch:
-            return read_remote(RemoteBatch, (await self.sdk.batches.with_raw_response.cancel(batch)).content)
+            return _parse(RemoteBatch, (await self.sdk.batches.with_raw_response.cancel(batch)).content)
 
-        return await self._repeat(ask, missing=missing)
+        return await self._retried(ask, missing=missing)
 
     async def download(self, file: str, path: Path, missing: str) -> None:
-        """Bring a file, whole or not at all.
+        """Download a file, whole or not at all.
 
         Raises:
             FileError: it cannot be written.
-            ModelError: it did not come.
         """
         import httpx2
 
         async def ask() -> None:
-            info = read_remote(RemoteFile, (await self.sdk.files.with_raw_response.retrieve(file)).content)
+            info = _parse(_File, (await self.sdk.files.with_raw_response.retrieve(file)).content)
             size = 0
             with replacing(path) as target:
                 try:
@@ -285,19 +360,19 @@ class BatchServer:
                         f"the file has {size} of {info.bytes} bytes", is_transient=True
                     )
 
-        await self._repeat(ask, _MOVE_SECONDS, missing)
+        await self._retried(ask, _FILE_SECONDS, missing)
 
-    async def _repeat(
-        self, ask: Callable[[], Awaitable[_T]], within: float | None = None, missing: str = ""
-    ) -> _T:
+    async def _retried(
+        self, ask: Callable[[], Awaitable[_Result]], seconds: float | None = None, missing: str = ""
+    ) -> _Result:
         import openai
 
-        within = within or self.ask_seconds
-        retry_budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, within)))
+        seconds = seconds or self.answer_seconds
+        budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, seconds)))
         try:
-            async for attempt in retrying(retry_budget, self.announce):
+            async for attempt in retrying(budget, self.announce):
                 with attempt:
-                    async with asyncio.timeout(within):
+                    async with asyncio.timeout(seconds):
                         return await ask()
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
@@ -317,9 +392,11 @@ async def open_batch_server(
     environment: Mapping[str, str],
     retry: RetryPolicy,
     announce: Callable[[str], None],
-    ask_seconds: float = ASK_SECONDS,
+    *,
+    answer_seconds: float,
+    settle_seconds: float,
 ) -> AsyncIterator[BatchServer]:
-    """Connect with the provider of the chosen model; it has `ask_seconds` for one answer.
+    """Connect to the provider of the chosen model.
 
     Raises:
         SettingsError: its address cannot be used, or the key cannot be sent.
@@ -328,30 +405,12 @@ async def open_batch_server(
     key = look_up_key(host_of(address), environment)
     sdk = open_sdk(address, key.value, announce, insecure=settings.insecure)
     try:
-        yield BatchServer(sdk, server_of(address), choice.model, retry, announce, key.hint, ask_seconds)
+        yield BatchServer(
+            sdk, server_of(address), choice.model, retry, announce, key.hint, answer_seconds, settle_seconds
+        )
     finally:
         await sdk.close()
 
-
-_Shape = TypeVar("_Shape", bound=BaseModel)
-
-
-class RemoteFile(_Answer):
-    """A file; its size where the provider tells it."""
-
-    id: str
-    bytes: Annotated[int | None, _Maybe] = None
-
-
-def read_remote(shape: type[_Shape], body: bytes) -> _Shape:
-    """Return what a body holds; raises InvalidResponseError where it is none of these."""
-    try:
-        return shape.model_validate_json(body)
-    except ValidationError:
-        raise InvalidResponseError("the answer is none of a batch interface", is_transient=True) from None
-
-
-ENDPOINT = "/v1/chat/completions"
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
 
@@ -360,34 +419,39 @@ _OK = 200
 # OpenAI's words for requests of a batch that ended before their turn.
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
 
-_MOST_SAID = 200  # characters of what a server says
+_LONGEST_REASON = 200  # characters of what a server says
 
 _LONGEST = 10_000_000  # bytes of a line: an answer has some thousand
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a line says became of a request.
+class ResultLine:
+    """What a line of a result file reports of a request.
 
     Attributes:
         key: the shard's.
-        place, round: the row's.
+        place, number: the row's place, and the number of its attempt.
         body: the body of a completion; None where there is none.
         reason: why there is none, in one line.
-        passes: whether the same request may fare better later.
+        is_transient: whether the same request may fare better later.
     """
 
     key: str
     place: int
-    round: int
+    number: int
     body: bytes | None
     reason: str = ""
-    passes: bool = False
+    is_transient: bool = False
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return request_id(self.key, NextAttempt(self.place, self.number))
 
 
-def id_of(key: str, asked: Asked) -> str:
-    """Return what a request is called: safe and short, whatever the row's id is made of."""
-    return f"{key}-{asked.place}-{asked.round}"
+def request_id(key: str, attempt: NextAttempt) -> str:
+    """Return the id of a request: safe and short, whatever the row's id is made of."""
+    return f"{key}-{attempt.place}-{attempt.number}"
 
 
 def request_line(name: str, body: Mapping[str, Any]) -> bytes:
@@ -411,30 +475,31 @@ def read_lines(path: Path) -> Iterator[bytes]:
         raise FileError(f"cannot read {os_reason(error, path)}: name another file") from error
 
 
-def read_result(line: bytes) -> Result | str:
-    """Return what a line says, or why it says nothing: in a few words."""
+def read_result(line: bytes) -> ResultLine | str:
+    """Return what a line reports, or in a few words why it reports nothing."""
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
-        return "a line is no JSON"
+        return "a line is not JSON"
     name = data.get("custom_id") if isinstance(data, dict) else None
-    found = _ID.fullmatch(name) if isinstance(name, str) else None
-    if found is None:
+    match = _ID.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
         return f"unknown request id {_short(name)!r}"
-    key, place, number = found[1], int(found[2]), int(found[3])
+    key, place, number = match[1], int(match[2]), int(match[3])
     response, error = data.get("response"), data.get("error")
     response = response if isinstance(response, dict) else {}
     status, body = response.get("status_code"), response.get("body")
     if status == _OK and isinstance(body, dict) and not error:
-        return Result(key, place, number, json.dumps(body).encode())
-    code, said = _said(error or (body.get("error") if isinstance(body, dict) else None))
-    passes = code in _UNDONE or (isinstance(status, int) and is_transient_status(status))
-    told = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
-    return Result(key, place, number, None, ": ".join(filter(None, (told, said or code))), passes)
+        return ResultLine(key, place, number, json.dumps(body).encode())
+    code, message = _code_and_message(error or (body.get("error") if isinstance(body, dict) else None))
+    is_transient = code in _UNDONE or (isinstance(status, int) and is_transient_status(status))
+    outcome = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
+    reason = ": ".join(filter(None, (outcome, message or code)))
+    return ResultLine(key, place, number, None, reason, is_transient)
 
 
-def _said(error: Any) -> tuple[str, str]:
-    """Return code and message; vLLM gives a text, or an error in an error."""
+def _code_and_message(error: Any) -> tuple[str, str]:
+    """Return both; vLLM gives a text, or an error in an error."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     if isinstance(error, dict):
@@ -443,73 +508,4 @@ def _said(error: Any) -> tuple[str, str]:
 
 
 def _short(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())[:_MOST_SAID]
-
-
-_MOST_TRIES = 2  # in one command
-
-
-async def found_batch(
-    server: BatchServer, key: str, file: str, tried: float, settle: float
-) -> RemoteBatch | None:
-    """Return the batch that was perhaps made of a shard; None: it was not, and will not be.
-
-    Args:
-        server: the provider.
-        key: the shard's.
-        file: the uploaded file's id.
-        tried: when the request to make it was over at the latest, in seconds since the epoch.
-        settle: seconds after which a batch that was made stands in the provider's list.
-
-    Raises:
-        ModelError: the provider does not say.
-    """
-    # Only a look that begins after that time counts; no wait is longer, whatever a clock was set to.
-    left = min(tried + settle - time.time(), server.ask_seconds + settle)
-    found = await server.find(key, file)
-    if found is None and left > 0:
-        server.announce(f"unclear whether the batch was made: looking again in {left:.0f} s")
-        await server.retry.sleep(left)
-        found = await server.find(key, file)
-    return found
-
-
-async def made_batch(
-    server: BatchServer,
-    key: str,
-    file: str,
-    tried: float | None,
-    note: Callable[[float | None], None],
-    settle: float,
-) -> RemoteBatch:
-    """Return the batch of an uploaded shard: the one that was made before, or a new one.
-
-    Args:
-        server: the provider.
-        key: the shard's.
-        file: the uploaded file's id.
-        tried: when the last request to make it was over at the latest, in seconds since the epoch; None:
-            there was none, or the provider said no.
-        note: takes that time down; None where it said no.
-        settle: seconds after which a batch that was made stands in the provider's list.
-
-    Raises:
-        ModelError: it was not made, or that is still unclear.
-    """
-    if tried is not None and (found := await found_batch(server, key, file, tried, settle)) is not None:
-        return found
-    said = ""
-    for _ in range(_MOST_TRIES if tried is None else 1):
-        note(time.time() + server.ask_seconds)  # before it is asked: a kill from here on leaves it unclear
-        try:
-            return await server.create(file, {METADATA: key})
-        except Unclear as error:
-            said = str(error)
-        except ModelError:
-            note(None)
-            raise
-        over = time.time()
-        note(over)
-        if (found := await found_batch(server, key, file, over, settle)) is not None:
-            return found
-    raise ConnectionFailedError(f"{said}; no batch of it is there up to now: run the same again")
+    return "" if value is None else " ".join(str(value).split())[:_LONGEST_REASON]
