@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, print_table
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.gate.copies import Source, build_index, open_index, save_index
+from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show, generic_show
@@ -65,15 +65,15 @@ def copy_rows() -> list[Row]:
     vocabulary = sorted({word for example in examples for word in example.synopsis.text.split()})
     rng = random.Random(1)
     texts = {f"text/{number}": " ".join(rng.choices(vocabulary, k=WORDS)) for number in range(SOURCES)}
-    started = time.perf_counter()
-    index = build_index([Source(name, text) for name, text in texts.items()], texts.__getitem__)
-    built = time.perf_counter() - started
-    with tempfile.TemporaryDirectory() as place:
-        save_index(index, Path(place) / "index")
-        del index
-        size = sum(file.stat().st_size for file in (Path(place) / "index").iterdir())
+    sources = [Source(name, text) for name, text in texts.items()]
+    with tempfile.TemporaryDirectory() as folder_name:
+        cache = Path(folder_name)
+        started = time.perf_counter()
+        index_sources(sources, cache)
+        built = time.perf_counter() - started
+        size = sum(file.stat().st_size for file in cache.glob("*/*"))
         before = memory("RssAnon")
-        opened = open_index(Path(place) / "index", texts.__getitem__)
+        opened = index_sources(sources, cache)
         copied = " ".join(texts["text/77"].split()[100:120])
         asked = [analyse(f"{example.synopsis.text} {copied}") for example in examples]
         seconds = []
@@ -85,7 +85,7 @@ def copy_rows() -> list[Row]:
                 raise SystemExit("the copy guard missed a copied run")
         heap = memory("RssAnon") - before
     return [
-        Row(f"copy guard: build the index of {SOURCES:,} texts", f"{built:.0f} s", "≤ 60 s"),
+        Row(f"copy guard: build and save the index of {SOURCES:,} texts", f"{built:.0f} s", "≤ 60 s"),
         Row("its size on disk", f"{size / 1e6:.0f} MB", "≤ 500 MB"),
         Row("what opening it and 28 queries add to the heap", f"{heap} MB"),
         Row(

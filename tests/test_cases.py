@@ -6,8 +6,8 @@ import pytest
 
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import Example, load_example, load_pool
-from synopsis_writer.gate.copies import RUN, name_forms
-from synopsis_writer.gate.gate import failures, index_examples
+from synopsis_writer.gate.copies import RUN, index_sources, name_forms
+from synopsis_writer.gate.gate import copy_sources, failures
 from synopsis_writer.gate.story import COPIED_RUN, COPIED_SHARE
 from synopsis_writer.gate.text import analyse, lower_words
 from synopsis_writer.settings import folder, load_settings
@@ -36,7 +36,7 @@ def test_a_reference_holds_the_gate(case: Example) -> None:
 
 def test_no_reference_shares_more_with_an_example_than_the_copy_guard_allows() -> None:
     examples = load_pool([folder("examples")]).examples
-    index = index_examples(examples)
+    index = index_sources(copy_sources(examples))
 
     def shared(text: Example) -> tuple[int, float]:
         names = name_forms(person.name for person in text.synopsis.characters)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.gate.copies import Source, build_index
+from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import built_in_house
@@ -17,7 +17,7 @@ from synopsis_writer.show import CastMember, Show
 
 MOST_SECONDS = 2.0
 SOURCE = "Der alte Mann sitzt am Fenster und wartet auf den Bus, der heute nicht mehr kommt."
-GATE = Gate(built_in_house(), build_index([Source("alt/mann", SOURCE)], {"alt/mann": SOURCE}.__getitem__))
+GATE = Gate(built_in_house(), index_sources([Source("alt/mann", SOURCE)]))
 SHOW = Show(name="Unter uns", cast=(CastMember(name="Dr. Uwe Müller", role="Arzt"),))
 BRIEF = Brief(show="Unter uns", theme="Ein Treppenlift entzweit ein Mietshaus", characters=("Ida Krohn",))
 

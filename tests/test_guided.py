@@ -13,7 +13,8 @@ from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
 from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.gate import Gate, failures, index_examples
+from synopsis_writer.gate.copies import index_sources
+from synopsis_writer.gate.gate import Gate, copy_sources, failures
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.kinds import Form
 from synopsis_writer.models.embedded import Completion, Sampling
@@ -78,7 +79,7 @@ async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completi
 @pytest.mark.parametrize("form", list(Form))
 @pytest.mark.parametrize("show", SHOWS, ids=lambda show: show.slug)
 async def test_every_form_renders_for_every_show_and_passes_the_gate(form: Form, show: Show) -> None:
-    gate = Gate(built_in_house(), index_examples(POOL.examples))
+    gate = Gate(built_in_house(), index_sources(copy_sources(POOL.examples)))
     for seed, people in enumerate([(), ("Kim", "Eva Lang"), ("Dr. Otto Stein", "Kim", "Jo", "Ute", "Al")]):
         brief = brief_for(show, form, characters=people)
         synopsis = await written(brief, show, seed)

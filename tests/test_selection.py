@@ -1,5 +1,4 @@
 import os
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +13,16 @@ from synopsis_writer.kinds import Form
 from synopsis_writer.prompts.selection import (
     Chosen,
     ExampleIndex,
-    build_index,
-    cached_examples,
-    index_key,
-    open_index,
-    save_index,
+    index_examples,
     select,
     stems,
 )
 from synopsis_writer.settings import folder, load_settings
-from synopsis_writer.storage.arrays import FEWEST_KEPT
+from synopsis_writer.storage.arrays import FEWEST_CACHED
 from synopsis_writer.writer import Desk, load_desk
 
 POOL = load_pool([folder("examples")]).examples
-INDEX = build_index(POOL)
+INDEX = index_examples(POOL)
 PARAPHRASES = Path(__file__).parent / "corpus" / "paraphrases"
 THEMES = (
     "Eine gehörlose Frau wird an der Hand operiert",
@@ -55,7 +50,7 @@ def likeness(theme: str, example: Example) -> Example:
     )
 
 
-def many(count: int = FEWEST_KEPT) -> list[Example]:
+def many(count: int = FEWEST_CACHED) -> list[Example]:
     return [replace(POOL[number % len(POOL)], id=f"many/{number}") for number in range(count)]
 
 
@@ -82,7 +77,7 @@ def test_within_a_large_tier_the_theme_finds_its_example() -> None:
     wanted = likeness("Ein Orgelbauer stimmt die Pfeifen einer Kathedrale", POOL[0])
     others = [likeness(f"Person {number} verliert den Prozess {number}", POOL[0]) for number in range(40)]
     chosen = select(
-        build_index([*POOL, *others, wanted]),
+        index_examples([*POOL, *others, wanted]),
         brief("Die Pfeifen einer Orgel schweigen", POOL[0].brief.show, POOL[0].brief.form),
     )
     assert chosen[-1].example == wanted
@@ -93,7 +88,7 @@ def test_a_second_telling_of_a_story_gives_way_to_another_story() -> None:
     told = next(example for example in POOL if example.id == "die-jungen-aerzte/eine-niere-auf-eis")
     again = replace(told, id="die-jungen-aerzte/noch-eine-niere")
     other = likeness("Ein Arzt und die Niere seiner Frau", told)
-    chosen = select(build_index([told, again, other]), told.brief, most=2)
+    chosen = select(index_examples([told, again, other]), told.brief, most=2)
     assert other.id in ids(chosen)
 
 
@@ -111,7 +106,7 @@ def test_every_example_says_why_it_is_there() -> None:
 
 def test_without_any_example_of_the_form_the_shows_own_come_first() -> None:
     few = [example for example in POOL if example.brief.form is not Form.WEEK]
-    chosen = select(build_index(few), brief(form=Form.WEEK))
+    chosen = select(index_examples(few), brief(form=Form.WEEK))
     assert {one.example.brief.show for one in chosen} == {IAF}
     assert all(one.why.startswith("same show") for one in chosen)
 
@@ -132,7 +127,7 @@ def test_the_last_example_does_depend_on_the_theme() -> None:
 
 
 def test_the_order_of_the_pool_changes_nothing() -> None:
-    turned = build_index(POOL[::-1])
+    turned = index_examples(POOL[::-1])
     for theme in THEMES:
         assert ids(select(turned, brief(theme))) == ids(select(INDEX, brief(theme)))
 
@@ -155,9 +150,9 @@ def test_a_budget_for_one_is_spent_on_the_closest_of_the_same_show_and_form() ->
 def test_what_must_not_be_shown_is_never_shown_even_when_it_is_pinned() -> None:
     for _ in range(len(POOL)):
         hidden = {one.example.id for one in select(INDEX, brief())}
-        assert not hidden & set(ids(select(INDEX, brief(), without=hidden, pinned=sorted(hidden))))
-    assert select(INDEX, brief(), without=INDEX.rows) == []
-    assert select(INDEX, brief(), without={"no/such"}) == select(INDEX, brief())
+        assert not hidden & set(ids(select(INDEX, brief(), exclude=hidden, pinned=sorted(hidden))))
+    assert select(INDEX, brief(), exclude=INDEX.rows) == []
+    assert select(INDEX, brief(), exclude={"no/such"}) == select(INDEX, brief())
 
 
 def test_pinned_examples_come_first_count_and_are_never_cut() -> None:
@@ -175,7 +170,7 @@ def test_pinned_examples_come_first_count_and_are_never_cut() -> None:
 
 def test_the_last_is_not_much_longer_than_the_others_unless_all_are() -> None:
     long = [replace(example, id=f"{example.id}-long") for example in POOL if example.brief.form is Form.WEEK]
-    index = build_index([*POOL, *long])
+    index = index_examples([*POOL, *long])
     costs = index.costs.copy()
     costs[len(POOL) :] *= 2
     index = replace(index, costs=costs)
@@ -191,14 +186,14 @@ def test_the_last_is_not_much_longer_than_the_others_unless_all_are() -> None:
 
 def test_themes_that_hold_no_word_at_all_can_be_indexed_and_asked_for() -> None:
     bare = [likeness("Ei", example) for example in POOL[:3]]
-    assert len(select(build_index(bare), brief("Ob es so ist"))) == 3
+    assert len(select(index_examples(bare), brief("Ob es so ist"))) == 3
 
 
 def test_function_words_say_nothing_of_a_theme() -> None:
     assert stems("Während zwei von ihnen nicht können, operiert die Chirurgin") == {"operie", "chirur"}
 
 
-# Kept indexes
+# Cached indexes
 
 
 def same(one: ExampleIndex, other: ExampleIndex) -> bool:
@@ -206,67 +201,61 @@ def same(one: ExampleIndex, other: ExampleIndex) -> bool:
     return all(select(one, each) == select(other, each) for each in asked)
 
 
-def test_a_large_index_is_kept_mapped_and_chooses_the_same(tmp_path: Path) -> None:
+def test_a_large_index_is_cached_mapped_and_chooses_the_same(tmp_path: Path) -> None:
     pool = many()
-    first = cached_examples(pool, tmp_path)
-    place = tmp_path / index_key(pool)
-    written = place.stat().st_mtime_ns
-    second = cached_examples(pool, tmp_path)
-    assert place.stat().st_mtime_ns == written
-    assert isinstance(second.costs, np.memmap)
+    first = index_examples(pool, tmp_path)
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    second = index_examples(pool, tmp_path)
+    assert path.stat().st_mtime_ns == written
+    assert isinstance(second.costs.base, np.memmap)
     assert same(second, first)
-    assert same(second, build_index(pool))
+    assert same(second, index_examples(pool))
 
 
-def test_a_small_index_is_not_kept(tmp_path: Path) -> None:
-    assert same(cached_examples(POOL, tmp_path), INDEX)
+def test_a_small_index_is_not_cached(tmp_path: Path) -> None:
+    assert same(index_examples(POOL, tmp_path), INDEX)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_changed_example_builds_anew_and_old_indexes_go(tmp_path: Path) -> None:
-    pool = many()
+    pool, seen = many(), set[Path]()
     for change in range(5):
         pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])
-        cached_examples(pool, tmp_path)
-        os.utime(tmp_path / index_key(pool), (time.time() + change, time.time() + change))
-    kept = [path.name for path in tmp_path.iterdir()]
-    assert len(kept) == 3
-    assert index_key(pool) in kept
+        index_examples(pool, tmp_path)
+        (newest,) = set(tmp_path.iterdir()) - seen
+        seen.add(newest)
+        os.utime(newest, (time.time() + change, time.time() + change))
+    left = list(tmp_path.iterdir())
+    assert len(left) == 3
+    assert newest in left
 
 
-PARTS = (
-    "names.json",
-    "shows.npy",
-    "costs.npy",
-    "vocab.index.json",
-    "params.index.json",
-    "data.csc.index.npy",
-    "indptr.csc.index.npy",
-)
+PARTS = ("shows", "forms", "costs", "order", "vocabulary", "starts", "entries", "weights")
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
 def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str, damage: str) -> None:
     pool = many()
-    place = tmp_path / index_key(pool)
-    save_index(build_index(pool), place)
-    path = place / part
+    index_examples(pool, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
+    file = path / f"{part}.npy"
+    whole = file.read_bytes()
     if damage == "gone":
-        path.unlink()
+        file.unlink()
     elif damage == "other":
-        save_index(INDEX, tmp_path / "other")
-        shutil.copyfile(tmp_path / "other" / part, path)
+        np.save(file, np.load(file)[:-1])
     else:
-        path.write_bytes(path.read_bytes()[: -40 if damage == "cut" else 0])
-    assert same(cached_examples(pool, tmp_path), build_index(pool))
-    assert same(open_index(place, pool), build_index(pool))
+        file.write_bytes(whole[:-40] if damage == "cut" else b"")
+    assert same(index_examples(pool, tmp_path / "cache"), index_examples(pool))
+    assert file.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     pool = many()
-    assert same(cached_examples(pool, tmp_path / "file"), build_index(pool))
+    assert same(index_examples(pool, tmp_path / "file"), index_examples(pool))
 
 
 # The desk

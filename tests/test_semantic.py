@@ -1,5 +1,6 @@
 """The checks by meaning: their rules with a fake embedder, their limits with the real one."""
 
+import logging
 import os
 import re
 import sys
@@ -21,8 +22,7 @@ from synopsis_writer.gate.embeddings import (
     E5Embedder,
     SourceEmbeddings,
     Vectors,
-    build_embeddings,
-    cached_embeddings,
+    embed_sources,
     lines_of,
 )
 from synopsis_writer.gate.finding import Finding, Subject
@@ -76,8 +76,7 @@ def sources(texts: dict[str, str]) -> list[Source]:
 
 def embeddings(texts: dict[str, str]) -> SourceEmbeddings:
     embedder = WordEmbedder()
-    rows = [embedder.embed(lines_of(analyse(text))) for text in texts.values()]
-    return build_embeddings(list(texts), rows, embedder)
+    return embed_sources(sources(texts), embedder)
 
 
 def subject(
@@ -152,7 +151,7 @@ def test_closeness_needs_a_brief() -> None:
     assert not judged(paraphrase(replace(subject(OTHER_WORDS), brief=None)))
 
 
-def test_the_gate_runs_them_only_with_meanings_and_unless_disabled() -> None:
+def test_the_gate_runs_them_only_with_embeddings_and_unless_disabled() -> None:
     example = good_texts()[0]
 
     def names(**given: object) -> set[str]:
@@ -173,56 +172,57 @@ def test_a_source_without_sentences_is_like_nothing() -> None:
 
 def test_a_text_is_embedded_once(tmp_path: Path) -> None:
     first = WordEmbedder()
-    made = cached_embeddings(sources(TEXTS), first, tmp_path)
+    made = embed_sources(sources(TEXTS), first, tmp_path)
     assert len(first.lines) == len(made.vectors)
     again = WordEmbedder()
-    kept = cached_embeddings(sources(TEXTS), again, tmp_path)
+    kept = embed_sources(sources(TEXTS), again, tmp_path)
     assert again.lines == []
-    assert isinstance(kept.vectors, np.memmap)
+    assert isinstance(kept.vectors.base, np.memmap)
     assert np.array_equal(kept.vectors, made.vectors)
     changed = WordEmbedder()
-    more = cached_embeddings(sources({**TEXTS, "a/hund": ELSE}), changed, tmp_path)
+    more = embed_sources(sources({**TEXTS, "a/hund": ELSE}), changed, tmp_path)
     assert changed.lines == lines_of(analyse(ELSE))
     assert np.array_equal(more.vectors[more.starts[2] :], made.vectors[made.starts[2] :])
 
 
 def test_vectors_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
-    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path)
+    embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
     other = WordEmbedder("words-2")
-    cached_embeddings(sources(TEXTS), other, tmp_path)
+    embed_sources(sources(TEXTS), other, tmp_path)
     assert other.lines
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500])
-@pytest.mark.parametrize("name", ["vectors.npy", "starts.npy", "texts.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "starts.npy", "texts.npy"])
 def test_a_damaged_set_is_made_anew(tmp_path: Path, name: str, content: bytes) -> None:
-    made = cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path)
+    embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
+    made = embeddings(TEXTS)
     (path,) = tmp_path.glob(f"*/{name}")
     path.write_bytes(content)
-    assert np.array_equal(cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path).vectors, made.vectors)
-    mended = WordEmbedder()
-    cached_embeddings(sources(TEXTS), mended, tmp_path)
-    assert mended.lines == []
+    assert np.array_equal(embed_sources(sources(TEXTS), WordEmbedder(), tmp_path).vectors, made.vectors)
+    repaired = WordEmbedder()
+    embed_sources(sources(TEXTS), repaired, tmp_path)
+    assert repaired.lines == []
 
 
 def test_old_sets_go_and_no_half_set_stays(tmp_path: Path) -> None:
     for number in range(5):
-        cached_embeddings(sources({**TEXTS, "a/neu": f"Satz Nummer {number}."}), WordEmbedder(), tmp_path)
+        embed_sources(sources({**TEXTS, "a/neu": f"Satz Nummer {number}."}), WordEmbedder(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    made = cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path / "file")
+    made = embed_sources(sources(TEXTS), WordEmbedder(), tmp_path / "file")
     assert len(made.vectors)
 
 
-def test_what_takes_long_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
-    cached_embeddings(sources(TEXTS), WordEmbedder(), tmp_path, said.append)
-    assert said == ["embedding 6 examples, about 4 s, this once"]
+def test_what_takes_long_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
+    embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
+    assert caplog.messages == ["embedding 6 examples, about 4 s, this once"]
 
 
 def test_without_the_extra_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ class Remembering:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> SourceEmbeddings:
     folder = tmp_path_factory.mktemp("meanings")
-    return cached_embeddings(copy_sources(pool().examples), Remembering(E5Embedder(threads=2)), folder)
+    return embed_sources(copy_sources(pool().examples), Remembering(E5Embedder(threads=2)), folder)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.gate.copies import Source, build_index
+from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
@@ -151,7 +151,7 @@ FAILS = [
     ("dates", "In Folge 12 im Ersten, am elften Mai.", {}, 3, "„Folge 12“", ["Folge", "im", "elften"]),
 ]  # fmt: skip
 
-SOURCES = build_index([Source("alt/schrank", OLD, ("Paul Wiedmann",))], {"alt/schrank": OLD}.__getitem__)
+SOURCES = index_sources([Source("alt/schrank", OLD, ("Paul Wiedmann",))])
 
 
 @pytest.mark.parametrize(("check", "text", "given"), PASSES)

@@ -26,8 +26,8 @@ from synopsis_writer.examples import (
     read_brief,
     with_free_id,
 )
-from synopsis_writer.gate.copies import cached_index
-from synopsis_writer.gate.embeddings import E5Embedder, SourceEmbeddings, cached_embeddings
+from synopsis_writer.gate.copies import index_sources
+from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
@@ -37,7 +37,7 @@ from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
-from synopsis_writer.prompts.selection import Chosen, ExampleIndex, cached_examples, select
+from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select
 from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
 from synopsis_writer.result import Result, new_run
 from synopsis_writer.settings import Settings, folder
@@ -107,13 +107,13 @@ class Desk:
     def chosen(self, brief: Brief, without: Collection[str] = ()) -> list[Chosen]:
         """Select the examples for a brief, and say why; those of the ids `without` are never among them."""
         return select(
-            self.index, brief, token_budget=self.example_tokens, without=without, pinned=self.pinned
+            self.index, brief, token_budget=self.example_tokens, exclude=without, pinned=self.pinned
         )
 
     @cached_property
     def index(self) -> ExampleIndex:
         """The index that examples are selected by, built when it is first asked for."""
-        return cached_examples(self.pool.examples, self.cache / "selection")
+        return index_examples(self.pool.examples, self.cache / "selection")
 
 
 @dataclass(frozen=True)
@@ -299,8 +299,8 @@ def pool_folders(settings: Settings) -> list[Path]:
     return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
 
 
-def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Desk:
-    """Load pool, templates and gate; `say` is told what takes long.
+def load_desk(settings: Settings, _say: Callable[[str], None] = lambda _: None) -> Desk:
+    """Load pool, templates and gate.
 
     Raises:
         InputError: an example, a template or the profile is missing or broken, a pinned id is unknown, or
@@ -315,8 +315,11 @@ def load_desk(settings: Settings, say: Callable[[str], None] = lambda _: None) -
     if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())
-    index = cached_index(sources, settings.cache / "copies")
-    embeddings = _embeddings(settings, pool.examples, say) if settings.semantic else None
+    index = index_sources(sources, settings.cache / "copies")
+    embeddings = None
+    if settings.semantic:
+        embedder = E5Embedder(settings.threads)
+        embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
     classify = LanguageClassifier(settings.cache / "languages")
     gate = Gate(profile, index, frozenset(settings.disable), pool.shows, embeddings, classify)
     return Desk(pool, prompts, gate, settings.example_tokens, settings.cache, settings.pinned)
@@ -329,13 +332,6 @@ def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
             near = get_close_matches(name, known, cutoff=_LIKE)
             hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
             raise SettingsError(f"no example '{name}' to pin: {hint}")
-
-
-def _embeddings(
-    settings: Settings, examples: Sequence[Example], say: Callable[[str], None]
-) -> SourceEmbeddings:
-    embedder = E5Embedder(settings.threads)
-    return cached_embeddings(copy_sources(examples), embedder, settings.cache / "meanings", say)
 
 
 _DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
@@ -546,7 +542,7 @@ def faults(folders: Sequence[Path], profile: House, cache: Path) -> tuple[int, l
                 shows[path.parent.name] = load_show(path)
             except InputError as error:
                 found.append(str(error))
-    sources = cached_index(copy_sources(examples), cache / "copies")
+    sources = index_sources(copy_sources(examples), cache / "copies")
     gate = Gate(profile, sources, shows=tuple(shows.values()))
     for example in examples:
         found += _faults_of(example, shows.get(example.path.parent.name), gate)

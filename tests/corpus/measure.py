@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from synopsis_writer.examples import Example, example_files, load_example
+from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.finding import Subject
-from synopsis_writer.gate.gate import CHECKS, Gate, index_examples
+from synopsis_writer.gate.gate import CHECKS, Gate, copy_sources
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder
@@ -35,7 +36,7 @@ def good_texts() -> tuple[Example, ...]:
 @cache
 def gate() -> Gate:
     sources = load_prompts(folder("prompts")).copy_sources()
-    return Gate(built_in_house(), index_examples(pool().examples, sources), shows=pool().shows)
+    return Gate(built_in_house(), index_sources(copy_sources(pool().examples, sources)), shows=pool().shows)
 
 
 def subject_of(draft: Draft) -> Subject:

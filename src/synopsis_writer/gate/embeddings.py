@@ -1,16 +1,12 @@
 """Sentence vectors of the sources, kept on disk."""
 
 import contextlib
-import hashlib
-import json
+import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.gate.copies import Source, index_key
+from synopsis_writer.gate.copies import Source
 from synopsis_writer.gate.text import Sentence, Text, analyse
+from synopsis_writer.storage.arrays import Arrays, cached_arrays, digest, open_arrays
+
+_log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -169,98 +168,55 @@ def lines_of(text: Text) -> list[str]:
     return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in compared(text)]
 
 
-def build_embeddings(ids: Sequence[str], rows: Sequence[Vectors], embedder: Embedder) -> SourceEmbeddings:
-    """Put the sources' vectors, one array a source, into one array."""
-    starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    vectors = np.concatenate(rows) if len(rows) else np.empty((0, 1), dtype=np.float32)
-    return SourceEmbeddings(embedder, list(ids), vectors, starts)
-
-
-_MOST_KEPT = 3  # sets of sources; older ones are of sources that have changed
-
-_TEXTS = "texts.json"
-
 _SECONDS = 0.7  # a text, measured on one thread
 
-_WORTH_SAYING = 4  # texts
-
-_UNUSABLE = (OSError, ValueError, EOFError)  # not there, damaged, cut off
+_WORTH_REPORTING = 4  # texts
 
 
-def cached_embeddings(
-    sources: Sequence[Source], embedder: Embedder, folder: Path, say: Callable[[str], None] = lambda _: None
+def embed_sources(
+    sources: Sequence[Source], embedder: Embedder, folder: Path | None = None
 ) -> SourceEmbeddings:
-    """Return the sources' embeddings: from `folder` as far as they are there, else embedded, and kept.
+    """Embed the sources; what is cached below `folder` is not embedded again.
 
     A folder that cannot be written costs time, not the answer.
     """
-    place = folder / f"{embedder.name}-{index_key(sources)}"
-    ids = [source.id for source in sources]
-    texts = [_digest(source.text) for source in sources]
-    with contextlib.suppress(*_UNUSABLE):
-        return SourceEmbeddings(embedder, ids, *_open(place, texts))
-    known = _known(folder, embedder.name)
-    missing = {text: source.text for text, source in zip(texts, sources, strict=True) if text not in known}
-    if len(missing) >= _WORTH_SAYING:
-        say(f"embedding {len(missing)} examples, about {len(missing) * _SECONDS:.0f} s, this once")
-    fresh = {text: embedder.embed(lines_of(analyse(raw))) for text, raw in missing.items()}
-    made = build_embeddings(ids, [known[text] if text in known else fresh[text] for text in texts], embedder)
-    with contextlib.suppress(OSError):
-        _save(place, texts, made)
-        _tidy(place)
-    return made
+    keys = [digest([source.text]) for source in sources]
+
+    def build() -> Arrays:
+        known = _cached_vectors(folder, embedder.name) if folder else {}
+        missing = {key: source.text for key, source in zip(keys, sources, strict=True) if key not in known}
+        if len(missing) >= _WORTH_REPORTING:
+            seconds = len(missing) * _SECONDS
+            _log.info("embedding %d examples, about %.0f s, this once", len(missing), seconds)
+        known |= {key: embedder.embed(lines_of(analyse(text))) for key, text in missing.items()}
+        rows = [known[key] for key in keys]
+        vectors = np.concatenate(rows) if rows else np.empty((0, 1), dtype=np.float32)
+        starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return {"vectors": vectors, "starts": starts, "texts": np.array(keys, dtype="U24")}
+
+    if folder is None:
+        arrays = build()
+    else:
+        name = digest(part for source in sources for part in (source.id, source.text, *source.names))
+        arrays = cached_arrays(
+            folder / f"{embedder.name}-{name}",
+            build,
+            lambda found: _is_sound(found) and found["texts"].tolist() == keys,
+        )
+    return SourceEmbeddings(embedder, [source.id for source in sources], arrays["vectors"], arrays["starts"])
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+def _is_sound(arrays: Arrays) -> bool:
+    starts = arrays["starts"]
+    return len(starts) == len(arrays["texts"]) + 1 and int(starts[-1]) == len(arrays["vectors"])
 
 
-def _open(place: Path, texts: Sequence[str] | None) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """Open a saved set without loading it; raises one of `_UNUSABLE`."""
-    held = _held(place)
-    vectors, starts = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("vectors", "starts"))
-    if (texts is not None and held != texts) or len(starts) != len(held) + 1 or starts[-1] != len(vectors):
-        raise ValueError(f"{place}: the vectors are damaged")
-    return vectors, starts
-
-
-def _held(place: Path) -> list[str]:
-    held: list[str] = json.loads((place / _TEXTS).read_text(encoding="utf-8"))
-    return held
-
-
-def _known(folder: Path, name: str) -> dict[str, Vectors]:
-    """Return the rows of all texts that any saved set of the same embedder holds, by digest."""
+def _cached_vectors(folder: Path, name: str) -> dict[str, Vectors]:
+    """Return the vectors of all texts in any cached set of the same embedder, by the text's digest."""
     known: dict[str, Vectors] = {}
-    for place in sorted(folder.glob(f"{name}-*")):
-        with contextlib.suppress(*_UNUSABLE):
-            vectors, starts = _open(place, None)
-            spans = pairwise(starts.tolist())
-            known |= {
-                text: vectors[first:last] for text, (first, last) in zip(_held(place), spans, strict=True)
-            }
+    for path in sorted(folder.glob(f"{name}-*")):
+        with contextlib.suppress(OSError, ValueError):
+            arrays = open_arrays(path, _is_sound)
+            rows = np.split(arrays["vectors"], arrays["starts"][1:-1])
+            known |= zip(arrays["texts"].tolist(), rows, strict=True)
     return known
-
-
-def _save(place: Path, texts: Sequence[str], made: SourceEmbeddings) -> None:
-    """Write a set's folder, whole or not at all; a damaged one gives way, a quicker process does not."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".set-", dir=place.parent))
-    try:
-        np.save(work / "vectors.npy", made.vectors)
-        np.save(work / "starts.npy", made.starts)
-        (work / _TEXTS).write_text(json.dumps(texts), encoding="utf-8")
-        with contextlib.suppress(*_UNUSABLE):
-            _open(place, texts)
-            return
-        shutil.rmtree(place, ignore_errors=True)
-        work.rename(place)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _tidy(place: Path) -> None:
-    """Keep this set and the newest others."""
-    others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
-    for old in sorted(others, key=lambda path: -path.stat().st_mtime)[_MOST_KEPT - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
-from synopsis_writer.gate.copies import CopyIndex, Source, build_index
+from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
@@ -136,9 +136,3 @@ def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = N
         for example in examples
     ]
     return own + [Source(source, text) for source, text in (more or {}).items()]
-
-
-def index_examples(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> CopyIndex:
-    """Build the copy index of examples, and of `more` texts by id, in memory."""
-    sources = copy_sources(examples, more)
-    return build_index(sources, {source.id: source.text for source in sources}.__getitem__)

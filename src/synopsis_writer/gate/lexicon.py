@@ -1,10 +1,7 @@
 """Single words: frequency, stem, gender, language."""
 
-import contextlib
 import math
-import os
 import re
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,9 +9,10 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
+
+from synopsis_writer.storage.arrays import Arrays, cached_arrays
 
 
 class _Stemmer(Protocol):
@@ -365,79 +363,70 @@ wild wissen wochenende wohl wort wrack wunder zelt zentrum zertifikat zeug zeugn
 zuhause
 """
 
-_LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
-
-_ROWS, _COLUMNS = ("nb_ptc", "nb_pc", "tk_output"), ("tk_nextmove", "tk_row")
-
-_CLASSES = "nb_classes"
-
-_loading = threading.Lock()
-
 
 @dataclass(frozen=True)
 class LanguageClassifier:
     """Names the language of a text, of eight; loaded at the first use.
 
     Attributes:
-        folder: where the unpacked model is kept: unpacking takes half a second at every start. None keeps it
-            nowhere.
+        folder: where the unpacked model is cached: unpacking takes half a second at every start. None caches
+            it nowhere.
     """
 
     folder: Path | None = None
 
     def __call__(self, text: str) -> tuple[str, float]:
         """Return the language's code, and its probability, 0 to 1."""
-        name, probability = self._identifier().classify(text)
+        name, probability = self.load().classify(text)
         return name, float(probability)
 
-    def load(self) -> None:
-        """Load the model now."""
-        self._identifier()
-
-    def _identifier(self) -> Any:
-        with _loading:  # whoever is first; the others wait for the same one
-            return _load(self.folder)
+    def load(self) -> Any:
+        """Load the model now; of several threads one does, and the others wait for it."""
+        with _loading:
+            return _identifier(self.folder)
 
 
 UNCACHED = LanguageClassifier()
 
+_LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
+
+_loading = threading.Lock()
+
 
 @cache
-def _load(folder: Path | None) -> Any:
+def _identifier(folder: Path | None) -> Any:
+    """Return py3langid's identifier, of whose model no public part can be saved.
+
+    The private parts are those of py3langid 0.4, to which pyproject.toml holds it.
+    """
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    place = folder and folder / f"languages-{version('py3langid')}.npz"
-    if place is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return _open(place)
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(_LANGUAGES)
-    if place is not None:
-        with contextlib.suppress(OSError):  # a folder that cannot be written costs time, not the answer
-            _keep(identifier, place)
-    return identifier
+    names = ("nb_ptc", "nb_pc", "nb_classes", "tk_nextmove", "tk_output", "tk_row")
 
+    def unpacked() -> Any:
+        identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        identifier.set_languages(_LANGUAGES)
+        return identifier
 
-def _open(place: Path) -> Any:
-    from py3langid.langid import LanguageIdentifier
+    if folder is None:
+        return unpacked()
 
-    with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-        table, priors, output = (kept[name] for name in _ROWS)
-        moves, rows = (memoryview(kept[name]) for name in _COLUMNS)  # read number by number, and quick at it
-        classes = kept[_CLASSES].tolist()
-    return LanguageIdentifier(table, priors, classes, moves, output.tolist(), norm_probs=True, tk_row=rows)
+    def is_sound(arrays: Arrays) -> bool:
+        rows, classes = len(arrays["tk_row"]), len(arrays["nb_pc"])
+        return rows == len(arrays["tk_output"]) and classes == len(arrays["nb_classes"]) == len(_LANGUAGES)
 
+    def build() -> Arrays:
+        identifier = unpacked()
+        return {name: np.asarray(getattr(identifier, name)) for name in names}
 
-def _keep(identifier: Any, place: Path) -> None:
-    """Write the model's file, whole or not at all; another process may have been quicker."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {
-        name: np.asarray(getattr(identifier, name)) for name in (*_ROWS, *_COLUMNS, _CLASSES)
-    }
-    handle, work = tempfile.mkstemp(prefix=".languages-", dir=place.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        Path(work).replace(place)
-    finally:
-        Path(work).unlink(missing_ok=True)
+    arrays = cached_arrays(folder / f"languages-{version('py3langid')}", build, is_sound)
+    table, priors, classes, moves, output, rows = (arrays[name] for name in names)
+    return LanguageIdentifier(
+        table,
+        priors,
+        classes.tolist(),
+        moves.data,  # read number by number, and quick at it
+        output.tolist(),
+        norm_probs=True,
+        tk_row=rows.data,
+    )

@@ -1,33 +1,91 @@
-"""Numpy arrays kept on disk, by the digest of what they were built from."""
+"""Numpy arrays cached on disk, in folders named by a digest of what they were built from."""
 
+import contextlib
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-FEWEST_KEPT = 500  # texts; an index of fewer is built quicker than it is found
+import numpy as np
+import numpy.typing as npt
 
-MOST_KEPT = 3  # of a kind; older ones are of texts that have changed
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+Check = Callable[[Arrays], bool]
+
+FEWEST_CACHED = 500  # texts; an index of fewer is built more quickly than it is opened
+
+_MOST_CACHED = 3  # folders side by side; older ones are of texts that have changed
 
 
-def write_whole(place: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder, and name it `place` when it is done; another process may have been quicker.
+def digest(parts: Iterable[str]) -> str:
+    """Return 24 hex digits that change when any of the parts does."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return hashed.hexdigest()[:24]
+
+
+def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> Arrays:
+    """Return the arrays saved in the folder `path`, or build and save them.
+
+    What comes from the disk is mapped, not loaded. A damaged folder is built again; one that cannot be
+    written costs time, not the answer.
+
+    Args:
+        path: the folder, named by the digest of what the arrays are built from; the newest three beside it
+            stay, and whoever reads an older one has its files until they are closed.
+        build: makes the arrays, by name.
+        is_sound: whether saved arrays fit together.
+    """
+    try:
+        return open_arrays(path, is_sound)
+    except ValueError:
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        pass  # not built yet
+    arrays = build()
+    with contextlib.suppress(OSError, ValueError):
+        save_arrays(path, arrays)
+        others = [other for other in path.parent.iterdir() if other.is_dir() and other != path]
+        for old in sorted(others, key=lambda other: -other.stat().st_mtime)[_MOST_CACHED - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return open_arrays(path, is_sound)
+    return arrays
+
+
+def open_arrays(path: Path, is_sound: Check) -> Arrays:
+    """Map the arrays saved in a folder.
+
+    Raises:
+        OSError: there is no such folder.
+        ValueError: an array is missing or damaged, or they do not fit together.
+    """
+    files = [file for file in path.iterdir() if file.suffix == ".npy"]
+    try:
+        # The same pages as plain arrays: slices of a memmap are slow.
+        arrays = {file.stem: np.asarray(np.load(file, mmap_mode="r")) for file in files}
+        if is_sound(arrays):
+            return arrays
+    except (OSError, EOFError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: the arrays are damaged") from error
+    raise ValueError(f"{path}: the arrays do not fit together")
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Write a folder whole or not at all; another process may have been quicker.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".index-", dir=place.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".arrays-", dir=path.parent))
     try:
-        write(work)
-        if not place.exists():
-            work.rename(place)
+        for name, array in arrays.items():
+            np.save(work / f"{name}.npy", array)
+        if not path.exists():
+            work.rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def tidy(place: Path) -> None:
-    """Keep this folder and the newest beside it; who reads an older one has its files until they close."""
-    others = [path for path in place.parent.iterdir() if path.is_dir() and path != place]
-    for old in sorted(others, key=lambda path: -path.stat().st_mtime)[MOST_KEPT - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
