@@ -72,9 +72,9 @@ LONG = {
 
 def examine(raw: str, form: Form, *, with_brief: bool) -> None:
     brief = BRIEF if with_brief else None
-    start = time.monotonic()
+    start = time.process_time()
     findings = GATE.judge(GATE.subject(raw, form, SHOW, brief, people=("Paul Wiedmann",)))
-    took = time.monotonic() - start
+    took = time.process_time() - start
     assert len(findings) >= len(CHECKS) - 6
     for finding in findings:
         assert finding.message
