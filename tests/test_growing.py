@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from synopsis_writer.cli.console import Growing, growing, story
+from synopsis_writer.cli.console import STDERR, LiveText, status, story
 from synopsis_writer.testing import synopsis_json
 from tests.support.loopback import LoopbackServer, Reply
 
@@ -60,6 +60,12 @@ def test_no_answer_breaks_the_reader(answer: str) -> None:
     assert isinstance(story(answer) + story("{" + answer), str)
 
 
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    with STDERR.installed():
+        yield
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -80,42 +86,41 @@ def screen(width: int, height: int = 8) -> tuple[Console, io.StringIO]:
 @pytest.mark.parametrize("width", [20, 200])
 def test_the_last_lines_that_fit_are_shown_wrapped(width: int) -> None:
     console, out = screen(width)
-    with Growing(console, Clock()) as shown:
-        shown.show(ANSWER[:-4])
-        lines = out.getvalue().replace("\r", "").split("\n")
-        assert len(lines) <= 8
-        assert all(len(line.replace(HIDE_CURSOR, "").strip()) <= width for line in lines)
-        assert " ".join(TEXT.split()).endswith(" ".join(" ".join(lines).split()[-4:]))
+    LiveText(console, Clock()).show(ANSWER[:-4])
+    lines = out.getvalue().replace("\r", "").split("\n")
+    assert len(lines) <= 8
+    assert all(len(line.replace(HIDE_CURSOR, "").strip()) <= width for line in lines)
+    assert " ".join(TEXT.split()).endswith(" ".join(" ".join(lines).split()[-4:]))
+    STDERR.clear()
     assert out.getvalue().count(SHOW_CURSOR) == 1
 
 
 def test_no_more_than_ten_pictures_a_second_are_drawn() -> None:
     console, out = screen(40)
     clock = iter([0.0, 0.05, 0.09, 0.11])
-    with Growing(console, lambda: next(clock)) as shown:
-        sizes = []
-        for length in (60, 80, 100, 120):
-            shown.show(ANSWER[:length])
-            sizes.append(len(out.getvalue()))
+    text = LiveText(console, lambda: next(clock))
+    sizes = []
+    for length in (60, 80, 100, 120):
+        text.show(ANSWER[:length])
+        sizes.append(len(out.getvalue()))
     assert sizes[0] == sizes[1] == sizes[2] < sizes[3]
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:
     console, out = screen(60)
-    with Growing(console, Clock()) as shown:
-        shown.show('{"title": "a\\u001b[2Jb\\u202ec [bold]d[/bold] :dog:')
+    LiveText(console, Clock()).show('{"title": "a\\u001b[2Jb\\u202ec [bold]d[/bold] :dog:')
     assert r"a\x1b[2Jb\u202ec [bold]d[/bold] :dog:" in out.getvalue()
 
 
 def test_a_whole_answer_and_a_line_of_status_take_the_text_away(capsys: pytest.CaptureFixture[str]) -> None:
     console, out = screen(60)
-    with Growing(console, Clock()) as shown:
-        shown.show(ANSWER[:60])
-        shown.show(ANSWER)
-        assert out.getvalue().count(SHOW_CURSOR) == 1
-        shown.show(ANSWER[:60])
-        shown.say("the server answered 503")
-        assert out.getvalue().count(HIDE_CURSOR) == out.getvalue().count(SHOW_CURSOR) == 2
+    text = LiveText(console, Clock())
+    text.show(ANSWER[:60])
+    text.show(ANSWER)
+    assert out.getvalue().count(SHOW_CURSOR) == 1
+    text.show(ANSWER[:60])
+    status("the server answered 503")
+    assert out.getvalue().count(HIDE_CURSOR) == out.getvalue().count(SHOW_CURSOR) == 2
     assert capsys.readouterr().err == "the server answered 503\n"
 
 
@@ -125,39 +130,42 @@ class Gone(io.StringIO):
 
 
 def test_a_terminal_that_has_gone_costs_no_answer() -> None:
-    with Growing(Console(file=Gone(), force_terminal=True, width=40, height=9), Clock()) as shown:
-        shown.show(ANSWER[:60])
-        shown.show(ANSWER[:80])
-        shown.say("weiter")
+    text = LiveText(Console(file=Gone(), force_terminal=True, width=40, height=9), Clock())
+    text.show(ANSWER[:60])
+    text.show(ANSWER[:80])
+    status("weiter")
 
 
 def test_nobody_is_shown_anything_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert growing(quiet=False) is None
+    assert STDERR.screen() is None
     monkeypatch.setattr(sys, "stderr", None)
-    assert growing(quiet=False) is None
+    assert STDERR.screen() is None
 
 
 PROGRAM = """
-import asyncio, contextlib, sys
-from synopsis_writer.cli.console import growing
+import asyncio, logging, sys
+from synopsis_writer.cli.console import STDERR, LiveText, status
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.hosted import HostedClient
 
-async def work(shown):
-    if shown is not None and sys.argv[2] == "wait":
-        shown.show(open(sys.argv[3], encoding="utf-8").read())
+async def work(show):
+    if show is not None and sys.argv[2] == "wait":
+        show(open(sys.argv[3], encoding="utf-8").read())
         await asyncio.sleep(3600)
-    client = HostedClient("m", sys.argv[1], grown=shown.show if shown else None)
+    client = HostedClient("m", sys.argv[1], grown=show)
     answer = await client.complete([Message("user", "?")], None, Limits())
-    if shown is not None:
-        shown.say("done")
+    status("done")
     await client.close()
     print(answer.text)
 
-shown = growing(quiet=sys.argv[2] == "quiet")
-with shown or contextlib.nullcontext():
-    asyncio.run(work(shown))
+with STDERR.installed():
+    if sys.argv[2] == "quiet":
+        STDERR.setLevel(logging.WARNING)
+    console = STDERR.screen()
+    if console is None:
+        STDERR.setLevel(logging.WARNING)
+    asyncio.run(work(LiveText(console).show if console else None))
 """
 
 

@@ -1,12 +1,18 @@
 """A long run says how far it is, and what it waits for."""
 
+import io
+import logging
 import pickle
+from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
-from synopsis_writer.cli.console import Progress
+from synopsis_writer.cli.console import STDERR, Progress, status, warn
 from synopsis_writer.models.retry import Wait
 from synopsis_writer.usage import Usage
+
+SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
 
 class Clock:
@@ -22,67 +28,87 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    with STDERR.installed():
+        yield
+
+
+def wait(reason: str, seconds: float, then: str = "asking") -> None:
+    logging.getLogger("synopsis_writer.models").info(
+        "%s; %s in %.1f s", reason, then, seconds, extra={"wait": seconds, "reason": reason}
+    )
+
+
 def add(progress: Progress, outcome: str | None = "accepted") -> None:
     progress.add(outcome, Usage(100, 50), None)
 
 
 def test_a_pipe_gets_a_plain_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(100, 10, is_terminal=False, clock=clock)
-    for _ in range(30):
-        clock.now += 1
-        add(progress)
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == (
+    with Progress(100, 10, None, clock) as progress:
+        for _ in range(30):
+            clock.now += 1
+            add(progress)
+        printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == (
         "20 of 100 rows; 10 accepted; 60.0 a minute; 1500 tokens; unpriced; about 80 s left".replace(
             "80 s", "1 min"
         )
     )
-    assert len(said) == 3
+    assert len(printed) == 3
 
 
-def test_a_wait_is_said_at_once_and_the_next_of_its_reason_in_the_line(
+def test_a_wait_is_printed_at_once_and_the_next_of_its_reason_in_the_line(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Progress(100, is_terminal=False, clock=clock)
-    for seconds in (5.0, 20.0, 30.0):
-        progress.say(Wait("the server answered 429", "trying again", seconds))
-    assert capsys.readouterr().err == "the server answered 429; trying again in 5.0 s\n"
-    clock.now += 10
-    add(progress)
-    assert "1 accepted; 2 waiting, 20 s at most: the server answered 429; 6.0 a minute" in (
-        capsys.readouterr().err
-    )
-    clock.now += 30
-    add(progress)
-    assert "waiting" not in capsys.readouterr().err
+    with Progress(100, 0, None, clock) as progress:
+        for seconds in (5.0, 20.0, 30.0):
+            wait("the server answered 429", seconds, "trying again")
+        assert capsys.readouterr().err == "the server answered 429; trying again in 5.0 s\n"
+        clock.now += 10
+        add(progress)
+        assert "1 accepted; 2 waiting, 20 s at most: the server answered 429; 6.0 a minute" in (
+            capsys.readouterr().err
+        )
+        clock.now += 30
+        add(progress)
+        assert "waiting" not in capsys.readouterr().err
 
 
 def test_a_terminal_has_one_line_that_waits_renew(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(100, is_terminal=True, clock=clock)
-    progress.say("unknown show 'X'")
-    progress.say(Wait("--rpm is reached", "asking", 5.0))
-    progress.say(Wait("--rpm is reached", "asking", 6.0))
-    progress.say("a line")
-    said = capsys.readouterr().err
-    assert said.startswith(
-        "unknown show 'X'\n--rpm is reached; asking in 5.0 s\n\r\x1b[K0 of 100 rows; 2 waiting"
-    )
-    assert said.endswith("\r\x1b[Ka line\n")
+    out = io.StringIO()
+    with Progress(100, 0, Console(file=out, force_terminal=True, width=40, height=9), clock) as progress:
+        status("unknown show 'X'")
+        wait("--rpm is reached", 5.0)
+        assert out.getvalue() == ""
+        wait("--rpm is reached", 6.0)
+        assert "0 of 100 rows; 2 waiting, 6 s at most: …" in out.getvalue()  # as wide as the terminal
+        clock.now += 1
+        add(progress)
+        assert "1 of 100 rows; 1 accepted; 2 waiting" in out.getvalue()
+        assert out.getvalue().count(HIDE_CURSOR) == 1
+        status("a line")
+        assert out.getvalue().count(SHOW_CURSOR) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("unknown show 'X'\n--rpm is reached; asking in 5.0 s\na line\n1 of 100 rows")
 
 
 def test_a_row_that_is_still_to_be_mended_counts_its_tokens_alone(clock: Clock) -> None:
-    progress = Progress(10, is_terminal=False, clock=clock)
+    progress = Progress(10, 0, None, clock)
     add(progress, None)
     assert progress.line().startswith("0 of 10 rows; 0.0 a minute; 150 tokens")
 
 
-def test_a_quiet_run_says_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(10, is_quiet=True, is_terminal=True, clock=clock)
-    for _ in range(2):
-        progress.say(Wait("the server answered 500", "trying again", 5.0))
-        add(progress)
-    progress.end()
-    assert capsys.readouterr().err == ""
+def test_a_quiet_run_prints_warnings_alone(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    STDERR.setLevel(logging.WARNING)
+    with Progress(10, clock=clock) as progress:
+        for _ in range(2):
+            wait("the server answered 500", 5.0)
+            clock.now += 20
+            add(progress)
+        assert capsys.readouterr().err == ""
+        warn("a demo draft")
+    assert capsys.readouterr().err == "a demo draft\n"
 
 
 def test_a_wait_goes_to_another_process_whole() -> None:
@@ -91,13 +117,32 @@ def test_a_wait_goes_to_another_process_whole() -> None:
     assert (copy, copy.reason, copy.seconds) == (wait, wait.reason, 2.5)
 
 
-def test_the_last_line_is_said_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(2, is_terminal=False, clock=clock)
-    for _ in range(2):
-        clock.now += 10
-        add(progress)
-    progress.end()
+def test_a_wait_of_a_callback_is_logged_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    status(Wait("the server answered 503", "trying again", 2.5))
+    (record,) = caplog.records
+    assert (vars(record)["wait"], vars(record)["reason"]) == (2.5, "the server answered 503")
+
+
+def test_the_last_line_is_printed_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(3, 0, None, clock) as progress:
+        for _ in range(2):
+            clock.now += 10
+            add(progress)
     assert len(capsys.readouterr().err.splitlines()) == 2
-    add(progress)
-    progress.end()
-    assert capsys.readouterr().err.startswith("3 of 2 rows")
+    with progress:
+        add(progress)
+    assert capsys.readouterr().err.startswith("3 of 3 rows")
+
+
+def test_a_line_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    status("a\x1b[2Jb")
+    assert capsys.readouterr().err == "a\\x1b[2Jb\n"
+
+
+def test_nothing_is_left_of_the_handler_after_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("synopsis_writer.other")
+    logger.info("printed")
+    with STDERR.installed():
+        pass
+    logger.info("not printed")
+    assert capsys.readouterr().err == "printed\n"

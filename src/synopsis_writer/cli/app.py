@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
 from synopsis_writer.cli import batch, check, evals, log, models, write
-from synopsis_writer.cli.console import INTERRUPTED, complain, give
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
 from synopsis_writer.errors import SynopsisError
 
 _USAGE = 2
@@ -43,7 +43,7 @@ app.add_typer(log.cache_app, name="cache")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        give(f"synopsis-writer {__version__}")
+        print_result(f"synopsis-writer {__version__}")
         raise typer.Exit
 
 
@@ -74,23 +74,28 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; return its exit code, with any error said in one line on stderr."""
+    """Run one command; return its exit code, with any error printed in one line on stderr."""
+    with STDERR.installed():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments:
         arguments = ["--help"]
     try:
         outcome = app(args=list(arguments), prog_name="synopsis", standalone_mode=False)
     except SynopsisError as error:
-        complain(str(error))
+        print_error(str(error))
         return error.exit_code
     except TyperException as error:
-        complain(f"{error.format_message().rstrip('.')}: see synopsis --help")
+        print_error(f"{error.format_message().rstrip('.')}: see synopsis --help")
         return _USAGE
     except OSError as error:
         return _unwritable(error)
     except SystemExit:  # Typer's answer to a closed pipe
         return _unwritable(BrokenPipeError())
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
-        complain("interrupted")
+        print_error("interrupted")
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -99,5 +104,5 @@ def _unwritable(error: OSError) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):
         return _CLOSED_PIPE
-    complain(f"cannot print: {(error.strerror or str(error)).lower()}: name another target for the output")
+    print_error(f"cannot print: {(error.strerror or str(error)).lower()}: name another target for the output")
     return _USAGE

@@ -1,8 +1,10 @@
 """The command group batch."""
 
 import contextlib
+import json as jsonlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -12,17 +14,66 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import INTERRUPTED, complain, give, give_json, say, say_nothing
+from synopsis_writer.cli.console import (
+    INTERRUPTED,
+    Progress,
+    print_error,
+    print_json,
+    print_result,
+    status,
+    warn,
+)
 from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
 from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from synopsis_writer.batch.run import Stop
-    from synopsis_writer.batch.store import BatchReader, Counts, Saved
+    from synopsis_writer.batch.store import BatchReader, Counts, Done, Saved
     from synopsis_writer.cluster.cluster import RayEngine
     from synopsis_writer.provider.shards import Shard
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
+
+
+class _BatchProgress(Progress):
+    """The progress of a batch; at its end it prints answers that cannot be saved."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.unsaved: list[Done] = []
+
+    def begun(self, counts: "Counts") -> None:
+        """Record how far the batch is before anything is made."""
+        self.planned, self.before = counts.rows, counts.rows - counts.pending
+
+    def made(self, done: "Done", is_final: bool) -> None:
+        """Count a row that was saved, and what it took."""
+        self.add(done.status if is_final else None, done.usage, done.cost)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        """Log how far the batch came, and print what would be lost: it was paid."""
+        super().__exit__(kind, error, trace)
+        for done in self.unsaved:
+            answers = [answer.text for answer in done.answers]
+            data = {"id": done.id, "status": done.status, "answers": answers}
+            line = jsonlib.dumps(data, ensure_ascii=False)
+            try:
+                print_result(line)
+                sys.stdout.flush()
+            except OSError:  # stdout is on the same full disk
+                warn(line)
+        if self.unsaved:
+            print_error(
+                f"{len(self.unsaved)} rows cannot be saved: their answers are printed, a line of JSON a row"
+            )
+
 
 _DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
 
@@ -80,7 +131,7 @@ def run(
     budget: options.Budget = None,
     max_tokens_total: options.MaxTokensTotal = None,
     cache: options.Cache = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
 
@@ -89,7 +140,6 @@ def run(
     import asyncio
 
     from synopsis_writer.batch.run import Order, run_batch
-    from synopsis_writer.cli.console import RowsShown
     from synopsis_writer.settings import load_settings
 
     settings = load_settings(
@@ -117,46 +167,46 @@ def run(
         tpm,
         limit,
         workers,
-        tuple(status.value for status in retry or []),
+        tuple(row_status.value for row_status in retry or []),
         variety is Switch.ON,
         arc,
         fresh,
     )
-    with RowsShown(is_quiet=quiet) as shown:
-        stop = stop_on_ctrl_c(shown.progress.say)
+    with _BatchProgress(0) as shown:
+        stop = _stop_on_ctrl_c()
         counts = asyncio.run(
             run_batch(
                 order,
                 settings,
                 os.environ,
-                say=shown.progress.say,
+                say=status,
                 begun=shown.begun,
                 made=shown.made,
-                unsaved=shown.lost.append,
-                engine=_engine(engine, address, shown.progress.say),
+                unsaved=shown.unsaved.append,
+                engine=_engine(engine, address),
                 stop=stop,
             )
         )
-    give(summary(counts))
+    print_result(summary(counts))
     if stop.is_set:
-        say("run the same command again to go on")
+        warn("run the same command again to go on")
         return INTERRUPTED
     return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
-def _engine(engine: Engine, address: str | None, say: Callable[[str], None]) -> "RayEngine | None":
+def _engine(engine: Engine, address: str | None) -> "RayEngine | None":
     """Return what makes the rows, where that is not this process."""
     if engine is Engine.RAY:
         from synopsis_writer.cluster.cluster import RayEngine, ray_environment
 
         os.environ.update(ray_environment(address, os.environ))
-        return RayEngine(address, os.environ, say)
+        return RayEngine(address, os.environ, status)
     if address is not None:
         raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
     return None
 
 
-def stop_on_ctrl_c(say: Callable[[str], None]) -> "Stop":
+def _stop_on_ctrl_c() -> "Stop":
     """Return a stop for Ctrl-C: the first lets what is in flight end, and says so, the second cancels it."""
     import asyncio
 
@@ -171,7 +221,7 @@ def stop_on_ctrl_c(say: Callable[[str], None]) -> "Stop":
             def interrupt() -> None:
                 if not self.is_set:
                     self.is_set = True
-                    say("ending: the rows in flight are still made and saved; Ctrl-C again ends at once")
+                    status("ending: the rows in flight are still made and saved; Ctrl-C again ends at once")
                 elif task is not None:
                     task.cancel()
 
@@ -203,7 +253,7 @@ def stop_on_ctrl_c(say: Callable[[str], None]) -> "Stop":
 
 
 @app.command("status")
-def status(folder: _DIR, json: options.Json = False) -> None:
+def show_status(folder: _DIR, json: options.Json = False) -> None:
     """Say how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
     from synopsis_writer.usage import format_cost
@@ -212,7 +262,7 @@ def status(folder: _DIR, json: options.Json = False) -> None:
         counts, reasons = reader.counts(), reader.reasons()
         shards, out = shards_data(reader), shard_lines(reader)
     if json:
-        give_json(
+        print_json(
             {
                 "rows": counts.rows,
                 "pending": counts.pending,
@@ -229,9 +279,9 @@ def status(folder: _DIR, json: options.Json = False) -> None:
             }
         )
         return
-    give("\n".join([summary(counts), *out]))
+    print_result("\n".join([summary(counts), *out]))
     for row, reason in reasons.items():
-        give(f"  {row}: {reason}")
+        print_result(f"  {row}: {reason}")
 
 
 @app.command("export")
@@ -254,7 +304,7 @@ def export(
     }
     with read_batch(folder) as reader:
         count = write[export_format](reader.accepted(), output)
-    say(f"written: {output} ({count} texts)")
+    status(f"written: {output} ({count} texts)")
 
 
 def submit(
@@ -287,7 +337,7 @@ def submit(
     max_retries: options.MaxRetries = None,
     budget: options.Budget = None,
     max_tokens_total: options.MaxTokensTotal = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> None:
     """Send the rows that are still to be made to the provider's batch interface: half the price, in a day.
 
@@ -315,8 +365,9 @@ def submit(
             "max_tokens_total": max_tokens_total,
         }
     )
-    order = Order(briefs, out, limit=limit, retry=tuple(status.value for status in retry or []), fresh=fresh)
-    status = say_nothing if quiet else say
+    order = Order(
+        briefs, out, limit=limit, retry=tuple(row_status.value for row_status in retry or []), fresh=fresh
+    )
     counts = asyncio.run(submit_batch(order, settings, os.environ, say=status, to_folder=to_folder))
     _give(counts, out)
 
@@ -357,7 +408,7 @@ def fetch(
     budget: options.Budget = None,
     max_tokens_total: options.MaxTokensTotal = None,
     cache: options.Cache = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> int:
     """Bring what the provider has made, save what passes, and send what is to be repaired.
 
@@ -366,7 +417,6 @@ def fetch(
     """
     import asyncio
 
-    from synopsis_writer.cli.console import RowsShown
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
     from synopsis_writer.settings import load_settings
 
@@ -388,22 +438,22 @@ def fetch(
         }
     )
     order = Fetch(folder, wait, live_below, concurrency, workers, variety is Switch.ON, from_file)
-    with RowsShown(is_quiet=quiet) as shown:
+    with _BatchProgress(0) as shown:
         counts = asyncio.run(
             fetch_batch(
                 order,
                 settings,
                 os.environ,
-                say=shown.progress.say,
+                say=status,
                 begun=shown.begun,
                 made=shown.made,
-                unsaved=shown.lost.append,
-                stop=stop_on_ctrl_c(shown.progress.say),
+                unsaved=shown.unsaved.append,
+                stop=_stop_on_ctrl_c(),
             )
         )
     is_out = _give(counts, folder)
     if wait and counts.pending and not is_out:
-        complain(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
+        print_error(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
         return ModelError.exit_code
     return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
@@ -424,7 +474,7 @@ def cancel(
     base_url: options.BaseUrl = None,
     insecure: options.Insecure = None,
     max_retries: options.MaxRetries = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> None:
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
     import asyncio
@@ -439,7 +489,6 @@ def cancel(
             "max_retries": max_retries,
         }
     )
-    status = say_nothing if quiet else say
     asyncio.run(cancel_batch(folder, settings, os.environ, say=status, forget=forget or ()))
 
 
@@ -465,7 +514,7 @@ def _give(counts: "Counts", folder: Path) -> bool:
 
     with read_batch(folder) as reader:
         shards = shard_lines(reader)
-    give("\n".join([summary(counts), *shards]))
+    print_result("\n".join([summary(counts), *shards]))
     return bool(shards)
 
 

@@ -3,7 +3,7 @@
 import json as jsonlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import complain, give, give_json, printable, say
+from synopsis_writer.cli.console import print_error, print_json, print_result, printable, status
 from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
 from synopsis_writer.kinds import Form
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-_MOST_COLUMNS = 100
+_LEAST_WIDTH, _MOST_COLUMNS = 20, 100
+
+_MARK = "~"
 
 
 class Report(StrEnum):
@@ -58,7 +60,7 @@ def check(
     from synopsis_writer.writer import load_desk, review
 
     flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
-    desk = load_desk(load_settings(flags), say)
+    desk = load_desk(load_settings(flags), status)
     desk.gate.warm_up()
     printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
         Report.JSON if json else report
@@ -68,11 +70,11 @@ def check(
         try:
             found = review(_read(name), desk, show=show, theme=theme, form=form)
         except InputError as error:
-            complain(str(error))
+            print_error(str(error))
             code = error.exit_code
             continue
         for line in printed(found):
-            give(line)
+            print_result(line)
         if not found.passed:
             code = max(code, GateRefusedError.exit_code)
     return code
@@ -91,8 +93,6 @@ def _json(found: "Review") -> Iterator[str]:
 
 
 def _lines(found: "Review") -> Iterator[str]:
-    from synopsis_writer.cli.console import marked
-
     refused = found.refused
     guessed = ", the form that fits best" if found.guessed else ""
     count = len(found.findings)
@@ -104,6 +104,48 @@ def _lines(found: "Review") -> Iterator[str]:
         yield from ("", *marked(found.text, spans, width), "")
     for finding in refused:
         yield f"{finding.check}: {printable(finding.message)}"
+
+
+def marked(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
+    """Yield the lines of `text`, wrapped at `width` cells, and below a line the marks of its spots."""
+    from rich.cells import cell_len
+
+    spots = [False] * len(text)
+    for start, end in spans:
+        spots[start:end] = [True] * len(spots[start:end])
+    for start, end in _wrapped(text, max(_LEAST_WIDTH, width)):
+        shown = [printable(char) for char in text[start:end]]
+        yield "".join(shown)
+        if any(spots[start:end]):
+            marks = (
+                (_MARK if spot else " ") * cell_len(char)
+                for char, spot in zip(shown, spots[start:end], strict=True)
+            )
+            yield "".join(marks).rstrip()
+
+
+def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
+    """Yield where the lines begin and end: at line ends, at the last blank before `width`, or at `width`."""
+    from rich.cells import cell_len
+
+    start = used = 0
+    blank = -1
+    for position, char in enumerate(text):
+        if char == "\n":
+            yield start, position
+            start, used, blank = position + 1, 0, -1
+            continue
+        if char == " ":
+            blank = position
+        used += cell_len(printable(char))
+        if used > width and position > start:
+            end = blank if blank > start else position
+            yield start, end
+            start = end + 1 if end == blank else end
+            used = sum(cell_len(printable(rest)) for rest in text[start : position + 1])
+            blank = -1
+    if start < len(text):
+        yield start, len(text)
 
 
 def _annotations(found: "Review") -> Iterator[str]:
@@ -150,11 +192,11 @@ def list_examples(
         if (wanted is None or example.brief.show == wanted.name) and form in (None, example.brief.form)
     ]
     if json:
-        give_json({"examples": [_row(example) for example in chosen]})
+        print_json({"examples": [_row(example) for example in chosen]})
         return
     for example in chosen:
         row = _row(example)
-        give(f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}")
+        print_result(f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}")
 
 
 def _row(example: "Example") -> dict[str, str | int]:
@@ -183,7 +225,7 @@ def show_example(
     found = next((example for example in pool.examples if example.id == example_id), None)
     if found is None:
         raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
-    give(read_text(found.path))
+    print_result(read_text(found.path))
 
 
 @examples_app.command("check")
@@ -198,9 +240,9 @@ def check_examples(examples: options.Examples = None) -> int:
     profile = load_house(settings.profile) if settings.profile else built_in_house()
     count, found = faults(folders, profile, settings.cache)
     for fault in found:
-        complain(fault)
+        print_error(fault)
     if not found:
-        give(f"{count} examples in {', '.join(str(folder) for folder in folders)}: all hold")
+        print_result(f"{count} examples in {', '.join(str(folder) for folder in folders)}: all hold")
     return GateRefusedError.exit_code if found else 0
 
 
@@ -240,8 +282,8 @@ def add_example(
         logline=logline,
         people=character or [],
     )
-    say("added")
-    give(str(path))
+    status("added")
+    print_result(str(path))
 
 
 style_app = typer.Typer(help="The bands of your house.")
@@ -272,5 +314,5 @@ def calibrate_style(
             if count < FEWEST_TEXTS
             else ""
         )
-        say(f"{own}: learnt from {count} text{'s' if count > 1 else ''}{few}")
-    give(format_yaml(as_data(learnt.house)))
+        status(f"{own}: learnt from {count} text{'s' if count > 1 else ''}{few}")
+    print_result(format_yaml(as_data(learnt.house)))

@@ -2,26 +2,22 @@
 
 import contextlib
 import json
-import shutil
+import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from rich.cells import cell_len
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from synopsis_writer.batch.store import Counts, Done
     from synopsis_writer.log import RunLog
     from synopsis_writer.settings import Settings
 
@@ -29,32 +25,37 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 
 OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 
-
-def say(line: str) -> None:
-    """Print a line of status to stderr; one that cannot be written ends no work."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(printable(line) + "\n")
-        sys.stderr.flush()
+_log = logging.getLogger(__name__)
 
 
-def say_nothing(_line: str) -> None:
-    """Take a line of status, and print nothing: what --quiet asks for."""
-
-
-def complain(line: str) -> None:
-    """Print an error to stderr, in one line."""
-    say("synopsis: " + " ".join(line.split()))
-
-
-def give(text: str) -> None:
+def print_result(text: str) -> None:
     """Print a result to stdout."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def give_json(data: Mapping[str, Any]) -> None:
+def print_json(data: Mapping[str, Any]) -> None:
     """Print one JSON object to stdout, control characters escaped: no text can steer a terminal."""
     text = json.dumps(data, ensure_ascii=False, indent=2)
-    give("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
+    print_result(
+        "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    )
+
+
+def print_error(message: str) -> None:
+    """Print an error to stderr, in one line."""
+    STDERR.print_line("synopsis: " + " ".join(message.split()))
+
+
+def status(line: str) -> None:
+    """Log a line of status, for functions that report by a callback."""
+    seconds = getattr(line, "seconds", None)
+    extra = None if seconds is None else {"wait": seconds, "reason": getattr(line, "reason", "")}
+    _log.info(line, extra=extra)
+
+
+def warn(line: str) -> None:
+    """Log a line that is printed with --quiet, too."""
+    _log.warning(line)
 
 
 def printable(text: str) -> str:
@@ -62,100 +63,177 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
-_EVERY = 10.0  # seconds between plain lines
+class StderrHandler(logging.Handler):
+    """Prints the package's log on stderr: INFO is a line of status, WARNING is printed with --quiet, too.
+
+    It also draws what grows or counts on a terminal, and takes that away before it prints a line. A terminal
+    that has gone ends no work.
+    """
+
+    _live: "Live | None" = None
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Print the package's log for the time of a `with` block."""
+        logger = logging.getLogger("synopsis_writer")
+        level = logger.level
+        self.setLevel(logging.INFO)
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            self.clear()
+            logger.removeHandler(self)
+            logger.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        self.print_line(self.format(record))
+
+    def print_line(self, line: str) -> None:
+        """Print a line, above what is drawn."""
+        self.clear()
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(printable(line) + "\n")
+            sys.stderr.flush()
+
+    def screen(self) -> "Console | None":
+        """Return rich's console on stderr; None with --quiet, or where stderr cannot be drawn on."""
+        if self.level > logging.INFO or sys.stderr is None or not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+
+        console = Console(file=sys.stderr, force_terminal=True, highlight=False, markup=False, emoji=False)
+        return None if console.is_dumb_terminal else console
+
+    def draw(self, console: "Console", picture: "RenderableType") -> None:
+        """Draw `picture` at the bottom of the terminal, in the place of the last one."""
+        from rich.live import Live
+
+        self.acquire()
+        try:
+            if self._live is None:
+                # Nothing is redirected: results go to stdout as they are, lines are printed after `clear`.
+                self._live = Live(
+                    console=console,
+                    auto_refresh=False,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._live.start()
+            self._live.update(picture, refresh=True)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self.release()
+
+    def clear(self) -> None:
+        """Take away what is drawn, and show the cursor again."""
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError, ValueError):
+                live.stop()
+
+
+STDERR = StderrHandler()
+
+_PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
+
+_LINE_SECONDS = 10.0  # between two plain lines
 
 _MINUTE, _HOUR = 60, 3600
 
 
 @dataclass
 class Progress:
-    """Counts rows as they are made, and says so on stderr.
+    """Counts rows in a `with` block, and shows how far a run is: in a line on a terminal, else now and then.
 
     Attributes:
         planned: rows of the whole run.
         before: rows that were there already.
-        is_quiet: whether nothing is said.
-        is_terminal: whether stderr is one.
+        console: the terminal to draw on, if there is one.
         clock: gives seconds.
     """
 
     planned: int
     before: int = 0
-    is_quiet: bool = False
-    is_terminal: bool = field(default_factory=lambda: sys.stderr is not None and sys.stderr.isatty())
+    console: "Console | None" = field(default_factory=STDERR.screen)
     clock: Callable[[], float] = time.monotonic
     outcomes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     cost: Cost | None = NO_COST
 
     def __post_init__(self) -> None:
-        """Begin to count the time."""
-        self._started = self._said = self.clock()
-        self._is_shown = False
-        self._made_said = 0
-        self._waits: dict[str, list[float]] = {}  # by their reason, when they end
+        self._started = self._shown = self.clock()
+        self._logged_rows = 0
+        self._waits: dict[str, list[float]] = {}  # reason: when each wait ends
+
+    def __enter__(self) -> Self:
+        """Let waits be shown in the line of progress."""
+        STDERR.addFilter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Log how far the run came."""
+        STDERR.removeFilter(self)
+        STDERR.clear()
+        if self._rows > self._logged_rows:
+            self._log_line()
 
     def add(self, outcome: str | None, usage: Usage, cost: Cost | None) -> None:
-        """Count a row and what it took, and say how far the run is; None: the row is still to be mended."""
+        """Count a row and what it took; an outcome of None: the row is still to be repaired."""
         if outcome is not None:
             self.outcomes[outcome] += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         self.cost = total_cost([self.cost, cost])
-        self._show()
+        if self.clock() - self._shown >= (_LINE_SECONDS if self.console is None else _PICTURE_SECONDS):
+            self._show()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass but for a second wait of the same reason: that is counted in the line."""
+        seconds = getattr(record, "wait", None)
+        if seconds is None:
+            return True
+        reason = getattr(record, "reason", "")
+        is_new = reason not in self._waits
+        self._waits.setdefault(reason, []).append(self.clock() + seconds)
+        if self.console is not None and not is_new:
+            self._show()
+        return is_new
 
     def _show(self) -> None:
-        if self.is_quiet:
-            return
-        if self.is_terminal:
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
-            _write(f"\r\x1b[K{self.line()[:width]}")
-            self._is_shown = True
-        elif self.clock() - self._said >= _EVERY:
-            self._said = self.clock()
-            self._made_said = self._made
-            say(self.line())
+        self._shown = self.clock()
+        if self.console is None:
+            self._log_line()
+        else:
+            from rich.text import Text
 
-    def say(self, line: str) -> None:
-        """Print a line of status above the line of progress; waits of one reason become a part of that."""
-        from synopsis_writer.models.retry import Wait
+            line = Text(printable(self.line()), no_wrap=True, overflow="ellipsis")
+            STDERR.draw(self.console, line)
 
-        if self.is_quiet:
-            return
-        if isinstance(line, Wait):
-            is_new = line.reason not in self._waits
-            self._waits.setdefault(line.reason, []).append(self.clock() + line.seconds)
-            if not is_new:
-                self._show()
-                return
-        self._clear()
-        say(line)
-
-    def _clear(self) -> None:
-        if self.is_terminal and self._is_shown:
-            _write("\r\x1b[K")
-            self._is_shown = False
-
-    def end(self) -> None:
-        """Say how far the run came."""
-        self._clear()
-        if not self.is_quiet and self._made > self._made_said:
-            say(self.line())
+    def _log_line(self) -> None:
+        self._logged_rows = self._rows
+        _log.info(self.line())
 
     def line(self) -> str:
         """Return the line: done, outcomes, waits, rate, tokens, cost so far, and the time left."""
-        made = self._made
-        done = self.before + made
+        rows = self._rows
+        done = self.before + rows
         seconds = max(self.clock() - self._started, 1e-9)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         parts = [f"{done} of {self.planned} rows", counts, *self._waiting()]
-        parts.append(f"{made * _MINUTE / seconds:.1f} a minute")
+        parts.append(f"{rows * _MINUTE / seconds:.1f} a minute")
         parts += [f"{self.tokens} tokens", format_cost(self.cost)]
-        if done < self.planned and made:
-            parts.append(f"about {_duration((self.planned - done) * seconds / made)} left")
+        if done < self.planned and rows:
+            parts.append(f"about {_duration((self.planned - done) * seconds / rows)} left")
         return "; ".join(part for part in parts if part)
 
     @property
-    def _made(self) -> int:
+    def _rows(self) -> int:
         return self.outcomes.total()
 
     def _waiting(self) -> Iterator[str]:
@@ -166,13 +244,6 @@ class Progress:
                 yield f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}"
 
 
-def _write(text: str) -> None:
-    """Write to the terminal; one that has gone ends no work."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
 def _duration(seconds: float) -> str:
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
@@ -181,108 +252,53 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _HOUR:.1f} h"
 
 
-_SECONDS = 0.1  # between two pictures: more often no eye can read
-
 _MARGIN = 2  # lines of the terminal left free
 
 
-def growing(*, quiet: bool) -> "Growing | None":
-    """Return what shows the text, or None where nobody watches: with --quiet, or stderr is no terminal."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        return None
-    from rich.console import Console
-
-    console = Console(file=sys.stderr, force_terminal=True, highlight=False, markup=False, emoji=False)
-    return None if console.is_dumb_terminal else Growing(console)
-
-
-class Growing:
-    """Shows the last lines of a growing answer, in a `with` block, which ends with the terminal as it was.
+class LiveText:
+    """Shows the last lines of an answer while it is written.
 
     Args:
         console: rich's console on a terminal.
-        clock: seconds, from anywhere; a picture is drawn ten times a second at most.
+        clock: seconds, from anywhere.
     """
 
     def __init__(self, console: "Console", clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._live: Live | None = None
         self._drawn = float("-inf")
-
-    def __enter__(self) -> Self:
-        """Begin; nothing is shown yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take away what is shown, and show the cursor again."""
-        self.clear()
 
     def show(self, answer: str) -> None:
         """Show title and paragraphs of an answer that is still being written; a whole one is taken away."""
-        now = self._clock()
-        if _is_whole(answer):
-            self.clear()
-        elif now - self._drawn >= _SECONDS and (text := story(answer)):
-            self._drawn = now
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # a terminal that has gone must not cost the answer
-                self._draw(printable(text))
-
-    def say(self, line: str) -> None:
-        """Print a line of status; the text that is shown goes out of its way."""
-        self.clear()
-        say(line)
-
-    def clear(self) -> None:
-        """Take away what is shown, if anything."""
-        live, self._live = self._live, None
-        if live is not None:
-            with contextlib.suppress(OSError, ValueError):
-                live.stop()
-
-    def _draw(self, text: str) -> None:
         from rich.console import Group
-        from rich.live import Live
         from rich.text import Text
 
-        width, height = self._console.size
-        lines = Text(text, tab_size=4).wrap(self._console, width, tab_size=4)
-        picture = Group(*lines[-max(1, height - _MARGIN) :])
-        if self._live is None:
-            # Nothing else is redirected: results go to stdout as they are, and `say` clears before it prints.
-            self._live = Live(
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
-        self._live.update(picture, refresh=True)
+        now = self._clock()
+        if _is_whole(answer):
+            STDERR.clear()
+        elif now - self._drawn >= _PICTURE_SECONDS and (text := story(answer)):
+            self._drawn = now
+            width, height = self._console.size
+            lines = Text(printable(text), tab_size=4).wrap(self._console, width, tab_size=4)
+            STDERR.draw(self._console, Group(*lines[-max(1, height - _MARGIN) :]))
 
 
 def story(answer: str) -> str:
     """Return title and paragraphs that stand in an unfinished JSON answer; empty where there are none yet."""
-    data = _unfinished(answer)
-    paragraphs = data.get("paragraphs")
-    written = [one for one in paragraphs if isinstance(one, dict)] if isinstance(paragraphs, list) else []
-    parts = (data.get("title"), *(paragraph.get("text") for paragraph in written))
-    return "\n\n".join(part.strip() for part in parts if isinstance(part, str) and part.strip())
-
-
-def _unfinished(answer: str) -> dict[str, Any]:
     from pydantic_core import from_json
 
     start = max(0, answer.find("{"))  # before it there may be prose or a code fence
     try:
         data = from_json(answer[start:], allow_partial="trailing-strings")
     except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
+        return ""
+    if not isinstance(data, dict):
+        return ""
+    paragraphs = data.get("paragraphs")
+    texts = [data.get("title")]
+    if isinstance(paragraphs, list):
+        texts += [paragraph.get("text") for paragraph in paragraphs if isinstance(paragraph, dict)]
+    return "\n\n".join(text.strip() for text in texts if isinstance(text, str) and text.strip())
 
 
 def _is_whole(answer: str) -> bool:
@@ -296,116 +312,17 @@ def _is_whole(answer: str) -> bool:
         return False
 
 
-_LEAST_WIDTH = 20
-
-_MARK = "~"
-
-
-def marked(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
-    """Yield the lines of `text`, wrapped at `width` cells, and below a line the marks of its spots."""
-    spots = [False] * len(text)
-    for start, end in spans:
-        spots[start:end] = [True] * len(spots[start:end])
-    for start, end in _lines(text, max(_LEAST_WIDTH, width)):
-        shown = [printable(char) for char in text[start:end]]
-        yield "".join(shown)
-        if any(spots[start:end]):
-            marks = (
-                (_MARK if spot else " ") * cell_len(char)
-                for char, spot in zip(shown, spots[start:end], strict=True)
-            )
-            yield "".join(marks).rstrip()
-
-
-def _lines(text: str, width: int) -> Iterator[tuple[int, int]]:
-    """Yield where the lines begin and end: at line ends, at the last blank before `width`, or at `width`."""
-    start = used = 0
-    blank = -1
-    for position, char in enumerate(text):
-        if char == "\n":
-            yield start, position
-            start, used, blank = position + 1, 0, -1
-            continue
-        if char == " ":
-            blank = position
-        used += cell_len(printable(char))
-        if used > width and position > start:
-            end = blank if blank > start else position
-            yield start, end
-            start = end + 1 if end == blank else end
-            used = sum(cell_len(printable(rest)) for rest in text[start : position + 1])
-            blank = -1
-    if start < len(text):
-        yield start, len(text)
-
-
-class RowsShown:
-    """Shows the progress of a batch, in a `with` block; at its end it prints answers that cannot be saved.
-
-    Attributes:
-        progress: the line of progress.
-        lost: rows that were made and cannot be saved.
-    """
-
-    def __init__(self, *, is_quiet: bool) -> None:
-        self.progress = Progress(0, is_quiet=is_quiet)
-        self.lost: list[Done] = []
-
-    def begun(self, counts: "Counts") -> None:
-        """Take down how far the batch is before anything is made."""
-        self.progress.planned, self.progress.before = counts.rows, counts.rows - counts.pending
-
-    def made(self, done: "Done", is_final: bool) -> None:
-        """Count a row that was saved, and what it took."""
-        self.progress.add(done.status if is_final else None, done.usage, done.cost)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Say how far the batch came, and print what would be lost."""
-        self.progress.end()
-        for done in self.lost:
-            _give_answers(done)
-        if self.lost:
-            complain(
-                f"{len(self.lost)} rows cannot be saved: their answers are printed, a line of JSON a row"
-            )
-
-
-def _give_answers(done: "Done") -> None:
-    """Print what was answered to a row as a line of JSON: it was paid."""
-    answers = [answer.text for answer in done.answers]
-    line = json.dumps({"id": done.id, "status": done.status, "answers": answers}, ensure_ascii=False)
-    try:
-        give(line)
-        sys.stdout.flush()
-    except OSError:  # stdout lies on the same full disk
-        say(line)
-
-
 @contextlib.contextmanager
-def opened_log(settings: "Settings", *, kept: bool) -> Iterator["RunLog"]:
-    """Open the run log; one in memory where none is to be kept, or where the file cannot be used."""
+def open_log(settings: "Settings", *, in_file: bool) -> Iterator["RunLog"]:
+    """Open the run log; one in memory where none is wanted, or where the file cannot be used."""
     from synopsis_writer.log import RunLog
 
     try:
-        log = RunLog(settings.log if kept else None)
+        log = RunLog(settings.log if in_file else None)
     except FileError as error:
-        complain(f"{error}; this run is not logged")
+        print_error(f"{error}; this run is not logged")
         log = RunLog(None)
     try:
         yield log
     finally:
         log.close()
-
-
-def note_path(log: "RunLog", run: str, path: Path) -> None:
-    """Note where a run's text was saved."""
-    try:
-        log.saved(run, path)
-    except FileError as error:
-        complain(str(error))

@@ -9,14 +9,13 @@ import typer
 
 from synopsis_writer import __version__
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import complain, give, say, say_nothing
+from synopsis_writer.cli.console import print_error, print_result, status, warn
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.kinds import ExportFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synopsis_writer.cli.console import Progress
     from synopsis_writer.evals.record import Row
     from synopsis_writer.evals.results import OpenedRun
     from synopsis_writer.evals.run import Matrix
@@ -73,7 +72,7 @@ def run_eval(
     max_tokens_total: options.MaxTokensTotal = None,
     cache: options.Cache = None,
     no_log: options.NoLog = False,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> int:
     """Write every case with every model and prompt version, score the texts, and hold them to the suite.
 
@@ -81,7 +80,7 @@ def run_eval(
     """
     import asyncio
 
-    from synopsis_writer.cli.console import Progress, opened_log
+    from synopsis_writer.cli.console import Progress, open_log
     from synopsis_writer.evals.judge import choose_judge, spent_on
     from synopsis_writer.evals.record import RunFolder
     from synopsis_writer.evals.report import groups_table
@@ -112,34 +111,30 @@ def run_eval(
     matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
     created = datetime.now(UTC).replace(microsecond=0).isoformat()
     info = matrix.info(out.resolve().name, created, __version__, settings.attempts)
-    with RunFolder(out, info, say) as folder, opened_log(settings, kept=not no_log) as log:
+    with RunFolder(out, info, warn) as folder, open_log(settings, in_file=not no_log) as log:
         made = sum(row.outcome != "failed" for row in folder.rows.values())
-        progress = Progress(info.planned, made, is_quiet=quiet)
         spent = spent_on(out, folder.rows.values())
         ledger = Budget(settings.budget, settings.max_tokens_total, spent=spent)
-        work = run_matrix(
-            matrix,
-            settings,
-            os.environ,
-            folder,
-            log,
-            say=progress.say,
-            done=lambda row: progress.add(row.outcome, row.usage, row.cost),
-            budget=ledger,
-        )
-        try:
+        with Progress(info.planned, made) as progress:
+            work = run_matrix(
+                matrix,
+                settings,
+                os.environ,
+                folder,
+                log,
+                say=status,
+                done=lambda row: progress.add(row.outcome, row.usage, row.cost),
+                budget=ledger,
+            )
             asyncio.run(work)
-        finally:
-            progress.end()
         if judge is not None:
             rows = list(folder.rows.values())
-            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, progress, ledger))
-    status = say_nothing if quiet else say
+            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, ledger))
     found = open_run(out, loaded, settings, status)
-    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
+    print_result(groups_table(found.groups, ALL_METRICS, found.judged.name))
     problems = shortcomings(found, settings, status)
     for problem in problems:
-        complain(problem)
+        print_error(problem)
     return BELOW if problems else 0
 
 
@@ -156,7 +151,7 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
     read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
     found = _opened(run, suite)
-    give(groups_table(found.groups, ALL_METRICS, found.judged.name))
+    print_result(groups_table(found.groups, ALL_METRICS, found.judged.name))
     return _completeness(found)
 
 
@@ -176,7 +171,7 @@ def compare_runs(
         raise SettingsError(
             f"{first} and {second} have no model, kind of text or case in common: name others"
         )
-    give(contests_table(contests))
+    print_result(contests_table(contests))
     return max(_completeness(a), _completeness(b))
 
 
@@ -197,7 +192,7 @@ def bless_run(
             "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
         )
     for folder in bless(_opened(run, suite), prompt):
-        say(f"baseline: {folder}")
+        status(f"baseline: {folder}")
 
 
 @app.command("report")
@@ -218,7 +213,7 @@ def write_report(
     contests = within(found) + (between(_opened(against, suite), found) if against else [])
     page = render_report(found.info, found.groups, found.scored, found.suite.cases, ALL_METRICS, contests)
     write_file(output, page)
-    say(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
     return _completeness(found)
 
 
@@ -246,7 +241,7 @@ def export_run(
             write_file(output, as_junit(*told))
         case ExportFormat.INSPECT:
             write_inspect_logs(*told, output)
-    say(f"written: {output}")
+    status(f"written: {output}")
     return _completeness(found)
 
 
@@ -262,7 +257,7 @@ def judge_check(
     insecure: options.Insecure = None,
     budget: options.Budget = None,
     max_tokens_total: options.MaxTokensTotal = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> None:
     """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
 
@@ -285,7 +280,6 @@ def judge_check(
         }
     )
     chosen = loaded_suite(suite).select(cases or [])
-    status = say_nothing if quiet else say
 
     found: list[Tally] = []
 
@@ -299,7 +293,7 @@ def judge_check(
                 await check(asked, chosen, KINDS, seed, concurrency=concurrency, done=count, found=found)
             finally:
                 if found:
-                    give(table(by_kind(KINDS, found)))
+                    print_result(table(by_kind(KINDS, found)))
                 status(bill(asked.answers))
 
     asyncio.run(measure())
@@ -312,7 +306,7 @@ def _opened(run: Path, suite: Path | None) -> "OpenedRun":
     from synopsis_writer.evals.results import open_run
     from synopsis_writer.settings import load_settings
 
-    return open_run(run, loaded_suite(suite), load_settings({}), say)
+    return open_run(run, loaded_suite(suite), load_settings({}), status)
 
 
 def _completeness(run: "OpenedRun") -> int:
@@ -321,7 +315,7 @@ def _completeness(run: "OpenedRun") -> int:
 
     problems = incompleteness(run)
     for problem in problems:
-        complain(f"{run.folder}: {problem}")
+        print_error(f"{run.folder}: {problem}")
     return BELOW if problems else 0
 
 
@@ -335,13 +329,12 @@ async def _judge(
     suite: "LoadedSuite",
     settings: "Settings",
     concurrency: int,
-    progress: "Progress",
     budget: "Budget",
 ) -> None:
     from synopsis_writer.evals.judge import judge_rows, open_judge
     from synopsis_writer.models.base import bill
 
-    async with open_judge(model, settings, os.environ, progress.say, budget) as judge:
+    async with open_judge(model, settings, os.environ, status, budget) as judge:
         try:
             await judge_rows(
                 out,
@@ -349,10 +342,10 @@ async def _judge(
                 suite,
                 judge,
                 concurrency=concurrency,
-                done=lambda count, most: progress.say(f"judged {count} of {most}"),
+                done=lambda count, most: status(f"judged {count} of {most}"),
             )
         finally:
-            progress.say(f"judge: {bill(judge.answers)}")
+            status(f"judge: {bill(judge.answers)}")
 
 
 def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import OVERWRITTEN_LATER, give, give_json, printable, say
+from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, printable, status
 from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ def list_runs(
     with _log_to_read() as log:
         found = [_read(log, run.id) for run in log.listed(limit)]
     if json:
-        give_json(
+        print_json(
             {"runs": [_unread_data(run) if isinstance(run, _Unread) else _run_data(*run) for run in found]}
         )
         return
     if not found:
-        say("the log is empty")
+        status("the log is empty")
     for run in found:
-        give(_unread_line(run) if isinstance(run, _Unread) else _line(*run))
+        print_result(_unread_line(run) if isinstance(run, _Unread) else _line(*run))
 
 
 @app.command("show")
@@ -62,19 +62,21 @@ def show_run(
         attempts = log.attempts(found.id)
     if json:
         history = [_attempt_data(attempt) for attempt in attempts]
-        give_json({**_run_data(found, attempts), "history": history})
+        print_json({**_run_data(found, attempts), "history": history})
         return
     fields = _run_data(found, attempts)
-    give(printable(format_yaml({key: value for key, value in fields.items() if value not in (None, [])})))
+    print_result(
+        printable(format_yaml({key: value for key, value in fields.items() if value not in (None, [])}))
+    )
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         took = bill([attempt.answer])
-        give(printable(f"\n--- attempt {position} (round {attempt.number}): {verdict} ({took})"))
+        print_result(printable(f"\n--- attempt {position} (round {attempt.number}): {verdict} ({took})"))
         for message in attempt.messages if prompts else ():
-            give(printable(f"\n[{message.role}]\n{message.content}"))
+            print_result(printable(f"\n[{message.role}]\n{message.content}"))
         if prompts:
-            give("\n[answer]")
-        give(printable(attempt.answer.text))
+            print_result("\n[answer]")
+        print_result(printable(attempt.answer.text))
 
 
 @app.command("rm")
@@ -106,12 +108,12 @@ def remove_runs(
         else:
             gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
         is_overwritten = log.remove(gone)
-    say(
+    status(
         f"removed {_count(len(gone))}"
         + (f"; left {_count(left)} at work: give the id to remove it" if left else "")
     )
     if not is_overwritten:
-        say(f"another program reads the log: {OVERWRITTEN_LATER}")
+        status(f"another program reads the log: {OVERWRITTEN_LATER}")
 
 
 def _is_at_work(run: "Listed", now: datetime) -> bool:
@@ -218,11 +220,13 @@ def show_info(json: options.Json = False) -> None:
         "cache_days": settings.cache_days,
     }
     if json:
-        give_json(data)
+        print_json(data)
         return
-    give(f"path:     {data['path']}")
-    give(f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)")
-    give(f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)")
+    print_result(f"path:     {data['path']}")
+    print_result(
+        f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)"
+    )
+    print_result(f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)")
 
 
 @cache_app.command("clear")
@@ -241,8 +245,8 @@ def clear_cache() -> None:
         if is_held(error.__cause__):
             raise
         remove_database(settings.cache / CACHE_FILE)
-        say(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
+        status(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
         return
-    say(f"removed {count} answer{'s' if count != 1 else ''}")
+    status(f"removed {count} answer{'s' if count != 1 else ''}")
     if not is_overwritten:
-        say(f"another program reads the cache: {OVERWRITTEN_LATER}")
+        status(f"another program reads the cache: {OVERWRITTEN_LATER}")

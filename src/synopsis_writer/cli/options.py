@@ -1,13 +1,21 @@
 """The flags that several commands share."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from synopsis_writer.cli.console import STDERR
 from synopsis_writer.kinds import CacheUse, Form
 
 FileFormat = Literal["md", "json", "txt"]  # as in result.py, whose import takes long
+
+
+def _silence(wanted: bool) -> None:
+    if wanted:
+        STDERR.setLevel(logging.WARNING)
+
 
 Show = Annotated[str | None, typer.Option("--show", help="The series, by name or alias.")]
 Theme = Annotated[str | None, typer.Option("--theme", help="What the story is about, in your words.")]
@@ -82,4 +90,4 @@ Seed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of the guided strategy; the same gives the same.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no status to stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_silence, help="Print no status to stderr.")]

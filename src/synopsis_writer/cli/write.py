@@ -1,8 +1,6 @@
 """The commands write, outline and prompt."""
 
-import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +8,15 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
-    complain,
-    give,
-    give_json,
-    note_path,
-    opened_log,
+    STDERR,
+    LiveText,
+    open_log,
+    print_error,
+    print_json,
+    print_result,
     printable,
-    say,
-    say_nothing,
+    status,
+    warn,
 )
 from synopsis_writer.errors import BriefError, FileError, GateRefusedError
 from synopsis_writer.models.base import bill
@@ -66,12 +65,11 @@ def write(
     ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
     import asyncio
 
-    from synopsis_writer.cli.console import growing
     from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import Order, replay_once, write_once
 
@@ -95,8 +93,7 @@ def write(
         }
     )
     # Several drafts at once would grow into each other.
-    picture = growing(quiet=quiet) if best_of == 1 else None
-    status = say_nothing if quiet else picture.say if picture else say
+    console = STDERR.screen() if best_of == 1 else None
     order = {
         "show": show,
         "theme": theme,
@@ -107,20 +104,23 @@ def write(
         "air_date": air_date,
         "notes": notes,
     }
-    with opened_log(settings, kept=not no_log) as log:
+    with open_log(settings, in_file=not no_log) as log:
         if replay is not None:
             refuse_order(outline, order)
             result = asyncio.run(replay_once(settings, replay, log, say=status))
         else:
             brief, planned = read_order(outline, **order)
             ordered = Order(brief, planned, best_of, seed)
-            with picture or contextlib.nullcontext():
-                grown = picture.show if picture else None
-                result = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
+            grown = LiveText(console).show if console else None
+            result = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
+            STDERR.clear()
         folder = keep_rejected if result.accepted is None else settings.out
-        code, path = deliver(result, folder, file_format, force=force, as_json=json, status=status)
+        code, path = deliver(result, folder, file_format, force=force, as_json=json)
         if path is not None and replay is None:
-            note_path(log, result.run, path)
+            try:
+                log.saved(result.run, path)
+            except FileError as error:
+                print_error(str(error))
     return code
 
 
@@ -146,7 +146,7 @@ def outline(
     cache: options.Cache = None,
     no_log: options.NoLog = False,
     seed: options.Seed = None,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then give it to 'synopsis write --outline FILE'."""
     import asyncio
@@ -181,11 +181,10 @@ def outline(
         air_date=air_date,
         notes=notes,
     )
-    status = say_nothing if quiet else say
-    with opened_log(settings, kept=not no_log) as log:
+    with open_log(settings, in_file=not no_log) as log:
         order = Order(brief, seed=seed)
         ordered, planned = asyncio.run(outline_once(settings, os.environ, order, log, say=status))
-    give(format_outline(ordered, planned))
+    print_result(format_outline(ordered, planned))
 
 
 def prompt(
@@ -202,7 +201,7 @@ def prompt(
     pin: options.Pin = None,
     prompts: options.Prompts = None,
     json: options.Json = False,
-    quiet: options.Quiet = False,
+    _quiet: options.Quiet = False,
 ) -> None:
     """Print what would be sent, and about how many tokens it takes; asks no model."""
     from synopsis_writer.settings import load_settings
@@ -220,7 +219,6 @@ def prompt(
         air_date=air_date,
         notes=notes,
     )
-    status = say_nothing if quiet else say
     desk = load_desk(settings)
     known = desk.find_show(brief.show, status)
     brief = brief.model_copy(update={"show": known.name})
@@ -229,7 +227,7 @@ def prompt(
     for chosen in shown:
         status(f"  {chosen.example.id}: {chosen.tokens} tokens; {chosen.why}")
     if json:
-        give_json(
+        print_json(
             {
                 "messages": [
                     {"role": message.role, "content": message.content} for message in rendered.messages
@@ -242,7 +240,9 @@ def prompt(
             }
         )
     else:
-        give("\n\n".join(f"--- {message.role} ---\n{message.content}" for message in rendered.messages))
+        print_result(
+            "\n\n".join(f"--- {message.role} ---\n{message.content}" for message in rendered.messages)
+        )
 
 
 def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | None]":
@@ -288,7 +288,6 @@ def deliver(
     *,
     force: bool,
     as_json: bool,
-    status: Callable[[str], None],
 ) -> tuple[int, Path | None]:
     """Save and print what came of a brief; return the exit code, and where it was saved.
 
@@ -302,15 +301,15 @@ def deliver(
         try:
             path = save(folder, file_format, force=force)
         except FileError as error:
-            complain(str(error))
+            print_error(str(error))
             code = error.exit_code
             if accepted is None and not as_json:
-                give(_plain(result.synopsis) if result.synopsis else printable(result.render()))
+                print_result(_plain(result.synopsis) if result.synopsis else printable(result.render()))
     if as_json:
-        give_json(result.as_data(path))
+        print_json(result.as_data(path))
     elif accepted is not None:
-        give(_plain(accepted))
-    _explain(result, path, status)
+        print_result(_plain(accepted))
+    _explain(result, path)
     if accepted is None:
         code = result.error.exit_code if result.error else GateRefusedError.exit_code
     return code, path
@@ -320,16 +319,16 @@ def _plain(synopsis: "Synopsis") -> str:
     return f"{synopsis.title}\n\n{synopsis.text}\n"
 
 
-def _explain(result: "Result", path: Path | None, status: Callable[[str], None]) -> None:
+def _explain(result: "Result", path: Path | None) -> None:
     best = result.best
     status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.demo_label:
-        say(best.demo_label)  # even with --quiet: nobody must take a demo draft for more
+        warn(best.demo_label)  # even with --quiet: nobody must take a demo draft for more
     if result.accepted is None:
         if result.error is not None:
-            complain(str(result.error))
+            print_error(str(result.error))
         reasons = " ".join(best.problems) if best else "no answer"
         kept = f"kept as {path}" if path else "nothing saved; --keep-rejected DIR keeps the text"
-        complain(f"refused by the gate: {reasons} ({kept})")
+        print_error(f"refused by the gate: {reasons} ({kept})")
     elif path is not None:
         status(f"saved as {path}")
