@@ -120,7 +120,7 @@ def test_a_failing_server_exits_3_with_one_line(
         (["check", "."], ".: is a folder"),
         (["check", "-"], "-: holds no text"),
         (["examples", "show", "none"], "no example 'none'"),
-        (["models", "pull", "none"], "is no model's name"),
+        (["models", "pull", "none"], "is not a model's name"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
