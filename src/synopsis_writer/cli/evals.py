@@ -82,6 +82,7 @@ def run_eval(
 
     from synopsis_writer.cli.console import Progress, open_log
     from synopsis_writer.evals.judge import choose_judge, spent_on
+    from synopsis_writer.evals.metrics import chrf_scorer
     from synopsis_writer.evals.record import RunFolder
     from synopsis_writer.evals.report import groups_table
     from synopsis_writer.evals.results import ALL_METRICS, open_run, shortcomings
@@ -105,8 +106,9 @@ def run_eval(
             "responses": cache,
         }
     )
+    chrf_scorer()  # what is missing is said before a run of hours, not after it
     if judge is not None:
-        choose_judge(judge, settings, os.environ)  # said before a run of hours, not after it
+        choose_judge(judge, settings, os.environ)
     loaded = loaded_suite(suite)
     matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
     created = datetime.now(UTC).replace(microsecond=0).isoformat()

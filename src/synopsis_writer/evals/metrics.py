@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from synopsis_writer.brief import LEAST_WORDS
+from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row, Scored
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
@@ -277,14 +278,24 @@ def character_overlap(text: str, reference: str) -> float:
 
     Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015, by sacrebleu 2.6
     (`nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`).
+
+    Raises:
+        SettingsError: sacrebleu is not installed.
     """
-    return float(_chrf().sentence_score(text, [reference]).score)
+    return float(chrf_scorer().sentence_score(text, [reference]).score)
 
 
 @cache
-def _chrf() -> Any:
-    from sacrebleu.metrics.chrf import CHRF
+def chrf_scorer() -> Any:
+    """Return sacrebleu's chrF.
 
+    Raises:
+        SettingsError: sacrebleu is not installed.
+    """
+    try:
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError as error:
+        raise SettingsError("evals need sacrebleu: pip install 'synopsis-writer[evals]'") from error
     return CHRF()
 
 
