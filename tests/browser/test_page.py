@@ -19,7 +19,7 @@ from synopsis_writer.evals.statistics import summarise
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, shapeless, suite
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: install the extra `dev`")
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install --group dev")
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -272,7 +272,7 @@ def test_text_can_be_read_on_its_ground(chromium: Any, address: str, scheme: str
 def test_print_holds_every_text_and_no_control(
     chromium: Any, address: str, scored: list[Scored], has_script: bool
 ) -> None:
-    pypdf = pytest.importorskip("pypdf", reason="pypdf is missing: install the extra `dev`")
+    pypdf = pytest.importorskip("pypdf", reason="pypdf is missing: pip install --group dev")
     with opened(chromium, address, java_script_enabled=has_script, color_scheme="dark") as page:
         reader = pypdf.PdfReader(BytesIO(page.pdf(prefer_css_page_size=True)))
     sizes = {tuple(sorted(round(side) for side in sheet.mediabox[2:])) for sheet in reader.pages}
