@@ -25,7 +25,7 @@ help:
 	@echo 'make clean      remove what was set up'
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo 'no Python 3.11 to 3.14 with venv is found: install one (apt-get install' \
+	@test -n "$(PYTHON)" || { echo 'no Python 3.11 to 3.14 with venv found: install one (apt-get install' \
 		'python3-venv, brew install python), or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@echo 'setting up $(VENV) (once)' >&2
 	@$(PYTHON) -m venv $(VENV)
@@ -37,7 +37,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.local
 	@echo 'installing the test tools (once)' >&2
-	@$(PIP) --upgrade pip  # what came with Python may know no groups
+	@$(PIP) --upgrade pip  # --group needs 25.1; Python 3.11 brings an older one
 	@$(PIP) --editable '.[$(TESTED)]' --group dev
 	@touch $@
 

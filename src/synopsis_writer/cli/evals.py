@@ -106,7 +106,7 @@ def run_eval(
             "responses": cache,
         }
     )
-    chrf_scorer()  # what is missing is said before a run of hours, not after it
+    chrf_scorer()  # fails before a run of hours, not after it
     if judge is not None:
         choose_judge(judge, settings, os.environ)
     loaded = loaded_suite(suite)
