@@ -22,9 +22,11 @@ from benchmarks.batch import IN_FLIGHT, WORKERS, Server, command_of, environment
 from benchmarks.batch_texts import written
 from benchmarks.processes import SYNOPSIS
 from benchmarks.table import Row, print_table
-from synopsis_writer.batch.store import Answered, BatchStore, Done, read_batch
+from synopsis_writer.batch.store import BatchStore, read_batch
 from synopsis_writer.batch.variety import Variety
 from synopsis_writer.brief import Brief
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Usage
@@ -117,7 +119,7 @@ def fill(folder: Path, upto: int) -> float:
         return 0.0
     desk = load_desk(load_settings({}))
     with read_batch(folder / "out") as reader:
-        origin = next(reader.accepted()).meta  # what the real command wrote of its row
+        origin = next(reader.accepted()).provenance  # what the real command wrote of its row
         kept = {name for (name,) in reader.query("SELECT id FROM rows WHERE status != 'pending'")}
     with (
         BatchStore(folder / "out", {}) as store,
@@ -133,13 +135,13 @@ def fill(folder: Path, upto: int) -> float:
                 continue
             show = desk.find_show(Brief.model_validate(fields).show)
             synopsis = Synopsis.model_validate_json(text)
-            done = Done(
+            done = RowResult(
                 row,
                 "accepted",
                 "",
                 synopsis,
                 origin,
-                (Answered(1, text.strip(), True),),
+                (Attempt(1, Answer(text.strip()), problem=""),),
                 Usage(5500, 700),
                 NO_COST,
                 2.0,

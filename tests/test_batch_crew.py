@@ -11,11 +11,11 @@ import pytest
 import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.store import Done
 from synopsis_writer.cluster.workers import Job, Started, Timeouts, WorkerPool
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
+from synopsis_writer.result import RowResult
 from tests.support.terminal import GOOD
 
 QUICK = Timeouts(cpu=0.05, restart=0.01, look=0.01, head=0.1)
@@ -42,8 +42,8 @@ async def dies() -> None:
     raise Died
 
 
-async def is_made() -> Done:
-    return Done("row-1", "accepted")
+async def is_made() -> RowResult[str]:
+    return RowResult("row-1", "accepted")
 
 
 @dataclass
@@ -97,8 +97,8 @@ class Cluster:
             raise ConnectionError("connection refused")
 
 
-def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[Done]:
-    async def work() -> list[Done]:
+def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[RowResult[str]]:
+    async def work() -> list[RowResult[str]]:
         choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
         pool = WorkerPool(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
@@ -111,7 +111,7 @@ def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int
 def test_a_row_that_three_workers_died_over_failed() -> None:
     cluster = Cluster([at_once], dies)
     [done] = made_by(cluster, 1)
-    assert (done.status, done.reason) == (
+    assert (done.outcome, done.reason) == (
         "failed",
         "3 workers died over this row: is there memory enough on the nodes?",
     )
@@ -121,12 +121,12 @@ def test_a_row_that_three_workers_died_over_failed() -> None:
 def test_a_place_where_no_worker_comes_up_is_given_up_and_others_go_on() -> None:
     cluster = Cluster([at_once, dies])
 
-    async def slowly() -> Done:
+    async def slowly() -> RowResult[str]:
         await cluster.heard.wait()
         return await is_made()
 
     cluster.makes = slowly
-    assert [done.status for done in made_by(cluster, 2, rows=3)] == ["accepted"] * 3
+    assert [done.outcome for done in made_by(cluster, 2, rows=3)] == ["accepted"] * 3
     assert len(cluster.said) == 1
     assert cluster.said[0].startswith("a worker less, 1 are left: no worker comes up on the cluster")
     assert cluster.made == 4
@@ -160,7 +160,7 @@ def test_without_a_head_the_batch_ends_though_a_call_never_comes_back() -> None:
 def test_a_head_that_is_away_for_a_moment_ends_nothing() -> None:
     cluster = Cluster([at_once])
 
-    async def loses_its_head() -> Done:
+    async def loses_its_head() -> RowResult[str]:
         cluster.has_head = False
         await asyncio.sleep(3 * QUICK.look)
         cluster.has_head = True
@@ -168,7 +168,7 @@ def test_a_head_that_is_away_for_a_moment_ends_nothing() -> None:
         return await is_made()
 
     cluster.makes = loses_its_head
-    assert [done.status for done in made_by(cluster, 1)] == ["accepted"]
+    assert [done.outcome for done in made_by(cluster, 1)] == ["accepted"]
 
 
 @pytest.mark.parametrize("budget", [Budget(tokens=90_000), Budget(Decimal(1))])

@@ -12,7 +12,7 @@ import pytest
 
 from synopsis_writer.batch.briefs import BatchRow, read_briefs
 from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
-from synopsis_writer.batch.store import Saved
+from synopsis_writer.batch.store import SavedRow
 from synopsis_writer.batch.tables import COLUMNS
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import FileError, SettingsError
@@ -39,8 +39,8 @@ META: dict[str, Any] = {
     "created": "2025-04-01T12:00:00+00:00",
 }
 PLAIN = Brief(show="Unter uns", theme="Ein Hund läuft zu")
-ROWS = [Saved("S01 E01", 1, BRIEF, GOOD.synopsis, META), Saved("2", 2, PLAIN, GOOD.synopsis, {})]
-EXPORTS: dict[str, Callable[[Iterator[Saved], Path], int]] = {
+ROWS = [SavedRow("S01 E01", 1, BRIEF, GOOD.synopsis, META), SavedRow("2", 2, PLAIN, GOOD.synopsis, {})]
+EXPORTS: dict[str, Callable[[Iterator[SavedRow], Path], int]] = {
     "texts": export_md,
     "x.jsonl": export_jsonl,
     "x.csv": export_csv,
@@ -91,7 +91,7 @@ HOSTILE = [
 
 
 def test_any_id_gives_a_file_of_its_own_in_the_folder(tmp_path: Path) -> None:
-    rows = [Saved(name, place, PLAIN, GOOD.synopsis, {}) for place, name in enumerate(HOSTILE, 1)]
+    rows = [SavedRow(name, place, PLAIN, GOOD.synopsis, {}) for place, name in enumerate(HOSTILE, 1)]
     assert export_md(iter(rows), tmp_path / "in" / "texts") == len(HOSTILE)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.parent for path in written} == {tmp_path / "in" / "texts" / "unter-uns"}
@@ -106,10 +106,10 @@ def test_a_folder_with_anything_in_it_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     export_md(iter(ROWS), tmp_path / "texts")  # an empty one is taken
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(FileError, match="texts: is there already: name a new or empty folder"):
+    with pytest.raises(FileError, match="texts: already exists; choose a new or empty folder"):
         export_md(iter(ROWS), tmp_path / "texts")
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(FileError, match="file: is there already"):
+    with pytest.raises(FileError, match="file: already exists"):
         export_md(iter(ROWS), tmp_path / "file")
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "file"])
 
@@ -133,7 +133,7 @@ def test_json_lines_hold_the_fields_of_a_saved_file(tmp_path: Path) -> None:
 
 
 def test_what_is_told_besides_never_stands_in_for_the_text(tmp_path: Path) -> None:
-    lying = Saved("1", 1, BRIEF, GOOD.synopsis, {"title": "x", "brief": {}, "storylines": []})
+    lying = SavedRow("1", 1, BRIEF, GOOD.synopsis, {"title": "x", "brief": {}, "storylines": []})
     export_md(iter([lying]), tmp_path / "texts")
     example = load_example(tmp_path / "texts" / "rote-rosen" / "1.md")
     assert (example.brief, example.synopsis) == (BRIEF, GOOD.synopsis)
@@ -169,7 +169,7 @@ def test_no_cell_of_a_csv_runs_as_a_formula(tmp_path: Path) -> None:
         paragraphs=(GOOD.synopsis.paragraphs[0].model_copy(update={"text": formula}),),
     )
     told = dict.fromkeys(["model", "draft", "cost", "created"], formula)
-    export_csv(iter([Saved("=1+1", 1, brief, synopsis, told)]), tmp_path / "x.csv")
+    export_csv(iter([SavedRow("=1+1", 1, brief, synopsis, told)]), tmp_path / "x.csv")
     (row,) = read_csv(tmp_path / "x.csv")
     started = [name for name, cell in row.items() if cell.startswith("'")]
     assert started == ["id", "show", "theme", "character", "beat", "notes", "title", "logline", "characters",
@@ -207,7 +207,7 @@ def test_what_was_asked_for_reads_back_as_briefs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path, name: str) -> None:
-    def rows() -> Iterator[Saved]:
+    def rows() -> Iterator[SavedRow]:
         yield from ROWS
         raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from synopsis_writer.batch.run import Order, run_batch
-from synopsis_writer.batch.store import Counts, Done, archive
+from synopsis_writer.batch.store import Counts, archive
 from synopsis_writer.errors import (
     BudgetSpentError,
     ConnectionFailedError,
@@ -29,6 +29,7 @@ from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
 from synopsis_writer.provider.api import read_result
 from synopsis_writer.provider.fetch import Fetch, fetch_batch
 from synopsis_writer.provider.submit import ProviderLimits, cancel_batch, submit_batch
+from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Cost, Spent, Usage
 from tests.support.loopback import Fault, Reply, Request
@@ -53,7 +54,7 @@ class House:
     folder: Path
     cache: Path
     said: list[str] = field(default_factory=list)
-    made: list[Done] = field(default_factory=list)
+    made: list[RowResult[str]] = field(default_factory=list)
     variety: bool = False
 
     def briefs(self, rows: int) -> None:
@@ -948,8 +949,8 @@ class Killed(Exception):
 def test_a_kill_while_results_are_saved_goes_on_with_the_file_that_is_there(house: House) -> None:
     house.briefs(4)
 
-    class Dying(list[Done]):
-        def append(self, done: Done) -> None:
+    class Dying(list[RowResult[str]]):
+        def append(self, done: RowResult[str]) -> None:
             if len(self) == 2:
                 raise Killed
             super().append(done)

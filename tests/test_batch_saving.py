@@ -9,16 +9,24 @@ import pytest
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.run import RowSaver
-from synopsis_writer.batch.store import Answered, BatchStore, Done
+from synopsis_writer.batch.store import BatchStore
 from synopsis_writer.batch.variety import Variety
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Usage
 from synopsis_writer.writer import Desk, load_desk
 from tests.support.terminal import GOOD
 
 ROWS = [BatchRow(name, place, GOOD.brief) for place, name in enumerate(("first", "second"), 1)]
-FIRST = Done(
-    "first", "accepted", "", GOOD.synopsis, {}, (Answered(1, GOOD.synopsis.as_json(), True),), Usage(100, 50)
+FIRST = RowResult(
+    "first",
+    "accepted",
+    "",
+    GOOD.synopsis,
+    {},
+    (Attempt(1, Answer(GOOD.synopsis.as_json()), problem=""),),
+    Usage(100, 50),
 )
 SECOND = replace(FIRST, id="second")
 
@@ -36,8 +44,8 @@ def store(tmp_path: Path) -> Iterator[BatchStore]:
 
 
 def saver(store: BatchStore, desk: Desk, made: list[tuple[str, str, bool]], attempts: int = 3) -> RowSaver:
-    def tell(done: Done, is_final: bool) -> None:
-        made.append((done.id, done.status, is_final))
+    def tell(done: RowResult[str], is_final: bool) -> None:
+        made.append((done.id, done.outcome, is_final))
 
     return RowSaver(store, desk, Variety(store.database, store.text), attempts, tell)
 
@@ -53,7 +61,7 @@ def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(store: Ba
     assert saving.save(ROWS[0], FIRST) is None
     last = saving.save(ROWS[1], SECOND)
     assert last is not None
-    assert last.text == GOOD.synopsis.as_json()
+    assert last.answer.text == GOOD.synopsis.as_json()
     assert not last.passed
     assert {problem.split(":")[0] for problem in last.problems} >= {"variety_copy", "variety_title"}
     assert made == [("first", "accepted", True), ("second", "refused", False)]
@@ -71,7 +79,7 @@ def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(store: Bat
             "paragraphs": (GOOD.synopsis.paragraphs[0].model_copy(update={"text": "Ganz etwas Neues."}),),
         }
     )
-    repaired = replace(SECOND, synopsis=other, answers=(Answered(2, other.as_json(), True),))
+    repaired = replace(SECOND, synopsis=other, attempts=(Attempt(2, Answer(other.as_json()), problem=""),))
     assert saving.save(ROWS[1], repaired) is None
     assert kept(store) == [("accepted", 1), ("accepted", 2)]
     assert store.counts().usage == Usage(300, 150)

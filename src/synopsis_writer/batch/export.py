@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.batch.store import Saved
+from synopsis_writer.batch.store import SavedRow
 from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.examples import front_matter
 from synopsis_writer.result import render
 from synopsis_writer.storage.files import replacing, slug, umask
 
-# What the tables tell of how a text came about, a column each; the rest stands in the column `meta`.
-_TOLD = ("model", "draft", "attempts", "cost", "seconds", "created")
+# Of the provenance, what has a column of its own; the rest is in the column `meta`.
+_PROVENANCE = ("model", "draft", "attempts", "cost", "seconds", "created")
 
 
-def _told(name: str) -> Callable[[Saved], Any]:
-    return lambda row: row.meta.get(name)
+def _value(name: str) -> Callable[[SavedRow], Any]:
+    return lambda row: row.provenance.get(name)
 
 
-_COLUMNS: Mapping[str, Callable[[Saved], Any]] = {
+_COLUMNS: Mapping[str, Callable[[SavedRow], Any]] = {
     "id": lambda row: row.id,
     "place": lambda row: row.place,
     "show": lambda row: row.brief.show,
@@ -40,14 +40,14 @@ _COLUMNS: Mapping[str, Callable[[Saved], Any]] = {
     "characters": lambda row: [dict(person) for person in row.synopsis.characters],
     "storylines": lambda row: [paragraph.storyline for paragraph in row.synopsis.paragraphs],
     "text": lambda row: row.synopsis.text,
-    **{name: _told(name) for name in _TOLD},
-    "meta": lambda row: _rest(row.meta),
+    **{name: _value(name) for name in _PROVENANCE},
+    "meta": lambda row: _rest(row.provenance),
 }
 
 _BETWEEN = " | "  # between the parts of a list in a CSV cell, as `read_briefs` takes them apart
 
 
-def export_md(rows: Iterable[Saved], folder: Path) -> int:
+def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     """Write `<folder>/<show-slug>/<id-slug>.md` a row, and return their number.
 
     `load_example` reads each file back, and the folder serves as a pool of examples. Where two ids have one
@@ -73,7 +73,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     try:
         target = folder.resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise FileError(f"{folder}: is there already: name a new or empty folder")
+            raise FileError(f"{folder}: already exists; choose a new or empty folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=target.parent))
         try:
@@ -96,7 +96,7 @@ def _write_new(folder: Path, name: str, content: bytes) -> None:
             file.write(content)
 
 
-def export_jsonl(rows: Iterable[Saved], path: Path) -> int:
+def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a line of JSON a row, with the fields of a saved file and `text`; return the number of rows.
 
     Raises:
@@ -111,7 +111,7 @@ def export_jsonl(rows: Iterable[Saved], path: Path) -> int:
     return count
 
 
-def export_csv(rows: Iterable[Saved], path: Path) -> int:
+def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a table with a header; no cell of it runs as a formula; return the number of rows.
 
     A list stands in one cell with ` | ` between its parts, a person as `name (role)`, and `meta` is JSON.
@@ -128,7 +128,7 @@ def export_csv(rows: Iterable[Saved], path: Path) -> int:
     return count
 
 
-def export_parquet(rows: Iterable[Saved], path: Path) -> int:
+def export_parquet(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a Parquet file with the columns of `export_csv`, lists as lists; return the number of rows.
 
     Raises:
@@ -140,17 +140,19 @@ def export_parquet(rows: Iterable[Saved], path: Path) -> int:
         return write_parquet((_cells(row) for row in rows), file, types)
 
 
-def _fields(row: Saved) -> dict[str, Any]:
-    own = front_matter(row.brief, row.synopsis)
-    return own | {"id": row.id, "place": row.place} | dict(row.meta) | own  # the text's own fields hold
+def _fields(row: SavedRow) -> dict[str, Any]:
+    fields = front_matter(row.brief, row.synopsis)
+    place = {"id": row.id, "place": row.place}
+    return fields | place | dict(row.provenance) | fields  # the text's own fields hold, and come first
 
 
-def _cells(row: Saved) -> dict[str, Any]:
+def _cells(row: SavedRow) -> dict[str, Any]:
     return {column: value(row) for column, value in _COLUMNS.items()}
 
 
-def _rest(meta: Mapping[str, Any]) -> str:
-    return json.dumps({name: value for name, value in meta.items() if name not in _TOLD}, ensure_ascii=False)
+def _rest(provenance: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in provenance.items() if name not in _PROVENANCE}
+    return json.dumps(rest, ensure_ascii=False)
 
 
 def _flat(value: Any) -> Any:

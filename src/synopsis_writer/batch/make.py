@@ -13,20 +13,17 @@ from types import TracebackType
 from typing import Self
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of
-from synopsis_writer.batch.store import Answered, Done
 from synopsis_writer.brief import Brief
 from synopsis_writer.drafting import Examiner, write
 from synopsis_writer.errors import EngineError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
-from synopsis_writer.models.base import Answer
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.result import Attempt, Result
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import NO_COST, Usage
 from synopsis_writer.writer import Authors, Desk, load_desk
 
 
@@ -48,62 +45,20 @@ class RowMaker:
     attempts: int
     say: Callable[[str], None]
 
-    async def make(self, row: BatchRow, last: Answered | None = None) -> Done:
-        """Write the row's brief, or mend its `last` answer.
+    async def make(self, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
+        """Write the row's brief, or repair its `previous` attempt.
 
-        A fault of the model that another request may escape becomes a row that failed. One that no request
-        escapes leaves it pending, with what was answered before, and says that the batch cannot go on.
+        An error of the model that another request may escape becomes a row that failed. One that would meet
+        every row leaves it pending, with what was answered before, and ends the batch.
         """
         show = self.desk.find_show(row.brief.show, self.say)
         brief = row.brief.model_copy(update={"show": show.name})
         author, prompt = self.authors(row.id, brief, show)
         try:
-            result = await write(
-                brief,
-                show,
-                author,
-                self.gate,
-                attempts=self.attempts,
-                previous=_attempt(last) if last else None,
-            )
+            result = await write(brief, show, author, self.gate, attempts=self.attempts, previous=previous)
         except ModelError as error:
-            usage = error.usage or Usage()
-            cost = NO_COST if error.usage is None else error.cost
-            return _faulted(Done(row.id, "failed", str(error), usage=usage, cost=cost), error)
-        return _faulted(outcome(row.id, replace(result, prompt=prompt)), result.error)
-
-
-def _faulted(done: Done, error: ModelError | None) -> Done:
-    return done if error is None or error.is_transient else replace(done, status="pending", fault=error)
-
-
-def outcome(row: str, result: Result) -> Done:
-    """Return what a result comes to as a row, and how its text came about."""
-    return done(row, result, result.provenance())
-
-
-def _attempt(answered: Answered) -> Attempt:
-    """Return an answer of earlier work as what a repair goes on from: its words, and what was wrong."""
-    return Attempt(answered.number, Answer(answered.text), problem=" ".join(answered.problems))
-
-
-def done(row: str, result: Result, origin: dict[str, object]) -> Done:
-    """Return what a result comes to as a row."""
-    best, accepted = result.best, result.accepted
-    reason = str(result.error) if result.error else " ".join(best.problems) if best else ""
-    return Done(
-        row,
-        "accepted" if accepted else "failed" if result.error else "refused",
-        "" if accepted else reason,
-        best.synopsis if best else None,
-        origin,
-        tuple(
-            Answered(made.number, made.answer.text, made.passed, made.problems) for made in result.attempts
-        ),
-        result.usage,
-        result.cost,
-        result.seconds,
-    )
+            return RowResult.failed(row.id, error)
+        return RowResult.of(row.id, replace(result, prompt=prompt))
 
 
 _gate: list[Gate] = []  # of a worker process: loaded once

@@ -11,20 +11,21 @@ from typing import Protocol, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.make import GatePool, RowMaker, made_with
-from synopsis_writer.batch.store import Answered, BatchStore, Counts, Done, NextAttempt, Status, archive
+from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
 from synopsis_writer.batch.variety import Arc, VariedGate, Variety, for_gate
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import FileError, SynopsisError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, resolve_model
+from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Spent
 from synopsis_writer.writer import Desk, load_desk, open_authors
 
 Say = Callable[[str], None]
 
-MakeRow = Callable[[BatchRow, Answered | None], Awaitable[Done]]
+MakeRow = Callable[[BatchRow, Attempt | None], Awaitable[RowResult[str]]]
 """Writes a row's brief, or repairs the answer that is given."""
 
 
@@ -53,7 +54,7 @@ class Order:
     tpm: int | None = None
     limit: int | None = None
     workers: int = 0
-    retry: tuple[Status, ...] = ()
+    retry: tuple[Outcome, ...] = ()
     variety: bool = True
     arc: Path | None = None
     fresh: bool = False
@@ -104,8 +105,8 @@ async def run_batch(
     *,
     say: Say,
     begun: Callable[[Counts], None],
-    made: Callable[[Done, bool], None],
-    unsaved: Callable[[Done], None],
+    made: Callable[[RowResult[str], bool], None],
+    unsaved: Callable[[RowResult[str]], None],
     engine: Engine | None = None,
     stop: Stop | None = None,
 ) -> Counts:
@@ -153,7 +154,7 @@ async def run_batch(
             else _open_maker(order, choice, settings, environment, desk, variety, budget, say, stop)
         ) as make:
 
-            async def make_continued(row: BatchRow, previous: Answered | None) -> Done:
+            async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult[str]:
                 return await make(arc.continued(row) if arc else row, previous)
 
             rows = islice(chain((row for row, _ in store.waiting()), store.pending()), order.limit)
@@ -278,11 +279,11 @@ async def make_rows(
 
     async def finish(row: BatchRow) -> None:
         previous = saver.previous(row)
-        done = await make(row, previous)
-        while (previous := saver.save(row, done)) is not None:
-            done = await make(row, previous)
-        if done.fault is not None:
-            raise done.fault
+        result = await make(row, previous)
+        while (previous := saver.save(row, result)) is not None:
+            result = await make(row, previous)
+        if result.error is not None:
+            raise result.error
 
     await asyncio.sleep(0)  # a Ctrl-C that came while all was loaded ends it here, before anything is asked
     await run_concurrently(rows, finish, concurrency, is_stopped=lambda: stop.is_set)
@@ -307,15 +308,15 @@ class RowSaver:
     desk: Desk
     variety: Variety | None
     attempts: int
-    made: Callable[[Done, bool], None]
-    unsaved: Callable[[Done], None] = lambda _: None
+    made: Callable[[RowResult[str], bool], None]
+    unsaved: Callable[[RowResult[str]], None] = lambda _: None
 
-    def previous(self, row: BatchRow) -> Answered | None:
+    def previous(self, row: BatchRow) -> Attempt | None:
         """Return the answer that a row in the queue of repairs goes on from."""
         attempt = self.store.waits(row.place)
         return self.store.previous(row.id, attempt) if attempt else None
 
-    def save(self, row: BatchRow, done: Done) -> Answered | None:
+    def save(self, row: BatchRow, result: RowResult[str]) -> Attempt | None:
         """Save what became of a row; return the answer to repair, where it has attempts left.
 
         Rows in flight do not see each other: of two similar texts, the one saved first stays. A row in the
@@ -326,41 +327,41 @@ class RowSaver:
         """
         try:
             with self.store.transaction():
-                done = self._compared(row, done)
-                newest = done.answers[-1] if done.answers else None
-                is_refused = done.status == "refused" and newest is not None
-                self.store.save(done)
+                result = self._compared(row, result)
+                newest = result.attempts[-1] if result.attempts else None
+                is_refused = result.outcome == "refused" and newest is not None
+                self.store.save(result)
                 previous = newest if is_refused and newest and newest.number < self.attempts else None
                 if previous is not None:
-                    self.store.reopen(done.id)
+                    self.store.reopen(result.id)
                 if self.store.waits(row.place) is not None:
-                    goes_on = previous or (newest if done.fault else None)
+                    goes_on = previous or (newest if result.error else None)
                     if goes_on is not None:
                         self.store.wait(NextAttempt(row.place, goes_on.number + 1))
-                    elif done.fault is None:
+                    elif result.error is None:
                         self.store.settle(row.place)
-                if done.status == "accepted" and done.synopsis is not None and self.variety is not None:
-                    self.variety.add(done.id, done.synopsis, self.desk.find_show(row.brief.show))
+                if result.outcome == "accepted" and result.synopsis is not None and self.variety is not None:
+                    self.variety.add(result.id, result.synopsis, self.desk.find_show(row.brief.show))
         except FileError:
-            self.unsaved(done)
+            self.unsaved(result)
             raise
-        self.made(done, previous is None and done.status != "pending")
+        self.made(result, previous is None and result.outcome != "pending")
         return previous
 
-    def _compared(self, row: BatchRow, done: Done) -> Done:
+    def _compared(self, row: BatchRow, result: RowResult[str]) -> RowResult[str]:
         """Return the row refused, and its answer with the problems, where another is similar by now."""
-        if self.variety is None or done.status != "accepted" or done.synopsis is None:
-            return done
+        if self.variety is None or result.outcome != "accepted" or result.synopsis is None:
+            return result
         show = self.desk.find_show(row.brief.show)
-        refusals = failures(self.variety.find(done.synopsis, show, row.brief))
+        refusals = failures(self.variety.find(result.synopsis, show, row.brief))
         if not refusals:
-            return done
-        problems = tuple(f"{finding.check}: {finding.message}" for finding in refusals)
-        answers = tuple(
-            replace(answer, passed=False, problems=problems) if answer.passed else answer
-            for answer in done.answers
+            return result
+        attempts = tuple(
+            replace(attempt, findings=(*attempt.findings, *refusals)) if attempt.passed else attempt
+            for attempt in result.attempts
         )
-        return replace(done, status="refused", reason=" ".join(problems), answers=answers)
+        reason = " ".join(f"{finding.check}: {finding.message}" for finding in refusals)
+        return replace(result, outcome="refused", reason=reason, attempts=attempts)
 
 
 Item = TypeVar("Item")

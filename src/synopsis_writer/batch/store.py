@@ -12,13 +12,13 @@ from typing import Any, Literal, Self
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.brief import Brief
-from synopsis_writer.errors import FileError, ModelError, os_reason
+from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.storage.files import held, let_go
 from synopsis_writer.storage.sqlite import error_code, fault, open_database, read_database, transaction
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
-from synopsis_writer.usage import NO_COST, Cost, Usage, sums_data
-
-Status = Literal["accepted", "refused", "failed", "pending"]
+from synopsis_writer.usage import Cost, Usage, sums_data
 
 RECORD_FILE = "batch.sqlite3"
 
@@ -90,45 +90,6 @@ _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One answer to a row: its round, its words, whether it passed, and what was wrong with it."""
-
-    number: int
-    text: str
-    passed: bool
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a row.
-
-    Attributes:
-        id: the row's.
-        status: accepted, refused by the gate, failed at model or network, or pending: still to be made.
-        reason: why it was not accepted; empty otherwise.
-        synopsis: the best text; None when there is none.
-        origin: how the text came about, as data: what the front matter of a saved file holds.
-        answers: all that came.
-        usage: their tokens.
-        cost: their cost; None where a price is not known.
-        seconds: the model's time.
-        fault: why the batch cannot go on, once this row is saved; None where it can.
-    """
-
-    id: str
-    status: Status
-    reason: str = ""
-    synopsis: Synopsis | None = None
-    origin: Mapping[str, Any] | None = None
-    answers: tuple[Answered, ...] = ()
-    usage: Usage = Usage()  # noqa: RUF009 - a frozen value
-    cost: Cost | None = NO_COST
-    seconds: float = 0.0
-    fault: ModelError | None = None
-
-
-@dataclass(frozen=True)
 class Counts:
     """The progress of a batch: rows by status, and what they took; `cost` None: a part is unpriced."""
 
@@ -147,20 +108,16 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """One row of a batch with its text.
+class SavedRow(BatchRow):
+    """An accepted row with its text.
 
     Attributes:
-        id, place, brief: as in `BatchRow`.
         synopsis: the text.
-        meta: how it came about, as `store.provenance` gives it; what JSON can hold.
+        provenance: how it came about, as `Result.provenance` gives it; what JSON can hold.
     """
 
-    id: str
-    place: int
-    brief: Brief
     synopsis: Synopsis
-    meta: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
 
 Flaw = Literal["", "cut", "withheld"]
@@ -238,7 +195,7 @@ class BatchReader:
             self.query("SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place")
         )
 
-    def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[Saved]:
+    def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[SavedRow]:
         """Yield the accepted rows by their places; `where` is a further condition in SQL."""
         columns = "SELECT id, place, brief, synopsis, origin FROM rows"
         sql = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
@@ -249,7 +206,7 @@ class BatchReader:
                     provenance = json.loads(origin or "{}")
                 except ValueError as error:
                     raise _damaged_row(name) from error
-                yield Saved(name, place, read_brief(name, brief), text, provenance)
+                yield SavedRow(name, place, read_brief(name, brief), text, provenance)
 
     def held(self) -> tuple[int, int]:
         """Return how many pending rows are at a provider, and how many in files that somebody else runs."""
@@ -351,7 +308,7 @@ class BatchStore(BatchReader):
                 ((row.place, row.id, _json(row.brief.as_data())) for row in rows),
             )
 
-    def retry(self, statuses: Iterable[Status]) -> None:
+    def retry(self, statuses: Iterable[Outcome]) -> None:
         """Make refused or failed rows pending; their tokens stay counted."""
         with self.transaction():
             for status in statuses:
@@ -375,16 +332,18 @@ class BatchStore(BatchReader):
             return BatchRow(name, place, read_brief(name, brief))
         return None
 
-    def save(self, done: Done) -> None:
+    def save(self, result: RowResult[str]) -> None:
         """Save a row; an accepted one stays as it is.
 
         Its usage is added in any case, for it was paid; the text's provenance has the sums of the row.
         """
-        usage, cost = done.usage, done.cost
+        usage, cost = result.usage, result.cost
         with self.transaction():
-            row = self.database.execute("SELECT status, amount FROM rows WHERE id = ?", (done.id,)).fetchone()
+            row = self.database.execute(
+                "SELECT status, amount FROM rows WHERE id = ?", (result.id,)
+            ).fetchone()
             if row is None:
-                raise FileError(f"{self._folder}: there is no row '{done.id}'")
+                raise FileError(f"{self._folder}: there is no row '{result.id}'")
             amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
             attempts, prompt, completion, cached, seconds, currency, is_unpriced = self.database.execute(
                 """
@@ -396,22 +355,22 @@ class BatchStore(BatchReader):
                 is_unpriced
                 """,
                 (
-                    len(done.answers),
+                    len(result.attempts),
                     usage.prompt_tokens,
                     usage.cached_tokens,
                     usage.completion_tokens,
-                    done.seconds,
+                    result.seconds,
                     str(amount),
                     cost.currency if cost else "",
                     cost is None,
-                    done.id,
+                    result.id,
                 ),
             ).fetchone()
             self.database.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
                 (
-                    (done.id, answer.number, answer.passed, _json(answer.problems), answer.text)
-                    for answer in done.answers
+                    (result.id, attempt.number, attempt.passed, _json(attempt.problems), attempt.answer.text)
+                    for attempt in result.attempts
                 ),
             )
             if row[0] == "accepted":
@@ -420,11 +379,11 @@ class BatchStore(BatchReader):
             sums = sums_data(attempts, Usage(prompt, completion, cached), total, seconds)
             self.execute(
                 "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
-                done.status,
-                done.reason,
-                done.synopsis and done.synopsis.model_dump_json(),
-                _json({**done.origin, **sums}) if done.origin else None,
-                done.id,
+                result.outcome,
+                result.reason,
+                result.synopsis and result.synopsis.model_dump_json(),
+                _json({**result.provenance, **sums}) if result.provenance else None,
+                result.id,
             )
 
     def reopen(self, row: str) -> None:
@@ -467,7 +426,7 @@ class BatchStore(BatchReader):
             )
             return self.execute("DELETE FROM waiting WHERE round > ?", attempts).rowcount
 
-    def previous(self, row: str, attempt: NextAttempt) -> Answered | None:
+    def previous(self, row: str, attempt: NextAttempt) -> Attempt | None:
         """Return the answer that an attempt repairs; None for a first draft.
 
         A withheld answer comes without its words: a refusal is not repaired, the brief is asked again.
@@ -481,15 +440,15 @@ class BatchStore(BatchReader):
             attempt.number - 1,
         )
         for number, text, problems in rows:
-            words = "" if attempt.flaw == "withheld" else text
-            return Answered(number, words, passed=False, problems=tuple(json.loads(problems)))
+            answer = Answer("" if attempt.flaw == "withheld" else text)
+            return Attempt.recorded(number, answer, passed=False, problems=json.loads(problems))
         return None
 
     def text(self, row: str) -> str:
         """Return the text of an accepted row."""
         return read_synopsis(row, self.query("SELECT synopsis FROM rows WHERE id = ?", row)[0][0]).text
 
-    def unindexed(self) -> Iterator[Saved]:
+    def unindexed(self) -> Iterator[SavedRow]:
         """Yield the accepted rows that the index of variety does not hold, in order, while it grows."""
         # By that index alone: the rows themselves lie among their texts, all over the file.
         rows = self.query(

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from synopsis_writer.batch.run import Stop
-    from synopsis_writer.batch.store import BatchReader, Counts, Done, Saved
+    from synopsis_writer.batch.store import BatchReader, Counts, SavedRow
     from synopsis_writer.cluster.cluster import RayEngine
     from synopsis_writer.provider.shards import Shard
+    from synopsis_writer.result import RowResult
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
 
@@ -42,15 +43,15 @@ class _BatchProgress(Progress):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.unsaved: list[Done] = []
+        self.unsaved: list[RowResult[str]] = []
 
     def begun(self, counts: "Counts") -> None:
         """Record how far the batch is before anything is made."""
         self.planned, self.before = counts.rows, counts.rows - counts.pending
 
-    def made(self, done: "Done", is_final: bool) -> None:
+    def made(self, result: "RowResult[str]", is_final: bool) -> None:
         """Count a row that was saved, and what it took."""
-        self.add(done.status if is_final else None, done.usage, done.cost)
+        self.add(result.outcome if is_final else None, result.usage, result.cost)
 
     def __exit__(
         self,
@@ -60,9 +61,9 @@ class _BatchProgress(Progress):
     ) -> None:
         """Log how far the batch came, and print what would be lost: it was paid."""
         super().__exit__(kind, error, trace)
-        for done in self.unsaved:
-            answers = [answer.text for answer in done.answers]
-            data = {"id": done.id, "status": done.status, "answers": answers}
+        for result in self.unsaved:
+            answers = [attempt.answer.text for attempt in result.attempts]
+            data = {"id": result.id, "status": result.outcome, "answers": answers}
             line = jsonlib.dumps(data, ensure_ascii=False)
             try:
                 print_result(line)
@@ -296,7 +297,7 @@ def export(
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
     from synopsis_writer.batch.store import read_batch
 
-    write: dict[BatchFormat, Callable[[Iterable[Saved], Path], int]] = {
+    write: dict[BatchFormat, Callable[[Iterable[SavedRow], Path], int]] = {
         BatchFormat.MARKDOWN: export_md,
         BatchFormat.JSONL: export_jsonl,
         BatchFormat.CSV: export_csv,

@@ -11,12 +11,12 @@ from typing import Any, cast
 from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.make import RowMaker, made_with
-from synopsis_writer.batch.store import Answered, Done
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.writer import load_desk, open_authors, pool_folders
 
@@ -195,7 +195,7 @@ class WorkerPool:
         except ExceptionGroup as others:
             raise others.exceptions[0] from None
 
-    async def make(self, row: BatchRow, previous: Answered | None) -> Done:
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
         """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
 
         A row that is lost with its worker is handed to another one, three times at most; then it failed.
@@ -219,11 +219,13 @@ class WorkerPool:
                 self._bury(worker)
             finally:
                 worker.rows -= 1
-        return Done(
+        return RowResult(
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
-    async def _call(self, worker: _Worker, row: BatchRow, previous: Answered | None) -> Done | SynopsisError:
+    async def _call(
+        self, worker: _Worker, row: BatchRow, previous: Attempt | None
+    ) -> RowResult[str] | SynopsisError:
         """Return what a worker makes of a row, or an error once the head is lost."""
         call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, previous))
         ends: set[asyncio.Future[Any]] = {call, self._head.lost}
@@ -233,16 +235,16 @@ class WorkerPool:
         finally:
             call.cancel()
 
-    def _result(self, outcome: Done | SynopsisError) -> Done:
+    def _result(self, outcome: RowResult[str] | SynopsisError) -> RowResult[str]:
         if isinstance(outcome, SynopsisError):
             raise outcome
-        if not isinstance(outcome.fault, BudgetSpentError) or self._size == 1:
+        if not isinstance(outcome.error, BudgetSpentError) or self._size == 1:
             return outcome
-        fault = BudgetSpentError(
-            f"{outcome.fault}; that is the part of one worker of {self._size}: the same command again "
+        error = BudgetSpentError(
+            f"{outcome.error}; that is the part of one worker of {self._size}: the same command again "
             "divides what is left, and with --workers 1 nothing is divided"
         )
-        return replace(outcome, fault=fault)
+        return replace(outcome, error=error)
 
     async def _fill_slot(self) -> None:
         """Have a worker in one slot, and another when it dies."""
@@ -389,14 +391,17 @@ class RowWorker:
         self._maker = RowMaker(authors, desk, desk.gate, settings.attempts, self._lines.put_nowait)
         return Started(node)
 
-    async def make(self, row: BatchRow, previous: Answered | None) -> Done | SynopsisError:
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str] | SynopsisError:
         """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
         if self._maker is None:
             raise RuntimeError("a worker that has not started")
         try:
-            return await self._maker.make(row, previous)
+            result = await self._maker.make(row, previous)
         except SynopsisError as error:
             return error
+        # Prompts are long, and the driver needs none.
+        attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
+        return replace(result, attempts=attempts)
 
     async def status(self) -> list[str]:
         """Wait for lines of status; return those that are there."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.make import RowMaker, made_with, outcome
+from synopsis_writer.batch.make import RowMaker, made_with
 from synopsis_writer.batch.run import (
     RowSaver,
     Stop,
@@ -19,7 +19,7 @@ from synopsis_writer.batch.run import (
     open_variety,
     run_concurrently,
 )
-from synopsis_writer.batch.store import BatchStore, Counts, Done, Flaw, NextAttempt
+from synopsis_writer.batch.store import BatchStore, Counts, Flaw, NextAttempt
 from synopsis_writer.batch.variety import VariedGate
 from synopsis_writer.drafting import Examiner, judge, withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
@@ -38,7 +38,7 @@ from synopsis_writer.provider.submit import (
     hosted,
     raise_first,
 )
-from synopsis_writer.result import Attempt, Result
+from synopsis_writer.result import Attempt, Result, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import NO_COST, Usage
 from synopsis_writer.writer import open_authors
@@ -74,8 +74,8 @@ async def fetch_batch(
     *,
     say: Say,
     begun: Callable[[Counts], None] = lambda _: None,
-    made: Callable[[Done, bool], None] = lambda *_: None,
-    unsaved: Callable[[Done], None] = lambda _: None,
+    made: Callable[[RowResult[str], bool], None] = lambda *_: None,
+    unsaved: Callable[[RowResult[str]], None] = lambda _: None,
     limits: ProviderLimits = LIMITS,
     stop: Stop | None = None,
 ) -> Counts:
@@ -148,7 +148,7 @@ class Fetcher:
         batch: ProviderBatch,
         saver: RowSaver,
         gate: Examiner,
-        unsaved: Callable[[Done], None],
+        unsaved: Callable[[RowResult[str]], None],
         stop: Stop,
     ) -> None:
         self._fetch, self._batch, self._saver, self._gate = fetch, batch, saver, gate
@@ -360,22 +360,22 @@ class Fetcher:
             self._save_broken(shard, row, attempt, fault)
             return
         answer = replace(answer, cost=self._batch.pricer.cost(answer.usage, answer.model))
-        done = await self._judged(row, attempt, answer)
+        result = await self._judged(row, attempt, answer)
         with self._store.transaction():
             self._shards.mark_read(shard, attempt.place)
-            previous = self._saver.save(row, done)
+            previous = self._saver.save(row, result)
             if previous is not None:
                 is_cut = answer.finish == "length"
                 flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if is_cut else ""
                 self._store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))
 
-    async def _judged(self, row: BatchRow, attempt: NextAttempt, answer: Answer) -> Done:
+    async def _judged(self, row: BatchRow, attempt: NextAttempt, answer: Answer) -> RowResult[str]:
         desk = self._batch.desk
         show = desk.find_show(row.brief.show)
         brief = row.brief.model_copy(update={"show": show.name})
         judged = await judge(Attempt(attempt.number, answer), brief, show, self._gate)
         prompt = desk.synopsis_prompt(brief, show)
-        return outcome(row.id, Result(brief, show, (judged,), judged, prompt=prompt))
+        return RowResult.of(row.id, Result(brief, show, (judged,), judged, prompt=prompt))
 
     def _save_broken(
         self, shard: Shard, row: BatchRow, attempt: NextAttempt, fault: InvalidResponseError
@@ -383,11 +383,11 @@ class Fetcher:
         """Save the tokens of a body that is not an answer: they are paid."""
         usage = fault.usage
         cost = self._batch.pricer.cost(usage) if usage != Usage() else NO_COST
-        done = Done(row.id, "failed", str(fault), usage=usage, cost=cost)
+        result = RowResult(row.id, "failed", str(fault), usage=usage, cost=cost)
         with self._store.transaction():
             self._shards.mark_read(shard, attempt.place)
-            self._store.save(done)
+            self._store.save(result)
             if fault.is_transient:
                 self._shards.requeue(row, attempt, str(fault))
             else:
-                self._saver.made(done, True)
+                self._saver.made(result, True)

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.store import BatchReader, BatchStore, Done, NextAttempt, read_brief
+from synopsis_writer.batch.store import BatchReader, BatchStore, NextAttempt, read_brief
+from synopsis_writer.result import RowResult
 from synopsis_writer.usage import Cost, Spent
 
 MOST_RETURNS = 3  # of one repair, which goes out again by itself: so that it comes to an end
@@ -77,7 +78,7 @@ class Shards:
         FileError: the record cannot be read or written; so do all methods.
     """
 
-    def __init__(self, store: BatchStore, made: Callable[[Done, bool], None]) -> None:
+    def __init__(self, store: BatchStore, made: Callable[[RowResult[str], bool], None]) -> None:
         self.store = store
         self.made = made
 
@@ -176,9 +177,9 @@ class Shards:
 
     def fail(self, row: BatchRow, reason: str) -> None:
         """Save a row as failed."""
-        done = Done(row.id, "failed", reason)
-        self.store.save(done)
-        self.made(done, True)
+        result = RowResult(row.id, "failed", reason)
+        self.store.save(result)
+        self.made(result, True)
 
     def close(self, shard: Shard, reason: str = "") -> int:
         """Be done with a shard; return how many of its rows come back with it; `reason` as in `requeue`."""

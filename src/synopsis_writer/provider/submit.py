@@ -13,7 +13,7 @@ from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow, read_briefs
 from synopsis_writer.batch.run import Order, begin_anew, end_repairs, facts_of
-from synopsis_writer.batch.store import BatchStore, Counts, Done, NextAttempt, read_batch
+from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import (
@@ -39,6 +39,7 @@ from synopsis_writer.provider.api import (
     request_line,
 )
 from synopsis_writer.provider.shards import Shard, Shards
+from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
@@ -133,7 +134,7 @@ class ProviderBatch:
         environment: Mapping[str, str],
         *,
         say: Say,
-        made: Callable[[Done, bool], None] = lambda *_: None,
+        made: Callable[[RowResult[str], bool], None] = lambda *_: None,
         limits: ProviderLimits = LIMITS,
     ) -> None:
         self.store, self.choice, self.settings = store, choice, for_gate(settings)
@@ -217,8 +218,8 @@ class ProviderBatch:
             prompt = self.desk.synopsis_prompt(row.brief.model_copy(update={"show": show.name}), show)
             previous = self.store.previous(row.id, attempt)
             messages = prompt.messages
-            if previous is not None and previous.text:
-                messages = self.desk.prompts.repair(prompt, previous.text, previous.problems)
+            if previous is not None and previous.answer.text:
+                messages = self.desk.prompts.repair(prompt, previous.answer.text, previous.problems)
             limits = limits_of(self.settings)
             if attempt.flaw == "cut":
                 limits = longer(limits)
