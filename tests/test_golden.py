@@ -1,0 +1,116 @@
+"""What the program did before its rebuild, it does still: prompts, verdicts, wire, output, files, exit codes.
+
+The data was made by `tests/golden/make.py`, which says when a part of it may be renewed. Everything here goes through
+the command line and through files, and knows no module of the program.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.golden import exits, helps, old, scenes, verdicts
+from tests.golden.command import House
+from tests.golden.material import PROMPTS, load
+
+ERRORS = ("err", "said")  # kept for reading; messages may be worded anew
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("languages")
+
+
+@pytest.fixture
+def house(tmp_path: Path, shared: Path) -> House:
+    folder = tmp_path / "house"
+    folder.mkdir()
+    return House(folder, shared)
+
+
+def without_errors(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records as JSON holds them, without what is only kept for reading."""
+    kept = [{key: value for key, value in record.items() if key not in ERRORS} for record in records]
+    found: list[dict[str, Any]] = json.loads(json.dumps(kept, ensure_ascii=False))
+    return found
+
+
+def assert_same(records: list[dict[str, Any]], golden: list[dict[str, Any]]) -> None:
+    """Compare record by record, so that the first difference is shown."""
+    for found, wanted in zip(without_errors(records), without_errors(golden), strict=False):
+        assert found == wanted
+        assert json.dumps(found) == json.dumps(wanted), "the order of fields changed"
+    assert len(records) == len(golden)
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_prompts_are_the_same_byte_for_byte(house: House, name: str) -> None:
+    golden = load("prompts.json.gz")[name]
+    made = house("prompt", *PROMPTS[name], "--json")
+    assert made.code == golden["code"]
+    if made.code == 0:
+        for found, wanted in zip(made.data["messages"], golden["messages"], strict=True):
+            assert found == wanted
+        assert made.data == {key: value for key, value in golden.items() if key != "code"}
+
+
+def texts_of(form: str) -> list[tuple[str, str]]:
+    return [order for order in verdicts.orders(load("texts.json.gz")) if order[1] == form]
+
+
+def assert_verdicts(house: House, wanted: list[tuple[str, str]]) -> None:
+    golden = load("verdicts.json.gz")
+    found = verdicts.verdicts(house, load("texts.json.gz"), wanted)
+    changed = {name: verdict for name, verdict in found.items() if verdict != golden[name]}
+    for name, verdict in changed.items():
+        assert verdict == golden[name], f"{len(changed)} of {len(found)} verdicts changed, first that of {name}"
+
+
+@pytest.mark.parametrize("form", ["episode", "teaser", "special", "week", "portrait"])
+def test_the_gate_says_the_same_of_good_texts_under_each_form(house: House, form: str) -> None:
+    assert_verdicts(house, texts_of(form))
+
+
+PARTS = 6
+
+
+def test_the_gate_says_the_same_of_damaged_texts(house: House) -> None:
+    assert_verdicts(house, texts_of("")[::PARTS])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(1, PARTS))
+def test_the_gate_says_the_same_of_all_damaged_texts(house: House, part: int) -> None:
+    assert_verdicts(house, texts_of("")[part::PARTS])
+
+
+@pytest.mark.parametrize("name", scenes.SCENES)
+def test_commands_print_ask_and_save_the_same(house: House, name: str) -> None:
+    scenes.SCENES[name](house)
+    assert_same(house.records, load(f"scenes/{name}.json.gz"))
+
+
+@pytest.mark.parametrize("name", old.OLD_SCENES)
+def test_what_the_old_version_left_opens_and_goes_on(house: House, name: str) -> None:
+    old.OLD_SCENES[name](house)
+    assert_same(house.records, load(f"opened/{name}.json.gz"))
+
+
+def test_the_help_promises_the_same_commands_flags_and_defaults(house: House) -> None:
+    golden = {name: helps.promise("\n".join(lines)) for name, lines in load("helps.json").items()}
+    found = {name: helps.promise(page) for name, page in helps.pages(house).items()}
+    assert sorted(found) == sorted(golden)
+    for name, promised in golden.items():
+        assert found[name] == promised, name
+
+
+def test_the_version_is_printed(house: House) -> None:
+    made = house("--version")
+    assert (made.code, house.placeheld(made.out)) == (0, "synopsis-writer VERSION\n")
+
+
+@pytest.mark.parametrize("line", exits.LINES, ids=lambda line: line.name.replace("synopsis ", "", 1)[:100])
+def test_exit_codes_are_the_same(house: House, line: exits.Line) -> None:
+    golden = load("exits.json")[line.name]
+    assert exits.outcome(line, house)["code"] == golden["code"]
