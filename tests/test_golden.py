@@ -64,7 +64,9 @@ def assert_verdicts(house: House, wanted: list[tuple[str, str]]) -> None:
     found = verdicts.verdicts(house, load("texts.json.gz"), wanted)
     changed = {name: verdict for name, verdict in found.items() if verdict != golden[name]}
     for name, verdict in changed.items():
-        assert verdict == golden[name], f"{len(changed)} of {len(found)} verdicts changed, first that of {name}"
+        assert verdict == golden[name], (
+            f"{len(changed)} of {len(found)} verdicts changed, first that of {name}"
+        )
 
 
 @pytest.mark.parametrize("form", ["episode", "teaser", "special", "week", "portrait"])

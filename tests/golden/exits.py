@@ -6,11 +6,10 @@ from pathlib import Path
 
 from tests.golden.command import House
 from tests.golden.material import CORPUS, GOOD, ORDER, good_answer
-from tests.golden.scenes import HOSTED, PATIENT, Steps, asked, briefs
+from tests.golden.scenes import HOSTED, NOBODY, PATIENT, Steps, asked, briefs
 from tests.golden.servers import Fault, Hangup, Reply
 
 WRITE = ("write", *ORDER, *HOSTED, *PATIENT)
-NOBODY = "http://127.0.0.1:9/v1"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,9 @@ def prepare(folder: Path) -> None:
     (folder / "bad.csv").write_text("show,theme,colour\nRR,Ein Hund,rot\n", encoding="utf-8")
     (folder / "none.csv").write_text("show,theme\n", encoding="utf-8")
     (folder / "prompts").mkdir()
-    (folder / "prompts" / "system.md").write_text("---\nname: system\nversion: 1\n---\n{{ nobody }}\n", encoding="utf-8")
+    (folder / "prompts" / "system.md").write_text(
+        "---\nname: system\nversion: 1\n---\n{{ nobody }}\n", encoding="utf-8"
+    )
     (folder / "empty").mkdir()
     briefs(folder, 1)
 
@@ -160,7 +161,18 @@ LINES = [
     line("batch", "run", "bad.csv", "--out", "out", *HOSTED, *PATIENT, steps=[]),
     line("batch", "run", "none.csv", "--out", "out", *HOSTED, *PATIENT, steps=[]),
     line("batch", "run", "briefs.csv", "--out", "good.md", *HOSTED, *PATIENT, steps=[]),
-    line("batch", "run", "briefs.csv", "--out", "o", *HOSTED, *PATIENT, "--attempts", "1", steps=[Reply("Gern!")]),
+    line(
+        "batch",
+        "run",
+        "briefs.csv",
+        "--out",
+        "o",
+        *HOSTED,
+        *PATIENT,
+        "--attempts",
+        "1",
+        steps=[Reply("Gern!")],
+    ),
     line("batch", "run", "briefs.csv", "--out", "o", *HOSTED, *PATIENT, steps=[Hangup()]),
     line("batch", "run", "briefs.csv", "--out", "o", *HOSTED, "--concurrency", "0"),
     line("batch", "run", "briefs.csv", "--out", "o", *HOSTED, "--address", "auto"),

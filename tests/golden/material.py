@@ -13,9 +13,7 @@ from tests.golden.command import ROOT
 DATA = Path(__file__).parent
 CORPUS = ROOT / "tests" / "corpus" / "good"
 GOOD = CORPUS / "rote-rosen" / "der-weisse-hund.md"
-THEME = (
-    "Eine Schäferin soll ihren Herdenschutzhund fortgeben, weil er einen Spaziergänger gebissen hat"
-)
+THEME = "Eine Schäferin soll ihren Herdenschutzhund fortgeben, weil er einen Spaziergänger gebissen hat"
 ORDER = ("--show", "rote rosen", "--theme", THEME, "--form", "portrait")
 FORMS = ("episode", "teaser", "special", "week", "portrait")
 

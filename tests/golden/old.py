@@ -19,6 +19,7 @@ from tests.golden.scenes import (
     CASES,
     EVAL,
     HOSTED,
+    NOBODY,
     ONE_BY_ONE,
     PATIENT,
     Scene,
@@ -42,7 +43,6 @@ from tests.golden.servers import (
 
 OLD = DATA / "old"
 SECOND_THEME = "Ein Prozess, den niemand führen will"
-NOBODY = "http://127.0.0.1:9/v1"
 _LARGE = 20_000  # bytes; what is larger is kept packed
 PRICES = """\
 currency = "EUR"
@@ -356,7 +356,9 @@ def open_evals(house: House) -> None:
         house.file(f"run.{form}")
     house("eval", "report", "worse", "-o", "report.html", "--against", "run")
     page = (house.folder / "report.html").read_text(encoding="utf-8")
-    house.note("report", {"is whole": page.rstrip().endswith("</html>"), "names": [name in page for name in CASES]})
+    house.note(
+        "report", {"is whole": page.rstrip().endswith("</html>"), "names": [name in page for name in CASES]}
+    )
     asked(house, [], *EVAL, "--out", "run", "--judge", "judge-model")
     asked(house, [], *EVAL, "--out", "worse")
     asked(house, [reference(name) for name in CASES[2:]], *EVAL, "--out", "half")

@@ -8,18 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.command import ROOT, House
-from tests.golden.material import CORPUS, GOOD, ORDER, THEME, answer_of, closed_answer, good_answer, outline_answer
+from tests.golden.material import (
+    CORPUS,
+    GOOD,
+    ORDER,
+    THEME,
+    answer_of,
+    closed_answer,
+    good_answer,
+    outline_answer,
+)
 from tests.golden.servers import BatchServer, Fault, Hangup, LoopbackServer, Reply, Unasked
 
 Scene = Callable[[House], None]
 Steps = Sequence[Reply | Fault | Hangup]
+NOBODY = "http://127.0.0.1:9/v1"
 HOSTED = ("--model", "m")
 PATIENT = ("--max-retries", "0")
 ONE_BY_ONE = ("--concurrency", "1", "--max-retries", "0", "--attempts", "1", "--variety", "off")
 CASES = ("abtrift", "am-kurzen-band", "bis-neun", "das-fehlende-nicken")
 
 
-def asked(house: House, steps: Steps, *arguments: str, refuses: Sequence[str] = (), **environment: str) -> None:
+def asked(
+    house: House, steps: Steps, *arguments: str, refuses: Sequence[str] = (), **environment: str
+) -> None:
     """Run a command against a server that plays the steps, and no more."""
     with LoopbackServer(steps, repeat_last=False, refuses=refuses) as server:
         house(*arguments, server=server, **environment)
@@ -55,7 +67,9 @@ def write_repaired(house: House) -> None:
 def write_refused(house: House) -> None:
     closed = Reply(closed_answer())
     asked(house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1")
-    asked(house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1", "--keep-rejected", "refused")
+    asked(
+        house, [closed], "write", *ORDER, *HOSTED, "--json", "--attempts", "1", "--keep-rejected", "refused"
+    )
     house.file("refused/der-weisse-hund.md")
     unstructured = ("--attempts", "1", "--keep-rejected", "refused")
     asked(house, [Reply("Gern!")], "write", *ORDER, *HOSTED, "--json", *unstructured)
@@ -122,8 +136,8 @@ def pool_and_models(house: House) -> None:
     house("examples", "list", "--json", "--show", "rr", "--form", "portrait")
     house("examples", "show", "rote-rosen/reine-herztoene")
     house("examples", "check")
-    house("models", "--json", "--model", "gpt-5.4-mini")
-    house("models", "--json", OPENAI_API_KEY="sk-secret", SYNOPSIS_HOSTED_MODEL="haus")
+    house("models", "--json", "--model", "gpt-5.4-mini", OPENAI_BASE_URL=NOBODY)
+    house("models", "--json", OPENAI_BASE_URL=NOBODY, SYNOPSIS_HOSTED_MODEL="haus")
     with LoopbackServer([], models=("erstes", "zweites")) as server:
         house("models", "--json", server=server)
     with LoopbackServer([], models=Fault(500)) as server:
@@ -161,7 +175,9 @@ def check_formats(house: House) -> None:
     (house.folder / "plain.txt").write_text(plain, encoding="utf-8")
     house("check", "closed.md")
     house("check", "closed.md", "--format", "github")
-    house("check", "closed.md", "--format", "json", "--form", "episode", "--show", "gzsz", "--theme", "Ein Hund")
+    house(
+        "check", "closed.md", "--format", "json", "--form", "episode", "--show", "gzsz", "--theme", "Ein Hund"
+    )
     house("check", "plain.txt", "--json")
     house("check", "-", "--json", "--form", "portrait", stdin=plain.encode())
     house("check", "-", "--json", "--disable", "hook", "--disable", "cast", stdin=closed.encode())
@@ -195,7 +211,10 @@ def batch_run(house: House) -> None:
         house("batch", "export", "out", "--format", form, "-o", f"texts.{form}")
         house.file(f"texts.{form}")
     house("batch", "export", "out", "--format", "md", "-o", "texts")
-    house.note("files", sorted(str(path.relative_to(house.folder)) for path in (house.folder / "texts").rglob("*.md")))
+    house.note(
+        "files",
+        sorted(str(path.relative_to(house.folder)) for path in (house.folder / "texts").rglob("*.md")),
+    )
 
 
 def batch_variety(house: House) -> None:
@@ -273,7 +292,9 @@ def suite(folder: Path) -> None:
     cases.mkdir(parents=True)
     for name in CASES:
         shutil.copy(ROOT / "evals" / "cases" / f"{name}.md", cases)
-    text = "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
+    text = (
+        "groups: {small: [abtrift, bis-neun]}\nthresholds: {passed: {min: 0.5}}\nwatched: [passed, facts]\n"
+    )
     (folder / "evals" / "suite.yaml").write_text(text, encoding="utf-8")
 
 

@@ -43,11 +43,7 @@ def damaged_texts() -> dict[str, str]:
 
 def orders(texts: dict[str, str]) -> list[tuple[str, str]]:
     """Return the texts, each with the forms it is held against; an empty one is its own."""
-    return [
-        (name, form)
-        for name in texts
-        for form in (FORMS if name.endswith(".md") else ("",))
-    ]
+    return [(name, form) for name in texts for form in (FORMS if name.endswith(".md") else ("",))]
 
 
 def verdicts(house: House, texts: dict[str, str], wanted: list[tuple[str, str]]) -> dict[str, Any]:
