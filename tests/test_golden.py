@@ -1,7 +1,7 @@
 """What the program did before its rebuild, it does still: prompts, verdicts, wire, output, files, exit codes.
 
-The data was made by `tests/golden/make.py`, which says when a part of it may be renewed. Everything here goes through
-the command line and through files, and knows no module of the program.
+The data was made by `tests/golden/make.py`, which says when a part of it may be renewed. Everything here goes
+through the command line and through files, and knows no module of the program.
 """
 
 import json

@@ -7,9 +7,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -70,7 +71,7 @@ class House:
         server: LoopbackServer | BatchServer | None = None,
         stdin: bytes = b"",
         keep: bool = True,
-        **environment: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Run:
         """Run a command; `keep` notes it, with the requests that the server got meanwhile."""
         address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}

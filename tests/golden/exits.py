@@ -201,8 +201,8 @@ def outcome(one: Line, house: House) -> dict[str, object]:
     """Return the exit code of a command line, and the last line that it says, for reading."""
     prepare(house.folder)
     if one.steps is None:
-        house(*one.arguments, **one.environment)
+        house(*one.arguments, environment=one.environment)
     else:
-        asked(house, one.steps, *one.arguments, **one.environment)
+        asked(house, one.steps, *one.arguments, environment=one.environment)
     (record,) = house.records
     return {"code": record["code"], "said": next((text for text in reversed(record["err"]) if text), "")}

@@ -1,8 +1,9 @@
 """Writes the golden files: `python -m tests.golden.make PART…`.
 
-The golden files were made by version 0.1.0 as of commit 6ea2334, before the rebuild of `src/`. They say what that
-version did, so that a later one can be held to it: the rebuild must not renew them. Where a later change is meant to
-change what the program does, only the part that changes is renewed, and the commit that does it says why:
+The golden files were made by version 0.1.0 as of commit 6ea2334, before the rebuild of `src/`. They say what
+that version did, so that a later one can be held to it: the rebuild must not renew them. Where a later change
+is meant to change what the program does, only the part that changes is renewed, and the commit that does it
+says why:
 
     prompts    the messages of 33 briefs
     verdicts   what the gate says of each good text under each form, and of each damaged one

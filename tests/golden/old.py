@@ -202,9 +202,13 @@ def large_pool(folder: Path) -> None:
     for number in range(500):
         place = list(shows)[number % 2]
         thing, town = things[number % 10], places[number // 10 % 5]
-        text = f"Gesa Meinecke sucht in {town} einen {thing} mit der Nummer {number} und findet ihn bei Tag {number * 7}."
+        text = (
+            f"Gesa Meinecke sucht in {town} einen {thing} mit der Nummer {number} "
+            f"und findet ihn bei Tag {number * 7}."
+        )
         head = (
-            f"---\nbrief: {{show: {shows[place]}, theme: 'Der {thing} {number} aus {town}', form: portrait}}\n"
+            f"---\nbrief: {{show: {shows[place]}, theme: 'Der {thing} {number} aus {town}', "
+            "form: portrait}\n"
             f"title: Nummer {number}\nlogline: Gesa Meinecke sucht einen {thing} in {town}.\n"
             "characters:\n- {name: Gesa Meinecke, role: Schäferin}\nstorylines: [A]\n---\n"
         )
@@ -238,12 +242,12 @@ def open_cache(house: House) -> None:
     unpack("cache", house.folder)
     address = (house.folder / "cache" / "address").read_text(encoding="utf-8")
     forever = {"SYNOPSIS_CACHE_DAYS": "36500"}
-    house("cache", "info", "--json", **forever)
+    house("cache", "info", "--json", environment=forever)
     read = (*HOSTED, *PATIENT, "--cache", "read", "--base-url", address, "--json")
-    house("write", *ORDER, *read, **forever)
-    house("write", *ORDER, *read, "--notes", "Kurz.", "--attempts", "2", **forever)
-    house("outline", *ORDER, *read[:-1], **forever)
-    house("write", *ORDER, *read, **forever)
+    house("write", *ORDER, *read, environment=forever)
+    house("write", *ORDER, *read, "--notes", "Kurz.", "--attempts", "2", environment=forever)
+    house("outline", *ORDER, *read[:-1], environment=forever)
+    house("write", *ORDER, *read, environment=forever)
 
 
 def open_server_capabilities(house: House) -> None:
@@ -369,11 +373,11 @@ def open_settings(house: House) -> None:
     """The config file and the table of prices hold."""
     unpack("settings", house.folder)
     own = {"SYNOPSIS_CONFIG": "config.toml"}
-    house("prompt", *ORDER, "--json", **own)
+    house("prompt", *ORDER, "--json", environment=own)
     reply = Reply(closed_answer(), prompt_tokens=10_000, cached_tokens=4000, completion_tokens=900)
-    asked(house, [reply], "write", *ORDER, "--json", **own)
-    asked(house, [], "write", *ORDER, "--budget", "0.0001", **own)
-    house("models", "--json", OPENAI_BASE_URL=NOBODY, **own)
+    asked(house, [reply], "write", *ORDER, "--json", environment=own)
+    asked(house, [], "write", *ORDER, "--budget", "0.0001", environment=own)
+    house("models", "--json", environment={"OPENAI_BASE_URL": NOBODY, **own})
 
 
 def open_indexes(house: House) -> None:

@@ -3,8 +3,9 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.golden.command import ROOT, House
@@ -30,11 +31,15 @@ CASES = ("abtrift", "am-kurzen-band", "bis-neun", "das-fehlende-nicken")
 
 
 def asked(
-    house: House, steps: Steps, *arguments: str, refuses: Sequence[str] = (), **environment: str
+    house: House,
+    steps: Steps,
+    *arguments: str,
+    refuses: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Run a command against a server that plays the steps, and no more."""
     with LoopbackServer(steps, repeat_last=False, refuses=refuses) as server:
-        house(*arguments, server=server, **environment)
+        house(*arguments, server=server, environment=environment)
 
 
 def write_accepted(house: House) -> None:
@@ -53,10 +58,11 @@ def write_repaired(house: House) -> None:
     closed, good = Reply(closed_answer()), Reply(good_answer())
     asked(house, [Reply("Gern!"), closed, good], "write", *ORDER, *HOSTED, "--json")
     cut = Reply(good_answer()[:900], finish="length")
-    asked(house, [cut, good], "write", *ORDER, *HOSTED, "--json", SYNOPSIS_TEMPERATURE="0.4")
+    asked(house, [cut, good], "write", *ORDER, *HOSTED, "--json", environment={"SYNOPSIS_TEMPERATURE": "0.4"})
     asked(house, [Reply("", refusal="Das kann ich nicht."), good], "write", *ORDER, *HOSTED, "--json")
     filtered = Reply("", finish="content_filter")
-    asked(house, [filtered, good], "write", *ORDER, *HOSTED, "--json", SYNOPSIS_MAX_TOKENS="900")
+    short = {"SYNOPSIS_MAX_TOKENS": "900"}
+    asked(house, [filtered, good], "write", *ORDER, *HOSTED, "--json", environment=short)
     fenced = Reply("Hier ist sie:\n```json\n" + good_answer() + "\n```")
     asked(house, [fenced], "write", *ORDER, *HOSTED, "--json")
     many = good_answer().replace("Gesa ", "GESA ").replace("ä", "ae").replace("Der ", "The ")
@@ -94,8 +100,9 @@ def servers_that_take_less(house: House) -> None:
         ("temperature", "prompt_cache_key"),
     )
     for fields in refused:
-        settings = {"SYNOPSIS_TEMPERATURE": "0.7"}
-        asked(house, [Reply(good_answer())], "write", *ORDER, *HOSTED, "--no-log", refuses=fields, **settings)
+        write = ("write", *ORDER, *HOSTED, "--no-log")
+        warm = {"SYNOPSIS_TEMPERATURE": "0.7"}
+        asked(house, [Reply(good_answer())], *write, refuses=fields, environment=warm)
         shutil.rmtree(house.folder / "cache")
 
 
@@ -136,8 +143,8 @@ def pool_and_models(house: House) -> None:
     house("examples", "list", "--json", "--show", "rr", "--form", "portrait")
     house("examples", "show", "rote-rosen/reine-herztoene")
     house("examples", "check")
-    house("models", "--json", "--model", "gpt-5.4-mini", OPENAI_BASE_URL=NOBODY)
-    house("models", "--json", OPENAI_BASE_URL=NOBODY, SYNOPSIS_HOSTED_MODEL="haus")
+    house("models", "--json", "--model", "gpt-5.4-mini", environment={"OPENAI_BASE_URL": NOBODY})
+    house("models", "--json", environment={"OPENAI_BASE_URL": NOBODY, "SYNOPSIS_HOSTED_MODEL": "haus"})
     with LoopbackServer([], models=("erstes", "zweites")) as server:
         house("models", "--json", server=server)
     with LoopbackServer([], models=Fault(500)) as server:
@@ -154,7 +161,7 @@ def own_pool(house: House) -> None:
     profile = house("style", "calibrate", "--examples", "texts", keep=False).out
     (house.folder / "profile.yaml").write_text(profile, encoding="utf-8")
     other = CORPUS / "sturm-der-liebe"
-    house("check", "--json", "--profile", "profile.yaml", str(sorted(other.glob("*.md"))[0]))
+    house("check", "--json", "--profile", "profile.yaml", str(min(other.glob("*.md"))))
     plain = GOOD.read_text(encoding="utf-8").split("---\n", 2)[2].strip()
     (house.folder / "mine.txt").write_text("Mein Hund\n\n" + plain, encoding="utf-8")
     added = ("--show", "rr", "--theme", "Ein Hund in Gefahr", "--form", "portrait", "--title", "Mein Hund")
@@ -218,17 +225,18 @@ def batch_run(house: House) -> None:
 
 
 def batch_variety(house: House) -> None:
-    """Texts of one batch are held against each other, and a repair is told; an arc tells what was established."""
+    """Texts of one batch are held against each other, and a repair is told; an arc tells of earlier rows."""
     briefs(house.folder, 2)
     once = ("--concurrency", "1", "--max-retries", "0")
     good = Reply(good_answer())
     run = ("batch", "run", "briefs.csv", "--out", "out", *HOSTED, *once, "--attempts", "2")
     asked(house, [good, good, good], *run)
     house("batch", "status", "out", "--json")
-    arc = "row-0:\n- Gesa Meinecke hat den Hund behalten.\n- Hendrik Althaus hat gelogen.\nrow-1: Der Züchter kommt.\n"
+    facts = "- Gesa Meinecke hat den Hund behalten.\n- Hendrik Althaus hat gelogen.\n"
+    arc = f"row-0:\n{facts}row-1: Der Züchter kommt.\n"
     (house.folder / "arc.yaml").write_text(arc, encoding="utf-8")
-    run = ("batch", "run", "briefs.csv", "--out", "arc", *HOSTED, *ONE_BY_ONE)
-    asked(house, [good, good], *run, "--arc", "arc.yaml")
+    told = ("batch", "run", "briefs.csv", "--out", "arc", *HOSTED, *ONE_BY_ONE)
+    asked(house, [good, good], *told, "--arc", "arc.yaml")
 
 
 def row_of(body: Any) -> int:
@@ -238,7 +246,7 @@ def row_of(body: Any) -> int:
 
 
 def provider(body: Any) -> Reply | Fault | Unasked:
-    """Answer as the provider of the fixtures does: row 1 is refused until it is repaired, 2 fails, 3 expires."""
+    """Answer as the provider of the fixtures does: row 1 needs a repair, 2 fails, 3 expires."""
     is_repair = "Zeile " not in body["messages"][-1]["content"]
     match row_of(body):
         case 1 if not is_repair:
@@ -329,7 +337,7 @@ EVAL = ("eval", "run", *HOSTED, "--concurrency", "1", "--max-retries", "0", "--a
 def eval_runs(house: House) -> None:
     suite(house.folder)
     good = [reference(name) for name in CASES]
-    asked(house, good[:2] + [Hangup()] + good[3:], *EVAL, "--out", "run")
+    asked(house, [*good[:2], Hangup(), *good[3:]], *EVAL, "--out", "run")
     asked(house, good[2:3], *EVAL, "--out", "run")
     house("eval", "score", "run")
     house("eval", "bless", "run")

@@ -47,7 +47,7 @@ def orders(texts: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def verdicts(house: House, texts: dict[str, str], wanted: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return what `check --json` says, by text and form: whether the text passed, and each finding in a list."""
+    """Return what `check --json` says, by text and form: if a text passed, and each finding as a list."""
     found: dict[str, Any] = {}
     folder = house.folder / "texts"
     folder.mkdir()
