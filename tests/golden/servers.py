@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from synopsis_writer.testing import Batch, BatchServer, Fault, Hangup, LoopbackServer, Reply, Request, Unasked
+from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Request
+from tests.support.provider import Batch, BatchServer, Unasked
 
 __all__ = [
     "Batch",
