@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.golden.command import House
+from tests.golden.command import ROOT, House
 from tests.golden.material import CORPUS, GOOD, ORDER, good_answer
 from tests.golden.scenes import HOSTED, NOBODY, PATIENT, Steps, asked, briefs
 from tests.golden.servers import Fault, Hangup, Reply
@@ -24,7 +24,8 @@ class Line:
     def name(self) -> str:
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         steps = [type(step).__name__ + str(getattr(step, "status", "")) for step in self.steps or ()]
-        return " ".join([*settings, "synopsis", *self.arguments, *(f"<{step}>" for step in steps)])
+        parts = [*settings, "synopsis", *self.arguments, *(f"<{step}>" for step in steps)]
+        return " ".join(parts).replace(str(ROOT), "ROOT")
 
 
 def line(*arguments: str, steps: Steps | None = None, **environment: str) -> Line:
