@@ -191,7 +191,9 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
 
 def _attempt_data(attempt: "Attempt") -> dict[str, Any]:
     messages = [{"role": message.role, "content": message.content} for message in attempt.messages]
-    return attempt.as_data() | {"messages": messages}
+    data = attempt.as_data()
+    first = {name: data.pop(name) for name in ("number", "passed", "problems", "findings")}
+    return {**first, "messages": messages, "answer": data.pop("answer"), **data}
 
 
 cache_app = typer.Typer(help="Kept answers: 'write --cache read' gives them again.", no_args_is_help=True)
