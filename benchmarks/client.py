@@ -24,7 +24,7 @@ import openai
 from benchmarks.table import Row, print_table
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.log import Run, RunLog
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.resolve import open_client, resolve_model
 from synopsis_writer.result import new_run
@@ -68,14 +68,14 @@ async def whole_write(example: Example, client: ModelClient, desk: Desk, log: Ru
     prompt = desk.synopsis_prompt(brief, show)
     name, created = new_run()
     author = ModelAuthor(client, desk.prompts, prompt, Limits())
-    with Journal(log, Run(name, "write", created, brief, MODEL), print) as journal:
-        result = await write(brief, show, author, desk.gate, attempts=1, recorder=journal)
+    with log.recording(Run(name, "write", created, brief, MODEL)) as recording:
+        result = await write(brief, show, author, desk.gate, attempts=1, recorder=recording)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")
         content = replace(result, run=name, created=created, prompt=prompt).render()
         log.saved(name, save(content, out, best.synopsis.title, "md"))
-        journal.end(result.outcome)
+        recording.end(result.outcome)
 
 
 def warmed_desk(settings: Settings) -> Desk:

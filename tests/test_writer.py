@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -178,13 +179,13 @@ async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
     ]
 
 
-async def test_drafts_that_failed_are_said(desk: Desk) -> None:
-    said: list[str] = []
+async def test_drafts_that_failed_are_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     show = show_of(desk)
     client = ScriptedClient([ConnectionFailedError("weg"), ANSWER, ConnectionFailedError("weg")])
     author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
-    await write(GOOD.brief, show, author, desk.gate, best_of=3, watch=said.append)
-    assert [line for line in said if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
+    await write(GOOD.brief, show, author, desk.gate, best_of=3)
+    assert [line for line in caplog.messages if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
 
 
 async def test_earlier_work_is_gone_on_with_and_its_rounds_count(desk: Desk) -> None:

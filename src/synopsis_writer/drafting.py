@@ -1,7 +1,8 @@
 """Draft, check, repair: from a brief to an accepted synopsis or its refusal, and the same for an outline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis, parse, wire_schema
 
-Watch = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 _MOST_QUOTED = 200  # characters of a refusal
 
@@ -105,7 +106,6 @@ async def write(
     attempts: int = 3,
     best_of: int = 1,
     previous: Attempt | None = None,
-    watch: Watch = lambda _: None,
     recorder: Recorder | None = None,
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
@@ -118,7 +118,6 @@ async def write(
         attempts: attempts at most, 1 or more.
         best_of: drafts of the first attempt; the best by the gate goes on.
         previous: an earlier attempt to go on from; its number counts, the result holds only new attempts.
-        watch: is told what happens, in one line each.
         recorder: is given each answer as soon as it is there, and each attempt as soon as it is judged.
 
     Raises:
@@ -141,7 +140,7 @@ async def write(
                 recorder.judged(index, judged)
 
     for number in range(begun + 1, attempts + 1):
-        watch(f"attempt {number} of {attempts}: asking {author.name}")
+        _log.info("attempt %d of %d: asking %s", number, attempts, author.name)
         before = begun + len(made)
         ends = await asyncio.gather(
             *(draft(number, before + index) for index in range(best_of if number == 1 else 1)),
@@ -153,13 +152,13 @@ async def write(
             raise errors[0]
         best = min(reversed(made), key=_badness)  # of equals the newest
         for error in dict.fromkeys(map(str, errors)):
-            watch(f"attempt {number} of {attempts}: a draft failed: {error}")
+            _log.info("attempt %d of %d: a draft failed: %s", number, attempts, error)
         if best.passed:
-            watch(f"attempt {number} of {attempts}: accepted")
+            _log.info("attempt %d of %d: accepted", number, attempts)
             break
         if len(errors) == len(ends):
             return Result(brief, show, tuple(made), best, errors[0])
-        watch(f"attempt {number} of {attempts}: refused; " + " ".join(best.problems))
+        _log.info("attempt %d of %d: refused; %s", number, attempts, " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
 
 
@@ -204,7 +203,6 @@ async def plan(
     limits: Limits,
     *,
     attempts: int,
-    watch: Callable[[str], None],
     recorder: Recorder | None = None,
 ) -> Outline:
     """Ask for an outline, and again with what was wrong, `attempts` times at most.
@@ -215,7 +213,7 @@ async def plan(
     """
     messages: Sequence[Message] = prompt.messages
     for number in range(1, attempts + 1):
-        watch(f"attempt {number} of {attempts}: asking {client.name} for an outline")
+        _log.info("attempt %d of %d: asking %s for an outline", number, attempts, client.name)
         asked = replace(limits, sample=number - 1)
         for bounds in (asked, longer(asked)):
             answer = await client.complete(messages, wire_schema(Outline), bounds)
@@ -235,7 +233,7 @@ async def plan(
                 return outline
             if answer.finish != "length":
                 break
-        watch(f"attempt {number} of {attempts}: refused; {problem}")
+        _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
         has_words = answer.text and not withheld_because(answer)
         messages = prompts.repair(prompt, answer.text, [problem]) if has_words else prompt.messages
     raise GateRefusedError(f"no answer had the structure of an outline: {problem}")

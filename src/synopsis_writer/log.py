@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.result import Attempt, Outcome
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.synopsis import Outline
+
+_log = logging.getLogger(__name__)
 
 _MIGRATIONS = (
     """
@@ -137,8 +140,12 @@ class RunLog:
         """Whether it is still there when the program has ended."""
         return self._path is not None
 
+    def recording(self, run: Run) -> "Recording":
+        """Return what records a run while it goes on."""
+        return Recording(self, run)
+
     def begin(self, run: Run) -> None:
-        """Write a run down, before its first request."""
+        """Record a run, before its first request."""
         fields = run_row(run)
         columns = f"INSERT INTO runs ({', '.join(fields)}) VALUES ({_marks(fields)})"  # noqa: S608 - our own names
         self._do([(columns, tuple(fields.values()))])
@@ -383,63 +390,67 @@ def _json(data: object) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-class Journal:
-    """Notes a run, in a `with` block: its beginning, each attempt, and how it ended.
+class Recording:
+    """One run while it goes on, in a `with` block: its beginning, each attempt, and how it ended.
+
+    A log that fails is reported once, and ends no work.
 
     Args:
-        log: where it is noted.
+        log: where it is recorded.
         run: the run.
-        say: is told, once, when the log fails.
+
+    Attributes:
+        attempts: those up to now.
     """
 
-    def __init__(self, log: RunLog, run: Run, say: Callable[[str], None]) -> None:
-        self._log, self._run, self._say = log, run, say
-        self._open = True
+    def __init__(self, log: RunLog, run: Run) -> None:
+        self._log, self._run = log, run
+        self._failed = False
         self.attempts: list[Attempt] = []
 
     def __enter__(self) -> Self:
-        """Note that the run begins."""
-        self._quietly(lambda: self._log.begin(self._run))
+        """Record that the run begins."""
+        self._try(lambda: self._log.begin(self._run))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Note the error that ended the run, where one did."""
+        """Record the error that ended the run, where one did."""
         if error is None:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted")
-            if self.attempts and self._open and self._log.is_kept:
-                self._say(f"what was answered so far is kept: synopsis log show {self._run.id}")
+            if self.attempts and not self._failed and self._log.is_kept:
+                _log.info("what was answered so far is kept: synopsis log show %s", self._run.id)
         else:
             # Only our own errors are known to hold no secret.
-            said = str(error) if isinstance(error, SynopsisError) else type(error).__name__
-            self.end("refused" if isinstance(error, GateRefusedError) else "failed", said)
+            message = str(error) if isinstance(error, SynopsisError) else type(error).__name__
+            self.end("refused" if isinstance(error, GateRefusedError) else "failed", message)
 
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""
         self.attempts.append(attempt)
-        self._quietly(lambda: self._log.add(self._run.id, attempt))
+        self._try(lambda: self._log.add(self._run.id, attempt))
         return len(self.attempts) - 1
 
     def judged(self, index: int, attempt: Attempt) -> None:
         """Record what the gate said of an attempt."""
         self.attempts[index] = attempt
-        self._quietly(lambda: self._log.judged(self._run.id, index, attempt))
+        self._try(lambda: self._log.judged(self._run.id, index, attempt))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
-        """Note what became of the run."""
-        self._quietly(lambda: self._log.end(self._run.id, outcome, error))
+        """Record what became of the run."""
+        self._try(lambda: self._log.end(self._run.id, outcome, error))
 
-    def _quietly(self, write: Callable[[], None]) -> None:
-        if not self._open:
+    def _try(self, write: Callable[[], None]) -> None:
+        if self._failed:
             return
         try:
             write()
         except FileError as error:
-            self._open = False
-            self._say(str(error))
+            self._failed = True
+            _log.warning("%s", error)
 
 
 class ReplayClient:

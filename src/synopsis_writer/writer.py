@@ -1,22 +1,29 @@
-"""Pool, templates, gate and model opened once, to write, plan, check and replay."""
+"""Writer: opens house, templates, gate and model once, to write, plan, check and replay."""
 
+import asyncio
 import contextlib
 import hashlib
 import importlib
+import logging
+import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.document import Document
-from synopsis_writer.drafting import Author, ModelAuthor, plan
+from synopsis_writer.document import Document, parse_document
+from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge, plan
 from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import ExampleError, FileError, InputError, ReplayError, SettingsError
+from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, ReplayError, SettingsError
 from synopsis_writer.examples import (
     Example,
     Pool,
@@ -33,40 +40,606 @@ from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import House, built_in_house, load_house
 from synopsis_writer.kinds import Form
-from synopsis_writer.log import Journal, ReplayAuthor, ReplayClient, Run, RunLog, differences
+from synopsis_writer.log import Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
+from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select
 from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
-from synopsis_writer.result import Result, new_run
-from synopsis_writer.settings import Settings, folder
+from synopsis_writer.result import Attempt, FileFormat, Result, new_run
+from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
-from synopsis_writer.synopsis import Outline
+from synopsis_writer.synopsis import Outline, Synopsis
 
 if TYPE_CHECKING:
     from synopsis_writer.demo.author import DemoAuthor
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 _MOST_SEEDS = 2**31
 
+_DRAFTS = 100  # seeds that a sample has for itself: attempts are 10 at most, drafts of the first one 16
 
-@dataclass(frozen=True)
-class Order:
-    """What a person orders.
+
+class BriefFields(TypedDict, total=False):
+    """The fields of a brief, as keywords; see `Brief`."""
+
+    show: str
+    theme: str
+    form: Form | str
+    characters: Sequence[str]
+    beats: Sequence[str]
+    before: Sequence[str]
+    words: str | tuple[int, int] | None
+    air_date: str | None
+    notes: str | None
+
+
+@dataclass(eq=False)
+class _Connection:
+    """A client that is open in one event loop, and how many calls use it."""
+
+    client: ModelClient
+    stack: contextlib.AsyncExitStack
+    users: int = 0
+
+
+_T = TypeVar("_T")
+
+
+class Writer:
+    """Writes, plans and checks synopses; pool, templates, gate and model are opened once, when needed.
+
+    In an `async with` block, or a `with` block for the methods that end in `_sync`, connections stay open
+    from call to call, and `rpm`, `tpm` and `calls` hold for all calls together; without one, each call opens
+    its own. The gate runs in a thread of its own. Budget, cache, prices and run log are as in the command.
+
+    Args:
+        settings: all settings; None reads the environment and the config file, with `given` before both.
+        key: the server's key; None takes the environment's or the keyring's.
+        client: asked instead of the model that the settings name; it stays open.
+        budget: money that may be spent, or a ledger that is shared with others.
+        log: where runs are recorded: True is the file in the settings, False is nowhere.
+        command: what the log calls a run.
+        rpm: requests a minute at most; None: no bound.
+        tpm: tokens a minute at most; None: no bound.
+        calls: calls at once; None: no bound.
+        environment: variables to read instead of this process's.
+        given: settings by their names, such as `model`, `base_url`, `examples`, `prompts`, `profile`.
 
     Attributes:
-        brief: what the text is to be.
-        outline: the plan it is to follow.
-        best_of: drafts of the first round.
-        seed: of the guided strategy; None draws one.
+        settings: all settings.
+        budget: the ledger of all calls.
+        examiner: what judges a text; another one may be put in its place.
+
+    Raises:
+        SettingsError: an unknown or wrong setting.
     """
 
-    brief: Brief
-    outline: Outline | None = None
-    best_of: int = 1
-    seed: int | None = None
+    def __init__(  # noqa: PLR0913 - all but the first are keywords
+        self,
+        settings: Settings | None = None,
+        *,
+        key: str | None = None,
+        client: ModelClient | None = None,
+        budget: Budget | Decimal | str | None = None,
+        log: RunLog | bool = True,
+        command: str = "write",
+        rpm: float | None = None,
+        tpm: float | None = None,
+        calls: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:
+        self._environment = dict(os.environ if environment is None else environment)
+        if key is not None:
+            self._environment[KEY_VARIABLE] = key
+        ledger = budget if isinstance(budget, Budget) else None
+        if settings is None:
+            given |= {} if ledger else {"budget": budget}
+            settings = load_settings(given, self._environment)
+        elif given or (budget is not None and ledger is None):
+            raise SettingsError("settings are given whole, and some by name besides: leave one of both out")
+        self.settings = settings
+        self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
+        self.examiner: Examiner = self
+        self._client, self._command, self._pace = client, command, (rpm, tpm, calls)
+        self._log = log
+        self._opened_log: RunLog | None = None
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._held: set[asyncio.AbstractEventLoop] = set()
+        self._thread: ThreadPoolExecutor | None = None
+        self._runner: asyncio.Runner | None = None
+        self._finalizer: Callable[[], object] = lambda: None
+        self._is_warm = self._is_named = False
+        self._unknown: set[str] = set()  # shows that were reported
+
+    @cached_property
+    def desk(self) -> "Desk":
+        """Pool, templates and gate."""
+        return load_desk(self.settings, _log.info)
+
+    @property
+    def pool(self) -> Pool:
+        """The shows, and the examples that prompts are built from."""
+        return self.desk.pool
+
+    @property
+    def prompts(self) -> Prompts:
+        """The prompt templates."""
+        return self.desk.prompts
+
+    @property
+    def gate(self) -> Gate:
+        """The gate itself, which judges in the calling thread."""
+        return self.desk.gate
+
+    @cached_property
+    def model(self) -> ResolvedModel:
+        """The model that is asked; raises SettingsError where there is none."""
+        return resolve_model(self.settings, self._environment)
+
+    def find_show(self, name: str) -> Show:
+        """Return the show with this name or alias, or a generic show; an unknown one is logged once."""
+        known = find_show(self.pool.shows, name)
+        if known is None and name not in self._unknown:
+            self._unknown.add(name)
+            self.desk.find_show(name, _log.info)
+        return known or generic_show(name)
+
+    def resolve(self, brief: Brief) -> tuple[Brief, Show]:
+        """Return the brief with the canonical name of its show, and the show."""
+        show = self.find_show(brief.show)
+        return brief.model_copy(update={"show": show.name}), show
+
+    def prompt(
+        self, brief: Brief, *, outline: Outline | None = None, exclude: Collection[str] = ()
+    ) -> Prompt:
+        """Return the request for a synopsis, with examples chosen for the brief; asks no model.
+
+        Args:
+            brief: what the synopsis is to be.
+            outline: the plan it is to follow.
+            exclude: ids of examples that are not to be shown.
+        """
+        return self.desk.synopsis_prompt(*self.resolve(brief), outline, exclude)
+
+    def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
+        """Return the examples that a prompt for the brief shows, and why; none of the ids in `exclude`."""
+        return self.desk.chosen(self.resolve(brief)[0], exclude)
+
+    async def write(
+        self,
+        brief: Brief | None = None,
+        *,
+        outline: Outline | None = None,
+        best_of: int = 1,
+        seed: int | str | None = None,
+        previous: Attempt | None = None,
+        exclude: Collection[str] = (),
+        sample: int = 0,
+        on_text: Callable[[str], None] | None = None,
+        **fields: Unpack[BriefFields],
+    ) -> Result:
+        """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
+
+        Args:
+            brief: what is asked for; None: `fields` make it.
+            outline: the plan it is to follow.
+            best_of: drafts of the first attempt.
+            seed: of a demo draft; a text stands for a number; None draws one.
+            previous: an earlier attempt to go on from; its number counts.
+            exclude: ids of examples that the prompt must not show.
+            sample: which of several texts for one brief this is: each has drafts of its own.
+            on_text: called with the whole answer so far while it grows.
+            fields: the fields of a brief, such as `show`, `theme` and `form`.
+
+        Raises:
+            InputError: a field, an example, a template, a setting or the house cannot be used.
+            ModelError: the model failed for good before any answer.
+        """
+        await self._open()
+        brief, show = self.resolve(_brief(brief, fields))
+        async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
+            run = self._run(self._command, brief, author.name, prompt, outline, best_of)
+            with self._recording(run) as recording:
+                result = await write_synopsis(
+                    brief,
+                    show,
+                    author,
+                    self.examiner,
+                    attempts=self.settings.attempts,
+                    best_of=best_of,
+                    previous=previous,
+                    recorder=recording,
+                )
+                recording.end(result.outcome, str(result.error) if result.error else None)
+        return replace(result, prompt=prompt, run=run.id if self._log else "", created=run.created)
+
+    async def outline(
+        self, brief: Brief | None = None, *, seed: int | str | None = None, **fields: Unpack[BriefFields]
+    ) -> Outline:
+        """Plan a synopsis; `write` takes the plan as its `outline`.
+
+        Raises:
+            GateRefusedError: no answer had the structure of an outline.
+            InputError: as `write`.
+            ModelError: the model failed for good.
+        """
+        await self._open()
+        brief, show = self.resolve(_brief(brief, fields))
+        if self._is_demo:
+            return self._demo_author(brief, show, None, seed, 0).plan()
+        async with self._connected() as client:
+            prompt = self.desk.outline_prompt(brief, show)
+            with self._recording(self._run("outline", brief, client.name, prompt)) as recording:
+                try:
+                    outline = await plan(
+                        client,
+                        self.prompts,
+                        prompt,
+                        limits_of(self.settings),
+                        attempts=self.settings.attempts,
+                        recorder=recording,
+                    )
+                finally:
+                    _log.info(bill([attempt.answer for attempt in recording.attempts]))
+                recording.end("accepted")
+        return outline
+
+    async def replay(self, run: str = "last") -> Result:
+        """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
+
+        Raises:
+            InputError: there is no such run, it cannot be replayed, or the house cannot be opened.
+        """
+        log = self.log
+        found = log.find(run)
+        attempts = log.attempts(found.id)
+        if found.command != "write" or not attempts:
+            raise ReplayError(f"run {found.id} holds no answer to a write: synopsis log show {found.id}")
+        await self._in_thread(lambda: self.desk)
+        show = self.find_show(found.brief.show)
+        author: Author = ReplayAuthor(found, attempts)
+        prompt = None
+        if found.prompt is not None:
+            prompt = self.prompt(found.brief, outline=found.outline)
+            client = ReplayClient(found, attempts, self.settings.max_tokens)
+            author = ModelAuthor(client, self.prompts, prompt, limits_of(self.settings))
+        result = await write_synopsis(
+            found.brief, show, author, self.examiner, attempts=found.rounds, best_of=found.best_of
+        )
+        changes = differences(attempts, result.attempts)
+        _log.info(
+            "replayed %s: %s", found.id, " ".join(changes) or "same prompt, same answers, same verdicts."
+        )
+        return replace(result, prompt=prompt, run=found.id, created=found.created)
+
+    async def judge(self, brief: Brief, attempt: Attempt) -> Result:
+        """Return the result of an answer that came from elsewhere, such as a provider's batch."""
+        brief, show = self.resolve(brief)
+        judged = await judge(attempt, brief, show, self.examiner)
+        return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+    ) -> tuple[Finding, ...]:
+        """Check a synopsis with the gate, in its thread; return one finding a check."""
+        return await self._in_thread(lambda: self.gate.examine(synopsis, brief, show, truncated=truncated))
+
+    async def check(
+        self,
+        text: str | Document,
+        *,
+        show: str | None = None,
+        theme: str | None = None,
+        form: Form | str | None = None,
+    ) -> "Report":
+        """Check any text with the gate.
+
+        Args:
+            text: the text, or a document; its front matter may hold its brief.
+            show: the series; goes before the front matter's, as do the next two.
+            theme: what the text is about.
+            form: the kind of text; None, and no brief: the one that fits best.
+
+        Raises:
+            InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
+        """
+        document = text if isinstance(text, Document) else parse_document(text.encode(), Path("text"))
+        wanted = _form(form)
+        return await self._in_thread(lambda: review(document, self.desk, show=show, theme=theme, form=wanted))
+
+    def check_pool(self) -> tuple[int, list[str]]:
+        """Return how many examples the pool has, and every fault of format, show and style, in one line each.
+
+        Raises:
+            InputError: a folder is missing, unreadable or empty, or the house cannot be used.
+        """
+        house = load_house(self.settings.profile) if self.settings.profile else built_in_house()
+        return faults(pool_folders(self.settings), house, self.settings.cache)
+
+    def save(
+        self,
+        result: Result,
+        folder: str | Path | None = None,
+        file_format: FileFormat = "md",
+        *,
+        force: bool = False,
+    ) -> Path:
+        """Save an accepted synopsis into `folder`, or the one in the settings, and record where.
+
+        Raises:
+            GateRefusedError: no attempt was accepted.
+            FileError: it cannot be written.
+        """
+        path = result.save(folder or self.settings.out, file_format, force=force)
+        self.saved(result, path)
+        return path
+
+    def saved(self, result: Result, path: Path) -> None:
+        """Record where a result was saved; a log that fails is reported."""
+        if result.run and self._log:
+            try:
+                self.log.saved(result.run, path)
+            except FileError as error:
+                _log.warning("%s", error)
+
+    def write_sync(
+        self,
+        brief: Brief | None = None,
+        *,
+        outline: Outline | None = None,
+        best_of: int = 1,
+        seed: int | str | None = None,
+        on_text: Callable[[str], None] | None = None,
+        **fields: Unpack[BriefFields],
+    ) -> Result:
+        """Do as `write`, outside an event loop."""
+        return self.run(
+            self.write(brief, outline=outline, best_of=best_of, seed=seed, on_text=on_text, **fields)
+        )
+
+    def check_sync(
+        self,
+        text: str | Document,
+        *,
+        show: str | None = None,
+        theme: str | None = None,
+        form: Form | str | None = None,
+    ) -> "Report":
+        """Do as `check`, outside an event loop."""
+        return self.run(self.check(text, show=show, theme=theme, form=form))
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run one of the asynchronous methods in the loop that all `_sync` methods share."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            self._held.add(self._runner.get_loop())
+            self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
+        return self._runner.run(work)
+
+    @property
+    def log(self) -> RunLog:
+        """The run log; one in memory where none is to be kept, or where its file cannot be used."""
+        if isinstance(self._log, RunLog):
+            return self._log
+        if self._opened_log is None:
+            try:
+                self._opened_log = RunLog(self.settings.log if self._log else None)
+            except FileError as error:
+                _log.warning("%s; this run is not logged", error)
+                self._opened_log = RunLog(None)
+        return self._opened_log
+
+    async def __aenter__(self) -> Self:
+        """Keep connections of this event loop open."""
+        self._held.add(asyncio.get_running_loop())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all that is open."""
+        await self._disconnect()
+        self._close()
+
+    def __enter__(self) -> Self:
+        """Keep what the `_sync` methods open until the block ends."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close all that is open."""
+        self.close()
+
+    def close(self) -> None:
+        """Close what the `_sync` methods opened; the writer can go on being used."""
+        if self._runner is not None:
+            self._held.discard(self._runner.get_loop())
+            self._finalizer()
+            self._runner = None
+        self._close()
+
+    def _close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread = None
+        if self._opened_log is not None:
+            self._opened_log.close()
+            self._opened_log = None
+
+    async def _disconnect(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._held.discard(loop)
+        if (connection := self._connections.pop(loop, None)) is not None:
+            await connection.stack.aclose()
+
+    @property
+    def _is_demo(self) -> bool:
+        return self._client is None and self.model.kind == "packaged"
+
+    async def _open(self) -> None:
+        """Open what is not open yet: model, house, templates and gate, in the gate's thread."""
+        if self._client is None and "model" not in self.__dict__ and self.model.kind == "hosted":
+            threading.Thread(target=_import_slow, daemon=True).start()
+        if "desk" not in self.__dict__:
+            await self._in_thread(lambda: self.desk)
+        if self._client is None and not self._is_named:
+            self._is_named = True
+            _log.info("model: %s (%s)", self.model.model, self.model.why)
+
+    @property
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
+        return self._thread
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _recording(self, run: Run) -> Recording:
+        return (self.log if self._log else RunLog(None)).recording(run)
+
+    def _run(
+        self,
+        command: str,
+        brief: Brief,
+        model: str,
+        prompt: Prompt | None,
+        outline: Outline | None = None,
+        best_of: int = 1,
+    ) -> Run:
+        name, created = new_run()
+        return Run(
+            name,
+            command,
+            created,
+            brief,
+            model,
+            server=self.model.server if self._client is None else None,
+            outline=outline,
+            rounds=self.settings.attempts,
+            best_of=best_of,
+            prompt=prompt.name if prompt else None,
+            version=prompt.version if prompt else None,
+            prompt_hash=prompt.hash if prompt else None,
+            examples=tuple(prompt.example_ids) if prompt else (),
+        )
+
+    @contextlib.asynccontextmanager
+    async def _author(
+        self,
+        brief: Brief,
+        show: Show,
+        outline: Outline | None,
+        seed: int | str | None,
+        exclude: Collection[str],
+        sample: int,
+        on_text: Callable[[str], None] | None,
+    ) -> AsyncIterator[tuple[Author, Prompt | None]]:
+        if self._is_demo:
+            yield self._demo_author(brief, show, outline, seed, sample), None
+            return
+        async with self._connected(on_text) as client:
+            if "index" not in self.desk.__dict__:
+                await self._in_thread(lambda: self.desk.index)
+            prompt = self.prompt(brief, outline=outline, exclude=exclude)
+            if not self._is_warm and (self._client is not None or self.model.kind == "hosted"):
+                # While the server writes; beside an embedded model there is no room for it.
+                self._is_warm = True
+                self._executor.submit(self.gate.warm_up)
+            limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
+            yield ModelAuthor(client, self.prompts, prompt, limits), prompt
+
+    def _demo_author(
+        self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int
+    ) -> "DemoAuthor":
+        from synopsis_writer.demo.author import demo_author
+
+        if isinstance(seed, str):
+            seed = int(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
+        else:
+            seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+            _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
+            if brief.words or brief.notes:
+                _log.info(
+                    "a demo draft has a length of its own and reads no notes: "
+                    "--words and --notes have no effect"
+                )
+        return demo_author(self.settings, brief, outline, show, self.pool.shows, seed + sample * _DRAFTS)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:
+        """Give the client that is open in this event loop; one of its own where the text is followed."""
+        if on_text is not None and self._client is None:
+            async with self._opened_client(on_text) as client:
+                yield client
+            return
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            stack = contextlib.AsyncExitStack()
+            asked = self._client
+            if asked is None:
+                asked = await stack.enter_async_context(self._opened_client())
+            rpm, tpm, calls = self._pace
+            limited = RateLimitedClient(asked, rpm, tpm, _announce, calls=calls)
+            connection = self._connections[loop] = _Connection(limited, stack)
+        connection.users += 1
+        try:
+            yield connection.client
+        finally:
+            connection.users -= 1
+            if not connection.users and loop not in self._held:
+                del self._connections[loop]
+                await connection.stack.aclose()
+
+    def _opened_client(
+        self, on_text: Callable[[str], None] | None = None
+    ) -> contextlib.AbstractAsyncContextManager[ModelClient]:
+        return open_client(self.model, self.settings, self._environment, _announce, on_text, self.budget)
+
+
+def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
+    if brief is None:
+        return make_brief(**fields)
+    if fields:
+        raise BriefError(f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out")
+    return brief
+
+
+def _form(form: Form | str | None) -> Form | None:
+    try:
+        return None if form is None else Form(form)
+    except ValueError as error:
+        raise BriefError(f"no form '{form}': the forms are {', '.join(Form)}") from error
+
+
+def _announce(line: str) -> None:
+    """Log what a client reports; a wait with its seconds and its reason."""
+    seconds = getattr(line, "seconds", None)
+    extra = None if seconds is None else {"wait": seconds, "reason": getattr(line, "reason", "")}
+    _log.info("%s", line, extra=extra)
+
+
+def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
+    """Close the loop of the `_sync` methods, and what is connected in it."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()  # collected amid another loop, where no second one can run
+        runner.get_loop().close()
+        return
+    if (connection := connections.pop(runner.get_loop(), None)) is not None:
+        runner.run(connection.stack.aclose())
+    runner.close()
+
+
+def _import_slow() -> None:
+    """Import what takes most of the time to the first request, beside the loading."""
+    for name in ("openai", "genai_prices"):
+        importlib.import_module(name)
 
 
 @dataclass(frozen=True)
@@ -114,178 +687,6 @@ class Desk:
     def index(self) -> ExampleIndex:
         """The index that examples are selected by, built when it is first asked for."""
         return index_examples(self.pool.examples, self.cache / "selection")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What is laid out before the first request."""
-
-    choice: ResolvedModel
-    desk: Desk
-    order: Order
-    show: Show
-
-
-def _lay(settings: Settings, environment: Mapping[str, str], order: Order, say: Say) -> _Table:
-    choice = resolve_model(settings, environment)
-    if choice.kind == "hosted":
-        threading.Thread(target=_import_slow, daemon=True).start()
-    desk = load_desk(settings, say)
-    show = desk.find_show(order.brief.show, say)
-    say(f"model: {choice.model} ({choice.why})")
-    brief = order.brief.model_copy(update={"show": show.name})
-    return _Table(choice, desk, replace(order, brief=brief), show)
-
-
-def _import_slow() -> None:
-    """Import what takes most of the time to the first request, beside the loading."""
-    for name in ("openai", "genai_prices"):
-        importlib.import_module(name)
-
-
-async def write_once(
-    settings: Settings,
-    environment: Mapping[str, str],
-    order: Order,
-    log: RunLog,
-    *,
-    say: Say,
-    grown: Callable[[str], None] | None = None,
-) -> Result:
-    """Write one synopsis with the model that settings and environment choose.
-
-    Args:
-        settings: all settings.
-        environment: where the key stands.
-        order: what is to be written.
-        log: where the run is noted, each attempt as soon as it is judged.
-        say: is told what happens, in one line each.
-        grown: is given the answer so far while it grows; None asks for it whole.
-
-    Raises:
-        InputError: nothing to work with: no model, a broken example, template or profile.
-        ModelError: the model failed for good before any answer.
-    """
-    table = _lay(settings, environment, order, say)
-    async with _author(table, settings, environment, say, grown) as (author, prompt):
-        if table.choice.kind == "hosted":
-            # While the server writes; beside an embedded model there is no room for it.
-            threading.Thread(target=table.desk.gate.warm_up, daemon=True).start()
-        run = _run("write", table, author.name, prompt, settings)
-        with Journal(log, run, say) as journal:
-            result = await write_synopsis(
-                table.order.brief,
-                table.show,
-                author,
-                table.desk.gate,
-                attempts=settings.attempts,
-                best_of=order.best_of,
-                watch=say,
-                recorder=journal,
-            )
-            journal.end(result.outcome, str(result.error) if result.error else None)
-    return replace(result, run=run.id, created=run.created, prompt=prompt)
-
-
-async def outline_once(
-    settings: Settings, environment: Mapping[str, str], order: Order, log: RunLog, *, say: Say
-) -> tuple[Brief, Outline]:
-    """Plan one synopsis; raises as `write_once`, and GateRefusedError when no answer is an outline."""
-    table = _lay(settings, environment, order, say)
-    if table.choice.kind == "packaged":
-        return table.order.brief, _demo_author(table, settings, say).plan()
-    async with open_client(table.choice, settings, environment, say) as client:
-        prompt = table.desk.outline_prompt(table.order.brief, table.show)
-        run = _run("outline", table, client.name, prompt, settings)
-        with Journal(log, run, say) as journal:
-            try:
-                outline = await plan(
-                    client,
-                    table.desk.prompts,
-                    prompt,
-                    limits_of(settings),
-                    attempts=settings.attempts,
-                    watch=say,
-                    recorder=journal,
-                )
-            finally:
-                say(bill([attempt.answer for attempt in journal.attempts]))
-            journal.end("accepted")
-    return table.order.brief, outline
-
-
-async def replay_once(settings: Settings, name: str, log: RunLog, *, say: Say) -> Result:
-    """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
-
-    Raises:
-        InputError: there is no such run, it cannot be replayed, or the desk cannot be loaded.
-    """
-    run = log.find(name)
-    attempts = log.attempts(run.id)
-    if run.command != "write" or not attempts:
-        raise ReplayError(f"run {run.id} holds no answer to a write: synopsis log show {run.id}")
-    desk = load_desk(settings, say)
-    show = desk.find_show(run.brief.show, say)
-    author: Author = ReplayAuthor(run, attempts)
-    prompt = None
-    if run.prompt is not None:
-        prompt = desk.synopsis_prompt(run.brief, show, run.outline)
-        author = ModelAuthor(
-            ReplayClient(run, attempts, settings.max_tokens), desk.prompts, prompt, limits_of(settings)
-        )
-    result = await write_synopsis(
-        run.brief, show, author, desk.gate, attempts=run.rounds, best_of=run.best_of, watch=say
-    )
-    changes = differences(attempts, result.attempts)
-    say(f"replayed {run.id}: " + (" ".join(changes) or "same prompt, same answers, same verdicts."))
-    return replace(result, run=run.id, created=run.created, prompt=prompt)
-
-
-def _run(command: str, table: _Table, model: str, prompt: Prompt | None, settings: Settings) -> Run:
-    order, (name, created) = table.order, new_run()
-    return Run(
-        name,
-        command,
-        created,
-        order.brief,
-        model,
-        server=table.choice.server,
-        outline=order.outline,
-        rounds=settings.attempts,
-        best_of=order.best_of,
-        prompt=prompt.name if prompt else None,
-        version=prompt.version if prompt else None,
-        prompt_hash=prompt.hash if prompt else None,
-        examples=tuple(prompt.example_ids) if prompt else (),
-    )
-
-
-@contextlib.asynccontextmanager
-async def _author(
-    table: _Table,
-    settings: Settings,
-    environment: Mapping[str, str],
-    say: Say,
-    grown: Callable[[str], None] | None,
-) -> AsyncIterator[tuple[Author, Prompt | None]]:
-    if table.choice.kind == "packaged":
-        yield _demo_author(table, settings, say), None
-        return
-    async with open_client(table.choice, settings, environment, say, grown) as client:
-        order = table.order
-        prompt = table.desk.synopsis_prompt(order.brief, table.show, order.outline)
-        yield ModelAuthor(client, table.desk.prompts, prompt, limits_of(settings)), prompt
-
-
-def _demo_author(table: _Table, settings: Settings, say: Say) -> "DemoAuthor":
-    from synopsis_writer.demo.author import demo_author
-
-    brief, seed = table.order.brief, table.order.seed
-    first_seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
-    say(f"demo draft (seed {first_seed}): a scaffold, and a few words by a small model")
-    if brief.words or brief.notes:
-        say("a demo draft has a length of its own and reads no notes: --words and --notes have no effect")
-    return demo_author(settings, brief, table.order.outline, table.show, table.desk.pool.shows, first_seed)
 
 
 _LIKE = 0.4  # of difflib's ratio: an example's name without its show is like enough
@@ -419,7 +820,7 @@ UNKNOWN = "unbekannt"  # the show of a text of which nobody said one
 
 
 @dataclass(frozen=True)
-class Review:
+class Report:
     """What the gate said of one text.
 
     Attributes:
@@ -448,14 +849,14 @@ class Review:
         """The findings that refuse the text."""
         return failures(self.findings)
 
-    def place(self, finding: Finding) -> tuple[int, int]:
+    def position(self, finding: Finding) -> tuple[int, int]:
         """Return line and column, from 1, of a finding's first spot in the file, or of the text."""
         start = finding.spans[0].start if finding.spans else 0
         above = self.text[:start]
         return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
 
     def as_data(self) -> dict[str, Any]:
-        """Return the review as JSON holds it."""
+        """Return the report as JSON holds it."""
         return {
             "file": self.source,
             "passed": self.passed,
@@ -467,7 +868,7 @@ class Review:
 
 def review(
     document: Document, desk: Desk, *, show: str | None, theme: str | None, form: Form | None
-) -> Review:
+) -> Report:
     """Judge a text by its front matter's brief, or by what is given here; what is given goes first.
 
     Raises:
@@ -475,7 +876,7 @@ def review(
     """
     if not document.text:
         raise FileError(f"{document.path}: holds no text: write one, or name another file")
-    brief = _brief(document, show, theme, form)
+    brief = _brief_of(document, show, theme, form)
     known = desk.find_show(brief.show if brief else show or UNKNOWN, say=lambda _: None)
     subject = desk.gate.subject(
         document.text,
@@ -491,10 +892,10 @@ def review(
     if guessed:
         subject = _best_fitting(subject, desk)
     findings = desk.gate.judge(subject)
-    return Review(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
+    return Report(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
 
 
-def _brief(document: Document, show: str | None, theme: str | None, form: Form | None) -> Brief | None:
+def _brief_of(document: Document, show: str | None, theme: str | None, form: Form | None) -> Brief | None:
     given = {
         name: value for name, value in (("show", show), ("theme", theme), ("form", form)) if value is not None
     }

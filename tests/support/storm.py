@@ -11,7 +11,7 @@ from pathlib import Path
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ModelError
 from synopsis_writer.kinds import CacheUse
-from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.log import Run, RunLog
 from synopsis_writer.models.base import Limits
 from synopsis_writer.models.cache import CachingClient, ResponseCache
 from synopsis_writer.models.hosted import HostedClient
@@ -127,9 +127,9 @@ async def _write(
     prompt = desk.synopsis_prompt(GOOD.brief, show)
     run = Run(f"{number:05}", "write", datetime.now(UTC), GOOD.brief, client.name)
     author = ModelAuthor(client, desk.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
-    with Journal(log, run, said.append) as journal:
-        result = await write(GOOD.brief, show, author, desk.gate, recorder=journal)
-        journal.end(result.outcome)
+    with log.recording(run) as recording:
+        result = await write(GOOD.brief, show, author, desk.gate, recorder=recording)
+        recording.end(result.outcome)
         accepted = result.accepted
         if accepted is None:
             return result.reason

@@ -18,7 +18,7 @@ from synopsis_writer.kinds import Form
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
     from synopsis_writer.examples import Example
-    from synopsis_writer.writer import Review
+    from synopsis_writer.writer import Report
 
 STDIN = "-"
 
@@ -27,7 +27,7 @@ _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 _MARK = "~"
 
 
-class Report(StrEnum):
+class ReportFormat(StrEnum):
     """How findings are printed."""
 
     TEXT = "text"
@@ -47,8 +47,8 @@ def check(
     disable: options.Disable = None,
     semantic: options.Semantic = None,
     report: Annotated[
-        Report, typer.Option("--format", help="For a person, a program, or an annotation.")
-    ] = Report.TEXT,
+        ReportFormat, typer.Option("--format", help="For a person, a program, or an annotation.")
+    ] = ReportFormat.TEXT,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
     """Hold texts against the gate, your own, too: exits 1 when one is refused, 2 when one cannot be read.
@@ -57,26 +57,26 @@ def check(
     file is one line of JSON.
     """
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.writer import load_desk, review
+    from synopsis_writer.writer import Writer
 
     flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
-    desk = load_desk(load_settings(flags), status)
-    desk.gate.warm_up()
-    printed = {Report.TEXT: _lines, Report.JSON: _json, Report.GITHUB: _annotations}[
-        Report.JSON if json else report
+    printed = {ReportFormat.TEXT: _lines, ReportFormat.JSON: _json, ReportFormat.GITHUB: _annotations}[
+        ReportFormat.JSON if json else report
     ]
     code = 0
-    for name in files:
-        try:
-            found = review(_read(name), desk, show=show, theme=theme, form=form)
-        except InputError as error:
-            print_error(str(error))
-            code = error.exit_code
-            continue
-        for line in printed(found):
-            print_result(line)
-        if not found.passed:
-            code = max(code, GateRefusedError.exit_code)
+    with Writer(load_settings(flags)) as writer:
+        writer.gate.warm_up()
+        for name in files:
+            try:
+                found = writer.check_sync(_read(name), show=show, theme=theme, form=form)
+            except InputError as error:
+                print_error(str(error))
+                code = error.exit_code
+                continue
+            for line in printed(found):
+                print_result(line)
+            if not found.passed:
+                code = max(code, GateRefusedError.exit_code)
     return code
 
 
@@ -88,11 +88,11 @@ def _read(name: str) -> "Document":
     return read_document(Path(name))
 
 
-def _json(found: "Review") -> Iterator[str]:
+def _json(found: "Report") -> Iterator[str]:
     yield jsonlib.dumps(found.as_data(), ensure_ascii=False)
 
 
-def _lines(found: "Review") -> Iterator[str]:
+def _lines(found: "Report") -> Iterator[str]:
     refused = found.refused
     guessed = ", the form that fits best" if found.guessed else ""
     count = len(found.findings)
@@ -148,10 +148,10 @@ def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def _annotations(found: "Review") -> Iterator[str]:
+def _annotations(found: "Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
     for finding in found.refused:
-        line, column = found.place(finding)
+        line, column = found.position(finding)
         properties = f"file={_property(found.source)},line={line},col={column},title={finding.check}"
         yield f"::error {properties}::{_escaped(finding.message)}"
 

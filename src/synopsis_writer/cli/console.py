@@ -194,7 +194,12 @@ class Progress:
             self._show()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass but for a second wait of the same reason: that is counted in the line."""
+        """Let every record pass but for the steps of each text, and a wait of the same reason as one before.
+
+        That wait is counted in the line.
+        """
+        if record.name == "synopsis_writer.drafting":
+            return False
         seconds = getattr(record, "wait", None)
         if seconds is None:
             return True

@@ -1,6 +1,5 @@
 """The commands write, outline and prompt."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,10 +67,8 @@ def write(
     _quiet: options.Quiet = False,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
-    import asyncio
-
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.writer import Order, replay_once, write_once
+    from synopsis_writer.writer import Writer
 
     settings = load_settings(
         {
@@ -104,23 +101,19 @@ def write(
         "air_date": air_date,
         "notes": notes,
     }
-    with open_log(settings, in_file=not no_log) as log:
+    with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
         if replay is not None:
             refuse_order(outline, order)
-            result = asyncio.run(replay_once(settings, replay, log, say=status))
+            result = writer.run(writer.replay(replay))
         else:
             brief, planned = read_order(outline, **order)
-            ordered = Order(brief, planned, best_of, seed)
-            grown = LiveText(console).show if console else None
-            result = asyncio.run(write_once(settings, os.environ, ordered, log, say=status, grown=grown))
+            on_text = LiveText(console).show if console else None
+            result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
         folder = keep_rejected if result.accepted is None else settings.out
         code, path = deliver(result, folder, file_format, force=force, as_json=json)
         if path is not None and replay is None:
-            try:
-                log.saved(result.run, path)
-            except FileError as error:
-                print_error(str(error))
+            writer.saved(result, path)
     return code
 
 
@@ -149,11 +142,9 @@ def outline(
     _quiet: options.Quiet = False,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then give it to 'synopsis write --outline FILE'."""
-    import asyncio
-
     from synopsis_writer.drafting import format_outline
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.writer import Order, outline_once
+    from synopsis_writer.writer import Writer
 
     settings = load_settings(
         {
@@ -181,10 +172,10 @@ def outline(
         air_date=air_date,
         notes=notes,
     )
-    with open_log(settings, in_file=not no_log) as log:
-        order = Order(brief, seed=seed)
-        ordered, planned = asyncio.run(outline_once(settings, os.environ, order, log, say=status))
-    print_result(format_outline(ordered, planned))
+    with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
+        planned = writer.run(writer.outline(brief, seed=seed))
+        brief, _ = writer.resolve(brief)
+    print_result(format_outline(brief, planned))
 
 
 def prompt(
@@ -205,7 +196,7 @@ def prompt(
 ) -> None:
     """Print what would be sent, and about how many tokens it takes; asks no model."""
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.writer import load_desk
+    from synopsis_writer.writer import Writer
 
     settings = load_settings({"examples": examples, "pinned": pin, "prompts": prompts})
     brief, planned = read_order(
@@ -219,10 +210,8 @@ def prompt(
         air_date=air_date,
         notes=notes,
     )
-    desk = load_desk(settings)
-    known = desk.find_show(brief.show, status)
-    brief = brief.model_copy(update={"show": known.name})
-    rendered, shown = desk.synopsis_prompt(brief, known, planned), desk.chosen(brief)
+    writer = Writer(settings)
+    rendered, shown = writer.prompt(brief, outline=planned), writer.select(brief)
     status(f"about {rendered.tokens} tokens, with {len(shown) or 'no'} example{'s' * (len(shown) != 1)}")
     for chosen in shown:
         status(f"  {chosen.example.id}: {chosen.tokens} tokens; {chosen.why}")

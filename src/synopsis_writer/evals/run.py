@@ -15,7 +15,7 @@ from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.log import Journal, Run, RunLog
+from synopsis_writer.log import Run, RunLog
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import resolve_model
 from synopsis_writer.prompts.templates import folder_hash
@@ -152,19 +152,19 @@ class Maker:
             examples=prompt.example_ids if prompt else (),
         )
         created = made_at.isoformat()
-        with Journal(self.log, run, self.say) as journal:
+        with self.log.recording(run) as recording:
             try:
                 result = await write(
-                    brief, show, author, self.desk.gate, attempts=self.attempts, recorder=journal
+                    brief, show, author, self.desk.gate, attempts=self.attempts, recorder=recording
                 )
             except ModelError as error:
                 if not error.is_transient:
                     raise
-                journal.end("failed", str(error))
+                recording.end("failed", str(error))
                 lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
                 return lost.model_copy(update={"created": created, "run": run.id})
             row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
-            journal.end(row.outcome, row.error)
+            recording.end(row.outcome, row.error)
         if result.error is not None and not result.error.is_transient:
             raise result.error
         return row

@@ -64,11 +64,15 @@ def is_listed(word: str) -> bool:
     return len(word) <= LONGEST_WORD and commonness(word) > 0
 
 
-@cache
-def _stemmer() -> _Stemmer:
-    import snowballstemmer
+_local = threading.local()  # a stemmer holds the word it is at: each thread has its own
 
-    stemmer: _Stemmer = snowballstemmer.stemmer("german")
+
+def _stemmer() -> _Stemmer:
+    if not hasattr(_local, "stemmer"):
+        import snowballstemmer
+
+        _local.stemmer = snowballstemmer.stemmer("german")
+    stemmer: _Stemmer = _local.stemmer
     return stemmer
 
 
