@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from synopsis_writer.gate import form
+from synopsis_writer.gate import form, lexicon
 
-LINES = form._FORMS.read_text(encoding="utf-8").splitlines()
+LINES = (lexicon._DATA / "verb_forms.txt").read_text(encoding="utf-8").splitlines()
 PRESENT = LINES[LINES.index("[present]") + 1 : LINES.index("[preterite]")]
 PRETERITE = LINES[LINES.index("[preterite]") + 1 :]
 

@@ -1,14 +1,15 @@
-"""What one check says of one text, and what it is given to read."""
+"""What one check says of one text, and what it is given."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
-from synopsis_writer.gate.text import Span, Text
+from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.house import FormLimits
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show
@@ -18,7 +19,7 @@ _MOST_SPANS = 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A text and what it is held against.
+    """A text, and what it is checked against.
 
     Attributes:
         text: the analysed text.
@@ -32,7 +33,7 @@ class Subject:
         exclude_source: the id of the source that the text itself is, if it is one.
         truncated: the model stopped at its token limit.
         strangers: the people of other shows.
-        embeddings: the sources' vectors; None leaves out the semantic checks.
+        embeddings: those of the sources; None leaves out the semantic checks.
         classify: names the language of a text.
     """
 
@@ -49,6 +50,34 @@ class Subject:
     strangers: tuple[str, ...] = ()
     embeddings: SourceEmbeddings | None = None
     classify: LanguageClassifier = UNCACHED
+
+    @property
+    def wanted_names(self) -> tuple[str, ...]:
+        """The full names that must turn up; none without a brief."""
+        return self.brief.characters if self.brief else ()
+
+    @cached_property
+    def known_names(self) -> tuple[str, ...]:
+        """The full names of brief, cast and answer."""
+        return (*self.wanted_names, *(member.name for member in self.show.cast), *self.people)
+
+    @cached_property
+    def brief_words(self) -> frozenset[str]:
+        """The words of all the brief's fields, in lower case; the empty one, too."""
+        if self.brief is None:
+            return frozenset({""})
+        brief = self.brief
+        fields = (brief.show, brief.theme, brief.notes or "", brief.air_date or "")
+        lines = (*fields, *brief.characters, *brief.beats, *brief.before)
+        return frozenset({""}.union(*map(lower_words, lines)))
+
+    @cached_property
+    def given_words(self) -> frozenset[str]:
+        """All words a text may take from brief, show, answer and title, and their genitives."""
+        lines = (self.show.name, self.show.place, self.title, *self.show.aliases, *self.known_names)
+        words = self.brief_words.union(*map(lower_words, lines))
+        parts = words.union(*(word.split("-") for word in words))
+        return frozenset(parts | {word + "s" for word in parts})
 
 
 @dataclass(frozen=True)
@@ -78,25 +107,18 @@ class Finding:
 
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""
-        return {
-            "check": self.check,
-            "passed": self.passed,
-            "value": self.value,
-            "limit": self.limit,
-            "message": self.message,
-            "spans": [list(span) for span in self.spans],
-        }
+        return {**vars(self), "spans": [list(span) for span in self.spans]}
 
 
 def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
-    """Return a finding that holds."""
+    """Return a finding that lets the text pass."""
     return Finding(check, passed=True, value=_rounded(value), limit=limit, message=message)
 
 
 def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
-    """Return a finding that does not hold."""
-    kept = tuple(spans[:_MOST_SPANS])
-    return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=kept)
+    """Return a finding that refuses the text."""
+    first = tuple(spans[:_MOST_SPANS])
+    return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
 
 
 def _rounded(value: float | str) -> float | str:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.gate.lexicon import word_lists
 from synopsis_writer.gate.text import Span, Text, Word
 from synopsis_writer.house.house import within
 
@@ -177,8 +177,6 @@ _PREFIX = re.compile(
     "be|ent|er|ver|zer)"
 )
 
-_FORMS = Path(__file__).with_name("data") / "verb_forms.txt"
-
 _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
 
 
@@ -263,7 +261,6 @@ def tense_of(verb: str) -> Tense | None:
 @cache
 def _known_forms() -> Mapping[str, Tense]:
     """Return the third persons of 3,400 verbs with their tense, where it is one alone."""
-    listed = _FORMS.read_text(encoding="utf-8").partition("[present]\n")[2]
-    present, _, preterite = listed.partition("[preterite]\n")
-    forms: dict[str, Tense] = dict.fromkeys(present.split(), "present")
-    return forms | dict.fromkeys(preterite.split(), "preterite")
+    lists = word_lists("verb_forms")
+    forms: dict[str, Tense] = dict.fromkeys(lists["present"], "present")
+    return forms | dict.fromkeys(lists["preterite"], "preterite")

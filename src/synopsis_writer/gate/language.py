@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from synopsis_writer.gate.cast import given_words, known_names
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, LONGEST_WORD, Gender, commonness, gender, is_known
@@ -130,7 +129,7 @@ def umlauts(subject: Subject) -> Finding:
     if broken:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
-    names = name_forms(known_names(subject))
+    names = name_forms(subject.known_names)
     spelt_out = [word for word in subject.text.words if word.lower not in names and _is_spelt_out(word.lower)]
     if spelt_out:
         message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."
@@ -178,7 +177,7 @@ def spelling(subject: Subject) -> Finding:
 
 def ungiven_words(subject: Subject) -> list[Word]:
     """Return the words that are neither given by brief and show nor known; of hyphenated ones every part."""
-    given = given_words(subject)
+    given = subject.given_words
     forms = {
         form
         for form in subject.text.counts

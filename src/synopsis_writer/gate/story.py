@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from itertools import combinations
 
-from synopsis_writer.gate.cast import known_names
 from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, stem
@@ -105,7 +104,7 @@ def copy(subject: Subject) -> Finding | None:
     """No run of ten words, and at most 1 % of the runs of six, stand in an example or the prompt."""
     if subject.sources is None:
         return None
-    found = subject.sources.matches(subject.text, name_forms(known_names(subject)))
+    found = subject.sources.matches(subject.text, name_forms(subject.known_names))
     matches = [match for match in found if match.source != subject.exclude_source]
     longest = max(matches, key=lambda match: match.words, default=None)
     limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"

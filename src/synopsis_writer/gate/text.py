@@ -4,13 +4,13 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
 from statistics import fmean, pstdev
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from synopsis_writer.gate.lexicon import is_listed
 
@@ -18,19 +18,19 @@ MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis 
 
 
 class Span(NamedTuple):
-    """A stretch of the text: from `start` up to, not including, `end`, in characters."""
+    """A part of the text: from `start` up to, not including, `end`, in characters."""
 
     start: int
     end: int
 
     def holds(self, position: int) -> bool:
-        """Whether `position` lies within."""
+        """Whether `position` is within it."""
         return self.start <= position < self.end
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as it stands in the text; `sentence` and `paragraph` are indices, `quoted` inside „ “."""
+    """A word as it is written; `sentence` and `paragraph` are indices, `quoted` says it is inside „ “."""
 
     form: str
     lower: str
@@ -42,7 +42,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence, its place, and which words are its own: `words[first:last]`."""
+    """A sentence; its words are `words[first:last]` of the text."""
 
     text: str
     span: Span
@@ -52,24 +52,24 @@ class Sentence:
 
     @property
     def length(self) -> int:
-        """Its number of words."""
+        """Number of words."""
         return self.last - self.first
 
     @property
     def is_question(self) -> bool:
-        """Whether it ends in a question mark, quotation marks and brackets aside."""
+        """Whether it ends in a question mark, ignoring quotation marks and brackets."""
         return self.text.rstrip("“”\"')»« ").endswith("?")
 
 
 @dataclass(frozen=True)
 class Text:
-    """What `analyse` found.
+    """A text, analysed.
 
     Attributes:
         raw: the text; lone surrogates are replaced, so that its length and all spans stay.
-        paragraphs: their spans.
+        paragraphs: spans.
         sentences: in order.
-        words: in order; numbers are no words.
+        words: in order; numbers are not words.
         quotes: spans of quotations, their marks within.
     """
 
@@ -80,12 +80,12 @@ class Text:
     quotes: tuple[Span, ...]
 
     def is_quoted(self, position: int) -> bool:
-        """Whether a character stands inside a quotation."""
+        """Whether a character is inside a quotation."""
         before = bisect_right(self.quotes, position, key=_start) - 1
         return before >= 0 and self.quotes[before].holds(position)
 
     def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
-        """Return the words of one sentence."""
+        """Return the words of a sentence."""
         return self.words[sentence.first : sentence.last]
 
     @cached_property
@@ -111,12 +111,12 @@ class Text:
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """The part of speech of each word, as `tagger.tag` names them."""
-        return tag_words(self)
+        """The part of speech of each word, as `tag` names them."""
+        return _tag_words(self)
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each lower-case word stands in the text."""
+        """How often each lower-case word occurs."""
         return Counter(word.lower for word in self.words)
 
 
@@ -156,7 +156,7 @@ def analyse(raw: str) -> Text:
 
 
 def _paragraphs(text: str) -> Iterator[Span]:
-    """Blank lines part paragraphs; in a text without any, line ends behind a sentence do."""
+    """Blank lines separate paragraphs; in a text without any, line ends after a sentence do."""
     separator = _BLANK_LINE if _BLANK_LINE.search(text.strip()) else _LINE_END
     start = 0
     for end, following in [*(match.span() for match in separator.finditer(text)), (len(text), len(text))]:
@@ -169,16 +169,16 @@ def _paragraphs(text: str) -> Iterator[Span]:
 
 _ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
 
-_TAIL = 8  # characters that hold an ordinal and the space behind it
+_TAIL = 8  # characters that hold an ordinal and the space after it
 
 # German words and names that sentencex takes for English abbreviations.
-_NO_ABBREVIATION = re.compile(
+_NOT_ABBREVIATED = re.compile(
     r"\b(?:Al|Art|Bart|Gen|Ida|Jan|Kath|Ken|Mag|May|[Mm]ich|Mo|OP|Penn)\.[“)]?\s+(?=[A-ZÄÖÜ„])"
 )
 
 
 def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
-    # One line, one character for each: a line end inside a sentence does not part it, and spans stay.
+    # Replaced one by one, so that spans stay: a line end inside a sentence does not end it.
     line = text[paragraph.start : paragraph.end].replace("\n", " ")
     start = 0
     for end in _ends(line):
@@ -195,7 +195,7 @@ def _ends(line: str) -> list[int]:
     import sentencex
 
     found = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
-    return sorted(found | {match.end() for match in _NO_ABBREVIATION.finditer(line)})
+    return sorted(found | {match.end() for match in _NOT_ABBREVIATED.finditer(line)})
 
 
 def word_spans(text: str) -> list[Span]:
@@ -236,6 +236,10 @@ _DEAD_END = -50.0  # log probability of a transition the model never saw
 
 _NOTHING: Mapping[int, float] = MappingProxyType({})
 
+_MOST_WORDS = 2_000  # that are tagged; a brief cannot ask for more
+
+_BETWEEN = re.compile(r"\d+|[^\w\s]")
+
 
 class _Path(NamedTuple):
     score: float
@@ -243,11 +247,37 @@ class _Path(NamedTuple):
     before: "_Path | None"
 
 
-@cache
-def _model() -> Any:
-    from HanTa.HanoverTagger import HanoverTagger
+class _Model(NamedTuple):
+    """What the search needs of HanTa's model; tags are numbers, and all scores log probabilities."""
 
-    return HanoverTagger("morphmodel_ger.pgz")
+    names: Mapping[int, str]
+    numbers: Mapping[str, int]
+    edges: tuple[int, int, int]  # the tags before, at the start and at the end of a sentence
+    transitions: Mapping[tuple[int, int], Mapping[int, float]]
+    known: Mapping[str, Sequence[tuple[int, float]]]
+    analyse: Callable[[str], Sequence[tuple[int, float]]]
+    by_case: Mapping[int, Mapping[bool, float]]
+    prior: Mapping[int, float]
+    is_noun: Callable[[str], bool]
+
+
+@cache
+def _model() -> _Model:
+    """Load the German model, by private parts of HanTa 1.2, to which pyproject.toml holds it."""
+    from HanTa.HanoverTagger import EMPTY, END, START, HanoverTagger
+
+    model = HanoverTagger("morphmodel_ger.pgz")
+    return _Model(
+        model.int2tag,
+        model.tag2int,
+        (EMPTY, START, END),
+        model.LP_trans_word,
+        model.cache,
+        model.analyze_forward,
+        model.LP_case_t,
+        model.LP_wtag,
+        lambda word: bool(model.tag_word(word)[0][0] == NOUN),
+    )
 
 
 def tag(tokens: Sequence[str]) -> list[str]:
@@ -256,35 +286,29 @@ def tag(tokens: Sequence[str]) -> list[str]:
     This is the second-order Viterbi search of HanTa's `tag_sent`, over each word's own readings only.
     Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
     """
-    names = _model().int2tag
-    tags = [names[number] for number in _best(tokens[:_MOST_TOKENS])]
-    return tags + [UNKNOWN] * (len(tokens) - len(tags))
-
-
-def _best(tokens: Sequence[str]) -> list[int]:
-    from HanTa.HanoverTagger import EMPTY, END, START
-
-    follows = _model().LP_trans_word
-    paths = {(EMPTY, START): _Path(0.0, START, None)}
-    for place, token in enumerate(tokens):
-        found = readings(token.lower(), place > 0 and token[0].isupper(), place > 0)
-        paths = _extend(paths, found, follows)
-    ends = {state: follows.get(state, _NOTHING).get(END, _DEAD_END) for state in paths}
-    last = max(paths, key=lambda state: paths[state].score + ends[state])
-    step: _Path | None = paths[last]
-    tags = []
+    model = _model()
+    before, start, end = model.edges
+    paths = {(before, start): _Path(0.0, start, None)}
+    for index, token in enumerate(tokens[:_MOST_TOKENS]):
+        found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
+        paths = _extend(paths, found, model.transitions)
+    ends = {state: model.transitions.get(state, _NOTHING).get(end, _DEAD_END) for state in paths}
+    step: _Path | None = paths[max(paths, key=lambda state: paths[state].score + ends[state])]
+    tags: list[str] = []
     while step is not None and step.before is not None:
-        tags.append(step.tag)
+        tags.append(model.names[step.tag])
         step = step.before
-    return tags[::-1]
+    return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
 
 
 def _extend(
-    paths: Mapping[tuple[int, int], _Path], found: Mapping[int, float], follows: Any
+    paths: Mapping[tuple[int, int], _Path],
+    found: Mapping[int, float],
+    transitions: Mapping[tuple[int, int], Mapping[int, float]],
 ) -> dict[tuple[int, int], _Path]:
     longer: dict[tuple[int, int], _Path] = {}
     for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
-        follow = follows.get(state, _NOTHING)
+        follow = transitions.get(state, _NOTHING)
         for number, score in found.items():
             total = path.score + follow.get(number, _DEAD_END) + score
             key = (state[1], number)
@@ -302,20 +326,21 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
     """
     model = _model()
     if word[0].isdigit():
-        return {model.tag2int[NUMBER]: 0.0}
-    if word in model.cache:
-        found = dict(model.cache[word])
+        return {model.numbers[NUMBER]: 0.0}
+    if word in model.known:
+        found = dict(model.known[word])
     elif is_capital or not _is_worth_analysing(word):
-        return {model.tag2int[NOUN]: 0.0, model.tag2int[NAME]: 0.0}
+        return {model.numbers[NOUN]: 0.0, model.numbers[NAME]: 0.0}
     else:
-        scores = model.analyze_forward(word)
+        scores = model.analyse(word)
         found = {number: score for number, score in scores if score >= scores[0][1] - _CUTOFF}
-    by_case = model.LP_case_t
     return {
-        number: float(score) + (by_case[number][is_capital] if case_counts else 0.0) - model.LP_wtag[number]
+        number: float(score)
+        + (model.by_case[number][is_capital] if case_counts else 0.0)
+        - model.prior[number]
         for number, score in found.items()
-        if number in by_case
-    } or {model.tag2int[UNKNOWN]: 0.0}
+        if number in model.by_case
+    } or {model.numbers[UNKNOWN]: 0.0}
 
 
 def _is_worth_analysing(word: str) -> bool:
@@ -325,17 +350,10 @@ def _is_worth_analysing(word: str) -> bool:
 @lru_cache(maxsize=20_000)
 def is_noun(word: str) -> bool:
     """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
-    if len(word) > _LONGEST_NAME:
-        return True
-    return bool(_model().tag_word(word.capitalize())[0][0] == NOUN)
+    return len(word) > _LONGEST_NAME or _model().is_noun(word.capitalize())
 
 
-_MOST_WORDS = 2_000  # a brief cannot ask for more
-
-_BETWEEN = re.compile(r"\d+|[^\w\s]")
-
-
-def tag_words(text: "Text") -> tuple[str, ...]:
+def _tag_words(text: "Text") -> tuple[str, ...]:
     """Return the tag of each word of a text; words beyond the first 2,000 stay unknown."""
     tags: list[str] = []
     for sentence in text.sentences:
@@ -343,20 +361,14 @@ def tag_words(text: "Text") -> tuple[str, ...]:
         if sentence.first >= _MOST_WORDS:
             tags += [UNKNOWN] * len(words)
             continue
-        tokens, places = _tokens(text.raw, words)
+        tokens: list[str] = []  # the words, with the numbers and marks between them
+        indices: list[int] = []  # of the words among these
+        end = words[0].span.start if words else 0
+        for word in words:
+            tokens += _BETWEEN.findall(text.raw, end, word.span.start)
+            indices.append(len(tokens))
+            tokens.append(word.form)
+            end = word.span.end
         found = tag(tokens)
-        tags += [found[place] for place in places]
+        tags += [found[index] for index in indices]
     return tuple(tags)
-
-
-def _tokens(raw: str, words: "Sequence[Word]") -> tuple[list[str], list[int]]:
-    """Return words with the numbers and marks between them, and each word's place among these."""
-    tokens: list[str] = []
-    places: list[int] = []
-    end = words[0].span.start if words else 0
-    for word in words:
-        tokens += _BETWEEN.findall(raw, end, word.span.start)
-        places.append(len(tokens))
-        tokens.append(word.form)
-        end = word.span.end
-    return tokens, places

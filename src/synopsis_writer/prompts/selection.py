@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
@@ -294,16 +293,13 @@ def _bm25(texts: Sequence[Sequence[str]]) -> Arrays:
     """
     vocabulary = sorted({stem for text in texts for stem in text})
     numbers = {stem: number for number, stem in enumerate(vocabulary)}
-    lengths = np.array([max(1, len(text)) for text in texts], dtype=np.int64)
-    counts = {
-        numbers[stem] * len(texts) + row: count
-        for row, text in enumerate(texts)
-        for stem, count in Counter(text).items()
-    }
-    keys = np.array(sorted(counts), dtype=np.int64)
-    times = np.array([counts[key] for key in keys.tolist()], dtype=np.float64)
-    owners, entries = np.divmod(keys, max(1, len(texts)))
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    words = np.array([numbers[stem] for text in texts for stem in text], dtype=np.int64)
+    cells = words * len(texts) + np.repeat(np.arange(len(texts)), lengths)
+    cells, times = np.unique(cells, return_counts=True)
+    owners, entries = np.divmod(cells, len(texts))
     frequencies = np.bincount(owners, minlength=len(vocabulary))
+    lengths = np.maximum(lengths, 1)
     idf = np.log(1 + (len(texts) - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
     weights = idf[owners] * (times / (K1 * (1 - B + B * lengths[entries] / lengths.mean()) + times))
     return {
