@@ -167,7 +167,7 @@ def test_the_gate_runs_them_only_with_embeddings_and_unless_disabled() -> None:
 
 def test_a_source_without_sentences_is_like_nothing() -> None:
     made = embeddings({**TEXTS, "a/leer": "?!"})
-    assert made.likenesses(made.embed(["Der Wolf kommt nachts."]))[-1] == 0.0
+    assert made.similarities(made.embed(["Der Wolf kommt nachts."]))[-1] == 0.0
 
 
 def test_a_text_is_embedded_once(tmp_path: Path) -> None:
@@ -372,5 +372,5 @@ class TestRealModel:
 
 
 def figures(text: str, real: SourceEmbeddings) -> tuple[float, float]:
-    found = np.sort(real.likenesses(real.embed(lines_of(analyse(text)))))
+    found = np.sort(real.similarities(real.embed(lines_of(analyse(text)))))
     return float(found[-1]), float(found[-1] - found[-2])

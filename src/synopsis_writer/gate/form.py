@@ -13,18 +13,18 @@ from synopsis_writer.house.house import within
 
 
 def length(subject: Subject) -> Finding:
-    """The number of words lies in the brief's range, or else in the form's limits."""
+    """The number of words is within the brief's limits, or else the form's."""
     words = len(subject.text.words)
     limits = (subject.brief and subject.brief.words) or subject.limits.words
     limit = f"{limits[0]:g} to {limits[1]:g} words"
     if within(words, limits):
         return passed("length", words, limit, f"The text has {words} words.")
-    mend = "tell more" if words < limits[0] else "cut"
-    return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {mend}.")
+    way_out = "tell more" if words < limits[0] else "cut"
+    return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {way_out}.")
 
 
 def paragraphs(subject: Subject) -> Finding:
-    """The number of paragraphs lies in the form's limits."""
+    """The number of paragraphs is within the form's limits."""
     count, limits = len(subject.text.paragraphs), subject.limits.paragraphs
     limit = f"{limits[0]:g} to {limits[1]:g} paragraphs"
     if within(count, limits):
@@ -35,7 +35,7 @@ def paragraphs(subject: Subject) -> Finding:
 
 
 def rhythm(subject: Subject) -> Finding:
-    """Sentences are neither short nor long all along, and none is longer than can be read aloud."""
+    """Sentences are neither all short nor all long, and each can be read aloud."""
     text, limits = subject.text, subject.limits
     longest = max(text.lengths, default=0)
     limit = (
@@ -62,7 +62,7 @@ _PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
 
 
 def ending(subject: Subject) -> Finding:
-    """The last sentence is whole, quotations are closed, and the model was not cut."""
+    """The last sentence is whole, quotations are closed, and the answer is not truncated."""
     raw = subject.text.raw.rstrip()
     limit = "a whole last sentence, quotations closed"
     last = [sentence.span for sentence in subject.text.sentences[-1:]]
@@ -102,7 +102,7 @@ def exclamations(subject: Subject) -> Finding:
 
 
 def dialogue(subject: Subject) -> Finding:
-    """The share of spoken lines lies in the form's limits; a quoted title or single word is no speech."""
+    """The share of spoken lines is within the form's limit; a quoted title or single word is not speech."""
     spoken = spoken_spans(subject.text, subject.title)
     share = speech_share(subject.text, subject.title)
     most = subject.limits.speech[1]
@@ -115,16 +115,16 @@ def dialogue(subject: Subject) -> Finding:
 
 
 def spoken_spans(text: Text, title: str) -> list[Span]:
-    """Return the quotations that are speech; a title, a nickname or a single word is none."""
+    """Return the quotations that are speech; a title, a nickname or a single word is not."""
     return [span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], title)]
 
 
 def speech_share(text: Text, title: str) -> float:
-    """Return the share of the characters that stand in speech, 0 to 1."""
+    """Return the share of the characters inside speech, 0 to 1."""
     return sum(span.end - span.start for span in spoken_spans(text, title)) / max(1, len(text.raw))
 
 
-_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is no speech
+_LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is not speech
 
 
 def _is_speech(inner: str, title: str) -> bool:
@@ -157,13 +157,13 @@ def hook(subject: Subject) -> Finding:
 
 Tense = Literal["present", "preterite"]
 
-_LEAST_VERBS = 8  # fewer do not tell a tense
+_LEAST_VERBS = 8  # fewer do not show a tense
 
 _HALF = 0.5
 
-# Sentences and verbs from which on a stretch in the other tense is a switch. A text in the present may
+# Sentences and verbs from which on a passage in the other tense is a switch. A text in the present may
 # look back for two sentences; one in the preterite states at most a single fact that still holds.
-_STRETCH: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)}
+_PASSAGE: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)}
 
 _LOOKS_BACK = re.compile(
     r"\b(?:damals|früher|einst|seinerzeit|ehemals|zuvor|jene[mnrs]?|hatten?|"
@@ -181,14 +181,14 @@ _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish
 
 
 class TensedVerb(NamedTuple):
-    """A finite verb that is surely of one tense."""
+    """A finite verb of a certain tense."""
 
     word: Word
     tense: Tense
 
 
 def tense(subject: Subject) -> Finding | None:
-    """The share of the preterite lies in the form's limits, and no stretch leaves the main tense."""
+    """The share of the preterite is within the form's limits, and no passage leaves the main tense."""
     verbs = tensed_verbs(subject.text)
     if len(verbs) < _LEAST_VERBS:
         return None
@@ -214,39 +214,39 @@ def tense(subject: Subject) -> Finding | None:
 
 
 def _switch(text: Text, verbs: Sequence[TensedVerb], main: Tense) -> list[TensedVerb]:
-    """Return the verbs of the first stretch that leaves the main tense, unless it has a reason.
+    """Return the verbs of the first passage that leaves the main tense, unless it has a reason.
 
-    A lead-in may look back, and so may a stretch whose first sentence says when that was.
+    A lead-in may look back, and so may a passage whose first sentence says when that was.
     """
-    least_sentences, least_verbs = _STRETCH[main]
-    sentences = [list(own) for _, own in groupby(verbs, key=lambda verb: verb.word.sentence)]
-    for leaves, group in groupby(sentences, key=lambda own: all(verb.tense != main for verb in own)):
-        stretch = list(group)
-        if not leaves or len(stretch) < least_sentences:
+    least_sentences, least_verbs = _PASSAGE[main]
+    sentences = [list(group) for _, group in groupby(verbs, key=lambda verb: verb.word.sentence)]
+    for leaves, group in groupby(sentences, key=lambda each: all(verb.tense != main for verb in each)):
+        passage = list(group)
+        if not leaves or len(passage) < least_sentences:
             continue
-        first = stretch[0][0].word.sentence
+        first = passage[0][0].word.sentence
         has_reason = main == "present" and (first == 0 or _LOOKS_BACK.search(text.sentences[first].text))
-        found = [verb for own in stretch for verb in own]
-        if len(found) >= least_verbs and not has_reason:
-            return found
+        switched = [verb for sentence in passage for verb in sentence]
+        if len(switched) >= least_verbs and not has_reason:
+            return switched
     return []
 
 
 def preterite_share(text: Text) -> float:
-    """Return the preterite's share of the narration's verbs of a sure tense, 0 to 1; 0 without any."""
+    """Return the preterite's share of the narration's verbs of a certain tense, 0 to 1; 0 without any."""
     verbs = tensed_verbs(text)
     return sum(verb.tense == "preterite" for verb in verbs) / len(verbs) if verbs else 0.0
 
 
 def tensed_verbs(text: Text) -> list[TensedVerb]:
-    """Return the finite verbs of the narration whose indicative is of one tense alone."""
+    """Return the finite verbs of the narration whose form belongs to one tense alone."""
     return [
-        TensedVerb(word, found)
-        for place, (word, tag) in enumerate(zip(text.words, text.tags, strict=True))
+        TensedVerb(word, tense)
+        for index, (word, tag) in enumerate(zip(text.words, text.tags, strict=True))
         if tag.endswith("(FIN)")
         and not word.quoted
-        and (word.form[0].islower() or text.sentences[word.sentence].first == place)
-        and (found := tense_of(word.lower)) is not None
+        and (word.form[0].islower() or text.sentences[word.sentence].first == index)
+        and (tense := tense_of(word.lower)) is not None
     ]
 
 

@@ -1,9 +1,7 @@
 """The gate: all checks, in the order in which a person wants to read their findings."""
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
@@ -20,49 +18,50 @@ from synopsis_writer.synopsis import Synopsis
 
 Check = Callable[[Subject], Finding | None]
 
-CHECKS: Mapping[str, Check] = MappingProxyType(
-    {
-        "length": form.length,
-        "paragraphs": form.paragraphs,
-        "rhythm": form.rhythm,
-        "language": language.language,
-        "ending": form.ending,
-        "markup": markup.markup,
-        "meta_talk": markup.meta_talk,
-        "exclamations": form.exclamations,
-        "person": language.person,
-        "dialogue": form.dialogue,
-        "tense": form.tense,
-        "umlauts": language.umlauts,
-        "spelling": language.spelling,
-        "agreement": language.agreement,
-        "copy": story.copy,
-        "repetition": story.repetition,
-        "theme": story.theme,
-        "cast": cast.cast,
-        "hook": form.hook,
-        "dates": story.dates,
-    }
+
+def _by_name(*checks: Check) -> dict[str, Check]:
+    return {check.__name__: check for check in checks}
+
+
+CHECKS: Mapping[str, Check] = _by_name(
+    form.length,
+    form.paragraphs,
+    form.rhythm,
+    language.language,
+    form.ending,
+    markup.markup,
+    markup.meta_talk,
+    form.exclamations,
+    language.person,
+    form.dialogue,
+    form.tense,
+    language.umlauts,
+    language.spelling,
+    language.agreement,
+    story.copy,
+    story.repetition,
+    story.theme,
+    cast.cast,
+    form.hook,
+    story.dates,
 )
 
-# They apply only where the sources' embeddings are given.
-SEMANTIC_CHECKS: Mapping[str, Check] = MappingProxyType(
-    {"paraphrase": semantic.paraphrase, "closeness": semantic.closeness}
-)
+# They apply only where the embeddings of the sources are given.
+SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(semantic.paraphrase, semantic.closeness)
 
-ALL_CHECKS: Mapping[str, Check] = MappingProxyType({**CHECKS, **SEMANTIC_CHECKS})
+ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **SEMANTIC_CHECKS}
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks with what they hold a text against.
+    """All checks, with what they check a text against.
 
     Attributes:
         house: its limits.
         sources: the texts that must not be copied; None skips the check.
         disabled: names of checks to leave out.
         shows: the known series, whose casts must not turn up in each other.
-        embeddings: the sources' vectors; None leaves out the semantic checks.
+        embeddings: those of the sources; None leaves out the semantic checks.
         classify: names the language of a text.
     """
 
@@ -74,17 +73,11 @@ class Gate:
     classify: LanguageClassifier = UNCACHED
 
     def warm_up(self) -> None:
-        """Load word lists and models; the garbage collector would look at a million objects in vain."""
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            self.classify.load()
-            language.is_english("house")
-            lexicon.commonness("haus")
-            form.tensed_verbs(analyse("Er geht."))
-        finally:
-            if collects:
-                gc.enable()
+        """Load word lists and models."""
+        self.classify.load()
+        language.is_english("house")
+        lexicon.commonness("haus")
+        form.tensed_verbs(analyse("Er geht."))
 
     def examine(
         self,
@@ -95,7 +88,7 @@ class Gate:
         truncated: bool = False,
         exclude_source: str = "",
     ) -> tuple[Finding, ...]:
-        """Hold a synopsis against its brief; `exclude_source` is the example it is itself, if it is one."""
+        """Check a synopsis against its brief; `exclude_source` is the example it is itself, if it is one."""
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
         return self.judge(replace(subject, truncated=truncated, exclude_source=exclude_source))
@@ -109,13 +102,23 @@ class Gate:
         title: str = "",
         people: tuple[str, ...] = (),
     ) -> Subject:
-        """Analyse a text, and say what it is held against; without a brief some checks do not apply."""
-        limits, strangers = self.house.forms[form], tuple(foreign_cast(self.shows, show))
-        subject = Subject(analyse(raw), form, limits, show, brief, title, people, self.sources)
-        return replace(subject, strangers=strangers, embeddings=self.embeddings, classify=self.classify)
+        """Analyse a text, and add what it is checked against; without a brief some checks do not apply."""
+        return Subject(
+            analyse(raw),
+            form,
+            self.house.forms[form],
+            show,
+            brief,
+            title,
+            people,
+            self.sources,
+            strangers=tuple(foreign_cast(self.shows, show)),
+            embeddings=self.embeddings,
+            classify=self.classify,
+        )
 
     def as_form(self, subject: Subject, form: Form) -> Subject:
-        """Return the same text, held against another form."""
+        """Return the same text as another form."""
         return replace(subject, form=form, limits=self.house.forms[form])
 
     def judge(self, subject: Subject) -> tuple[Finding, ...]:
@@ -131,8 +134,8 @@ def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:
     """Return what must not be copied: the examples, and `more` texts by id."""
-    own = [
+    sources = [
         Source(example.id, example.synopsis.text, [person.name for person in example.synopsis.characters])
         for example in examples
     ]
-    return own + [Source(source, text) for source, text in (more or {}).items()]
+    return sources + [Source(name, text) for name, text in (more or {}).items()]

@@ -14,9 +14,9 @@ GERMAN = 0.98  # probability from which on a text is German
 
 FOREIGN = 0.9  # probability from which on a sentence is of another language
 
-_MOST_JUDGED = 200  # sentences; a longer text is refused for its length anyway
+_MOST_CLASSIFIED = 200  # sentences; a longer text is refused for its length anyway
 
-_SHORTEST_JUDGED = 4  # words; shorter sentences are names and cries
+_SHORTEST_CLASSIFIED = 4  # words; shorter sentences are names and cries
 
 _MIXED_WORDS = 3  # English words outside quotations from which on a sentence is a mixture
 
@@ -32,8 +32,8 @@ def language(subject: Subject) -> Finding:
     limit = f"German ≥ {GERMAN:g}, no foreign sentence"
     name, probability = subject.classify(subject.text.raw)
     german = probability if name == "de" else 1 - probability
-    judged = subject.text.sentences[:_MOST_JUDGED]
-    foreign = [sentence for sentence in judged if _is_foreign(subject, sentence)]
+    sentences = subject.text.sentences[:_MOST_CLASSIFIED]
+    foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
     spans = [sentence.span for sentence in foreign]
     if german < GERMAN:
         seems = "mixed" if name == "de" else f"'{name}'"
@@ -45,7 +45,7 @@ def language(subject: Subject) -> Finding:
 
 
 def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
-    if sentence.length < _SHORTEST_JUDGED:
+    if sentence.length < _SHORTEST_CLASSIFIED:
         return False
     words = subject.text.words_of(sentence)
     distinct = {word.lower for word in words}
@@ -91,15 +91,15 @@ def person(subject: Subject) -> Finding:
     ]
     spoken = [word.span for word in text.words if _FIRST_AND_SECOND.fullmatch(word.lower)]
     spoken += [Span(*match.span()) for match in _ADDRESS.finditer(text.raw)]
-    found = [
+    spans = [
         span
         for span in sorted(spoken)
         if not text.is_quoted(span.start) and not any(name.holds(span.start) for name in names)
     ]
-    if not found:
+    if not spans:
         return passed("person", 0, "third person", "The text is told in the third person.")
-    message = f"The text leaves the third person: {quoted([text.raw[start:end] for start, end in found])}."
-    return failed("person", len(found), "third person", message, found)
+    message = f"The text leaves the third person: {quoted([text.raw[start:end] for start, end in spans])}."
+    return failed("person", len(spans), "third person", message, spans)
 
 
 _MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
@@ -108,8 +108,8 @@ _SPELT_OUT = re.compile(r"ae|oe|ue")
 
 _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
 
-# Stems that have ß and nothing else. The frequency list cannot tell, since it folds ß into ss; and stems
-# that are words either way (Maße and Masse, Buße and Busse, Floß and floss) are left out.
+# Stems that always have ß. The frequency list cannot tell, since it folds ß into ss; stems that are words
+# either way (Maße and Masse, Buße and Busse, Floß and floss) are left out.
 _NO_SHARP_S = re.compile(
     r"(?<!d)iess|äusser|ausser|aussen(?!d)|draussen|gr[oö]ss(?!ist|mann)|str[aä]ss[ec]|f[uü]ss(?!el)|gr[uü]ss|süss"
     r"|^(?:riesen|heiden|mords)?sp[aä]ss|st[oö]ss|bl[oö]ss|kl[oö]ss|sosse|büss|müssig|mäss|gefäss|gesäss|sträuss"
@@ -142,19 +142,10 @@ def _is_spelt_out(word: str) -> bool:
         return True
     if not _SPELT_OUT.search(word) or len(word) > LONGEST_WORD:
         return False
-    own = commonness(word)
-    return any(
-        commonness(meant) >= max(_KNOWN, own + _MARGIN)
-        for found in _SPELT_OUT.finditer(word)
-        for meant in (
-            word[: found.start()] + _UMLAUTS[found[0]] + word[found.end() :],
-            _SPELT_OUT.sub(_as_umlaut, word),
-        )
-    )
-
-
-def _as_umlaut(found: re.Match[str]) -> str:
-    return _UMLAUTS[found[0]]
+    matches = _SPELT_OUT.finditer(word)
+    meant = [word[: match.start()] + _UMLAUTS[match[0]] + word[match.end() :] for match in matches]
+    meant.append(_SPELT_OUT.sub(lambda match: _UMLAUTS[match[0]], word))
+    return any(commonness(other) >= max(_KNOWN, commonness(word) + _MARGIN) for other in meant)
 
 
 # Distinct unknown words for each running word. The 61 good texts have at most 0.7 %, half of them
@@ -165,7 +156,7 @@ _HYPHEN = re.compile(r"[-’'‐‑]")
 
 
 def spelling(subject: Subject) -> Finding:
-    """Few words are known to nobody: distinct unknown ones for each running word, names aside."""
+    """Few words are unknown: distinct ones for each running word, names aside."""
     unknown = ungiven_words(subject)
     share = len({word.lower for word in unknown}) / max(1, len(subject.text.words))
     limit = f"at most {UNKNOWN_SHARE:.1%} unknown words"
@@ -176,7 +167,7 @@ def spelling(subject: Subject) -> Finding:
 
 
 def ungiven_words(subject: Subject) -> list[Word]:
-    """Return the words that are neither given by brief and show nor known; of hyphenated ones every part."""
+    """Return the words neither given by brief and show nor known; of hyphenated ones each part counts."""
     given = subject.given_words
     forms = {
         form
@@ -223,7 +214,7 @@ _MIXED_ENDINGS: dict[Gender, frozenset[str]] = {
 
 _SAME_IN_PLURAL = re.compile(r"(?:er|el|en|chen|lein)$")  # der Fahrer, die Fahrer
 
-# Articles that never stand behind a preposition of the dative, and of the accusative.
+# Articles that never follow a preposition of the dative, and of the accusative.
 _WRONG_CASE = dict.fromkeys("bei mit von".split(), frozenset("die eine".split())) | dict.fromkeys(
     "durch für gegen".split(), frozenset("dem des einem eines einer".split())
 )
@@ -240,7 +231,7 @@ class Pair(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether the determiner can stand before the noun and behind the preposition."""
+        """Whether the determiner can be before the noun and after the preposition."""
         word = self.determiner.lower
         return word not in _WRONG_CASE.get(self.before, ()) and agrees(word, self.noun.lower)
 
@@ -260,25 +251,19 @@ def agreement(subject: Subject) -> Finding:
 def pairs(text: Text) -> Iterator[Pair]:
     """Yield each determiner with the noun that follows it, at most two adjectives between them."""
     words, tags = text.words, text.tags
-    for place, (word, tag) in enumerate(zip(words, tags, strict=True)):
-        before = words[place - 1].lower if place > text.sentences[word.sentence].first else ""
+    for index, (word, tag) in enumerate(zip(words, tags, strict=True)):
+        before = words[index - 1].lower if index > text.sentences[word.sentence].first else ""
         if tag not in _DETERMINERS or before in _ENDINGS or _may_be_relative(text, word):
             continue  # `das eine Wort`
-        following = place + 1
-        while (
-            following <= place + _MOST_ADJECTIVES and following < len(words) and tags[following] == _ADJECTIVE
-        ):
-            following += 1
-        if (
-            following < len(words)
-            and tags[following] == NOUN
-            and _is_one_phrase(text, word, words[following])
-        ):
-            yield Pair(before, word, words[following])
+        noun = index + 1
+        while noun <= index + _MOST_ADJECTIVES and noun < len(words) and tags[noun] == _ADJECTIVE:
+            noun += 1
+        if noun < len(words) and tags[noun] == NOUN and _is_one_phrase(text, word, words[noun]):
+            yield Pair(before, word, words[noun])
 
 
 def _may_be_relative(text: Text, word: Word) -> bool:
-    """Whether a word such as `der` stands behind a comma, and so may begin a clause rather than a phrase."""
+    """Whether a word such as `der` follows a comma, and so may begin a clause rather than a phrase."""
     start = word.span.start
     return word.lower in _RELATIVE and "," in text.raw[max(0, start - 2) : start]
 
@@ -289,22 +274,19 @@ def _is_one_phrase(text: Text, first: Word, last: Word) -> bool:
 
 
 def agrees(determiner: str, noun: str) -> bool:
-    """Whether a determiner can stand before a noun, both in lower case; True where the rule knows nothing."""
+    """Whether a determiner can be before a noun, both in lower case; True where the rule cannot tell."""
     kind = gender(noun)
     if kind is None or determiner == "ihr" or (determiner, noun) == ("ein", "uhr"):
         return True  # `gab ihr Kraft`; `um ein Uhr`
     like_ein = _LIKE_EIN.fullmatch(determiner)
-    like_der = _LIKE_DER.fullmatch(determiner)
-    found = like_ein or like_der
-    ending = found[1] if found else _ENDINGS.get(determiner) or _MERGED.get(determiner)
+    match = like_ein or _LIKE_DER.fullmatch(determiner)
+    ending = match[1] if match else _ENDINGS.get(determiner) or _MERGED.get(determiner)
     if ending is None or ending in (_MIXED_ENDINGS if like_ein else _STRONG_ENDINGS)[kind]:
         return True
     if kind == "f":
         return False
-    if ending in {"s", "es"}:
-        return (
-            _GENITIVE_AS_BASE.search(noun) is not None
-        )  # `des Verlusts` shows its ending, `des Kreuz` might not
+    if ending in {"s", "es"}:  # `des Verlusts` shows its ending, `des Kreuz` might not
+        return _GENITIVE_AS_BASE.search(noun) is not None
     return _is_plural(determiner, ending, noun)
 
 

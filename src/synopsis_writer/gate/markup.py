@@ -27,21 +27,12 @@ _MARKUP = tuple((name, re.compile(pattern, re.MULTILINE)) for name, pattern in _
 
 def markup(subject: Subject) -> Finding:
     """The text is plain prose: no lists, headings, tags, labels, symbols, links, or invisible characters."""
-    found: list[tuple[str, Span]] = [
-        (name, Span(*match.span()))
-        for name, pattern in _MARKUP
-        for match in pattern.finditer(subject.text.raw)
-    ]
-    if not found:
+    matches = [(name, match) for name, pattern in _MARKUP for match in pattern.finditer(subject.text.raw)]
+    if not matches:
         return passed("markup", 0, "none", "The text is plain prose.")
-    names = " and ".join(list(dict.fromkeys(name for name, _ in found))[:3])
-    return failed(
-        "markup",
-        len(found),
-        "none",
-        f"The text holds {names}: write plain prose.",
-        [span for _, span in found],
-    )
+    names = " and ".join(list(dict.fromkeys(name for name, _ in matches))[:3])
+    spans = [Span(*match.span()) for _, match in matches]
+    return failed("markup", len(spans), "none", f"The text holds {names}: write plain prose.", spans)
 
 
 _WRITING = r"(?:Inhaltsangabe|Zusammenfassung|Synopsis|Text|Fassung|Variante|Vorschau|Entwurf|Teaser|Porträt)"
@@ -83,13 +74,13 @@ _TASK = re.compile(
 def meta_talk(subject: Subject) -> Finding:
     """The text speaks of its story, never of itself, its writer or its prompt."""
     text = subject.text
-    found = [Span(*match.span()) for match in _META_TALK.finditer(text.raw)]
-    found += [sentence.span for sentence in text.sentences if _is_writers(text, sentence)]
-    if not found:
+    spans = [Span(*match.span()) for match in _META_TALK.finditer(text.raw)]
+    spans += [sentence.span for sentence in text.sentences if _is_writers(text, sentence)]
+    if not spans:
         return passed("meta_talk", 0, "none", "The text speaks of nothing but its story.")
-    said = quoted([shortened(text.raw[start:end].strip()) for start, end in found])
-    message = f"The text talks about itself or its prompt: {said}."
-    return failed("meta_talk", len(found), "none", message, found)
+    passages = quoted([shortened(text.raw[start:end].strip()) for start, end in spans])
+    message = f"The text talks about itself or its prompt: {passages}."
+    return failed("meta_talk", len(spans), "none", message, spans)
 
 
 def _is_writers(text: Text, sentence: Sentence) -> bool:

@@ -34,7 +34,7 @@ more, among the strangers': the check leaves them alone.
 import numpy as np
 import numpy.typing as npt
 
-from synopsis_writer.gate.embeddings import SourceEmbeddings, compared, lines_of
+from synopsis_writer.gate.embeddings import embedded_sentences, lines_of
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed
 from synopsis_writer.gate.story import theme_words
 
@@ -60,18 +60,21 @@ def paraphrase(subject: Subject) -> Finding | None:
     if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
         return None
     vectors = embeddings.embed(lines)
-    found = _without_own(embeddings.likenesses(vectors), embeddings, subject.exclude_source)
-    nearest, likeness, lead = _foremost(found)
+    is_itself = np.array([source == subject.exclude_source for source in embeddings.ids])
+    nearest, likeness, lead = _foremost(np.where(is_itself, -1.0, embeddings.similarities(vectors)))
     source = embeddings.ids[nearest]
     limit = f"likeness under {LIKENESS:g}, or under {LEAD:g} over the next example"
     figures = f"likeness {likeness:.2f}, {lead:.2f} over the next example"
     if likeness < LIKENESS or lead < LEAD:
         return passed("paraphrase", likeness, limit, f"No example tells this story ({figures}).")
-    if _is_ordered(subject, embeddings, nearest):
-        return passed("paraphrase", likeness, limit, f"The story is that of {source}, as the beats ask.")
+    beats = subject.brief.beats if subject.brief else ()
+    if beats:  # do they tell the nearest source's story? Then it was asked for
+        ordered, _, its_lead = _foremost(embeddings.coverage(embeddings.embed(beats)))
+        if ordered == nearest and its_lead >= ORDERED_LEAD:
+            return passed("paraphrase", likeness, limit, f"The story is that of {source}, as the beats ask.")
     message = f"The story is that of {source} in other words ({figures}): tell another one."
     best = embeddings.cosines(vectors, nearest).max(axis=1)
-    sentences = compared(subject.text)
+    sentences = embedded_sentences(subject.text)
     spans = [sentences[number].span for number in np.argsort(-best)[:_NEAREST].tolist()]
     return failed("paraphrase", likeness, limit, message, spans)
 
@@ -92,23 +95,7 @@ def closeness(subject: Subject) -> Finding | None:
     return failed("closeness", value, limit, message)
 
 
-def _without_own(
-    found: npt.NDArray[np.float64], embeddings: SourceEmbeddings, exclude_source: str
-) -> npt.NDArray[np.float64]:
-    is_own = np.array([source == exclude_source for source in embeddings.ids])
-    return np.where(is_own, -1.0, found)
-
-
-def _foremost(found: npt.NDArray[np.float64]) -> tuple[int, float, float]:
-    """Return the number of the highest, its value, and its lead over the second."""
-    second, first = np.argsort(found, kind="stable")[-2:].tolist()
-    return first, float(found[first]), float(found[first] - found[second])
-
-
-def _is_ordered(subject: Subject, embeddings: SourceEmbeddings, nearest: int) -> bool:
-    """Whether the brief's own beats tell the nearest source's story: then it was asked for."""
-    beats = subject.brief.beats if subject.brief else ()
-    if not beats:
-        return False
-    first, _, lead = _foremost(embeddings.nearnesses(embeddings.embed(beats)))
-    return first == nearest and lead >= ORDERED_LEAD
+def _foremost(values: npt.NDArray[np.float64]) -> tuple[int, float, float]:
+    """Return the index of the highest value, the value, and its lead over the second."""
+    second, first = np.argsort(values, kind="stable")[-2:].tolist()
+    return first, float(values[first]), float(values[first] - values[second])

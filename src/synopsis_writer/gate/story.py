@@ -1,4 +1,4 @@
-"""Checks of the story: the theme is told, no dates of its own, nothing copied or repeated."""
+"""Checks of the story: the theme turns up, no dates of its own, nothing copied or repeated."""
 
 import re
 from collections import Counter
@@ -20,12 +20,12 @@ def theme(subject: Subject) -> Finding | None:
         return None
     wanted = theme_words(subject.brief.theme)
     stems = {stem(word) for word in subject.text.counts if len(word) <= LONGEST_WORD}
-    found = [word for word in wanted if _turns_up(stem(word), stems)]
-    share = len(found) / len(wanted) if wanted else 1.0
+    missing = [word for word in wanted if not _turns_up(stem(word), stems)]
+    present = len(wanted) - len(missing)
+    share = present / len(wanted) if wanted else 1.0
     limit = f"at least {THEME_SHARE:.0%} of the theme's words"
     if share >= THEME_SHARE:
-        return passed("theme", share, limit, f"{len(found)} of {len(wanted)} words of the theme turn up.")
-    missing = [word for word in wanted if word not in found]
+        return passed("theme", share, limit, f"{present} of {len(wanted)} words of the theme turn up.")
     return failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
 
 
@@ -36,7 +36,7 @@ def theme_words(line: str) -> list[str]:
 
 
 def _turns_up(wanted: str, stems: set[str]) -> bool:
-    """Whether a stem stands alone, within a compound, or as a part of the wanted compound."""
+    """Whether a stem occurs alone, within a compound, or as a part of the wanted compound."""
     if wanted in stems:
         return True
     if len(wanted) < _SHORTEST_STEM:
@@ -80,32 +80,31 @@ def dates(subject: Subject) -> Finding | None:
     if subject.brief is None:
         return None
     given = " ".join(str(value) for value in subject.brief.as_data().values())
-    found = [match for match in _DATES.finditer(subject.text.raw) if not _is_given(match[0], given)]
-    if not found:
-        return passed("dates", 0, "none but the brief's", "The text names no date or channel of its own.")
-    message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in found])}."
-    return failed(
-        "dates", len(found), "none but the brief's", message, [Span(*match.span()) for match in found]
-    )
+    limit = "none but the brief's"
+    matches = [match for match in _DATES.finditer(subject.text.raw) if not _is_given(match[0], given)]
+    if not matches:
+        return passed("dates", 0, limit, "The text names no date or channel of its own.")
+    message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in matches])}."
+    return failed("dates", len(matches), limit, message, [Span(*match.span()) for match in matches])
 
 
-def _is_given(found: str, given: str) -> bool:
+def _is_given(date: str, given: str) -> bool:
     """Whether the brief gives a date; of `Sommer 1975` the year is enough."""
-    year = _YEAR.fullmatch(found)
-    return found in given or (year is not None and year[1] in given)
+    year = _YEAR.fullmatch(date)
+    return date in given or (year is not None and year[1] in given)
 
 
 COPIED_RUN = 10  # words: the shortest shared run that counts as copied
 
-COPIED_SHARE = 0.01  # share of the text's runs of six words that may stand in sources
+COPIED_SHARE = 0.01  # share of the text's runs of six words that may be in sources
 
 
 def copy(subject: Subject) -> Finding | None:
-    """No run of ten words, and at most 1 % of the runs of six, stand in an example or the prompt."""
+    """No run of ten words, and at most 1 % of the runs of six, are in an example or the prompt."""
     if subject.sources is None:
         return None
-    found = subject.sources.matches(subject.text, name_forms(subject.known_names))
-    matches = [match for match in found if match.source != subject.exclude_source]
+    shared = subject.sources.matches(subject.text, name_forms(subject.known_names))
+    matches = [match for match in shared if match.source != subject.exclude_source]
     longest = max(matches, key=lambda match: match.words, default=None)
     limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"
     if longest is None:
@@ -116,15 +115,15 @@ def copy(subject: Subject) -> Finding | None:
         return passed(
             "copy", longest.words, limit, f"At most {longest.words} words in a row stand in an example."
         )
-    place = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
-    message = f"{longest.words} words in a row are copied from {place}; {share:.0%} of the text is shared."
+    origin = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
+    message = f"{longest.words} words in a row are copied from {origin}; {share:.0%} of the text is shared."
     spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
     return failed("copy", longest.words, limit, message, spans)
 
 
 NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same
 
-REPEATED_SHARE = 0.03  # share of the runs of four words that stand more than once
+REPEATED_SHARE = 0.03  # share of the runs of four words that occur more than once
 
 _SHORTEST_COMPARED = 5  # words; shorter sentences may recur
 
@@ -146,18 +145,12 @@ def repetition(subject: Subject) -> Finding:
     if twins:
         first, second, ratio = twins[0]
         message = f"Two sentences say the same: {quoted([shortened(first.text), shortened(second.text)])}."
-        return failed(
-            "repetition",
-            ratio / 100,
-            limit,
-            message,
-            [span for a, b, _ in twins for span in (a.span, b.span)],
-        )
+        spans = [sentence.span for a, b, _ in twins for sentence in (a, b)]
+        return failed("repetition", ratio / 100, limit, message, spans)
     share, spans = repeated_runs(text)
     if share > REPEATED_SHARE:
-        message = (
-            f"{share:.0%} of the runs of four words stand more than once: {quoted(_forms(text, spans))}."
-        )
+        runs = quoted([text.raw[span.start : span.end] for span in spans])
+        message = f"{share:.0%} of the runs of four words stand more than once: {runs}."
         return failed("repetition", share, limit, message, spans)
     variety = moving_variety(text.words)
     if variety < least:
@@ -186,7 +179,7 @@ def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
 
 
 def repeated_runs(text: Text) -> tuple[float, list[Span]]:
-    """Return the share of runs of four words that stand more than once, and the later ones' spans."""
+    """Return the share of runs of four words that occur more than once, and the later ones' spans."""
     words = text.words
     seen: Counter[tuple[str, ...]] = Counter()
     spans: list[Span] = []
@@ -227,7 +220,3 @@ def same_openings(text: Text) -> list[Sentence]:
         if len({text.words[sentence.first].lower for sentence in three}) == 1:
             return three
     return []
-
-
-def _forms(text: Text, spans: list[Span]) -> list[str]:
-    return [text.raw[span.start : span.end] for span in spans]
