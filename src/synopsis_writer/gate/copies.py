@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,8 +161,8 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
 
     if folder is None or len(sources) < FEWEST_CACHED:
         return CopyIndex(sources, names, **build())
-    parts = (part for source in sources for part in (source.id, source.text, *source.names))
-    key = digest([f"{_VERSION} {RUN}", *parts])
+    parts = ((source.id, source.text, *source.names) for source in sources)
+    key = digest(chain([f"{_VERSION} {RUN}"], chain.from_iterable(parts)))
     return CopyIndex(sources, names, **cached_arrays(folder / key, build, is_sound))
 
 

@@ -22,19 +22,14 @@ class Subject:
     """A text, and what it is checked against.
 
     Attributes:
-        text: the analysed text.
-        form: the kind of text it should be.
         limits: the house's limits for the form.
-        show: the series; its name and cast.
         brief: what was asked for; None when a text of unknown origin is checked.
-        title: the title, where known.
         people: names the answer itself declares.
         sources: the texts it must not copy.
         exclude_source: the id of the source that the text itself is, if it is one.
         truncated: the model stopped at its token limit.
         strangers: the people of other shows.
         embeddings: those of the sources; None leaves out the semantic checks.
-        classify: names the language of a text.
     """
 
     text: Text
@@ -85,10 +80,8 @@ class Finding:
     """What one check says of one text.
 
     Attributes:
-        check: the check's name.
-        passed: the verdict.
         value: what was measured.
-        limit: what it was measured against.
+        limit: what it was measured against, in words.
         message: one sentence a writer understands.
         spans: where, in characters of the text; at most 20.
     """

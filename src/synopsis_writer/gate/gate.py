@@ -54,15 +54,10 @@ ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **SEMANTIC_CHECKS}
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks, with what they check a text against.
+    """All checks but the disabled ones, with what they check a text against.
 
-    Attributes:
-        house: its limits.
-        sources: the texts that must not be copied; None skips the check.
-        disabled: names of checks to leave out.
-        shows: the known series, whose casts must not turn up in each other.
-        embeddings: those of the sources; None leaves out the semantic checks.
-        classify: names the language of a text.
+    Without `sources` and `embeddings` the checks that need them are left out; the casts of `shows` must not
+    turn up in each other.
     """
 
     house: House

@@ -291,7 +291,15 @@ def tag(tokens: Sequence[str]) -> list[str]:
     paths = {(before, start): _Path(0.0, start, None)}
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
         found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
-        paths = _extend(paths, found, model.transitions)
+        longer: dict[tuple[int, int], _Path] = {}
+        for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
+            follow = model.transitions.get(state, _NOTHING)
+            for number, score in found.items():
+                total = path.score + follow.get(number, _DEAD_END) + score
+                key = (state[1], number)
+                if key not in longer or total > longer[key].score:
+                    longer[key] = _Path(total, number, path)
+        paths = longer
     ends = {state: model.transitions.get(state, _NOTHING).get(end, _DEAD_END) for state in paths}
     step: _Path | None = paths[max(paths, key=lambda state: paths[state].score + ends[state])]
     tags: list[str] = []
@@ -299,22 +307,6 @@ def tag(tokens: Sequence[str]) -> list[str]:
         tags.append(model.names[step.tag])
         step = step.before
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
-
-
-def _extend(
-    paths: Mapping[tuple[int, int], _Path],
-    found: Mapping[int, float],
-    transitions: Mapping[tuple[int, int], Mapping[int, float]],
-) -> dict[tuple[int, int], _Path]:
-    longer: dict[tuple[int, int], _Path] = {}
-    for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
-        follow = transitions.get(state, _NOTHING)
-        for number, score in found.items():
-            total = path.score + follow.get(number, _DEAD_END) + score
-            key = (state[1], number)
-            if key not in longer or total > longer[key].score:
-                longer[key] = _Path(total, number, path)
-    return longer
 
 
 @lru_cache(maxsize=100_000)
@@ -329,7 +321,9 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
         return {model.numbers[NUMBER]: 0.0}
     if word in model.known:
         found = dict(model.known[word])
-    elif is_capital or not _is_worth_analysing(word):
+    elif (
+        is_capital or len(word) > _LONGEST_ANALYSED or (len(word) > _LONGEST_UNLISTED and not is_listed(word))
+    ):
         return {model.numbers[NOUN]: 0.0, model.numbers[NAME]: 0.0}
     else:
         scores = model.analyse(word)
@@ -341,10 +335,6 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
         for number, score in found.items()
         if number in model.by_case
     } or {model.numbers[UNKNOWN]: 0.0}
-
-
-def _is_worth_analysing(word: str) -> bool:
-    return len(word) <= _LONGEST_UNLISTED or (len(word) <= _LONGEST_ANALYSED and is_listed(word))
 
 
 @lru_cache(maxsize=20_000)

@@ -3,8 +3,9 @@
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
@@ -173,28 +174,24 @@ class _Selection:
         self.free = np.ones(len(index.examples), dtype=np.bool_)
         self.free[[index.rows[name] for name in exclude if name in index.rows]] = False
         self.chosen: list[int] = []
-        self.stems = lru_cache(maxsize=None)(index.stems)
 
     def pinned(self, rows: Sequence[int]) -> list[Chosen]:
         """Take these rows, as far as they are free."""
         taken = []
         for row in rows:
             if self.free[row]:
-                chosen = self._take(row, "")
-                taken.append(
-                    replace(chosen, why="pinned" if self.left >= 0 else "pinned, beyond the token budget")
-                )
+                fits = self.index.costs[row] <= self.left
+                taken.append(self._take(row, "pinned", *([] if fits else ["beyond the token budget"])))
         return taken
 
     def varied(self, room: int) -> list[Chosen]:
         """Take up to `room` of the best tiers' rows, each the least like those already chosen."""
         taken: list[Chosen] = []
-        rows = self._nearest_tier()
-        while len(rows) and len(taken) < room:
+        while len(taken) < room and len(rows := self._nearest_tier()):
             few = _smallest(rows, self.index.order[rows])
             row = self._best(few, np.zeros(len(few), dtype=np.float32), 0.0)
-            taken.append(self._take(row, "for variety" if self.chosen and len(rows) > 1 else ""))
-            rows = self._nearest_tier()
+            variety = ["for variety"] if self.chosen and len(rows) > 1 else []
+            taken.append(self._take(row, _TIERS[self.tiers[row]], *variety))
         return taken
 
     def closest(self) -> list[Chosen]:
@@ -210,7 +207,8 @@ class _Selection:
         few = _smallest(rows, -scores[rows])
         row = self._best(few, scores[few] / max(scores[few].max(), np.float32(1e-9)), CLOSENESS)
         words = self.index.shared_words(self.theme, row)[:_NAMED_WORDS]
-        return [self._take(row, f"close in theme: {', '.join(words)}" if words else "for variety")]
+        why = f"close in theme: {', '.join(words)}" if words else "for variety"
+        return [self._take(row, _TIERS[self.tiers[row]], why)]
 
     def _nearest_tier(self) -> Rows:
         """Return the rows of the best tier that has any, of those that are free and fit the tokens left."""
@@ -218,14 +216,12 @@ class _Selection:
         best = tiers.min(initial=_NO_TIER)
         return np.flatnonzero((tiers == best) & (tiers != _NO_TIER))
 
-    def _take(self, row: int, reason: str) -> Chosen:
-        """Choose a row; the reason says what its tier does not."""
+    def _take(self, row: int, *why: str) -> Chosen:
         tokens = int(self.index.costs[row])
         self.chosen.append(row)
         self.free[row] = False
         self.left -= tokens
-        why = ", ".join(part for part in (_TIERS[self.tiers[row]], reason) if part)
-        return Chosen(self.index.examples[row], tokens, why)
+        return Chosen(self.index.examples[row], tokens, ", ".join(why))
 
     def _best(self, rows: Rows, closeness: Scores, weight: float) -> int:
         """Return the row of the greatest marginal relevance; of equals the first in the index's order.
@@ -233,13 +229,13 @@ class _Selection:
         Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking", 1998: weight times
         closeness (0 to 1) less the rest times the greatest cosine of its stems to those of a chosen row.
         """
-        chosen = [self.stems(row) for row in self.chosen]
-        worth = {
-            int(row): weight * float(near)
-            - (1 - weight) * max((_cosine(self.stems(int(row)), other) for other in chosen), default=0.0)
-            for row, near in zip(rows, closeness, strict=True)
-        }
-        return max(worth, key=lambda row: (worth[row], -int(self.index.order[row])))
+        index = self.index
+        chosen = [index.stems(row) for row in self.chosen]
+        worth: dict[int, float] = {}
+        for row, near in zip(rows.tolist(), closeness.tolist(), strict=True):
+            likeness = max((_cosine(index.stems(row), other) for other in chosen), default=0.0)
+            worth[row] = weight * near - (1 - weight) * likeness
+        return max(worth, key=lambda row: (worth[row], -int(index.order[row])))
 
 
 def _smallest(rows: Rows, keys: Integers | Scores) -> Rows:
@@ -248,9 +244,7 @@ def _smallest(rows: Rows, keys: Integers | Scores) -> Rows:
 
 
 def _cosine(stems: frozenset[str], others: frozenset[str]) -> float:
-    if not stems or not others:
-        return 0.0
-    return len(stems & others) / math.sqrt(len(stems) * len(others))
+    return len(stems & others) / math.sqrt(max(1, len(stems) * len(others)))
 
 
 def index_examples(examples: Sequence[Example], folder: Path | None = None) -> ExampleIndex:
@@ -261,10 +255,11 @@ def index_examples(examples: Sequence[Example], folder: Path | None = None) -> E
     def build() -> Arrays:
         ids = [example.id for example in examples]
         by_id = sorted(range(len(ids)), key=lambda row: (crc32(ids[row].encode()), ids[row]))
+        costs = [estimate_tokens(brief_block(e.brief) + e.synopsis.as_json()) for e in examples]
         return {
             "shows": np.array([numbers[example.brief.show] for example in examples], dtype=np.int32),
             "forms": np.array([numbers[example.brief.form] for example in examples], dtype=np.int32),
-            "costs": np.array([cost(example) for example in examples], dtype=np.int32),
+            "costs": np.array(costs, dtype=np.int32),
             "order": np.argsort(by_id).astype(np.int32),
             **_bm25([_stem_list(_theme_text(example)) for example in examples]),
         }
@@ -277,12 +272,8 @@ def index_examples(examples: Sequence[Example], folder: Path | None = None) -> E
 
     if folder is None or len(examples) < FEWEST_CACHED:
         return ExampleIndex(examples, numbers, **build())
-    parts = (
-        part
-        for example in examples
-        for part in (example.id, example.brief.model_dump_json(), example.synopsis.model_dump_json())
-    )
-    key = digest([f"{_VERSION} {STEM} {K1} {B}", *parts])
+    data = ((e.id, e.brief.model_dump_json(), e.synopsis.model_dump_json()) for e in examples)
+    key = digest(chain([f"{_VERSION} {STEM} {K1} {B}"], chain.from_iterable(data)))
     return ExampleIndex(examples, numbers, **cached_arrays(folder / key, build, is_sound))
 
 
@@ -311,13 +302,7 @@ def _bm25(texts: Sequence[Sequence[str]]) -> Arrays:
 
 
 def _theme_text(example: Example) -> str:
-    """Return what an example is found by."""
     return f"{example.brief.theme} {example.synopsis.logline}"
-
-
-def cost(example: Example) -> int:
-    """Return about how many tokens an example takes in a prompt."""
-    return estimate_tokens(brief_block(example.brief) + example.synopsis.as_json())
 
 
 @lru_cache(maxsize=10_000)
