@@ -1287,18 +1287,18 @@ def test_a_thousand_requests_are_set_aside_without_adding_up_those_before() -> N
     for _ in range(1000):
         budget.reserve(worst)
     assert Watched.looks <= few * 1000
-    with pytest.raises(BudgetSpentError, match=r"0 tokens spent, 50000 tokens set aside"):
+    with pytest.raises(BudgetSpentError, match=r"0 tokens spent, 50000 tokens reserved"):
         budget.reserve(Spent(Cost(Decimal(1), "USD"), 50_001))
     for _ in range(1000):
         budget.settle(worst, Spent(Cost(Decimal("0.25"), "USD"), 25))
-    with pytest.raises(BudgetSpentError, match=r"250.00 USD spent, 0 USD set aside"):
+    with pytest.raises(BudgetSpentError, match=r"250.00 USD spent, 0 USD reserved"):
         budget.reserve(Spent(Cost(Decimal(751), "USD"), 1))
 
 
 def test_an_unpriced_call_is_set_aside_in_tokens_until_it_is_settled() -> None:
     budget = Budget(Decimal(1), 100)
     budget.reserve(Spent(None, 60))
-    with pytest.raises(BudgetSpentError, match="60 tokens set aside"):
+    with pytest.raises(BudgetSpentError, match="60 tokens reserved"):
         budget.reserve(Spent(None, 41))
     budget.settle(Spent(None, 60), Spent(tokens=10))
     with pytest.raises(BudgetSpentError, match=r"budget of 1.00 USD"):

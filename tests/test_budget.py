@@ -13,7 +13,7 @@ from synopsis_writer.errors import BudgetSpentError, ConnectionFailedError, Mode
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
-from synopsis_writer.models.limits import Budget, BudgetClient, most_tokens
+from synopsis_writer.models.limits import Budget, BudgetClient, estimate_tokens
 from synopsis_writer.models.pricing import FREE, HostedPricer, PriceTable, Rate
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import load_settings
@@ -70,7 +70,7 @@ async def test_the_call_that_could_break_the_budget_is_not_made() -> None:
         await ask(client)
     assert len(scripted.calls) == 1
     assert str(caught.value) == (
-        "the next call could pass the budget of 3.49 EUR: 1.50 EUR spent, 0 EUR set aside for calls "
+        "the next call could pass the budget of 3.49 EUR: 1.50 EUR spent, 0 EUR reserved for calls "
         "under way, up to 2.00 EUR for this one: raise --budget, or lower max_tokens"
     )
     assert caught.value.exit_code == 3
@@ -101,7 +101,7 @@ async def test_calls_under_way_count_with_their_worst_case_until_they_are_answer
     calls = [asyncio.create_task(ask(client)) for _ in range(3)]
     done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     assert held.asked == 2
-    assert [str(call.exception()).count("4.00 EUR set aside") for call in done] == [1]
+    assert [str(call.exception()).count("4.00 EUR reserved") for call in done] == [1]
     assert budget.spent == Spent()
     held.go.set()
     await asyncio.wait(calls)
@@ -190,11 +190,11 @@ def test_the_currency_of_what_was_spent_before_stays(amount: Decimal | None) -> 
 @pytest.mark.parametrize("text", ["Straße" * 100, "日本語" * 100, "\ud800" * 10])
 def test_a_prompts_most_tokens_are_a_third_of_its_bytes_with_the_schema(text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
-    alone = most_tokens([Message("user", text)], None)
+    alone = estimate_tokens([Message("user", text)], None)
     assert size / 3 <= alone - 8 < size / 3 + 1
     schema = {"type": "object"}  # 18 bytes
-    assert most_tokens([Message("user", text)], schema) == alone + 6
-    assert most_tokens([Message("system", ""), Message("user", text)], None) == alone + 8
+    assert estimate_tokens([Message("user", text)], schema) == alone + 6
+    assert estimate_tokens([Message("system", ""), Message("user", text)], None) == alone + 8
 
 
 @settings(deadline=None)
@@ -243,7 +243,7 @@ async def test_an_attempt_that_was_paid_is_kept_when_the_budget_forbids_its_repa
     show = find_show(desk.pool.shows, good.brief.show)
     assert show is not None
     prompt = desk.synopsis_prompt(good.brief, show)
-    budget = Budget(tokens=most_tokens(prompt.messages, None) + 2000)
+    budget = Budget(tokens=estimate_tokens(prompt.messages, None) + 2000)
     scripted = ScriptedClient([refused, refused])
     author = ModelAuthor(BudgetClient(scripted, FREE, budget), desk.prompts, prompt, Limits(max_tokens=1500))
     result = await write(good.brief, show, author, desk.gate)

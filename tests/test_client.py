@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from synopsis_writer.cli.app import run
@@ -37,10 +38,16 @@ from tests.support.loopback import (
 )
 
 KEY = "sk-secret-0123456789"
+DONE = "data: [DONE]\n\n"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
 QUICK = Limits(timeout=0.15)  # for steps that keep silent; a busy machine needs longer for the others
 LIMITS = Limits(timeout=10)
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
 
 
 class Waits:
@@ -48,7 +55,6 @@ class Waits:
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.lines: list[str] = []
 
     async def sleep(self, seconds: float) -> None:
         self.seconds.append(seconds)
@@ -65,7 +71,7 @@ async def ask(
     limits: Limits = LIMITS,
 ) -> Answer:
     policy = RetryPolicy(retries, budget, sleep=waits.sleep)
-    client = HostedClient("test-model", server.base_url, key, retry=policy, announce=waits.lines.append)
+    client = HostedClient("test-model", server.base_url, key, retry=policy)
     try:
         for _ in range(times - 1):
             await client.complete(ASK, SCHEMA, limits)
@@ -86,6 +92,44 @@ async def test_an_answer_comes_with_its_usage() -> None:
     assert sent.body["response_format"]["json_schema"]["schema"] == SCHEMA
     assert sent.body["max_tokens"] == LIMITS.max_tokens
     assert "temperature" not in sent.body
+
+
+async def test_a_transport_of_ones_own_answers_the_requests() -> None:
+    requests: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request)
+        if len(requests) == 1:
+            return httpx2.Response(503)
+        return httpx2.Response(200, json=Reply("Ja.").as_data("m"))
+
+    waits = Waits()
+    client = HostedClient(
+        "m",
+        "https://llm.example.org/v1",
+        KEY,
+        retry=RetryPolicy(sleep=waits.sleep),
+        transport=httpx2.MockTransport(answer),
+    )
+    assert (await client.complete(ASK, SCHEMA, LIMITS)).text == "Ja."
+    await client.close()
+    assert [str(request.url) for request in requests] == ["https://llm.example.org/v1/chat/completions"] * 2
+    assert requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert json.loads(requests[0].content)["model"] == "m"
+    assert len(waits.seconds) == 1
+
+
+@pytest.mark.parametrize("end", [DONE, ""])
+async def test_a_transport_of_ones_own_may_stream(end: str) -> None:
+    texts: list[str] = []
+    piece = {"choices": [{"index": 0, "delta": {"content": "Ja."}, "finish_reason": "stop"}]}
+    body = f"data: {json.dumps(piece)}\n\n{end}"
+    reply = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
+    transport = httpx2.MockTransport(lambda _: reply)
+    client = HostedClient("m", "https://llm.example.org/v1", KEY, on_text=texts.append, transport=transport)
+    answer = await client.complete(ASK, None, LIMITS)
+    await client.close()
+    assert (answer.text, texts) == ("Ja.", ["Ja."])
 
 
 async def test_a_temperature_is_sent_where_one_is_set() -> None:
@@ -130,13 +174,13 @@ def limits_for(step: Step) -> Limits:
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
-async def test_faults_that_may_pass_are_retried(fault: Step) -> None:
+async def test_faults_that_may_pass_are_retried(fault: Step, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault, fault, Reply("Ja.")]) as server:
         assert (await ask(server, waits, limits=limits_for(fault))).text == "Ja."
     assert len(server.requests) == 3
     assert len(waits.seconds) == 2
-    assert all("trying again in" in line for line in waits.lines)
+    assert all("trying again in" in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
@@ -178,13 +222,15 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
     ],
     ids=name_of,
 )
-async def test_faults_that_never_pass_are_said_at_once(fault: Step, said: str) -> None:
+async def test_faults_that_never_pass_are_said_at_once(
+    fault: Step, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     waits = Waits()
     with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=said):
         await ask(server, waits)
     assert len(server.requests) == 1
     assert waits.seconds == []
-    assert waits.lines == []
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -292,12 +338,16 @@ async def test_attempts_and_time_are_bounds_together(
     ],
     ids=name_of,
 )
-async def test_a_wait_is_announced_with_its_reason(fault: Step, line: str) -> None:
+async def test_a_wait_is_logged_with_its_reason(
+    fault: Step, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     waits = Waits()
     with LoopbackServer([fault, Reply("Ja.")]) as server:
         await ask(server, waits, limits=limits_for(fault))
-    assert len(waits.lines) == 1
-    assert waits.lines[0].startswith(line)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(line)
+    assert vars(record)["reason"] == line.partition(";")[0]
+    assert [vars(record)["wait"]] == waits.seconds
 
 
 async def test_waits_grow() -> None:
@@ -392,13 +442,15 @@ async def test_a_cancelled_call_or_wait_ends_at_once(step: Step) -> None:
     ],
     ids=name_of,
 )
-async def test_the_key_is_in_no_message_and_no_traceback(fault: Step) -> None:
+async def test_the_key_is_in_no_message_and_no_traceback(
+    fault: Step, caplog: pytest.LogCaptureFixture
+) -> None:
     waits = Waits()
     with LoopbackServer([fault], key="another" if fault == Fault(401) else None) as server:
         try:
             await ask(server, waits, retries=1, limits=limits_for(fault))
         except ModelError as error:
-            said = "".join(traceback.format_exception(error)) + "".join(waits.lines)
+            said = "".join(traceback.format_exception(error)) + caplog.text
         else:
             pytest.fail("the fault passed")
     assert KEY not in said
@@ -469,7 +521,7 @@ async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) ->
     with LoopbackServer([Reply("Ja.")]) as other:
         target = other.base_url.replace("127.0.0.1", "localhost")
         with LoopbackServer([Redirect(f"{target}/chat/completions", status)]) as server:
-            client = HostedClient("m", server.base_url, KEY, grown=print if stream else None)
+            client = HostedClient("m", server.base_url, KEY, on_text=print if stream else None)
             with pytest.raises(
                 RequestRefusedError, match="redirects to http://localhost: set base_url"
             ) as caught:
@@ -502,22 +554,20 @@ SAFE = [
 
 @pytest.mark.parametrize("address", OPEN)
 async def test_plain_http_to_another_machine_is_refused_and_warned_of_where_it_is_allowed(
-    address: str,
+    address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SettingsError, match="use https, or allow it with --insecure") as caught:
         HostedClient("m", address, KEY)
-    lines: list[str] = []
-    await HostedClient("m", address, KEY, insecure=True, announce=lines.append).close()
-    assert len(lines) == 1
-    assert lines[0].endswith(": plain http: key and text can be read on the way")
-    assert "hunter2" not in lines[0] + str(caught.value)
+    await HostedClient("m", address, KEY, insecure=True).close()
+    (line,) = caplog.messages
+    assert line.endswith(": plain http: key and text can be read on the way")
+    assert "hunter2" not in line + str(caught.value)
 
 
 @pytest.mark.parametrize("address", SAFE)
-async def test_https_and_this_machine_need_no_leave(address: str) -> None:
-    lines: list[str] = []
-    await HostedClient("m", address, KEY, announce=lines.append).close()
-    assert lines == []
+async def test_https_and_this_machine_need_no_leave(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    await HostedClient("m", address, KEY).close()
+    assert caplog.messages == []
 
 
 NO_ADDRESS = ["http://[::1", "http://[", "http://a]b/v1", "http://loc\u2100host/v1"]
@@ -666,7 +716,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_its_mend_wo
 
     async def ask_once(address: str) -> Answer:
         retry = RetryPolicy(3, sleep=waits.sleep)
-        client = HostedClient("m", address, KEY, retry=retry, grown=(lambda _: None) if stream else None)
+        client = HostedClient("m", address, KEY, retry=retry, on_text=(lambda _: None) if stream else None)
         try:
             return await client.complete(ASK, None, LIMITS)
         finally:

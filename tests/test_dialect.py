@@ -31,7 +31,6 @@ async def ask(
     model: str = "m",
     limits: Limits = WARM,
     stream: bool = True,
-    lines: list[str] | None = None,
 ) -> str:
     """Ask once with a client of its own, as another process would."""
     client = HostedClient(
@@ -39,9 +38,8 @@ async def ask(
         server.base_url.replace("//", "//me:hunter2@"),
         KEY,
         retry=RetryPolicy(0),
-        announce=(lines if lines is not None else []).append,
-        grown=(lambda _: None) if stream else None,
-        dialects=store,
+        on_text=(lambda _: None) if stream else None,
+        capabilities=store,
     )
     try:
         return (await client.complete(ASK, SCHEMA, limits)).text
@@ -91,11 +89,11 @@ async def test_an_old_server_that_refuses_all_of_it_is_asked_in_its_own_way_at_l
     assert len(server.chats) == 7  # without `stream` there are no `stream_options`
 
 
-async def test_a_temperature_that_is_left_out_is_said_once() -> None:
-    lines: list[str] = []
+async def test_a_temperature_that_is_left_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
     with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
-        await ask(server, lines=lines)
-    assert lines == ["m takes no temperature: asking without one"]
+        await ask(server)
+    assert caplog.messages == ["m takes no temperature: asking without one"]
 
 
 async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ async def work(show):
     if show is not None and sys.argv[2] == "wait":
         show(open(sys.argv[3], encoding="utf-8").read())
         await asyncio.sleep(3600)
-    client = HostedClient("m", sys.argv[1], grown=show)
+    client = HostedClient("m", sys.argv[1], on_text=show)
     answer = await client.complete([Message("user", "?")], None, Limits())
     status("done")
     await client.close()

@@ -19,7 +19,7 @@ from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.hosted import CapabilityStore, HostedClient
 from synopsis_writer.models.resolve import open_transport, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
-from synopsis_writer.models.server import SERVICE, FoundKey, find_key, look_up_key
+from synopsis_writer.models.server import SERVICE, ApiKey, look_up_key
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import (
@@ -76,16 +76,16 @@ def ring() -> Iterator[Callable[[Callable[[str, str], str | None]], Ring]]:
 
 def test_the_environments_key_goes_before_the_keyrings_which_is_not_even_asked(ring: Any) -> None:
     asked = ring(lambda *_: "sk-ring").asked
-    assert find_key(OPENAI, {"OPENAI_API_KEY": f" {KEY}\n"}) == KEY
+    assert look_up_key(OPENAI, {"OPENAI_API_KEY": f" {KEY}\n"}).value == KEY
     assert asked == []
-    assert find_key(OPENAI, {"OPENAI_API_KEY": " "}) == find_key(OPENAI, {}) == "sk-ring"
+    assert look_up_key(OPENAI, {"OPENAI_API_KEY": " "}).value == look_up_key(OPENAI, {}).value == "sk-ring"
     assert asked == [(SERVICE, OPENAI)] * 2
 
 
 @pytest.mark.parametrize("kept", [None, ""])
 def test_a_keyring_without_the_key_gives_none(ring: Any, kept: str | None) -> None:
     ring(lambda *_: kept)
-    assert look_up_key(OPENAI, {}) == FoundKey()
+    assert look_up_key(OPENAI, {}) == ApiKey()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_a_keyring_that_fails_is_no_key_and_a_hint_when_the_server_wants_o
     ring(fail)
     with LoopbackServer([Reply("Ja.")], key=KEY) as server:
         settings = load_settings({"base_url": server.base_url, "model": "m"}, {})
-        client = open_transport(resolve_model(settings, {}), settings, {}, print)
+        client = open_transport(resolve_model(settings, {}), settings, {})
         with pytest.raises(RequestRefusedError) as caught:
             await client.complete(ASK, None, Limits())
         await client.close()
@@ -115,8 +115,8 @@ def test_a_keyring_that_waits_for_a_person_does_not_hold_up_a_program_without_on
 ) -> None:
     released = threading.Event()
     ring(lambda *_: str(released.wait(60)))
-    monkeypatch.setattr("synopsis_writer.models.server._ALONE_SECONDS", 0.01)
-    assert look_up_key(OPENAI, {}) == FoundKey(hint="the keyring did not answer: it may be locked")
+    monkeypatch.setattr("synopsis_writer.models.server._UNATTENDED_SECONDS", 0.01)
+    assert look_up_key(OPENAI, {}) == ApiKey(hint="the keyring did not answer: it may be locked")
     released.set()
 
 
@@ -125,7 +125,7 @@ async def test_the_key_of_a_server_is_the_one_kept_under_its_host_and_port(ring:
         host = server.base_url.removeprefix("http://").removesuffix("/v1")
         asked = ring(lambda _, name: KEY if name == host else None).asked
         settings = load_settings({"base_url": server.base_url, "model": "m"}, {})
-        client = open_transport(resolve_model(settings, {}), settings, {}, print)
+        client = open_transport(resolve_model(settings, {}), settings, {})
         assert (await client.complete(ASK, None, Limits())).text == "Ja."
         await client.close()
     assert asked == [(SERVICE, host)]
@@ -214,10 +214,9 @@ async def test_after_a_storm_of_faults_the_key_stands_nowhere(
     for name in ("openai", "httpx2", "httpcore2", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
     caplog.set_level(logging.DEBUG)
-    lines: list[str] = []
 
     async def sleep(_: float) -> None:
-        lines.append("")
+        pass
 
     store = CapabilityStore(tmp_path / "dialects.json")
     refuses = [] if step == Reply("Ja.") else ["prompt_cache_key"]
@@ -228,9 +227,8 @@ async def test_after_a_storm_of_faults_the_key_stands_nowhere(
             server.base_url,
             KEY,
             retry=RetryPolicy(1, sleep=sleep),
-            announce=lines.append,
-            grown=(lambda _: None) if stream else None,
-            dialects=store,
+            on_text=(lambda _: None) if stream else None,
+            capabilities=store,
         )
         limits = Limits(timeout=0.3 if isinstance(step, Silence | Drip) else 10, temperature=0.1)
         for messages in (ASK, ASK[1:]):
@@ -241,7 +239,7 @@ async def test_after_a_storm_of_faults_the_key_stands_nowhere(
         said += repr(client) + repr([repr(part) for part in vars(client).values()])
         await client.close()
         assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in server.requests)
-    said += "".join(lines) + "".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    said += "".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
     said += "".join(path.read_text(encoding="utf-8") for path in [store.path] if path and path.is_file())
     assert len(caplog.records) > 3
     assert (KEY in said) is False

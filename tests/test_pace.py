@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.limits import RateLimitedClient, most_tokens
+from synopsis_writer.models.limits import RateLimitedClient, estimate_tokens
 from synopsis_writer.testing import ScriptedClient
 
 MESSAGES = [Message("user", "Hallo")]
@@ -33,7 +33,7 @@ async def test_the_first_minute_has_no_burst() -> None:
 
 
 async def test_a_request_larger_than_a_second_of_tokens_waits_for_all_of_them() -> None:
-    tokens = most_tokens(MESSAGES, None) + 100
+    tokens = estimate_tokens(MESSAGES, None) + 100
     # a second holds less than one request; eight ask at once, and two requests' worth of tokens come
     assert await asked_within_a_window(None, 60 * tokens * 0.9) <= 2
 
@@ -43,15 +43,15 @@ async def test_without_a_pace_nothing_waits() -> None:
     assert (await RateLimitedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
 
 
-async def test_a_wait_is_said_with_its_length() -> None:
-    said: list[str] = []
-    paced = RateLimitedClient(ScriptedClient(["ja"] * 3), 30, None, said.append)
+async def test_a_wait_is_logged_with_its_length(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    paced = RateLimitedClient(ScriptedClient(["ja"] * 3), 30, None)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(
             asyncio.gather(*(paced.complete(MESSAGES, None, Limits()) for _ in range(3))), 0.1
         )
     # the first is asked at once; the second and third wait for their turns, two seconds apart
-    assert said == ["--rpm is reached; asking in 2.0 s", "--rpm is reached; asking in 4.0 s"]
+    assert caplog.messages == ["--rpm is reached; asking in 2.0 s", "--rpm is reached; asking in 4.0 s"]
 
 
 class Busy(ScriptedClient):
@@ -76,10 +76,12 @@ async def test_no_more_calls_run_at_once_than_may() -> None:
     assert (client.most, len(client.calls)) == (3, 9)
 
 
-async def test_the_first_request_says_how_long_its_own_tokens_take() -> None:
-    said: list[str] = []
-    tokens = most_tokens(MESSAGES, None) + 100
-    paced = RateLimitedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10, said.append)
+async def test_the_first_request_says_how_long_its_own_tokens_take(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    tokens = estimate_tokens(MESSAGES, None) + 100
+    paced = RateLimitedClient(ScriptedClient(["ja"]), None, 60 * tokens / 10)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(paced.complete(MESSAGES, None, Limits(max_tokens=100)), 0.05)
-    assert said == ["--tpm is reached; asking in 9.0 s"]
+    assert caplog.messages == ["--tpm is reached; asking in 9.0 s"]

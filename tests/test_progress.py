@@ -4,12 +4,14 @@ import io
 import logging
 import pickle
 from collections.abc import Iterator
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 
 import pytest
 from rich.console import Console
 
 from synopsis_writer.cli.console import STDERR, Progress, status, warn
-from synopsis_writer.models.retry import Wait
+from synopsis_writer.models.retry import log_wait
 from synopsis_writer.usage import Usage
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
@@ -35,9 +37,7 @@ def _handler() -> Iterator[None]:
 
 
 def wait(reason: str, seconds: float, then: str = "asking") -> None:
-    logging.getLogger("synopsis_writer.models").info(
-        "%s; %s in %.1f s", reason, then, seconds, extra={"wait": seconds, "reason": reason}
-    )
+    log_wait(logging.getLogger("synopsis_writer.models"), reason, then, seconds)
 
 
 def add(progress: Progress, outcome: str | None = "accepted") -> None:
@@ -111,16 +111,13 @@ def test_a_quiet_run_prints_warnings_alone(clock: Clock, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "a demo draft\n"
 
 
-def test_a_wait_goes_to_another_process_whole() -> None:
-    wait = Wait("the server answered 503", "trying again", 2.5)
-    copy = pickle.loads(pickle.dumps(wait))
-    assert (copy, copy.reason, copy.seconds) == (wait, wait.reason, 2.5)
-
-
-def test_a_wait_of_a_callback_is_logged_as_one(caplog: pytest.LogCaptureFixture) -> None:
-    status(Wait("the server answered 503", "trying again", 2.5))
+def test_a_wait_goes_to_another_process_whole(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    log_wait(logging.getLogger("synopsis_writer"), "the server answered 503", "trying again", 2.5)
     (record,) = caplog.records
-    assert (vars(record)["wait"], vars(record)["reason"]) == (2.5, "the server answered 503")
+    copy = pickle.loads(pickle.dumps(QueueHandler(SimpleQueue()).prepare(record)))
+    assert copy.getMessage() == "the server answered 503; trying again in 2.5 s"
+    assert (copy.wait, copy.reason) == (2.5, "the server answered 503")
 
 
 def test_the_last_line_is_printed_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.download import is_packaged_available, packaged_weights
 from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.models.hosted import HostedClient
-from synopsis_writer.models.responses import EventReader, GrowingAnswer
+from synopsis_writer.models.responses import EventReader, StreamedAnswer
 from synopsis_writer.models.retry import InvalidResponseError, RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Usage
@@ -45,12 +45,16 @@ TEXT = '{"title": "Der weiße Hund 🐶", "paragraphs": []}'
 DONE = "data: [DONE]\n\n"
 
 
+@pytest.fixture(autouse=True)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+
+
 class Ears:
-    """Takes down what is said while an answer grows."""
+    """Records the texts of a growing answer."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.lines: list[str] = []
 
     async def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -63,8 +67,7 @@ async def ask(
         "m",
         server.base_url,
         retry=RetryPolicy(retries, sleep=ears.sleep),
-        announce=ears.lines.append,
-        grown=ears.texts.append if stream else None,
+        on_text=ears.texts.append if stream else None,
     )
     try:
         return await client.complete(ASK, SCHEMA, limits)
@@ -123,7 +126,9 @@ async def test_a_streamed_answer_is_the_same_as_a_whole_one(reply: Reply) -> Non
     ],
     ids=name_of,
 )  # fmt: skip
-async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(fault: Step) -> None:
+async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(
+    fault: Step, caplog: pytest.LogCaptureFixture
+) -> None:
     ears = Ears()
     limits = QUICK if isinstance(fault, Silence | Drip) else LIMITS
     with LoopbackServer([fault, fault, Reply(TEXT)]) as server:
@@ -131,8 +136,8 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(fau
     assert (answer.text, answer.usage) == (TEXT, Usage(100, 50))
     assert ears.texts[-1] == TEXT
     assert len(server.chats) == 3
-    assert len(ears.lines) == 2
-    assert all("; trying again in " in line for line in ears.lines)
+    assert len(caplog.messages) == 2
+    assert all("; trying again in " in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +170,14 @@ async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> 
     ],
     ids=name_of,
 )
-async def test_a_stream_that_will_never_do_is_said_at_once(fault: Step, said: str) -> None:
+async def test_a_stream_that_will_never_do_is_said_at_once(
+    fault: Step, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     ears = Ears()
     with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=said):
         await ask(server, ears)
     assert len(server.chats) == 1
-    assert ears.lines == []
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("kind", ["plain", "event-stream"])
@@ -314,7 +321,7 @@ async def test_the_text_is_shown_before_it_is_whole() -> None:
         stream.may_go_on.set()
 
     async with stream as address:
-        client = HostedClient("m", address, grown=grown)
+        client = HostedClient("m", address, on_text=grown)
         answer = await asyncio.wait_for(client.complete(ASK, None, Limits(timeout=3600)), 60)
         await client.close()
     assert texts == ["Ja, ", "Ja, gern."]
@@ -327,7 +334,7 @@ async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("synopsis_writer.models.hosted._USAGE_SECONDS", 0.05)
     async with OpenStream(piece("Ja.", "stop") + end) as address:
-        client = HostedClient("m", address, grown=print)
+        client = HostedClient("m", address, on_text=print)
         answer = await asyncio.wait_for(client.complete(ASK, None, Limits(timeout=3600)), 60)
         await client.close()
     assert (answer.text, answer.finish) == ("Ja.", "stop")
@@ -335,7 +342,7 @@ async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
 
 async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
     async with OpenStream(piece("Ja")) as address:
-        client = HostedClient("m", address, grown=print, retry=RetryPolicy(0))
+        client = HostedClient("m", address, on_text=print, retry=RetryPolicy(0))
         with pytest.raises(ConnectionFailedError, match="did not answer in time"):
             await client.complete(ASK, None, Limits(timeout=1))
         await client.close()
@@ -344,7 +351,7 @@ async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
 async def test_a_cancelled_stream_lets_the_connection_go() -> None:
     begun = asyncio.Event()
     async with OpenStream(piece("Ja")) as address:
-        client = HostedClient("m", address, grown=lambda _: begun.set())
+        client = HostedClient("m", address, on_text=lambda _: begun.set())
         task = asyncio.create_task(client.complete(ASK, None, Limits(timeout=3600)))
         await asyncio.wait_for(begun.wait(), 10)
         task.cancel()
@@ -360,23 +367,23 @@ async def test_a_cancelled_stream_lets_the_connection_go() -> None:
 )
 def test_however_the_bytes_are_cut_the_text_is_the_same(text: str, size: int, end: str) -> None:
     raw = (piece(text) + piece("", "stop") + DONE).replace("\n", end).encode()
-    growing = GrowingAnswer()
+    streamed = StreamedAnswer()
     for start in range(0, len(raw), size):
-        growing.feed(raw[start : start + size])
-    answer = growing.answer("text/event-stream", 1.0, "m")
-    assert (answer.text, growing.is_done) == (text, True)
+        streamed.feed(raw[start : start + size])
+    answer = streamed.answer("text/event-stream", 1.0, "m")
+    assert (answer.text, streamed.is_done) == (text, True)
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_no_bytes_give_another_error_than_a_broken_body(raw: bytes, size: int) -> None:
-    growing = GrowingAnswer()
+    streamed = StreamedAnswer()
     try:
         for start in range(0, len(raw), size):
-            growing.feed(b"data: " + raw[start : start + size])
-        growing.answer("text/event-stream", 1.0, "m")
+            streamed.feed(b"data: " + raw[start : start + size])
+        streamed.answer("text/event-stream", 1.0, "m")
     except InvalidResponseError:
         return
-    assert growing.is_done or growing.is_finished
+    assert streamed.is_done or streamed.is_finished
 
 
 def test_an_event_without_data_is_none() -> None:

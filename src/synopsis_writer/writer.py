@@ -586,7 +586,7 @@ class Writer:
             if asked is None:
                 asked = await stack.enter_async_context(self._opened_client())
             rpm, tpm, calls = self._pace
-            limited = RateLimitedClient(asked, rpm, tpm, _announce, calls=calls)
+            limited = RateLimitedClient(asked, rpm, tpm, calls=calls)
             connection = self._connections[loop] = _Connection(limited, stack)
         connection.users += 1
         try:
@@ -600,7 +600,7 @@ class Writer:
     def _opened_client(
         self, on_text: Callable[[str], None] | None = None
     ) -> contextlib.AbstractAsyncContextManager[ModelClient]:
-        return open_client(self.model, self.settings, self._environment, _announce, on_text, self.budget)
+        return open_client(self.model, self.settings, self._environment, on_text, self.budget)
 
 
 def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
@@ -616,13 +616,6 @@ def _form(form: Form | str | None) -> Form | None:
         return None if form is None else Form(form)
     except ValueError as error:
         raise BriefError(f"no form '{form}': the forms are {', '.join(Form)}") from error
-
-
-def _announce(line: str) -> None:
-    """Log what a client reports; a wait with its seconds and its reason."""
-    seconds = getattr(line, "seconds", None)
-    extra = None if seconds is None else {"wait": seconds, "reason": getattr(line, "reason", "")}
-    _log.info("%s", line, extra=extra)
 
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
@@ -755,7 +748,7 @@ async def open_authors(
     environment: Mapping[str, str],
     desk: Desk,
     budget: Budget,
-    say: Callable[[str], None],
+    say: Callable[[str], None],  # noqa: ARG001 - goes when the callers do without
     *,
     rpm: float | None = None,
     tpm: float | None = None,
@@ -777,8 +770,8 @@ async def open_authors(
     if choice.kind == "packaged":
         yield _demo_authors(settings, desk)
         return
-    async with open_client(choice, settings, environment, say, budget=budget) as client:
-        yield _model_authors(RateLimitedClient(client, rpm, tpm, say, calls=calls), settings, desk)
+    async with open_client(choice, settings, environment, budget=budget) as client:
+        yield _model_authors(RateLimitedClient(client, rpm, tpm, calls=calls), settings, desk)
 
 
 def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:

@@ -1,9 +1,11 @@
 """A storm: many writes at once against a server that fails two calls in five."""
 
 import asyncio
+import contextlib
+import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +87,29 @@ def script(calls: int, seed: int) -> list[Step]:
     return [rng.choice(bad) if rng.random() < SHARE else Reply(ANSWER) for _ in range(calls)]
 
 
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _logged_to(lines: list[str]) -> Iterator[None]:
+    """Take the package's log into `lines`."""
+    logger = logging.getLogger("synopsis_writer")
+    handler, level = _Lines(lines), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     """Write the same brief `writes` times into folders of their own, 16 side by side."""
     steps = script(writes * 4, seed)
@@ -93,9 +118,9 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     reported: dict[int, str] = {}
     said: list[str] = []
     turn = asyncio.Semaphore(_SIDE_BY_SIDE)
-    with LoopbackServer(steps, key=KEY) as server:
+    with LoopbackServer(steps, key=KEY) as server, _logged_to(said):
         policy = RetryPolicy(5, 300, first_wait=0.01)
-        hosted = HostedClient("storm-model", server.base_url, KEY, retry=policy, announce=said.append)
+        hosted = HostedClient("storm-model", server.base_url, KEY, retry=policy)
         pricer = HostedPricer("storm-model", server.base_url)
         cache = ResponseCache(folder / "cache.sqlite3")
         client = CachingClient(BudgetClient(hosted, pricer, Budget()), cache, "storm", CacheUse.WRITE)

@@ -48,9 +48,7 @@ def print_error(message: str) -> None:
 
 def status(line: str) -> None:
     """Log a line of status, for functions that report by a callback."""
-    seconds = getattr(line, "seconds", None)
-    extra = None if seconds is None else {"wait": seconds, "reason": getattr(line, "reason", "")}
-    _log.info(line, extra=extra)
+    _log.info(line)
 
 
 def warn(line: str) -> None:

@@ -92,7 +92,7 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[
     from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key
 
     key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
-    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint, announce=status)
+    client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint)
     try:
         return await client.models()
     finally:

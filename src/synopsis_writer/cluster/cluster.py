@@ -24,7 +24,7 @@ from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models.limits import Budget, worst_case
 from synopsis_writer.models.pricing import PRICES_FILE
-from synopsis_writer.models.resolve import ResolvedModel, limits_of, pricer
+from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_pricer
 from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_of, look_up_key
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
@@ -186,7 +186,9 @@ def calls_left(
     desk = load_desk(settings)
     prompt = desk.synopsis_prompt(_PLAIN, desk.find_show(_PLAIN.show))
     limits = longer(limits_of(settings))
-    worst = worst_case(pricer(choice, settings, environment), prompt.messages, wire_schema(Synopsis), limits)
+    worst = worst_case(
+        open_pricer(choice, settings, environment), prompt.messages, wire_schema(Synopsis), limits
+    )
     amount, tokens = _left(budget)
     calls = [] if tokens is None else [tokens // worst.tokens]
     if amount is not None and worst.cost is not None and worst.cost.amount:

@@ -1,11 +1,13 @@
 """Workers on a Ray cluster: what they do, and what happens when one dies."""
 
 import asyncio
+import logging
 import os
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from logging.handlers import QueueHandler
 from typing import Any, cast
 
 from synopsis_writer import __version__
@@ -246,6 +248,13 @@ class WorkerPool:
         )
         return replace(outcome, error=error)
 
+    def _show(self, line: str | logging.LogRecord) -> None:
+        """Pass on what a worker logs or says."""
+        if isinstance(line, logging.LogRecord):
+            logging.getLogger(line.name).handle(line)
+        else:
+            self._say(line)
+
     async def _fill_slot(self) -> None:
         """Have a worker in one slot, and another when it dies."""
         failed = 0
@@ -261,7 +270,7 @@ class WorkerPool:
                 failed = 0
                 while True:
                     for line in await worker.actor.status.remote():
-                        self._say(line)
+                        self._show(line)
             except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
                 self._end(EngineError(_NOT_UP.format(_cause(error))))
             except self._ray.exceptions.RayError as error:
@@ -359,7 +368,7 @@ class RowWorker:
     """Makes rows in a process of its own; errors are returned as values, for the driver to raise."""
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[str] = asyncio.Queue()
+        self._lines: asyncio.Queue[str | logging.LogRecord] = asyncio.Queue()
         self._open = AsyncExitStack()
         self._maker: RowMaker | None = None
 
@@ -369,6 +378,9 @@ class RowWorker:
         # This is the worker's own process: proxies and certificates are read from its environment. The key
         # is not, and stays out of it.
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
+        logger = logging.getLogger("synopsis_writer")
+        logger.addHandler(QueueHandler(self._lines))
+        logger.setLevel(logging.INFO)
         try:
             settings = Settings.model_validate(job.settings)
             _compare(job.facts, facts_here(settings, job.choice))
@@ -403,8 +415,8 @@ class RowWorker:
         attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
         return replace(result, attempts=attempts)
 
-    async def status(self) -> list[str]:
-        """Wait for lines of status; return those that are there."""
+    async def status(self) -> list[str | logging.LogRecord]:
+        """Wait for lines of status and records of the log; return those that are there."""
         lines = [await self._lines.get()]
         while not self._lines.empty():
             lines.append(self._lines.get_nowait())

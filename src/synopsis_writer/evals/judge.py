@@ -333,7 +333,7 @@ async def open_judge(
     model: str,
     settings: Settings,
     environment: Mapping[str, str],
-    say: Say,
+    say: Say,  # noqa: ARG001 - goes when the callers do without
     budget: Budget | None = None,
 ) -> AsyncIterator[Judge]:
     """Open a judge: a model on a server or in a file.
@@ -350,7 +350,7 @@ async def open_judge(
         ModelError: the file cannot be loaded.
     """
     choice, templates = choose_judge(model, settings, environment)
-    async with open_client(choice, settings, environment, say, budget=budget) as client:
+    async with open_client(choice, settings, environment, budget=budget) as client:
         yield Judge(client, templates, limits_of(settings))
 
 

@@ -1,4 +1,8 @@
-"""A GGUF model in this process, through llama.cpp."""
+"""A GGUF model in this process, through llama.cpp.
+
+Opening the first engine sets `OMP_NUM_THREADS`, `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` in the environment of
+this process unless they are set: OpenMP reads them once, and its spinning threads starve a busy machine.
+"""
 
 import asyncio
 import os
@@ -15,13 +19,6 @@ from synopsis_writer.models.base import Answer, Finish, Limits, Message
 from synopsis_writer.models.download import INSTALL
 from synopsis_writer.usage import Usage
 
-# A small model that has lost the thread never closes a string or a list: the grammar closes it.
-_MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
-
-_MOST_CHARACTERS_ELSE = 1500
-
-_MOST_ITEMS = 14
-
 
 @dataclass(frozen=True)
 class Completion:
@@ -30,7 +27,7 @@ class Completion:
     Attributes:
         text: what the model wrote, without the prompt.
         finish: `stop`, or `length` when the tokens or the context ran out.
-        logprobs: natural log-probability of each token, the end token left out; empty unless asked for.
+        logprobs: natural log-probability of each token but the end token; empty unless asked for.
         usage: tokens; of several completions of one prompt only the first counts the prompt.
     """
 
@@ -42,13 +39,15 @@ class Completion:
 
 Chunk = dict[str, Any]
 
-_Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]
+_Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]  # streams; stops when the second is true
 
 
 class _Server(Protocol):
-    def handle_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
+    @property
+    def handle_completions(self) -> _Handle: ...
 
-    def handle_chat_completions(self, request: dict[str, Any], on_chunk: Callable[[Chunk], bool]) -> None: ...
+    @property
+    def handle_chat_completions(self) -> _Handle: ...
 
 
 @dataclass(frozen=True)
@@ -98,18 +97,18 @@ class Engine:
         messages: Sequence[Message],
         schema: Mapping[str, Any] | None,
         limits: Limits,
-        grown: Callable[[str], None] | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer `messages` through the model's chat template; the answer fits `schema` when one is given.
+        """Answer `messages` through the model's chat template; the answer fits `schema` if one is given.
 
         Args:
             messages: the prompt.
             schema: the answer's shape; None is free text.
             limits: bounds of the call.
-            grown: is given the whole answer so far after each piece of it, in the caller's thread.
+            on_text: is given the whole answer so far after each piece of it, in the caller's thread.
 
         Raises:
-            EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
+            EngineError: the engine refused the request, or was silent for `limits.timeout` seconds.
         """
         request: dict[str, Any] = {
             "messages": [asdict(message) for message in messages],
@@ -125,19 +124,18 @@ class Engine:
         start = time.monotonic()
         text = ""
 
-        def grow(chunk: Chunk) -> None:
+        def show(chunk: Chunk) -> None:
             nonlocal text
-            if grown is not None and (piece := chat_text([chunk])):
+            if on_text is not None and (piece := _chat_text([chunk])):
                 text += piece
-                grown(text)
+                on_text(text)
 
-        handle = self._open().handle_chat_completions
-        chunks = await self._run(handle, request, limits.timeout, None if grown is None else grow)
-        choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
+        handle = self._open_server().handle_chat_completions
+        chunks = await self._run(handle, request, limits.timeout, None if on_text is None else show)
         return Answer(
-            text=chat_text(chunks),
-            finish=finish(choices),
-            usage=usage(chunks),
+            text=_chat_text(chunks),
+            finish=_finish(_choices(chunks)),
+            usage=_usage(chunks),
             seconds=time.monotonic() - start,
             model=self.name,
         )
@@ -152,12 +150,12 @@ class Engine:
         sampling: Sampling | None = None,
         seed: int = 0,
         logprobs: bool = False,
-        patience: float = 180.0,
+        timeout: float = 180.0,  # noqa: ASYNC109 - of silence, not of the call
     ) -> list[Completion]:
-        """Continue `prompt` `n` times, within the GBNF `grammar` when one is given.
+        """Continue `prompt` `n` times, within the GBNF `grammar` if one is given.
 
         Raises:
-            EngineError: the engine refused the request, or gave no sign for `patience` seconds.
+            EngineError: the engine refused the request, or was silent for `timeout` seconds.
         """
         if not 1 <= n <= self._slots:
             raise EngineError(
@@ -174,15 +172,15 @@ class Engine:
             request["grammar"] = grammar
         if logprobs:
             request["n_probs"] = 1
-        chunks = await self._run(self._open().handle_completions, request, patience)
+        chunks = await self._run(self._open_server().handle_completions, request, timeout)
         return [completion(chunks, index) for index in range(n)]
 
     def close(self) -> None:
-        """Stop what is being decoded, and give back the memory; a second call does nothing."""
+        """Stop what is being decoded, and free the memory; a second call does nothing."""
         self._closed.set()
         self._server = None
 
-    def _open(self) -> _Server:
+    def _open_server(self) -> _Server:
         if self._server is None:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
         return self._server
@@ -191,21 +189,21 @@ class Engine:
         self,
         handle: _Handle,
         request: dict[str, Any],
-        patience: float,
-        seen: Callable[[Chunk], None] | None = None,
+        timeout: float,  # noqa: ASYNC109 - of silence, not of the call
+        on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         chunks: list[Chunk] = []
-        last_sign = time.monotonic()
+        last_chunk_at = time.monotonic()
 
         def take(chunk: Chunk) -> bool:
-            nonlocal last_sign
-            last_sign = time.monotonic()
+            nonlocal last_chunk_at
+            last_chunk_at = time.monotonic()
             chunks.append(chunk)
-            if seen is not None and not stop.is_set():
-                loop.call_soon_threadsafe(seen, chunk)
+            if on_chunk is not None and not stop.is_set():
+                loop.call_soon_threadsafe(on_chunk, chunk)
             return stop.is_set() or self._closed.is_set()
 
         # Progress reports make the engine call back while it still reads the prompt.
@@ -213,16 +211,16 @@ class Engine:
         work = asyncio.ensure_future(asyncio.to_thread(handle, request, take))
         try:
             while not work.done():
-                await asyncio.wait({work}, timeout=max(0.1, last_sign + patience - time.monotonic()))
-                if not work.done() and time.monotonic() - last_sign > patience:
+                await asyncio.wait({work}, timeout=max(0.1, last_chunk_at + timeout - time.monotonic()))
+                if not work.done() and time.monotonic() - last_chunk_at > timeout:
                     raise EngineError(
-                        f"{self.name}: no sign for {patience:.0f} s: allow more time, or take a smaller model"
+                        f"{self.name}: no sign for {timeout:.0f} s: allow more time, or take a smaller model"
                     )
         finally:
             stop.set()
         if self._closed.is_set():
             raise EngineError(f"{self.name}: the engine was closed while it answered")
-        check(work.exception(), chunks, self.name)
+        _check(work.exception(), chunks, self.name)
         return chunks
 
 
@@ -231,46 +229,50 @@ class EmbeddedClient:
 
     Args:
         engine: an engine whose model was trained to answer messages; `close` closes it.
-        grown: is given the whole answer so far after each piece of it.
+        on_text: is given the whole answer so far after each piece of it.
 
     Raises:
-        EngineError: the model has no chat template, so it is no instruct model.
+        EngineError: the model has no chat template, so it is not an instruct model.
     """
 
-    def __init__(self, engine: Engine, grown: Callable[[str], None] | None = None) -> None:
+    def __init__(self, engine: Engine, on_text: Callable[[str], None] | None = None) -> None:
         if not engine.has_chat_template:
             raise EngineError(
                 f"{engine.name}: the file holds no chat template, so this is a base model: "
                 "take the instruct version of it, often named '-it' or '-instruct'"
             )
         self._engine = engine
-        self._grown = grown
-        self._turn = asyncio.Lock()  # a call that waits for its slot must not run out of patience
+        self._on_text = on_text
+        self._turn = asyncio.Lock()  # a call that waits for its slot must not time out
 
     @property
     def name(self) -> str:
-        """The model's name, as files and messages show it."""
+        """The model's name."""
         return self._engine.name
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`, held to `schema` by a grammar.
-
-        Raises:
-            EngineError: the engine refused the request, or gave no sign for `limits.timeout` seconds.
-        """
+        """Answer `messages`, with `schema` enforced by a grammar; raises as `Engine.chat`."""
         async with self._turn:
             shape = None if schema is None else bounded(schema)
-            return await self._engine.chat(messages, shape, limits, self._grown)
+            return await self._engine.chat(messages, shape, limits, self._on_text)
 
     async def close(self) -> None:
-        """Stop what is being decoded, and give back the memory."""
+        """Close the engine."""
         self._engine.close()
 
 
+# A small model that has lost the thread never closes a string or a list: the grammar closes it.
+_MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
+
+_MOST_OTHER_CHARACTERS = 1500
+
+_MOST_ITEMS = 14
+
+
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a JSON schema in which every string and every list has a greatest length."""
+    """Return a copy of a JSON schema in which every string and every list has a maximum length."""
     bound: dict[str, Any] = _bounded(schema, "")
     return bound
 
@@ -282,7 +284,7 @@ def _bounded(node: Any, field: str) -> Any:
         return node
     copy = {key: _bounded(value, field if key == "items" else key) for key, value in node.items()}
     if node.get("type") == "string" and "enum" not in node:
-        copy.setdefault("maxLength", _MOST_CHARACTERS.get(field, _MOST_CHARACTERS_ELSE))
+        copy.setdefault("maxLength", _MOST_CHARACTERS.get(field, _MOST_OTHER_CHARACTERS))
     if node.get("type") == "array":
         copy.setdefault("maxItems", _MOST_ITEMS)
     return copy
@@ -294,17 +296,15 @@ _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the
 
 _TEMPLATE_KEY = b"tokenizer.chat_template"
 
-_BATCH = 128  # tokens read at once: how long a cancelled call may still work before it hears of it
+_BATCH = 128  # tokens read at once: how long a cancelled call may still work before it is told
 
 _CHECKPOINT_STEP = 256  # tokens between two checkpoints at least; an example takes about 1,100
 
 _MOST_CHECKPOINTS = 8  # the last turns of a prompt and those of its repair; the library's own is 32
 
-_OPENMP = {"OMP_NUM_THREADS": "{threads}", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-
 
 def _holds_chat_template(path: Path) -> bool:
-    """Check that `path` is a GGUF file, and say whether its header names a chat template."""
+    """Return whether the header names a chat template; raise EngineError unless `path` is a GGUF file."""
     try:
         if path.is_dir():
             raise EngineError(f"{path}: is a folder: name a GGUF file in it")
@@ -318,9 +318,9 @@ def _holds_chat_template(path: Path) -> bool:
 
 
 def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> _Server:
-    # OpenMP reads these once, when the library is loaded; spinning threads starve a busy machine.
-    for name, value in _OPENMP.items():
-        os.environ.setdefault(name, value.format(threads=threads))
+    openmp = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+    for name, value in openmp.items():
+        os.environ.setdefault(name, value)
     try:
         import xllamacpp
     except ImportError as error:
@@ -351,56 +351,55 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     return server
 
 
-def check(fault: BaseException | None, chunks: Sequence[Chunk], name: str) -> None:
-    """Raise EngineError when the call failed, was refused, or brought nothing."""
+def _check(fault: BaseException | None, chunks: Sequence[Chunk], name: str) -> None:
+    """Raise EngineError if the call failed, was refused, or brought nothing."""
     if fault is not None:
-        raise EngineError(f"{name}: the engine failed: {_one_line(str(fault))}") from fault
+        raise EngineError(f"{name}: the engine failed: {_one_line(fault)}") from fault
     for chunk in chunks:
         if "error" in chunk:
-            message = chunk["error"].get("message", "no reason given")
-            raise EngineError(f"{name}: the engine refused the request: {_one_line(str(message))}")
+            reason = _one_line(chunk["error"].get("message", "no reason given"))
+            raise EngineError(f"{name}: the engine refused the request: {reason}")
     if not chunks:
         raise EngineError(f"{name}: the engine gave no answer: try again")
 
 
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:300]
+
+
 def completion(chunks: Sequence[Chunk], index: int) -> Completion:
-    """Return the completion number `index` of one call."""
-    own = [chunk for chunk in chunks if any(c["index"] == index for c in chunk.get("choices", ()))]
-    choices = [choice for chunk in own for choice in chunk["choices"]]
+    """Return one of the completions of a call, by its index."""
+    chunks = [chunk for chunk in chunks if any(choice["index"] == index for choice in _choices([chunk]))]
+    choices = _choices(chunks)
     tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
-    used = usage(own)
+    usage = _usage(chunks)
     return Completion(
         text="".join(choice["text"] for choice in choices),
-        finish=finish(choices),
+        finish=_finish(choices),
         logprobs=tuple(token["logprob"] for token in tokens if token["token"]),
-        usage=used if index == 0 else Usage(completion_tokens=used.completion_tokens),
+        usage=usage if index == 0 else Usage(completion_tokens=usage.completion_tokens),
     )
 
 
-def chat_text(chunks: Sequence[Chunk]) -> str:
-    """Return the text that the chunks of a chat add up to."""
-    return "".join(
-        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ())
-    )
+def _choices(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
+    return [choice for chunk in chunks for choice in chunk.get("choices", ())]
 
 
-def finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
-    """Say why a streamed answer ended; one that just stops was cut."""
+def _chat_text(chunks: Sequence[Chunk]) -> str:
+    return "".join(choice["delta"].get("content") or "" for choice in _choices(chunks))
+
+
+def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
+    """Return why a streamed answer ended; one that just stops was truncated."""
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     return "stop" if reasons and reasons[-1] == "stop" else "length"
 
 
-def usage(chunks: Sequence[Chunk]) -> Usage:
-    """Return the server's figures, which stand in the last chunk that has any."""
-    figures: Mapping[str, Any] = next(
-        (chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), {}
-    )
+def _usage(chunks: Sequence[Chunk]) -> Usage:
+    """Return the server's counts, which are in the last chunk that has any."""
+    counts: Mapping[str, Any] = next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), {})
     return Usage(
-        figures.get("prompt_tokens", 0),
-        figures.get("completion_tokens", 0),
-        (figures.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+        counts.get("prompt_tokens", 0),
+        counts.get("completion_tokens", 0),
+        (counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]

@@ -1,56 +1,55 @@
-"""OpenAI-compatible servers: requests, what each server takes, and retries."""
+"""OpenAI-compatible servers: the client, its requests, and what each server has refused."""
 
 import asyncio
 import contextlib
 import hashlib
-import json
-import os
+import logging
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synopsis_writer.errors import ModelError, SettingsError
+from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.responses import GrowingAnswer, read_answer, read_models, whole
+from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models, repair_surrogates
 from synopsis_writer.models.retry import (
-    Announce,
     InvalidResponseError,
     RetryBudget,
     RetryPolicy,
-    failure,
     is_quota,
+    model_error,
     retrying,
 )
 from synopsis_writer.models.server import (
     DEFAULT_BASE_URL,
     check_address,
     host_of,
-    is_open,
     is_plain_loopback,
+    is_unencrypted,
     server_of,
 )
+from synopsis_writer.storage.files import replacing
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
-_NO_KEY = "no-key"  # servers of one's own take any; the SDK wants one
+_log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
 
-# What a stream may still take when the text is whole: for the usage, and for the connection's reuse.
+# What a stream may still take once the text is complete: for the usage, and to reuse the connection.
 _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
 
 
 @dataclass(frozen=True)
 class ServerCapabilities:
-    """What is sent to one model of one server.
+    """What one model of one server accepts.
 
     Attributes:
         answer_format: how the answer's shape is asked for; `plain` is not at all.
@@ -66,19 +65,35 @@ class ServerCapabilities:
     temperature: bool = True
     streaming: Literal["usage", "bare", "none"] = "usage"
 
+    def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
+        """Return these with what changed from `before` to `after`; other calls may have learned more."""
+        old = asdict(before)
+        return replace(self, **{name: value for name, value in asdict(after).items() if value != old[name]})
 
-class _Entry(BaseModel):
+
+class _StoredCapabilities(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     server: str
     model: str
     since: float
-    dialect: ServerCapabilities
+    capabilities: ServerCapabilities = Field(alias="dialect")
+
+
+class _CapabilitiesFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dialects: list[_StoredCapabilities] = []
+
+
+CAPABILITIES_FILE = "dialects.json"
+
+_KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may accept now
 
 
 @dataclass(frozen=True)
 class CapabilityStore:
-    """Dialects by server and model, in one JSON file; an entry is forgotten 30 days after it was learned.
+    """Capabilities by server and model, in one JSON file; an entry expires 30 days after it was learned.
 
     A file that cannot be read or written costs a request, and nothing else.
 
@@ -91,32 +106,33 @@ class CapabilityStore:
     clock: Callable[[], float] = field(default=time.time)
 
     def find(self, server: str, model: str) -> ServerCapabilities:
-        """Return what is known, or the dialect to begin with.
+        """Return what is known, or what to begin with.
 
         Args:
-            server: host, port and path, without what an address may hold of names and passwords.
+            server: host, port and path, without an address's user name and password.
             model: the model's name.
         """
         for entry in self._read():
             if (entry.server, entry.model) == (server, model):
-                return entry.dialect
+                return entry.capabilities
         return initial_capabilities(server)
 
     def learn(self, server: str, model: str, before: ServerCapabilities, after: ServerCapabilities) -> None:
-        """Note what changed from `before` to `after`, beside what others noted meanwhile."""
+        """Save what changed from `before` to `after`, with what others have saved meanwhile."""
         if self.path is None or before == after:
             return
         others = [entry for entry in self._read() if (entry.server, entry.model) != (server, model)]
-        known = learned(before, after, self.find(server, model))
-        entry = _Entry(server=server, model=model, since=self.clock(), dialect=known)
-        with contextlib.suppress(OSError):
-            _replace(self.path, _File(dialects=[*others, entry]).model_dump(mode="json"))
+        known = self.find(server, model).updated(before, after)
+        entry = _StoredCapabilities(server=server, model=model, since=self.clock(), dialect=known)
+        content = _CapabilitiesFile(dialects=[*others, entry])
+        with contextlib.suppress(FileError), replacing(self.path) as file:
+            file.write(content.model_dump_json(by_alias=True, indent=1).encode())
 
-    def _read(self) -> list[_Entry]:
+    def _read(self) -> list[_StoredCapabilities]:
         if self.path is None:
             return []
         try:
-            content = _File.model_validate_json(self.path.read_bytes())
+            content = _CapabilitiesFile.model_validate_json(self.path.read_bytes())
         except (OSError, ValidationError):
             return []
         now = self.clock()
@@ -124,22 +140,24 @@ class CapabilityStore:
 
 
 class HostedClient:
-    """Asks one model of one OpenAI-compatible server; redirects are not followed.
+    """A `ModelClient` for one model of an OpenAI-compatible server; it follows no redirects.
+
+    Waits and what the server refuses are logged.
 
     Args:
         model: the model's name on the server.
-        base_url: the server's address, as a rule ending in /v1.
+        base_url: the server's address, usually ending in /v1; None is OpenAI's.
         api_key: the key; never shown, logged or saved.
         retry: the retry policy.
-        announce: is told of each wait, in one line.
-        grown: is given the whole answer so far after each piece of it; a retry starts over. None: the
+        on_text: is given the whole answer so far after each piece of it; a retry starts over. None: the
             answer comes at once.
-        dialects: where it is remembered what the server takes.
-        insecure: let key and text go over plain http to another machine.
+        capabilities: remembers what the server accepts.
+        insecure: allow plain http to another machine, where key and text can be read on the way.
         key_hint: why there may be no key, for the message that the server wants one.
+        transport: sends the requests; `httpx2.MockTransport` answers them in a test. None is the network.
 
     Raises:
-        SettingsError: the address is none of the web or not safe, or the key cannot be sent.
+        SettingsError: the address is not an http(s) URL or not safe, or the key cannot be sent.
     """
 
     def __init__(
@@ -149,125 +167,125 @@ class HostedClient:
         api_key: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        announce: Announce = lambda _: None,
-        grown: Callable[[str], None] | None = None,
-        dialects: CapabilityStore | None = None,
+        on_text: Callable[[str], None] | None = None,
+        capabilities: CapabilityStore | None = None,
         insecure: bool = False,
         key_hint: str = "",
+        transport: "httpx2.AsyncBaseTransport | None" = None,
     ) -> None:
         self._model = model
         self._base_url = base_url or DEFAULT_BASE_URL
-        self._sdk = open_sdk(self._base_url, api_key, announce, insecure=insecure)
+        self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
         self._retry = retry or RetryPolicy()
-        self._announce = announce
-        self._grown = grown
+        self._on_text = on_text
         self._key_hint = key_hint
-        self._dialects = dialects or CapabilityStore()
-        self._dialect = self._dialects.find(server_of(self._base_url), model)
+        self._store = capabilities or CapabilityStore()
+        self._capabilities = self._store.find(server_of(self._base_url), model)
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self._model
 
-    @property
-    def server(self) -> str:
-        """The server's host and port, for messages."""
-        return host_of(self._base_url)
-
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`; the usage has the tokens of those tries that led to no answer, too.
+        """Answer `messages`; the usage includes the tokens of tries that led to no answer.
 
         Raises:
-            ConnectionFailedError: no whole answer came within the retry policy.
+            ConnectionFailedError: no complete answer came within the retry policy.
             RequestRefusedError: the server will not do this.
         """
         import openai
 
-        retry_budget = RetryBudget(self._retry)
-        first = dialect = self._dialect
+        budget = RetryBudget(self._retry)
+        first = current = self._capabilities
         tried = {first}
+        is_streamed = self._on_text is not None
         while True:
-            request = chat_request(
-                self._model, messages, schema, limits, dialect, stream=self._grown is not None
-            )
+            request = chat_request(self._model, messages, schema, limits, current, stream=is_streamed)
             try:
-                answer = await self._with_retries(request, limits, retry_budget)
+                answer = await self._with_retries(request, limits, budget)
             except (openai.APIError, TimeoutError, InvalidResponseError) as error:
                 fault: BaseException = error
             else:
-                # Noted only now: what led to no answer is not worth remembering.
-                self._dialect = learned(first, dialect, self._dialect)
-                self._dialects.learn(server_of(self._base_url), self._model, first, dialect)
-                return replace(answer, usage=retry_budget.wasted + answer.usage)
-            other = (
-                without_refused(dialect, fault, request) if isinstance(fault, openai.APIStatusError) else None
+                # Only now: what led to no answer is not worth remembering.
+                self._capabilities = self._capabilities.updated(first, current)
+                self._store.learn(server_of(self._base_url), self._model, first, current)
+                return replace(answer, usage=budget.wasted + answer.usage)
+            reduced = (
+                reduced_capabilities(current, fault, request)
+                if isinstance(fault, openai.APIStatusError)
+                else None
             )
-            if other is None or other in tried:
-                # Out here, for the SDK's error may quote the key, and would go along as the context.
-                raise self._failure(fault, retry_budget.wasted)
-            if dialect.temperature and not other.temperature:
-                self._announce(f"{self._model} takes no temperature: asking without one")
-            dialect = other
-            tried.add(dialect)
+            if reduced is None or reduced in tried:
+                # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
+                raise self._error(fault, budget.wasted)
+            if current.temperature and not reduced.temperature:
+                _log.info("%s takes no temperature: asking without one", self._model)
+            current = reduced
+            tried.add(current)
 
-    async def _with_retries(
-        self, request: Mapping[str, Any], limits: Limits, retry_budget: RetryBudget
-    ) -> Answer:
-        async for attempt in retrying(retry_budget, self._announce):
+    async def _with_retries(self, request: Mapping[str, Any], limits: Limits, budget: RetryBudget) -> Answer:
+        async for attempt in retrying(budget):
             with attempt:
-                within = min(limits.timeout, retry_budget.seconds_left)
+                timeout = min(limits.timeout, budget.seconds_left)
                 try:
-                    if "stream" in request and self._grown is not None:
-                        return await self._stream(request, within, self._grown, retry_budget)
-                    return await self._call(request, within)
+                    if "stream" in request and self._on_text is not None:
+                        return await self._stream(request, timeout, self._on_text, budget)
+                    return await self._call(request, timeout)
                 except InvalidResponseError as fault:
-                    retry_budget.wasted += fault.usage
+                    budget.wasted += fault.usage
                     raise
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
-    async def _call(self, request: Mapping[str, Any], within: float) -> Answer:
+    async def _call(self, request: Mapping[str, Any], timeout: float) -> Answer:  # noqa: ASYNC109 - not a wait
         started = time.perf_counter()
-        # The SDK's time-out begins anew with each byte, and some servers send blanks while they queue.
-        async with asyncio.timeout(within):
-            raw = await self._sdk.chat.completions.with_raw_response.create(**sdk_arguments(request))
+        # The SDK's time-out starts anew with each byte, and some servers send blanks while they queue.
+        async with asyncio.timeout(timeout):
+            raw = await self._sdk.chat.completions.with_raw_response.create(
+                **_sdk_arguments(request, timeout)
+            )
         seconds = time.perf_counter() - started
         return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
 
     async def _stream(
         self,
         request: Mapping[str, Any],
-        within: float,
-        grown: Callable[[str], None],
-        retry_budget: RetryBudget,
+        timeout: float,  # noqa: ASYNC109 - bounds each part of it
+        on_text: Callable[[str], None],
+        budget: RetryBudget,
     ) -> Answer:
         import httpx2
 
-        growing = GrowingAnswer()
+        streamed = StreamedAnswer()
         media_type = ""
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
-        end = now() + within
+        end = now() + timeout
         create = self._sdk.chat.completions.with_streaming_response.create
         try:
             async with (
-                asyncio.timeout_at(end) as bound,
-                create(**sdk_arguments(request)) as response,
+                asyncio.timeout_at(end) as deadline,
+                create(**_sdk_arguments(request, timeout)) as response,
             ):
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
-                    if growing.feed(piece):
-                        grown(whole(growing.text))
-                    if growing.is_finished or growing.is_done:
-                        end = min(end, now() + (_CLOSE_SECONDS if growing.is_done else _USAGE_SECONDS))
-                        bound.reschedule(end)
-        except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as fault:
-            if not (growing.is_finished or growing.is_done):
-                retry_budget.wasted += growing.usage
-                raise _plain(fault) from None
-        return growing.answer(media_type, time.perf_counter() - started, self._model)
+                    if streamed.feed(piece):
+                        on_text(repair_surrogates(streamed.text))
+                    if streamed.is_finished or streamed.is_done:
+                        end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
+                        deadline.reschedule(end)
+        # The SDK lets the transport's own errors through while a stream is read.
+        except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
+            if not (streamed.is_finished or streamed.is_done):
+                budget.wasted += streamed.usage
+                if isinstance(error, InvalidResponseError | TimeoutError):
+                    raise
+                if isinstance(error, httpx2.TimeoutException):
+                    raise TimeoutError from None
+                raise InvalidResponseError("the answer broke off", is_transient=True) from None
+        return streamed.answer(media_type, time.perf_counter() - started, self._model)
 
     async def models(self) -> list[str]:
         """Return the models the server offers, sorted.
@@ -283,10 +301,10 @@ class HostedClient:
             return read_models(raw.content, raw.headers.get("content-type", ""))
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault = error
-        raise self._failure(fault, Usage())
+        raise self._error(fault, Usage())
 
-    def _failure(self, fault: BaseException, wasted: Usage) -> ModelError:
-        error = failure(fault, self.server, self._model, self._key_hint)
+    def _error(self, fault: BaseException, wasted: Usage) -> ModelError:
+        error = model_error(fault, host_of(self._base_url), self._model, self._key_hint)
         error.usage = None if wasted == Usage() else wasted
         return error
 
@@ -296,62 +314,42 @@ class HostedClient:
 
 
 def open_sdk(
-    address: str, api_key: str | None, announce: Announce, *, insecure: bool
+    address: str,
+    api_key: str | None,
+    *,
+    insecure: bool,
+    transport: "httpx2.AsyncBaseTransport | None" = None,
 ) -> "openai.AsyncOpenAI":
-    """Return the SDK's client: it retries nothing, and follows no redirect.
+    """Return the SDK's client; it retries nothing, and follows no redirects.
 
     Raises:
-        SettingsError: the address is none of the web or not safe, or the key cannot be sent.
+        SettingsError: the address is not an http(s) URL or not safe, or the key cannot be sent.
     """
     check_address(address)
-    key = _checked_key(api_key or "")
-    if is_open(address):
-        _allow_open(host_of(address), announce, insecure=insecure)
-    import openai
-
-    return openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=_transport(address))
-
-
-def _transport(address: str) -> "openai.DefaultAsyncHttpxClient":
-    """Return what connects; the environment may name a proxy and certificates for it."""
+    key = (api_key or "").strip() or "no-key"  # the SDK wants one, and servers of one's own take any
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise SettingsError("the key holds a character that no key has: copy it into OPENAI_API_KEY again")
+    if is_unencrypted(address):
+        if not insecure:
+            raise SettingsError(
+                f"{host_of(address)}: plain http to another machine shows key and text to everyone on the "
+                "way: use https, or allow it with --insecure"
+            )
+        _log.warning("%s: plain http: key and text can be read on the way", host_of(address))
     import openai
 
     try:
-        # The SDK would follow a redirect and take the text, and within a host the key, wherever it leads.
-        uses_environment = not is_plain_loopback(address)
-        return openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=uses_environment)
+        # A client of our own, for the SDK's would follow a redirect, and take the text and within a host the
+        # key wherever it leads; and it would send what goes to this machine through a proxy.
+        http_client = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False, trust_env=not is_plain_loopback(address), transport=transport
+        )
     except (ImportError, ValueError, OSError):
         raise SettingsError(
             "a proxy or a file of certificates in the environment cannot be used: "
             "check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
         ) from None
-
-
-def _allow_open(server: str, announce: Announce, *, insecure: bool) -> None:
-    if not insecure:
-        raise SettingsError(
-            f"{server}: plain http to another machine shows key and text to everyone on the way: "
-            "use https, or allow it with --insecure"
-        )
-    announce(f"{server}: plain http: key and text can be read on the way")
-
-
-def _checked_key(key: str) -> str:
-    key = key.strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise SettingsError("the key holds a character that no key has: copy it into OPENAI_API_KEY again")
-    return key or _NO_KEY
-
-
-def _plain(fault: BaseException) -> BaseException:
-    """Return what the retry policy knows: the SDK lets its transport's faults through in a stream."""
-    import httpx2
-
-    if isinstance(fault, httpx2.TimeoutException):
-        return TimeoutError()
-    if isinstance(fault, httpx2.HTTPError):
-        return InvalidResponseError("the answer broke off", is_transient=True)
-    return fault
+    return openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=http_client)
 
 
 def chat_request(
@@ -359,91 +357,56 @@ def chat_request(
     messages: Sequence[Message],
     schema: Mapping[str, Any] | None,
     limits: Limits,
-    dialect: ServerCapabilities,
+    capabilities: ServerCapabilities,
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """Return the arguments for the SDK's `chat.completions.create`.
+    """Return the body of a request for a chat completion.
 
     Args:
         model: the model's name on the server.
         messages: the prompt.
         schema: the answer's shape; None is free text.
         limits: bounds of the call.
-        dialect: what the server takes of all this.
-        stream: ask for the answer in pieces, where the dialect has that.
+        capabilities: what the server accepts of all this.
+        stream: ask for the answer in pieces, if the server can do that.
     """
     request: dict[str, Any] = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
-        dialect.limit_field: limits.max_tokens,
-        "timeout": limits.timeout,
+        capabilities.limit_field: limits.max_tokens,
     }
-    if limits.temperature is not None and dialect.temperature:
+    if limits.temperature is not None and capabilities.temperature:
         request["temperature"] = limits.temperature
-    if dialect.cache_key and messages and messages[0].role == "system":
-        request["prompt_cache_key"] = _cache_key(messages[0].content)
-    if schema is not None and dialect.answer_format != "plain":
-        request["response_format"] = _response_format(dialect.answer_format, schema)
-    if stream and dialect.streaming != "none":
+    if capabilities.cache_key and messages and messages[0].role == "system":
+        # Leads prompts with the same beginning to the same cache at the provider, and reveals no text.
+        digest = hashlib.sha256(messages[0].content.encode("utf-8", "surrogatepass"))
+        request["prompt_cache_key"] = digest.hexdigest()[:16]
+    if schema is not None and capabilities.answer_format == "json_object":
+        request["response_format"] = {"type": "json_object"}
+    elif schema is not None and capabilities.answer_format == "json_schema":
+        shape = {"name": "answer", "strict": True, "schema": dict(schema)}
+        request["response_format"] = {"type": "json_schema", "json_schema": shape}
+    if stream and capabilities.streaming != "none":
         request["stream"] = True
-        if dialect.streaming == "usage":
+        if capabilities.streaming == "usage":
             request["stream_options"] = {"include_usage": True}
     return request
 
 
-def sdk_arguments(request: Mapping[str, Any]) -> dict[str, Any]:
+def _sdk_arguments(request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Return a request with its large fields as the SDK's `extra_body`, which is sent as it is.
 
-    The SDK looks each message through for what it would have to rename, and finds nothing: a quarter of the
-    time that a call takes.
+    The SDK searches every message for names it would have to convert, and finds none: a quarter of the time
+    that a call takes.
     """
-    large = {field: request[field] for field in ("messages", "response_format") if field in request}
-    small = {field: value for field, value in request.items() if field not in large}
-    return {**small, "messages": [], "extra_body": large}
+    large = {name: request[name] for name in ("messages", "response_format") if name in request}
+    small = {name: value for name, value in request.items() if name not in large}
+    return {**small, "messages": [], "extra_body": large, "timeout": timeout}
 
-
-def _cache_key(stable: str) -> str:
-    """Return what leads prompts with one beginning to one cache at the provider, and holds no text."""
-    return hashlib.sha256(stable.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    if kind == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)}}
-
-
-_REFUSED = frozenset({400, 422, 501})
-
-# The field of a request, and what servers call it; the cheapest to do without first.
-_NAMES = {
-    "prompt_cache_key": re.compile(r"prompt.?cache.?key", re.IGNORECASE),
-    "stream_options": re.compile(r"stream.?options|include.?usage", re.IGNORECASE),
-    "temperature": re.compile(r"\btemperature\b", re.IGNORECASE),
-    "response_format": re.compile(
-        r"response.?format|json.?schema|json.?object|structured.?output", re.IGNORECASE
-    ),
-    "max_completion_tokens": re.compile(r"max.?completion.?tokens", re.IGNORECASE),
-    "max_tokens": re.compile(r"max.?tokens", re.IGNORECASE),
-    "stream": re.compile(r"\bstream(ing)?\b", re.IGNORECASE),
-}
-
-# A limit that is too high is no unknown field: another name for it would not help.
-_TOO_MUCH = re.compile(r"too (large|long|many|high)|maximum|at most|less than|context.?length", re.IGNORECASE)
-
-# What is changed where a field is refused; `max_tokens` is, by a new model behind an old name.
-_WITHOUT: Mapping[str, Mapping[str, Any]] = {
-    "prompt_cache_key": {"cache_key": False},
-    "stream_options": {"streaming": "bare"},
-    "temperature": {"temperature": False},
-    "max_completion_tokens": {"limit_field": "max_tokens"},
-    "max_tokens": {"limit_field": "max_completion_tokens"},
-    "stream": {"streaming": "none"},
-}
 
 # Their reasoning models refuse `max_tokens`; most others ignore `max_completion_tokens` without a word.
-_NEW_NAME = re.compile(
+_TAKES_COMPLETION_TOKENS = re.compile(
     r"^([^/]*\.)?(api\.openai\.com|openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)"
     r"\.?(:\d+)?(/|$)",
     re.IGNORECASE,
@@ -451,68 +414,50 @@ _NEW_NAME = re.compile(
 
 
 def initial_capabilities(server: str) -> ServerCapabilities:
-    """Return the dialect to begin with at a server, given by host, port and path."""
-    return (
-        ServerCapabilities(limit_field="max_completion_tokens")
-        if _NEW_NAME.search(server)
-        else ServerCapabilities()
+    """Return what to begin with at a server, given by host, port and path."""
+    is_new = _TAKES_COMPLETION_TOKENS.search(server)
+    return ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
+
+
+# The field of a request, what servers call it, and what changes when it is refused; the cheapest comes first.
+_REFUSABLE: Mapping[str, tuple[re.Pattern[str], Mapping[str, Any]]] = {
+    name: (re.compile(pattern, re.IGNORECASE), change)
+    for name, pattern, change in (
+        ("prompt_cache_key", r"prompt.?cache.?key", {"cache_key": False}),
+        ("stream_options", r"stream.?options|include.?usage", {"streaming": "bare"}),
+        ("temperature", r"\btemperature\b", {"temperature": False}),
+        ("response_format", r"response.?format|json.?schema|json.?object|structured.?output", {}),
+        ("max_completion_tokens", r"max.?completion.?tokens", {"limit_field": "max_tokens"}),
+        ("max_tokens", r"max.?tokens", {"limit_field": "max_completion_tokens"}),
+        ("stream", r"\bstream(ing)?\b", {"streaming": "none"}),
     )
+}
+
+# A limit that is too high is not an unknown field: another name for it would not help.
+_TOO_HIGH = re.compile(r"too (large|long|many|high)|maximum|at most|less than|context.?length", re.IGNORECASE)
 
 
-def without_refused(
-    dialect: ServerCapabilities, fault: "openai.APIStatusError", request: Mapping[str, Any]
+def reduced_capabilities(
+    current: ServerCapabilities, fault: "openai.APIStatusError", request: Mapping[str, Any]
 ) -> ServerCapabilities | None:
-    """Return the dialect to try after `fault`, or None where the fault has nothing to do with it.
+    """Return the capabilities without the field that `fault` names; None if it is about something else.
 
     Args:
-        dialect: the one that was refused.
-        fault: what the server said; it must name the field.
+        current: what the request was made with.
+        fault: the server's response.
         request: what was sent: only a field in it can have been refused.
     """
-    if fault.status_code not in _REFUSED or is_quota(fault):
+    if fault.status_code not in {400, 422, 501} or is_quota(fault):
         return None
-    named = fault.param if isinstance(fault.param, str) and fault.param else None
-    said = f"{fault.message} {fault.body}"
-    for parameter, name in _NAMES.items():
-        if parameter in request and name.search(named or said):
-            too_much = "tokens" in parameter and _TOO_MUCH.search(said)
-            return None if too_much else _without(dialect, parameter)
+    parameter = fault.param if isinstance(fault.param, str) and fault.param else None
+    message = f"{fault.message} {fault.body}"
+    for name, (pattern, change) in _REFUSABLE.items():
+        if name not in request or not pattern.search(parameter or message):
+            continue
+        if "tokens" in name and _TOO_HIGH.search(message):
+            return None
+        if name == "response_format":
+            is_strict = current.answer_format == "json_schema"
+            return replace(current, answer_format="json_object" if is_strict else "plain")
+        return replace(current, **change)
     return None
-
-
-def _without(dialect: ServerCapabilities, field: str) -> ServerCapabilities:
-    if field == "response_format":
-        return replace(
-            dialect, answer_format="json_object" if dialect.answer_format == "json_schema" else "plain"
-        )
-    return replace(dialect, **_WITHOUT[field])
-
-
-def learned(
-    before: ServerCapabilities, after: ServerCapabilities, current: ServerCapabilities
-) -> ServerCapabilities:
-    """Return `current` with what changed from `before` to `after`; others may have learned besides."""
-    old, new = asdict(before), asdict(after)
-    return replace(current, **{field: value for field, value in new.items() if value != old[field]})
-
-
-CAPABILITIES_FILE = "dialects.json"
-
-_KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may take now
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    dialects: list[_Entry] = []
-
-
-def _replace(path: Path, data: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, ensure_ascii=False, indent=1)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -13,14 +14,16 @@ from aiolimiter import AsyncLimiter
 from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
-from synopsis_writer.models.retry import Announce, Wait
+from synopsis_writer.models.retry import log_wait
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, format_cost
+
+_log = logging.getLogger(__name__)
 
 # Our German prompts have 3.7 bytes a token (Gemma's vocabulary, on texts of tests/corpus/good), so a third
 # of the bytes is a fifth more than they need. Bytes, for other scripts have fewer letters a token.
 _BYTES_A_TOKEN = 3
 
-_TOKENS_A_TURN = 8  # the marks a chat template sets around a message
+_TOKENS_A_TURN = 8  # what a chat template puts around a message
 
 
 class Budget:
@@ -29,8 +32,8 @@ class Budget:
     Args:
         amount: money that may be spent, in the currency of the prices; None: no bound.
         tokens: tokens that may be spent, prompts and answers together; None: no bound.
-        spent: what was spent before, for work that is taken up again.
-        reserved: what calls that were made before may still come to.
+        spent: what was spent before, for work that is resumed.
+        reserved: what each of the calls that were made before may still cost.
 
     Raises:
         SettingsError: there is a bound in money, and what was spent before is unpriced.
@@ -47,10 +50,10 @@ class Budget:
         self.amount = amount
         self.tokens = tokens
         self._spent = spent or Spent()
-        # Sums, for a file of requests sets aside thousands of calls: tokens, money, and unpriced calls.
-        self._tokens_aside, self._money_aside, self._unpriced_aside = 0, NO_COST, 0
+        # Sums, for a file of requests reserves for thousands of calls: tokens, money, and unpriced calls.
+        self._reserved_tokens, self._reserved_money, self._reserved_unpriced = 0, NO_COST, 0
         for worst in reserved:
-            self._set_aside(worst)
+            self._add(worst)
         if amount is not None and self._spent.cost is None:
             raise SettingsError(
                 "what was spent before is unpriced, so a budget in money cannot hold: "
@@ -59,47 +62,48 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """What was spent up to now, answered calls alone."""
+        """What was spent up to now, on answered calls alone."""
         return self._spent
 
     def reserve(self, worst: Spent) -> None:
-        """Set `worst` aside for a call that is about to be made.
+        """Reserve `worst` for a call that is about to be made.
 
         Raises:
-            BudgetSpentError: with it, what is spent and what is set aside could pass a bound.
+            BudgetSpentError: with it, what is spent and what is reserved could pass a bound.
         """
-        waiting = Spent(None if self._unpriced_aside else self._money_aside, self._tokens_aside)
-        after = self._spent + waiting + worst
-        parts = (self._spent, waiting, worst)
+        reserved = Spent(None if self._reserved_unpriced else self._reserved_money, self._reserved_tokens)
+        after = self._spent + reserved + worst
+        parts = (self._spent, reserved, worst)
         if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
             amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
-            raise _refusal([format_cost(Cost(amount, after.cost.currency)) for amount in amounts], "--budget")
+            sums = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts]
+            raise _budget_error(sums, "--budget")
         if self.tokens is not None and after.tokens > self.tokens:
             counts = (self.tokens, *(part.tokens for part in parts))
-            raise _refusal([f"{count} tokens" for count in counts], "--max-tokens-total")
-        self._set_aside(worst)
+            raise _budget_error([f"{count} tokens" for count in counts], "--max-tokens-total")
+        self._add(worst)
 
     def settle(self, worst: Spent, real: Spent) -> None:
-        """Put `real`, what the call spent, in the place of what was set aside for it."""
-        self._tokens_aside -= worst.tokens
+        """Replace what was reserved for a call by `real`, what it spent."""
+        self._reserved_tokens -= worst.tokens
         if worst.cost is None:
-            self._unpriced_aside -= 1
+            self._reserved_unpriced -= 1
         else:
-            self._money_aside += replace(worst.cost, amount=-worst.cost.amount)
+            self._reserved_money += replace(worst.cost, amount=-worst.cost.amount)
         self._spent += real
 
-    def _set_aside(self, worst: Spent) -> None:
-        self._tokens_aside += worst.tokens
+    def _add(self, worst: Spent) -> None:
+        self._reserved_tokens += worst.tokens
         if worst.cost is None:
-            self._unpriced_aside += 1
+            self._reserved_unpriced += 1
         else:
-            self._money_aside += worst.cost
+            self._reserved_money += worst.cost
 
 
-def _refusal(figures: Sequence[str], flag: str) -> BudgetSpentError:
-    bound, spent, waiting, worst = figures
+def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
+    bound, spent, reserved, worst = sums
     return BudgetSpentError(
-        f"the next call could pass the budget of {bound}: {spent} spent, {waiting} set aside for calls "
+        f"the next call could pass the budget of {bound}: {spent} spent, {reserved} reserved for calls "
         f"under way, up to {worst} for this one: raise {flag}, or lower max_tokens"
     )
 
@@ -113,7 +117,7 @@ class BudgetClient:
         budget: the ledger.
 
     Raises:
-        SettingsError: the budget is in money and the model is unpriced, or the currency changed.
+        SettingsError: the budget is in money and the model is unpriced, or the currency has changed.
     """
 
     def __init__(self, client: ModelClient, pricer: Pricer, budget: Budget) -> None:
@@ -124,13 +128,13 @@ class BudgetClient:
 
     @property
     def name(self) -> str:
-        """The model's name, as files and messages show it."""
+        """The model's name."""
         return self._client.name
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`, and say what it costs.
+        """Answer `messages`, and add the cost.
 
         Raises:
             BudgetSpentError: the call could pass the budget; it was not made.
@@ -142,7 +146,8 @@ class BudgetClient:
         try:
             answer = await self._client.complete(messages, schema, limits)
             answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model))
-            real = _spent_for(answer, worst)
+            # If the server does not say how many tokens it read, what was reserved counts as spent.
+            real = Spent(answer.cost, _tokens(answer.usage)) if answer.usage.prompt_tokens else worst
         except ModelError as error:
             if error.usage is not None:
                 error.cost = self._pricer.cost(error.usage)
@@ -153,7 +158,7 @@ class BudgetClient:
         return answer
 
     async def close(self) -> None:
-        """Close the client that is asked."""
+        """Close the client."""
         await self._client.close()
 
 
@@ -161,7 +166,7 @@ def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
     """Check that a budget can be held with the prices of a model.
 
     Raises:
-        SettingsError: the budget is in money and the model is unpriced, or the currency changed.
+        SettingsError: the budget is in money and the model is unpriced, or the currency has changed.
     """
     if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
         raise SettingsError(
@@ -179,23 +184,16 @@ def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
 def worst_case(
     pricer: Pricer, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
 ) -> Spent:
-    """Return the most that a call may take."""
-    most = Usage(most_tokens(messages, schema), limits.max_tokens)
+    """Return the most that a call may cost."""
+    most = Usage(estimate_tokens(messages, schema), limits.max_tokens)
     return Spent(pricer.cost(most), _tokens(most))
-
-
-def _spent_for(answer: Answer, worst: Spent) -> Spent:
-    usage = answer.usage
-    if not usage.prompt_tokens:  # the server does not say what it counted: what was set aside is spent
-        return worst
-    return Spent(answer.cost, _tokens(usage))
 
 
 def _tokens(usage: Usage) -> int:
     return usage.prompt_tokens + usage.completion_tokens
 
 
-def most_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -> int:
+def estimate_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -> int:
     """Return more tokens than a prompt is likely to have: a third of its bytes, the schema's among them."""
     texts = [message.content for message in messages]
     if schema is not None:
@@ -206,37 +204,29 @@ def most_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -
 
 _MINUTE = 60.0
 
-_LONG = 1.0  # seconds: a shorter wait is not worth a word
+_LONG_WAIT = 1.0  # seconds: a shorter one is not worth a line
 
-_ANSWER = 900  # tokens of an answer, about: a synopsis has 350 words
+_ANSWER_TOKENS = 900  # of an answer, about: a synopsis has 350 words
 
 
 class RateLimitedClient:
-    """A `ModelClient` that asks another one, never faster than its pace, and evenly all the minute.
+    """A `ModelClient` that asks another one at a limited rate, evenly all the minute; long waits are logged.
 
     Args:
         client: who is asked; `close` closes it.
         rpm: requests a minute, also a part of one; None: no bound.
         tpm: tokens a minute, prompts (estimated) and answers together; None: no bound.
-        announce: is told of waits of a second or more.
         calls: calls at once; None: no bound.
     """
 
     def __init__(
-        self,
-        client: ModelClient,
-        rpm: float | None,
-        tpm: float | None,
-        announce: Announce = lambda _: None,
-        *,
-        calls: int | None = None,
+        self, client: ModelClient, rpm: float | None, tpm: float | None, *, calls: int | None = None
     ) -> None:
         self._client = client
-        self._announce = announce
         self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
         # A limiter that holds a whole minute would let twice as much through in the first one.
-        self._requests = _Queue("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
-        self._tokens = _Queue("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
+        self._requests = _Limiter("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
+        self._tokens = _Limiter("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
 
     @property
     def name(self) -> str:
@@ -246,12 +236,12 @@ class RateLimitedClient:
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Wait for the pace, then ask; raises as the client does."""
+        """Wait until the rate allows it, then ask; raises as the client does."""
         if self._requests is not None:
-            await self._requests.acquire(1, self._announce)
+            await self._requests.acquire(1)
         if self._tokens is not None:
-            wanted = most_tokens(messages, schema) + min(_ANSWER, limits.max_tokens)
-            await self._tokens.acquire(wanted, self._announce)
+            answer_tokens = min(_ANSWER_TOKENS, limits.max_tokens)
+            await self._tokens.acquire(estimate_tokens(messages, schema) + answer_tokens)
         async with self._calls:
             return await self._client.complete(messages, schema, limits)
 
@@ -260,7 +250,7 @@ class RateLimitedClient:
         await self._client.close()
 
 
-class _Queue:
+class _Limiter:
     """A limiter, and when it will be free again: a request may want more than it holds at once."""
 
     def __init__(self, flag: str, limiter: AsyncLimiter) -> None:
@@ -268,14 +258,14 @@ class _Queue:
         self._limiter = limiter
         self._free_at = 0.0
 
-    async def acquire(self, amount: float, announce: Announce) -> None:
+    async def acquire(self, amount: float) -> None:
         now = asyncio.get_running_loop().time()
-        a_unit = self._limiter.time_period / self._limiter.max_rate  # seconds
-        begins = max(now, self._free_at)
-        self._free_at = begins + amount * a_unit
-        seconds = begins - now + max(0.0, amount - self._limiter.max_rate) * a_unit
-        if seconds >= _LONG:
-            announce(Wait(f"{self._flag} is reached", "asking", seconds))
+        seconds_a_unit = self._limiter.time_period / self._limiter.max_rate
+        start = max(now, self._free_at)
+        self._free_at = start + amount * seconds_a_unit
+        seconds = start - now + max(0.0, amount - self._limiter.max_rate) * seconds_a_unit
+        if seconds >= _LONG_WAIT:
+            log_wait(_log, f"{self._flag} is reached", "asking", seconds)
         while amount > 0:
             part = min(amount, self._limiter.max_rate)
             await self._limiter.acquire(part)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import SettingsError, explain
@@ -24,33 +24,23 @@ _MILLION = 1_000_000
 
 _DOLLAR = "USD"
 
-# Apps that people run on rented machines: they pay for time, whatever their model is called.
-_RENTED = frozenset({"modal"})
-
 _Price = Annotated[Decimal, Field(ge=0)]
 
 
-def _upright(rate: "Rate") -> "Rate":
-    if rate.cached is not None and rate.cached > rate.input:
-        raise ValueError(f"cached tokens for {rate.cached} cost more than fresh ones for {rate.input}")
-    return rate
-
-
-def _star_at_the_end(names: "dict[str, Rate]") -> "dict[str, Rate]":
-    for name in names:
-        if "*" in name[:-1]:
-            raise ValueError(f"the * in '{name}' must be its last letter")
-    return names
-
-
 class Rate(BaseModel):
-    """Prices of a million tokens of one model; `cached` is as `input` where it is not given."""
+    """Prices of a million tokens of one model; `cached` is as `input` unless it is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: _Price
     cached: _Price | None = None
     output: _Price
+
+    @model_validator(mode="after")
+    def _check_cached(self) -> Self:
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError(f"cached tokens for {self.cached} cost more than fresh ones for {self.input}")
+        return self
 
     def price(self, usage: Usage) -> Decimal:
         """Return the price of `usage`; cached tokens are a part of the prompt's."""
@@ -77,21 +67,27 @@ class PriceTable(BaseModel):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR
     usd: Annotated[Decimal, Field(gt=0)] | None = None
     batch: Annotated[Decimal, Field(ge=0, le=1)] = Decimal(1)
-    models: Annotated[
-        dict[str, Annotated[Rate, AfterValidator(_upright)]], AfterValidator(_star_at_the_end)
-    ] = {}
+    models: dict[str, Rate] = {}
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, models: dict[str, Rate]) -> dict[str, Rate]:
+        for name in models:
+            if "*" in name[:-1]:
+                raise ValueError(f"the * in '{name}' must be its last letter")
+        return models
 
     @property
     def rate_of_dollar(self) -> Decimal | None:
-        """Units of the currency for one US dollar; None where nobody said."""
+        """Units of the currency for one US dollar; None if the table does not say."""
         return Decimal(1) if self.usd is None and self.currency == _DOLLAR else self.usd
 
     def rate(self, model: str) -> Rate | None:
         """Return the prices of `model`: by its whole name, else by the longest beginning."""
         if model in self.models:
             return self.models[model]
-        fitting = [name for name in self.models if name.endswith("*") and model.startswith(name[:-1])]
-        return self.models[max(fitting, key=len)] if fitting else None
+        matches = [name for name in self.models if name.endswith("*") and model.startswith(name[:-1])]
+        return self.models[max(matches, key=len)] if matches else None
 
 
 def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
@@ -122,7 +118,7 @@ def read_prices(path: Path) -> PriceTable:
 
 
 class Pricer(Protocol):
-    """Something that knows what a model's tokens cost."""
+    """Prices of one model's tokens."""
 
     @property
     def currency(self) -> str:
@@ -135,7 +131,7 @@ class Pricer(Protocol):
 
 
 class _Free:
-    """The embedded engine: it runs on the user's own machine."""
+    """Prices of the embedded engine, which runs on the user's own machine."""
 
     currency = ""
 
@@ -153,7 +149,7 @@ class HostedPricer:
     Attributes:
         model: the model that is asked.
         base_url: the server's address; None is OpenAI's.
-        table: the user's own prices; they go before list prices.
+        table: the user's own prices; they take precedence over list prices.
         is_batch: whether the calls go through the provider's batch interface.
     """
 
@@ -196,14 +192,14 @@ def _address(base_url: str) -> str | None:
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return None
-    # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is no host.
+    # The path's dots go: no provider has one there, and ".openai.azure.com" in a path is not a host.
     return f"https://{host}{parts.path.replace('.', '')}" if port in {None, 443} else None
 
 
 def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | None:
-    """Return the list price in US dollars, of the data that comes inside genai-prices: nothing is fetched.
+    """Return the list price in US dollars, by the data inside genai-prices: nothing is fetched.
 
-    Where the data hold a price of its own for a `kind` of calls it is that one, else the usual one.
+    If the data hold a special price for a `kind` of calls it is that one, else the usual one.
     """
     import genai_prices
 
@@ -213,26 +209,29 @@ def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | 
         cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),
     )
     try:
-        found = genai_prices.calc_price(
+        calculated = genai_prices.calc_price(
             tokens, model, provider_api_url=address, price_context={"processing": kind} if kind else None
         )
     except LookupError:
         return None
-    listed = found.model_price
     # A model that is paid by the minute or by the image has no such prices; the sum would be 0.
-    if listed.input_mtok is None or listed.output_mtok is None:
+    if calculated.model_price.input_mtok is None or calculated.model_price.output_mtok is None:
         return None
-    own = found.provider.id in _RENTED or not _is_host_of(found.provider.api_pattern, address)
-    return None if own else found.total_price
+    # Modal rents out machines: people pay for time there, whatever their model is called. And genai-prices
+    # matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
+    is_rented = calculated.provider.id == "modal"
+    if is_rented or not _spans_host(calculated.provider.api_pattern, address):
+        return None
+    return calculated.total_price
 
 
-def _is_host_of(pattern: str, address: str) -> bool:
-    """Whether `pattern` spans the whole host: `api.openai.com.example.org` only begins like OpenAI's.
+def _spans_host(pattern: str, address: str) -> bool:
+    """Whether `pattern` matches the whole host.
 
     A pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
     """
-    found = re.match(pattern, address)
-    end = found.end() if found else 0
+    match = re.match(pattern, address)
+    end = match.end() if match else 0
     host = "https://" + urlsplit(address).netloc
     rest = host[end:]
     return not rest or (host[:end].endswith(".") and "." not in rest)

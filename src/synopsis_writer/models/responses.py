@@ -1,9 +1,14 @@
-"""Completions of any server, whole or streamed, read into answers."""
+"""Reads the completions of any server, whole or streamed, into answers.
+
+The SDK's own models construct whatever a server sends without validating it, and its stream fails with the
+first event that is broken; these are stricter about what is needed, and ignore the rest.
+"""
 
 import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
@@ -13,28 +18,28 @@ from synopsis_writer.models.retry import InvalidResponseError, is_transient_stat
 from synopsis_writer.usage import Usage
 
 # OpenAI's `finish_reason`; any other is a stop.
-FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
+_FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
 
 
-def whole(text: str) -> str:
-    """Join and replace surrogates: a lone one can be neither sent, printed nor saved."""
+def repair_surrogates(text: str) -> str:
+    """Join pairs of surrogates and replace lone ones, which can be neither sent, printed nor saved."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def joined(value: Any) -> Any:
-    """Join the texts of a content in parts, its thoughts and pictures left out; return all else as it is."""
+def _join_parts(value: Any) -> Any:
+    """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return value
     texts = [part.get("text") for part in value if part.get("type") == "text"]
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _whole_text(value: Any) -> Any:
-    text = joined(value)
-    return whole(text) if isinstance(text, str) else text
+def _text(value: Any) -> Any:
+    text = _join_parts(value)
+    return repair_surrogates(text) if isinstance(text, str) else text
 
 
-_Text = Annotated[str, BeforeValidator(_whole_text)]
+_Text = Annotated[str, BeforeValidator(_text)]
 
 
 class _Message(BaseModel):
@@ -52,7 +57,7 @@ class _Completion(BaseModel):
     model: str | None = None
 
 
-# Far more than any call can have; a figure past 64 bits could not be saved.
+# Far more than any call can have; a number beyond 64 bits could not be saved.
 _Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
@@ -87,17 +92,17 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         InvalidResponseError: the body holds no answer; it carries the usage that the body has.
     """
     data = _json(body, media_type)
-    usage = usage_in(data.get("usage"))
+    usage = _usage(data.get("usage"))
     if not data.get("choices"):
         if data.get("error"):
-            raise reported(data["error"], "the server failed", usage)
+            raise _reported_error(data["error"], "the server failed", usage)
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
-    completion = _read(_Completion, data, "completion", usage)
+    completion = _validate(_Completion, data, "completion", usage)
     choice = completion.choices[0]
     refusal = choice.message.refusal
     return Answer(
         text=refusal or choice.message.content or "",
-        finish="refusal" if refusal else FINISH.get(choice.finish_reason, "stop"),
+        finish="refusal" if refusal else _FINISH.get(choice.finish_reason, "stop"),
         usage=usage,
         seconds=seconds,
         model=completion.model or model,
@@ -110,7 +115,7 @@ def read_models(body: bytes, media_type: str) -> list[str]:
     Raises:
         InvalidResponseError: the body holds no such list.
     """
-    return sorted(model.id for model in _read(_Models, _json(body, media_type), "list of models").data)
+    return sorted(model.id for model in _validate(_Models, _json(body, media_type), "list of models").data)
 
 
 def _json(body: bytes, media_type: str) -> dict[str, Any]:
@@ -128,16 +133,15 @@ def _json(body: bytes, media_type: str) -> dict[str, Any]:
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def _read(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage | None = None) -> _Shape:
+def _validate(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage | None = None) -> _Shape:
     try:
         return shape.model_validate(data)
     except ValidationError:
-        said = f"the answer has not the shape of a {what}"
-        raise InvalidResponseError(said, usage=usage) from None
+        raise InvalidResponseError(f"the answer has not the shape of a {what}", usage=usage) from None
 
 
-def usage_in(data: Any) -> Usage:
-    """Return the usage in what a server sends as such; one that cannot be read must not lose the text."""
+def _usage(data: Any) -> Usage:
+    """Return the usage a server sends; one that cannot be read must not lose the text."""
     try:
         usage = _Usage.model_validate(data or {})
     except ValidationError:
@@ -146,35 +150,32 @@ def usage_in(data: Any) -> Usage:
     return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
 
 
-def reported(error: Any, what: str, usage: Usage | None = None) -> InvalidResponseError:
-    """Return the fault that a server reports in an answer, where a status is too late.
+def _reported_error(error: Any, message: str, usage: Usage | None = None) -> InvalidResponseError:
+    """Return the fault that a server reports in a body, when it is too late for a status.
 
     Args:
-        error: what it says under `error`.
-        what: what happened, in a few words.
-        usage: the tokens that it counted.
+        error: the value of the field `error`.
+        message: what happened, in a few words.
+        usage: the tokens that the server counted.
     """
-    said = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
-    if "insufficient_quota" in said:
+    codes = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
+    if "insufficient_quota" in codes:
         return InvalidResponseError("the account's quota is used up", usage=usage, is_quota=True)
-    status = next((int(one) for one in said if isinstance(one, int | str) and str(one).isdecimal()), 500)
-    is_transient = is_transient_status(status)
-    mend = "try again later" if is_transient else "check model and parameters"
-    return InvalidResponseError(what, is_transient=is_transient, mend=mend, usage=usage)
+    numbers = (int(code) for code in codes if isinstance(code, int | str) and str(code).isdecimal())
+    is_transient = is_transient_status(next(numbers, HTTPStatus.INTERNAL_SERVER_ERROR))
+    fix = "try again later" if is_transient else "check model and parameters"
+    return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage)
 
 
-_DONE = b"[DONE]"
-
-
-def _text_or_none(value: Any) -> Any:
-    """Take any string: half a character may come in one piece and its other half in the next."""
-    text = joined(value)
+def _piece(value: Any) -> Any:
+    text = _join_parts(value)
     if text is not None and not isinstance(text, str):
-        raise ValueError("no text")
+        raise ValueError("not a text")
     return text
 
 
-_Piece = Annotated[Any, AfterValidator(_text_or_none)]
+# Any string, not pydantic's: half a character may come in one piece and its other half in the next.
+_Piece = Annotated[Any, AfterValidator(_piece)]
 
 
 class _Delta(BaseModel):
@@ -194,7 +195,7 @@ class _Chunk(BaseModel):
 
 
 class EventReader:
-    """Takes the bytes of an event stream, and gives the data of each event that is whole."""
+    """Takes the bytes of an event stream, and yields the data of each complete event."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -204,28 +205,21 @@ class EventReader:
         """Take some bytes; a line may end in LF, CR or both."""
         self._rest += piece
         # A CR at the end may be half of a CRLF, which must not count as two ends.
-        held = b"\r" if self._rest.endswith(b"\r") else b""
-        ended = self._rest.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        pending = b"\r" if self._rest.endswith(b"\r") else b""
+        ended = self._rest.removesuffix(pending).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = ended.split(b"\n")
-        self._rest = rest + held
+        self._rest = rest + pending
         for line in lines:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data.append(value.removeprefix(b" "))
             elif not line and self._data:
-                yield self._flush()
-
-    def end(self) -> Iterator[bytes]:
-        """Give an event whose closing blank line never came."""
-        yield from self.feed(b"\n\n")
-
-    def _flush(self) -> bytes:
-        data, self._data = b"\n".join(self._data), []
-        return data
+                data, self._data = b"\n".join(self._data), []
+                yield data
 
 
 @dataclass
-class GrowingAnswer:
+class StreamedAnswer:
     """An answer that is put together from the bytes of a stream.
 
     Attributes:
@@ -259,21 +253,23 @@ class GrowingAnswer:
         return len(self.text) > before
 
     def answer(self, media_type: str, seconds: float, model: str) -> Answer:
-        """Return the answer, now that nothing more comes; the arguments are those of `read_answer`.
+        """Return the answer at the end of the stream; the arguments are those of `read_answer`.
 
         Raises:
             InvalidResponseError: it broke off, or there was none.
         """
-        with contextlib.suppress(InvalidResponseError):  # half an event
-            for data in self._events.end():
+        with contextlib.suppress(
+            InvalidResponseError
+        ):  # an event without its closing blank line, or half of one
+            for data in self._events.feed(b"\n\n"):
                 self._take(data)
         if self._raw is not None and ("event-stream" not in media_type or self._raw.lstrip()[:1] == b"{"):
             return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and (self.text or self._refusal)):
             raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
         return Answer(
-            text=whole(self._refusal or self.text),
-            finish="refusal" if self._refusal else FINISH.get(self._finish, "stop"),
+            text=repair_surrogates(self._refusal or self.text),
+            finish="refusal" if self._refusal else _FINISH.get(self._finish, "stop"),
             usage=self.usage,
             seconds=seconds,
             model=self._model or model,
@@ -283,29 +279,28 @@ class GrowingAnswer:
         self._raw = None
         if self.is_done:
             return
-        if data.strip() == _DONE:
+        if data.strip() == b"[DONE]":
             self.is_done = True
             return
-        chunk = _event(data)
-        if chunk.get("usage"):
-            self.usage = usage_in(chunk["usage"])
-        if chunk.get("error"):
-            raise reported(chunk["error"], "the server failed in the middle of the answer")
+        event = _event(data)
+        if event.get("usage"):
+            self.usage = _usage(event["usage"])
+        if event.get("error"):
+            raise _reported_error(event["error"], "the server failed in the middle of the answer")
         try:
-            read = _Chunk.model_validate(chunk)
+            chunk = _Chunk.model_validate(event)
         except ValidationError:
-            raise InvalidResponseError("a piece of the answer has not the shape of one") from None
-        self._model = read.model or self._model
-        for choice in read.choices or ():
-            if choice.index == 0:
-                self._grow(choice)
+            raise InvalidResponseError(_NOT_A_PIECE) from None
+        self._model = chunk.model or self._model
+        for choice in (choice for choice in chunk.choices or () if choice.index == 0):
+            if choice.delta is not None:
+                self.text += choice.delta.content or ""
+                self._refusal += choice.delta.refusal or ""
+            if choice.finish_reason:
+                self._finish, self.is_finished = choice.finish_reason, True
 
-    def _grow(self, choice: _ChunkChoice) -> None:
-        if choice.delta is not None:
-            self.text += choice.delta.content or ""
-            self._refusal += choice.delta.refusal or ""
-        if choice.finish_reason:
-            self._finish, self.is_finished = choice.finish_reason, True
+
+_NOT_A_PIECE = "a piece of the answer has not the shape of one"
 
 
 def _event(data: bytes) -> dict[str, Any]:
@@ -314,5 +309,5 @@ def _event(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
     if not isinstance(event, dict):
-        raise InvalidResponseError("a piece of the answer has not the shape of one")
+        raise InvalidResponseError(_NOT_A_PIECE)
     return event

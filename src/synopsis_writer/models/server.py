@@ -13,58 +13,50 @@ from synopsis_writer.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
+_NOT_A_URL = "the server's address is not an http(s) URL: write base_url as in http://localhost:8000/v1"
+
 
 def host_of(address: str) -> str:
-    """Return host and port in lower case; an address may hold a password, so no more of it.
+    """Return host and port in lower case, without user name and password.
 
     Raises:
-        SettingsError: the address cannot be taken apart.
+        SettingsError: the address cannot be parsed.
     """
-    return _parts(address).netloc.rpartition("@")[2].lower()
+    return _split(address).netloc.rpartition("@")[2].lower()
 
 
 def server_of(address: str) -> str:
-    """Return host, port and path: what tells one server from another, without name, password and query.
+    """Return host, port and path, which identify a server, without user name, password and query.
 
     Raises:
-        SettingsError: the address cannot be taken apart.
+        SettingsError: the address cannot be parsed.
     """
-    return host_of(address) + _parts(address).path.rstrip("/")
+    return host_of(address) + _split(address).path.rstrip("/")
 
 
-def _parts(address: str) -> SplitResult:
+def _split(address: str) -> SplitResult:
     try:
         return urlsplit(address)
     except ValueError:  # a bracket without its other half, or a letter that normalizes to a slash
-        raise _no_address() from None
-
-
-def _no_address() -> SettingsError:
-    return SettingsError(
-        "the server's address is none of the web: write base_url as in http://localhost:8000/v1"
-    )
+        raise SettingsError(_NOT_A_URL) from None
 
 
 def check_address(address: str) -> None:
-    """Check that `address` is one of the web.
-
-    Raises:
-        SettingsError: it is not.
-    """
+    """Raise SettingsError unless `address` is an http(s) URL."""
     import httpx2
 
     try:
         parts = urlsplit(address)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         httpx2.URL(address)
     except (ValueError, httpx2.InvalidURL):
-        usable = False
-    if not usable or " " in address:
-        raise _no_address()
+        is_usable = False
+    if not is_usable or " " in address:
+        raise SettingsError(_NOT_A_URL)
 
 
-def is_open(address: str) -> bool:
-    """Whether key and text go to `address` for everyone on the way to read: http to another machine."""
+def is_unencrypted(address: str) -> bool:
+    """Whether everyone on the way can read key and text: plain http to another machine."""
     import httpx2
 
     url = httpx2.URL(address)  # as it is read by the library that will connect
@@ -93,55 +85,48 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 
 SERVICE = "synopsis-writer"
 
-# A locked keyring asks for its password: a person needs a minute for that, a program without one never ends.
-_PERSON_SECONDS = 60.0
-
-_ALONE_SECONDS = 5.0
+# A locked keyring asks for its password: a person needs a minute for that, without one it never answers.
+_PERSON_SECONDS, _UNATTENDED_SECONDS = 60.0, 5.0
 
 
 @dataclass(frozen=True)
-class FoundKey:
+class ApiKey:
     """A key, or why there is none; its text form never holds the key.
 
     Attributes:
-        value: the key; None where there is none.
-        hint: what is wrong with the keyring, in a few words; empty where nothing is.
+        value: the key; None if there is none.
+        hint: what is wrong with the keyring, in a few words; empty if nothing is.
     """
 
     value: str | None = field(default=None, repr=False)
     hint: str = ""
 
 
-def find_key(server_host: str, environment: Mapping[str, str]) -> str | None:
-    """Return the key for a server, given by host and port, or None; see `look_up_key`."""
-    return look_up_key(server_host, environment).value
-
-
-def look_up_key(server_host: str, environment: Mapping[str, str]) -> FoundKey:
-    """Return the key for a server: `OPENAI_API_KEY`, else the keyring's, where `keyring` is installed.
+def look_up_key(host: str, environment: Mapping[str, str]) -> ApiKey:
+    """Return the key for a server: `OPENAI_API_KEY`, else the keyring's, if `keyring` is installed.
 
     Args:
-        server_host: host, and port where the address names one; the user's name in the keyring, whose
-            service is `synopsis-writer`.
-        environment: where the variable stands.
+        host: host and, if the address names one, port; the user name in the keyring, whose service is
+            `synopsis-writer`.
+        environment: where the variable is looked up.
     """
     if value := environment.get(KEY_VARIABLE, "").strip():
-        return FoundKey(value)
+        return ApiKey(value)
     if importlib.util.find_spec("keyring") is None:
-        return FoundKey()
-    answers: queue.SimpleQueue[FoundKey] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_from_keyring(server_host)), daemon=True).start()
-    has_person = sys.stdin is not None and sys.stdin.isatty()
+        return ApiKey()
+    answers: queue.SimpleQueue[ApiKey] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_from_keyring(host)), daemon=True).start()
+    is_attended = sys.stdin is not None and sys.stdin.isatty()
     try:
-        return answers.get(timeout=_PERSON_SECONDS if has_person else _ALONE_SECONDS)
+        return answers.get(timeout=_PERSON_SECONDS if is_attended else _UNATTENDED_SECONDS)
     except queue.Empty:
-        return FoundKey(hint="the keyring did not answer: it may be locked")
+        return ApiKey(hint="the keyring did not answer: it may be locked")
 
 
-def _from_keyring(server_host: str) -> FoundKey:
+def _from_keyring(host: str) -> ApiKey:
     try:
         import keyring
 
-        return FoundKey(keyring.get_password(SERVICE, server_host) or None)
+        return ApiKey(keyring.get_password(SERVICE, host) or None)
     except Exception as error:  # noqa: BLE001 - a backend is anyone's code, and may raise anything
-        return FoundKey(hint=f"the keyring cannot be read: {type(error).__name__}")
+        return ApiKey(hint=f"the keyring cannot be read: {type(error).__name__}")

@@ -33,9 +33,9 @@ from synopsis_writer.models.retry import (
     InvalidResponseError,
     RetryBudget,
     RetryPolicy,
-    failure,
     is_server_fault,
     is_transient_status,
+    model_error,
     retrying,
 )
 from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
@@ -189,7 +189,7 @@ class BatchServer:
         server: host, port and path.
         model: the model, for messages.
         retry: the retry policy.
-        announce: is told of each wait.
+        announce: is told when it waits to look again.
         key_hint: why there may be no key.
         answer_seconds: seconds to wait for one answer; a file has longer.
         settle_seconds: seconds after which a batch that was made appears in the provider's list.
@@ -370,7 +370,7 @@ class BatchServer:
         seconds = seconds or self.answer_seconds
         budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, seconds)))
         try:
-            async for attempt in retrying(budget, self.announce):
+            async for attempt in retrying(budget):
                 with attempt:
                     async with asyncio.timeout(seconds):
                         return await ask()
@@ -382,7 +382,7 @@ class BatchServer:
         raise self._failure(fault)
 
     def _failure(self, fault: BaseException) -> ModelError:
-        return failure(fault, self.host, self.model, self.key_hint)
+        return model_error(fault, self.host, self.model, self.key_hint)
 
 
 @contextlib.asynccontextmanager
@@ -403,7 +403,7 @@ async def open_batch_server(
     """
     address = choice.base_url or DEFAULT_BASE_URL
     key = look_up_key(host_of(address), environment)
-    sdk = open_sdk(address, key.value, announce, insecure=settings.insecure)
+    sdk = open_sdk(address, key.value, insecure=settings.insecure)
     try:
         yield BatchServer(
             sdk, server_of(address), choice.model, retry, announce, key.hint, answer_seconds, settle_seconds

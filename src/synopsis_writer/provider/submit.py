@@ -224,7 +224,6 @@ class ProviderBatch:
             if attempt.flaw == "cut":
                 limits = longer(limits)
             body = chat_request(self.choice.model, messages, schema, limits, dialect, stream=False)
-            del body["timeout"]  # the SDK's, not the server's
             worst = worst_case(self.pricer, messages, schema, limits)
             budget.reserve(worst)
             yield Request(attempt, body, worst)
