@@ -42,6 +42,7 @@ def test_places_name_the_line_of_a_field() -> None:
     [
         (b"---\ntitle: A: B\n---\nText", "x.md:2: not YAML"),
         (b"---\n\ttitle: A\n---\nText", "x.md:2: not YAML"),
+        (b"---\na: " + b"[" * 900_000 + b"\n---\nText", "x.md:2: not YAML: nested too deeply"),
         (b"---\ntitle: A\nText", "x.md:1: the front matter is never closed"),
         (b"---\n- a\n- b\n---\nText", "x.md:2: no fields found"),
         (b"---\n\n---\nText", "x.md:2: no fields found"),

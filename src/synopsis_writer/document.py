@@ -13,7 +13,11 @@ from pydantic import BaseModel, ValidationError
 from synopsis_writer.errors import FileError, InputError, explain, os_reason
 
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_MOST_NESTED = 100
+
+_OPENERS = re.compile(r"[\[{]|[-?][ \t]")  # each may begin a level on the same line
 
 _DEEPEST = 6  # levels of fields whose lines are of use
 
@@ -138,7 +142,8 @@ def read_yaml(
         InputError: it is not YAML, or no mapping; names file and line.
     """
     try:
-        loader = _Loader(text)
+        check_nesting(text)
+        loader = YAML_LOADER(text)
         node = loader.get_single_node()
         data = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
@@ -151,6 +156,21 @@ def read_yaml(
     if not isinstance(data, dict) or node is None:
         raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
     return data, {keys: first_line + line for keys, line in _lines(node, ())}
+
+
+def check_nesting(text: str) -> None:
+    """Raise yaml.MarkedYAMLError where YAML is so deeply nested that the loader in C would crash the process.
+
+    Levels by indentation alone need more than 1 MB to get there.
+    """
+    if len(_OPENERS.findall(text)) <= _MOST_NESTED:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=YAML_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_NESTED:
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
 
 
 Shape = TypeVar("Shape", bound=BaseModel)

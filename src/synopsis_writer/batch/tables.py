@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from synopsis_writer.document import MOST_BYTES
+from synopsis_writer.document import MOST_BYTES, YAML_LOADER, check_nesting, decode
 from synopsis_writer.errors import BriefError, FileError, SettingsError, os_reason
 
 COLUMNS = ("id", "show", "theme", "form", "character", "beat", "words", "air-date", "notes")
@@ -45,7 +45,7 @@ def columns_of(names: Sequence[str], where: str) -> list[str]:
         )
     for column in COLUMNS:
         if columns.count(column) > 1:
-            raise BriefError(f"{where}: the column '{column}' stands twice: keep one")
+            raise BriefError(f"{where}: the column '{column}' appears twice: keep one")
     return columns
 
 
@@ -66,12 +66,16 @@ def row_of(where: str, pairs: Iterable[tuple[str, Any]]) -> TableRow:
 
 _DELIMITERS = ",;\t"
 
+_NULL = "tag:yaml.org,2002:null"
+
+_YAML_HINT = "write a list of briefs, each beginning with '- show: …'"
+
 
 def read_table(path: Path) -> Iterator[TableRow]:
     """Yield the rows, without holding more of the file than a few at once.
 
     Raises, while it is read:
-        BriefError: a column is unknown, or a row is not what its format wants; names the line and the mend.
+        BriefError: a column is unknown, or a row is not what its format wants; names the line.
         FileError: the file is missing, a folder, of an unknown kind, binary, damaged or not UTF-8.
         SettingsError: it is Parquet, and pyarrow is not installed.
     """
@@ -80,7 +84,7 @@ def read_table(path: Path) -> Iterator[TableRow]:
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise FileError(
-            f"{path}: '{path.suffix}' is no kind of briefs: name a file in {', '.join(sorted(_READERS))}"
+            f"{path}: '{path.suffix}' is not a table of briefs: name a file in {', '.join(sorted(_READERS))}"
         )
     with opened(path) as file:
         yield from read(path, file)
@@ -108,7 +112,7 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
             return
         where = f"{path}:{number}"
         if len(data) > MOST_BYTES:
-            raise FileError(f"{where}: the line is longer than 1 MB: that is no brief")
+            raise FileError(f"{where}: the line is longer than 1 MB: that is not a brief")
         if b"\0" in data:
             raise FileError(f"{where}: holds a NUL byte, as binary files do: save it as UTF-8 text")
         try:
@@ -155,7 +159,7 @@ def _csv_fault(error: csv.Error) -> str:
     text = str(error)
     if "unexpected end" in text or "larger than field limit" in text:
         return "has a quote that is never closed, or a cell that is far too long: close the quote"
-    return f"is no CSV ({text}): put cells with quotes or line breaks in quotes, and double their quotes"
+    return f"is not CSV ({text}): put cells with quotes or line breaks in quotes, and double their quotes"
 
 
 def _spoken(delimiter: str) -> str:
@@ -180,7 +184,7 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[TableRow]:
         except (ValueError, RecursionError) as error:
             raise BriefError(f"{where}: not JSON: {error}: write one object a line") from error
         if not isinstance(pairs, tuple):
-            raise BriefError(f"{where}: is no JSON object: write one a line, in braces")
+            raise BriefError(f"{where}: is not a JSON object: write one a line, in braces")
         yield row_of(where, pairs)
 
 
@@ -191,18 +195,41 @@ def _read_parquet(path: Path, file: BinaryIO) -> Iterator[TableRow]:
         yield TableRow(f"{path}: row {number}", dict(zip(columns, row.values(), strict=True)))
 
 
-def read_yaml_rows(path: Path, file: BinaryIO) -> Iterator[TableRow]:
-    """Yield the mappings of a list. All values are text, as they stand: `007`, `no` and dates stay so.
+def _read_yaml(path: Path, file: BinaryIO) -> Iterator[TableRow]:
+    """Yield the mappings of a list. All values are text, as they are written: `007` and dates stay so."""
 
-    Raises, while it is read:
-        BriefError: it is not YAML, or something else than a list of flat mappings; names the line.
-        FileError: it is not UTF-8.
-    """
-    text = io.TextIOWrapper(file, encoding="utf-8-sig")
+    def wrong(node: yaml.Node, problem: str) -> BriefError:
+        return BriefError(f"{path}:{node.start_mark.line + 1}: {problem}")
+
+    def text(node: yaml.Node, column: str) -> str | None:
+        if not isinstance(node, yaml.ScalarNode):
+            raise wrong(node, f"'{column}' is not a text: write a text, or a list of texts")
+        return None if node.tag == _NULL else str(node.value)
+
+    for document in _yaml_documents(path, file):
+        if not isinstance(document, yaml.SequenceNode):
+            raise wrong(document, f"is not a list: {_YAML_HINT}")
+        for row in document.value:
+            if not isinstance(row, yaml.MappingNode):
+                raise wrong(row, f"is not a brief: {_YAML_HINT}")
+            pairs: list[tuple[str, Any]] = []
+            for key, node in row.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise wrong(key, "is not a column's name: write 'name: value'")
+                is_list = isinstance(node, yaml.SequenceNode)
+                cell = [text(part, key.value) for part in node.value] if is_list else text(node, key.value)
+                pairs.append((key.value, cell))
+            yield row_of(f"{path}:{row.start_mark.line + 1}", pairs)
+
+
+def _yaml_documents(path: Path, file: BinaryIO) -> list[yaml.Node]:
+    data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise FileError(f"{path}: is larger than 1 MB: write so many briefs as .csv or .jsonl")
+    text = decode(data, str(path))
     try:
-        yield from _Rows(path, yaml.parse(text, Loader=_Loader))
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path}: is not UTF-8: save it as UTF-8 text") from error
+        check_nesting(text)
+        return list(yaml.compose_all(text, Loader=YAML_LOADER))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BriefError(
@@ -212,8 +239,6 @@ def read_yaml_rows(path: Path, file: BinaryIO) -> Iterator[TableRow]:
         raise FileError(
             f"{path}: not YAML: {str(error).splitlines()[0]}: save it as plain UTF-8 text"
         ) from error
-    finally:
-        text.detach()  # who opened the file closes it
 
 
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
@@ -221,72 +246,9 @@ _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".parquet": _read_parquet,
-    ".yaml": read_yaml_rows,
-    ".yml": read_yaml_rows,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
 }
-
-# The loader in C is ten times quicker; a build of PyYAML without it has the other.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_NOTHING = {"", "~", "null", "Null", "NULL"}  # what YAML takes for nothing where it stands without quotes
-
-_LIST_MEND = "write a list of briefs, each beginning with '- show: …'"
-
-
-class _Rows:
-    """The rows in a stream of YAML events, and the values that have a name (`&cast`) so far."""
-
-    def __init__(self, path: Path, events: Iterator[yaml.Event]) -> None:
-        self._path, self._events = path, events
-        self._named: dict[str, Any] = {}
-
-    def __iter__(self) -> Iterator[TableRow]:
-        for event in self._events:
-            if isinstance(event, yaml.SequenceStartEvent):
-                yield from self._list()
-            elif isinstance(event, yaml.NodeEvent):
-                raise self._wrong(event, "is no list", _LIST_MEND)
-
-    def _list(self) -> Iterator[TableRow]:
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            if not isinstance(event, yaml.MappingStartEvent):
-                raise self._wrong(event, "is no brief", _LIST_MEND)
-            yield row_of(self._where(event), self._pairs())
-
-    def _pairs(self) -> Iterator[tuple[str, Any]]:
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            if not isinstance(event, yaml.ScalarEvent):
-                raise self._wrong(event, "is no column's name", "write 'name: value'")
-            yield event.value, self._value(event.value)
-
-    def _value(self, column: str) -> Any:
-        event = next(self._events)
-        if not isinstance(event, yaml.SequenceStartEvent):
-            return self._text(event, column)
-        texts = []
-        while not isinstance(part := next(self._events), yaml.SequenceEndEvent):
-            texts.append(self._text(part, column))
-        return self._name(event, texts)
-
-    def _text(self, event: yaml.Event, column: str) -> Any:
-        if isinstance(event, yaml.AliasEvent) and event.anchor in self._named:
-            return self._named[event.anchor]
-        if not isinstance(event, yaml.ScalarEvent):
-            raise self._wrong(event, f"'{column}' holds no text", "write a text, or a list of texts")
-        is_nothing = event.implicit[0] and event.value in _NOTHING
-        return self._name(event, None if is_nothing else event.value)
-
-    def _name(self, event: yaml.NodeEvent, value: Any) -> Any:
-        if event.anchor is not None:
-            self._named[event.anchor] = value
-        return value
-
-    def _where(self, event: yaml.Event) -> str:
-        return f"{self._path}:{event.start_mark.line + 1}" if event.start_mark else str(self._path)
-
-    def _wrong(self, event: yaml.Event, fault: str, mend: str) -> BriefError:
-        return BriefError(f"{self._where(event)}: {fault}: {mend}")
-
 
 _ROWS = 1_000  # rows in memory at once when reading: some hundred kilobytes of briefs
 
@@ -316,7 +278,7 @@ class Parquet:
         names: its columns.
 
     Raises:
-        FileError: it is no Parquet file, or damaged.
+        FileError: it is not a Parquet file, or damaged.
         SettingsError: pyarrow is not installed.
     """
 
