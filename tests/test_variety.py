@@ -14,9 +14,9 @@ from synopsis_writer.batch.variety import (
     SEASON,
     Variety,
     cast_names,
+    features_of,
     folded_title,
     opening_key,
-    traits_of,
 )
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import FileError
@@ -327,7 +327,7 @@ def test_what_a_batch_holds_is_found_when_it_is_opened_again(tmp_path: Path) -> 
     for text in TEXTS[:40]:
         found = again.failed(text.synopsis, show_of(text), text.brief)
         assert {"variety_copy", "variety_opening", "variety_title"} - set(found) <= (
-            set() if traits_of(text.synopsis, show_of(text)).opening else {"variety_opening"}
+            set() if features_of(text.synopsis, show_of(text)).opening else {"variety_opening"}
         )
         assert f"row {text.id}," in found["variety_copy"].message
 
@@ -359,9 +359,9 @@ def test_a_row_of_a_transaction_that_was_undone_is_not_found() -> None:
 
 def test_the_most_texts_share_no_opening_by_their_first_two_words_of_content() -> None:
     keys = [
-        traits_of(text.synopsis, show_of(text)).opening.split()[:2]
+        features_of(text.synopsis, show_of(text)).opening.split()[:2]
         for text in TEXTS
-        if traits_of(text.synopsis, show_of(text)).opening
+        if features_of(text.synopsis, show_of(text)).opening
     ]
     assert len(keys) > 75
     assert sum(one == other for one, other in combinations(keys, 2)) <= 1

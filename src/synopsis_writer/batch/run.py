@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.make import GatePool, RowMaker, made_with
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
-from synopsis_writer.batch.variety import Arc, VariedGate, Variety, for_gate
+from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import FileError, SynopsisError
 from synopsis_writer.gate.gate import failures
@@ -228,7 +228,7 @@ async def _open_maker(
         ) as authors,
         open_gate(desk, settings, order.workers, stop) as gate,
     ):
-        examiner = VariedGate(gate, variety) if variety else gate
+        examiner = VarietyGate(gate, variety) if variety else gate
         once = lru_cache(say)  # an unknown show is said once, not at each of its rows
         yield RowMaker(authors, desk, examiner, settings.attempts, once).make
 

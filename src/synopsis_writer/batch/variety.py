@@ -3,13 +3,13 @@
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, RootModel
@@ -50,37 +50,53 @@ SHARED = 0.05
 
 SEASON = 50  # rows of a show in which a last name alone does not come back; a season has about 30
 
-_READ_CLOSELY = 5  # texts that share the most marks
+OPENING = 4  # words with content: two shared ones occur once in 82 good texts, three never
 
-_LOADED = 10_000  # texts read at a time
+_SHORTEST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
+
+_CANDIDATES = 5  # texts with the most shared fingerprints, which are read
+
+_CHUNK = 10_000  # texts read at a time
+
+_BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"
+
+_BY_TITLE = "SELECT row FROM variety_texts WHERE title = ? LIMIT 1"
+
+_SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
+
+_NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
+
+_BY_FULL = f"{_NAMED} ORDER BY number DESC LIMIT 1"
+
+_BY_LAST = f"{_NAMED} AND show = ? AND number >= ? ORDER BY number DESC LIMIT 1"
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What is held against the other rows.
+class Features:
+    """What is compared with the other rows.
 
     Attributes:
-        title: folded: lower case, without marks and a leading article.
-        opening: how the text begins, as stems; empty when its first sentence is too short to tell.
+        title: lower case, without punctuation and a leading article.
+        opening: the stems the text begins with; empty when its first sentence is too short to tell.
         people: the full names the answer declares.
         guests: those beyond the cast and its families, where a last name is known.
-        marks: hashes of some of the text's runs of six words, sorted; shape (about words / 8,).
+        fingerprints: hashes of some of the text's runs of six words, sorted; shape (about words / 8,).
     """
 
     title: str
     opening: str
     people: tuple[str, ...]
     guests: tuple[Name, ...]
-    marks: Fingerprints
+    fingerprints: Fingerprints
 
 
 class Variety:
     """The accepted texts of a batch, by what no other row may have.
 
-    The tables hold all but the texts themselves; the marks are in memory, too, about 450 bytes a text.
+    The tables hold all but the texts themselves; fingerprints are in memory, too, about 450 bytes a text.
 
     Args:
-        database: the batch's own, with the tables of `MIGRATION`; what it holds is read at once.
+        database: the batch's own, with `VARIETY_TABLES`; what it holds is read at once.
         read: gives the text of a row that was added.
         disabled: checks that are left out.
 
@@ -97,68 +113,68 @@ class Variety:
         self._index = FingerprintIndex()
         with reported():
             cursor = database.execute("SELECT number, marks FROM variety_texts ORDER BY number")
-            while rows := cursor.fetchmany(_LOADED):
-                marks = [np.frombuffer(blob, dtype="<u4") for _, blob in rows]
-                numbers = np.repeat([number for number, _ in rows], [len(some) for some in marks])
-                self._index.add(np.concatenate(marks), numbers)
+            while rows := cursor.fetchmany(_CHUNK):
+                hashes = [np.frombuffer(blob, dtype="<u4") for _, blob in rows]
+                numbers = np.repeat([number for number, _ in rows], [len(part) for part in hashes])
+                self._index.add(np.concatenate(hashes), numbers)
 
     def add(self, row: str, synopsis: Synopsis, show: Show) -> None:
-        """Take an accepted row in, within the caller's transaction if there is one; a known row stays."""
-        if self._rows("SELECT number FROM variety_texts WHERE row = ?", row):
-            return
-        traits = traits_of(synopsis, show)
-        with reported(), self._whole():
-            number = self._insert(row, show, traits)
-        self._index.add(traits.marks, number)
+        """Add an accepted row, within the caller's transaction if there is one; a known row stays."""
+        self.load([(row, synopsis, show)])
 
     def load(self, rows: Iterable[tuple[str, Synopsis, Show]]) -> None:
-        """Take in, as one, accepted rows that were made without variety."""
-        with reported(), self._whole():
+        """Add accepted rows, all or none."""
+        is_nested = self._database.in_transaction
+        with reported(), nullcontext() if is_nested else transaction(self._database):
             for row, synopsis, show in rows:
-                self.add(row, synopsis, show)
+                if not self._rows("SELECT number FROM variety_texts WHERE row = ?", row):
+                    features = features_of(synopsis, show)
+                    self._index.add(features.fingerprints, self._insert(row, show, features))
 
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
-        """Hold a text against the accepted ones: one finding a check, in the order of `CHECKS`."""
-        traits = traits_of(synopsis, show)
+        """Compare a text with the accepted ones: one finding a check, in the order of `CHECKS`."""
+        features = features_of(synopsis, show)
         checks: tuple[Callable[[], Finding], ...] = (
-            lambda: self._copy(synopsis, show, traits),
-            lambda: self._opening(synopsis, traits),
-            lambda: self._title(synopsis, traits),
-            lambda: self._names(synopsis, show, brief, traits),
+            lambda: self._copy(synopsis, show, features),
+            lambda: self._opening(synopsis, features),
+            lambda: self._title(synopsis, features),
+            lambda: self._names(synopsis, show, brief, features),
         )
         named = zip(CHECKS, checks, strict=True)
         return tuple(check() for name, check in named if name not in self._disabled)
 
-    def _whole(self) -> AbstractContextManager[None]:
-        """Return a transaction, or nothing within one of the caller's."""
-        return nullcontext() if self._database.in_transaction else transaction(self._database)
-
-    def _insert(self, row: str, show: Show, traits: Traits) -> int:
-        marks = traits.marks.astype("<u4").tobytes()
-        values = (row, show.slug, traits.title, traits.opening, "\n".join(traits.people), marks)
-        into = (
-            "INSERT INTO variety_texts (row, show, title, opening, people, marks) VALUES (?, ?, ?, ?, ?, ?)"
+    def _insert(self, row: str, show: Show, features: Features) -> int:
+        number = (
+            self._database.execute(
+                "INSERT INTO variety_texts (row, show, title, opening, people, marks) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    row,
+                    show.slug,
+                    features.title,
+                    features.opening,
+                    "\n".join(features.people),
+                    features.fingerprints.astype("<u4").tobytes(),
+                ),
+            ).lastrowid
+            or 0
         )
-        number = self._database.execute(into, values).lastrowid or 0
-        keys = {key for name in traits.guests for key in (name.last, " ".join(filter(None, name)))}
+        keys = {key for name in features.guests for key in (name.last, " ".join(filter(None, name)))}
         self._database.executemany("INSERT INTO variety_names VALUES (?, ?)", [(key, number) for key in keys])
         return number
 
-    def _copy(self, synopsis: Synopsis, show: Show, traits: Traits) -> Finding:
+    def _copy(self, synopsis: Synopsis, show: Show, features: Features) -> Finding:
         limit = f"runs under {COPIED_RUN} words, at most {SHARED:.0%} shared"
-        alone = passed("variety_copy", 0, limit, "No other row tells the same in the same words.")
-        text, alike = synopsis.text, self._alike(traits.marks)
-        if not alike:
-            return alone
-        people = [name for names in alike.values() for name in names]
-        names = name_forms((*traits.people, *people, *cast_names(show)))
-        runs, *others = hash_texts([text, *map(self._read, alike)], names)
-        for row, other in zip(alike, others, strict=True):
-            found = shared_runs(runs, other)
-            share = sum(map(len, found)) / max(1, len(runs))
-            if share <= SHARED and (not found or len(found[0]) + RUN - 1 < COPIED_RUN):
+        text, candidates = synopsis.text, self._candidates(features.fingerprints)
+        people = [name for names in candidates.values() for name in names]
+        names = name_forms((*features.people, *people, *cast_names(show)))
+        runs, *others = hash_texts([text, *map(self._read, candidates)], names)
+        for row, other in zip(candidates, others, strict=True):
+            shared = shared_runs(runs, other)
+            share = sum(map(len, shared)) / max(1, len(runs))
+            if share <= SHARED and (not shared or len(shared[0]) + RUN - 1 < COPIED_RUN):
                 continue
-            spans = spans_of_runs(text, found)
+            spans = spans_of_runs(text, shared)
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
                 message = (
@@ -166,89 +182,66 @@ class Variety:
                     "tell it in words and events of its own."
                 )
                 return failed("variety_copy", longest, limit, message, spans)
-        return alone
+        return passed("variety_copy", 0, limit, "No other row tells the same in the same words.")
 
-    def _alike(self, marks: Fingerprints) -> dict[str, list[str]]:
-        """Return the rows that share the most marks, and the people of each."""
+    def _candidates(self, fingerprints: Fingerprints) -> dict[str, list[str]]:
+        """Return the rows that share the most fingerprints, and the people of each."""
         query = "SELECT row, people FROM variety_texts WHERE number = ?"
-        numbers = self._index.sharing(marks).most_common(_READ_CLOSELY)
-        # There is no such row after a transaction that was undone.
+        numbers = self._index.sharing(fingerprints).most_common(_CANDIDATES)
+        # After a transaction that was undone the index has numbers that the table has not.
         return {row: people.split("\n") for number, _ in numbers for row, people in self._rows(query, number)}
 
-    def _opening(self, synopsis: Synopsis, traits: Traits) -> Finding:
+    def _opening(self, synopsis: Synopsis, features: Features) -> Finding:
         limit = "no other row's opening"
-        found = traits.opening and self._rows(_BY_OPENING, traits.opening)
-        if not found:
-            return passed("variety_opening", traits.opening, limit, "No other row begins like this.")
-        message = f"The first sentence begins like that of row {found[0][0]}: open with another picture."
-        return failed("variety_opening", traits.opening, limit, message, [first_sentence(synopsis)])
+        rows = features.opening and self._rows(_BY_OPENING, features.opening)
+        if not rows:
+            return passed("variety_opening", features.opening, limit, "No other row begins like this.")
+        message = f"The first sentence begins like that of row {rows[0][0]}: open with another picture."
+        return failed("variety_opening", features.opening, limit, message, [first_sentence(synopsis)])
 
-    def _title(self, synopsis: Synopsis, traits: Traits) -> Finding:
+    def _title(self, synopsis: Synopsis, features: Features) -> Finding:
         limit = "no other row's title"
-        found = traits.title and self._rows(_BY_TITLE, traits.title)
-        if not found:
+        rows = features.title and self._rows(_BY_TITLE, features.title)
+        if not rows:
             return passed("variety_title", synopsis.title, limit, "No other row has this title.")
-        message = f"Row {found[0][0]} has the title {quoted([synopsis.title])}, too: find one of its own."
+        message = f"Row {rows[0][0]} has the title {quoted([synopsis.title])}, too: find one of its own."
         return failed("variety_title", synopsis.title, limit, message)
 
-    def _names(self, synopsis: Synopsis, show: Show, brief: Brief, traits: Traits) -> Finding:
+    def _names(self, synopsis: Synopsis, show: Show, brief: Brief, features: Features) -> Finding:
         limit = f"no other row's full names, no last names of the show's latest {SEASON} rows"
         if not show.cast:
             return passed("variety_names", 0, limit, "Nobody can tell guests from a cast that is not known.")
         since = self._rows(_SINCE, show.slug, SEASON - 1)
         first = since[0][0] if since else 0
         taken: dict[Name, str] = {}
-        for name in traits.guests:
+        for name in features.guests:
             if not is_asked_for(name, brief):
-                found = (name.first and self._rows(_BY_FULL, " ".join(name))) or self._rows(
+                rows = (name.first and self._rows(_BY_FULL, " ".join(name))) or self._rows(
                     _BY_LAST, name.last, show.slug, first
                 )
-                taken.update((name, row) for (row,) in found)
+                taken.update((name, row) for (row,) in rows)
         if not taken:
             return passed("variety_names", 0, limit, "The people are this row's own.")
-        said = ", ".join(f"{_as_written(name, synopsis)} (row {row})" for name, row in taken.items())
-        message = f"People of other rows turn up whom neither cast nor brief names: {said}: rename them."
-        return failed("variety_names", len(taken), limit, message, _mentions(synopsis.text, taken))
+        written = {parse_name(person.name): person.name for person in reversed(synopsis.characters)}
+        people = ", ".join(f"{written[name]} (row {row})" for name, row in taken.items())
+        message = f"People of other rows turn up whom neither cast nor brief names: {people}: rename them."
+        # The last names, and first names before them.
+        parts = [rf"(?:{re.escape(name.first)}\s+)?{re.escape(name.last)}s?" for name in taken]
+        mentions = re.finditer(rf"\b(?:{'|'.join(parts)})\b", synopsis.text, re.IGNORECASE)
+        spans = [Span(*mention.span()) for mention in mentions]
+        return failed("variety_names", len(taken), limit, message, spans)
 
     def _rows(self, query: str, *values: str | int) -> list[tuple[str, ...]]:
         with reported():
             return self._database.execute(query, values).fetchall()
 
 
-_BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"
-
-_BY_TITLE = "SELECT row FROM variety_texts WHERE title = ? LIMIT 1"
-
-_SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
-
-_NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
-
-_BY_FULL = f"{_NAMED} ORDER BY number DESC LIMIT 1"
-
-_BY_LAST = f"{_NAMED} AND show = ? AND number >= ? ORDER BY number DESC LIMIT 1"
-
-
-def _as_written(name: Name, synopsis: Synopsis) -> str:
-    return next(person.name for person in synopsis.characters if parse_name(person.name) == name)
-
-
-def _mentions(text: str, names: Iterable[Name]) -> list[Span]:
-    """Return where the last names stand, the first names before them within."""
-    parts = [rf"(?:{re.escape(name.first)}\s+)?{re.escape(name.last)}s?" for name in names]
-    return [Span(*match.span()) for match in re.finditer(rf"\b(?:{'|'.join(parts)})\b", text, re.IGNORECASE)]
-
-
-OPENING = 4  # words with content: two shared ones occur once in 82 good texts, three never
-
-_LEAST_OPENING = 3  # words: two texts may both begin with `Es regnet.`
-
-
-@lru_cache(maxsize=64)  # a text is looked at when it comes, once more when it is saved, and then taken in
-def traits_of(synopsis: Synopsis, show: Show) -> Traits:
-    """Draw from a synopsis what is held against the other rows."""
+@lru_cache(maxsize=64)  # a text is looked at when it comes, once more when it is saved, and then added
+def features_of(synopsis: Synopsis, show: Show) -> Features:
+    """Return what of a synopsis is compared with the other rows."""
     people = tuple(person.name for person in synopsis.characters)
     names = name_forms((*people, *cast_names(show)))
-    return Traits(
+    return Features(
         folded_title(synopsis.title),
         opening_key(synopsis, show, names),
         people,
@@ -272,7 +265,7 @@ _ARTICLE = re.compile(r"(?:der|die|das|ein|eine) (?=.)")
 
 
 def folded_title(title: str) -> str:
-    """Return a title in lower case, without marks and without its article: `Das Spiel!` is `spiel`."""
+    """Return a title in lower case, without punctuation and article: `Das Spiel!` is `spiel`."""
     return _ARTICLE.sub("", re.sub(r"[\W_]+", " ", folded(title)).strip(), count=1)
 
 
@@ -292,8 +285,8 @@ def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     sentence = synopsis.paragraphs[0].text[span.start : span.end]
     words = [word for word in lower_words(sentence) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
-    kept = content[:OPENING] if len(content) >= OPENING else words
-    return " ".join(map(stem, kept)) if len(kept) >= _LEAST_OPENING else ""
+    opening = content[:OPENING] if len(content) >= OPENING else words
+    return " ".join(map(stem, opening)) if len(opening) >= _SHORTEST_OPENING else ""
 
 
 def guests(people: Iterable[str], show: Show) -> tuple[Name, ...]:
@@ -309,25 +302,20 @@ def is_asked_for(name: Name, brief: Brief) -> bool:
     return any(word in {name.last, name.last + "s"} for line in lines for word in lower_words(line))
 
 
-class VariedGate:
-    """Examines by a gate, and by what the batch's accepted texts leave free; a repair is told both.
+@dataclass(frozen=True)
+class VarietyGate:
+    """Examines by a gate, and by the accepted texts of the batch."""
 
-    Args:
-        gate: the gate.
-        variety: the accepted texts.
-    """
-
-    def __init__(self, gate: Examiner, variety: Variety) -> None:
-        self._gate = gate
-        self._variety = variety
+    gate: Examiner
+    variety: Variety
 
     async def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Return one finding a check."""
-        found = self._gate.examine(synopsis, brief, show, truncated=truncated)
-        findings = found if isinstance(found, tuple) else await found
-        return (*findings, *self._variety.find(synopsis, show, brief))
+        findings = self.gate.examine(synopsis, brief, show, truncated=truncated)
+        findings = findings if isinstance(findings, tuple) else await findings
+        return (*findings, *self.variety.find(synopsis, show, brief))
 
 
 def for_gate(settings: Settings) -> Settings:
@@ -336,21 +324,21 @@ def for_gate(settings: Settings) -> Settings:
     return settings.model_copy(update={"disable": disable})
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 _Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
+_Facts = Annotated[
+    tuple[Beat, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 
-class _ArcFile(RootModel[dict[_Id, Annotated[tuple[Beat, ...], BeforeValidator(_listed)]]]):
+
+class _ArcFile(RootModel[dict[_Id, _Facts]]):
     model_config = ConfigDict(frozen=True)
 
 
 class Arc:
-    """Tells each row what the rows before it, of its show, have established.
+    """Passes what the rows of a show have established on to its later rows.
 
-    A row is asked to tell its own facts, as further beats. Later rows are told them whatever became of the
+    A row is asked to tell its own facts, as further beats. Later rows are given them whatever became of the
     row, and title and logline of its text once it is accepted. Where that is too much for a brief, the
     loglines of the earliest rows are left out; facts never are.
 
@@ -360,19 +348,21 @@ class Arc:
         desk: the shows.
 
     Raises:
-        BriefError: the file is none, names a row that the batch has not, or holds more than a brief can.
+        BriefError: the file is not an arc, names an unknown row, or holds more than a brief can.
         FileError: it cannot be read.
     """
 
     def __init__(self, path: Path, store: BatchStore, desk: Desk) -> None:
-        self._facts = _read_facts(path)
+        self._facts = read_fields(path, _ArcFile, BriefError).root
         self._store = store
         self._desk = desk
-        rows = [_row(store, name, path) for name in self._facts]
-        self._rows = sorted(((row, self._show(row.brief)) for row in rows), key=lambda pair: pair[0].place)
-        self._check(path)
-
-    def _check(self, path: Path) -> None:
+        rows: list[BatchRow] = []
+        for name in self._facts:
+            row = store.row(name)
+            if row is None:
+                raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
+            rows.append(row)
+        self._rows = [(row, self._show(row.brief)) for row in sorted(rows, key=lambda row: row.place)]
         counts: Counter[str] = Counter()
         for row, show in self._rows:
             if len(beats := self._beats(row)) > MOST_BEATS:
@@ -390,43 +380,24 @@ class Arc:
     def continued(self, row: BatchRow) -> BatchRow:
         """Return the row with its own facts to tell, and what was before."""
         show = self._show(row.brief)
-        facts = {
+        before: dict[int, tuple[str, ...]] = {
             earlier.place: self._facts[earlier.id]
-            for earlier, its_show in self._rows
-            if earlier.place < row.place and its_show == show
+            for earlier, of_show in self._rows
+            if earlier.place < row.place and of_show == show
         }
-        texts = self._texts(row.place, show, MOST_BEFORE - sum(map(len, facts.values())))
-        before = [
-            line
-            for place in sorted({*facts, *texts})
-            for line in (*texts.get(place, ()), *facts.get(place, ()))
-        ]
-        return replace(
-            row, brief=row.brief.model_copy(update={"beats": self._beats(row), "before": tuple(before)})
-        )
+        room = MOST_BEFORE - sum(map(len, before.values()))
+        accepted = self._store.accepted(f"AND place < {row.place:d}", "DESC")
+        texts = (text for text in accepted if self._show(text.brief) == show)
+        for text in islice(texts, room):
+            line = f"„{text.synopsis.title}“: {text.synopsis.logline}"
+            before[text.place] = (line, *before.get(text.place, ()))
+        lines = tuple(line for place in sorted(before) for line in before[place])
+        brief = row.brief.model_copy(update={"beats": self._beats(row), "before": lines})
+        return replace(row, brief=brief)
 
     def _beats(self, row: BatchRow) -> tuple[str, ...]:
-        own = (fact for fact in self._facts.get(row.id, ()) if fact not in row.brief.beats)
-        return (*row.brief.beats, *own)
+        facts = self._facts.get(row.id, ())
+        return (*row.brief.beats, *(fact for fact in facts if fact not in row.brief.beats))
 
     def _show(self, brief: Brief) -> str:
         return self._desk.find_show(brief.show).name
-
-    def _texts(self, place: int, show: str, most: int) -> dict[int, tuple[str]]:
-        """Return title and logline of the show's latest accepted rows before a place."""
-        earlier = self._store.accepted(f"AND place < {place:d}", "DESC")
-        texts = (saved for saved in earlier if self._show(saved.brief) == show)
-        return {
-            text.place: (f"„{text.synopsis.title}“: {text.synopsis.logline}",) for text in islice(texts, most)
-        }
-
-
-def _read_facts(path: Path) -> Mapping[str, tuple[str, ...]]:
-    return read_fields(path, _ArcFile, BriefError).root
-
-
-def _row(store: BatchStore, name: str, path: Path) -> BatchRow:
-    row = store.row(name)
-    if row is None:
-        raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
-    return row

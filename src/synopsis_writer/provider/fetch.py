@@ -20,7 +20,7 @@ from synopsis_writer.batch.run import (
     run_concurrently,
 )
 from synopsis_writer.batch.store import BatchStore, Counts, Flaw, NextAttempt
-from synopsis_writer.batch.variety import VariedGate
+from synopsis_writer.batch.variety import VarietyGate
 from synopsis_writer.drafting import Examiner, judge, withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.base import Answer
@@ -113,7 +113,7 @@ async def fetch_batch(
         variety = open_variety(store, batch.desk, settings.disable) if fetch.variety else None
         saver = RowSaver(store, batch.desk, variety, settings.attempts, made)
         async with open_gate(batch.desk, batch.settings, fetch.workers, stop) as gate:
-            examiner = VariedGate(gate, variety) if variety else gate
+            examiner = VarietyGate(gate, variety) if variety else gate
             fetcher = Fetcher(fetch, batch, saver, examiner, unsaved, stop)
             if fetch.from_file is not None:
                 await fetcher.read_file(fetch.from_file)
