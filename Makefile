@@ -65,6 +65,7 @@ test-all: $(VENV)/.all $(LITELLM)/.proxy
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(VENV)/.dev
 	@$(BIN)/mypy
