@@ -133,7 +133,7 @@ def test_a_repair_never_grows() -> None:
     [
         ("system", "show.name", "shwo.name", "unknown field 'shwo'"),
         ("synopsis", "{{ brief }}", "", "never uses the field 'brief'"),
-        ("repair", "{% endfor %}", "", "mend the template"),
+        ("repair", "{% endfor %}", "", "fix the template"),
         ("outline", "name: outline", "name: plan", "must say 'name: outline'"),
         ("synopsis", "version: 1", "author: me", "and a 'version'"),
     ],

@@ -17,13 +17,9 @@ from synopsis_writer.house.house import House
 from synopsis_writer.kinds import Form
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
-
 _SUFFIXES = frozenset({".md", ".txt"})
-
 _TAIL = 0.05  # share of the texts that may be beyond a quantile on either side: one odd text moves no limit
-
 _MARGIN = 0.15  # of the span between the quantiles, added on either side
-
 _FEW_MARGIN = 0.4  # the same for fewer than five texts
 
 
@@ -51,7 +47,6 @@ RULES = {
 
 # What a text cannot have too little of, or too much.
 _FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations"})
-
 _UP_TO_ONE = frozenset({"variety"})
 
 

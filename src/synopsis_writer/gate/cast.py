@@ -12,7 +12,6 @@ from synopsis_writer.gate.lexicon import ADDRESSES, TITLES, word_lists
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
-
 MOST_UNDECLARED = 3  # full names that neither brief nor cast nor answer gives
 
 _LIMIT = (
@@ -185,7 +184,6 @@ def _quote(text: Text, spans: Sequence[Span]) -> str:
 
 
 _GENITIVE_ENDS = frozenset("s'’")
-
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
 
 
@@ -243,7 +241,6 @@ def _is_new_name(text: Text, index: int) -> bool:
 
 
 _BEFORE_PLACES = frozenset("in aus nach hotel café firma kanzlei klinik straße insel".split())
-
 _AFTER_FIRMS = frozenset("gmbh ag kg bau klinik hotel stiftung straße platz".split())
 
 
@@ -254,9 +251,7 @@ def _is_place_or_firm(text: Text, index: int) -> bool:
 
 
 _WITH_UMLAUT = {"arzt": "ärztin", "anwalt": "anwältin", "koch": "köchin", "bauer": "bäuerin"}
-
 _WOMEN = frozenset({"krankenschwester", "hebamme"})
-
 _SHORTEST = 4  # letters: Arzt, Koch, Wirt
 
 

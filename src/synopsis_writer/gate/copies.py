@@ -15,16 +15,12 @@ from synopsis_writer.gate.text import Span, Text, lower_words, word_spans
 from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
 
 RUN = 6  # words a shingle
-
 Hashes = npt.NDArray[np.uint64]
-
 Positions = npt.NDArray[np.uint32]
 
 # Odd multipliers, one a word of the run: a multiply-and-add hash over 64 bits (Dietzfelbinger et al., 1997).
 _MULTIPLIERS = np.array([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**64 | 1 for i in range(RUN)], dtype=np.uint64)
-
 _NAME = 0x5BF0_3635  # stands for any name, so that a copy with other names is still a copy
-
 _VERSION = 2  # of the arrays on the disk
 
 
@@ -167,15 +163,10 @@ def index_sources(sources: Sequence[Source], folder: Path | None = None) -> Copy
 
 
 Fingerprints = npt.NDArray[np.uint32]
-
 WINDOW = 15  # runs of six: of so many side by side the smallest hash is a fingerprint
-
 MOST_SHARING = 100  # texts of a part: what so many share is a fixed phrase, for a copy is not let in
-
 _HALF = np.uint64(32)
-
 _LOWER = np.uint64(2**32 - 1)
-
 _LARGEST = 2**20  # entries of a part: to join two larger ones would halt a batch, and need their memory again
 
 
@@ -195,12 +186,12 @@ def shared_runs(runs: Hashes, others: Hashes) -> list[range]:
     """Return which of a text's runs are among the `others`, as ranges, the longest first."""
     shared = np.isin(runs, others)
     edges = np.flatnonzero(np.diff(shared, prepend=False, append=False)).tolist()
-    found = [range(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
-    return sorted(found, key=len, reverse=True)
+    ranges = [range(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    return sorted(ranges, key=len, reverse=True)
 
 
 def spans_of_runs(text: str, ranges: Iterable[range]) -> list[Span]:
-    """Return where ranges of runs of six words stand in their text."""
+    """Return where ranges of runs of six words are in their text."""
     words = word_spans(text)
     return [Span(words[run.start].start, words[run.stop + RUN - 2].end) for run in ranges]
 

@@ -19,16 +19,12 @@ from synopsis_writer.gate.text import Sentence, Text, analyse
 from synopsis_writer.storage.arrays import Arrays, cached_arrays, digest, open_arrays
 
 _log = logging.getLogger(__name__)
-
 Vectors = npt.NDArray[np.float32]
 
 # Of a text; a longer one is refused for its length anyway.
 _MOST_SENTENCES = 80
-
 _MOST_CHARACTERS = 6_000
-
 _LONGEST = 600  # characters of a sentence
-
 _MOST_CACHED = 16  # calls; a text of unknown form is judged once a form
 
 
@@ -162,12 +158,11 @@ def embedded_sentences(text: Text) -> list[Sentence]:
 
 
 def lines_of(text: Text) -> list[str]:
-    """Return the compared sentences, each in one line of at most 600 characters."""
+    """Return the embedded sentences, each in one line of at most 600 characters."""
     return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in embedded_sentences(text)]
 
 
 _SECONDS = 0.7  # a text, measured on one thread
-
 _WORTH_REPORTING = 4  # texts
 
 

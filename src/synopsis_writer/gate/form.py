@@ -57,7 +57,6 @@ def rhythm(subject: Subject) -> Finding:
 
 
 _SENTENCE_END = re.compile(r"[.!?…][“”\"«»)]*$")
-
 _PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
 
 
@@ -74,9 +73,8 @@ def ending(subject: Subject) -> Finding:
         opened = raw.count(opening)
         closed = sum(raw.count(closing) for closing in closings)
         if opened != closed and (opening != "„" or opened > closed or "”" not in raw):
-            message = (
-                f"A quotation or bracket is not closed: {opened} × {opening} but {closed} × {closings[0]}."
-            )
+            counts = f"{opened} × {opening} but {closed} × {closings[0]}"
+            message = f"A quotation or bracket is not closed: {counts}."
             return failed("ending", f"{opened} to {closed}", limit, message)
     return passed("ending", "whole", limit, "The text ends with a whole sentence.")
 
@@ -95,23 +93,21 @@ def exclamations(subject: Subject) -> Finding:
     capitals = list(_CAPITALS.finditer(subject.text.raw))
     if capitals:
         message = f"Words in capitals shout: {quoted([match[0] for match in capitals])}."
-        return failed(
-            "exclamations", len(capitals), limit, message, [Span(*match.span()) for match in capitals]
-        )
+        spans = [Span(*match.span()) for match in capitals]
+        return failed("exclamations", len(capitals), limit, message, spans)
     return passed("exclamations", len(marks), limit, f"The text has {len(marks)} exclamation marks.")
 
 
 def dialogue(subject: Subject) -> Finding:
     """The share of spoken lines is within the form's limit; a quoted title or single word is not speech."""
-    spoken = spoken_spans(subject.text, subject.title)
     share = speech_share(subject.text, subject.title)
     most = subject.limits.speech[1]
     limit = f"at most {most:.0%} of the characters"
+    measured = f"Spoken lines make up {share:.0%} of the text"
     if share <= most:
-        return passed("dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text.")
-    return failed(
-        "dialogue", share, limit, f"Spoken lines make up {share:.0%} of the text: tell, do not quote.", spoken
-    )
+        return passed("dialogue", share, limit, f"{measured}.")
+    spoken = spoken_spans(subject.text, subject.title)
+    return failed("dialogue", share, limit, f"{measured}: tell, do not quote.", spoken)
 
 
 def spoken_spans(text: Text, title: str) -> list[Span]:
@@ -138,9 +134,8 @@ def hook(subject: Subject) -> Finding:
     text = subject.text
     asking = [sentence for sentence in text.sentences if sentence.is_question]
     most = subject.limits.questions[1]
-    limit = (
-        f"{'a question' if subject.form.is_open else 'no question'} at the end, at most {most:.0%} questions"
-    )
+    end = "a question" if subject.form.is_open else "no question"
+    limit = f"{end} at the end, at most {most:.0%} questions"
     if text.question_share > most:
         message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
@@ -156,9 +151,7 @@ def hook(subject: Subject) -> Finding:
 
 
 Tense = Literal["present", "preterite"]
-
 _LEAST_VERBS = 8  # fewer do not show a tense
-
 _HALF = 0.5
 
 # Sentences and verbs from which on a passage in the other tense is a switch. A text in the present may

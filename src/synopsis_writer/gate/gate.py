@@ -48,7 +48,6 @@ CHECKS: Mapping[str, Check] = _by_name(
 
 # They apply only where the embeddings of the sources are given.
 SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(semantic.paraphrase, semantic.closeness)
-
 ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **SEMANTIC_CHECKS}
 
 

@@ -11,19 +11,12 @@ from synopsis_writer.gate.lexicon import GERMAN_WORDS, LONGEST_WORD, Gender, com
 from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
-
 FOREIGN = 0.9  # probability from which on a sentence is of another language
-
 _MOST_CLASSIFIED = 200  # sentences; a longer text is refused for its length anyway
-
 _SHORTEST_CLASSIFIED = 4  # words; shorter sentences are names and cries
-
 _MIXED_WORDS = 3  # English words outside quotations from which on a sentence is a mixture
-
 _ENGLISH = 4.0  # Zipf frequency in English from which on a word is common there
-
 _ENGLISH_MARGIN = 1.5  # how much commoner it must be there than in German: thirty times
-
 _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds a German word
 
 
@@ -94,7 +87,7 @@ def person(subject: Subject) -> Finding:
     spans = [
         span
         for span in sorted(spoken)
-        if not text.is_quoted(span.start) and not any(name.holds(span.start) for name in names)
+        if not text.is_quoted(span.start) and not any(name.contains(span.start) for name in names)
     ]
     if not spans:
         return passed("person", 0, "third person", "The text is told in the third person.")
@@ -103,9 +96,7 @@ def person(subject: Subject) -> Finding:
 
 
 _MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
-
 _SPELT_OUT = re.compile(r"ae|oe|ue")
-
 _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
 
 # Stems that always have ß. The frequency list cannot tell, since it folds ß into ss; stems that are words
@@ -119,7 +110,6 @@ _NO_SHARP_S = re.compile(
 )
 
 _KNOWN = 2.5  # Zipf frequency of a word that is surely meant
-
 _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
 
 
@@ -151,7 +141,6 @@ def _is_spelt_out(word: str) -> bool:
 # Distinct unknown words for each running word. The 61 good texts have at most 0.7 %, half of them
 # none; the same texts with a typing error in every twentieth word have 2.5 % in the middle.
 UNKNOWN_SHARE = 0.012
-
 _HYPHEN = re.compile(r"[-’'‐‑]")
 
 
@@ -178,19 +167,12 @@ def ungiven_words(subject: Subject) -> list[Word]:
 
 
 MOST_WRONG = 2  # pairs; the rule errs about once in twenty texts
-
 _DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
-
 _ADJECTIVE = "ADJ(A)"
-
 _MOST_ADJECTIVES = 2
-
 _ENDINGS = {"der": "er", "die": "e", "das": "es", "dem": "em", "den": "en", "des": "s"}
-
 _RELATIVE = frozenset(_ENDINGS) - {"des"}
-
 _LIKE_DER = re.compile(r"(?:dies|jen|jed|welch|manch|solch)(er|en|em|es|e)")
-
 _LIKE_EIN = re.compile(r"(?:ein|kein|mein|dein|sein|ihr|unser|unsr|euer|eur)(er|en|em|es|e|)")
 
 _MERGED = (

@@ -46,7 +46,7 @@ def _commonness_of_parts(word: str) -> float:
 
     rarity = 0.0
     for part in lossy_tokenize(word, "de"):
-        listed = smash_numbers(part)  # digits stand as zeros in the list
+        listed = smash_numbers(part)  # digits are zeros in the list
         known = _frequencies().get(listed)
         if known is None:
             return 0.0
@@ -88,7 +88,6 @@ def stem(word: str) -> str:
 
 
 SHORTEST_CONTENT = 4  # letters of a word that carries content
-
 _FUNCTION_WORD = 5.9  # Zipf frequency from which on a German word carries grammar rather than content
 
 
@@ -123,30 +122,21 @@ GERMAN_WORDS = frozenset(
 
 TITLES = frozenset("dr prof doktor doktorin professor professorin med".split())
 
-# What stands before a last name, but is neither a title nor a first name.
+# What may precede a last name, but is neither a title nor a first name.
 ADDRESSES = frozenset(
     "herr herrn frau schwester pfleger oberarzt oberärztin chefarzt chefärztin von vom van zu de der".split()
 )
 
 
 _LISTED = 1.5  # Zipf frequency: rarer words of the list are as often its sources' typing errors
-
 _PART = 2.5  # the same for a part of a compound
-
 _SHORT_PART = 3.5  # the same for a part of three letters: these fit by chance
-
 _LEAST_PART = 3  # letters
-
-_BASE = 2.0  # the same for a base form behind an ending
-
+_BASE = 2.0  # the same for a base form before an ending
 _LEAST_BASE = 5  # letters
-
 _LINKS = ("", "s", "es", "n", "en", "er", "e")
-
 _ENDINGS = ("e", "en", "em", "er", "es", "s", "n", "st", "t")
-
 _DIGITS = "ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|sech|sieb|zwan"
-
 _NUMBER = re.compile(rf"(?:{_DIGITS}|hundert|tausend|und|zig|ßig)+(?:(?:s?t|jährig|mal|fach)(?:e[nmrs]?)?)?")
 
 
@@ -204,14 +194,10 @@ def _is_part(part: str) -> bool:
 
 
 Gender = Literal["m", "f", "n"]
-
 _FEMININE_ENDINGS = ("ung", "heit", "keit", "schaft", "tät", "enz", "erei", "tion", "sion")
-
 _LEAST_LETTERS = 6  # of a word whose gender its ending tells: Dung and Sprung are masculine
 
-_NO_HEADS = frozenset(
-    "eid ende mut samt stern".split()
-)  # Kl-eid, Reis-ende, Ar-mut, Gesundheit-s-amt, Schwe-stern
+_NO_HEADS = frozenset("eid ende mut samt stern".split())  # Kl-eid, Ar-mut, Gesundheit-s-amt, Schwe-stern
 
 
 @lru_cache(maxsize=50_000)
@@ -267,9 +253,7 @@ class LanguageClassifier:
 
 
 UNCACHED = LanguageClassifier()
-
 _LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
-
 _loading = threading.Lock()
 
 

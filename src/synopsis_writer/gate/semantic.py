@@ -39,18 +39,13 @@ from synopsis_writer.gate.finding import Finding, Subject, failed, passed
 from synopsis_writer.gate.story import theme_words
 
 LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
-
 LEAD = 0.06  # by which the nearest source is nearer than the next
 
 # A brief's beats lead to the source that tells them by .126 and more, to any other by .077 at most.
 ORDERED_LEAD = 0.10
-
 CLOSENESS = 0.18  # mean cosine of the theme to the three sentences nearest to it, -1 to 1
-
 FEWEST_SOURCES = 5  # with fewer there is no field to stand out from
-
 _SHORTEST_THEME = 4  # content words
-
 _NEAREST = 3  # sentences
 
 

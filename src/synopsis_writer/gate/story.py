@@ -10,7 +10,6 @@ from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, stem
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, analyse
 
 THEME_SHARE = 0.5  # share of the theme's content words that must turn up
-
 _SHORTEST_STEM = 4
 
 
@@ -60,7 +59,6 @@ _CHANNELS = (
 )
 
 _ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
-
 _YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
 
 _DATES = re.compile(
@@ -95,7 +93,6 @@ def _is_given(date: str, given: str) -> bool:
 
 
 COPIED_RUN = 10  # words: the shortest shared run that counts as copied
-
 COPIED_SHARE = 0.01  # share of the text's runs of six words that may be in sources
 
 
@@ -112,9 +109,8 @@ def copy(subject: Subject) -> Finding | None:
     covered = sum(match.words - RUN + 1 for match in matches)
     share = min(1.0, covered / max(1, len(subject.text.words) - RUN + 1))
     if longest.words < COPIED_RUN and share <= COPIED_SHARE:
-        return passed(
-            "copy", longest.words, limit, f"At most {longest.words} words in a row stand in an example."
-        )
+        message = f"At most {longest.words} words in a row stand in an example."
+        return passed("copy", longest.words, limit, message)
     origin = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
     message = f"{longest.words} words in a row are copied from {origin}; {share:.0%} of the text is shared."
     spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
@@ -122,17 +118,11 @@ def copy(subject: Subject) -> Finding | None:
 
 
 NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same
-
 REPEATED_SHARE = 0.03  # share of the runs of four words that occur more than once
-
 _SHORTEST_COMPARED = 5  # words; shorter sentences may recur
-
 _RUN = 4
-
 _WINDOW = 50
-
 _SAME_OPENINGS = 3
-
 _MOST_COMPARED = 150  # sentences; a longer text is refused for its length anyway
 
 

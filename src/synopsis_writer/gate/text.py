@@ -23,7 +23,7 @@ class Span(NamedTuple):
     start: int
     end: int
 
-    def holds(self, position: int) -> bool:
+    def contains(self, position: int) -> bool:
         """Whether `position` is within it."""
         return self.start <= position < self.end
 
@@ -82,7 +82,7 @@ class Text:
     def is_quoted(self, position: int) -> bool:
         """Whether a character is inside a quotation."""
         before = bisect_right(self.quotes, position, key=_start) - 1
-        return before >= 0 and self.quotes[before].holds(position)
+        return before >= 0 and self.quotes[before].contains(position)
 
     def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
         """Return the words of a sentence."""
@@ -121,19 +121,12 @@ class Text:
 
 
 _start = attrgetter("start")
-
 _LETTERS = r"[^\W\d_]+"
-
 _WORD = re.compile(rf"{_LETTERS}(?:[-’'‐‑]{_LETTERS})*")
-
 _PART = re.compile(_LETTERS)
-
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
-
 _LINE_END = re.compile(r"(?<=[.!?…“\"])[ \t]*\n")
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
 _QUOTE = re.compile('„[^„“]{0,2000}“|“[^“”]{0,2000}”|»[^»«]{0,2000}«|"[^"\n]{0,2000}"')
 
 
@@ -168,7 +161,6 @@ def _paragraphs(text: str) -> Iterator[Span]:
 
 
 _ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
-
 _TAIL = 8  # characters that hold an ordinal and the space after it
 
 # German words and names that sentencex takes for English abbreviations.
@@ -194,8 +186,8 @@ def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
 def _ends(line: str) -> list[int]:
     import sentencex
 
-    found = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
-    return sorted(found | {match.end() for match in _NOT_ABBREVIATED.finditer(line)})
+    ends = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
+    return sorted(ends | {match.end() for match in _NOT_ABBREVIATED.finditer(line)})
 
 
 def word_spans(text: str) -> list[Span]:
@@ -219,25 +211,17 @@ def folded(word: str) -> str:
 
 
 NOUN, NAME, NUMBER, UNKNOWN = "NN", "NE", "CARD", "XY"
-
 _CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the best one is dropped
-
 _BEAM = 5  # paths followed from word to word
 
 # Letters: an analysis costs their square, so longer words are taken for nouns, up to the second limit only
 # where no frequency list knows them. Hardly a finite verb is longer (`entgegenstreckte`).
 _LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16
-
 _LONGEST_NAME = 20  # letters
-
 _MOST_TOKENS = 150  # of a sentence; one that long is refused by the rhythm check anyway
-
 _DEAD_END = -50.0  # log probability of a transition the model never saw
-
 _NOTHING: Mapping[int, float] = MappingProxyType({})
-
 _MOST_WORDS = 2_000  # that are tagged; a brief cannot ask for more
-
 _BETWEEN = re.compile(r"\d+|[^\w\s]")
 
 
@@ -290,11 +274,11 @@ def tag(tokens: Sequence[str]) -> list[str]:
     before, start, end = model.edges
     paths = {(before, start): _Path(0.0, start, None)}
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
-        found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
+        scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
         longer: dict[tuple[int, int], _Path] = {}
         for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
             follow = model.transitions.get(state, _NOTHING)
-            for number, score in found.items():
+            for number, score in scores.items():
                 total = path.score + follow.get(number, _DEAD_END) + score
                 key = (state[1], number)
                 if key not in longer or total > longer[key].score:
@@ -320,19 +304,19 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
     if word[0].isdigit():
         return {model.numbers[NUMBER]: 0.0}
     if word in model.known:
-        found = dict(model.known[word])
+        scores = dict(model.known[word])
     elif (
         is_capital or len(word) > _LONGEST_ANALYSED or (len(word) > _LONGEST_UNLISTED and not is_listed(word))
     ):
         return {model.numbers[NOUN]: 0.0, model.numbers[NAME]: 0.0}
     else:
-        scores = model.analyse(word)
-        found = {number: score for number, score in scores if score >= scores[0][1] - _CUTOFF}
+        ranked = model.analyse(word)
+        scores = {number: score for number, score in ranked if score >= ranked[0][1] - _CUTOFF}
     return {
         number: float(score)
         + (model.by_case[number][is_capital] if case_counts else 0.0)
         - model.prior[number]
-        for number, score in found.items()
+        for number, score in scores.items()
         if number in model.by_case
     } or {model.numbers[UNKNOWN]: 0.0}
 
@@ -359,6 +343,6 @@ def _tag_words(text: "Text") -> tuple[str, ...]:
             indices.append(len(tokens))
             tokens.append(word.form)
             end = word.span.end
-        found = tag(tokens)
-        tags += [found[index] for index in indices]
+        tagged = tag(tokens)
+        tags += [tagged[index] for index in indices]
     return tuple(tags)

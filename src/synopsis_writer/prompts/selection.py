@@ -19,37 +19,23 @@ from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays,
 
 # Five: the one that the theme chooses, and a cache must read anew, is then a sixth of the prompt.
 MOST_EXAMPLES = 5
-
 TOKEN_BUDGET = 6000
-
 CLOSENESS = 0.7  # against variety; docs/examples.md says how it was chosen
-
 K1, B = 1.2, 0.75  # Okapi BM25's usual constants
 
 # Letters of a word that count: "Chirurgin", "Chirurgen" and "chirurgisch" meet in "chirur". On 61 briefs with
 # theme and text, judged by sentence embeddings of the whole texts, this finds as well as Snowball stems do.
 STEM = 6
-
 _WORD = re.compile(r"\w{4,}")  # words of a theme, numbers such as years among them
-
 _STOP_WORDS = Path(__file__).with_name("stopwords.txt")
-
 _CONSIDERED = 30  # of a tier; the 31st closest is not close
-
 _LONGER = 1.08  # than the others' mean, at most: the last example and the brief then take less than a fifth
-
 _NAMED_WORDS = 3
-
 _NO_TIER = np.int8(9)
-
 _TIERS = ("same show and form", "same form", "same show", "another show and form")
-
 _VERSION = 2  # of the arrays on the disk
-
 Rows = npt.NDArray[np.intp]
-
 Integers = npt.NDArray[np.int32]
-
 Scores = npt.NDArray[np.float32]
 
 

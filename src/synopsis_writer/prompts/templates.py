@@ -30,9 +30,7 @@ TEMPLATES: dict[str, frozenset[str]] = {
 }
 
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
-
 _TURN_TOKENS = 6  # what a chat template adds around a turn, about
-
 _MOST_REPAIRED = 12_000  # characters of a rambling answer that a repair quotes
 
 
@@ -65,7 +63,7 @@ class Template:
         try:
             return self.compiled.render(fields).strip()
         except (JinjaError, TypeError, ValueError, ArithmeticError) as error:
-            raise TemplateError(f"prompt template {self.name}: {error}: mend the template") from error
+            raise TemplateError(f"prompt template {self.name}: {error}: fix the template") from error
 
 
 @dataclass(frozen=True)
@@ -242,7 +240,7 @@ def load_template(path: Path, known: frozenset[str]) -> Template:
         used = meta.find_undeclared_variables(_environment().parse(document.text))
     except TemplateSyntaxError as error:
         raise TemplateError(
-            f"{path}:{offset + error.lineno - 1}: {error.message}: mend the template"
+            f"{path}:{offset + error.lineno - 1}: {error.message}: fix the template"
         ) from error
     if unknown := sorted(used - known):
         line = offset + document.text[: document.text.find(unknown[0])].count("\n")

@@ -12,11 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
 Check = Callable[[Arrays], bool]
-
 FEWEST_CACHED = 500  # texts; an index of fewer is built more quickly than it is opened
-
 _MOST_CACHED = 3  # folders side by side; older ones are of texts that have changed
 
 
