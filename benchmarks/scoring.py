@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.table import Row as Line
 from benchmarks.table import print_table
-from synopsis_writer.evals.metrics import make_yardstick, score
-from synopsis_writer.evals.record import Attempt, Row, Scored
+from synopsis_writer.evals.metrics import Scored, load_references, score
+from synopsis_writer.evals.record import Attempt, Row
 from synopsis_writer.evals.statistics import estimate
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
@@ -54,14 +54,14 @@ def scoring_rows() -> list[Line]:
     drawn = [(cases[number % len(cases)], mixed(texts, rng)) for number in range(RESULTS)]
     rows = [(case, row(case.id, number, synopsis)) for number, (case, synopsis) in enumerate(drawn)]
     started = time.perf_counter()
-    yard = make_yardstick(load_desk(load_settings({})), cases)
+    references = load_references(load_desk(load_settings({})), cases)
     loaded = time.perf_counter() - started
     started = time.perf_counter()
     for case, each in rows:
-        score(each, case, yard)
+        score(each, case, references)
     seconds = time.perf_counter() - started
     return [
-        Line("load desk and yardstick", f"{loaded:.1f} s"),
+        Line("load desk and references", f"{loaded:.1f} s"),
         Line(f"score {RESULTS:,} results without a judge", f"{seconds:.0f} s", "≤ 60 s"),
         Line("a result", f"{seconds / RESULTS * 1000:.0f} ms"),
     ]

@@ -69,7 +69,7 @@ def test_a_missed_threshold_exits_4_and_says_which(terminal: Terminal) -> None:
     steps = [step for case in CASES[:4] for step in [cut(case)] * 2] + GOOD[4:]
     done = run(terminal, steps, "--attempts", "2")
     assert done.code == 4
-    assert "synopsis: m with prompts: passed is 0.429, at least 0.5 is wanted" in done.err
+    assert "synopsis: m with prompts: passed is 0.429, at least 0.5 is required" in done.err
     assert "refused for: " in done.out
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_breaks_off_says_so_and_goes_on(terminal: Terminal, tmp_path:
     table = terminal("eval", "score", "run")
     assert table.code == 4
     assert "  3 of 7 rows, INCOMPLETE: 2 accepted, 0 refused, 1 failed\n" in table.out
-    assert "incomplete: 4 of 7 rows are missing; run the same again" in table.err
+    assert "incomplete: 4 of 7 rows are missing; run the same command again" in table.err
     assert "incomplete: 1 rows failed" in table.err
     report = terminal("eval", "report", "run", "-o", "report.html")
     assert report.code == 4
@@ -127,7 +127,7 @@ def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path)
     )
     assert second.code == 4
     assert "second: m · worse: facts is worse than with first: m · prompts: -" in second.err
-    assert "passed is 0, at least 0.5 is wanted" in second.err
+    assert "passed is 0, at least 0.5 is required" in second.err
     compared = terminal("eval", "compare", "first", "second")
     assert compared.code == 0
     assert "second: m · worse\n  against first: m · prompts\n" in compared.out
@@ -147,7 +147,7 @@ def test_several_models_and_prompts_are_groups_of_their_own(terminal: Terminal, 
     groups = [line for line in done.out.splitlines() if " · " in line]
     assert groups == ["m · andere", "m · prompts", "n · andere", "n · prompts"]
     refused = terminal("eval", "bless", "run")
-    assert (refused.code, "say which one with --prompt" in refused.err) == (2, True)
+    assert (refused.code, "choose one with --prompt" in refused.err) == (2, True)
     assert terminal("eval", "bless", "run", "--prompt", "andere").code == 0
     assert sorted(path.name for path in (tmp_path / "evals" / "baselines").iterdir()) == [
         "m-62c66a",

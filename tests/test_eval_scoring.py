@@ -14,26 +14,26 @@ from synopsis_writer.evals.judge import (
     Judge,
     JudgeId,
     Judgement,
-    add_judged,
+    append_judgement,
     judge_rows,
-    last_judged,
+    latest_judgements,
     load_judge_templates,
     row_digest,
-    spent_on,
+    run_spending,
 )
 from synopsis_writer.evals.record import Attempt, Row, RunInfo, read_info, read_rows, run_json
 from synopsis_writer.evals.report import groups_table
 from synopsis_writer.evals.results import (
     ALL_METRICS,
-    OpenedRun,
+    EvalResults,
     baseline_folder,
-    between,
     bless,
+    compare_groups,
+    compare_runs,
+    find_problems,
     forget_scores,
-    open_run,
+    open_results,
     score_run,
-    shortcomings,
-    within,
 )
 from synopsis_writer.evals.run import Matrix
 from synopsis_writer.evals.suite import Case, LoadedSuite, load_suite
@@ -96,8 +96,8 @@ def suite_in(path: Path, watched: str = "passed") -> LoadedSuite:
     return load_suite(path, ALL_METRICS)
 
 
-def opened(path: Path, suite: LoadedSuite = ALL, say: Callable[[str], None] = fail) -> OpenedRun:
-    return open_run(path, suite, settings(), say)
+def opened(path: Path, suite: LoadedSuite = ALL, say: Callable[[str], None] = fail) -> EvalResults:
+    return open_results(path, suite, settings(), say)
 
 
 def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
@@ -119,7 +119,7 @@ def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
     )
 
 
-def preferences(run: OpenedRun) -> dict[str, float | None]:
+def preferences(run: EvalResults) -> dict[str, float | None]:
     return {one.row.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
 
 
@@ -127,14 +127,14 @@ def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> 
     rows = [row_of(case) for case in CASES[:3]]
     path = write_run(tmp_path / "run", rows, CASES[:3])
     for row in rows[:2]:
-        add_judged(path, FIRST, row, judgement(1.0, "Müde Töne."))
+        append_judgement(path, FIRST, row, judgement(1.0, "Müde Töne."))
     whole = (path / "judged.jsonl").read_bytes()
     (path / "judged.jsonl").write_bytes(whole[: whole.rindex("ö".encode()) + 1])
-    add_judged(path, FIRST, rows[2], judgement(0.0))
+    append_judgement(path, FIRST, rows[2], judgement(0.0))
     said: list[str] = []
     run = opened(path, say=said.append)
     assert preferences(run) == {rows[0].case: 1.0, rows[2].case: 0.0}
-    assert said == [f"{path / 'judged.jsonl'}:4: half written, left out: the row is judged again"]
+    assert said == [f"{path / 'judged.jsonl'}:4: truncated, left out: the row is judged again"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path) -> None:
     (path / "scores.jsonl").mkdir()
     said: list[str] = []
     assert opened(path, say=said.append).scored[0].scores["chrf"] == pytest.approx(100)
-    assert [line.startswith("the scores are not kept: cannot write ") for line in said] == [True]
+    assert [line.startswith("the scores are not saved: cannot write ") for line in said] == [True]
     with pytest.raises(FileError, match=r"cannot remove .*scores\.jsonl: .*: make the folder writable"):
         forget_scores(path)
 
@@ -226,11 +226,11 @@ def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) ->
     rows = [row_of(case) for case in CASES[:2]]
     path = write_run(tmp_path / "run", rows, CASES[:2])
     for row in rows:
-        add_judged(path, FIRST, row, judgement(1.0))
-    add_judged(path, SECOND, rows[0], judgement(0.0))
+        append_judgement(path, FIRST, row, judgement(1.0))
+    append_judgement(path, SECOND, rows[0], judgement(0.0))
     run = opened(path)
     assert preferences(run) == {rows[0].case: 0.0}
-    table = groups_table(run.groups, ALL_METRICS, run.judged.name)
+    table = groups_table(run.groups, ALL_METRICS, run.judgements.name)
     assert "failed\n  judge: second-judge\n  passed_first" in table
     assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
 
@@ -245,7 +245,7 @@ async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_
     for name, its in (("a", templates), ("a", templates), ("b", templates), ("a", templates), ("a", changed)):
         judge = Judge(ScriptedClient(["?", "?", pair, pair], name), its, Limits())
         await judge_rows(path, rows, ALL, judge, concurrency=1, done=lambda *_: None)
-        assert last_judged(path, fail).name == name
+        assert latest_judgements(path, fail).name == name
         asked.append(len(judge.answers))
     assert asked == [4, 0, 4, 0, 4]
 
@@ -254,14 +254,14 @@ def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -
     lost = Row(case="x", model="m", prompt="p", repeat=0, outcome="failed", attempts=(), best=None)
     rows = [row_of(case) for case in CASES[:2]]
     for judge in (FIRST, SECOND):
-        add_judged(tmp_path, judge, rows[0], judgement(1.0))
-    spent = spent_on(tmp_path, [*rows, lost])
+        append_judgement(tmp_path, judge, rows[0], judgement(1.0))
+    spent = run_spending(tmp_path, [*rows, lost])
     assert spent.cost is not None
     assert (spent.cost.amount, spent.cost.currency, spent.tokens) == (Decimal("1.02"), "EUR", 8300)
     unpriced = rows[0].model_copy(update={"amount": None})
-    assert spent_on(tmp_path, [unpriced]).cost is None
-    assert spent_on(tmp_path, [rows[0].model_copy(update={"currency": "USD"})]).cost is None
-    assert spent_on(tmp_path / "none", []) == Spent()
+    assert run_spending(tmp_path, [unpriced]).cost is None
+    assert run_spending(tmp_path, [rows[0].model_copy(update={"currency": "USD"})]).cost is None
+    assert run_spending(tmp_path / "none", []) == Spent()
 
 
 def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
     bless(opened(write_run(tmp_path / "good", [row_of(case) for case in CASES]), suite), None)
     bad = [row_of(case, "n", passed=False) for case in CASES]
     both = opened(write_run(tmp_path / "both", [*(row_of(case) for case in CASES), *bad]), suite)
-    assert shortcomings(both, settings(), fail) == []
+    assert find_problems(both, settings(), fail) == []
     worse = [row_of(case, passed=False) for case in CASES]
-    (found,) = shortcomings(opened(write_run(tmp_path / "worse", worse), suite), settings(), fail)
+    (found,) = find_problems(opened(write_run(tmp_path / "worse", worse), suite), settings(), fail)
     assert found.startswith("worse: m · prompts: passed is worse than with good: m · prompts: -1")
 
 
@@ -291,7 +291,7 @@ def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str
         (blessed / file).unlink()
     else:
         (blessed / file).write_text(text, "utf-8")
-    (found,) = shortcomings(run, settings(), fail)
+    (found,) = find_problems(run, settings(), fail)
     assert found.startswith(said)
 
 
@@ -306,14 +306,14 @@ def test_a_blessed_run_takes_its_judgements_along(tmp_path: Path) -> None:
     suite, rows = suite_in(tmp_path / "suite"), [row_of(case) for case in CASES]
     path = write_run(tmp_path / "run", rows)
     for row in rows:
-        add_judged(path, FIRST, row, judgement(1.0))
+        append_judgement(path, FIRST, row, judgement(1.0))
     run = opened(path, suite)
     (blessed,) = bless(run, None)
     baseline = opened(blessed, suite)
-    assert baseline.judged == run.judged
+    assert baseline.judgements == run.judgements
     assert preferences(baseline) == dict.fromkeys((case.id for case in CASES), 1.0)
     bless(opened(write_run(tmp_path / "plain", rows), suite), None)
-    assert opened(blessed, suite).judged.judge is None
+    assert opened(blessed, suite).judgements.judge is None
 
 
 def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
@@ -321,10 +321,10 @@ def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
     for name, judge in (("a", FIRST), ("b", SECOND), ("c", SECOND)):
         path = write_run(tmp_path / name, rows)
         for row in rows:
-            add_judged(path, judge, row, judgement(1.0))
+            append_judgement(path, judge, row, judgement(1.0))
         runs.append(opened(path))
     metrics = ("passed", "judge_preference")
-    found = [[one.metric for one in between(a, runs[2], metrics)[0].differences] for a in runs[:2]]
+    found = [[one.metric for one in compare_runs(a, runs[2], metrics)[0].differences] for a in runs[:2]]
     assert found == [["passed"], ["passed", "judge_preference"]]
 
 
@@ -345,15 +345,15 @@ def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path) -> None:
     said: list[str] = []
     opened(path, say=said.append)
     assert said == [
-        f"{path}: 2 cases have changed since the run: their scores are by today's references",
-        f"{path}: 1 of its cases are not in this suite: name the suite with --suite",
+        f"{path}: 2 cases have changed since the run; they are scored against the current references",
+        f"{path}: 1 of its cases are not in this suite: name its suite with --suite",
     ]
 
 
 def test_each_group_is_held_against_the_first_of_its_model_and_of_its_prompts(tmp_path: Path) -> None:
     rows = [row_of(case, model, prompt) for model in "ab" for prompt in "pq" for case in CASES[:2]]
-    contests = within(opened(write_run(tmp_path / "run", rows, CASES[:2])))
-    assert [(one.second, one.first) for one in contests] == [
+    comparisons = compare_groups(opened(write_run(tmp_path / "run", rows, CASES[:2])))
+    assert [(one.second, one.first) for one in comparisons] == [
         ("a · q", "a · p"),
         ("b · p", "a · p"),
         ("b · q", "b · p"),

@@ -5,8 +5,9 @@ import pytest
 
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Group, Interval
-from synopsis_writer.evals.suite import Suite, load_cases, load_suite, missed
+from synopsis_writer.evals.results import unmet_thresholds
+from synopsis_writer.evals.statistics import Group, Interval
+from synopsis_writer.evals.suite import Suite, load_cases, load_suite
 from synopsis_writer.kinds import Form
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
@@ -114,9 +115,9 @@ def test_a_missed_threshold_is_said_and_an_unscored_metric_misses_its_own() -> N
             "demo_thresholds": {"chrf": {"min": 30}},
         }
     )
-    assert missed(suite, [group(passed=0.8, delta=1.5), group(is_demo=True, chrf=30)]) == []
-    assert missed(suite, [group(passed=0.75, delta=None), group(is_demo=True, chrf=29.95)]) == [
-        "m with prompts: passed is 0.75, at least 0.8 is wanted",
-        "m with prompts: delta is unscored, at most 1.5 is wanted",
-        "m with prompts: chrf is 29.9, at least 30 is wanted",
+    assert unmet_thresholds(suite, [group(passed=0.8, delta=1.5), group(is_demo=True, chrf=30)]) == []
+    assert unmet_thresholds(suite, [group(passed=0.75, delta=None), group(is_demo=True, chrf=29.95)]) == [
+        "m with prompts: passed is 0.75, at least 0.8 is required",
+        "m with prompts: delta is unscored, at most 1.5 is required",
+        "m with prompts: chrf is 29.9, at least 30 is required",
     ]

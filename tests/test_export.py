@@ -29,7 +29,8 @@ from synopsis_writer.batch.tables import plain_text
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, write_inspect_logs
-from synopsis_writer.evals.record import Attempt, Row, RunInfo, Scored
+from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.record import Attempt, Row, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.storage.files import write_file
 

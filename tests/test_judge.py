@@ -17,7 +17,16 @@ from synopsis_writer.evals.judge import (
     load_judge_templates,
     text_block,
 )
-from synopsis_writer.evals.judge_check import KINDS, Kind, Tally, check, damaged, sum_of, table, wilson
+from synopsis_writer.evals.judge_check import (
+    CORRUPTIONS,
+    Corruption,
+    Tally,
+    check_judge,
+    corrupt,
+    table,
+    total,
+    wilson_interval,
+)
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_example
 from synopsis_writer.gate.gate import failures
@@ -390,9 +399,9 @@ def test_a_broken_template_of_the_judge_is_said(tmp_path: Path, old: str, new: s
     assert str(caught.value).startswith(str(tmp_path / "judge.md"))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_damage_changes_the_text_and_keeps_it_a_synopsis(kind: Kind) -> None:
-    spoilt = {case.id: damaged(kind, case, CASES, seed=1) for case in CASES}
+@pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
+def test_a_damage_changes_the_text_and_keeps_it_a_synopsis(kind: Corruption) -> None:
+    spoilt = {case.id: corrupt(kind, case, CASES, seed=1) for case in CASES}
     told = [(case, text) for case in CASES if (text := spoilt[case.id]) is not None]
     assert len(told) >= 0.9 * len(CASES)
     for case, text in told:
@@ -400,10 +409,10 @@ def test_a_damage_changes_the_text_and_keeps_it_a_synopsis(kind: Kind) -> None:
         assert Synopsis.model_validate_json(text.as_json()) == text
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_damage_depends_on_its_seed_alone(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
+def test_a_damage_depends_on_its_seed_alone(kind: Corruption) -> None:
     def texts(seed: int) -> list[Synopsis | None]:
-        return [damaged(kind, case, CASES, seed) for case in CASES[:8]]
+        return [corrupt(kind, case, CASES, seed) for case in CASES[:8]]
 
     assert texts(1) == texts(1)
     if kind.name not in {"names swapped", "ending cut off"}:  # these two have nothing to choose
@@ -414,9 +423,9 @@ def test_a_damage_depends_on_its_seed_alone(kind: Kind) -> None:
 async def test_a_text_in_which_nothing_can_be_spoilt_makes_no_pair(name: str) -> None:
     fields = {**CASE.reference.model_dump(), "paragraphs": [{"storyline": "A", "text": "Regen fällt."}]}
     bare = replace(CASE, reference=Synopsis.model_validate(fields))
-    kind = next(kind for kind in KINDS if kind.name == name)
+    kind = next(kind for kind in CORRUPTIONS if kind.name == name)
     one, client = judge()
-    assert await check(one, [bare], [kind], seed=0) == [Tally(kind.name, kind.gate)]
+    assert await check_judge(one, [bare], [kind], seed=0) == [Tally(kind.name, kind.gate)]
     assert client.calls == []
 
 
@@ -425,11 +434,11 @@ def desk() -> Desk:
     return load_desk(load_settings({}, {}))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_gate_sees_of_each_damage_what_its_kind_says(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
+def test_the_gate_sees_of_each_damage_what_its_kind_says(kind: Corruption) -> None:
     refused = []
     for case in CASES:
-        spoilt, show = damaged(kind, case, CASES, seed=0), find_show(desk().pool.shows, case.brief.show)
+        spoilt, show = corrupt(kind, case, CASES, seed=0), find_show(desk().pool.shows, case.brief.show)
         assert show is not None
         if spoilt is not None:
             refused.append(bool(failures(desk().gate.examine(spoilt, case.brief, show))))
@@ -456,37 +465,37 @@ class Reader(ScriptedClient):
 
 async def checked(reference_first: str, reference_second: str) -> tuple[list[Tally], int]:
     client = Reader(reference_first, reference_second)
-    tallies = await check(Judge(client, TEMPLATES, Limits()), CASES[:4], KINDS, seed=3)
+    tallies = await check_judge(Judge(client, TEMPLATES, Limits()), CASES[:4], CORRUPTIONS, seed=3)
     return tallies, client.asked
 
 
 async def test_a_judge_that_knows_the_good_texts_wins_every_pair() -> None:
     tallies, asked = await checked("first", "second")
-    total = sum_of("all", "", tallies)
-    assert [tally.kind for tally in tallies] == [kind.name for kind in KINDS]
-    assert (total.ties, total.losses, total.unscored) == (0, 0, 0)
-    assert asked == 2 * total.wins > 60
+    whole = total("all", "", tallies)
+    assert [tally.corruption for tally in tallies] == [kind.name for kind in CORRUPTIONS]
+    assert (whole.ties, whole.losses, whole.unscored) == (0, 0, 0)
+    assert asked == 2 * whole.wins > 60
 
 
 @pytest.mark.parametrize("always", ["first", "second", "equal"])
 async def test_a_judge_that_always_says_the_same_ends_in_ties(always: str) -> None:
     tallies, _ = await checked(always, always)
-    total = sum_of("all", "", tallies)
-    assert (total.wins, total.losses, total.unscored) == (0, 0, 0)
-    assert total.ties > 30
+    whole = total("all", "", tallies)
+    assert (whole.wins, whole.losses, whole.unscored) == (0, 0, 0)
+    assert whole.ties > 30
 
 
 async def test_a_judge_that_likes_the_spoilt_texts_loses() -> None:
     tallies, _ = await checked("second", "first")
-    assert [tally.wins + tally.ties for tally in tallies] == [0] * len(KINDS)
-    assert sum_of("all", "", tallies).losses > 30
+    assert [tally.wins + tally.ties for tally in tallies] == [0] * len(CORRUPTIONS)
+    assert total("all", "", tallies).losses > 30
 
 
 async def test_a_judge_that_cannot_be_read_is_unscored_not_wrong() -> None:
     tallies, _ = await checked("the first", "the first")
-    total = sum_of("all", "", tallies)
-    assert (total.scored, total.agreement) == (0, None)
-    assert total.unscored > 30
+    whole = total("all", "", tallies)
+    assert (whole.scored, whole.agreement) == (0, None)
+    assert whole.unscored > 30
     assert table(tallies).splitlines()[-1].endswith("unscored")
 
 
@@ -494,7 +503,9 @@ async def test_a_check_that_fails_calls_off_the_rest() -> None:
     with LoopbackServer([Reply(better("first")), Fault(401)]) as server:
         client = HostedClient("richter", server.base_url, "sk-key")
         with pytest.raises(RequestRefusedError):
-            await check(Judge(client, TEMPLATES, Limits(timeout=10)), CASES, KINDS, seed=0, concurrency=1)
+            await check_judge(
+                Judge(client, TEMPLATES, Limits(timeout=10)), CASES, CORRUPTIONS, seed=0, concurrency=1
+            )
         await client.close()
     assert len(server.chats) < 10  # of 376: one more may be under way when the first is refused
 
@@ -502,7 +513,7 @@ async def test_a_check_that_fails_calls_off_the_rest() -> None:
 async def test_a_check_says_how_far_it_is() -> None:
     seen: list[tuple[int, int]] = []
     one, _ = judge(*[better("first")] * 8)
-    await check(one, CASES[:4], KINDS[:1], seed=0, done=lambda *far: seen.append(far))
+    await check_judge(one, CASES[:4], CORRUPTIONS[:1], seed=0, done=lambda *far: seen.append(far))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -517,10 +528,10 @@ async def test_a_check_says_how_far_it_is() -> None:
     ],
 )
 def test_the_interval_is_wilsons(successes: int, trials: int, low: float, high: float) -> None:
-    share = wilson(successes, trials)
+    share = wilson_interval(successes, trials)
     assert (round(share.low, 4), round(share.high, 4)) == (low, high)
     assert share.value == successes / trials
-    assert wilson(trials - successes, trials).low == pytest.approx(1 - share.high)
+    assert wilson_interval(trials - successes, trials).low == pytest.approx(1 - share.high)
 
 
 def test_a_table_names_each_kind_and_sums_up() -> None:

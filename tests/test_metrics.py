@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.evals.metrics import (
-    FEWEST_TEXTS,
     METRICS,
-    Yardstick,
+    MIN_REFERENCES,
+    References,
     character_overlap,
-    learn,
-    make_yardstick,
+    fact_recall,
+    learn_function_words,
+    load_references,
     score,
-    told_facts,
     word_overlap,
 )
 from synopsis_writer.evals.record import Attempt, Row
@@ -50,8 +50,8 @@ def case_of(name: str) -> Case:
 
 
 @cache
-def yard() -> Yardstick:
-    return make_yardstick(load_desk(load_settings({}, {})), CASES)
+def references() -> References:
+    return load_references(load_desk(load_settings({}, {})), CASES)
 
 
 def made(synopsis: Synopsis | None, *, passed: bool = True, number: int = 1) -> Attempt:
@@ -76,7 +76,7 @@ def row_of(case: Case, synopsis: Synopsis | None) -> Row:
 
 
 def scores(case: Case, synopsis: Synopsis) -> dict[str, float | None]:
-    return dict(score(row_of(case, synopsis), case, yard()).scores)
+    return dict(score(row_of(case, synopsis), case, references()).scores)
 
 
 def with_text(synopsis: Synopsis, paragraphs: Sequence[str]) -> Synopsis:
@@ -114,15 +114,15 @@ def test_passes_attempts_tokens_cost_and_seconds_are_those_of_the_row() -> None:
     repaired = row_of(case, case.reference).model_copy(
         update={"attempts": (made(None, passed=False), made(case.reference, number=2)), "best": 1}
     )
-    found = score(repaired, case, yard()).scores
+    found = score(repaired, case, references()).scores
     names = ("passed_first", "passed", "attempts", "tokens", "cost", "seconds")
     assert [found[name] for name in names] == [0.0, 1.0, 2.0, 3700.0, 0.0125, 8.5]
 
 
 def test_an_unpriced_row_has_no_cost_and_one_that_cost_nothing_has_zero() -> None:
     row = row_of(CASES[0], CASES[0].reference)
-    unpriced = score(row.model_copy(update={"amount": None}), CASES[0], yard())
-    free = score(row.model_copy(update={"amount": Decimal(0)}), CASES[0], yard())
+    unpriced = score(row.model_copy(update={"amount": None}), CASES[0], references())
+    free = score(row.model_copy(update={"amount": Decimal(0)}), CASES[0], references())
     assert (unpriced.scores["cost"], free.scores["cost"]) == (None, 0.0)
 
 
@@ -131,7 +131,7 @@ def test_a_failed_row_counts_in_passes_and_attempts_alone() -> None:
     failed = row_of(case, case.reference).model_copy(
         update={"outcome": "failed", "attempts": (), "best": None}
     )
-    found = score(failed, case, yard()).scores
+    found = score(failed, case, references()).scores
     assert {name: value for name, value in found.items() if value is not None} == {
         "passed_first": 0.0,
         "passed": 0.0,
@@ -144,19 +144,19 @@ def test_a_refused_row_is_scored_on_its_best_text() -> None:
     refused = row_of(case, case.reference).model_copy(
         update={"outcome": "refused", "attempts": (made(case.reference, passed=False),)}
     )
-    found = score(refused, case, yard()).scores
+    found = score(refused, case, references()).scores
     assert found["passed"] == 0.0
     assert found["rouge_l"] == 1.0
 
 
 def test_a_row_without_a_text_is_unscored_in_every_text_metric() -> None:
-    found = score(row_of(CASES[0], None), CASES[0], yard()).scores
+    found = score(row_of(CASES[0], None), CASES[0], references()).scores
     assert {found[name] for name in TEXT_METRICS} == {None}
     assert found["attempts"] == 1.0
 
 
 def test_without_its_case_a_row_keeps_what_needs_no_case() -> None:
-    found = score(row_of(CASES[0], CASES[0].reference), None, yard()).scores
+    found = score(row_of(CASES[0], CASES[0].reference), None, references()).scores
     assert [name for name in METRICS if found[name] is None] == list(TEXT_METRICS[:-1])
     assert (found["novelty"] or 0) > 0.98
 
@@ -209,9 +209,9 @@ def test_characters_are_found_inflected_and_missed_when_renamed() -> None:
 
 
 def test_facts_are_told_by_another_writer_of_the_story_and_not_by_other_stories() -> None:
-    told = [told_facts(case_of(name), analyse(EXAMPLES[id_].text)) for name, id_ in SAME_STORY.items()]
+    told = [fact_recall(case_of(name), analyse(EXAMPLES[id_].text)) for name, id_ in SAME_STORY.items()]
     strange = [
-        told_facts(case, analyse(text.synopsis.text))
+        fact_recall(case, analyse(text.synopsis.text))
         for case in CASES
         for text in good_texts()
         if text.brief.form == case.brief.form
@@ -229,7 +229,7 @@ def test_another_story_with_the_names_of_the_case_tells_few_facts() -> None:
         for text in good_texts():
             if text.brief.form == case.brief.form:
                 own = [person.name for person in text.synopsis.characters]
-                found.append(told_facts(case, analyse(renamed(text.synopsis.text, own, people))) or 0.0)
+                found.append(fact_recall(case, analyse(renamed(text.synopsis.text, own, people))) or 0.0)
     assert sum(found) / len(found) <= 0.2
 
 
@@ -239,7 +239,7 @@ def test_the_less_of_a_reference_is_left_the_fewer_facts_it_tells() -> None:
         for case in CASES:
             parts = [paragraph.text for paragraph in case.reference.paragraphs]
             left = "\n\n".join(parts[: max(1, round(len(parts) * share))])
-            found.append(told_facts(case, analyse(left)) or 0.0)
+            found.append(fact_recall(case, analyse(left)) or 0.0)
         return sum(found) / len(found)
 
     assert mean(0.1) < 0.5 < mean(0.5) < 0.8 < mean(1.0) == 1.0
@@ -282,20 +282,20 @@ def test_delta_is_smaller_for_the_form_s_own_texts_than_for_plain_or_clipped_one
 
 
 def test_delta_is_zero_for_the_profile_itself_and_by_hand_elsewhere() -> None:
-    texts = [(Form.EPISODE, ["der"] * (20 + step) + ["und"] * (40 - step)) for step in range(FEWEST_TEXTS)]
-    manner = learn(texts)
-    assert manner.distance(texts[2][1], Form.EPISODE) == pytest.approx(0.0)
+    texts = [(Form.EPISODE, ["der"] * (20 + step) + ["und"] * (40 - step)) for step in range(MIN_REFERENCES)]
+    profile = learn_function_words(texts)
+    assert profile.distance(texts[2][1], Form.EPISODE) == pytest.approx(0.0)
     # The share of `der` is 22/60 on average, and sqrt(2.5)/60 is its standard deviation.
-    assert manner.distance(texts[4][1], Form.EPISODE) == pytest.approx(2 / 2.5**0.5)
+    assert profile.distance(texts[4][1], Form.EPISODE) == pytest.approx(2 / 2.5**0.5)
 
 
 def test_delta_is_unscored_for_short_texts_unknown_forms_and_few_references() -> None:
     references = [(case.brief.form, lower_words(case.reference.text)) for case in CASES]
     words = references[0][1]
     episodes = [pair for pair in references if pair[0] == Form.EPISODE]
-    assert learn(references).distance(words[:49], Form.EPISODE) is None
-    assert learn([*episodes, *episodes]).distance(words, Form.WEEK) is None
-    assert learn(references[: FEWEST_TEXTS - 1]).distance(words, references[0][0]) is None
+    assert learn_function_words(references).distance(words[:49], Form.EPISODE) is None
+    assert learn_function_words([*episodes, *episodes]).distance(words, Form.WEEK) is None
+    assert learn_function_words(references[: MIN_REFERENCES - 1]).distance(words, references[0][0]) is None
 
 
 def test_novelty_falls_with_the_longest_run_taken_from_an_example() -> None:
@@ -312,8 +312,8 @@ def test_novelty_falls_with_the_longest_run_taken_from_an_example() -> None:
 def test_novelty_looks_at_examples_alone_and_is_unscored_without_any() -> None:
     case = CASES[0]
     row = row_of(case, EXAMPLES["rote-rosen/neun-blaue-stuehle"])
-    assert score(row, case, replace(yard(), examples=frozenset())).scores["novelty"] == 1.0
-    assert score(row, case, replace(yard(), sources=None)).scores["novelty"] is None
+    assert score(row, case, replace(references(), examples=frozenset())).scores["novelty"] == 1.0
+    assert score(row, case, replace(references(), sources=None)).scores["novelty"] is None
 
 
 def test_a_text_of_a_show_that_nobody_knows_is_scored() -> None:

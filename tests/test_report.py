@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Attempt, Row, RunInfo, Scored
+from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.record import Attempt, Row, RunInfo
 from synopsis_writer.evals.report import (
     decimals,
     format_duration,
@@ -25,7 +25,7 @@ from synopsis_writer.evals.report import (
     merge_spans,
     render_report,
 )
-from synopsis_writer.evals.statistics import Contest, compare, summarise
+from synopsis_writer.evals.statistics import Comparison, compare, summarise
 from synopsis_writer.evals.suite import Case
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, refused, scored_rows, shapeless, suite
 
@@ -65,7 +65,7 @@ def page_of(
     scored: Sequence[Scored],
     cases: Sequence[Case] = CASES,
     info: RunInfo | None = None,
-    comparisons: Sequence[Contest] = (),
+    comparisons: Sequence[Comparison] = (),
 ) -> str:
     info = info or info_of(CASES, MODELS, 1)
     return render_report(info, summarise(info, scored), scored, cases, METRICS, comparisons)
@@ -241,7 +241,9 @@ def test_a_verdict_stands_only_where_a_comparison_gives_it() -> None:
         ]
         for value in (0.2, 0.9)
     )
-    contest = Contest("old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost")))
+    contest = Comparison(
+        "old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost"))
+    )
     page = page_of(a, comparisons=[contest])
     verdicts = re.findall(r"</td><td>\d+, \d+, \d+</td><td>(.*?)</td>", page)
     assert verdicts == ["better", "for information only", "nothing to compare"]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from synopsis_writer.evals.record import Attempt, Row, Scored
-from synopsis_writer.evals.statistics import FEWEST_CASES, case_means, compare, estimate, interval
+from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.record import Attempt, Row
+from synopsis_writer.evals.statistics import MIN_CASES, case_means, compare, estimate, interval
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 SYNOPSIS = Synopsis(
@@ -159,9 +160,9 @@ def test_runs_without_a_case_in_common_show_no_difference() -> None:
 
 
 def test_few_cases_name_no_winner_however_clear_they_look() -> None:
-    for cases in range(1, FEWEST_CASES + 2):
+    for cases in range(1, MIN_CASES + 2):
         found = compare(run([0.1] * cases), run([0.9] * cases), METRIC)
-        assert found.verdict == ("better" if cases >= FEWEST_CASES else "no difference shown")
+        assert found.verdict == ("better" if cases >= MIN_CASES else "no difference shown")
 
 
 def test_two_runs_of_one_quality_are_seldom_told_apart() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Attempt, Group, Outcome, Row, RunInfo, Scored
-from synopsis_writer.evals.statistics import summarise
+from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.record import Attempt, Outcome, Row, RunInfo
+from synopsis_writer.evals.statistics import Group, summarise
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 INFO = RunInfo(

@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Attempt, Row, RunInfo, Scored
+from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.record import Attempt, Row, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.gate import failures

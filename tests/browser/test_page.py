@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Row, RunInfo, Scored
+from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.record import Row, RunInfo
 from synopsis_writer.evals.report import render_report
 from synopsis_writer.evals.statistics import summarise
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, shapeless, suite

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from synopsis_writer.evals.record import Row
-    from synopsis_writer.evals.results import OpenedRun
+    from synopsis_writer.evals.results import EvalResults
     from synopsis_writer.evals.run import Matrix
     from synopsis_writer.evals.suite import LoadedSuite
     from synopsis_writer.models.limits import Budget
@@ -81,11 +81,11 @@ def run_eval(
     import asyncio
 
     from synopsis_writer.cli.console import Progress, open_log
-    from synopsis_writer.evals.judge import choose_judge, spent_on
+    from synopsis_writer.evals.judge import resolve_judge, run_spending
     from synopsis_writer.evals.metrics import chrf_scorer
     from synopsis_writer.evals.record import RunFolder
     from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import ALL_METRICS, open_run, shortcomings
+    from synopsis_writer.evals.results import ALL_METRICS, find_problems, open_results
     from synopsis_writer.evals.run import run_matrix
     from synopsis_writer.models.limits import Budget
     from synopsis_writer.settings import load_settings
@@ -108,14 +108,14 @@ def run_eval(
     )
     chrf_scorer()  # fails before a run of hours, not after it
     if judge is not None:
-        choose_judge(judge, settings, os.environ)
+        resolve_judge(judge, settings, os.environ)
     loaded = loaded_suite(suite)
     matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
     created = datetime.now(UTC).replace(microsecond=0).isoformat()
     info = matrix.info(out.resolve().name, created, __version__, settings.attempts)
     with RunFolder(out, info, warn) as folder, open_log(settings, in_file=not no_log) as log:
         made = sum(row.outcome != "failed" for row in folder.rows.values())
-        spent = spent_on(out, folder.rows.values())
+        spent = run_spending(out, folder.rows.values())
         ledger = Budget(settings.budget, settings.max_tokens_total, spent=spent)
         with Progress(info.planned, made) as progress:
             work = run_matrix(
@@ -132,9 +132,9 @@ def run_eval(
         if judge is not None:
             rows = list(folder.rows.values())
             asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, ledger))
-    found = open_run(out, loaded, settings, status)
-    print_result(groups_table(found.groups, ALL_METRICS, found.judged.name))
-    problems = shortcomings(found, settings, status)
+    found = open_results(out, loaded, settings, status)
+    print_result(groups_table(found.groups, ALL_METRICS, found.judgements.name))
+    problems = find_problems(found, settings, status)
     for problem in problems:
         print_error(problem)
     return BELOW if problems else 0
@@ -153,7 +153,7 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
     read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
     found = _opened(run, suite)
-    print_result(groups_table(found.groups, ALL_METRICS, found.judged.name))
+    print_result(groups_table(found.groups, ALL_METRICS, found.judgements.name))
     return _completeness(found)
 
 
@@ -164,16 +164,16 @@ def compare_runs(
     suite: _SUITE = None,
 ) -> int:
     """Hold run B against run A, case by case: differences, intervals, and a verdict where one is shown."""
-    from synopsis_writer.evals.report import contests_table
-    from synopsis_writer.evals.results import between
+    from synopsis_writer.evals.report import comparisons_table
+    from synopsis_writer.evals.results import compare_runs as compare
 
     a, b = _opened(first, suite), _opened(second, suite)
-    contests = between(a, b)
-    if not any(contest.differences for contest in contests):
+    comparisons = compare(a, b)
+    if not any(comparison.differences for comparison in comparisons):
         raise SettingsError(
             f"{first} and {second} have no model, kind of text or case in common: name others"
         )
-    print_result(contests_table(contests))
+    print_result(comparisons_table(comparisons))
     return max(_completeness(a), _completeness(b))
 
 
@@ -208,12 +208,14 @@ def write_report(
 ) -> int:
     """Write the report of a run: one HTML file that needs nothing besides."""
     from synopsis_writer.evals.report import render_report
-    from synopsis_writer.evals.results import ALL_METRICS, between, within
+    from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs
     from synopsis_writer.storage.files import write_file
 
     found = _opened(run, suite)
-    contests = within(found) + (between(_opened(against, suite), found) if against else [])
-    page = render_report(found.info, found.groups, found.scored, found.suite.cases, ALL_METRICS, contests)
+    comparisons = compare_groups(found)
+    if against:
+        comparisons += compare_runs(_opened(against, suite), found)
+    page = render_report(found.info, found.groups, found.scored, found.suite.cases, ALL_METRICS, comparisons)
     write_file(output, page)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
     return _completeness(found)
@@ -268,7 +270,7 @@ def judge_check(
     import asyncio
 
     from synopsis_writer.evals.judge import open_judge
-    from synopsis_writer.evals.judge_check import KINDS, Tally, by_kind, check, table
+    from synopsis_writer.evals.judge_check import CORRUPTIONS, Tally, check_judge, table, totals
     from synopsis_writer.models.base import bill
     from synopsis_writer.settings import load_settings
 
@@ -292,10 +294,12 @@ def judge_check(
     async def measure() -> None:
         async with open_judge(judge, settings, os.environ, status) as asked:
             try:
-                await check(asked, chosen, KINDS, seed, concurrency=concurrency, done=count, found=found)
+                await check_judge(
+                    asked, chosen, CORRUPTIONS, seed, concurrency=concurrency, done=count, results=found
+                )
             finally:
                 if found:
-                    print_result(table(by_kind(KINDS, found)))
+                    print_result(table(totals(CORRUPTIONS, found)))
                 status(bill(asked.answers))
 
     asyncio.run(measure())
@@ -304,18 +308,16 @@ def judge_check(
 app.command("judge-check")(judge_check)
 
 
-def _opened(run: Path, suite: Path | None) -> "OpenedRun":
-    from synopsis_writer.evals.results import open_run
+def _opened(run: Path, suite: Path | None) -> "EvalResults":
+    from synopsis_writer.evals.results import open_results
     from synopsis_writer.settings import load_settings
 
-    return open_run(run, loaded_suite(suite), load_settings({}), status)
+    return open_results(run, loaded_suite(suite), load_settings({}), status)
 
 
-def _completeness(run: "OpenedRun") -> int:
+def _completeness(run: "EvalResults") -> int:
     """Say what is missing; an incomplete run exits 4, so that no script takes it for a whole one."""
-    from synopsis_writer.evals.results import incompleteness
-
-    problems = incompleteness(run)
+    problems = run.incomplete()
     for problem in problems:
         print_error(f"{run.folder}: {problem}")
     return BELOW if problems else 0

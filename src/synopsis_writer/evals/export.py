@@ -13,8 +13,9 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from synopsis_writer.batch.tables import csv_record
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
-from synopsis_writer.evals.record import Key, Row, RunInfo, Scored
-from synopsis_writer.evals.statistics import estimate, grouped
+from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.record import Key, Row, RunInfo
+from synopsis_writer.evals.statistics import estimate, group_rows
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.storage.files import slug
 from synopsis_writer.synopsis import Synopsis
@@ -125,7 +126,7 @@ def _told(
 def demo_keys(scored: Sequence[Scored]) -> frozenset[Key]:
     """Return the keys of the rows that are summed up as demo drafts."""
     return frozenset(
-        each.row.key for group, rows in grouped(scored).items() if group.is_demo for each in rows
+        each.row.key for group, rows in group_rows(scored).items() if group.is_demo for each in rows
     )
 
 
@@ -319,7 +320,7 @@ def _means(part: Part, metric: str) -> dict[str, Any]:
     from inspect_ai.log import EvalMetric
 
     means = {}
-    for group, rows in grouped(part.scored).items():
+    for group, rows in group_rows(part.scored).items():
         label = DEMO_MEAN if group.is_demo else MEAN
         interval = estimate(rows, metric)
         if interval is not None:

@@ -1,17 +1,19 @@
-"""A model that scores and compares texts; its judgements, kept."""
+"""A model that scores and compares texts, and the record of its judgements."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from synopsis_writer.batch.run import side_by_side
 from synopsis_writer.errors import SettingsError, TemplateError
+from synopsis_writer.evals.metrics import Metric, References
 from synopsis_writer.evals.record import Row, append_line, as_json_line, read_lines
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
@@ -24,32 +26,37 @@ from synopsis_writer.prompts.templates import (
     json_block,
     load_template,
 )
-from synopsis_writer.settings import Settings, folder
+from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
 from synopsis_writer.synopsis import Synopsis, parse
 from synopsis_writer.usage import Cost, Spent, Usage, total_cost
 
-_ASKED = 2  # times one question is asked: an answer that cannot be read gets one more chance
+JUDGEMENTS_FILE = "judged.jsonl"
 
-_FIRST_BLOCK = "\n<auftrag>\n"  # what stands before it is the rubric: the system turn
+_MAX_ANSWERS = 2  # per question: an answer that cannot be read gets one more chance
+
+_FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
+
+Say = Callable[[str], None]
 
 
 def load_judge_templates(folder: Path) -> dict[str, Template]:
-    """Load the judge's templates: those that `folder` has, the program's own for the others.
+    """Load the judge's templates: those that `folder` has, the packaged ones for the others.
 
     Raises:
-        TemplateError: one breaks its format, or has no line `<auftrag>` to part rubric and case.
+        TemplateError: one breaks its format, or has no line `<auftrag>` between rubric and case.
     """
-    own = packaged("prompts")
     paths = {name: folder / f"{name}.md" for name in JUDGE_TEMPLATES}
     templates = {
-        name: load_template(path if path.is_file() else own / path.name, JUDGE_TEMPLATES[name])
+        name: load_template(
+            path if path.is_file() else packaged("prompts") / path.name, JUDGE_TEMPLATES[name]
+        )
         for name, path in paths.items()
     }
     for name, template in templates.items():
         if _FIRST_BLOCK not in template.source:
             raise TemplateError(
-                f"{paths[name]}: no line '<auftrag>': put the rubric before it, the blocks behind it"
+                f"{paths[name]}: no line '<auftrag>': put the rubric before it, the blocks after it"
             )
     return templates
 
@@ -74,11 +81,11 @@ class _Scales(_Strict):
 
 
 class Scores(_Scales):
-    """What the judge says of one text.
+    """The judge's scores of one text.
 
     Attributes:
         coherence, theme, style, language: 1 to 5; more is better.
-        facts: whether the text says each of the `checklist`, in its order.
+        facts: whether the text says each item of the `checklist`, in its order.
         reasons: why, in German.
     """
 
@@ -87,7 +94,7 @@ class Scores(_Scales):
 
 
 class Judgement(_Strict):
-    """What the judge says of one text, and what that took; `model_dump_json` makes a line of it.
+    """The judge's opinion of one text, and the usage; `model_dump_json` makes a line of it.
 
     Attributes:
         scores: by the rubric; None where the answers could not be read.
@@ -113,19 +120,19 @@ class Judgement(_Strict):
     currency: str
 
 
-Told = TypeVar("Told", bound=BaseModel)
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Asks a model what it thinks of texts; several texts may be judged at once.
+    """Asks a model for its opinion of texts; several texts may be judged at once.
 
     Attributes:
         client: the model.
         templates: `judge` and `judge_pair`.
         limits: of each call.
         answers: all answers, so that tokens and costs of unreadable ones count, too.
-        unread: those of them that could not be read: refused, cut, or not in the structure asked for.
+        unread: those of them that could not be read: refused, truncated, or of another structure.
     """
 
     client: ModelClient
@@ -134,16 +141,36 @@ class Judge:
     answers: list[Answer] = field(default_factory=list)
     unread: list[Answer] = field(default_factory=list)
 
+    @property
+    def id(self) -> "JudgeId":
+        """The judge's identity: another model, or changed templates, are another judge."""
+        hashes = "".join(self.templates[name].hash for name in sorted(self.templates))
+        return JudgeId(self.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
+
     async def judge(self, case: Case, synopsis: Synopsis) -> Judgement:
         """Score a text, and compare it with the case's reference: three calls; raises ModelError."""
-        own = replace(self, answers=[], unread=[])
+        call = replace(self, answers=[], unread=[])
         try:
-            scores = await own.score(case, synopsis)
-            preference = await own.prefer(case, synopsis)
+            scores = await call.score(case, synopsis)
+            preference = await call.prefer(case, synopsis)
         finally:
-            self.answers.extend(own.answers)
-            self.unread.extend(own.unread)
-        return own.sum_up(scores, preference)
+            self.answers.extend(call.answers)
+            self.unread.extend(call.unread)
+        usage = sum((answer.usage for answer in call.answers), Usage())
+        cost = total_cost(answer.cost for answer in call.answers)
+        return Judgement(
+            scores=scores,
+            preference=preference,
+            model=call.answers[-1].model or self.client.name,
+            prompt=", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values()),
+            calls=len(call.answers),
+            unread=len(call.unread),
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            amount=None if cost is None else cost.amount,
+            currency="" if cost is None else cost.currency,
+        )
 
     async def score(self, case: Case, synopsis: Synopsis) -> Scores | None:
         """Return the scores by the rubric; None when no answer could be read; raises ModelError."""
@@ -155,17 +182,17 @@ class Judge:
             text=text_block(synopsis),
         )
 
-        def fits(told: ScoreAnswer) -> bool:
-            return sorted(fact.number for fact in told.facts) == list(range(1, len(facts) + 1))
+        def is_complete(answer: ScoreAnswer) -> bool:
+            return sorted(fact.number for fact in answer.facts) == list(range(1, len(facts) + 1))
 
-        told = await self._ask(messages, WireScores, ScoreAnswer, fits)
-        if told is None:
+        answer = await self._ask(messages, WireScores, ScoreAnswer, is_complete)
+        if answer is None:
             return None
-        said = tuple(fact.said for fact in sorted(told.facts, key=lambda fact: fact.number))
-        return Scores.model_validate({**told.model_dump(), "facts": said})
+        in_order = sorted(answer.facts, key=lambda fact: fact.number)
+        return Scores.model_validate({**answer.model_dump(), "facts": tuple(fact.said for fact in in_order)})
 
     async def prefer(self, case: Case, synopsis: Synopsis) -> float | None:
-        """Compare a text with the reference, which stands first, then second.
+        """Compare a text with the reference, which comes first, then second.
 
         Returns:
             1 when the text is better in both orders, 0 when the reference is, 0.5 when the orders disagree or
@@ -181,34 +208,16 @@ class Judge:
             (text, reference, {"first": "text", "second": "reference"}),
         ):
             messages = self._messages("judge_pair", brief=brief, first=first, second=second)
-            told = await self._ask(messages, WirePreference, PairAnswer, lambda _: True)
-            if told is None:
+            answer = await self._ask(messages, WirePreference, PairAnswer, lambda _: True)
+            if answer is None:
                 return None
-            better.append(names.get(told.better, "equal"))
+            better.append(names.get(answer.better, "equal"))
         if better == ["text", "text"]:
             return 1.0
         return 0.0 if better == ["reference", "reference"] else 0.5
 
-    def sum_up(self, scores: Scores | None, preference: float | None) -> Judgement:
-        """Return the judgement with what all of the judge's answers took."""
-        usage = sum((answer.usage for answer in self.answers), Usage())
-        cost = total_cost(answer.cost for answer in self.answers)
-        return Judgement(
-            scores=scores,
-            preference=preference,
-            model=self.answers[-1].model or self.client.name,
-            prompt=", ".join(f"{one.name} {one.version} {one.hash}" for one in self.templates.values()),
-            calls=len(self.answers),
-            unread=len(self.unread),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            amount=None if cost is None else cost.amount,
-            currency="" if cost is None else cost.currency,
-        )
-
     def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
-        # No block holds a `<`, so the first one begins where the template says, whatever the texts say.
+        # No block contains a `<`, so the first one begins where the template says, whatever the texts say.
         rubric, line, rest = self.templates[name].render(**blocks).partition(_FIRST_BLOCK)
         return Message("system", rubric), Message("user", (line + rest).strip())
 
@@ -216,23 +225,25 @@ class Judge:
         self,
         messages: Sequence[Message],
         wire: type[BaseModel],
-        shape: type[Told],
-        fits: Callable[[Told], bool],
-    ) -> Told | None:
-        for chance in range(_ASKED):
-            # Another number, or a cache would give the unreadable answer again.
-            limits = replace(self.limits, sample=self.limits.sample + chance)
+        shape: type[AnswerT],
+        is_valid: Callable[[AnswerT], bool],
+    ) -> AnswerT | None:
+        for sample in range(_MAX_ANSWERS):
+            # Another sample, or a cache would give the unreadable answer again.
+            limits = replace(self.limits, sample=self.limits.sample + sample)
             answer = await self.client.complete(messages, wire.model_json_schema(), limits)
             self.answers.append(answer)
-            told = read_verdict(answer, shape)
-            if told is not None and fits(told):
-                return told
+            # Of two verdicts in an answer one may be quoted from the text that is judged.
+            if answer.finish == "stop" and answer.text.count('"reasons"') <= 1:
+                verdict = parse(answer.text, shape).value
+                if verdict is not None and is_valid(verdict):
+                    return verdict
             self.unread.append(answer)
         return None
 
 
 def text_block(synopsis: Synopsis) -> str:
-    """Return a text as the judge gets it: JSON that holds no delimiter of any kind."""
+    """Return a text as the judge gets it: JSON that contains no delimiter of any kind."""
     return json_block(
         {
             "Titel": synopsis.title,
@@ -272,14 +283,14 @@ class WirePreference(_Wire):
     better: Literal["first", "second", "equal"]
 
 
-def _given(text: str) -> str:
+def _nonempty(text: str) -> str:
     line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())  # no lone surrogates in a file
     if not line:
-        raise ValueError("is empty: reasons come before scores")
+        raise ValueError("is empty: give reasons before scores")
     return line
 
 
-_Reasons = Annotated[str, AfterValidator(_given)]
+_Reasons = Annotated[str, AfterValidator(_nonempty)]
 
 
 class _Fact(_Strict):
@@ -301,6 +312,23 @@ class PairAnswer(_Strict):
     better: Literal["first", "second", "equal"]
 
 
+def _unscored(_row: Row, _case: Case | None, _references: References) -> float | None:
+    """Leave the row unscored: only a judge can score it."""
+    return None
+
+
+JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "judge_coherence": Metric(_unscored, 1, "judge: coherence, 1 to 5"),
+        "judge_theme": Metric(_unscored, 1, "judge: theme, 1 to 5"),
+        "judge_style": Metric(_unscored, 1, "judge: style, 1 to 5"),
+        "judge_language": Metric(_unscored, 1, "judge: language, 1 to 5"),
+        "judge_facts": Metric(_unscored, 1, "judge: facts told, 0 to 1"),
+        "judge_preference": Metric(_unscored, 1, "judge: preferred to the reference, 0 to 1"),
+    }
+)
+
+
 def judge_metrics(judgement: Judgement) -> dict[str, float | None]:
     """Return the metrics of a judgement: more is better, None is unscored.
 
@@ -318,16 +346,6 @@ def judge_metrics(judgement: Judgement) -> dict[str, float | None]:
     }
 
 
-def read_verdict(answer: Answer, shape: type[Told]) -> Told | None:
-    """Return the one verdict in an answer; of two, one may be quoted from the text under judgement."""
-    if answer.finish != "stop" or answer.text.count('"reasons"') > 1:
-        return None
-    return parse(answer.text, shape).value
-
-
-Say = Callable[[str], None]
-
-
 @asynccontextmanager
 async def open_judge(
     model: str,
@@ -341,20 +359,20 @@ async def open_judge(
     Args:
         model: its name.
         settings: all settings.
-        environment: where the key stands.
+        environment: where the key is.
         say: is told of waits.
-        budget: the ledger, where writers share one with the judge; None is one of its own.
+        budget: the one that writers share with the judge; None is one of its own.
 
     Raises:
-        SettingsError, TemplateError: as `choose_judge`, or the budget cannot be used.
+        SettingsError, TemplateError: as `resolve_judge`, or the budget cannot be used.
         ModelError: the file cannot be loaded.
     """
-    choice, templates = choose_judge(model, settings, environment)
+    choice, templates = resolve_judge(model, settings, environment)
     async with open_client(choice, settings, environment, budget=budget) as client:
         yield Judge(client, templates, limits_of(settings))
 
 
-def choose_judge(
+def resolve_judge(
     model: str, settings: Settings, environment: Mapping[str, str]
 ) -> tuple[ResolvedModel, Mapping[str, Template]]:
     """Return the judge's model, and its templates.
@@ -368,72 +386,18 @@ def choose_judge(
         raise SettingsError(
             "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"
         )
-    return choice, load_judge_templates(settings.prompts or folder("prompts"))
-
-
-async def judge_rows(
-    run: Path,
-    rows: list[Row],
-    suite: LoadedSuite,
-    judge: Judge,
-    *,
-    concurrency: int,
-    done: Callable[[int, int], None],
-) -> None:
-    """Have a judge read the texts that it has not read yet, and keep each judgement.
-
-    Raises:
-        ModelError: the judge failed for good; what was judged is kept.
-        FileError: a judgement cannot be written.
-    """
-    judging = judge_id(judge)
-    before = read_judged(run, lambda _: None)  # who opens the run is told of half lines
-    judged = before.get(judging, {})
-    cases = {case.id: case for case in suite.cases}
-    todo = [(row, cases[row.case]) for row in rows if _is_due(row, cases, judged)]
-    turn, finished = asyncio.Semaphore(concurrency), 0
-
-    async def one(row: Row, case: Case) -> None:
-        nonlocal finished
-        if row.synopsis is None:
-            return
-        async with turn:
-            judgement = await judge.judge(case, row.synopsis)
-        add_judged(run, judging, row, judgement)
-        finished += 1
-        done(finished, len(todo))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for row, case in todo:
-                group.create_task(one(row, case))
-    except ExceptionGroup as faults:
-        raise faults.exceptions[0] from None
-    if not todo and judging != next(reversed(before), None):
-        name_judge(run, judging)
-
-
-def _is_due(row: Row, cases: Mapping[str, Case], judged: Mapping[str, object]) -> bool:
-    return row.synopsis is not None and row.case in cases and row_digest(row) not in judged
-
-
-JUDGED_FILE = "judged.jsonl"
+    return choice, load_judge_templates(settings.prompts or packaged("prompts"))
 
 
 class JudgeId(NamedTuple):
-    """Who judged.
-
-    Attributes:
-        judge: the model, as it was asked for.
-        templates: 12 hex digits that change when one of its templates does.
-    """
+    """Who judged: the model as it was asked for, and 12 hex digits that change with its templates."""
 
     judge: str
     templates: str
 
 
 class _Line(BaseModel):
-    """A line of the file; without a row it says that the judge was run, and had nothing to judge."""
+    """A line of the file; without a row it records that the judge ran, and had nothing to judge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -444,16 +408,11 @@ class _Line(BaseModel):
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one judge said of a run.
-
-    Attributes:
-        judge: who; None where no judge was asked.
-        judgements: by the digests of the rows.
-    """
+class Judgements:
+    """One judge's judgements of a run, by the digests of the rows; `judge` is None where none was asked."""
 
     judge: JudgeId | None
-    judgements: Mapping[str, Judgement]
+    by_row: Mapping[str, Judgement]
 
     @property
     def name(self) -> str:
@@ -461,92 +420,113 @@ class Judged:
         return self.judge.judge if self.judge else ""
 
 
-def judge_id(judge: Judge) -> JudgeId:
-    """Return who a judge is: another model, or changed templates, are another judge."""
-    hashes = "".join(judge.templates[name].hash for name in sorted(judge.templates))
-    return JudgeId(judge.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
-
-
 def row_digest(row: Row) -> str:
-    """Return 24 hex digits that stand for a row with all it holds.
+    """Return 24 hex digits that stand for a row with all it contains.
 
-    What is as it would be without saying is left out, so that a row keeps its digest when rows get a field.
+    Fields with their default value are left out, so that a row keeps its digest when rows get a new field.
     """
     return hashlib.sha256(row.model_dump_json(exclude_defaults=True).encode("utf-8")).hexdigest()[:24]
 
 
-def read_judged(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement]]:
-    """Return each judge's judgements by the digests of their rows; the judge that was run last stands last.
+async def judge_rows(
+    run: Path,
+    rows: Sequence[Row],
+    suite: LoadedSuite,
+    judge: Judge,
+    *,
+    concurrency: int,
+    done: Callable[[int, int], None],
+) -> None:
+    """Have the texts judged that this judge has not judged yet, and save each judgement.
 
-    A line that cannot be read, as one that a kill cut, is said and left out.
+    Raises:
+        ModelError: the judge failed for good; what was judged is saved.
+        FileError: a judgement cannot be written.
+    """
+    before = read_judgements(run, lambda _: None)  # open_results warns of unreadable lines
+    judged = before.get(judge.id, {})
+    cases = {case.id: case for case in suite.cases}
+    due = [
+        (row, cases[row.case], row.synopsis)
+        for row in rows
+        if row.synopsis is not None and row.case in cases and row_digest(row) not in judged
+    ]
+    finished = 0
+
+    async def judge_row(item: tuple[Row, Case, Synopsis]) -> None:
+        nonlocal finished
+        row, case, synopsis = item
+        append_judgement(run, judge.id, row, await judge.judge(case, synopsis))
+        finished += 1
+        done(finished, len(due))
+
+    await side_by_side(iter(due), judge_row, concurrency)
+    if not due and judge.id != next(reversed(before), None):
+        append_judgement(run, judge.id)
+
+
+def read_judgements(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement]]:
+    """Return each judge's judgements by the digests of their rows; the judge that ran last comes last.
+
+    A line that cannot be read, as one truncated by a kill, is reported and left out.
 
     Raises:
         FileError: the file cannot be read.
     """
-    path = folder / JUDGED_FILE
-    found: dict[JudgeId, dict[str, Judgement]] = {}
+    path = folder / JUDGEMENTS_FILE
+    judges: dict[JudgeId, dict[str, Judgement]] = {}
     for number, data in read_lines(path):
         try:
             line = _Line.model_validate(data)
         except ValueError:
-            say(f"{path}:{number}: half written, left out: the row is judged again")
+            say(f"{path}:{number}: truncated, left out: the row is judged again")
             continue
         judge = JudgeId(line.judge, line.templates)
-        found[judge] = found.pop(judge, {})
+        judges[judge] = judges.pop(judge, {})
         if line.row is not None and line.judgement is not None:
-            found[judge][line.row] = line.judgement
-    return found
+            judges[judge][line.row] = line.judgement
+    return judges
 
 
-def last_judged(folder: Path, say: Say) -> Judged:
-    """Return what the judge that was run last said; raises as `read_judged`."""
-    found = read_judged(folder, say)
-    last = next(reversed(found), None)
-    return Judged(last, found[last] if last else {})
+def latest_judgements(folder: Path, say: Say) -> Judgements:
+    """Return the judgements of the judge that ran last; raises as `read_judgements`."""
+    judges = read_judgements(folder, say)
+    last = next(reversed(judges), None)
+    return Judgements(last, judges[last] if last else {})
 
 
-def name_judge(folder: Path, judge: JudgeId) -> None:
-    """Note that a judge was run, though it may have had nothing to judge; raises FileError."""
-    append_line(folder / JUDGED_FILE, _data(_Line(**judge._asdict())))
+def append_judgement(
+    folder: Path, judge: JudgeId, row: Row | None = None, judgement: Judgement | None = None
+) -> None:
+    """Record a judgement, or, without one, that a judge ran and had nothing to judge; raises FileError."""
+    line = _Line(**judge._asdict(), row=row_digest(row) if row else None, judgement=judgement)
+    append_line(folder / JUDGEMENTS_FILE, line.model_dump(mode="json", exclude_none=row is None))
 
 
-def add_judged(folder: Path, judge: JudgeId, row: Row, judgement: Judgement) -> None:
-    """Append a judgement; raises FileError."""
-    line = _Line(**judge._asdict(), row=row_digest(row), judgement=judgement)
-    append_line(folder / JUDGED_FILE, _data(line))
-
-
-def judged_text(judged: Judged, rows: Sequence[Row]) -> str:
+def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
     """Return the text of a file with one judge's judgements of some rows; empty where there are none."""
-    if judged.judge is None:
+    if judgements.judge is None:
         return ""
     lines = [
-        _Line(**judged.judge._asdict(), row=name, judgement=judged.judgements[name])
-        for name in map(row_digest, rows)
-        if name in judged.judgements
+        _Line(**judgements.judge._asdict(), row=digest, judgement=judgements.by_row[digest])
+        for digest in map(row_digest, rows)
+        if digest in judgements.by_row
     ]
-    return "".join(as_json_line(_data(line)) for line in lines)
+    return "".join(as_json_line(line.model_dump(mode="json")) for line in lines)
 
 
-def _data(line: _Line) -> dict[str, object]:
-    return line.model_dump(mode="json", exclude_none=line.row is None)
-
-
-def spent_on(folder: Path, rows: Iterable[Row]) -> Spent:
+def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
     """Return what rows and all judgements in a run's folder took.
 
     Raises:
         FileError: the judgements cannot be read.
     """
-    judges = read_judged(folder, lambda _: None)  # who opens the run is told of half lines
-    made: list[Row | Judgement] = [row for row in rows if row.attempts]
-    made += [judgement for told in judges.values() for judgement in told.values()]
-    costs = [None if one.amount is None else Cost(one.amount, one.currency) for one in made]
-    return Spent(_total(costs), sum(one.prompt_tokens + one.completion_tokens for one in made))
-
-
-def _total(costs: Iterable[Cost | None]) -> Cost | None:
+    judges = read_judgements(folder, lambda _: None)  # open_results warns of unreadable lines
+    paid: list[Row | Judgement] = [row for row in rows if row.attempts]
+    paid += [judgement for judgements in judges.values() for judgement in judgements.values()]
+    costs = [None if each.amount is None else Cost(each.amount, each.currency) for each in paid]
     try:
-        return total_cost(costs)
+        cost = total_cost(costs)
     except ValueError:  # two currencies have no sum: as if one had no price
-        return None
+        cost = None
+    return Spent(cost, sum(each.prompt_tokens + each.completion_tokens for each in paid))

@@ -1,6 +1,5 @@
-"""A judge measured on texts damaged by code."""
+"""A judge measured on texts corrupted by code."""
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from math import sqrt
 from random import Random
 from typing import Literal, NamedTuple
 
+from synopsis_writer.batch.run import side_by_side
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.lexicon import TITLES
@@ -29,34 +29,23 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Tally:
-    """How a judge did on one kind of damage.
+    """How a judge did on one kind of corruption.
 
     Attributes:
-        kind: the damage's name, or what the tallies it sums up have in common.
+        corruption: its name, or what the tallies it sums up have in common.
         gate: whether the style gate sees it, too: no, partly or yes; empty for a sum.
         wins: pairs in which it preferred the good text in both orders.
         ties: pairs in which the orders disagreed, or it said equal.
-        losses: pairs in which it preferred the spoilt text in both orders.
+        losses: pairs in which it preferred the corrupted text in both orders.
         unscored: pairs of which an answer could not be read.
     """
 
-    kind: str
+    corruption: str
     gate: str
     wins: int = 0
     ties: int = 0
     losses: int = 0
     unscored: int = 0
-
-    def __add__(self, other: "Tally") -> "Tally":
-        """Return the sum, under this one's name."""
-        return Tally(
-            self.kind,
-            self.gate,
-            self.wins + other.wins,
-            self.ties + other.ties,
-            self.losses + other.losses,
-            self.unscored + other.unscored,
-        )
 
     @property
     def scored(self) -> int:
@@ -66,10 +55,10 @@ class Tally:
     @property
     def agreement(self) -> Share | None:
         """The share of wins in the scored pairs, a tie being none; None when there are no such pairs."""
-        return wilson(self.wins, self.scored) if self.scored else None
+        return wilson_interval(self.wins, self.scored) if self.scored else None
 
 
-def wilson(successes: int, trials: int) -> Share:
+def wilson_interval(successes: int, trials: int) -> Share:
     """Return a share with Wilson's 95 % score interval; `trials` is 1 or more.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
@@ -85,15 +74,15 @@ Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of damage.
+class Corruption:
+    """One way to corrupt a text.
 
     Attributes:
         name: what is wrong with the text, in a few words.
         gate: whether the style gate refuses such texts, too: `yes` 90 % of them or more, `no` less than 15 %,
-            `partly` what lies between; a test holds it on all cases of `evals/`.
-        change: makes a damaged text of a case's reference; is given the other cases and the dice; None where
-            it finds nothing to damage.
+            `partly` what is between; a test checks it on all cases of `evals/`.
+        change: corrupts a case's reference; is given the other cases and the random numbers; None where it
+            finds nothing to corrupt.
     """
 
     name: str
@@ -101,119 +90,107 @@ class Kind:
     change: Change
 
 
-async def check(
+async def check_judge(
     judge: Judge,
     cases: Sequence[Case],
-    kinds: Sequence[Kind],
+    corruptions: Sequence[Corruption],
     seed: int,
     *,
     concurrency: int = 4,
     done: Callable[[int, int], None] = lambda _, __: None,
-    found: list[Tally] | None = None,
+    results: list[Tally] | None = None,
 ) -> list[Tally]:
-    """Have a judge compare each case's reference with itself spoilt: two calls a pair.
+    """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
 
     Args:
         judge: who compares.
-        cases: whose references are spoilt; also where foreign paragraphs come from.
-        kinds: the damages, one pair each for every case that can be damaged so.
-        seed: of the damages' dice.
-        concurrency: pairs under way at once.
-        done: is told how many pairs of how many are done.
-        found: gets a tally a pair as they come, so that they are there after a fault, too.
+        cases: whose references are corrupted; also where foreign paragraphs come from.
+        corruptions: one pair each for every case that can be corrupted so.
+        seed: of the corruptions' random numbers.
+        concurrency: pairs compared at once.
+        done: is told how many pairs of how many are compared.
+        results: gets a tally per pair as they come, so that they are there after a failure, too.
 
     Returns:
-        One tally a kind, in their order.
+        One tally per corruption, in their order.
 
     Raises:
-        ModelError: the model failed for good; what is under way is called off.
+        ModelError: the model failed for good; no further pair is compared.
     """
     pairs = [
-        (kind, case, spoilt)
-        for kind in kinds
+        (corruption, case, text)
+        for corruption in corruptions
         for case in cases
-        if (spoilt := damaged(kind, case, cases, seed)) is not None
+        if (text := corrupt(corruption, case, cases, seed)) is not None
     ]
-    free = asyncio.Semaphore(concurrency)
-    compared: list[Tally] = [] if found is None else found
+    compared: list[Tally] = [] if results is None else results
 
-    async def compare(kind: Kind, case: Case, spoilt: Synopsis) -> None:
-        async with free:
-            preference = await judge.prefer(case, spoilt)
-        compared.append(_one(kind, preference))
+    async def compare(pair: tuple[Corruption, Case, Synopsis]) -> None:
+        corruption, case, text = pair
+        preference = await judge.prefer(case, text)
+        compared.append(
+            Tally(
+                corruption.name,
+                corruption.gate,
+                wins=preference == 0.0,
+                ties=preference == 0.5,  # noqa: PLR2004 - a tie, as `Judge.prefer` says
+                losses=preference == 1.0,
+                unscored=preference is None,
+            )
+        )
         done(len(compared), len(pairs))
 
-    tasks = [asyncio.create_task(compare(*pair)) for pair in pairs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return by_kind(kinds, compared)
+    await side_by_side(iter(pairs), compare, concurrency)
+    return totals(corruptions, compared)
 
 
-def by_kind(kinds: Sequence[Kind], found: Sequence[Tally]) -> list[Tally]:
-    """Return one tally a kind, in their order, from those of the pairs."""
+def totals(corruptions: Sequence[Corruption], tallies: Sequence[Tally]) -> list[Tally]:
+    """Return one tally per corruption, in their order, from those of the pairs."""
     return [
-        sum_of(kind.name, kind.gate, [tally for tally in found if tally.kind == kind.name]) for kind in kinds
+        total(each.name, each.gate, [tally for tally in tallies if tally.corruption == each.name])
+        for each in corruptions
     ]
 
 
-def _one(kind: Kind, preference: float | None) -> Tally:
+def total(name: str, gate: str, tallies: Sequence[Tally]) -> Tally:
+    """Return the sum of tallies under one name."""
     return Tally(
-        kind.name,
-        kind.gate,
-        wins=preference == 0.0,
-        ties=preference == 0.5,  # noqa: PLR2004 - a tie, as `Judge.prefer` says
-        losses=preference == 1.0,
-        unscored=preference is None,
+        name,
+        gate,
+        wins=sum(each.wins for each in tallies),
+        ties=sum(each.ties for each in tallies),
+        losses=sum(each.losses for each in tallies),
+        unscored=sum(each.unscored for each in tallies),
     )
 
 
-def sum_of(name: str, gate: str, tallies: Sequence[Tally]) -> Tally:
-    """Return the sum of tallies under one name."""
-    return sum(tallies, Tally(name, gate))
-
-
-_WIDTHS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
+_COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
 
 
 def table(tallies: Sequence[Tally]) -> str:
     """Return the tallies as lines to print, the sum last."""
-    head = _WIDTHS.format("damage", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
-    lines = [
-        _WIDTHS.format(
-            tally.kind,
-            tally.gate,
-            tally.wins,
-            tally.ties,
-            tally.losses,
-            tally.unscored,
-            _said(tally.agreement),
+    lines = [_COLUMNS.format("damage", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")]
+    for each in [*tallies, total("all", "", tallies)]:
+        share = each.agreement
+        agreement = (
+            "unscored" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
         )
-        for tally in [*tallies, sum_of("all", "", tallies)]
-    ]
-    return "\n".join([head, *lines])
+        counts = each.wins, each.ties, each.losses, each.unscored
+        lines.append(_COLUMNS.format(each.corruption, each.gate, *counts, agreement))
+    return "\n".join(lines)
 
 
-def _said(agreement: Share | None) -> str:
-    if agreement is None:
-        return "unscored"
-    return f"{agreement.value:.0%} ({agreement.low:.0%} to {agreement.high:.0%})"
+def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:
+    """Return the case's reference, corrupted; None where there is nothing to corrupt.
 
-
-def damaged(kind: Kind, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:
-    """Return the case's reference, spoilt; None where this kind finds nothing to damage.
-
-    The same seed gives the same text, whatever other kinds and cases there are to be done.
+    The same seed gives the same text, whatever other corruptions and cases there are.
     """
-    dice = Random(f"{seed}\n{kind.name}\n{case.id}")  # noqa: S311 - a choice, no secret
-    text = kind.change(case, [other for other in cases if other.id != case.id], dice)
+    rng = Random(f"{seed}\n{corruption.name}\n{case.id}")  # noqa: S311 - a choice, no secret
+    text = corruption.change(case, [other for other in cases if other.id != case.id], rng)
     return None if text is None or text.paragraphs == case.reference.paragraphs else text
 
 
-def _told(synopsis: Synopsis, paragraphs: Sequence[Paragraph]) -> Synopsis:
+def _with_paragraphs(synopsis: Synopsis, paragraphs: Sequence[Paragraph]) -> Synopsis:
     return Synopsis(**{**dict(synopsis), "paragraphs": tuple(paragraphs)})
 
 
@@ -223,21 +200,21 @@ def _sentences(synopsis: Synopsis) -> list[list[str]]:
     ]
 
 
-def _refilled(synopsis: Synopsis, sentences: Sequence[Sequence[str]]) -> Synopsis:
-    """Return the synopsis with other sentences in its paragraphs; one without any is left out."""
+def _with_sentences(synopsis: Synopsis, sentences: Sequence[Sequence[str]]) -> Synopsis:
+    """Return the synopsis with other sentences in its paragraphs; an empty paragraph is left out."""
     parts = zip(synopsis.paragraphs, sentences, strict=True)
-    return _told(
+    return _with_paragraphs(
         synopsis, [Paragraph(storyline=old.storyline, text=" ".join(new)) for old, new in parts if new]
     )
 
 
-def _shuffled(case: Case, _: Sequence[Case], dice: Random) -> Synopsis:
-    """Shuffle the sentences over the whole text; the last one stays, so that the ending is of its kind."""
-    told = _sentences(case.reference)
-    *mixed, last = [sentence for paragraph in told for sentence in paragraph]
-    dice.shuffle(mixed)
+def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
+    """Shuffle the sentences across the whole text; the last one stays, so that the kind of ending does."""
+    sentences = _sentences(case.reference)
+    *mixed, last = [sentence for paragraph in sentences for sentence in paragraph]
+    rng.shuffle(mixed)
     drawn = iter([*mixed, last])
-    return _refilled(case.reference, [[next(drawn) for _ in paragraph] for paragraph in told])
+    return _with_sentences(case.reference, [[next(drawn) for _ in paragraph] for paragraph in sentences])
 
 
 _PLAIN = {"Herr", "Frau", "von"}
@@ -250,9 +227,9 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
-    """Let two people trade names in the second half, so that each does what the other did.
+    """Swap two people's names in the second half, so that each does what the other did.
 
-    They are the two with equally many names whom that half names most.
+    They are the two whose names have the same number of parts and whom that half names most.
     """
     paragraphs = case.reference.paragraphs
     half = len(paragraphs) // 2
@@ -272,55 +249,52 @@ def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None
         Paragraph(storyline=part.storyline, text=pattern.sub(lambda match: swaps[match[1]], part.text))
         for part in paragraphs[half:]
     ]
-    return _told(case.reference, [*paragraphs[:half], *traded])
+    return _with_paragraphs(case.reference, [*paragraphs[:half], *traded])
 
 
 def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
     """Leave out the last paragraph."""
     rest = case.reference.paragraphs[:-1]
-    return _told(case.reference, rest) if rest else None
+    return _with_paragraphs(case.reference, rest) if rest else None
 
 
-def _foreign_paragraph(case: Case, others: Sequence[Case], dice: Random) -> Synopsis | None:
-    """Put in a paragraph of another story in the same tense, of the same series where there is one."""
+def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
+    """Insert a paragraph of another story in the same tense, from the same series where there is one."""
     alike = [other for other in others if _is_past(other) == _is_past(case)]
     near = [other for other in alike if other.brief.show == case.brief.show] or alike
     if not near:
         return None
     paragraphs = case.reference.paragraphs
     half = (len(paragraphs) + 1) // 2
-    stray = dice.choice(dice.choice(near).reference.paragraphs)
-    return _told(case.reference, [*paragraphs[:half], stray, *paragraphs[half:]])
+    stray = rng.choice(rng.choice(near).reference.paragraphs)
+    return _with_paragraphs(case.reference, [*paragraphs[:half], stray, *paragraphs[half:]])
 
 
 def _is_past(case: Case) -> bool:
     return case.brief.form == Form.SPECIAL
 
 
-def _facts_left_out(case: Case, _: Sequence[Case], dice: Random) -> Synopsis | None:
-    """Leave out, for half of the facts, the sentence that is most like each; never the last sentence."""
+def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | None:
+    """Leave out, for half of the facts, the sentence most similar to each; never the last sentence."""
     from rapidfuzz import fuzz
 
-    told = _sentences(case.reference)
-    free = {place: told[place[0]][place[1]] for place in _places(told)[:-1]}
-    for fact in dice.sample(case.facts, (len(case.facts) + 1) // 2):
-        if free:
-            del free[max(free, key=lambda place: fuzz.token_set_ratio(fact, free[place]))]
-    kept = {*free, _places(told)[-1]}
-    return _refilled(
+    sentences = _sentences(case.reference)
+    *others, last = [(row, column) for row, part in enumerate(sentences) for column in range(len(part))]
+    left = {position: sentences[position[0]][position[1]] for position in others}
+    for fact in rng.sample(case.facts, (len(case.facts) + 1) // 2):
+        if left:
+            del left[max(left, key=lambda position: fuzz.token_set_ratio(fact, left[position]))]
+    rest = {*left, last}
+    return _with_sentences(
         case.reference,
         [
-            [sentence for column, sentence in enumerate(paragraph) if (row, column) in kept]
-            for row, paragraph in enumerate(told)
+            [sentence for column, sentence in enumerate(paragraph) if (row, column) in rest]
+            for row, paragraph in enumerate(sentences)
         ],
     )
 
 
-def _places(told: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
-    return [(row, column) for row, paragraph in enumerate(told) for column in range(len(paragraph))]
-
-
-# They say nothing of any story, and hold in every one.
+# They say nothing about any story, and are true of every one.
 _HOLLOW = (
     "Manchmal schreibt das Leben eben seine ganz eigenen Geschichten.",
     "Für alle Beteiligten ist das wahrlich keine leichte Zeit.",
@@ -337,25 +311,25 @@ _HOLLOW = (
 )
 
 
-def _hollow_sentences(case: Case, _: Sequence[Case], dice: Random) -> Synopsis:
+def _hollow_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """End all paragraphs but the last with a sentence that says nothing."""
-    *told, last = _sentences(case.reference)
-    hollow = dice.sample(_HOLLOW, len(_HOLLOW))
-    padded = [[*paragraph, hollow[row % len(hollow)]] for row, paragraph in enumerate(told)]
-    return _refilled(case.reference, [*padded, last])
+    *sentences, last = _sentences(case.reference)
+    hollow = rng.sample(_HOLLOW, len(_HOLLOW))
+    padded = [[*paragraph, hollow[row % len(hollow)]] for row, paragraph in enumerate(sentences)]
+    return _with_sentences(case.reference, [*padded, last])
 
 
-def _words_swapped(case: Case, _: Sequence[Case], dice: Random) -> Synopsis:
+def _words_swapped(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """Swap two neighbouring words in every second sentence."""
-    told = _sentences(case.reference)
-    return _refilled(
+    sentences = _sentences(case.reference)
+    return _with_sentences(
         case.reference,
         [
             [
-                _two_swapped(sentence, dice) if column % 2 == 0 else sentence
+                _two_swapped(sentence, rng) if column % 2 == 0 else sentence
                 for column, sentence in enumerate(paragraph)
             ]
-            for paragraph in told
+            for paragraph in sentences
         ],
     )
 
@@ -363,40 +337,40 @@ def _words_swapped(case: Case, _: Sequence[Case], dice: Random) -> Synopsis:
 _PLAIN_WORD = re.compile(r"[^\W\d_]+")
 
 
-def _two_swapped(sentence: str, dice: Random) -> str:
+def _two_swapped(sentence: str, rng: Random) -> str:
     words = sentence.split(" ")
-    places = [
-        place
-        for place in range(1, len(words) - 1)
-        if _PLAIN_WORD.fullmatch(words[place]) and _PLAIN_WORD.fullmatch(words[place + 1])
+    pairs = [
+        index
+        for index in range(1, len(words) - 1)
+        if _PLAIN_WORD.fullmatch(words[index]) and _PLAIN_WORD.fullmatch(words[index + 1])
     ]
-    if places:
-        place = dice.choice(places)
-        words[place : place + 2] = words[place + 1], words[place]
+    if pairs:
+        index = rng.choice(pairs)
+        words[index : index + 2] = words[index + 1], words[index]
     return " ".join(words)
 
 
-def _another_story(case: Case, others: Sequence[Case], dice: Random) -> Synopsis | None:
-    """Hand in the reference of another case of the same form."""
+def _another_story(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
+    """Return the reference of another case of the same form."""
     alike = [other.reference for other in others if other.brief.form == case.brief.form]
-    return dice.choice(alike) if alike else None
+    return rng.choice(alike) if alike else None
 
 
-def _told_twice(case: Case, _: Sequence[Case], dice: Random) -> Synopsis:
-    """Tell one paragraph again right behind itself."""
+def _repeated(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
+    """Repeat one paragraph right after itself."""
     paragraphs = case.reference.paragraphs
-    place = dice.randrange(len(paragraphs))
-    return _told(case.reference, [*paragraphs[: place + 1], *paragraphs[place:]])
+    index = rng.randrange(len(paragraphs))
+    return _with_paragraphs(case.reference, [*paragraphs[: index + 1], *paragraphs[index:]])
 
 
-KINDS = (
-    Kind("sentences shuffled", "no", _shuffled),
-    Kind("words swapped", "no", _words_swapped),
-    Kind("hollow sentences", "no", _hollow_sentences),
-    Kind("foreign paragraph", "partly", _foreign_paragraph),
-    Kind("names swapped", "partly", _names_swapped),
-    Kind("facts left out", "partly", _facts_left_out),
-    Kind("ending cut off", "partly", _ending_cut_off),
-    Kind("paragraph told twice", "yes", _told_twice),
-    Kind("another story", "yes", _another_story),
+CORRUPTIONS = (
+    Corruption("sentences shuffled", "no", _shuffled),
+    Corruption("words swapped", "no", _words_swapped),
+    Corruption("hollow sentences", "no", _hollow_sentences),
+    Corruption("foreign paragraph", "partly", _foreign_paragraph),
+    Corruption("names swapped", "partly", _names_swapped),
+    Corruption("facts left out", "partly", _facts_left_out),
+    Corruption("ending cut off", "partly", _ending_cut_off),
+    Corruption("paragraph told twice", "yes", _repeated),
+    Corruption("another story", "yes", _another_story),
 )

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from itertools import takewhile
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -22,12 +22,19 @@ from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house.house import House
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show, find_show, generic_show
-from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import Desk
 
 
 @dataclass(frozen=True)
-class Manner:
+class Scored:
+    """A row with the value of each metric; None is unscored."""
+
+    row: Row
+    scores: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class FunctionWordProfile:
     """How often the references use the commonest function words.
 
     Attributes:
@@ -50,38 +57,46 @@ class Manner:
         profile = self.profiles.get(form)
         if profile is None or len(words) < LEAST_WORDS:
             return None
-        return fmean(abs(own - mean) for own, mean in zip(self.scores(words), profile, strict=True))
+        return fmean(abs(score - mean) for score, mean in zip(self.z_scores(words), profile, strict=True))
 
-    def scores(self, words: Sequence[str]) -> tuple[float, ...]:
+    def z_scores(self, words: Sequence[str]) -> tuple[float, ...]:
         """Return the z-score of each function word in a text, given as lower-case words."""
-        return tuple(
-            (share - mean) / deviation
-            for share, mean, deviation in zip(
-                _shares(words, self.words), self.means, self.deviations, strict=True
-            )
-        )
+        shares = zip(_shares(words, self.words), self.means, self.deviations, strict=True)
+        return tuple((share - mean) / deviation for share, mean, deviation in shares)
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class References:
     """What texts are measured against beside their own case.
 
     Attributes:
         shows: the known series.
-        profile: the house's limits.
+        house: its limits.
         sources: the index of texts that must not be copied; None where there is none.
         examples: the ids of the examples among these.
-        manner: the references' use of function words.
+        function_words: the references' use of function words.
     """
 
     shows: tuple[Show, ...]
-    profile: House
+    house: House
     sources: CopyIndex | None
     examples: frozenset[str]
-    manner: Manner
+    function_words: FunctionWordProfile
 
 
-Measure = Callable[[Row, Case | None, Yardstick], float | None]
+def load_references(desk: Desk, cases: Sequence[Case]) -> References:
+    """Return what texts are measured against, from all cases of a suite, not only those of the run.
+
+    A run over a few cases is then measured by the same references as one over all.
+    """
+    texts = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
+    examples = frozenset(example.id for example in desk.pool.examples)
+    return References(
+        desk.pool.shows, desk.gate.house, desk.gate.sources, examples, learn_function_words(texts)
+    )
+
+
+Measure = Callable[[Row, Case | None, References], float | None]
 
 
 @dataclass(frozen=True)
@@ -99,32 +114,32 @@ class Metric:
     label: str
 
 
-def passed_first(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Whether the first answer held the gate: 1 or 0, more is better."""
+def passed_first(row: Row, _case: Case | None, _references: References) -> float | None:
+    """Whether the first answer passed the gate: 1 or 0, more is better."""
     return float(bool(row.attempts) and row.attempts[0].passed)
 
 
-def passed(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
+def passed(row: Row, _case: Case | None, _references: References) -> float | None:
     """Whether a text was accepted in the end: 1 or 0, more is better."""
     return float(row.outcome == "accepted")
 
 
-def attempts(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Return how many answers were asked for and came, 0 and up; fewer are better."""
+def attempts(row: Row, _case: Case | None, _references: References) -> float | None:
+    """Return the number of answers, 0 and up; fewer are better."""
     return float(len(row.attempts))
 
 
-def tokens(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
+def tokens(row: Row, _case: Case | None, _references: References) -> float | None:
     """Return the tokens of all prompts and answers, 0 and up; fewer are better.
 
-    None for a failed row, for answers from the cache, and where the server does not say what it counted.
+    None for a failed row, for answers from the cache, and where the server does not report usage.
     """
     if row.outcome == "failed" or row.kept or (row.attempts and not row.prompt_tokens):
         return None
     return float(row.prompt_tokens + row.completion_tokens)
 
 
-def cost(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
+def cost(row: Row, _case: Case | None, _references: References) -> float | None:
     """Return what all attempts cost, in the run's currency, 0 and up; less is better.
 
     None for a failed row, for answers from the cache, and for an unpriced model.
@@ -132,7 +147,7 @@ def cost(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
     return None if row.outcome == "failed" or row.kept or row.amount is None else float(row.amount)
 
 
-def seconds(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
+def seconds(row: Row, _case: Case | None, _references: References) -> float | None:
     """Return the model's time for all attempts in seconds, 0 and up; less is better.
 
     None for a failed row, and for answers from the cache.
@@ -140,90 +155,98 @@ def seconds(row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
     return None if row.outcome == "failed" or row.kept else row.seconds
 
 
-def chrf(row: Row, case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the overlap of character runs with the reference, 0 to 100; more is better.
-
-    Source: Popović 2015, see `overlap.chrf`.
-    """
-    text = _text(row)
-    return (
-        None if text is None or case is None else character_overlap(text.raw, read(case.reference.text).raw)
-    )
-
-
-def rouge_l(row: Row, case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the F1 score of the longest common subsequence of words, 0 to 1; more is better.
-
-    Words are German ones in lower case with their umlauts. Source: Lin 2004, see `overlap.rouge_l`.
-    """
-    text = _text(row)
-    return (
-        None
-        if text is None or case is None
-        else word_overlap(_words(text), _words(read(case.reference.text)))
-    )
-
-
-def characters(row: Row, case: Case | None, yard: Yardstick) -> float | None:
-    """Return the share of the reference's people whom the text names, 0 to 1; more is better.
-
-    Names are found as the gate's check `cast` finds them: inflected, by last or by first name alone.
-    """
-    text = _text(row)
-    if text is None or case is None:
-        return None
-    form, people = case.brief.form, tuple(person.name for person in case.reference.characters)
-    show = find_show(yard.shows, case.brief.show) or generic_show(case.brief.show)
-    asked = case.brief.model_copy(update={"characters": people})
-    return named(Subject(text, form, yard.profile.forms[form], show, asked))[0]
-
-
-def facts(row: Row, case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the share of the case's facts that the text tells, 0 to 1; more is better.
-
-    None for a case without a fact that words can find. The rule is ours: see `told.told_facts`.
-    """
-    text = _text(row)
-    return None if text is None or case is None else told_facts(case, text)
-
-
-def length_ratio(row: Row, case: Case | None, _yard: Yardstick) -> float | None:
-    """Return the text's words over the reference's, 0 and up; 1 is as long, and no side is better."""
-    text = _text(row)
-    if text is None or case is None:
-        return None
-    return len(text.words) / max(1, len(read(case.reference.text).words))
-
-
-def ending(row: Row, case: Case | None, _yard: Yardstick) -> float | None:
-    """Whether text and reference both end on a question, or both do not: 1 or 0, more is better."""
-    text = _text(row)
-    if text is None or case is None:
-        return None
-    form = case.brief.form
-    return float(_ends_asking(text, form) == _ends_asking(read(case.reference.text), form))
-
-
-def delta(row: Row, case: Case | None, yard: Yardstick) -> float | None:
-    """Return the distance of the function words to those of the form's references, 0 and up; less is closer.
-
-    Source: Burrows 2002, see `delta.Manner.distance`.
-    """
-    text = _text(row)
-    return None if text is None or case is None else yard.manner.distance(_words(text), case.brief.form)
-
-
-def novelty(row: Row, _case: Case | None, yard: Yardstick) -> float | None:
+def novelty(row: Row, _case: Case | None, references: References) -> float | None:
     """Return 1 less the share of the text that its longest run of words from an example makes up, 0 to 1.
 
     More is better. Runs of fewer than six words do not count; any name stands for any other.
     """
-    text, synopsis = _text(row), _best(row)
-    if text is None or synopsis is None or yard.sources is None or not text.words:
+    text, synopsis = _text(row), row.synopsis
+    if text is None or synopsis is None or references.sources is None or not text.words:
         return None
     names = name_forms(person.name for person in synopsis.characters)
-    runs = [m.words for m in yard.sources.matches(text, names) if m.source in yard.examples]
+    matches = references.sources.matches(text, names)
+    runs = [match.words for match in matches if match.source in references.examples]
     return 1.0 - max(runs, default=0) / len(text.words)
+
+
+def _of_text(measure: Callable[[Text, Case, References], float | None]) -> Measure:
+    """Make a measure of a row out of one of a text; a row without a text or a case is unscored."""
+
+    @wraps(measure)
+    def measure_row(row: Row, case: Case | None, references: References) -> float | None:
+        text = _text(row)
+        return None if text is None or case is None else measure(text, case, references)
+
+    return measure_row
+
+
+@_of_text
+def chrf(text: Text, case: Case, _references: References) -> float | None:
+    """Return the overlap of character runs with the reference, 0 to 100; more is better.
+
+    Source: Popović 2015, see `character_overlap`.
+    """
+    return character_overlap(text.raw, analysed(case.reference.text).raw)
+
+
+@_of_text
+def rouge_l(text: Text, case: Case, _references: References) -> float | None:
+    """Return the F1 score of the longest common subsequence of words, 0 to 1; more is better.
+
+    Words are German ones in lower case with their umlauts. Source: Lin 2004, see `word_overlap`.
+    """
+    return word_overlap(_words(text), _words(analysed(case.reference.text)))
+
+
+@_of_text
+def characters(text: Text, case: Case, references: References) -> float | None:
+    """Return the share of the reference's people whom the text names, 0 to 1; more is better.
+
+    Names are matched as in the gate's check `cast`: inflected, by last or by first name alone.
+    """
+    form, people = case.brief.form, tuple(person.name for person in case.reference.characters)
+    show = find_show(references.shows, case.brief.show) or generic_show(case.brief.show)
+    brief = case.brief.model_copy(update={"characters": people})
+    return named(Subject(text, form, references.house.forms[form], show, brief))[0]
+
+
+@_of_text
+def facts(text: Text, case: Case, _references: References) -> float | None:
+    """Return the share of the case's facts that the text tells, 0 to 1; more is better.
+
+    None for a case without a fact that words can find. The rule is ours: see `fact_recall`.
+    """
+    return fact_recall(case, text)
+
+
+@_of_text
+def length_ratio(text: Text, case: Case, _references: References) -> float | None:
+    """Return the text's words over the reference's, 0 and up; 1 is as long, and neither side is better."""
+    return len(text.words) / max(1, len(analysed(case.reference.text).words))
+
+
+@_of_text
+def ending(text: Text, case: Case, _references: References) -> float | None:
+    """Whether text and reference both end on a question, or both do not: 1 or 0, more is better.
+
+    It is seen as by the gate's check `hook`: in an open form a question in the last fifth of the sentences
+    counts, in a closed one the last sentence must ask.
+    """
+
+    def ends_asking(text: Text) -> bool:
+        last = max(1, round(len(text.sentences) / 5)) if case.brief.form.is_open else 1
+        return any(sentence.is_question for sentence in text.sentences[-last:])
+
+    return float(ends_asking(text) == ends_asking(analysed(case.reference.text)))
+
+
+@_of_text
+def delta(text: Text, case: Case, references: References) -> float | None:
+    """Return the distance of the function words to those of the form's references, 0 and up; less is closer.
+
+    Source: Burrows 2002, see `FunctionWordProfile.distance`.
+    """
+    return references.function_words.distance(_words(text), case.brief.form)
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -246,31 +269,24 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 
-def score(row: Row, case: Case | None, yard: Yardstick) -> Scored:
-    """Compute all metrics of a row; `case` is None when there is no longer such a case."""
-    return Scored(row, {name: metric.function(row, case, yard) for name, metric in METRICS.items()})
-
-
-def _best(row: Row) -> Synopsis | None:
-    return None if row.outcome == "failed" else row.synopsis
+def score(row: Row, case: Case | None, references: References) -> Scored:
+    """Compute all metrics of a row; `case` is None when the suite no longer has it."""
+    return Scored(row, {name: metric.function(row, case, references) for name, metric in METRICS.items()})
 
 
 def _text(row: Row) -> Text | None:
-    synopsis = _best(row)
-    return None if synopsis is None else read(synopsis.text)
+    return None if row.outcome == "failed" or row.synopsis is None else analysed(row.synopsis.text)
+
+
+# Rows come case by case or model by model: the references of a suite stay, and so does the row's own text.
+@lru_cache(maxsize=128)
+def analysed(raw: str) -> Text:
+    """Return the analysed text; the latest ones are cached."""
+    return analyse(raw)
 
 
 def _words(text: Text) -> list[str]:
     return [word.lower for word in text.words]
-
-
-def _ends_asking(text: Text, form: Form) -> bool:
-    """Whether a text ends on a question, as the gate's check `hook` sees it in texts of the form.
-
-    In an open form a question in the last fifth of the sentences will do, in a closed one the last must ask.
-    """
-    last = max(1, round(len(text.sentences) / 5)) if form.is_open else 1
-    return any(sentence.is_question for sentence in text.sentences[-last:])
 
 
 def character_overlap(text: str, reference: str) -> float:
@@ -311,40 +327,36 @@ def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
     return 2 * LCSseq.similarity(words, reference) / (len(words) + len(reference))
 
 
-# Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest stand in three.
-WORDS = 80
+# Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest occur in three.
+_FUNCTION_WORDS = 80
 
-FEWEST_TEXTS = 5  # with fewer references a standard deviation says nothing
+MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
 
 
-def learn(texts: Sequence[tuple[Form, Sequence[str]]]) -> Manner:
-    """Learn from references, each its form and its lower-case words; of fewer than five nothing.
+def learn_function_words(texts: Sequence[tuple[Form, Sequence[str]]]) -> FunctionWordProfile:
+    """Learn from references, each its form and its lower-case words; an empty profile from fewer than five.
 
     A form has few references, so the standard deviations are those of all forms' references together.
     """
-    words = _function_words(own for _, own in texts) if len(texts) >= FEWEST_TEXTS else ()
-    columns = list(zip(*(_shares(own, words) for _, own in texts), strict=True))
-    spread = [(word, fmean(column), stdev(column)) for word, column in zip(words, columns, strict=True)]
-    kept = [each for each in spread if each[2] > 0]
-    if not kept:
-        return Manner((), (), (), {})
-    bare = Manner(
-        tuple(word for word, _, _ in kept),
-        tuple(mean for _, mean, _ in kept),
-        tuple(deviation for _, _, deviation in kept),
-        {},
-    )
+    candidates = _function_words(words for _, words in texts) if len(texts) >= MIN_REFERENCES else ()
+    columns = list(zip(*(_shares(words, candidates) for _, words in texts), strict=True))
+    spread = [(word, fmean(column), stdev(column)) for word, column in zip(candidates, columns, strict=True)]
+    varied = [each for each in spread if each[2] > 0]
+    if not varied:
+        return FunctionWordProfile((), (), (), {})
+    words, means, deviations = zip(*varied, strict=True)
+    bare = FunctionWordProfile(words, means, deviations, {})
     scores: defaultdict[Form, list[tuple[float, ...]]] = defaultdict(list)
-    for form, own in texts:
-        scores[form].append(bare.scores(own))
-    profiles = {form: tuple(map(fmean, zip(*own, strict=True))) for form, own in scores.items()}
-    return Manner(bare.words, bare.means, bare.deviations, profiles)
+    for form, text in texts:
+        scores[form].append(bare.z_scores(text))
+    profiles = {form: tuple(map(fmean, zip(*rows, strict=True))) for form, rows in scores.items()}
+    return FunctionWordProfile(words, means, deviations, profiles)
 
 
 def _function_words(texts: Iterable[Sequence[str]]) -> tuple[str, ...]:
     counts = Counter(word for words in texts for word in words)
     common = sorted(counts, key=lambda word: (-counts[word], word))
-    return tuple(word for word in common if is_function_word(word))[:WORDS]
+    return tuple(word for word in common if is_function_word(word))[:_FUNCTION_WORDS]
 
 
 def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:
@@ -355,7 +367,7 @@ def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:
 # Chosen together on the data of docs/metrics.md.
 WINDOW = 3  # sentences in a row in which a fact's words must meet
 
-TOLD = 0.4  # share of a fact's weight from which on it is told
+RECALLED = 0.4  # share of a fact's weight from which on it is told
 
 _NAME = 0.5  # what a name weighs of other words: another story about the same people tells no fact
 
@@ -368,18 +380,18 @@ _LEAD = re.compile(r"^(?:Am Ende )?(?:Offen (?:bleibt|ist))\b[, ]*")  # words ab
 Fact = tuple[tuple[str, float], ...]  # stems with their weights
 
 
-def told_facts(case: Case, text: Text) -> float | None:
+def fact_recall(case: Case, text: Text) -> float | None:
     """Return the share of the case's facts that a text tells, 0 to 1.
 
     A fact is told when words of two fifths of its weight meet within three sentences. Only those facts count
-    that the reference itself tells by this rule: the others it says in words of its own, and no count of
-    words can find them. None when no fact counts.
+    that the reference itself tells by this rule: the others it paraphrases, and no count of words can find
+    them. None when no fact counts.
     """
     facts = _countable(case)
     if not facts:
         return None
     sentences = _stems(text)
-    return sum(_share(fact, sentences) >= TOLD for fact in facts) / len(facts)
+    return sum(_share(fact, sentences) >= RECALLED for fact in facts) / len(facts)
 
 
 @lru_cache(maxsize=256)
@@ -388,20 +400,16 @@ def _countable(case: Case) -> tuple[Fact, ...]:
     names = name_forms(people)
     reference = _stems(analyse(case.reference.text))
     facts = (_fact(line, names) for line in case.facts)
-    return tuple(fact for fact in facts if fact and _share(fact, reference) >= TOLD)
+    return tuple(fact for fact in facts if fact and _share(fact, reference) >= RECALLED)
 
 
 def _fact(line: str, names: Collection[str]) -> Fact:
     words = dict.fromkeys(lower_words(_LEAD.sub("", line)))
     return tuple(
-        (stem(word), _weight(word) * (_NAME if word in names else 1.0))
+        (stem(word), (_COMMON - max(_RARE, commonness(word))) * (_NAME if word in names else 1.0))
         for word in words
         if is_content(word) and len(word) <= LONGEST_WORD
     )
-
-
-def _weight(word: str) -> float:
-    return _COMMON - max(_RARE, commonness(word))
 
 
 def _stems(text: Text) -> list[frozenset[str]]:
@@ -417,40 +425,23 @@ def _stems(text: Text) -> list[frozenset[str]]:
 
 def _share(fact: Fact, sentences: Sequence[frozenset[str]]) -> float:
     """Return the largest share of a fact's weight that turns up within the window, 0 to 1."""
-    met = [{wanted for wanted, _ in fact if _turns_up(wanted, stems)} for stems in sentences]
-    windows = (set().union(*met[start : start + WINDOW]) for start in range(len(met)))
-    total = sum(weight for _, weight in fact)
-    return (
-        max((sum(weight for wanted, weight in fact if wanted in own) for own in windows), default=0.0) / total
+    found = [{wanted for wanted, _ in fact if _turns_up(wanted, stems)} for stems in sentences]
+    windows = (set().union(*found[start : start + WINDOW]) for start in range(len(found)))
+    best = max(
+        (sum(weight for wanted, weight in fact if wanted in window) for window in windows), default=0.0
     )
+    return best / sum(weight for _, weight in fact)
 
 
 def _turns_up(wanted: str, stems: Collection[str]) -> bool:
     beginning = wanted[:_SHORTEST_PREFIX]
     return any(
-        wanted in other or (other.startswith(beginning) and _begin_alike(wanted, other)) for other in stems
+        wanted in other or (other.startswith(beginning) and _share_prefix(wanted, other)) for other in stems
     )
 
 
 @lru_cache(maxsize=20_000)
-def _begin_alike(one: str, other: str) -> bool:
+def _share_prefix(one: str, other: str) -> bool:
     """Whether two stems are of one family: a compound and its first part, a verb and its noun."""
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-    return alike >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(one), len(other)))
-
-
-def make_yardstick(desk: Desk, cases: Sequence[Case]) -> Yardstick:
-    """Build the yardstick from a desk and all the cases of a suite, not only those of the run.
-
-    A run over a few cases is then measured by the same references as one over all.
-    """
-    references = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
-    examples = frozenset(example.id for example in desk.pool.examples)
-    return Yardstick(desk.pool.shows, desk.gate.house, desk.gate.sources, examples, learn(references))
-
-
-# Rows come case by case or model by model: the references of a suite stay, and so does the row's own text.
-@lru_cache(maxsize=128)
-def read(raw: str) -> Text:
-    """Return the analysed text; the last ones are kept."""
-    return analyse(raw)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return shared >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(one), len(other)))

@@ -13,9 +13,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.evals.metrics import Metric
-from synopsis_writer.evals.record import Attempt, Group, Interval, Row, RunInfo, Scored
-from synopsis_writer.evals.statistics import FEWEST_CASES, Contest, GroupKey, group_name, grouped
+from synopsis_writer.evals.metrics import Metric, Scored
+from synopsis_writer.evals.record import Attempt, Row, RunInfo
+from synopsis_writer.evals.statistics import (
+    MIN_CASES,
+    Comparison,
+    Group,
+    GroupKey,
+    Interval,
+    group_name,
+    group_rows,
+)
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, format_cost
@@ -110,7 +118,7 @@ def render_report(
     scored: Sequence[Scored],
     cases: Sequence[Case],
     metrics: Mapping[str, Metric],
-    comparisons: Sequence[Contest] = (),
+    comparisons: Sequence[Comparison] = (),
 ) -> str:
     """Return the report of a run as one HTML page.
 
@@ -147,7 +155,7 @@ def render_report(
         idle=sorted(set(info.cases) - {row.case for row in rows}),
         rows=rows,
         demo=sum(group.rows for group in groups if group.is_demo),
-        fewest=FEWEST_CASES,
+        fewest=MIN_CASES,
         briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
         count_of=count_of,
@@ -189,7 +197,7 @@ def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Secti
     """Yield a section per case that has results, in the suite's order, then those the suite does not know."""
     known = {case.id: case for case in cases}
     by_case: dict[str, list[tuple[GroupKey, Scored]]] = {name: [] for name in known}
-    for key, members in grouped(scored).items():
+    for key, members in group_rows(scored).items():
         for each in members:
             by_case.setdefault(each.row.case, []).append((key, each))
     numbers = count(1)
@@ -367,19 +375,19 @@ def _group_lines(group: Group, metrics: Mapping[str, Metric], judge: str) -> Ite
         yield "  refused for: " + ", ".join(f"{check} {number}" for check, number in group.findings.items())
 
 
-def contests_table(contests: Sequence[Contest]) -> str:
-    """Return a block a contest: each metric's difference, interval, cases won, tied and lost, and verdict."""
-    return "\n\n".join("\n".join(_contest_lines(contest)) for contest in contests)
+def comparisons_table(comparisons: Sequence[Comparison]) -> str:
+    """Return a block per comparison: each metric's difference, interval, cases won, and verdict."""
+    return "\n\n".join("\n".join(_comparison_lines(comparison)) for comparison in comparisons)
 
 
-def _contest_lines(contest: Contest) -> Iterator[str]:
-    yield contest.second
-    yield f"  against {contest.first}"
-    for each in contest.differences:
+def _comparison_lines(comparison: Comparison) -> Iterator[str]:
+    yield comparison.second
+    yield f"  against {comparison.first}"
+    for each in comparison.differences:
         if each.difference is not None:
             cases = f"{each.wins} won, {each.ties} tied, {each.losses} lost"
             yield f"  {each.metric:{_NAME_WIDTH}}{_columns(each.difference)}  {cases}: {each.verdict}"
-    if not contest.differences:
+    if not comparison.differences:
         yield "  they share no case"
 
 

@@ -1,7 +1,7 @@
-"""An eval run read, scored, compared with its baseline, and held against the suite."""
+"""The results of a run: read, scored, compared with its baseline, and checked against the suite."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -9,78 +9,114 @@ from types import MappingProxyType
 
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evals.judge import (
-    JUDGED_FILE,
-    Judged,
+    JUDGE_METRICS,
+    JUDGEMENTS_FILE,
+    Judgements,
     judge_metrics,
-    judged_text,
-    last_judged,
+    judgements_text,
+    latest_judgements,
     row_digest,
 )
-from synopsis_writer.evals.metrics import METRICS, Metric, Yardstick, make_yardstick, score
+from synopsis_writer.evals.metrics import METRICS, Metric, References, Scored, load_references, score
 from synopsis_writer.evals.record import (
     RESULTS_FILE,
     RUN_FILE,
-    Group,
     Key,
     Row,
     RunInfo,
-    Scored,
     as_json_line,
     read_info,
     read_lines,
     read_rows,
     run_json,
 )
-from synopsis_writer.evals.statistics import Contest, GroupKey, compare, group_name, grouped, summarise
-from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash, missed
+from synopsis_writer.evals.statistics import (
+    Comparison,
+    Group,
+    GroupKey,
+    compare,
+    group_name,
+    group_rows,
+    summarise,
+)
+from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import slug, write_file
 from synopsis_writer.writer import Desk, load_desk
 
 Say = Callable[[str], None]
 
+ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
+
+# What runs are compared by where the suite does not say: the texts, not what they took.
+TEXT_METRICS = tuple(
+    name
+    for name, metric in ALL_METRICS.items()
+    if metric.direction and name not in {"tokens", "cost", "seconds"}
+)
+
+SCORES_FILE = "scores.jsonl"
+
+_SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
+
+_Scores = Mapping[str, float | None]
+
 
 @dataclass(frozen=True)
-class OpenedRun:
-    """A run that was read.
+class EvalResults:
+    """The results of a run.
 
     Attributes:
-        folder: where it lies.
+        folder: where the run is.
         info: what it is.
-        suite: the suite it is held against.
+        suite: the suite it is checked against.
         scored: its rows with their scores.
-        judged: what the judge said that was run last; its metrics are among the scores.
-        groups: the summary, one a model and prompt version.
+        judgements: those of the judge that ran last; their metrics are among the scores.
+        groups: the summary, one per model and prompt version.
     """
 
     folder: Path
     info: RunInfo
     suite: LoadedSuite
     scored: tuple[Scored, ...]
-    judged: Judged
+    judgements: Judgements
     groups: tuple[Group, ...]
 
     @property
     def missing(self) -> int:
-        """How many rows are still to be made."""
+        """How many rows have not been made yet."""
         info = self.info
         planned = {Key(*key) for key in product(info.cases, info.models, info.prompts, range(info.repeats))}
         return len(planned - {scored.row.key for scored in self.scored})
 
     @property
     def failed(self) -> int:
-        """How many rows a model or network failed at."""
+        """How many rows failed for want of a model or network."""
         return sum(scored.row.outcome == "failed" for scored in self.scored)
 
     def rows_of(self, group: Group) -> list[Scored]:
         """Return the scored rows of one group."""
-        return grouped(self.scored).get(GroupKey(group.model, group.prompt, group.is_demo), [])
+        return group_rows(self.scored).get(GroupKey(group.model, group.prompt, group.is_demo), [])
+
+    def incomplete(self) -> list[str]:
+        """Return, as sentences, how many rows are missing and how many failed."""
+        problems = []
+        if self.missing > 0:
+            problems.append(
+                f"incomplete: {self.missing} of {self.info.planned} rows are missing; "
+                "run the same command again"
+            )
+        if self.failed:
+            problems.append(
+                f"incomplete: {self.failed} rows failed; run the same command again to make them again"
+            )
+        return problems
 
 
-def open_run(folder: Path, suite: LoadedSuite, settings: Settings, say: Say) -> OpenedRun:
-    """Read a run, score what is not scored yet, and sum it up.
+def open_results(folder: Path, suite: LoadedSuite, settings: Settings, say: Say) -> EvalResults:
+    """Read a run, score what is not scored yet, and summarise it.
 
-    `say` is told of cases that are not as they were, of lines that cannot be read, and of scores not kept.
+    `say` is told of cases that have changed, of lines that cannot be read, and of scores not saved.
 
     Raises:
         FileError: the folder holds no run of this version.
@@ -88,36 +124,123 @@ def open_run(folder: Path, suite: LoadedSuite, settings: Settings, say: Say) -> 
     """
     info = read_info(folder)
     rows = list(read_rows(folder, say).values())
-    for line in _changes(info, suite):
-        say(f"{folder}: {line}")
-    judged = last_judged(folder, say)
-    plain = score_run(folder, rows, suite.cases, load_desk(settings, say), say)
-    scored = tuple(with_judged(one, judged) for one in plain)
-    return OpenedRun(folder, info, suite, scored, judged, tuple(summarise(info, scored)))
+    for change in _changes(info, suite):
+        say(f"{folder}: {change}")
+    judgements = latest_judgements(folder, say)
+    scored = tuple(
+        _with_judgement(each, judgements)
+        for each in score_run(folder, rows, suite.cases, load_desk(settings, say), say)
+    )
+    return EvalResults(folder, info, suite, scored, judgements, tuple(summarise(info, scored)))
 
 
 def _changes(info: RunInfo, suite: LoadedSuite) -> list[str]:
-    """Say how many cases of a run are no longer what they were."""
-    now = {case.id: case for case in suite.cases}
-    gone = info.cases.keys() - now.keys()
-    changed = [name for name, was in info.cases.items() if name in now and case_hash(now[name]) != was]
-    found = []
+    """Return, as sentences, how many cases of a run have changed or are gone."""
+    cases = {case.id: case for case in suite.cases}
+    gone = len(info.cases.keys() - cases.keys())
+    changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
+    changes = []
     if changed:
-        found.append(
-            f"{len(changed)} cases have changed since the run: their scores are by today's references"
+        changes.append(
+            f"{changed} cases have changed since the run; they are scored against the current references"
         )
     if gone:
-        found.append(f"{len(gone)} of its cases are not in this suite: name the suite with --suite")
-    return found
+        changes.append(f"{gone} of its cases are not in this suite: name its suite with --suite")
+    return changes
+
+
+def _with_judgement(scored: Scored, judgements: Judgements) -> Scored:
+    judgement = judgements.by_row.get(row_digest(scored.row))
+    return (
+        scored if judgement is None else replace(scored, scores={**scored.scores, **judge_metrics(judgement)})
+    )
+
+
+def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk, say: Say) -> list[Scored]:
+    """Score rows, and cache the scores; rows scored before against the same references are not scored again.
+
+    Args:
+        folder: the run's folder.
+        rows: its rows.
+        cases: the suite.
+        desk: pool and profile, part of the references.
+        say: is told when the scores cannot be saved.
+    """
+    known = {case.id: case for case in cases}
+    basis = _references_digest(cases, desk)
+    digests = [_score_digest(row, known.get(row.case), basis) for row in rows]
+    cached = _read_scores(folder / SCORES_FILE)
+    references: References | None = None
+    for row, digest in zip(rows, digests, strict=True):
+        if digest not in cached:
+            references = references or load_references(desk, cases)
+            cached[digest] = score(row, known.get(row.case), references).scores
+    if references is not None:
+        lines = (as_json_line({"row": digest, "scores": cached[digest]}) for digest in digests)
+        try:
+            write_file(folder / SCORES_FILE, "".join(lines))
+        except FileError as error:
+            say(f"the scores are not saved: {error}")
+    return [Scored(row, cached[digest]) for row, digest in zip(rows, digests, strict=True)]
+
+
+def forget_scores(folder: Path) -> None:
+    """Remove the cached scores, so that all of them are computed again; raises FileError."""
+    _remove(folder / SCORES_FILE)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
+
+
+def _references_digest(cases: Sequence[Case], desk: Desk) -> str:
+    """Return digits that change when what all rows are measured against does."""
+    digest = hashlib.sha256(f"{_SCORING} {sorted(METRICS)} {desk.gate.house!r} {desk.pool.shows!r}".encode())
+    for case in cases:
+        digest.update(f"{case.id} {case.brief.form} {case.reference!r}\0".encode("utf-8", "surrogatepass"))
+    for example in desk.pool.examples:
+        digest.update(f"{example.id} {example.synopsis!r}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _score_digest(row: Row, case: Case | None, basis: str) -> str:
+    content = "" if case is None else f"{case.brief!r}{case.reference!r}{case.facts!r}"
+    text = f"{row_digest(row)} {basis} {content}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _read_scores(path: Path) -> dict[str, _Scores]:
+    """Return the cached scores by their digests; what cannot be read is left out, and so computed again."""
+    try:
+        lines = [data for _, data in read_lines(path) if data is not None]
+    except FileError:
+        return {}
+    return {
+        str(data["row"]): data["scores"]
+        for data in lines
+        if "row" in data and _is_complete(data.get("scores"))
+    }
+
+
+def _is_complete(scores: object) -> bool:
+    """Whether `scores` holds all metrics, each a number or unscored."""
+    return (
+        isinstance(scores, dict)
+        and scores.keys() == METRICS.keys()
+        and all(value is None or type(value) in {int, float} for value in scores.values())
+    )
 
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
-    """Return where the baseline of a model lies."""
+    """Return where the baseline of a model is."""
     # The digits keep two names apart that are one file name, as a/x-1 and a/x.1 are.
     return suite.baselines / f"{slug(model)}-{hashlib.sha256(model.encode('utf-8')).hexdigest()[:6]}"
 
 
-def bless(run: OpenedRun, prompt: str | None) -> list[Path]:
+def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models; return the folders.
 
     Args:
@@ -131,10 +254,10 @@ def bless(run: OpenedRun, prompt: str | None) -> list[Path]:
     """
     names = ", ".join(run.info.prompts)
     if prompt is None and len(run.info.prompts) > 1:
-        raise SettingsError(f"{run.folder}: holds {names}: say which one with --prompt")
+        raise SettingsError(f"{run.folder}: has the prompt versions {names}: choose one with --prompt")
     chosen = prompt or names
     if chosen not in run.info.prompts:
-        raise SettingsError(f"{run.folder}: holds no prompt version '{chosen}': it holds {names}")
+        raise SettingsError(f"{run.folder}: has no prompt version '{chosen}': name one of {names}")
     if run.missing or run.failed:
         raise SettingsError(
             f"{run.folder}: {run.missing} rows are missing and {run.failed} failed: "
@@ -143,31 +266,21 @@ def bless(run: OpenedRun, prompt: str | None) -> list[Path]:
     return [_bless_model(run, model, chosen) for model in run.info.models]
 
 
-def _bless_model(run: OpenedRun, model: str, prompt: str) -> Path:
+def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
     folder = baseline_folder(run.suite, model)
     info = replace(run.info, models=(model,), prompts={prompt: run.info.prompts[prompt]})
-    rows = [one.row for one in run.scored if (one.row.model, one.row.prompt) == (model, prompt)]
+    rows = [each.row for each in run.scored if (each.row.model, each.row.prompt) == (model, prompt)]
+    rows.sort(key=lambda row: row.key)
     write_file(folder / RUN_FILE, run_json(info))
-    write_file(folder / RESULTS_FILE, "".join(row.as_line() for row in _ordered(rows)))
-    _keep_judged(folder / JUDGED_FILE, judged_text(run.judged, _ordered(rows)))
+    write_file(folder / RESULTS_FILE, "".join(row.as_line() for row in rows))
+    if judgements := judgements_text(run.judgements, rows):
+        write_file(folder / JUDGEMENTS_FILE, judgements)
+    else:
+        _remove(folder / JUDGEMENTS_FILE)
     return folder
 
 
-def _keep_judged(path: Path, text: str) -> None:
-    if text:
-        write_file(path, text)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
-
-
-def _ordered(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: row.key)
-
-
-def read_baseline(suite: LoadedSuite, model: str, settings: Settings, say: Say) -> OpenedRun | None:
+def read_baseline(suite: LoadedSuite, model: str, settings: Settings, say: Say) -> EvalResults | None:
     """Return a model's baseline; None where no run was blessed.
 
     Raises:
@@ -175,219 +288,96 @@ def read_baseline(suite: LoadedSuite, model: str, settings: Settings, say: Say) 
         InputError: pool or profile cannot be loaded.
     """
     folder = baseline_folder(suite, model)
-    return open_run(folder, suite, settings, say) if folder.exists() else None
+    return open_results(folder, suite, settings, say) if folder.exists() else None
 
 
-SCORES_FILE = "scores.jsonl"
+def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
+    """Compare each group of `b` with its counterparts in `a`.
 
-SCORING = 1  # another number when a metric comes to other values: what was kept is then scored anew
-
-_Scores = Mapping[str, float | None]
-
-
-def _unjudged(_row: Row, _case: Case | None, _yard: Yardstick) -> float | None:
-    """Leave the row unscored: only a judge can say."""
-    return None
-
-
-JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "judge_coherence": Metric(_unjudged, 1, "judge: coherence, 1 to 5"),
-        "judge_theme": Metric(_unjudged, 1, "judge: theme, 1 to 5"),
-        "judge_style": Metric(_unjudged, 1, "judge: style, 1 to 5"),
-        "judge_language": Metric(_unjudged, 1, "judge: language, 1 to 5"),
-        "judge_facts": Metric(_unjudged, 1, "judge: facts told, 0 to 1"),
-        "judge_preference": Metric(_unjudged, 1, "judge: preferred to the reference, 0 to 1"),
-    }
-)
-
-ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
-
-
-def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk, say: Say) -> list[Scored]:
-    """Score rows, and keep the scores; what was scored before, by the same yardstick, is not again.
-
-    Args:
-        folder: the run's folder.
-        rows: its rows.
-        cases: the suite.
-        desk: pool and profile, which the yardstick is made of.
-        say: is told when the scores cannot be kept.
+    Those have the same model and prompt version, else the same model; where `a` has a single group of the
+    same kind, that one is the counterpart of every group of `b`.
     """
-    known = {case.id: case for case in cases}
-    measure = _measure(cases, desk)
-    digests = [_digest(row, known.get(row.case), measure) for row in rows]
-    kept = _kept(folder / SCORES_FILE)
-    made: Yardstick | None = None
-    scores: list[_Scores] = []
-    for row, digest in zip(rows, digests, strict=True):
-        if digest not in kept:
-            made = made or make_yardstick(desk, cases)
-            kept[digest] = score(row, known.get(row.case), made).scores
-        scores.append(kept[digest])
-    if made is not None:
-        _save_scores(folder / SCORES_FILE, digests, scores, say)
-    return [Scored(row, found) for row, found in zip(rows, scores, strict=True)]
+
+    def counterparts(group: Group) -> list[Group]:
+        same_kind = [other for other in a.groups if other.is_demo == group.is_demo and other.rows]
+        same_model = [other for other in same_kind if other.model == group.model]
+        same_prompt = [other for other in same_model if other.prompt == group.prompt]
+        return same_prompt or same_model or (same_kind if len(same_kind) == 1 else [])
+
+    return [_compare(a, other, b, group, metrics) for group in b.groups for other in counterparts(group)]
 
 
-def with_judged(scored: Scored, judged: Judged) -> Scored:
-    """Return the row with what a judge said of it, where one did."""
-    judgement = judged.judgements.get(row_digest(scored.row))
-    return scored if judgement is None else Scored(scored.row, {**scored.scores, **judge_metrics(judgement)})
+def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
+    """Compare each group of a run with its model's first prompt version, and its prompts' first model."""
+
+    def firsts(group: Group) -> list[Group]:
+        same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
+        same_model = next(other for other in same_kind if other.model == group.model)
+        same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
+        return [other for other in (same_model, same_prompt) if other is not group]
+
+    return [_compare(run, other, run, group, metrics) for group in run.groups for other in firsts(group)]
 
 
-def forget_scores(folder: Path) -> None:
-    """Forget the scores, so that the next scoring computes all of them anew.
-
-    Raises:
-        FileError: they cannot be removed.
-    """
-    path = folder / SCORES_FILE
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
-
-
-def _measure(cases: Sequence[Case], desk: Desk) -> str:
-    """Return digits that change when what all rows are measured against does."""
-    digest = hashlib.sha256(f"{SCORING} {sorted(METRICS)} {desk.gate.house!r} {desk.pool.shows!r}".encode())
-    for case in cases:
-        digest.update(f"{case.id} {case.brief.form} {case.reference!r}\0".encode("utf-8", "surrogatepass"))
-    for example in desk.pool.examples:
-        digest.update(f"{example.id} {example.synopsis!r}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-def _digest(row: Row, case: Case | None, measure: str) -> str:
-    told = "" if case is None else f"{case.brief!r}{case.reference!r}{case.facts!r}"
-    text = f"{row_digest(row)} {measure} {told}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-
-
-def _kept(path: Path) -> dict[str, _Scores]:
-    """Return the scores by their digests; what cannot be read is left out, and so scored anew."""
-    try:
-        lines = [data for _, data in read_lines(path) if data is not None]
-    except FileError:
-        return {}
-    return {
-        str(data["row"]): data["scores"] for data in lines if "row" in data and _is_scores(data.get("scores"))
-    }
-
-
-def _is_scores(found: object) -> bool:
-    """Whether `found` holds all metrics, each a number or unscored."""
-    return (
-        isinstance(found, dict)
-        and found.keys() == METRICS.keys()
-        and all(value is None or type(value) in {int, float} for value in found.values())
-    )
-
-
-def _save_scores(path: Path, digests: Sequence[str], scores: Sequence[_Scores], say: Say) -> None:
-    lines = [
-        as_json_line({"row": digest, "scores": found}) for digest, found in zip(digests, scores, strict=True)
+def _compare(
+    a: EvalResults, first: Group, b: EvalResults, second: Group, metrics: Sequence[str]
+) -> Comparison:
+    # Scores of different judges, or of different rubrics, cannot be compared.
+    same_judge = a.judgements.judge == b.judgements.judge
+    comparable = [name for name in metrics if same_judge or name not in JUDGE_METRICS]
+    rows = a.rows_of(first), b.rows_of(second)
+    differences = [compare(*rows, name, ALL_METRICS[name].direction) for name in comparable]
+    names = [
+        group_name(group) if a is b else f"{run.info.name}: {group_name(group)}"
+        for run, group in ((a, first), (b, second))
     ]
-    try:
-        write_file(path, "".join(lines))
-    except FileError as error:
-        say(f"the scores are not kept: {error}")
+    return Comparison(names[0], names[1], tuple(each for each in differences if each.difference is not None))
 
 
-# What a contest is about where the suite does not say: the texts, not what they took.
-TEXT_METRICS = tuple(
-    name
-    for name, metric in ALL_METRICS.items()
-    if metric.direction and name not in {"tokens", "cost", "seconds"}
-)
-
-
-def between(a: OpenedRun, b: OpenedRun, metrics: Sequence[str] = TEXT_METRICS) -> list[Contest]:
-    """Hold each group of `b` against its like in `a`: the same model and prompt version, else the same model.
-
-    Where `a` has a single group of the same kind, that is the like of every group of `b`.
-    """
-    return [_contest(a, rival, b, group, metrics) for group in b.groups for rival in _likes(a, group)]
-
-
-def within(run: OpenedRun, metrics: Sequence[str] = TEXT_METRICS) -> list[Contest]:
-    """Hold each group of a run against its model's first prompt version, and its prompts' first model."""
-    return [
-        _contest(run, rival, run, group, metrics) for group in run.groups for rival in _firsts(run, group)
-    ]
-
-
-def _firsts(run: OpenedRun, group: Group) -> Iterator[Group]:
-    same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
-    same_model = next(other for other in same_kind if other.model == group.model)
-    same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
-    yield from (other for other in (same_model, same_prompt) if other is not group)
-
-
-def _likes(run: OpenedRun, group: Group) -> Iterator[Group]:
-    same_kind = [other for other in run.groups if other.is_demo == group.is_demo and other.rows]
-    same_model = [other for other in same_kind if other.model == group.model]
-    same_prompt = [other for other in same_model if other.prompt == group.prompt]
-    alone = same_kind if len(same_kind) == 1 else []
-    yield from (same_prompt or same_model or alone)
-
-
-def _contest(a: OpenedRun, rival: Group, b: OpenedRun, subject: Group, metrics: Sequence[str]) -> Contest:
-    theirs, ours = a.rows_of(rival), b.rows_of(subject)
-    # Two judges are two rulers: what one says is not held against what the other does.
-    fit = [name for name in metrics if name not in JUDGE_METRICS or a.judged.judge == b.judged.judge]
-    differences = [compare(theirs, ours, name, ALL_METRICS[name].direction) for name in fit]
-    scored = tuple(found for found in differences if found.difference is not None)
-    return Contest(_name(a, rival, b), _name(b, subject, a), scored)
-
-
-def _name(run: OpenedRun, group: Group, other: OpenedRun) -> str:
-    name = group_name(group)
-    return name if run is other else f"{run.info.name}: {name}"
-
-
-def worse_than(contests: Sequence[Contest]) -> list[str]:
-    """Say, a sentence each, by which metrics the second ones are significantly worse."""
-    return [
-        f"{contest.second}: {found.metric} is worse than with {contest.first}: "
-        f"{found.difference.mean:+.3g} [{found.difference.low:+.3g}, {found.difference.high:+.3g}]"
-        for contest in contests
-        for found in contest.differences
-        if found.verdict == "worse" and found.difference is not None
-    ]
-
-
-def shortcomings(run: OpenedRun, settings: Settings, say: Callable[[str], None]) -> list[str]:
-    """Say what is missing, which thresholds are missed, and which baselines are significantly better.
+def find_problems(run: EvalResults, settings: Settings, say: Say) -> list[str]:
+    """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better.
 
     Raises:
         InputError: a baseline cannot be scored.
     """
-    return incompleteness(run) + missed(run.suite.suite, run.groups) + _behind(run, settings, say)
+    return (
+        run.incomplete()
+        + unmet_thresholds(run.suite.suite, run.groups)
+        + _worse_than_baseline(run, settings, say)
+    )
 
 
-def incompleteness(run: OpenedRun) -> list[str]:
-    """Say how many rows are missing, and how many failed; the same command again makes them."""
-    found = []
-    if run.missing > 0:
-        found.append(f"incomplete: {run.missing} of {run.info.planned} rows are missing; run the same again")
-    if run.failed:
-        found.append(f"incomplete: {run.failed} rows failed; run the same again to make them anew")
-    return found
+def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
+    """Return, as sentences, which thresholds the groups do not meet; an unscored metric meets none."""
+    problems = []
+    for group in groups:
+        for name, threshold in (suite.demo_thresholds if group.is_demo else suite.thresholds).items():
+            interval = group.metrics.get(name)
+            if interval is None or not threshold.holds(interval.mean):
+                value = "unscored" if interval is None else f"{interval.mean:.3g}"
+                problems.append(
+                    f"{group.model} with {group.prompt}: {name} is {value}, {threshold} is required"
+                )
+    return problems
 
 
-def _behind(run: OpenedRun, settings: Settings, say: Callable[[str], None]) -> list[str]:
-    watched = run.suite.suite.watched or TEXT_METRICS
-    found: list[str] = []
+def _worse_than_baseline(run: EvalResults, settings: Settings, say: Say) -> list[str]:
+    problems: list[str] = []
     for model in run.info.models:
         try:
             baseline = read_baseline(run.suite, model, settings, say)
         except FileError as error:
-            found.append(f"the baseline of {model} cannot be read: {error}")
+            problems.append(f"the baseline of {model} cannot be read: {error}")
             continue
-        if baseline is not None:
-            own = replace(run, groups=tuple(group for group in run.groups if group.model == model))
-            found += [f"the baseline of {model} is {problem}" for problem in incompleteness(baseline)]
-            found += worse_than(between(baseline, own, watched))
-    return found
+        if baseline is None:
+            continue
+        problems += [f"the baseline of {model} is {problem}" for problem in baseline.incomplete()]
+        of_model = replace(run, groups=tuple(group for group in run.groups if group.model == model))
+        problems += [
+            f"{comparison.second}: {each.metric} is worse than with {comparison.first}: "
+            f"{each.difference.mean:+.3g} [{each.difference.low:+.3g}, {each.difference.high:+.3g}]"
+            for comparison in compare_runs(baseline, of_model, run.suite.suite.watched or TEXT_METRICS)
+            for each in comparison.differences
+            if each.verdict == "worse" and each.difference is not None
+        ]
+    return problems

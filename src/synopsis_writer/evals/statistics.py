@@ -1,4 +1,4 @@
-"""Means with intervals, groups, and paired comparisons."""
+"""Means with intervals, groups of rows, and paired comparisons."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from synopsis_writer.evals.metrics import METRICS
-from synopsis_writer.evals.record import Group, Interval, Outcome, RunInfo, Scored
+from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.record import RunInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,23 +23,66 @@ _BOUNDS = (2.5, 97.5)  # percentiles
 _TIE = 1e-9  # differences that rounding alone makes
 
 # With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
-# side, and no draw reaches zero, with a chance of 2 ** (1 - n): 6 % for five cases, 3 % for six.
-FEWEST_CASES = 6
+# side, and no draw reaches zero, with a probability of 2 ** (1 - n): 6 % for five cases, 3 % for six.
+MIN_CASES = 6
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Interval:
+    """A mean over cases with its 95 % interval.
+
+    Attributes:
+        mean: the mean of the cases' means.
+        low, high: the bounds; both equal the mean where there is one case.
+        cases: how many cases were scored.
+        unscored: how many rows had no value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+    unscored: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The summary of one model with one prompt version; demo drafts form a group of their own.
+
+    Attributes:
+        model, prompt: the model, and the version of the prompts.
+        is_demo: whether these are demo drafts.
+        rows: how many rows there are; `planned` is how many there will be.
+        accepted, refused, failed: the rows' outcomes.
+        metrics: an interval per metric; None where no row could be scored.
+        findings: how often each check refused an answer, most often first.
+    """
+
+    model: str
+    prompt: str
+    is_demo: bool
+    rows: int
+    planned: int
+    accepted: int
+    refused: int
+    failed: int
+    metrics: Mapping[str, Interval | None]
+    findings: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class MetricComparison:
     """Two groups of rows, compared by one metric over the cases that both have scored.
 
     Attributes:
         metric: its name.
         direction: +1 more is better, -1 less is better, 0 neither.
-        difference: the second group's mean less the first's, case by case; its `unscored` counts both's rows.
-            None: they share no case.
-        wins, ties, losses: cases in which the second group is better, alike, worse; for a metric without
-            direction higher, alike, lower.
+        difference: the second group's mean less the first's, case by case; its `unscored` counts rows of
+            both. None: they share no case.
+        wins, ties, losses: cases in which the second group is better, equal, worse; for a metric without
+            direction higher, equal, lower.
         only_a, only_b: cases that only the first or the second has scored.
     """
 
@@ -54,26 +97,35 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What is shown of the second group; None for a metric without direction.
+        """The verdict on the second group; None for a metric without direction.
 
         One is better or worse only where the interval excludes zero and there are at least six cases.
         """
         if self.direction == 0:
             return None
-        found = self.difference
-        if found is None or found.cases < FEWEST_CASES or found.low <= 0 <= found.high:
+        difference = self.difference
+        if difference is None or difference.cases < MIN_CASES or difference.low <= 0 <= difference.high:
             return "no difference shown"
-        return "better" if found.mean * self.direction > 0 else "worse"
+        return "better" if difference.mean * self.direction > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups, compared case by case: their names, and a comparison per metric of the second."""
+
+    first: str
+    second: str
+    differences: tuple[MetricComparison, ...]
 
 
 def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
     """Return the mean of a metric over cases with its 95 % interval; None where no row has a value.
 
-    Repeats are averaged a case first, so that each case counts once. The interval is the percentile
-    bootstrap's over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+    Repeats are averaged per case first, so that each case counts once. The interval is a percentile
+    bootstrap over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 
     Raises:
-        ValueError: demo drafts and other texts are among the rows.
+        ValueError: the rows mix demo drafts and other texts.
     """
     means = case_means(rows, metric)
     if not means:
@@ -83,8 +135,8 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
 
 def compare(
     a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Literal[-1, 0, 1] | None = None
-) -> Comparison:
-    """Compare two groups case by case: what `b` is beside `a`.
+) -> MetricComparison:
+    """Compare `b` with the baseline `a`, case by case.
 
     Args:
         a: the first group: the baseline.
@@ -93,22 +145,23 @@ def compare(
         direction: of a metric that is not among METRICS; None takes theirs.
 
     Raises:
-        ValueError: a group holds demo drafts and other texts.
+        ValueError: a group mixes demo drafts and other texts.
     """
     first, second = case_means(a, metric), case_means(b, metric)
-    found = METRICS[metric].direction if direction is None else direction
-    both = sorted(first.keys() & second.keys())
-    differences = [_without_noise(second[case] - first[case]) for case in both]
+    sign = METRICS[metric].direction if direction is None else direction
+    shared = sorted(first.keys() & second.keys())
+    differences = [second[case] - first[case] for case in shared]
+    differences = [0.0 if abs(each) < _TIE else each for each in differences]
     unscored = _unscored(a, metric) + _unscored(b, metric)
-    more = sum(difference > 0 for difference in differences)
-    less = sum(difference < 0 for difference in differences)
-    return Comparison(
+    higher = sum(difference > 0 for difference in differences)
+    lower = sum(difference < 0 for difference in differences)
+    return MetricComparison(
         metric,
-        found,
-        replace(interval(differences), unscored=unscored) if both else None,
-        wins=less if found < 0 else more,
-        ties=len(both) - more - less,
-        losses=more if found < 0 else less,
+        sign,
+        replace(interval(differences), unscored=unscored) if shared else None,
+        wins=lower if sign < 0 else higher,
+        ties=len(shared) - higher - lower,
+        losses=higher if sign < 0 else lower,
         only_a=tuple(sorted(first.keys() - second.keys())),
         only_b=tuple(sorted(second.keys() - first.keys())),
     )
@@ -118,7 +171,7 @@ def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
     """Return the mean of each case's scored rows, in the order of the cases' ids.
 
     Raises:
-        ValueError: demo drafts and other texts are among the rows: they are never averaged.
+        ValueError: the rows mix demo drafts and other texts, which are never averaged.
     """
     if len({each.row.is_demo for each in rows if each.row.synopsis is not None}) > 1:
         raise ValueError("demo drafts and other texts are never averaged: group the rows first")
@@ -131,7 +184,7 @@ def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of one or more values with its 95 % interval; the order of the values counts."""
+    """Return the mean of one or more values with its 95 % interval; the order of the values matters."""
     import numpy as np
 
     if min(values) == max(values):
@@ -143,14 +196,10 @@ def interval(values: Sequence[float]) -> Interval:
 
 @lru_cache(maxsize=4)
 def _draws(count: int) -> "npt.NDArray[np.intp]":
-    """Return the places that each draw takes, with replacement; shape (draws, count)."""
+    """Return the indexes that each draw takes, with replacement; shape (draws, count)."""
     import numpy as np
 
     return np.random.default_rng(_SEED).integers(0, count, (DRAWS, count), dtype=np.intp)
-
-
-def _without_noise(difference: float) -> float:
-    return 0.0 if abs(difference) < _TIE else difference
 
 
 def _unscored(rows: Sequence[Scored], metric: str) -> int:
@@ -165,10 +214,10 @@ class GroupKey(NamedTuple):
     is_demo: bool
 
 
-def grouped(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
+def group_rows(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
     """Return the rows of each group; a row without a text goes with the texts of its model and prompt.
 
-    It goes with the demo drafts only where that model and prompt made nothing else.
+    It goes with the demo drafts only where that model and prompt produced nothing else.
     """
     kinds: defaultdict[tuple[str, str], set[bool]] = defaultdict(set)
     for each in scored:
@@ -184,35 +233,26 @@ def grouped(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
 
 def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:
     """Return a group for each model with each prompt version, in the run's order; empty ones, too."""
-    groups = dict(grouped(scored))
-    asked = [(model, prompt) for model in info.models for prompt in info.prompts]
+    groups = dict(group_rows(scored))
+    pairs = [(model, prompt) for model in info.models for prompt in info.prompts]
     made = {(key.model, key.prompt) for key in groups}
-    groups |= {GroupKey(*pair, is_demo=False): [] for pair in asked if pair not in made}
-    places = {pair: place for place, pair in enumerate(asked)}
+    groups |= {GroupKey(*pair, is_demo=False): [] for pair in pairs if pair not in made}
+    order = {pair: index for index, pair in enumerate(pairs)}
+    keys = sorted(groups, key=lambda key: (order.get((key.model, key.prompt), len(order)), key))
+    whole = len(info.cases) * info.repeats
 
-    def order(key: GroupKey) -> tuple[int, GroupKey]:
-        return places.get((key.model, key.prompt), len(places)), key
+    def planned(key: GroupKey) -> int:
+        """Where a model made demo drafts and others, the rows that are missing are the others'."""
+        if key._replace(is_demo=not key.is_demo) not in groups:
+            return whole
+        demos = len(groups[key._replace(is_demo=True)])
+        return demos if key.is_demo else whole - demos
 
-    each = len(info.cases) * info.repeats
-    demos = {(key.model, key.prompt): len(rows) for key, rows in groups.items() if key.is_demo}
-    return [_group(key, groups[key], _planned(key, groups, demos, each)) for key in sorted(groups, key=order)]
-
-
-def _planned(
-    key: GroupKey,
-    groups: Mapping[GroupKey, Sequence[Scored]],
-    demos: Mapping[tuple[str, str], int],
-    each: int,
-) -> int:
-    """Return how many rows a group will have: where there are demo drafts and others, the rest is others'."""
-    if key._replace(is_demo=not key.is_demo) not in groups:
-        return each
-    own = demos[key.model, key.prompt]
-    return own if key.is_demo else each - own
+    return [_group(key, groups[key], planned(key)) for key in keys]
 
 
 def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
-    outcomes: Counter[Outcome] = Counter(each.row.outcome for each in rows)
+    outcomes = Counter(each.row.outcome for each in rows)
     names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
     refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
     findings = Counter(check for attempt in refused for check in set(attempt.checks))
@@ -228,20 +268,6 @@ def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
     )
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Two groups or runs, compared case by case.
-
-    Attributes:
-        first, second: their names.
-        differences: a comparison a metric; its verdict is on the second.
-    """
-
-    first: str
-    second: str
-    differences: tuple[Comparison, ...]
-
-
 def group_name(group: Group | GroupKey) -> str:
-    """Return how a group is called: model and version of the prompts, and whether it is of demo drafts."""
+    """Return model and prompt version, and whether the group is of demo drafts."""
     return f"{group.model} · {group.prompt}" + (" · demo" if group.is_demo else "")

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import Document, read_document, read_fields
 from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError, os_reason
-from synopsis_writer.evals.record import Group
 from synopsis_writer.examples import read_brief, read_synopsis
 from synopsis_writer.settings import folder
 from synopsis_writer.synopsis import Synopsis
@@ -37,8 +36,18 @@ class Threshold(BaseModel):
         if self.min is None and self.max is None:
             raise ValueError("says neither min nor max: give one of them")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}: turn them round")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: swap them")
         return self
+
+    def __str__(self) -> str:
+        """Return `at least 0.5 and at most 2`."""
+        parts = [f"at least {self.min:g}"] if self.min is not None else []
+        parts += [f"at most {self.max:g}"] if self.max is not None else []
+        return " and ".join(parts)
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is within the bounds."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
 
 class Suite(BaseModel):
@@ -146,36 +155,6 @@ def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
         except ExampleError as error:
             raise SettingsError(f"{path}: group '{group}': {error}") from error
     return LoadedSuite(suite, cases, path.parent)
-
-
-def missed(suite: Suite, groups: Sequence[Group]) -> list[str]:
-    """Say, a sentence each, which thresholds the groups miss; a metric that is unscored misses its own."""
-    return [
-        f"{group.model} with {group.prompt}: {name} is {_value(group, name)}, {_bound(bound)} is wanted"
-        for group in groups
-        for name, bound in (suite.demo_thresholds if group.is_demo else suite.thresholds).items()
-        if not _holds(group, name, bound)
-    ]
-
-
-def _holds(group: Group, name: str, bound: Threshold) -> bool:
-    interval = group.metrics.get(name)
-    if interval is None:
-        return False
-    return (bound.min is None or interval.mean >= bound.min) and (
-        bound.max is None or interval.mean <= bound.max
-    )
-
-
-def _value(group: Group, name: str) -> str:
-    interval = group.metrics.get(name)
-    return "unscored" if interval is None else f"{interval.mean:.3g}"
-
-
-def _bound(bound: Threshold) -> str:
-    parts = [f"at least {bound.min:g}"] if bound.min is not None else []
-    parts += [f"at most {bound.max:g}"] if bound.max is not None else []
-    return " and ".join(parts)
 
 
 def load_cases(folder: Path) -> tuple[Case, ...]:
