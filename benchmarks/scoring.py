@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.table import Row as Line
 from benchmarks.table import print_table
 from synopsis_writer.evals.metrics import Scored, load_references, score
-from synopsis_writer.evals.record import Attempt, Row
+from synopsis_writer.evals.record import AttemptLine, Row, RowLine
 from synopsis_writer.evals.statistics import estimate
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
@@ -40,10 +40,10 @@ def mixed(texts: list[Synopsis], rng: random.Random) -> Synopsis:
 
 def row(case: str, repeat: int, synopsis: Synopsis) -> Row:
     """Return the row of an accepted text."""
-    attempt = Attempt(number=1, passed=True, problems=(), checks=(), answer="", synopsis=synopsis)
-    return Row(
+    attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=synopsis)
+    return RowLine(
         case=case, model="m", prompt="p", repeat=repeat, outcome="accepted", attempts=(attempt,), best=0
-    )
+    ).to_row()
 
 
 def scoring_rows() -> list[Line]:

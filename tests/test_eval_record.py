@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.evals.record import RESULTS_FILE, RUN_FILE, Row, RunFolder, RunInfo, read_info, read_rows
+from synopsis_writer.evals.record import (
+    RESULTS_FILE,
+    RUN_FILE,
+    Row,
+    RowLine,
+    RunFolder,
+    RunInfo,
+    read_info,
+    read_rows,
+    row_line,
+)
 
 INFO = RunInfo(
     "run", "2026-11-21T08:00:00+00:00", "0.1.0", ("m",), {"prompts": "abc"}, {"eins": "1", "zwei": "2"}, 2, 3
@@ -14,10 +24,10 @@ INFO = RunInfo(
 
 def row(case: str = "eins", repeat: int = 0, error: str | None = None) -> Row:
     outcome = "failed" if error else "refused"
-    return Row.model_validate(
+    return RowLine.model_validate(
         {"case": case, "model": "m", "prompt": "prompts", "repeat": repeat, "outcome": outcome}
         | {"attempts": [], "best": None, "error": error, "seconds": 1.5}
-    )
+    ).to_row()
 
 
 def fail(line: str) -> None:
@@ -31,13 +41,54 @@ def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
     assert read_info(tmp_path / "run") == INFO
     assert list(read_rows(tmp_path / "run", fail).values()) == [row(), row("zwei", 1)]
     with RunFolder(tmp_path / "run", INFO, fail) as folder:
-        assert set(folder.rows) == {row().key, row("zwei", 1).key}
+        assert set(folder.rows) == {row().id, row("zwei", 1).id}
+
+
+SYNOPSIS: dict[str, object] = {
+    "title": "Der Auerhahn",
+    "logline": "Ein Hahn balzt im Foyer.",
+    "characters": [{"name": "Alfons", "role": "Portier"}],
+    "paragraphs": [{"storyline": "A", "text": "Im Foyer balzt ein Hahn."}],
+}
+
+
+def attempt(number: int, *problems: str, **fields: object) -> dict[str, object]:
+    checks = [problem.partition(":")[0] for problem in problems]
+    plain = {"number": number, "passed": not problems, "problems": problems, "checks": checks, "spans": []}
+    return plain | {"answer": f"Antwort {number}", "synopsis": SYNOPSIS} | fields
+
+
+NO_JSON = attempt(1, "title: Field required", checks=["structure"], synopsis=None)
+REFUSED = attempt(2, "cast: nobody turns up", "words: 20, at least 90", spans=[[0, 5], [9, 14]])
+METERED = {"prompt_tokens": 900, "cached_tokens": 100, "completion_tokens": 300, "seconds": 2.25}
+PRICED = {"amount": "0.0125", "currency": "EUR", "answered": "m-2026", "run": "r-1", "created": "2026-11-21"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outcome": "accepted", "attempts": [NO_JSON, REFUSED, attempt(3)], "best": 2, **METERED, **PRICED},
+        {"outcome": "refused", "attempts": [NO_JSON, REFUSED], "best": 1, **METERED},
+        {"outcome": "refused", "attempts": [NO_JSON, NO_JSON], "best": 1, **METERED, **PRICED},
+        {"outcome": "failed", "attempts": [REFUSED], "best": 0, "error": "server: gone", **METERED},
+        {"outcome": "failed", "attempts": [], "best": None, "error": "server: gone", "run": "r-1"},
+        {"outcome": "accepted", "attempts": [attempt(1)], "best": 0, "kept": 1, "amount": "0", "seconds": 0},
+        {"outcome": "accepted", "attempts": [attempt(1)], "best": 0, "words_by_model": 30, "amount": "0"},
+    ],
+)
+def test_a_line_of_a_run_comes_back_as_it_was(tmp_path: Path, fields: dict[str, object]) -> None:
+    line = RowLine.model_validate(
+        {"case": "eins", "model": "m", "prompt": "p", "repeat": 0} | fields
+    ).model_dump_json()
+    (tmp_path / RESULTS_FILE).write_text(line + "\n", encoding="utf-8")
+    (made,) = read_rows(tmp_path, fail).values()
+    assert row_line(made) == line + "\n"
 
 
 def test_a_row_is_on_the_disk_before_the_next_one_is_made(tmp_path: Path) -> None:
     with RunFolder(tmp_path, INFO, fail) as folder:
         folder.add(row())
-        assert read_rows(tmp_path, fail) == {row().key: row()}
+        assert read_rows(tmp_path, fail) == {row().id: row()}
 
 
 def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
@@ -57,12 +108,12 @@ def test_a_half_written_line_is_said_kept_and_made_again(tmp_path: Path) -> None
     path.write_bytes(half)
     said: list[str] = []
     with RunFolder(tmp_path, INFO, said.append) as folder:
-        assert list(folder.rows) == [row().key]
+        assert list(folder.rows) == [row().id]
         folder.add(row("zwei"))
     assert len(said) == 1
-    assert said[0].startswith(f"{path}:2: the line is half written")
+    assert said[0].startswith(f"{path}:2: the line is truncated")
     assert path.read_bytes().startswith(half + b"\n")
-    assert list(read_rows(tmp_path, said.append)) == [row().key, row("zwei").key]
+    assert list(read_rows(tmp_path, said.append)) == [row().id, row("zwei").id]
 
 
 @pytest.mark.parametrize(
@@ -93,14 +144,17 @@ def test_an_order_that_made_nothing_does_not_pin_the_folder(tmp_path: Path) -> N
 
 
 def test_results_without_their_run_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / RESULTS_FILE).write_text(row().as_line(), encoding="utf-8")
+    (tmp_path / RESULTS_FILE).write_text(row_line(row()), encoding="utf-8")
     with pytest.raises(FileError, match=r"has results\.jsonl but no run\.json: name another --out"):
         RunFolder(tmp_path, INFO, fail)
     assert [path.name for path in tmp_path.glob("*.json*")] == [RESULTS_FILE]
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail), pytest.raises(FileError, match="another process is at this run"):
+    with (
+        RunFolder(tmp_path, INFO, fail),
+        pytest.raises(FileError, match="another process is writing"),
+    ):
         RunFolder(tmp_path, INFO, fail)
     with RunFolder(tmp_path, INFO, fail):
         pass

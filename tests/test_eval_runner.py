@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
-from synopsis_writer.evals.record import Row, RunFolder, read_rows
+from synopsis_writer.evals.record import Row, RunFolder, read_rows, row_line
 from synopsis_writer.evals.run import Matrix, run_matrix, same_story
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.log import RunLog
@@ -52,14 +52,14 @@ def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
     made: list[Row] = []
     log = RunLog(None)
     go(matrix, tmp_path, [answer(case) for case in TWO] * 4, done=made.append, log=log)
-    assert [tuple(row.key) for row in rows(tmp_path)] == [
+    assert [tuple(row.id) for row in rows(tmp_path)] == [
         (case.id, model, "prompts", repeat) for model in ("m", "n") for repeat in (0, 1) for case in TWO
     ]
-    assert rows(tmp_path) == made
+    assert [row_line(row) for row in rows(tmp_path)] == [row_line(row) for row in made]
     assert {row.outcome for row in made} == {"accepted"}
     assert made[0].synopsis == TWO[0].reference
-    assert (made[0].prompt_tokens, made[0].answered) == (100, "m-2026")
-    assert {run.id for run in log.runs()} == {row.run for row in made}
+    assert (made[0].usage.prompt_tokens, made[0].best and made[0].best.answer.model) == (100, "m-2026")
+    assert {run.id for run in log.runs()} == {(row.provenance or {})["run"] for row in made}
     assert {run.command for run in log.runs()} == {"eval"}
 
 
@@ -69,7 +69,7 @@ def test_the_same_command_again_makes_what_is_missing_and_what_failed(tmp_path: 
     assert [(row.outcome, len(row.attempts)) for row in rows(tmp_path)] == [("failed", 0), ("refused", 2)]
     assert rows(tmp_path)[1].attempts[0].checks == ("structure",)
     go(MATRIX, tmp_path, [answer(TWO[0])])
-    assert {row.case: row.outcome for row in rows(tmp_path)} == {
+    assert {row.id.case: row.outcome for row in rows(tmp_path)} == {
         "bis-neun": "accepted",
         "elf-meter": "refused",
     }
@@ -93,7 +93,7 @@ def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
             [Reply(TWO[0].reference.as_json(), prompt_tokens=15_000)],
             max_tokens_total=20_000,
         )
-    assert [row.model for row in rows(tmp_path)] == ["m"]
+    assert [row.id.model for row in rows(tmp_path)] == ["m"]
 
 
 def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:

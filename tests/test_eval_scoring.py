@@ -18,10 +18,19 @@ from synopsis_writer.evals.judge import (
     judge_rows,
     latest_judgements,
     load_judge_templates,
-    row_digest,
     run_spending,
 )
-from synopsis_writer.evals.record import Attempt, Row, RunInfo, read_info, read_rows, run_json
+from synopsis_writer.evals.record import (
+    AttemptLine,
+    Key,
+    Row,
+    RowLine,
+    RunInfo,
+    read_info,
+    read_rows,
+    row_digest,
+    row_line,
+)
 from synopsis_writer.evals.report import groups_table
 from synopsis_writer.evals.results import (
     ALL_METRICS,
@@ -38,9 +47,10 @@ from synopsis_writer.evals.results import (
 from synopsis_writer.evals.run import Matrix
 from synopsis_writer.evals.suite import Case, LoadedSuite, load_suite
 from synopsis_writer.models.base import Limits
+from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.usage import Spent
+from synopsis_writer.usage import Cost, Spent, Usage
 from synopsis_writer.writer import Desk, load_desk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,11 +68,15 @@ def fail(line: str) -> None:
 
 
 def row_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> Row:
-    made = Attempt(
+    return line_of(case, model, prompt, passed=passed).to_row()
+
+
+def line_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> RowLine:
+    made = AttemptLine(
         number=1, passed=passed, problems=(), checks=() if passed else ("words",), answer="",
         synopsis=case.reference,
     )  # fmt: skip
-    return Row(
+    return RowLine(
         case=case.id,
         model=model,
         prompt=prompt,
@@ -80,12 +94,12 @@ def row_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: boo
 
 def write_run(path: Path, rows: Sequence[Row], cases: Sequence[Case] = CASES) -> Path:
     """Write a folder as `eval run` leaves it, over the models and prompts of the rows."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    prompts = dict.fromkeys((row.prompt for row in rows), folder("prompts"))
+    models = list(dict.fromkeys(row.id.model for row in rows))
+    prompts = dict.fromkeys((row.id.prompt for row in rows), folder("prompts"))
     info = Matrix(cases, models, prompts, 1).info(path.name, "2025-04-22T10:00:00+00:00", "1", 2)
     path.mkdir(parents=True)
-    (path / "run.json").write_text(run_json(info), "utf-8")
-    (path / "results.jsonl").write_text("".join(row.as_line() for row in rows), "utf-8")
+    (path / "run.json").write_text(info.as_json(), "utf-8")
+    (path / "results.jsonl").write_text("".join(map(row_line, rows)), "utf-8")
     return path
 
 
@@ -120,7 +134,7 @@ def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
 
 
 def preferences(run: EvalResults) -> dict[str, float | None]:
-    return {one.row.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
+    return {one.row.id.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
 
 
 def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> None:
@@ -133,8 +147,8 @@ def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> 
     append_judgement(path, FIRST, rows[2], judgement(0.0))
     said: list[str] = []
     run = opened(path, say=said.append)
-    assert preferences(run) == {rows[0].case: 1.0, rows[2].case: 0.0}
-    assert said == [f"{path / 'judged.jsonl'}:4: truncated, left out: the row is judged again"]
+    assert preferences(run) == {rows[0].id.case: 1.0, rows[2].id.case: 0.0}
+    assert said == [f"{path / 'judged.jsonl'}:2: truncated, left out: the row is judged again"]
 
 
 @pytest.mark.parametrize(
@@ -197,26 +211,27 @@ def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path) -> None:
 
 
 def test_answers_from_the_cache_have_no_tokens_cost_or_time(tmp_path: Path) -> None:
-    kept = row_of(CASES[0]).model_copy(update={"kept": 1, "prompt_tokens": 0, "completion_tokens": 0})
-    silent = row_of(CASES[1]).model_copy(update={"prompt_tokens": 0, "completion_tokens": 0})
-    rows = [kept, silent, row_of(CASES[2])]
+    cached = replace(line_of(CASES[0]).model_copy(update={"kept": 1}).to_row(), usage=Usage())
+    silent = line_of(CASES[1]).model_copy(update={"prompt_tokens": 0, "completion_tokens": 0}).to_row()
+    rows = [cached, silent, row_of(CASES[2])]
     run = opened(write_run(tmp_path / "run", rows, CASES[:3]))
     took = [[one.scores[name] for name in ("tokens", "cost", "seconds")] for one in run.scored]
     assert took == [[None, None, None], [None, 0.01, 8.5], [3700.0, 0.01, 8.5]]
 
 
 def test_a_row_keeps_its_digest_when_rows_get_a_field() -> None:
-    row = row_of(CASES[0])
-    assert row_digest(row) == row_digest(row.model_copy(update={"kept": 0}))
-    assert row_digest(row) != row_digest(row.model_copy(update={"kept": 1}))
+    line = line_of(CASES[0])
+    assert row_digest(line.to_row()) == row_digest(line.model_copy(update={"kept": 0}).to_row())
+    assert row_digest(line.to_row()) != row_digest(line.model_copy(update={"kept": 1}).to_row())
 
 
 @pytest.mark.parametrize("best", [1, -1])
 def test_a_row_whose_best_attempt_is_not_there_is_none(tmp_path: Path, best: int) -> None:
-    data = {**row_of(CASES[0]).model_dump(), "best": best}
+    data = {**line_of(CASES[0]).model_dump(), "best": best}
     with pytest.raises(ValidationError, match=f"best is {best}, and there are 1 attempts"):
-        Row.model_validate(data)
-    path = write_run(tmp_path / "run", [row_of(CASES[0]).model_copy(update={"best": best})])
+        RowLine.model_validate(data)
+    path = write_run(tmp_path / "run", [row_of(CASES[0])])
+    (path / "results.jsonl").write_text(json.dumps(data, default=str), "utf-8")
     said: list[str] = []
     assert read_rows(path, said.append) == {}
     assert len(said) == 1
@@ -229,7 +244,7 @@ def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) ->
         append_judgement(path, FIRST, row, judgement(1.0))
     append_judgement(path, SECOND, rows[0], judgement(0.0))
     run = opened(path)
-    assert preferences(run) == {rows[0].case: 0.0}
+    assert preferences(run) == {rows[0].id.case: 0.0}
     table = groups_table(run.groups, ALL_METRICS, run.judgements.name)
     assert "failed\n  judge: second-judge\n  passed_first" in table
     assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
@@ -251,16 +266,16 @@ async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_
 
 
 def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -> None:
-    lost = Row(case="x", model="m", prompt="p", repeat=0, outcome="failed", attempts=(), best=None)
+    lost: Row = RowResult(Key("x", "m", "p", 0), "failed")
     rows = [row_of(case) for case in CASES[:2]]
     for judge in (FIRST, SECOND):
         append_judgement(tmp_path, judge, rows[0], judgement(1.0))
     spent = run_spending(tmp_path, [*rows, lost])
     assert spent.cost is not None
     assert (spent.cost.amount, spent.cost.currency, spent.tokens) == (Decimal("1.02"), "EUR", 8300)
-    unpriced = rows[0].model_copy(update={"amount": None})
+    unpriced = replace(rows[0], cost=None)
     assert run_spending(tmp_path, [unpriced]).cost is None
-    assert run_spending(tmp_path, [rows[0].model_copy(update={"currency": "USD"})]).cost is None
+    assert run_spending(tmp_path, [replace(rows[0], cost=Cost(Decimal(1), "USD"))]).cost is None
     assert run_spending(tmp_path / "none", []) == Spent()
 
 
@@ -329,7 +344,7 @@ def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_missing_rows_are_counted_by_what_was_planned(tmp_path: Path) -> None:
-    stray = row_of(CASES[0]).model_copy(update={"repeat": 5})
+    stray = line_of(CASES[0]).model_copy(update={"repeat": 5}).to_row()
     run = opened(write_run(tmp_path / "run", [row_of(CASES[0]), stray], CASES[:2]))
     assert (run.missing, len(run.scored), run.info.planned) == (1, 2, 2)
     with pytest.raises(SettingsError, match="1 rows are missing"):
@@ -341,7 +356,7 @@ def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path) -> None:
     info = read_info(path)
     cases = {**info.cases, CASES[1].id: "0" * 12, CASES[2].id: "1" * 12, "gone": "2" * 12}
     changed: RunInfo = replace(info, cases=cases)
-    (path / "run.json").write_text(run_json(changed), "utf-8")
+    (path / "run.json").write_text(changed.as_json(), "utf-8")
     said: list[str] = []
     opened(path, say=said.append)
     assert said == [

@@ -30,7 +30,7 @@ from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, write_inspect_logs
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import Attempt, Row, RunInfo
+from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.storage.files import write_file
 
@@ -59,17 +59,22 @@ def run(*models: str, repeats: int = 2) -> RunInfo:
 
 def row(case: str = "abtrift", **changed: Any) -> Row:
     reference = case_of(case if case in NAMES else NAMES[0]).reference
-    attempts = (Attempt(number=1, passed=True, problems=(), checks=(), answer="{}", synopsis=reference),)
+    attempts = (AttemptLine(number=1, passed=True, problems=(), checks=(), answer="{}", synopsis=reference),)
     fields = {"case": case, "model": "m-1.5", "prompt": "haus", "repeat": 0, "outcome": "accepted"}
     used = {"prompt_tokens": 900, "cached_tokens": 100, "completion_tokens": 500, "seconds": 3.5}
     cost = {"amount": Decimal("1E-7"), "currency": "USD"}
     rest = {"attempts": attempts, "best": 0, "answered": "m-1.5-2026", "created": "2026-11-21T08:01:00+00:00"}
-    return Row.model_validate({**fields, **used, **cost, **rest, **changed})
+    return RowLine.model_validate({**fields, **used, **cost, **rest, **changed}).to_row()
 
 
 def refused(**changed: Any) -> Row:
-    bad = Attempt(
-        number=1, passed=False, problems=("zu kurz", BAD), checks=("form",), answer="{", synopsis=None
+    bad = AttemptLine(
+        number=1,
+        passed=False,
+        problems=("form: zu kurz", f"words: {BAD}"),
+        checks=("form", "words"),
+        answer="{",
+        synopsis=None,
     )
     return row(outcome="refused", attempts=[bad], best=None, **changed)
 
@@ -82,7 +87,8 @@ def failed(**changed: Any) -> Row:
         "prompt_tokens": 0,
         "cached_tokens": 0,
     }
-    return row(outcome="failed", attempts=[], best=None, error=f"weg: {BAD}", **nothing, **changed)
+    fields = {"attempts": [], "best": None, "error": f"weg: {BAD}"} | nothing | changed
+    return row(outcome="failed", **fields)
 
 
 def whole(row: Row) -> Scored:
@@ -198,7 +204,7 @@ def test_of_a_run_without_rows_the_table_has_its_header() -> None:
 def test_parts_name_the_rows_that_are_missing() -> None:
     house, worse = parts(run("m-1.5"), some())
     assert (len(house.scored), house.missing) == (4, ())
-    assert [each.row.case for each in worse.scored] == ["bis-neun"]
+    assert [each.row.id.case for each in worse.scored] == ["bis-neun"]
     assert [(key.case, key.repeat) for key in worse.missing] == [
         ("abtrift", 0),
         ("abtrift", 1),
@@ -225,8 +231,8 @@ def test_junit_tells_a_row_as_a_test() -> None:
     failure, error = first.find("failure"), second.find("error")
     assert failure is not None
     assert error is not None
-    assert (failure.get("type"), failure.get("message")) == ("refused", f"zu kurz; {clean}")
-    assert failure.text == f"zu kurz\n{clean}"
+    assert (failure.get("type"), failure.get("message")) == ("refused", f"form: zu kurz; words: {clean}")
+    assert failure.text == f"form: zu kurz\nwords: {clean}"
     assert (error.get("type"), error.text) == ("failed", f"weg: {clean}")
     form = case_of("bis-neun").brief.form
     assert third.attrib == {"classname": f"m-1.5 · haus · {form}", "name": "bis-neun[0]", "time": "3.500"}
@@ -254,7 +260,7 @@ def test_junit_has_only_what_its_readers_know() -> None:
 @settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=[])))
 def test_junit_is_well_formed_whatever_a_text_holds(text: str) -> None:
-    bad = failed().model_copy(update={"error": text, "model": text})
+    bad = failed(model=text, error=text)
     info = run(text)
     root = fromstring(as_junit(info, [whole(bad)], cases()).encode("utf-8"))
     error = root.find(".//error")
@@ -337,7 +343,7 @@ class TestInspect:
         assert values == {name: value for name, value in SCORES.items() if value is not None}
         usage = sample.model_usage["m-1.5"]
         assert (usage.input_tokens, usage.input_tokens_cache_read, usage.total_tokens) == (800, 100, 1400)
-        assert samples["abtrift", 1].metadata["problems"] == ["zu kurz", BAD]
+        assert samples["abtrift", 1].metadata["problems"] == ["form: zu kurz", f"words: {BAD}"]
         assert samples["abtrift", 1].output.completion == "{"
         assert samples["abtrift", 2].error.message == f"weg: {BAD}"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import Attempt, Row, RunInfo
+from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
 from synopsis_writer.evals.report import (
     decimals,
     format_duration,
@@ -53,12 +53,12 @@ class Elements(HTMLParser):
             self.inline[self.cdata_elem] = self.inline.get(self.cdata_elem, "") + data
 
 
-def row_of(case: Case, attempts: Sequence[Attempt] = (), **more: object) -> Row:
+def row_of(case: Case, attempts: Sequence[AttemptLine] = (), **more: object) -> Row:
     fields = {
         "case": case.id, "model": REAL[0], "prompt": "stand", "repeat": 0, "outcome": "refused",
         "attempts": tuple(attempts), "best": None,
     }  # fmt: skip
-    return Row.model_validate(fields | more)
+    return RowLine.model_validate(fields | more).to_row()
 
 
 def page_of(
@@ -141,7 +141,7 @@ def test_every_header_cell_says_what_it_heads() -> None:
 
 
 def test_an_incomplete_run_says_so_and_names_the_cases_without_a_result() -> None:
-    some = [each for each in whole() if each.row.case != CASES[0].id]
+    some = [each for each in whole() if each.row.id.case != CASES[0].id]
     page = page_of(some)
     assert "<b>Incomplete.</b>" in page
     assert f"{len(some)} of 24 planned results are here" in page
@@ -150,7 +150,7 @@ def test_an_incomplete_run_says_so_and_names_the_cases_without_a_result() -> Non
 
 def test_a_complete_run_has_no_such_banner() -> None:
     info = replace(info_of(CASES, REAL, 1), prompts={"stand": "5f2c9a77b1d04e3c"})
-    scored = [each for each in whole() if each.row.model in REAL and each.row.prompt == "stand"]
+    scored = [each for each in whole() if each.row.id.model in REAL and each.row.id.prompt == "stand"]
     page = page_of(scored, info=info)
     assert "Incomplete" not in page
     assert "Demo drafts" not in page
@@ -158,7 +158,7 @@ def test_a_complete_run_has_no_such_banner() -> None:
 
 def test_demo_drafts_are_marked_in_banner_summary_table_and_chart() -> None:
     page = page_of(whole())
-    demo = sum(each.row.model == DEMO for each in whole())
+    demo = sum(each.row.id.model == DEMO for each in whole())
     assert f"{demo} results are assembled by the program" in page
     assert '<span class="badge demo">demo drafts</span>' in page
     assert page.count('<span class="badge demo">demo</span>') == demo
@@ -224,7 +224,7 @@ def test_findings_are_underlined_where_they_point_and_listed_below() -> None:
     synopsis = CASES[0].reference
     one, two = synopsis.paragraphs[0].text, synopsis.paragraphs[1].text
     spans = ((0, 5), (3, 9), (len(one) - 4, len(one) + 2 + 6))  # two overlap, and one runs over a blank line
-    attempt = Attempt(
+    attempt = AttemptLine(
         number=1, passed=False, problems=("cast: nobody turns up",), checks=("cast",), spans=spans,
         answer=synopsis.as_json(), synopsis=synopsis,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import Attempt, Row
+from synopsis_writer.evals.record import AttemptLine, RowLine
 from synopsis_writer.evals.statistics import MIN_CASES, case_means, compare, estimate, interval
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -28,8 +28,8 @@ def scored(
     metric: str = METRIC,
     words_by_model: int | None = None,
 ) -> Scored:
-    attempt = Attempt(number=1, passed=True, problems=(), checks=(), answer="", synopsis=SYNOPSIS)
-    row = Row(
+    attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=SYNOPSIS)
+    row = RowLine(
         case=case,
         model="m",
         prompt="p",
@@ -39,7 +39,7 @@ def scored(
         best=0,
         words_by_model=words_by_model,
     )
-    return Scored(row, {metric: value})
+    return Scored(row.to_row(), {metric: value})
 
 
 def run(values: Sequence[float | None], *, metric: str = METRIC) -> list[Scored]:

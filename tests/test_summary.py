@@ -1,11 +1,12 @@
 """The summary: a group a model and prompt version, demo drafts apart, nothing hidden."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import Attempt, Outcome, Row, RunInfo
+from synopsis_writer.evals.record import AttemptLine, RowLine, RunInfo
 from synopsis_writer.evals.statistics import Group, summarise
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -27,9 +28,9 @@ SYNOPSIS = Synopsis(
 )
 
 
-def made(*checks: str) -> Attempt:
+def made(*checks: str) -> AttemptLine:
     text = None if checks == ("structure",) else SYNOPSIS
-    return Attempt(number=1, passed=not checks, problems=checks, checks=checks, answer="", synopsis=text)
+    return AttemptLine(number=1, passed=not checks, problems=checks, checks=checks, answer="", synopsis=text)
 
 
 def scored(
@@ -37,14 +38,14 @@ def scored(
     model: str = "zeta",
     prompt: str = "v1",
     *,
-    outcome: Outcome = "accepted",
-    attempts: tuple[Attempt, ...] | None = None,
+    outcome: Literal["accepted", "refused", "failed"] = "accepted",
+    attempts: tuple[AttemptLine, ...] | None = None,
     words_by_model: int | None = None,
     scores: Mapping[str, float | None] | None = None,
 ) -> Scored:
     tries = (made(),) if attempts is None else attempts
     best = next((place for place, each in enumerate(tries) if each.synopsis), None)
-    row = Row(
+    row = RowLine(
         case=case,
         model=model,
         prompt=prompt,
@@ -54,7 +55,7 @@ def scored(
         best=best,
         words_by_model=words_by_model,
     )
-    return Scored(row, scores or {})
+    return Scored(row.to_row(), scores or {})
 
 
 def groups(*rows: Scored) -> dict[tuple[str, str, bool], Group]:

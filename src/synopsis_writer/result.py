@@ -344,6 +344,16 @@ class RowResult(Generic[Id]):
     seconds: float = 0.0
     error: ModelError | None = None
 
+    @property
+    def best(self) -> Attempt | None:
+        """The attempt that `synopsis` is of; the last one where no answer was a synopsis."""
+        return next((each for each in reversed(self.attempts) if each.synopsis is self.synopsis), None)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is a demo draft, which is never averaged with other texts."""
+        return self.best is not None and self.best.answer.words_by_model is not None
+
     @classmethod
     def of(cls, name: Id, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import Attempt, Row, RunInfo
+from synopsis_writer.evals.record import AttemptLine, RowLine, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.gate import failures
@@ -46,7 +46,7 @@ def corpus() -> tuple[Case, ...]:
 
 
 @cache
-def refused(case: Case) -> tuple[Attempt, ...]:
+def refused(case: Case) -> tuple[AttemptLine, ...]:
     """The reference, damaged in as many ways as apply and keep the structure, with what the gate said."""
     example = Example(f"x/{case.path.stem}", case.brief, case.reference, case.path)
     good, made = draft_of(example), []
@@ -58,7 +58,7 @@ def refused(case: Case) -> tuple[Attempt, ...]:
         synopsis = case.reference.model_copy(update={"paragraphs": parts})
         found = failures(gate().judge(subject_of(replace(bad, text=synopsis.text))))
         made.append(
-            Attempt(
+            AttemptLine(
                 number=1,
                 passed=False,
                 problems=tuple(f"{each.check}: {each.message}" for each in found),
@@ -71,22 +71,22 @@ def refused(case: Case) -> tuple[Attempt, ...]:
     return tuple(made)
 
 
-def accepted(synopsis: Synopsis) -> Attempt:
-    return Attempt(
+def accepted(synopsis: Synopsis) -> AttemptLine:
+    return AttemptLine(
         number=1, passed=True, problems=(), checks=(), answer=synopsis.as_json(), synopsis=synopsis
     )
 
 
-def shapeless(case: Case) -> Attempt:
+def shapeless(case: Case) -> AttemptLine:
     answer = f"Gern, hier ist die Synopsis zu {case.brief.show}:\n\n" + case.reference.text[:900]
     problem = "structure: the answer holds no JSON object"
-    return Attempt(
+    return AttemptLine(
         number=1, passed=False, problems=(problem,), checks=("structure",), answer=answer, synopsis=None
     )
 
 
-def attempts_of(case: Case, rng: Random, skill: float) -> tuple[Attempt, ...]:
-    made: list[Attempt] = []
+def attempts_of(case: Case, rng: Random, skill: float) -> tuple[AttemptLine, ...]:
+    made: list[AttemptLine] = []
     while len(made) < 3:
         if rng.random() < skill:
             made.append(accepted(case.reference))
@@ -96,18 +96,18 @@ def attempts_of(case: Case, rng: Random, skill: float) -> tuple[Attempt, ...]:
     return tuple(one.model_copy(update={"number": place}) for place, one in enumerate(made, start=1))
 
 
-def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> Row:
+def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> RowLine:
     skill = {REAL[0]: 0.65, REAL[1]: 0.45, DEMO: 0.85}[model] - (0.15 if prompt == "knapp" else 0)
     if rng.random() < 0.03:
         error = f"{model}: the server answered 503 for 5 minutes: try again later"
-        return Row(
+        return RowLine(
             case=case.id, model=model, prompt=prompt, repeat=repeat, outcome="failed", attempts=(), best=None,
             error=error,
         )  # fmt: skip
     attempts = attempts_of(case, rng, skill)
     with_text = [place for place, one in enumerate(attempts) if one.synopsis is not None]
     best = min(with_text, key=lambda place: (len(attempts[place].problems), -place), default=None)
-    return Row(
+    return RowLine(
         case=case.id, model=model, prompt=prompt, repeat=repeat,
         outcome="accepted" if attempts[-1].passed else "refused",
         attempts=attempts,
@@ -123,11 +123,11 @@ def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> Row
     )  # fmt: skip
 
 
-def scores_of(row: Row, rng: Random) -> dict[str, float | None]:
+def scores_of(row: RowLine, rng: Random) -> dict[str, float | None]:
     first = float(bool(row.attempts) and row.attempts[0].passed)
     scores: dict[str, float | None] = dict.fromkeys(METRICS)
     scores |= {"passed_first": first, "passed": float(row.outcome == "accepted")}
-    if row.synopsis is None:
+    if row.to_row().synopsis is None:
         return scores
     scores |= {
         "attempts": float(len(row.attempts)),
@@ -154,7 +154,7 @@ def scored_rows(
         if model == DEMO and prompt != "stand":
             continue
         row = row_of(case, model, prompt, repeat, rng)
-        yield Scored(row, scores_of(row, rng))
+        yield Scored(row.to_row(), scores_of(row, rng))
 
 
 def info_of(cases: Sequence[Case], models: Sequence[str], repeats: int) -> RunInfo:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import Row, RunInfo
+from synopsis_writer.evals.record import RowLine, RunInfo
 from synopsis_writer.evals.report import render_report
 from synopsis_writer.evals.statistics import summarise
 from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, shapeless, suite
@@ -195,7 +195,7 @@ def test_the_filters_leave_what_fits_in_table_and_cases(
     case = CASES[1]
     with opened(chromium, address) as page:
         page.locator("#find").fill(f"{case.id} {REAL[0].upper()}")
-        wanted = [each for each in scored if (each.row.case, each.row.model) == (case.id, REAL[0])]
+        wanted = [each for each in scored if (each.row.id.case, each.row.id.model) == (case.id, REAL[0])]
         assert page.locator("#shown").inner_text() == f"{len(wanted)} of {len(scored)} results"
         assert page.locator("#table tbody tr:visible").count() == len(wanted)
         assert page.locator("details.case:visible").count() == 1
@@ -212,7 +212,7 @@ def test_the_form_is_found_too(chromium: Any, address: str, scored: list[Scored]
     fitting = {case.id for case in CASES if case.brief.form is form}
     with opened(chromium, address) as page:
         page.locator("#find").fill(form.value)
-        rows = sum(each.row.case in fitting for each in scored)
+        rows = sum(each.row.id.case in fitting for each in scored)
         assert 0 < rows < len(scored)
         assert page.locator("#table tbody tr:visible").count() == rows
 
@@ -310,12 +310,12 @@ def test_a_text_full_of_markup_stays_text_and_runs_nothing(chromium: Any, tmp_pa
     case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
     text = accepted(bad).model_copy(update={"spans": ((4, 40),), "problems": (HOSTILE,)})
-    row = Row(
+    row = RowLine(
         case=case.id, model=HOSTILE, prompt="stand", repeat=0, outcome="accepted", attempts=(no_text, text),
         best=1, error=HOSTILE, answered=f"also {HOSTILE}",
     )  # fmt: skip
     info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})
-    address = written(tmp_path, info, [Scored(row, dict.fromkeys(METRICS))], [case])
+    address = written(tmp_path, info, [Scored(row.to_row(), dict.fromkeys(METRICS))], [case])
     with opened(chromium, address) as page:
         page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
         page.get_by_role("button", name="Model").click()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,11 @@ from synopsis_writer.batch.tables import csv_record
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import Key, Row, RunInfo
+from synopsis_writer.evals.record import Key, Row, RowLine, RunInfo
 from synopsis_writer.evals.statistics import estimate, group_rows
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.storage.files import slug
 from synopsis_writer.synopsis import Synopsis
-
-_METRIC = "score_"  # before a metric's column: some are called as a field of the row is
-
-_Field = Callable[[Row, Case | None], Any]
-
-# What the flat exports tell of a row; show and form are None where the suite has its case no more.
-_FIELDS: Mapping[str, _Field] = {
-    "case": lambda row, _: row.case,
-    "model": lambda row, _: row.model,
-    "prompt": lambda row, _: row.prompt,
-    "repeat": lambda row, _: row.repeat,
-    "show": lambda _, case: case and case.brief.show,
-    "form": lambda _, case: case and case.brief.form.value,
-    "outcome": lambda row, _: row.outcome,
-    "is_demo": lambda row, _: row.is_demo,
-    "title": lambda row, _: row.synopsis and row.synopsis.title,
-    "text": lambda row, _: row.synopsis and row.synopsis.text,
-    "attempts": lambda row, _: len(row.attempts),
-    "prompt_tokens": lambda row, _: row.prompt_tokens,
-    "cached_tokens": lambda row, _: row.cached_tokens,
-    "completion_tokens": lambda row, _: row.completion_tokens,
-    "cost": lambda row, _: None if row.amount is None else f"{row.amount:f}",
-    "currency": lambda row, _: row.currency,
-    "seconds": lambda row, _: row.seconds,
-    "answered": lambda row, _: row.answered,
-    "created": lambda row, _: row.created,
-    "error": lambda row, _: row.error,
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +27,7 @@ class Part:
 
     Attributes:
         model, prompt: the model, and the version of the prompts.
-        scored: the rows that are there: those of a case side by side, its repeats in order.
+        scored: the rows that are there, those of a case next to each other, its repeats in order.
         missing: the keys of rows that the run has not made yet.
     """
 
@@ -67,7 +39,7 @@ class Part:
 
 def parts(info: RunInfo, scored: Sequence[Scored]) -> list[Part]:
     """Return the run's parts, in its own order; rows that it never planned come last."""
-    rows = {each.row.key: each for each in scored}
+    rows = {each.row.id: each for each in scored}
     planned = [
         Key(case, model, prompt, repeat)
         for model in info.models
@@ -94,118 +66,134 @@ def metric_names(scored: Sequence[Scored]) -> list[str]:
     return list(dict.fromkeys(name for each in scored for name in each.scores))
 
 
+def demo_keys(scored: Sequence[Scored]) -> frozenset[Key]:
+    """Return the keys of the rows that are summed up as demo drafts."""
+    groups = group_rows(scored).items()
+    return frozenset(each.row.id for group, rows in groups if group.is_demo for each in rows)
+
+
 def as_jsonl(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[str]:
-    """Yield a line of JSON a row: key, outcome, text, what it took, and `scores`; null is unscored."""
+    """Yield a line of JSON per row: key, outcome, text, usage, and `scores`; null is unscored."""
     names = metric_names(scored)
-    for each, fields in _told(info, scored, cases):
+    for each, fields in _flat_rows(info, scored, cases):
         scores = {name: each.scores.get(name) for name in names}
         yield json.dumps(fields | {"scores": scores}, ensure_ascii=False) + "\n"
 
 
 def as_csv(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[str]:
-    """Yield the header, then a record a row, with a column `score_…` a metric; empty is unscored.
+    """Yield the header, then a record per row, with a column `score_…` per metric; empty is unscored.
 
     No cell of it runs as a formula: see `csv_record`.
     """
     names = metric_names(scored)
-    yield csv_record([*_FIELDS, *(_METRIC + name for name in names)])
-    for each, fields in _told(info, scored, cases):
+    # The prefix tells metrics from fields of the row that have the same name.
+    yield csv_record([*_COLUMNS, *(f"score_{name}" for name in names)])
+    for each, fields in _flat_rows(info, scored, cases):
         yield csv_record([*fields.values(), *(each.scores.get(name) for name in names)])
 
 
-def _told(
+_COLUMNS = (
+    *("case", "model", "prompt", "repeat", "show", "form", "outcome", "is_demo", "title", "text", "attempts"),
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "currency", "seconds"),
+    *("answered", "created", "error"),
+)
+
+
+def _flat_rows(
     info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]
 ) -> Iterator[tuple[Scored, dict[str, Any]]]:
+    """Yield the rows with their columns; show and form are None where the suite no longer has the case."""
     known, demos = {case.id: case for case in cases}, demo_keys(scored)
-    for part in parts(info, scored):
-        for each in part.scored:
-            fields = {name: field(each.row, known.get(each.row.case)) for name, field in _FIELDS.items()}
-            yield each, fields | {"is_demo": each.row.key in demos}
+    for each in (each for part in parts(info, scored) for each in part.scored):
+        row, case = each.row, known.get(each.row.id.case)
+        fields = {
+            **RowLine.of(row).model_dump(),
+            "show": case and case.brief.show,
+            "form": case and case.brief.form.value,
+            "is_demo": row.id in demos,
+            "title": row.synopsis and row.synopsis.title,
+            "text": row.synopsis and row.synopsis.text,
+            "attempts": len(row.attempts),
+            "cost": _plain_cost(row),
+        }
+        yield each, {name: fields[name] for name in _COLUMNS}
 
 
-def demo_keys(scored: Sequence[Scored]) -> frozenset[Key]:
-    """Return the keys of the rows that are summed up as demo drafts."""
-    return frozenset(
-        each.row.key for group, rows in group_rows(scored).items() if group.is_demo for each in rows
-    )
+def _plain_cost(row: Row) -> str | None:
+    return None if row.cost is None else f"{row.cost.amount:f}"
 
 
 def problems_of(row: Row) -> list[str]:
-    """Return what is wrong with the row's best answer, or its last one, and the fault that ended the work."""
-    shown = row.attempts[-1 if row.best is None else row.best] if row.attempts else None
-    return [*(shown.problems if shown else ()), *([row.error] if row.error else [])]
+    """Return what is wrong with the row's best answer, and the error that ended the work."""
+    problems = list(row.best.problems) if row.best else []
+    return [*problems, row.reason] if row.outcome == "failed" else problems
 
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2: Char
 
 
 def as_junit(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> str:
-    """Return the run as JUnit XML: a suite a model and prompt version, a test a row.
+    """Return the run as JUnit XML: a suite per model and prompt version, a test per row.
 
     A refused row is a failure with its problems, a failed one an error, one that is not there yet is skipped;
     metrics are properties, the text is the test's output. Characters that XML cannot hold become U+FFFD.
     """
     known, demos = {case.id: case for case in cases}, demo_keys(scored)
-    root = Element("testsuites", name=_xml(info.name))
+    root = _element("testsuites", name=info.name)
     for part in parts(info, scored):
-        root.append(_suite(info, part, known, demos))
+        suite = _element("testsuite", root, name=f"{part.model} · {part.prompt}", timestamp=info.created)
+        hashes = {"prompt_hash": info.prompts.get(part.prompt, ""), "version": info.version}
+        _add_properties(suite, {"model": part.model, "prompt": part.prompt, **hashes})
+        for each in part.scored:
+            _add_test(suite, each, known.get(each.row.id.case), is_demo=each.row.id in demos)
+        for key in part.missing:
+            test = _test(suite, key, known.get(key.case), 0.0)
+            _element("skipped", test, message="this row is not there yet: the run is incomplete")
+        _count(suite, suite.findall("testcase"))
     _count(root, root.findall("testsuite/testcase"))
     indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _suite(info: RunInfo, part: Part, known: Mapping[str, Case], demos: Collection[Key]) -> Element:
-    name = f"{part.model} · {part.prompt}"
-    suite = Element("testsuite", name=_xml(name), timestamp=_xml(info.created))
-    about = {"model": part.model, "prompt": part.prompt, "prompt_hash": info.prompts.get(part.prompt, "")}
-    _properties(suite, about | {"version": info.version})
-    for each in part.scored:
-        row = each.row
-        test = _test(suite, row.key, known, row.seconds)
-        scores = {key: "unscored" if value is None else value for key, value in each.scores.items()}
-        _properties(test, {"is_demo": str(row.key in demos).lower()} | scores)
-        _verdict(test, row)
-        if row.synopsis is not None:
-            SubElement(test, "system-out").text = _xml(f"{row.synopsis.title}\n\n{row.synopsis.text}")
-    for key in part.missing:
-        test = _test(suite, key, known, 0.0)
-        SubElement(test, "skipped", message="this row is not there yet: the run is incomplete")
-    _count(suite, suite.findall("testcase"))
-    return suite
-
-
-def _test(suite: Element, key: Key, known: Mapping[str, Case], seconds: float) -> Element:
-    # Some readers know a test by class and name alone, so the class holds the suite's name.
-    form = f" · {known[key.case].brief.form}" if key.case in known else ""
-    kind = f"{key.model} · {key.prompt}{form}"
-    name = f"{key.case}[{key.repeat}]"
-    return SubElement(suite, "testcase", classname=_xml(kind), name=_xml(name), time=f"{seconds:.3f}")
-
-
-def _properties(element: Element, values: Mapping[str, Any]) -> None:
-    properties = SubElement(element, "properties")
-    for name, value in values.items():
-        SubElement(properties, "property", name=_xml(name), value=_xml(str(value)))
-
-
-def _verdict(test: Element, row: Row) -> None:
+def _add_test(suite: Element, scored: Scored, case: Case | None, *, is_demo: bool) -> None:
+    row = scored.row
+    test = _test(suite, row.id, case, row.seconds)
+    scores = {name: "unscored" if value is None else str(value) for name, value in scored.scores.items()}
+    _add_properties(test, {"is_demo": str(is_demo).lower()} | scores)
+    problems = problems_of(row)
     if row.outcome == "failed":
-        SubElement(test, "error", type="failed", message=_xml(row.error or "")).text = _xml(row.error or "")
+        _element("error", test, row.reason, type="failed", message=row.reason)
     elif row.outcome == "refused":
-        problems = problems_of(row)
-        failure = SubElement(test, "failure", type="refused", message=_xml("; ".join(problems)))
-        failure.text = _xml("\n".join(problems))
+        _element("failure", test, "\n".join(problems), type="refused", message="; ".join(problems))
+    if row.synopsis is not None:
+        _element("system-out", test, _with_title(row.synopsis))
+
+
+def _test(suite: Element, key: Key, case: Case | None, seconds: float) -> Element:
+    # Some readers know a test by class and name alone, so the class contains the suite's name.
+    form = f" · {case.brief.form}" if case else ""
+    name, classname = f"{key.case}[{key.repeat}]", f"{key.model} · {key.prompt}{form}"
+    return _element("testcase", suite, classname=classname, name=name, time=f"{seconds:.3f}")
+
+
+def _add_properties(element: Element, values: Mapping[str, str]) -> None:
+    properties = _element("properties", element)
+    for name, value in values.items():
+        _element("property", properties, name=name, value=value)
 
 
 def _count(element: Element, tests: Sequence[Element]) -> None:
     element.set("tests", str(len(tests)))
-    for counted, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        element.set(counted, str(sum(test.find(kind) is not None for test in tests)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(sum(test.find(tag) is not None for test in tests)))
     element.set("time", f"{sum(float(test.attrib['time']) for test in tests):.3f}")
 
 
-def _xml(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
+def _element(tag: str, parent: Element | None = None, text: str | None = None, **attributes: str) -> Element:
+    plain = {name: _NO_XML.sub("\ufffd", value) for name, value in attributes.items()}
+    element = Element(tag, plain) if parent is None else SubElement(parent, tag, plain)
+    element.text = text and _NO_XML.sub("\ufffd", text)
+    return element
 
 
 MEAN, DEMO_MEAN = "mean", "mean of demo drafts"
@@ -214,10 +202,10 @@ MEAN, DEMO_MEAN = "mean", "mean of demo drafts"
 def write_inspect_logs(
     info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case], folder: Path
 ) -> list[Path]:
-    """Write a log a model and prompt version into `folder` and return their paths; all of them, or none.
+    """Write a log per model and prompt version into `folder` and return their paths; all of them, or none.
 
-    A case is a sample, a repeat an epoch, a metric a score; NaN is unscored, as Inspect has it. Where rows
-    are missing the log's status is `cancelled`. The same run is always written to the same names.
+    A case is a sample, a repeat an epoch, a metric a score; NaN is unscored, as in Inspect. Where rows are
+    missing the log's status is `cancelled`. The same run is always written to the same names.
 
     Raises:
         SettingsError: inspect-ai is not installed.
@@ -235,18 +223,14 @@ def write_inspect_logs(
         with tempfile.TemporaryDirectory(prefix=".synopsis-", dir=folder) as work:
             written = []
             for part in parts(info, scored):
-                path = Path(work).resolve() / _file_name(info, part)
+                # A name as Inspect gives: its viewer reads time, task, model and id from it.
+                words = (slug(part.prompt), slug(part.model), _id(info, part.model, part.prompt))
+                path = Path(work).resolve() / ("_".join([info.created.replace(":", "-"), *words]) + ".eval")
                 write_eval_log(_log(info, part, known), path, format="eval")
                 written.append(path)
             return [path.replace(folder / path.name) for path in written]
     except OSError as error:
         raise FileError(f"cannot write into {os_reason(error, folder)}: name another folder") from error
-
-
-def _file_name(info: RunInfo, part: Part) -> str:
-    """Return a name as Inspect gives: its viewer reads time, task, model and id from it."""
-    words = (slug(part.prompt), slug(part.model), _id(info, part.model, part.prompt))
-    return "_".join([info.created.replace(":", "-"), *words]) + ".eval"
 
 
 def _id(info: RunInfo, *words: object) -> str:
@@ -256,7 +240,7 @@ def _id(info: RunInfo, *words: object) -> str:
 
 
 def _log(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Any:
-    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, EvalStats
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalResults, EvalSpec, EvalStats
     from inspect_ai.model import ModelUsage
     from inspect_ai.viewer import ViewerConfig
 
@@ -280,121 +264,100 @@ def _log(info: RunInfo, part: Part, known: Mapping[str, Case]) -> Any:
         },
         viewer=ViewerConfig(trust_content=False),  # a model wrote it: it is shown as plain text
     )
+    rows = [each.row for each in part.scored]
     return EvalLog(
         status="cancelled" if part.missing else "success",
         eval=spec,
-        results=_results(part),
+        results=EvalResults(
+            total_samples=len(rows) + len(part.missing),
+            completed_samples=sum(row.outcome != "failed" for row in rows),
+            scores=list(_metric_scores(part.scored)),
+        ),
         stats=EvalStats(
             started_at=info.created,
-            completed_at=max((each.row.created for each in part.scored), default=""),
-            model_usage={part.model: sum((_usage(each.row) for each in part.scored), start=ModelUsage())},
+            completed_at=max((RowLine.of(row).created for row in rows), default=""),
+            model_usage={part.model: sum(map(_usage, rows), start=ModelUsage())},
         ),
-        samples=[_sample(info, each, known.get(each.row.case)) for each in part.scored],
+        samples=[_sample(info, each, known.get(each.row.id.case)) for each in part.scored],
     )
 
 
-def _results(part: Part) -> Any:
-    from inspect_ai.log import EvalResults, EvalScore
+def _metric_scores(scored: Sequence[Scored]) -> Iterable[Any]:
+    """Yield each metric's mean over cases with its 95 % interval, that of demo drafts apart."""
+    from inspect_ai.log import EvalMetric, EvalScore
 
-    scores = []
-    for name in metric_names(part.scored):
-        unscored = sum(each.scores.get(name) is None for each in part.scored)
-        scores.append(
-            EvalScore(
-                name=name,
-                scorer=name,
-                scored_samples=len(part.scored) - unscored,
-                unscored_samples=unscored,
-                metrics=_means(part, name),
-            )
+    for name in metric_names(scored):
+        means = {}
+        for group, rows in group_rows(scored).items():
+            if (interval := estimate(rows, name)) is not None:
+                label = DEMO_MEAN if group.is_demo else MEAN
+                bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
+                means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
+        unscored = sum(each.scores.get(name) is None for each in scored)
+        yield EvalScore(
+            name=name,
+            scorer=name,
+            scored_samples=len(scored) - unscored,
+            unscored_samples=unscored,
+            metrics=means,
         )
-    return EvalResults(
-        total_samples=len(part.scored) + len(part.missing),
-        completed_samples=sum(each.row.outcome != "failed" for each in part.scored),
-        scores=scores,
-    )
 
 
-def _means(part: Part, metric: str) -> dict[str, Any]:
-    """Return a metric's mean over cases with its 95 % interval beside it, that of demo drafts apart."""
-    from inspect_ai.log import EvalMetric
-
-    means = {}
-    for group, rows in group_rows(part.scored).items():
-        label = DEMO_MEAN if group.is_demo else MEAN
-        interval = estimate(rows, metric)
-        if interval is not None:
-            bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
-            means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
-    return means
-
-
-def _sample(info: RunInfo, each: Scored, case: Case | None) -> Any:
+def _sample(info: RunInfo, scored: Scored, case: Case | None) -> Any:
     from inspect_ai.log import EvalError, EvalSample
-    from inspect_ai.model import ChatMessageUser
+    from inspect_ai.model import ChatMessageUser, ModelOutput
     from inspect_ai.scorer import Score
 
-    row, output = each.row, _output(each.row)
-    brief = format_yaml(case.brief.as_data()) if case else f"{row.case}: the suite has this case no more"
-    scores = {
-        name: Score.unscored() if value is None else Score(value=value) for name, value in each.scores.items()
-    }
-    failed = EvalError(message=row.error or "", traceback="", traceback_ansi="")
+    row, line = scored.row, RowLine.of(scored.row)
+    model = line.answered or line.model
+    if row.synopsis is not None:
+        output = ModelOutput.from_content(model, _with_title(row.synopsis))
+    elif row.attempts:
+        output = ModelOutput.from_content(model, row.attempts[-1].answer.text)
+    else:
+        output = ModelOutput(model=model, error=line.error)
+    brief = format_yaml(case.brief.as_data()) if case else f"{line.case}: the suite no longer has this case"
+    data = line.model_dump(mode="json", exclude={"attempts": {"__all__": {"synopsis"}}})
     return EvalSample(
-        id=row.case,
-        epoch=row.repeat + 1,
-        uuid=_id(info, *row.key),
+        id=line.case,
+        epoch=line.repeat + 1,
+        uuid=_id(info, *row.id),
         input=brief,
-        target=_whole(case.reference) if case else "",
+        target=_with_title(case.reference) if case else "",
         messages=[ChatMessageUser(content=brief), *(choice.message for choice in output.choices)],
         output=output,
-        scores=scores,
-        metadata=_history(row),
-        model_usage={row.model: _usage(row)},
-        completed_at=row.created or None,
+        scores={
+            name: Score.unscored() if value is None else Score(value=value)
+            for name, value in scored.scores.items()
+        },
+        metadata={
+            "outcome": row.outcome,
+            "problems": problems_of(row),
+            "is_demo": row.is_demo,
+            "cost": _plain_cost(row),
+            **{name: data[name] for name in ("words_by_model", "currency", "run", "attempts")},
+        },
+        model_usage={line.model: _usage(row)},
+        completed_at=line.created or None,
         total_time=row.seconds,
         working_time=row.seconds,
-        error=failed if row.outcome == "failed" else None,
+        error=EvalError(message=line.error or "", traceback="", traceback_ansi="") if line.error else None,
     )
 
 
-def _whole(synopsis: Synopsis) -> str:
+def _with_title(synopsis: Synopsis) -> str:
     return f"{synopsis.title}\n\n{synopsis.text}"
 
 
-def _output(row: Row) -> Any:
-    """Return the best text; where no answer had the structure of one, the last answer as it came."""
-    from inspect_ai.model import ModelOutput
-
-    answered = row.answered or row.model
-    if row.synopsis is not None:
-        return ModelOutput.from_content(answered, _whole(row.synopsis))
-    if row.attempts:
-        return ModelOutput.from_content(answered, row.attempts[-1].answer)
-    return ModelOutput(model=answered, error=row.error)
-
-
-def _history(row: Row) -> dict[str, Any]:
-    return {
-        "outcome": row.outcome,
-        "problems": problems_of(row),
-        "is_demo": row.is_demo,
-        "words_by_model": row.words_by_model,
-        "cost": None if row.amount is None else f"{row.amount:f}",
-        "currency": row.currency,
-        "run": row.run,
-        "attempts": [attempt.model_dump(mode="json", exclude={"synopsis"}) for attempt in row.attempts],
-    }
-
-
 def _usage(row: Row) -> Any:
-    """Return the row's tokens as Inspect counts them: those out of the cache aside."""
+    """Return the row's tokens as Inspect counts them: those from the cache separately."""
     from inspect_ai.model import ModelUsage
 
+    usage, cost = row.usage, row.cost
     return ModelUsage(
-        input_tokens=row.prompt_tokens - row.cached_tokens,
-        input_tokens_cache_read=row.cached_tokens,
-        output_tokens=row.completion_tokens,
-        total_tokens=row.prompt_tokens + row.completion_tokens,
-        total_cost=float(row.amount) if row.amount is not None and row.currency == "USD" else None,
+        input_tokens=usage.prompt_tokens - usage.cached_tokens,
+        input_tokens_cache_read=usage.cached_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        total_cost=float(cost.amount) if cost is not None and cost.currency == "USD" else None,
     )

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -11,10 +11,10 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from synopsis_writer.batch.run import side_by_side
+from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric, References
-from synopsis_writer.evals.record import Row, append_line, as_json_line, read_lines
+from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
@@ -119,6 +119,16 @@ class Judgement(_Strict):
     amount: Decimal | None
     currency: str
 
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all answers."""
+        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost of all answers; None where a price is not known."""
+        return None if self.amount is None else Cost(self.amount, self.currency)
+
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -165,9 +175,7 @@ class Judge:
             prompt=", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values()),
             calls=len(call.answers),
             unread=len(call.unread),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
+            **asdict(usage),
             amount=None if cost is None else cost.amount,
             currency="" if cost is None else cost.currency,
         )
@@ -420,14 +428,6 @@ class Judgements:
         return self.judge.judge if self.judge else ""
 
 
-def row_digest(row: Row) -> str:
-    """Return 24 hex digits that stand for a row with all it contains.
-
-    Fields with their default value are left out, so that a row keeps its digest when rows get a new field.
-    """
-    return hashlib.sha256(row.model_dump_json(exclude_defaults=True).encode("utf-8")).hexdigest()[:24]
-
-
 async def judge_rows(
     run: Path,
     rows: Sequence[Row],
@@ -447,9 +447,9 @@ async def judge_rows(
     judged = before.get(judge.id, {})
     cases = {case.id: case for case in suite.cases}
     due = [
-        (row, cases[row.case], row.synopsis)
+        (row, cases[row.id.case], row.synopsis)
         for row in rows
-        if row.synopsis is not None and row.case in cases and row_digest(row) not in judged
+        if row.synopsis is not None and row.id.case in cases and row_digest(row) not in judged
     ]
     finished = 0
 
@@ -460,7 +460,7 @@ async def judge_rows(
         finished += 1
         done(finished, len(due))
 
-    await side_by_side(iter(due), judge_row, concurrency)
+    await run_concurrently(iter(due), judge_row, concurrency)
     if not due and judge.id != next(reversed(before), None):
         append_judgement(run, judge.id)
 
@@ -477,7 +477,7 @@ def read_judgements(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement
     judges: dict[JudgeId, dict[str, Judgement]] = {}
     for number, data in read_lines(path):
         try:
-            line = _Line.model_validate(data)
+            line = _Line.model_validate_json(data)
         except ValueError:
             say(f"{path}:{number}: truncated, left out: the row is judged again")
             continue
@@ -500,7 +500,7 @@ def append_judgement(
 ) -> None:
     """Record a judgement, or, without one, that a judge ran and had nothing to judge; raises FileError."""
     line = _Line(**judge._asdict(), row=row_digest(row) if row else None, judgement=judgement)
-    append_line(folder / JUDGEMENTS_FILE, line.model_dump(mode="json", exclude_none=row is None))
+    append_line(folder / JUDGEMENTS_FILE, line.model_dump_json(exclude_none=row is None) + "\n")
 
 
 def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
@@ -512,7 +512,7 @@ def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
         for digest in map(row_digest, rows)
         if digest in judgements.by_row
     ]
-    return "".join(as_json_line(line.model_dump(mode="json")) for line in lines)
+    return "".join(f"{line.model_dump_json()}\n" for line in lines)
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
@@ -522,11 +522,11 @@ def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
         FileError: the judgements cannot be read.
     """
     judges = read_judgements(folder, lambda _: None)  # open_results warns of unreadable lines
-    paid: list[Row | Judgement] = [row for row in rows if row.attempts]
-    paid += [judgement for judgements in judges.values() for judgement in judgements.values()]
-    costs = [None if each.amount is None else Cost(each.amount, each.currency) for each in paid]
+    paid = [(row.usage, row.cost) for row in rows if row.attempts]
+    paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]
+    usage = sum((usage for usage, _ in paid), Usage())
     try:
-        cost = total_cost(costs)
+        cost = total_cost(cost for _, cost in paid)
     except ValueError:  # two currencies have no sum: as if one had no price
         cost = None
-    return Spent(cost, sum(each.prompt_tokens + each.completion_tokens for each in paid))
+    return Spent(cost, usage.prompt_tokens + usage.completion_tokens)

@@ -8,7 +8,7 @@ from math import sqrt
 from random import Random
 from typing import Literal, NamedTuple
 
-from synopsis_writer.batch.run import side_by_side
+from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.lexicon import TITLES
@@ -140,7 +140,7 @@ async def check_judge(
         )
         done(len(compared), len(pairs))
 
-    await side_by_side(iter(pairs), compare, concurrency)
+    await run_concurrently(iter(pairs), compare, concurrency)
     return totals(corruptions, compared)
 
 

@@ -134,9 +134,9 @@ def tokens(row: Row, _case: Case | None, _references: References) -> float | Non
 
     None for a failed row, for answers from the cache, and where the server does not report usage.
     """
-    if row.outcome == "failed" or row.kept or (row.attempts and not row.prompt_tokens):
+    if _is_unmetered(row) or (row.attempts and not row.usage.prompt_tokens):
         return None
-    return float(row.prompt_tokens + row.completion_tokens)
+    return float(row.usage.prompt_tokens + row.usage.completion_tokens)
 
 
 def cost(row: Row, _case: Case | None, _references: References) -> float | None:
@@ -144,7 +144,7 @@ def cost(row: Row, _case: Case | None, _references: References) -> float | None:
 
     None for a failed row, for answers from the cache, and for an unpriced model.
     """
-    return None if row.outcome == "failed" or row.kept or row.amount is None else float(row.amount)
+    return None if _is_unmetered(row) or row.cost is None else float(row.cost.amount)
 
 
 def seconds(row: Row, _case: Case | None, _references: References) -> float | None:
@@ -152,7 +152,11 @@ def seconds(row: Row, _case: Case | None, _references: References) -> float | No
 
     None for a failed row, and for answers from the cache.
     """
-    return None if row.outcome == "failed" or row.kept else row.seconds
+    return None if _is_unmetered(row) else row.seconds
+
+
+def _is_unmetered(row: Row) -> bool:
+    return row.outcome == "failed" or any(attempt.answer.is_cached for attempt in row.attempts)
 
 
 def novelty(row: Row, _case: Case | None, references: References) -> float | None:

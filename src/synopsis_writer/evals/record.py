@@ -1,20 +1,25 @@
-"""The rows of an eval run, kept as they come."""
+"""The record of a run: what it is, and its rows, saved as they come."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from decimal import Decimal
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.text import Span
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
 from synopsis_writer.storage.files import write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
@@ -24,8 +29,6 @@ FORMAT = 1
 RUN_FILE, RESULTS_FILE, LOCK_FILE = "run.json", "results.jsonl", "run.lock"
 
 Say = Callable[[str], None]
-
-Outcome = Literal["accepted", "refused", "failed"]
 
 
 class Key(NamedTuple):
@@ -44,20 +47,25 @@ class Key(NamedTuple):
     repeat: int
 
 
-class Attempt(BaseModel):
-    """One answer: its round, its words, why it was refused, and what it took.
+Row = RowResult[Key]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttemptLine(_Line):
+    """One answer in `results.jsonl`.
 
     Attributes:
-        number: the round.
-        passed: whether it held the gate.
+        number: of the attempt.
+        passed: whether the gate accepted it.
         problems: what was wrong with it, in sentences.
         checks: names of the style checks that refused it; `structure` where it had none.
-        spans: character spans in the text of `synopsis`, a pair a spot, that refused checks point at.
+        spans: character spans in the text of `synopsis` that refusing checks point at.
         answer: the answer as it came.
         synopsis: the answer within its structure; None when it has none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int
     passed: bool
@@ -67,34 +75,59 @@ class Attempt(BaseModel):
     answer: str
     synopsis: Synopsis | None
 
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """Return the line of an attempt."""
+        return cls(
+            number=attempt.number,
+            passed=attempt.passed,
+            problems=attempt.problems,
+            checks=attempt.checks,
+            spans=attempt.spans,
+            answer=attempt.answer.text,
+            synopsis=attempt.synopsis,
+        )
 
-class Row(BaseModel):
+    def to_attempt(self, answer: Answer) -> Attempt:
+        """Return the attempt, its findings as far as the line has them."""
+        spans = tuple(Span(*span) for span in self.spans)
+        findings: tuple[Finding, ...] = ()
+        problem = "" if self.passed else " ".join(self.problems) or NO_STRUCTURE
+        if not self.passed and self.checks not in {(), (NO_STRUCTURE,)}:
+            problems = [*self.problems, *[""] * (len(self.checks) - len(self.problems))]
+            findings = tuple(
+                Finding(check, False, "", "", text.removeprefix(f"{check}: "), () if index else spans)
+                for index, (check, text) in enumerate(zip(self.checks, problems, strict=False))
+            )
+            problem = ""
+        return Attempt(self.number, answer, synopsis=self.synopsis, problem=problem, findings=findings)
+
+
+class RowLine(_Line):
     """One line of `results.jsonl`.
 
     Attributes:
         case, model, prompt, repeat: the row's key.
         outcome: whether a text was accepted, all were refused, or model or network failed before any.
         attempts: all answers, in order.
-        best: the place in `attempts` of the accepted one, or of the one with the fewest problems; None: none.
-        error: the fault that ended the work; None otherwise.
-        usage: tokens of all attempts.
+        best: the index in `attempts` of the accepted one, or of the one with the fewest problems; None: none.
+        error: the error that ended the work; None otherwise.
+        prompt_tokens, cached_tokens, completion_tokens: of all attempts.
         amount, currency: what all attempts cost; None where a price is not known.
         seconds: the model's time for all attempts.
-        kept: how many of the answers came out of the cache, and so took nothing.
+        kept: how many of the answers came from the cache, and so took nothing.
         answered: the model that answered, as its server names it.
         words_by_model: of a demo draft, how many words the model wrote; None for a text of its own.
         created: when it was made, in ISO 8601.
         run: its id in the run log.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     case: str
     model: str
     prompt: str
     repeat: Annotated[int, Field(ge=0)]
-    outcome: Outcome
-    attempts: tuple[Attempt, ...]
+    outcome: Literal["accepted", "refused", "failed"]
+    attempts: tuple[AttemptLine, ...]
     best: int | None
     error: str | None = None
     prompt_tokens: int = 0
@@ -115,39 +148,73 @@ class Row(BaseModel):
             raise ValueError(f"best is {self.best}, and there are {len(self.attempts)} attempts")
         return self
 
-    @property
-    def key(self) -> Key:
-        """What the row is about."""
-        return Key(self.case, self.model, self.prompt, self.repeat)
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Return the line of a row."""
+        best, origin = row.best, row.provenance or {}
+        return cls.model_validate(
+            {
+                **row.id._asdict(),
+                "outcome": row.outcome,
+                "attempts": [AttemptLine.of(attempt) for attempt in row.attempts],
+                "best": next((i for i, each in enumerate(row.attempts) if each is best), None),
+                "error": row.reason if row.outcome == "failed" else None,
+                **asdict(row.usage),
+                "amount": row.cost.amount if row.cost else None,
+                "currency": row.cost.currency if row.cost else "",
+                "seconds": row.seconds,
+                "kept": sum(attempt.answer.is_cached for attempt in row.attempts),
+                "answered": origin.get("model", ""),
+                "words_by_model": best.answer.words_by_model if best else None,
+                "created": origin.get("created", ""),
+                "run": origin.get("run", ""),
+            }
+        )
 
-    @property
-    def synopsis(self) -> Synopsis | None:
-        """The best text, accepted or not; None when no answer had the structure of one."""
-        return None if self.best is None else self.attempts[self.best].synopsis
+    def to_row(self) -> Row:
+        """Return the row; `provenance` has what the line has."""
+        attempts = tuple(
+            line.to_attempt(
+                Answer(
+                    line.answer,
+                    model=self.answered,
+                    words_by_model=self.words_by_model,
+                    is_cached=index < self.kept,
+                )
+            )
+            for index, line in enumerate(self.attempts)
+        )
+        best = None if self.best is None else attempts[self.best]
+        return RowResult(
+            Key(self.case, self.model, self.prompt, self.repeat),
+            self.outcome,
+            self.error or ("" if best is None else " ".join(best.problems)),
+            None if best is None else best.synopsis,
+            {"model": self.answered, "run": self.run, "created": self.created},
+            attempts,
+            Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens),
+            None if self.amount is None else Cost(self.amount, self.currency),
+            self.seconds,
+        )
 
-    @property
-    def usage(self) -> Usage:
-        """The tokens of all attempts."""
-        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
-    @property
-    def cost(self) -> Cost | None:
-        """What all attempts cost; None: unpriced."""
-        return None if self.amount is None else Cost(self.amount, self.currency)
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether it is a demo draft of the guided strategy, which must not be averaged with others."""
-        return self.words_by_model is not None
-
-    def as_line(self) -> str:
-        """Return the row as one line of JSON."""
-        return self.model_dump_json() + "\n"
+def row_line(row: Row) -> str:
+    """Return the row as one line of JSON."""
+    return RowLine.of(row).model_dump_json() + "\n"
 
 
-@dataclass(frozen=True)
+def row_digest(row: Row) -> str:
+    """Return 24 hex digits that stand for a row with all it contains.
+
+    Fields with their default value are left out, so that a row keeps its digest when rows get a new field.
+    """
+    text = RowLine.of(row).model_dump_json(exclude_defaults=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunInfo:
-    """What a run is.
+    """What a run is: the content of `run.json`.
 
     Attributes:
         name: the run folder's name.
@@ -156,8 +223,8 @@ class RunInfo:
         models: as they were asked for.
         prompts: each version's name with the hash of its templates.
         cases: each case's id with the hash of its file.
-        repeats: answers a case, model and prompt version.
-        attempts: attempts at most a row.
+        repeats: answers per case, model and prompt version.
+        attempts: attempts at most per row.
     """
 
     name: str
@@ -174,6 +241,10 @@ class RunInfo:
         """How many rows the whole run has."""
         return len(self.models) * len(self.prompts) * len(self.cases) * self.repeats
 
+    def as_json(self) -> str:
+        """Return the text of `run.json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=2) + "\n"
+
 
 class RunFolder:
     """A run that rows are added to, in a `with` block; one process holds it at a time.
@@ -187,7 +258,7 @@ class RunFolder:
         rows: the rows that are done, by their keys.
 
     Raises:
-        FileError: it cannot be written, it holds something else, or another process is at it.
+        FileError: it cannot be written, it holds something else, or another process is using it.
     """
 
     def __init__(self, path: Path, info: RunInfo, say: Say) -> None:
@@ -198,32 +269,30 @@ class RunFolder:
             self._lock.acquire()
         except Timeout as error:
             raise FileError(
-                f"{path}: another process is at this run: wait for it, or name another --out"
+                f"{path}: another process is writing this run: wait for it, or name another --out"
             ) from error
         except OSError as error:
             raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
         try:
             self.rows = self._begin(say)
-        except OSError as error:
-            self._lock.release()
-            raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
-        except FileError:
+        except BaseException:
             self._lock.release()
             raise
 
     def _begin(self, say: Say) -> dict[Key, Row]:
-        if not (self._path / RUN_FILE).exists():
-            if (self._path / RESULTS_FILE).exists():
+        info, results = self._path / RUN_FILE, self._path / RESULTS_FILE
+        if results.exists():
+            if not info.exists():
                 raise FileError(f"{self._path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
-            write_file(self._path / RUN_FILE, run_json(self._info))
-            return {}
-        begun = read_info(self._path)
-        if not (self._path / RESULTS_FILE).exists():  # nothing was made yet: another order may begin here
-            write_file(self._path / RUN_FILE, run_json(self._info))
-            return {}
-        if change := _change(begun, self._info):
-            raise FileError(f"{self._path}: {change} since this run began: name another --out for a new one")
-        return read_rows(self._path, say)
+            if change := _change(read_info(self._path), self._info):
+                raise FileError(
+                    f"{self._path}: {change} since this run began: name another --out for a new one"
+                )
+            return read_rows(self._path, say)
+        if info.exists():
+            read_info(self._path)  # another run without rows may be replaced, a foreign file may not
+        write_file(info, self._info.as_json())
+        return {}
 
     def __enter__(self) -> Self:
         """Hold the folder."""
@@ -232,7 +301,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the folder go."""
+        """Release the folder."""
         self._lock.release()
 
     def add(self, row: Row) -> None:
@@ -241,23 +310,8 @@ class RunFolder:
         Raises:
             FileError: it cannot be written.
         """
-        path = self._path / RESULTS_FILE
-        try:
-            # After a kill or a full disk the half line stays what it is.
-            line = row.as_line() if _ends_in_a_line(path) else "\n" + row.as_line()
-            with path.open("ab", buffering=0) as file:
-                _write_whole(file, line.encode("utf-8"))
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise FileError(
-                f"cannot write {os_reason(error, self._path)}: make room, and run again"
-            ) from error
-        self.rows[row.key] = row
-
-
-def run_json(info: RunInfo) -> str:
-    """Return the text of `run.json`."""
-    return json.dumps({"format": FORMAT, **asdict(info)}, ensure_ascii=False, indent=2) + "\n"
+        append_line(self._path / RESULTS_FILE, row_line(row))
+        self.rows[row.id] = row
 
 
 def read_info(folder: Path) -> RunInfo:
@@ -271,85 +325,53 @@ def read_info(folder: Path) -> RunInfo:
         raise FileError(f"{folder}: holds no run: name a folder that 'synopsis eval run' wrote")
     try:
         data = json.loads(read_text(path))
-        found = data.pop("format")
-        if found != FORMAT:
+        version = data.pop("format")
+        if version != FORMAT:
             raise FileError(
-                f"{path}: has the format {found}, not {FORMAT}: read it with version {data.get('version')}"
+                f"{path}: has the format {version}, not {FORMAT}: read it with version {data.get('version')}"
             )
-        return RunInfo(**data | {"models": tuple(data["models"])})
+        return RunInfo(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path}: is broken: name another run, or make it again") from error
 
 
 def read_rows(folder: Path, say: Say) -> dict[Key, Row]:
-    """Return the rows of a run; of two with one key the last counts, a line that cannot be read is said.
+    """Return the rows of a run; of two with one key the last counts; unreadable lines are reported.
 
     Raises:
         FileError: the file cannot be read.
     """
     path = folder / RESULTS_FILE
     rows: dict[Key, Row] = {}
-    try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-    except OSError as error:
-        raise FileError(f"cannot read {os_reason(error, path)}: name another run") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         try:
-            row = read_row(line.decode("utf-8"))
+            row = RowLine.model_validate_json(line).to_row()
         except ValueError:
-            say(f"{path}:{number}: the line is half written, as after a kill: its row will be made again")
+            say(f"{path}:{number}: the line is truncated, as after a kill: its row will be made again")
             continue
-        rows.pop(row.key, None)
-        rows[row.key] = row
+        rows.pop(row.id, None)
+        rows[row.id] = row
     return rows
 
 
-def _write_whole(file: FileIO, data: bytes) -> None:
-    while data:  # an unbuffered file may take a part
-        data = data[file.write(data) :]
-
-
-def _ends_in_a_line(path: Path) -> bool:
-    if not path.exists():
-        return True
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def _change(begun: RunInfo, now: RunInfo) -> str:
-    """Say what is no longer as it was when the run began; nothing where all is."""
+def _change(before: RunInfo, now: RunInfo) -> str:
+    """Return what has changed since the run began; nothing where all is the same."""
     for name in ("models", "repeats", "attempts"):
-        before, after = getattr(begun, name), getattr(now, name)
-        if before != after:
-            return f"{name} changed from {_shown(before)} to {_shown(after)}"
+        old, new = (
+            ", ".join(value) if isinstance(value, tuple) else value
+            for value in (getattr(before, name), getattr(now, name))
+        )
+        if old != new:
+            return f"{name} changed from {old} to {new}"
     for name in ("prompts", "cases"):
-        if changed := _changed(getattr(begun, name), getattr(now, name)):
+        olds, news = getattr(before, name), getattr(now, name)
+        if changed := sorted(key for key in {*olds, *news} if olds.get(key) != news.get(key)):
             return f"{name} changed ({', '.join(changed[:3])})"
     return ""
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-
-
-def read_row(line: str) -> Row:
-    """Return the row of a line; raises ValueError for one that is half written or of another version."""
-    return Row.model_validate_json(line)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Give the number and the object of each line that is not empty; None for a line that holds none.
-
-    A file that is not there has no lines.
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and the bytes of each line that is not empty; a missing file has no lines.
 
     Raises:
         FileError: the file cannot be read.
@@ -358,32 +380,23 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:
         raise FileError(f"cannot read {os_reason(error, path)}: make it readable, or move it away") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _object(line)
+    yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def as_json_line(data: Mapping[str, Any]) -> str:
-    """Return an object as one line."""
-    return json.dumps(data, ensure_ascii=False) + "\n"
-
-
-def append_line(path: Path, data: Mapping[str, Any]) -> None:
-    """Append an object as one line; a half line before it is closed.
+def append_line(path: Path, line: str) -> None:
+    """Append a line, whole and on the disk before this returns; a truncated line before it is ended.
 
     Raises:
         FileError: it cannot be written.
     """
     try:
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write("\n" + as_json_line(data))
+        with path.open("ab+", buffering=0) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else f"\n{line}"
+            data = line.encode("utf-8")
+            while data:  # an unbuffered file may take a part
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
     except OSError as error:
-        raise FileError(f"cannot write {os_reason(error, path)}: make room, and run again") from error
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) else None
+        raise FileError(f"cannot write {os_reason(error, path.parent)}: make room, and run again") from error

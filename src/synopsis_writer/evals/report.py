@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.evals.metrics import Metric, Scored
-from synopsis_writer.evals.record import Attempt, Row, RunInfo
+from synopsis_writer.evals.record import Row, RunInfo
 from synopsis_writer.evals.statistics import (
     MIN_CASES,
     Comparison,
@@ -25,6 +25,7 @@ from synopsis_writer.evals.statistics import (
     group_rows,
 )
 from synopsis_writer.evals.suite import Case
+from synopsis_writer.result import Attempt
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, format_cost
 
@@ -68,12 +69,12 @@ class ShownAttempt:
     @property
     def raw(self) -> str:
         """The beginning of the answer as it came."""
-        return self.attempt.answer[:_MAX_ANSWER]
+        return self.attempt.answer.text[:_MAX_ANSWER]
 
     @property
     def omitted(self) -> int:
         """How many characters of the answer are not shown."""
-        return len(self.attempt.answer) - len(self.raw)
+        return len(self.attempt.answer.text) - len(self.raw)
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,16 @@ class ShownRow:
         seen: dict[str, int] = {}
         shown = []
         for position, attempt in enumerate(self.scored.row.attempts, start=1):
-            shown.append(ShownAttempt(attempt, seen.get(attempt.answer)))
-            seen.setdefault(attempt.answer, position)
+            shown.append(ShownAttempt(attempt, seen.get(attempt.answer.text)))
+            seen.setdefault(attempt.answer.text, position)
         return tuple(shown)
 
     @property
     def best(self) -> ShownAttempt | None:
         """The attempt whose text is shown; None where no answer has the structure of one."""
-        best = self.scored.row.best
-        return None if best is None or self.attempts[best].attempt.synopsis is None else self.attempts[best]
+        if self.scored.row.synopsis is None:
+            return None
+        return next(each for each in self.attempts if each.attempt is self.scored.row.best)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def render_report(
         most_findings=max(shares, default=1),
         sections=sections,
         results=[result for section in sections for result in section.results],
-        idle=sorted(set(info.cases) - {row.case for row in rows}),
+        idle=sorted(set(info.cases) - {row.id.case for row in rows}),
         rows=rows,
         demo=sum(group.rows for group in groups if group.is_demo),
         fewest=MIN_CASES,
@@ -199,10 +201,10 @@ def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Secti
     by_case: dict[str, list[tuple[GroupKey, Scored]]] = {name: [] for name in known}
     for key, members in group_rows(scored).items():
         for each in members:
-            by_case.setdefault(each.row.case, []).append((key, each))
+            by_case.setdefault(each.row.id.case, []).append((key, each))
     numbers = count(1)
     for position, (name, members_of_case) in enumerate(by_case.items(), start=1):
-        members_of_case.sort(key=lambda pair: (pair[0].is_demo, *pair[1].row.key))
+        members_of_case.sort(key=lambda pair: (pair[0].is_demo, *pair[1].row.id))
         results = tuple(
             ShownRow(f"r{next(numbers)}", each, group_name(key), key.is_demo) for key, each in members_of_case
         )
@@ -294,12 +296,12 @@ def format_total(rows: Sequence[Row]) -> str:
     """Return what rows cost together, a sum per currency, and how many of them are unpriced."""
     sums: dict[str, Decimal] = {}
     for row in rows:
-        if row.amount is not None:
-            sums[row.currency] = sums.get(row.currency, Decimal(0)) + row.amount
+        if row.cost is not None:
+            sums[row.cost.currency] = sums.get(row.cost.currency, Decimal(0)) + row.cost.amount
     free = format_cost(Cost(Decimal(0), ""))
     paid = [format_cost(Cost(amount, currency)) for currency, amount in sums.items() if currency]
     known = " and ".join(paid) or (free if sums else "")
-    unpriced = sum(row.amount is None for row in rows)
+    unpriced = sum(row.cost is None for row in rows)
     if not unpriced:
         return known or free
     return f"{known}, and {unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"

@@ -1,11 +1,15 @@
 """The results of a run: read, scored, compared with its baseline, and checked against the suite."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evals.judge import (
@@ -15,7 +19,6 @@ from synopsis_writer.evals.judge import (
     judge_metrics,
     judgements_text,
     latest_judgements,
-    row_digest,
 )
 from synopsis_writer.evals.metrics import METRICS, Metric, References, Scored, load_references, score
 from synopsis_writer.evals.record import (
@@ -24,11 +27,11 @@ from synopsis_writer.evals.record import (
     Key,
     Row,
     RunInfo,
-    as_json_line,
     read_info,
     read_lines,
     read_rows,
-    run_json,
+    row_digest,
+    row_line,
 )
 from synopsis_writer.evals.statistics import (
     Comparison,
@@ -62,6 +65,13 @@ _SCORING = 1  # raised when a metric yields other values: cached scores are then
 _Scores = Mapping[str, float | None]
 
 
+class _ScoreLine(BaseModel):
+    """A line of `scores.jsonl`: the digest of a row with all it was measured against, and its scores."""
+
+    row: str
+    scores: dict[str, Annotated[float, Field(strict=True)] | None]
+
+
 @dataclass(frozen=True)
 class EvalResults:
     """The results of a run.
@@ -87,7 +97,7 @@ class EvalResults:
         """How many rows have not been made yet."""
         info = self.info
         planned = {Key(*key) for key in product(info.cases, info.models, info.prompts, range(info.repeats))}
-        return len(planned - {scored.row.key for scored in self.scored})
+        return len(planned - {scored.row.id for scored in self.scored})
 
     @property
     def failed(self) -> int:
@@ -168,17 +178,17 @@ def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: De
     """
     known = {case.id: case for case in cases}
     basis = _references_digest(cases, desk)
-    digests = [_score_digest(row, known.get(row.case), basis) for row in rows]
+    digests = [_score_digest(row, known.get(row.id.case), basis) for row in rows]
     cached = _read_scores(folder / SCORES_FILE)
     references: References | None = None
     for row, digest in zip(rows, digests, strict=True):
         if digest not in cached:
             references = references or load_references(desk, cases)
-            cached[digest] = score(row, known.get(row.case), references).scores
+            cached[digest] = score(row, known.get(row.id.case), references).scores
     if references is not None:
-        lines = (as_json_line({"row": digest, "scores": cached[digest]}) for digest in digests)
+        lines = (_ScoreLine(row=digest, scores=dict(cached[digest])).model_dump_json() for digest in digests)
         try:
-            write_file(folder / SCORES_FILE, "".join(lines))
+            write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines))
         except FileError as error:
             say(f"the scores are not saved: {error}")
     return [Scored(row, cached[digest]) for row, digest in zip(rows, digests, strict=True)]
@@ -214,24 +224,14 @@ def _score_digest(row: Row, case: Case | None, basis: str) -> str:
 
 def _read_scores(path: Path) -> dict[str, _Scores]:
     """Return the cached scores by their digests; what cannot be read is left out, and so computed again."""
-    try:
-        lines = [data for _, data in read_lines(path) if data is not None]
-    except FileError:
-        return {}
-    return {
-        str(data["row"]): data["scores"]
-        for data in lines
-        if "row" in data and _is_complete(data.get("scores"))
-    }
-
-
-def _is_complete(scores: object) -> bool:
-    """Whether `scores` holds all metrics, each a number or unscored."""
-    return (
-        isinstance(scores, dict)
-        and scores.keys() == METRICS.keys()
-        and all(value is None or type(value) in {int, float} for value in scores.values())
-    )
+    scores: dict[str, _Scores] = {}
+    with contextlib.suppress(FileError):
+        for _, data in read_lines(path):
+            with contextlib.suppress(ValueError):
+                line = _ScoreLine.model_validate_json(data)
+                if line.scores.keys() == METRICS.keys():
+                    scores[line.row] = line.scores
+    return scores
 
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
@@ -269,10 +269,10 @@ def bless(run: EvalResults, prompt: str | None) -> list[Path]:
 def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
     folder = baseline_folder(run.suite, model)
     info = replace(run.info, models=(model,), prompts={prompt: run.info.prompts[prompt]})
-    rows = [each.row for each in run.scored if (each.row.model, each.row.prompt) == (model, prompt)]
-    rows.sort(key=lambda row: row.key)
-    write_file(folder / RUN_FILE, run_json(info))
-    write_file(folder / RESULTS_FILE, "".join(row.as_line() for row in rows))
+    rows = [each.row for each in run.scored if (each.row.id.model, each.row.id.prompt) == (model, prompt)]
+    rows.sort(key=lambda row: row.id)
+    write_file(folder / RUN_FILE, info.as_json())
+    write_file(folder / RESULTS_FILE, "".join(map(row_line, rows)))
     if judgements := judgements_text(run.judgements, rows):
         write_file(folder / JUDGEMENTS_FILE, judgements)
     else:

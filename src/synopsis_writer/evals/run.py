@@ -1,14 +1,14 @@
 """An eval run: cases by models by prompts by repeats."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.drafting import write
 from synopsis_writer.errors import ModelError
-from synopsis_writer.evals.record import Attempt, Key, Row, RunFolder, RunInfo
+from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo
 from synopsis_writer.evals.suite import Case, case_hash
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.copies import name_forms
@@ -19,8 +19,7 @@ from synopsis_writer.log import Run, RunLog
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import resolve_model
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.result import Attempt as Made
-from synopsis_writer.result import Result, new_run
+from synopsis_writer.result import RowResult, new_run
 from synopsis_writer.settings import Settings
 from synopsis_writer.show import find_show
 from synopsis_writer.writer import Authors, Desk, load_desk, open_authors
@@ -157,6 +156,7 @@ class Maker:
                 result = await write(
                     brief, show, author, self.desk.gate, attempts=self.attempts, recorder=recording
                 )
+                row: Row = RowResult.of(key, result)
             except ModelError as error:
                 if not error.is_transient:
                     raise
@@ -204,40 +204,3 @@ def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
     cast = name_forms(member.name for member in show.cast) if show else frozenset()
     people = (name_forms([person.name]) for person in synopsis.characters)
     return frozenset().union(*(names for names in people if not names & cast)) - TITLES - ADDRESSES
-
-
-def row_of(key: Key, result: Result) -> Row:
-    """Return the row of a result."""
-    usage, cost, best = result.usage, result.cost, result.best
-    outcome = "accepted" if result.accepted else "failed" if result.error else "refused"
-    answer = best.answer if best else None
-    return Row.model_validate(
-        {
-            **key._asdict(),
-            "outcome": outcome,
-            "attempts": [_attempt(made) for made in result.attempts],
-            "best": result.attempts.index(best) if best else None,
-            "error": str(result.error) if result.error else None,
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "amount": cost.amount if cost else None,
-            "currency": cost.currency if cost else "",
-            "seconds": result.seconds,
-            "answered": answer.model if answer else "",
-            "kept": sum(made.answer.is_cached for made in result.attempts),
-            "words_by_model": answer.words_by_model if answer else None,
-        }
-    )
-
-
-def _attempt(made: Made) -> Attempt:
-    return Attempt(
-        number=made.number,
-        passed=made.passed,
-        problems=made.problems,
-        checks=made.checks,
-        spans=made.spans,
-        answer=made.answer.text,
-        synopsis=made.synopsis,
-    )

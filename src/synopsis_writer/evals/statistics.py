@@ -179,7 +179,7 @@ def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
     for each in rows:
         value = each.scores.get(metric)
         if value is not None:
-            values[each.row.case].append(value)
+            values[each.row.id.case].append(value)
     return {case: fmean(sorted(values[case])) for case in sorted(values)}
 
 
@@ -222,12 +222,12 @@ def group_rows(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
     kinds: defaultdict[tuple[str, str], set[bool]] = defaultdict(set)
     for each in scored:
         if each.row.synopsis is not None:
-            kinds[each.row.model, each.row.prompt].add(each.row.is_demo)
+            kinds[each.row.id.model, each.row.id.prompt].add(each.row.is_demo)
     groups: defaultdict[GroupKey, list[Scored]] = defaultdict(list)
     for each in scored:
         row = each.row
-        is_demo = row.is_demo if row.synopsis is not None else kinds[row.model, row.prompt] == {True}
-        groups[GroupKey(row.model, row.prompt, is_demo)].append(each)
+        is_demo = row.is_demo if row.synopsis is not None else kinds[row.id.model, row.id.prompt] == {True}
+        groups[GroupKey(row.id.model, row.id.prompt, is_demo)].append(each)
     return groups
 
 
