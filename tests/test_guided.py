@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.demo.author import GuidedAuthor
+from synopsis_writer.demo.author import write_draft
 from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
 from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
 from synopsis_writer.errors import TemplateError
@@ -69,8 +69,9 @@ def brief_for(show: Show, form: Form, theme: str = THEME, characters: Sequence[s
 
 
 async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completion) -> Synopsis:
-    author = GuidedAuthor(ScriptedEngine(*candidates), brief, show, load_scaffold(brief.form, GUIDED), GUIDED)
-    return Synopsis.model_validate_json((await author.draft(seed)).text)
+    scaffold = load_scaffold(brief.form, GUIDED)
+    draft = await write_draft(ScriptedEngine(*candidates), brief, show, scaffold, GUIDED, seed)
+    return Synopsis.model_validate_json(draft.text)
 
 
 # Whole drafts
@@ -134,11 +135,11 @@ async def test_the_words_of_the_model_and_its_tokens_are_counted() -> None:
     brief = brief_for(SHOWS[0], Form.PORTRAIT)
     scaffold = load_scaffold(Form.PORTRAIT, GUIDED)
     engine = ScriptedEngine(said(" den guten Ruf der Wiege."))
-    answer = await GuidedAuthor(engine, brief, SHOWS[0], scaffold, GUIDED).draft(1)
+    answer = await write_draft(engine, brief, SHOWS[0], scaffold, GUIDED, 1)
     assert answer.words_by_model == 5  # three gaps, and none repeats another
     assert answer.usage.completion_tokens == 2 * len(engine.prompts)
     assert answer.model == "scripted"
-    silent = await GuidedAuthor(ScriptedEngine(), brief, SHOWS[0], scaffold, GUIDED).draft(1)
+    silent = await write_draft(ScriptedEngine(), brief, SHOWS[0], scaffold, GUIDED, 1)
     assert silent.words_by_model == 0
 
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
-from synopsis_writer.demo.gaps import Completer, Filling, fill_gap, load_gap_rules, read_lines
+from synopsis_writer.demo.gaps import Completer, FilledGap, fill_gap, load_gap_rules, read_words
 from synopsis_writer.demo.scaffold import (
     Gap,
     Person,
@@ -31,17 +31,17 @@ from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Outline, Paragraph, Synopsis
 from synopsis_writer.usage import NO_COST, Usage
 
-SLOTS = 4  # completions of a gap, decoded side by side
+SLOTS = 4  # completions of a gap, decoded in parallel
 
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
 
 
 @dataclass(frozen=True)
 class DemoAuthor:
-    """Drafts from a scaffold; a repair is another draft, from the next seed.
+    """Drafts from a scaffold; a repair is another draft, with the next seed.
 
-    The model is loaded for a draft and given back before the gate loads its word lists: both at once would
-    take 700 MB.
+    The model is loaded for a draft and released before the gate loads its word lists: both at once would take
+    700 MB.
     """
 
     brief: Brief
@@ -52,7 +52,7 @@ class DemoAuthor:
     threads: int
     first_seed: int
     outline: Outline | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one model in memory, whatever --best-of asks
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one model in memory, whatever --best-of asks
 
     @property
     def name(self) -> str:
@@ -61,35 +61,32 @@ class DemoAuthor:
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
-        async with self.turn:
-            answer = await self._draft(seed)
+        async with self.lock:
+            scaffold = load_scaffold(self.brief.form, self.prompts)
+            engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
+            try:
+                answer = await write_draft(
+                    engine, self.brief, self.show, scaffold, self.prompts, self.first_seed + seed, self.banned
+                )
+            finally:
+                engine.close()
+        if self.outline is not None:
+            answer = replace(answer, text=_with_outline(answer.text, self.outline))
         yield Attempt(number, answer)
-
-    async def _draft(self, seed: int) -> Answer:
-        scaffold = load_scaffold(self.brief.form, self.prompts)
-        engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
-        try:
-            guided = GuidedAuthor(engine, self.brief, self.show, scaffold, self.prompts, self.banned)
-            answer = await guided.draft(self.first_seed + seed)
-        finally:
-            engine.close()
-        return (
-            answer if self.outline is None else replace(answer, text=_as_planned(answer.text, self.outline))
-        )
 
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
         scaffold = load_scaffold(self.brief.form, self.prompts)
-        return guided_outline(self.brief, self.show, scaffold, self.prompts, self.first_seed)
+        return outline_draft(self.brief, self.show, scaffold, self.prompts, self.first_seed)
 
 
-def _as_planned(text: str, outline: Outline) -> str:
+def _with_outline(text: str, outline: Outline) -> str:
     """Give a draft the outline's title, logline and people; further people of the draft stay."""
-    drafted = Synopsis.model_validate_json(text)
+    draft = Synopsis.model_validate_json(text)
     names = {person.name for person in outline.characters}
-    people = (*outline.characters, *(person for person in drafted.characters if person.name not in names))
-    planned = {"title": outline.title, "logline": outline.logline, "characters": people}
-    return drafted.model_copy(update=planned).as_json()
+    people = (*outline.characters, *(person for person in draft.characters if person.name not in names))
+    fields = {"title": outline.title, "logline": outline.logline, "characters": people}
+    return draft.model_copy(update=fields).as_json()
 
 
 def demo_author(
@@ -100,10 +97,10 @@ def demo_author(
     shows: Sequence[Show],
     first_seed: int,
 ) -> DemoAuthor:
-    """Return the author for one brief; an outline's beats and characters go before the brief's own.
+    """Return the author for one brief; an outline's beats and characters replace the brief's.
 
     Raises:
-        EngineError: the packaged model cannot be put together.
+        EngineError: the packaged model cannot be assembled.
     """
     if outline is not None:
         people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
@@ -120,99 +117,77 @@ def demo_author(
     )
 
 
-_ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
-
-_ROLE_ELSE = "Nebenfigur"
-
-
-class GuidedAuthor:
-    """Writes demo drafts with a base model that cannot follow instructions.
+async def write_draft(
+    engine: Completer,
+    brief: Brief,
+    show: Show,
+    scaffold: Scaffold,
+    folder: Path,
+    seed: int,
+    banned: Sequence[str] = (),
+) -> Answer:
+    """Write one draft with a base model that cannot follow instructions; the same seed gives the same text.
 
     Args:
         engine: the model.
         brief: what is asked for; `notes` and `words` have no effect here.
         show: the brief's show.
         scaffold: the sentences of the brief's form.
-        folder: where `gaps.yaml`, `blocked.txt` and `names.txt` lie.
-        banned: names of people that belong to other shows.
+        folder: of `gaps.yaml`, `blocked.txt` and `names.txt`.
+        seed: of all choices.
+        banned: names of people of other shows.
 
     Raises:
+        EngineError: the engine failed.
         TemplateError: a file in `folder` breaks its format.
         FileError: a file in `folder` cannot be read.
     """
+    start = time.monotonic()
+    rules = load_gap_rules(folder)
+    plan, people, characters, rng = lay_out(brief, show, scaffold, read_words(folder / "names.txt"), seed)
+    protagonist, second = people[:2]
+    subject = re.match(r"eine? (\w+)", brief.theme, re.IGNORECASE)  # `Polizist` of `Ein Polizist deckt …`
+    role = protagonist.role or (subject[1] if subject else "")
+    filled: list[FilledGap] = []
 
-    def __init__(
-        self,
-        engine: Completer,
-        brief: Brief,
-        show: Show,
-        scaffold: Scaffold,
-        folder: Path,
-        banned: Sequence[str] = (),
-    ) -> None:
-        self._engine = engine
-        self._brief = brief
-        self._show = show
-        self._scaffold = scaffold
-        self._rules = load_gap_rules(folder)
-        self._invented = read_lines(folder / "names.txt")
-        self._banned = significant_words(" ".join(banned))
-
-    async def draft(self, seed: int) -> Answer:
-        """Write one draft; the same seed gives the same text.
-
-        Raises:
-            EngineError: the engine failed.
-        """
-        start = time.monotonic()
-        layout = lay_out(self._brief, self._show, self._scaffold, self._invented, seed)
-        plan, people, rng = layout.plan, layout.people, layout.rng
-        fillings: list[Filling] = []
-        paragraphs: list[Paragraph] = []
-        for storyline, pieces in plan.paragraphs:
-            text = ""
-            for piece in pieces:
-                if isinstance(piece, Gap):
-                    fillings.append(await self._fill(piece.kind, people, fillings, rng))
-                    text += fillings[-1].text
-                else:
-                    text += piece
-            paragraphs.append(Paragraph(storyline=storyline, text=text))
-        synopsis = Synopsis(
-            title=plan.title,
-            logline=plan.logline,
-            characters=layout.characters,
-            paragraphs=tuple(paragraphs),
-        )
-        return Answer(
-            text=synopsis.as_json(),
-            usage=sum((filling.usage for filling in fillings), Usage()),
-            seconds=time.monotonic() - start,
-            model=self._engine.name,
-            words_by_model=sum(filling.words_by_model for filling in fillings),
-            cost=NO_COST,
-        )
-
-    async def _fill(
-        self, kind: str, people: Sequence[Person], before: Sequence[Filling], rng: Random
-    ) -> Filling:
-        protagonist, second = people[:2]
-        # The second person worries about the protagonist; one does not fear or hope for oneself.
-        role = "" if kind == "worry" else protagonist.role or _subject(self._brief.theme)
-        return await fill_gap(
-            self._engine,
-            self._rules,
+    async def fill(kind: str) -> str:
+        # The second person worries about the protagonist; nobody fears or hopes for themselves.
+        is_worry = kind == "worry"
+        gap = await fill_gap(
+            engine,
+            rules,
             kind,
-            theme=self._brief.theme,
-            name=(second if kind == "worry" else protagonist).short,
-            unwanted=self._banned | significant_words(role),
-            taken=[filling.text for filling in before],
+            theme=brief.theme,
+            name=(second if is_worry else protagonist).short,
+            unwanted=significant_words(" ".join(banned)) | significant_words("" if is_worry else role),
+            taken=[gap.text for gap in filled],
             rng=rng,
         )
+        filled.append(gap)
+        return gap.text
+
+    paragraphs = [
+        Paragraph(
+            storyline=storyline,
+            text="".join([await fill(piece.kind) if isinstance(piece, Gap) else piece for piece in pieces]),
+        )
+        for storyline, pieces in plan.paragraphs
+    ]
+    synopsis = Synopsis(
+        title=plan.title, logline=plan.logline, characters=characters, paragraphs=tuple(paragraphs)
+    )
+    return Answer(
+        text=synopsis.as_json(),
+        usage=sum((gap.usage for gap in filled), Usage()),
+        seconds=time.monotonic() - start,
+        model=engine.name,
+        words_by_model=sum(gap.words_by_model for gap in filled),
+        cost=NO_COST,
+    )
 
 
 class Layout(NamedTuple):
-    """Everything of a draft but what the model adds; `rng` goes on with the choices."""
+    """Everything of a draft but what the model adds; `rng` continues with the choices."""
 
     plan: Plan
     people: Sequence[Person]
@@ -220,31 +195,28 @@ class Layout(NamedTuple):
     rng: Random
 
 
+_ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
+
+
 def lay_out(brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int) -> Layout:
     """Choose people and sentences; the same seed chooses the same."""
     rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
     people, rest = choose_people(brief, show, invented, scaffold.people, rng)
     values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
-    return Layout(compose(scaffold, values, brief.beats, rng), people, _characters(people, rest, show), rng)
+    plan = compose(scaffold, values, brief.beats, rng)
+    roles = {member.name: member.role for member in show.cast}
+    characters = (
+        *(
+            Character(name=person.name, role=person.role or role)
+            for person, role in zip(people, _ROLES, strict=False)
+        ),
+        *(Character(name=name, role=roles.get(name, _ROLES[-1])) for name in rest),
+    )
+    return Layout(plan, people, characters, rng)
 
 
-def guided_outline(brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int) -> Outline:
+def outline_draft(brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int) -> Outline:
     """Return the plan of the draft with this seed; it needs no model."""
-    layout = lay_out(brief, show, scaffold, read_lines(folder / "names.txt"), seed)
+    layout = lay_out(brief, show, scaffold, read_words(folder / "names.txt"), seed)
     plan = layout.plan
     return Outline(title=plan.title, logline=plan.logline, characters=layout.characters, beats=plan.beats)
-
-
-def _subject(theme: str) -> str:
-    """Return whom the theme is about, where it begins so: `Polizist` for `Ein Polizist deckt …`."""
-    match = re.match(r"eine? (\w+)", theme, re.IGNORECASE)
-    return match[1] if match else ""
-
-
-def _characters(people: Sequence[Person], rest: Sequence[str], show: Show) -> tuple[Character, ...]:
-    roles = {member.name: member.role for member in show.cast}
-    main = [
-        Character(name=person.name, role=person.role or role)
-        for person, role in zip(people, _ROLES, strict=False)
-    ]
-    return (*main, *(Character(name=name, role=roles.get(name, _ROLE_ELSE)) for name in rest))

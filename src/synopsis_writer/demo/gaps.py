@@ -1,6 +1,6 @@
 """Gaps of a scaffold, filled by the packaged model."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,29 +18,17 @@ from synopsis_writer.usage import Usage
 
 _SAMPLING = Sampling(temperature=0.6)
 
-_CANDIDATES = 4
-
-_ROUNDS = 3
-
-_MOST_TOKENS = 36
+_CANDIDATES, _ATTEMPTS, _MAX_TOKENS = 4, 3, 36
 
 _SAME_STEM = 4  # letters that two forms of a word share at least
 
-_GOOD_ENOUGH = -1.2  # a candidate this good ends the search after the first round
+_GOOD_ENOUGH = -1.2  # a candidate this good ends the search
 
-_LEAST = -2.4  # at or below it, the fixed phrase is better
+_TOO_BAD = -2.4  # at or below it, the fixed phrase is better
 
-_RARE_PENALTY = 2.0
+_RARE_PENALTY, _FEW_SHOT_NOUN_PENALTY, _COPIED_PENALTY = 2.0, 0.8, 3.0
 
-_FEW_SHOT_NOUN_PENALTY = 0.8
-
-_COPIED_PENALTY = 3.0
-
-_UNWANTED_PENALTY = 4.0
-
-_BLOCKED_PENALTY = 6.0
-
-_CUT_PENALTY = 6.0
+_UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
 
 
 class Completer(Protocol):
@@ -62,7 +50,7 @@ class Completer(Protocol):
         seed: int = 0,
         logprobs: bool = False,
     ) -> list[Completion]:
-        """Continue `prompt` `n` times."""
+        """Continue `prompt` `n` times, each time with other words."""
         ...
 
 
@@ -112,18 +100,16 @@ class GapKind(_Data):
 
 
 class People(_Data):
-    """Genitives of people: those that fit `always`, and those that fit `if_named` by the theme."""
+    """People in the genitive: those that `always` fit, and those that fit `if_named` by the theme."""
 
     always: Annotated[tuple[str, ...], Field(min_length=2)]
     if_named: tuple[str, ...] = ()
 
     def rule(self, theme: str, unwanted: Collection[str]) -> str:
         """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
-        words = [word.casefold() for word in word_parts(theme)]
-        named = [person for person in self.if_named if any(_is_named(person, word) for word in words)]
-        fitting = [
-            person for person in (*self.always, *named) if not _beginnings([_noun(person)], [*unwanted])
-        ]
+        words = _lower(theme)
+        named = [person for person in self.if_named if any(_is_named(_noun(person), word) for word in words)]
+        fitting = [person for person in (*self.always, *named) if not _has_prefix([_noun(person)], unwanted)]
         return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
 
 
@@ -136,13 +122,7 @@ class _GapFile(_Data):
 
 @dataclass(frozen=True)
 class GapRules:
-    """The rules for all gaps.
-
-    Attributes:
-        kinds: the kinds by name.
-        people: who may turn up in a gap.
-        blocked: word beginnings that no gap may hold.
-    """
+    """The rules for all gaps: their kinds by name, who may appear in one, and which prefixes may not."""
 
     kinds: dict[str, GapKind]
     people: People
@@ -150,8 +130,8 @@ class GapRules:
 
 
 @dataclass(frozen=True)
-class Filling:
-    """What stands in a gap, how many of its words the model wrote, and what that took."""
+class FilledGap:
+    """The text of a gap, how many of its words the model wrote, and the usage."""
 
     text: str
     words_by_model: int
@@ -167,11 +147,11 @@ def load_gap_rules(folder: Path) -> GapRules:
     """
     file = read_fields(folder / "gaps.yaml", _GapFile, TemplateError)
     kinds = {kind: getattr(file, kind) for kind in GAPS}
-    return GapRules(kinds, file.people, tuple(read_lines(folder / "blocked.txt")))
+    return GapRules(kinds, file.people, tuple(read_words(folder / "blocked.txt")))
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a word list, without empty ones and comments."""
+def read_words(path: Path) -> list[str]:
+    """Return the lines of a word list, without empty lines and comments."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip() and line[0] != "#"]
 
 
@@ -185,7 +165,7 @@ async def fill_gap(
     unwanted: Collection[str],
     taken: Collection[str],
     rng: Random,
-) -> Filling:
+) -> FilledGap:
     """Fill one gap of `kind` for a theme and a person.
 
     Args:
@@ -194,8 +174,8 @@ async def fill_gap(
         kind: one of `GAPS`.
         theme: the brief's theme.
         name: the person the sentence is about.
-        unwanted: words that would be wrong here: names of other shows, the role of the person meant.
-        taken: what fills the gaps before this one; no candidate repeats it.
+        unwanted: words that would be wrong here: names of other shows, the role of that person.
+        taken: the texts of the gaps before this one; none is repeated.
         rng: gives the engine's seed, and chooses the fixed phrase.
 
     Raises:
@@ -205,13 +185,13 @@ async def fill_gap(
     fixed = [phrase for phrase in gap.fixed if phrase not in taken]
     fallback = rng.choice(fixed or gap.fixed)
     usage = Usage()
-    best_text, best = "", _LEAST
-    for _ in range(_ROUNDS):
+    best_text, best = "", _TOO_BAD
+    for _ in range(_ATTEMPTS):
         candidates = await engine.complete(
             gap.prompt(theme, name),
             grammar=f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}",
             n=_CANDIDATES,
-            max_tokens=_MOST_TOKENS,
+            max_tokens=_MAX_TOKENS,
             sampling=_SAMPLING,
             seed=rng.getrandbits(31),
             logprobs=True,
@@ -224,7 +204,7 @@ async def fill_gap(
                 best_text, best = text, value
         if best >= _GOOD_ENOUGH:
             break
-    return Filling(best_text or fallback, len(best_text.split()), usage)
+    return FilledGap(best_text or fallback, len(best_text.split()), usage)
 
 
 def score(
@@ -235,46 +215,48 @@ def score(
         return float("-inf")
     words = word_parts(candidate.text)
     value = sum(candidate.logprobs) / len(candidate.logprobs)
-    lowered = [word.casefold() for word in words]
-    themed = [word.casefold() for word in word_parts(theme)]
+    lowered, themed = _lower(candidate.text), _lower(theme)
     if any(_is_rare(word) for word in lowered if word not in themed):
         value -= _RARE_PENALTY
     if gap.nouns & set(words):
         value -= _FEW_SHOT_NOUN_PENALTY
-    if gap.runs & set(_runs(candidate.text)):
+    if gap.runs & _runs(candidate.text):
         value -= _COPIED_PENALTY
-    if _beginnings(lowered, [word.casefold() for word in unwanted]):
+    if _has_prefix(lowered, [word.casefold() for word in unwanted]):
         value -= _UNWANTED_PENALTY
-    if _beginnings(lowered, rules.blocked):
+    if _has_prefix(lowered, rules.blocked):
         value -= _BLOCKED_PENALTY
     if not candidate.text.rstrip().endswith("."):
-        value -= _CUT_PENALTY
+        value -= _TRUNCATED_PENALTY
     return value
+
+
+def _lower(text: str) -> list[str]:
+    return [word.casefold() for word in word_parts(text)]
 
 
 def _noun(person: str) -> str:
     return person.rpartition(" ")[2].casefold()
 
 
-def _is_named(person: str, word: str) -> bool:
-    """Say whether a theme's word names `person`: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
-    noun = _noun(person)
-    if noun.endswith("in") != word.endswith("in"):
-        return False
-    return noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM]
+def _is_named(noun: str, word: str) -> bool:
+    """Whether a theme's word names a person: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
+    same_gender = noun.endswith("in") == word.endswith("in")
+    return same_gender and (noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM])
 
 
-def _beginnings(words: Sequence[str], beginnings: Sequence[str]) -> set[str]:
-    return {beginning for beginning in beginnings for word in words if word.startswith(beginning)}
+def _has_prefix(words: Iterable[str], prefixes: Iterable[str]) -> bool:
+    beginnings = tuple(prefixes)
+    return any(word.startswith(beginnings) for word in words)
 
 
-def _runs(text: str) -> list[tuple[str, ...]]:
-    words = [word.casefold() for word in word_parts(text)]
-    return [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = _lower(text)
+    return {tuple(words[start : start + 4]) for start in range(len(words) - 3)}
 
 
 def _is_rare(word: str) -> bool:
-    """Say whether a word is rarer than one in a million; the list of rarer words would take 80 MB."""
+    """Whether a word is rarer than one in a million; the list of rarer words would take 80 MB."""
     from wordfreq import zipf_frequency
 
     return not zipf_frequency(word, "de", wordlist="small")

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import TemplateError
+from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
+from synopsis_writer.gate.text import word_parts
 from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Storyline
@@ -35,16 +37,16 @@ class _Data(BaseModel):
 
 
 class Slot(_Data):
-    """One place in a paragraph.
+    """One position in a paragraph.
 
     Attributes:
-        any: the variants; one of them is taken.
-        thread: in place of variants, the storyline whose next part stands here.
-        plan: whether the person's own beats may stand here instead.
-        needs: the place-holder that must have a value, else the slot stays empty.
+        any: the variants; one of them is chosen.
+        thread: instead of variants, the side story whose next part goes here.
+        plan: whether beats of the brief may go here instead.
+        needs: the placeholder that must have a value, or the slot stays empty.
     """
 
-    any: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    any: Variants | None = None
     thread: str | None = None
     plan: bool = False
     needs: Literal["rest"] | None = None
@@ -64,14 +66,7 @@ class Paragraph(_Data):
 
 
 class Scaffold(_Data):
-    """The data of one form.
-
-    Attributes:
-        titles: titles to choose from.
-        loglines: one-sentence summaries to choose from.
-        threads: for each side story its variants, each a list of parts in order.
-        paragraphs: the text.
-    """
+    """The data of one form; `threads` has the variants of each side story, each a list of parts in order."""
 
     titles: Variants
     loglines: Variants
@@ -81,7 +76,13 @@ class Scaffold(_Data):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for text in self.texts():
-            _check_tokens(text)
+            for token in _TOKEN.findall(text):
+                name = token[1:-1]
+                if token.startswith("{") and name not in _PLACEHOLDERS:
+                    known = ", ".join(sorted(_PLACEHOLDERS))
+                    raise ValueError(f"unknown place-holder {token}: one of {known}")
+                if token.startswith("[") and name not in GAPS:
+                    raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
         for name, variants in self.threads.items():
             used = sum(slot.thread == name for part in self.paragraphs for slot in part.sentences)
             if any(len(parts) != used for parts in variants):
@@ -89,12 +90,13 @@ class Scaffold(_Data):
         slots = [slot for part in self.paragraphs for slot in part.sentences]
         if unknown := {slot.thread for slot in slots if slot.thread} - set(self.threads):
             raise ValueError(f"thread '{min(unknown)}' is used and not defined: add it under 'threads'")
-        if not any(_all_hold(slot.any, "{theme}") for slot in self.paragraphs[0].sentences):
+        opening = [slot.any or ("",) for slot in self.paragraphs[0].sentences]
+        if not any(all("{theme}" in variant for variant in variants) for variants in opening):
             raise ValueError("no slot of the first paragraph holds {theme} in all its variants")
         return self
 
     def texts(self) -> Iterator[str]:
-        """Yield every sentence of the scaffold, as it stands in the file."""
+        """Yield every sentence of the scaffold, as it is in the file."""
         yield from (*self.titles, *self.loglines)
         for variants in self.threads.values():
             yield from (text for parts in variants for text in parts)
@@ -104,7 +106,7 @@ class Scaffold(_Data):
 
     @property
     def people(self) -> int:
-        """How many people the text has."""
+        """How many people appear in the text."""
         whole = " ".join(self.texts())
         used = set(re.findall(r"\{([pstu])[_}]", whole))
         return max(number for number, letter in enumerate(_LETTERS, 1) if letter in used)
@@ -112,7 +114,7 @@ class Scaffold(_Data):
 
 @dataclass(frozen=True)
 class Gap:
-    """A place for the model, of one of the kinds in `GAPS`."""
+    """Text that the model adds, of one of the kinds in `GAPS`."""
 
     kind: str
 
@@ -134,14 +136,14 @@ def load_scaffold(form: Form, folder: Path) -> Scaffold:
     """Read `<folder>/<form>.yaml`.
 
     Raises:
-        TemplateError: a field is missing, or a place-holder, gap or thread unknown; names file and line.
+        TemplateError: a field is missing, or a placeholder, gap or thread unknown; names file and line.
         FileError: the file cannot be read.
     """
     return read_fields(folder / f"{form.value}.yaml", Scaffold, TemplateError)
 
 
 def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random) -> Plan:
-    """Choose variants with `rng`, put `beats` into the plan slots in order, and fill the place-holders."""
+    """Choose variants with `rng`, put `beats` into the plan slots in order, and fill the placeholders."""
     title = rng.choice(scaffold.titles)
     filled = {**values, "title": title}
     threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
@@ -174,7 +176,7 @@ class Person:
 
     Attributes:
         name: the whole name.
-        short: how the text goes on to call the person: `Arzu`, `Dr. Heilmann`.
+        short: how the text calls the person from then on: `Arzu`, `Dr. Heilmann`.
         role: what the person is, as a German noun phrase; empty when unknown.
     """
 
@@ -184,14 +186,14 @@ class Person:
 
     @property
     def introduction(self) -> str:
-        """The name, with the role set off by commas behind it."""
+        """The name, followed by the role between commas."""
         return f"{self.name}, {self.role}," if self.role else self.name
 
 
 def placeholder_values(
     show: str, place: str, theme: str, air_date: str | None, people: Sequence[Person], rest: Sequence[str]
 ) -> dict[str, str]:
-    """Return what stands for each place-holder but `{title}`."""
+    """Return the value of each placeholder but `{title}`."""
     here = locative(place)
     values = {
         "show": show,
@@ -202,11 +204,8 @@ def placeholder_values(
         "rest": " und ".join(filter(None, [", ".join(rest[:-1]), *rest[-1:]])),
     }
     for letter, person in zip(_LETTERS, people, strict=False):
-        values |= {
-            letter: person.short,
-            f"{letter}_full": person.name,
-            f"{letter}_intro": person.introduction,
-        }
+        full, intro = f"{letter}_full", f"{letter}_intro"
+        values |= {letter: person.short, full: person.name, intro: person.introduction}
     return values
 
 
@@ -220,7 +219,7 @@ def _as_sentence(theme: str) -> str:
 
 
 def locative(place: str) -> str:
-    """Say where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` for a place without an article."""
+    """Return where: `in der Sachsenklinik` for `die Sachsenklinik`; `hier` for a place without an article."""
     article, _, rest = place.partition(" ")
     before = {"die": "in der", "der": "im", "das": "im"}.get(article)
     if before is None or not rest:
@@ -258,35 +257,12 @@ def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
         start += size
 
 
-def _check_tokens(text: str) -> None:
-    for token in _TOKEN.findall(text):
-        name = token[1:-1]
-        if token.startswith("{") and name not in _PLACEHOLDERS:
-            raise ValueError(f"unknown place-holder {token}: one of {', '.join(sorted(_PLACEHOLDERS))}")
-        if token.startswith("[") and name not in GAPS:
-            raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
+_TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
 
+# What precedes a last name in German fiction, beyond the gate's list.
+_ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
 
-def _all_hold(variants: Sequence[str] | None, token: str) -> bool:
-    return variants is not None and all(token in variant for variant in variants)
-
-
-_TITLES = re.compile(r"(?:(?:Prof|Dr|Dipl|med)\.\s*)+")
-
-_ADDRESSES = {
-    "Frau",
-    "Herr",
-    "Schwester",
-    "Pfleger",
-    "Oberschwester",
-    "Pastor",
-    "Pater",
-    "Baron",
-    "Graf",
-    "Gräfin",
-}
-
-_WORD = re.compile(r"\w{4,}")
+_LEAST_LETTERS = 4  # of a word that says something
 
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
@@ -294,7 +270,7 @@ _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 def choose_people(
     brief: Brief, show: Show, invented: Sequence[str], count: int, rng: Random
 ) -> tuple[list[Person], list[str]]:
-    """Return `count` people, the protagonist first, and the names of the brief that found no place.
+    """Return `count` people, the protagonist first, and the names of the brief that do not appear.
 
     Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, then by a
     role (`Chirurg`); where they name none, the seed does.
@@ -302,58 +278,59 @@ def choose_people(
     roles = {member.name: member.role for member in show.cast}
     names = list(brief.characters)
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
-    story = " ".join((brief.theme, *brief.beats))
     if not names:
-        names = [member.name for member in _named(adults, story)]
-    if not names and (fitting := _fitting(adults, brief.theme)):
+        names = _named(adults, " ".join((brief.theme, *brief.beats)))
+    if not names and (fitting := _with_role(adults, brief.theme)):
         names = [rng.choice(fitting).name]
-    known = {_call(name) for name in names}
+    known = {_short_name(name) for name in names}
     for pool in ([member.name for member in adults], list(invented)):
         rng.shuffle(pool)
         for name in pool:
-            if len(names) < count and not known & {_call(name)} and name not in names:
+            if len(names) < count and not known & {_short_name(name)} and name not in names:
                 names.append(name)
-                known.add(_call(name))
-    calls = [_call(name) for name in names]
+                known.add(_short_name(name))
+    shorts = [_short_name(name) for name in names]
     people = [
-        Person(name, call if calls.count(call) == 1 else name, roles.get(name, ""))
-        for name, call in zip(names, calls, strict=True)
+        Person(name, short if shorts.count(short) == 1 else name, roles.get(name, ""))
+        for name, short in zip(names, shorts, strict=True)
     ]
     return people[:count], names[count:]
 
 
-def _named(cast: Sequence[CastMember], text: str) -> list[CastMember]:
-    """Return the members whose name stands in `text`, in the order of the text."""
-    words = [word.casefold() for word in _WORD.findall(text)]
-    first = {member.name: _first(words, significant_words(_TITLES.sub("", member.name))) for member in cast}
-    named = [member for member in cast if first[member.name] < len(words)]
-    return sorted(named, key=lambda member: first[member.name])
+def _named(cast: Sequence[CastMember], text: str) -> list[str]:
+    """Return the names of the cast that are in `text`, in the order of the text."""
+    words = _significant(text)
+    positions: dict[str, list[int]] = {}
+    for member in cast:
+        parts = significant_words(_TITLE.sub("", member.name))
+        positions[member.name] = [position for position, word in enumerate(words) if word in parts]
+    return sorted(filter(positions.get, positions), key=lambda name: positions[name][0])
 
 
-def _first(words: Sequence[str], wanted: set[str]) -> int:
-    return next((index for index, word in enumerate(words) if word in wanted), len(words))
-
-
-def _fitting(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
+def _with_role(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
     """Return the members whose role the theme names, else those whose role is a compound of it."""
     words = significant_words(theme)
-    alike = [member for member in cast if words & significant_words(member.role)]
-    return alike or [member for member in cast if _is_compound(significant_words(member.role), words)]
+    exact = [member for member in cast if words & significant_words(member.role)]
+    return exact or [
+        member
+        for member in cast
+        if any(long.endswith(word) for long in significant_words(member.role) for word in words)
+    ]
 
 
 def significant_words(text: str) -> set[str]:
     """Return the words of four letters or more, case-folded."""
-    return {word.casefold() for word in _WORD.findall(text)}
+    return set(_significant(text))
 
 
-def _is_compound(role: set[str], theme: set[str]) -> bool:
-    return any(long.endswith(word) for long in role for word in theme)
+def _significant(text: str) -> list[str]:
+    return [word.casefold() for word in word_parts(text) if len(word) >= _LEAST_LETTERS]
 
 
-def _call(name: str) -> str:
+def _short_name(name: str) -> str:
     """Return the short form: the first name, or title and last name."""
-    title = _TITLES.match(name)
-    given, _, last = (name[title.end() :] if title else name).partition(" ")
+    title = _TITLE.match(name)
+    given, _, last = name[title.end() if title else 0 :].partition(" ")
     if title:
         return f"Dr. {last or given}" if "Dr." in title[0] else name
-    return name if given in _ADDRESSES else given
+    return name if given.lower() in _ADDRESSES else given

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from synopsis_writer.brief import LEAST_WORDS
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.evals.record import Row, Scored
+from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
 from synopsis_writer.gate.copies import CopyIndex, name_forms

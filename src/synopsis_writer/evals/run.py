@@ -150,7 +150,6 @@ class Maker:
             prompt_hash=prompt.hash if prompt else None,
             examples=prompt.example_ids if prompt else (),
         )
-        created = made_at.isoformat()
         with self.log.recording(run) as recording:
             try:
                 result = await write(
@@ -158,16 +157,13 @@ class Maker:
                 )
                 row: Row = RowResult.of(key, result)
             except ModelError as error:
-                if not error.is_transient:
-                    raise
-                recording.end("failed", str(error))
-                lost = Row(**key._asdict(), outcome="failed", attempts=(), best=None, error=str(error))
-                return lost.model_copy(update={"created": created, "run": run.id})
-            row = row_of(key, result).model_copy(update={"created": created, "run": run.id})
-            recording.end(row.outcome, row.error)
-        if result.error is not None and not result.error.is_transient:
-            raise result.error
-        return row
+                row = RowResult.failed(key, error)
+            if row.error is not None:
+                recording.end("failed", row.reason)
+                raise row.error
+            recording.end(row.outcome, row.reason if row.outcome == "failed" else None)
+        provenance = {**(row.provenance or {}), "run": run.id, "created": made_at.isoformat()}
+        return replace(row, provenance=provenance)
 
 
 async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], todo: tuple[Key, Case]) -> None:
