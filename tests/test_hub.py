@@ -587,10 +587,9 @@ def test_names_that_cannot_be(place: Place, name: str, words: str) -> None:
     assert place.hub.seen == []
 
 
-def test_known_models_are_of_the_size_that_serves_and_none_was_tried() -> None:
+def test_known_models_are_of_the_size_that_serves() -> None:
     for name, model in KNOWN.items():
         assert name == name.lower()
         assert 3 <= model.parameters < 9
         assert 0.5 < model.gigabytes / model.parameters < 0.75
         assert model.file.endswith("Q4_K_M.gguf")
-        assert not model.tried

@@ -21,17 +21,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """What a model answered.
 
     Attributes:
-        text: the answer as it came; for a refusal the refusal's words.
-        finish: why it ended; `length` means it was cut.
+        text: the answer as it came, or the words of a refusal.
+        finish: why it ended; `length` means it is truncated.
         usage: tokens of this call.
-        seconds: wall time of this call, waits for retries left out.
+        seconds: wall time of this call without waits for retries.
         model: the model that answered, as the server names it.
         words_by_model: in the guided strategy, how many words of the text the model wrote; None: all.
-        cost: what it is to be paid with; None where the price is not known.
-        is_cached: it came out of the cache: nobody was asked, and its usage is none.
+        cost: what it costs; None if the price is not known.
+        is_cached: it came out of the cache, and took no tokens.
     """
 
     text: str
@@ -72,21 +72,37 @@ class ModelClient(Protocol):
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`, by `schema` where the model can; raises ModelError when it failed for good."""
+        """Answer `messages`, by `schema` if the model can; raises ModelError if it failed for good."""
         ...
 
     async def close(self) -> None:
-        """Give back what the client holds: connections, memory."""
+        """Free what the client holds: connections, memory."""
         ...
 
 
+class ClientWrapper:
+    """What a `ModelClient` that asks another one has in common: the other's name, and closing it."""
+
+    def __init__(self, client: ModelClient) -> None:
+        self._client = client
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._client.name
+
+    async def close(self) -> None:
+        """Close the client that is asked."""
+        await self._client.close()
+
+
 def bill(answers: Sequence[Answer]) -> str:
-    """Say what answers took: their number, tokens, seconds and cost; refused ones count, too."""
+    """Return a line with the number of answers, their tokens, seconds and cost; refused ones count, too."""
     usage = sum((answer.usage for answer in answers), Usage())
-    kept = sum(answer.is_cached for answer in answers)
+    cached = sum(answer.is_cached for answer in answers)
     return (
         f"{len(answers)} attempt{'s' if len(answers) != 1 else ''}"
-        + (f" ({kept} from the cache)" if kept else "")
+        + (f" ({cached} from the cache)" if cached else "")
         + f", {usage.prompt_tokens}"
         + (f" ({usage.cached_tokens} cached)" if usage.cached_tokens else "")
         + f" + {usage.completion_tokens} tokens, {sum(answer.seconds for answer in answers):.1f} s, "

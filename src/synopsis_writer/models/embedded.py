@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from synopsis_writer.errors import EngineError, os_reason
 from synopsis_writer.models.base import Answer, Finish, Limits, Message
@@ -40,14 +40,6 @@ class Completion:
 Chunk = dict[str, Any]
 
 _Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]  # streams; stops when the second is true
-
-
-class _Server(Protocol):
-    @property
-    def handle_completions(self) -> _Handle: ...
-
-    @property
-    def handle_chat_completions(self) -> _Handle: ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Engine:
         self.has_chat_template = bool(chat_template) or _holds_chat_template(path)
         self._slots = slots
         self._closed = threading.Event()
-        self._server: _Server | None = _load(path, context, slots, threads, chat_template)
+        self._server: Any = _load(path, context, slots, threads, chat_template)
 
     async def chat(
         self,
@@ -180,7 +172,7 @@ class Engine:
         self._closed.set()
         self._server = None
 
-    def _open_server(self) -> _Server:
+    def _open_server(self) -> Any:
         if self._server is None:
             raise EngineError(f"{self.name}: the engine is closed: open a new one")
         return self._server
@@ -265,9 +257,7 @@ class EmbeddedClient:
 
 # A small model that has lost the thread never closes a string or a list: the grammar closes it.
 _MOST_CHARACTERS = {"title": 90, "logline": 320, "name": 80, "role": 160, "beats": 400}
-
 _MOST_OTHER_CHARACTERS = 1500
-
 _MOST_ITEMS = 14
 
 
@@ -291,15 +281,10 @@ def _bounded(node: Any, field: str) -> Any:
 
 
 _MAGIC = b"GGUF"
-
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
-
 _TEMPLATE_KEY = b"tokenizer.chat_template"
-
 _BATCH = 128  # tokens read at once: how long a cancelled call may still work before it is told
-
 _CHECKPOINT_STEP = 256  # tokens between two checkpoints at least; an example takes about 1,100
-
 _MOST_CHECKPOINTS = 8  # the last turns of a prompt and those of its repair; the library's own is 32
 
 
@@ -317,7 +302,7 @@ def _holds_chat_template(path: Path) -> bool:
         raise EngineError(f"model {os_reason(error, path)}: name a GGUF file you can read") from error
 
 
-def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> _Server:
+def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> Any:
     openmp = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
     for name, value in openmp.items():
         os.environ.setdefault(name, value)
@@ -342,13 +327,12 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.api_keys = [secrets.token_hex(32)]
     params.ui = params.endpoint_slots = params.endpoint_props = False
     try:
-        server: _Server = xllamacpp.Server(params)
+        return xllamacpp.Server(params)
     except RuntimeError as error:
         raise EngineError(
             f"{path}: the engine cannot load it: it is cut off, or of a kind that xllamacpp does not know: "
             "download it again, or take another"
         ) from error
-    return server
 
 
 def _check(fault: BaseException | None, chunks: Sequence[Chunk], name: str) -> None:

@@ -87,7 +87,6 @@ class _CapabilitiesFile(BaseModel):
 
 
 CAPABILITIES_FILE = "dialects.json"
-
 _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may accept now
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiolimiter import AsyncLimiter
 
 from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError
-from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
+from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
 from synopsis_writer.models.retry import log_wait
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, format_cost
@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 # Our German prompts have 3.7 bytes a token (Gemma's vocabulary, on texts of tests/corpus/good), so a third
 # of the bytes is a fifth more than they need. Bytes, for other scripts have fewer letters a token.
 _BYTES_A_TOKEN = 3
-
 _TOKENS_A_TURN = 8  # what a chat template puts around a message
 
 
@@ -108,7 +107,7 @@ def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
     )
 
 
-class BudgetClient:
+class BudgetClient(ClientWrapper):
     """A `ModelClient` that asks another one, as long as the budget lasts.
 
     Args:
@@ -121,15 +120,10 @@ class BudgetClient:
     """
 
     def __init__(self, client: ModelClient, pricer: Pricer, budget: Budget) -> None:
-        self._client = client
+        super().__init__(client)
         self._pricer = pricer
         self._budget = budget
         check_prices(budget, pricer, client.name)
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._client.name
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
@@ -156,10 +150,6 @@ class BudgetClient:
         finally:
             self._budget.settle(worst, real)
         return answer
-
-    async def close(self) -> None:
-        """Close the client."""
-        await self._client.close()
 
 
 def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
@@ -203,13 +193,11 @@ def estimate_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | Non
 
 
 _MINUTE = 60.0
-
 _LONG_WAIT = 1.0  # seconds: a shorter one is not worth a line
-
 _ANSWER_TOKENS = 900  # of an answer, about: a synopsis has 350 words
 
 
-class RateLimitedClient:
+class RateLimitedClient(ClientWrapper):
     """A `ModelClient` that asks another one at a limited rate, evenly all the minute; long waits are logged.
 
     Args:
@@ -222,16 +210,11 @@ class RateLimitedClient:
     def __init__(
         self, client: ModelClient, rpm: float | None, tpm: float | None, *, calls: int | None = None
     ) -> None:
-        self._client = client
+        super().__init__(client)
         self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
         # A limiter that holds a whole minute would let twice as much through in the first one.
         self._requests = _Limiter("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
         self._tokens = _Limiter("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._client.name
 
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
@@ -244,10 +227,6 @@ class RateLimitedClient:
             await self._tokens.acquire(estimate_tokens(messages, schema) + answer_tokens)
         async with self._calls:
             return await self._client.complete(messages, schema, limits)
-
-    async def close(self) -> None:
-        """Close the client."""
-        await self._client.close()
 
 
 class _Limiter:

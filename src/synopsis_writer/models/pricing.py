@@ -19,9 +19,7 @@ from synopsis_writer.settings import Settings, config_file
 from synopsis_writer.usage import NO_COST, Cost, Usage
 
 PRICES_FILE = "prices.toml"
-
 _MILLION = 1_000_000
-
 _DOLLAR = "USD"
 
 _Price = Annotated[Decimal, Field(ge=0)]

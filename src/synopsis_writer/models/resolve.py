@@ -30,13 +30,9 @@ from synopsis_writer.settings import Settings
 _log = logging.getLogger(__name__)
 
 ADDRESS = "OPENAI_BASE_URL"
-
 EMBEDDED, PACKAGED = "embedded", "packaged"
-
 _GGUF = ".gguf"
-
 _NAMED = "named with --model or in the settings"
-
 CACHE_FILE = "responses.sqlite3"
 
 

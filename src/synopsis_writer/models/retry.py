@@ -215,7 +215,6 @@ _FIXES = {
 
 # No other request to this server with this key and model will succeed either.
 _FINAL_STATUS = frozenset({401, 402, 403, 404, *_REDIRECTS})
-
 _QUOTA = "the account's quota is used up: top it up or use another key"
 
 # OpenAI and vLLM say context length, llama.cpp context size, others context window.

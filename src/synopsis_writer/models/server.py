@@ -12,7 +12,6 @@ from urllib.parse import SplitResult, urlsplit
 from synopsis_writer.errors import SettingsError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-
 _NOT_A_URL = "the server's address is not an http(s) URL: write base_url as in http://localhost:8000/v1"
 
 
@@ -82,7 +81,6 @@ def _is_loopback(host: str) -> bool:
 
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-
 SERVICE = "synopsis-writer"
 
 # A locked keyring asks for its password: a person needs a minute for that, without one it never answers.
