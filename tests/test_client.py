@@ -213,10 +213,10 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
         (Body({"error": {"code": "insufficient_quota"}}), "quota is used up"),
         (Body({"error": {"code": 400}}), "the server failed: check model and parameters"),
         (Body([]), "a page or text, not a completion"),
-        (Body({"choices": [{}]}), "not the shape of a completion"),
-        (Body({"choices": [None]}), "not the shape of a completion"),
-        (Body({"choices": {"a": 1}}), "not the shape of a completion"),
-        (Body({"choices": [{"message": "Ja."}]}), "not the shape of a completion"),
+        (Body({"choices": [{}]}), "not have the shape of a completion"),
+        (Body({"choices": [None]}), "not have the shape of a completion"),
+        (Body({"choices": {"a": 1}}), "not have the shape of a completion"),
+        (Body({"choices": [{"message": "Ja."}]}), "not have the shape of a completion"),
         (Html(), "a page or text, not a completion"),
         (Html(status=404), "it often ends in /v1"),
     ],
@@ -468,8 +468,8 @@ async def test_a_servers_models_are_listed() -> None:
     [
         (Html(), "a page or text"),
         (BrokenJson(), "broken JSON"),
-        (Body({}), "not the shape of a list of models"),
-        (Body({"data": [{"id": None}]}), "not the shape of a list of models"),
+        (Body({}), "not have the shape of a list of models"),
+        (Body({"data": [{"id": None}]}), "not have the shape of a list of models"),
         (Fault(401), "set OPENAI_API_KEY"),
         (Hangup(), "no connection"),
     ],
@@ -630,7 +630,7 @@ async def test_a_content_of_another_shape_is_none(parts: Any) -> None:
     step = Body({"choices": [{"message": {"content": parts}}]})
     with (
         LoopbackServer([step]) as server,
-        pytest.raises(ConnectionFailedError, match="not the shape of a comp"),
+        pytest.raises(ConnectionFailedError, match="not have the shape of a comp"),
     ):
         await ask(server, Waits())
 

@@ -93,7 +93,7 @@ async def test_a_temperature_that_is_left_out_is_said_once(caplog: pytest.LogCap
     caplog.set_level("INFO", logger="synopsis_writer")
     with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
         await ask(server)
-    assert caplog.messages == ["m takes no temperature: asking without one"]
+    assert caplog.messages == ["m does not accept a temperature: asking without one"]
 
 
 async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> None:

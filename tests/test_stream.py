@@ -161,9 +161,9 @@ async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> 
     [
         (FailingStream(code="insufficient_quota"), "quota is used up: top it up"),
         (FailingStream(code=400), "failed in the middle of the answer: check model and parameters"),
-        (Events(event({"choices": {"a": 1}})), "not the shape of one"),
-        (Events(event([1])), "not the shape of one"),
-        (Events(event({"choices": [{"delta": {"content": 7}}]})), "not the shape of one"),
+        (Events(event({"choices": {"a": 1}})), "not have the shape of one"),
+        (Events(event([1])), "not have the shape of one"),
+        (Events(event({"choices": [{"delta": {"content": 7}}]})), "not have the shape of one"),
         (Html(), "a page or text, not a completion"),
         (Body([]), "a page or text, not a completion"),
         (Fault(401), "set OPENAI_API_KEY"),

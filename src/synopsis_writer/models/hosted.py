@@ -221,7 +221,7 @@ class HostedClient:
                 # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
                 raise self._error(fault, budget.wasted)
             if current.temperature and not reduced.temperature:
-                _log.info("%s takes no temperature: asking without one", self._model)
+                _log.info("%s does not accept a temperature: asking without one", self._model)
             current = reduced
             tried.add(current)
 

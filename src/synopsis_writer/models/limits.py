@@ -55,7 +55,7 @@ class Budget:
             self._add(worst)
         if amount is not None and self._spent.cost is None:
             raise SettingsError(
-                "what was spent before is unpriced, so a budget in money cannot hold: "
+                "what was spent before is unpriced, so a budget in money cannot be enforced: "
                 "leave --budget out, or use --max-tokens-total"
             )
 
@@ -160,7 +160,7 @@ def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
     """
     if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
         raise SettingsError(
-            f"model '{model}' has no known price, so a budget in money cannot hold: "
+            f"model '{model}' has no known price, so a budget in money cannot be enforced: "
             f"add it to {PRICES_FILE}, or use --max-tokens-total"
         )
     before = budget.spent.cost.currency if budget.spent.cost else ""

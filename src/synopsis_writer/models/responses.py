@@ -137,7 +137,7 @@ def _validate(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage
     try:
         return shape.model_validate(data)
     except ValidationError:
-        raise InvalidResponseError(f"the answer has not the shape of a {what}", usage=usage) from None
+        raise InvalidResponseError(f"the answer does not have the shape of a {what}", usage=usage) from None
 
 
 def _usage(data: Any) -> Usage:
@@ -300,7 +300,7 @@ class StreamedAnswer:
                 self._finish, self.is_finished = choice.finish_reason, True
 
 
-_NOT_A_PIECE = "a piece of the answer has not the shape of one"
+_NOT_A_PIECE = "a piece of the answer does not have the shape of one"
 
 
 def _event(data: bytes) -> dict[str, Any]:
