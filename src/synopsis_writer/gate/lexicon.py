@@ -39,7 +39,8 @@ def commonness(word: str) -> float:
 def _commonness_of_parts(word: str) -> float:
     """Return what wordfreq says of a word with marks within, without its second copy of the list.
 
-    Source: wordfreq 3.1, `word_frequency`: 1 / f = 1 / f1 + 1 / f2 + … over the parts.
+    Source: wordfreq 3.1, `word_frequency`: 1 / f = 1 / f1 + 1 / f2 + … over the parts. Its module `numbers`
+    is private; pyproject.toml holds wordfreq to 3.
     """
     from wordfreq import lossy_tokenize, zipf_to_freq
     from wordfreq.numbers import digit_freq, smash_numbers
