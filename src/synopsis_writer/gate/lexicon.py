@@ -148,19 +148,13 @@ def is_known(word: str) -> bool:
         return True
     if len(word) > LONGEST_WORD:
         return False
+    bases = (word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending))
     return (
         commonness(word) >= _LISTED
-        or any(commonness(base) >= _BASE or is_compound(base) for base in _bases(word))
+        or any(commonness(b) >= _BASE or is_compound(b) for b in bases if len(b) >= _LEAST_BASE)
         or is_compound(word)
         or _NUMBER.fullmatch(word) is not None
     )
-
-
-def _bases(word: str) -> Iterator[str]:
-    """Yield what is left of a word without each ending it has."""
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _LEAST_BASE:
-            yield word[: -len(ending)]
 
 
 def is_compound(word: str, most_parts: int = 3) -> bool:
@@ -209,19 +203,17 @@ def gender(noun: str) -> Gender | None:
     known = _genders()
     if noun in known:
         return known[noun]
-    if _is_feminine_by_ending(noun):
+    if noun.endswith("in"):
+        is_feminine = commonness(noun + "nen") > 0
+    else:
+        is_feminine = len(noun) >= _LEAST_LETTERS and noun.endswith(_FEMININE_ENDINGS)
+    if is_feminine and not noun.endswith("sprung"):
         return "f"
     for cut in range(3, len(noun) - 2):  # the longest head first
         head = noun[cut:]
         if head in known and head not in _NO_HEADS and is_compound_with(noun[:cut], head):
             return known[head]
     return None
-
-
-def _is_feminine_by_ending(noun: str) -> bool:
-    if noun.endswith("in"):
-        return commonness(noun + "nen") > 0
-    return len(noun) >= _LEAST_LETTERS and noun.endswith(_FEMININE_ENDINGS) and not noun.endswith("sprung")
 
 
 @cache

@@ -55,14 +55,12 @@ class ExampleIndex:
     Attributes:
         examples: the example of each row.
         numbers: the number of each show and form.
-        shows: the number of each row's show; shape (rows,).
-        forms: the number of each row's form; shape (rows,).
+        shows, forms: the numbers of each row's show and form; shape (rows,).
         costs: tokens each takes in a prompt, estimated; shape (rows,).
         order: each row's rank in an order that depends on the ids alone, yet mixes shows; shape (rows,).
         vocabulary: all stems, sorted; shape (stems,).
         starts: the number of each stem's first entry, and the number of all; shape (stems + 1,).
-        entries: the rows that hold a stem, stem by stem; shape (entries,).
-        weights: the BM25 score of each entry's row for its stem; shape (entries,).
+        entries, weights: the rows that hold a stem, and their BM25 scores, stem by stem; shape (entries,).
     """
 
     examples: Sequence[Example]
