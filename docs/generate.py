@@ -1,63 +1,39 @@
 """Write `docs/commands.md`: every command's help, as the program prints it."""
 
+import io
 import os
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from typer.main import get_command
+
+from synopsis_writer.cli.app import app, run
 
 PAGE = Path(__file__).with_name("commands.md")
-COMMANDS = (
-    "",
-    "write",
-    "outline",
-    "prompt",
-    "check",
-    "examples",
-    "examples list",
-    "examples show",
-    "examples check",
-    "examples add",
-    "style",
-    "style calibrate",
-    "models",
-    "models pull",
-    "models known",
-    "models rm",
-    "eval",
-    "eval run",
-    "eval score",
-    "eval compare",
-    "eval bless",
-    "eval report",
-    "eval export",
-    "eval judge-check",
-    "batch",
-    "batch run",
-    "batch status",
-    "batch export",
-    "batch submit",
-    "batch fetch",
-    "batch cancel",
-    "log",
-    "log list",
-    "log show",
-    "log rm",
-    "cache",
-    "cache info",
-    "cache clear",
-)
 HEAD = """# Commands
 
-Every command's help, as the program prints it; `make docs` renews this page, and a test holds it true.
+The help of every command, as the program prints it. `make docs` updates this page; a test compares them.
 
 Exit codes: 0 done · 1 refused by the gate · 2 bad usage, brief, file or configuration · 3 model or network
 failed for good · 4 an eval below its thresholds, worse than its baseline, or incomplete · 130 interrupted.
 """
 
 
+def commands() -> list[str]:
+    """Return the names of all commands, those of a group after it; the program itself is the empty name."""
+
+    def walk(command: Any, name: str) -> list[str]:
+        parts = getattr(command, "commands", {}).items()
+        return [name, *(found for part, child in parts for found in walk(child, f"{name} {part}".strip()))]
+
+    return walk(get_command(app), "")
+
+
 def page() -> str:
     """Return the whole page."""
-    return HEAD + "".join(section(name) for name in COMMANDS)
+    return HEAD + "".join(section(name) for name in commands())
 
 
 def section(name: str) -> str:
@@ -67,11 +43,11 @@ def section(name: str) -> str:
 
 
 def help_of(name: str) -> str:
-    """Return a command's help at 100 columns, without trailing blanks."""
-    environment = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
-    command = [str(Path(sys.executable).with_name("synopsis")), *name.split(), "--help"]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)  # noqa: S603
-    return "".join(line.rstrip() + "\n" for line in done.stdout.rstrip("\n").split("\n"))
+    """Return a command's help at 80 columns, without trailing blanks."""
+    out = io.StringIO()
+    with mock.patch.dict(os.environ, {"COLUMNS": "80", "NO_COLOR": "1"}), redirect_stdout(out):
+        run([*name.split(), "--help"])
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().rstrip("\n").split("\n"))
 
 
 if __name__ == "__main__":

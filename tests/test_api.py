@@ -35,7 +35,9 @@ def test_every_command_stands_in_the_docs_as_it_helps() -> None:
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
-    assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "make docs renews the page"
+    page = generate.PAGE.read_text(encoding="utf-8")
+    assert page == generate.page(), "make docs updates the page"
+    assert re.findall(r"<(?:list|int|str|path|float)\b.*", page) == [], "words, not Python types"
     named = {
         f"{group} {command}".strip()
         for group in ("", "examples", "style", "models", "eval", "batch", "log", "cache")
@@ -43,4 +45,4 @@ def test_every_command_stands_in_the_docs_as_it_helps() -> None:
             r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
         )
     }
-    assert named == set(generate.COMMANDS) - {""}
+    assert named == set(generate.commands()) - {""}

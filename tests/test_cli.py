@@ -4,12 +4,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from synopsis_writer.brief import Brief
+from synopsis_writer.cli import options
 from synopsis_writer.examples import load_example
+from synopsis_writer.settings import Settings
 from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
 
@@ -344,3 +349,23 @@ def test_without_a_command_help_is_printed(terminal: Terminal) -> None:
     run = terminal()
     assert (run.code, run.err) == (0, "")
     assert run.out.startswith("Usage: synopsis")
+
+
+@pytest.mark.parametrize("group", ["examples", "style", "eval", "batch", "log", "cache"])
+def test_a_group_alone_prints_its_help(terminal: Terminal, group: str) -> None:
+    run = terminal(group)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == terminal(group, "--help").out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "synopsis_writer", "--version"], capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"synopsis-writer ")
+
+
+def test_flags_are_named_as_what_they_set() -> None:
+    groups = (options.ServerFlags, options.PromptFlags, options.GateFlags, options.LimitFlags)
+    assert {flag.name for group in groups for flag in fields(group)} <= set(Settings.model_fields)
+    assert {flag.name for flag in fields(options.BriefFlags)} <= set(Brief.model_fields)

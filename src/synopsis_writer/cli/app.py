@@ -4,9 +4,10 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__
@@ -80,15 +81,19 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments:
-        arguments = ["--help"]
+    command = typer.main.get_command(app)
+    _name_arguments(command)
     try:
-        outcome = app(args=list(arguments), prog_name="synopsis", standalone_mode=False)
+        outcome = command.main(list(arguments) or ["--help"], prog_name="synopsis", standalone_mode=False)
     except SynopsisError as error:
         print_error(str(error))
         return error.exit_code
     except TyperException as error:
-        print_error(f"{error.format_message().rstrip('.')}: see synopsis --help")
+        message = error.format_message()
+        if message.startswith("Usage:"):  # the help of a group that was given no command
+            STDERR.print_line(message)
+        else:
+            print_error(f"{message.rstrip('.')}: see synopsis --help")
         return _USAGE
     except OSError as error:
         return _unwritable(error)
@@ -97,6 +102,25 @@ def _run(arguments: Sequence[str]) -> int:
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         print_error("interrupted")
     return outcome if isinstance(outcome, int) else 0
+
+
+class _Argument(TyperArgument):
+    """An argument that help shows by its name alone, without braces and a Python type."""
+
+    def get_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        name = self.display_name_raw
+        return [name if self.required or name.startswith("[") else f"[{name}]"]
+
+    def display_type_rich(self, ctx: Any) -> None:  # noqa: ARG002
+        return None
+
+
+def _name_arguments(command: Any) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument):
+            parameter.__class__ = _Argument
+    for subcommand in getattr(command, "commands", {}).values():
+        _name_arguments(subcommand)
 
 
 def _unwritable(error: OSError) -> int:

@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,13 +26,12 @@ from synopsis_writer.cli.console import (
     warn,
 )
 from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
-from synopsis_writer.kinds import BatchFormat, Engine, Retry, Switch
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from synopsis_writer.batch.run import Stop
-    from synopsis_writer.batch.store import BatchReader, Counts, SavedRow
+    from synopsis_writer.batch.store import BatchReader, Counts
     from synopsis_writer.cluster.cluster import RayEngine
     from synopsis_writer.provider.shards import Shard
     from synopsis_writer.result import RowResult
@@ -76,62 +77,97 @@ class _BatchProgress(Progress):
             )
 
 
+Engine = Literal["local", "ray"]
+
+Format = Literal["md", "jsonl", "csv", "parquet"]
+
 _DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
 
 
-@app.command("run")
-def run(
+class _Retry(StrEnum):  # Typer knows no lists of literals
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class _RowFlags:
+    """Which rows are made, and where they are saved."""
+
     briefs: Annotated[
-        Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief a row.")
-    ],
+        Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief per row.")
+    ]
     out: Annotated[
-        Path, typer.Option("--out", help="The batch's folder; the same command again goes on with it.")
-    ],
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", help="The batch's folder; run the same command again to continue it."
+        ),
+    ]
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Rows to make this time.")
+    ] = None
+    retry: Annotated[
+        list[_Retry] | None,
+        typer.Option("--retry", metavar="refused|failed", help="Make such rows again; repeatable."),
+    ] = None
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over; the old record is archived, not deleted.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class _WorkFlags:
+    """How rows are made and compared."""
+
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=1024, help="Rows in flight, on a server.")
-    ] = 8,
-    rpm: Annotated[int | None, typer.Option("--rpm", min=1, help="Requests a minute at most.")] = None,
-    tpm: Annotated[int | None, typer.Option("--tpm", min=1, help="Tokens a minute at most.")] = None,
+        int,
+        typer.Option("--concurrency", min=1, max=1024, metavar="N", help="Rows in flight, on a server."),
+    ] = 8
     workers: Annotated[
         int,
         typer.Option(
-            "--workers", min=0, max=64, help="Processes that check texts, 0: this one; with ray: make rows."
+            "--workers", min=0, max=64, metavar="N", help="Processes that check texts; 0: this one does."
         ),
-    ] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows to make this time.")] = None,
-    retry: Annotated[
-        list[Retry] | None, typer.Option("--retry", help="Make rows again that were this; repeatable.")
-    ] = None,
+    ] = 0
     variety: Annotated[
-        Switch, typer.Option("--variety", help="Whether a text is compared with the batch's others.")
-    ] = Switch.ON,
+        Literal["on", "off"],
+        typer.Option("--variety", help="Whether a text is compared with the batch's others."),
+    ] = "on"
+
+
+@app.command("run")
+@options.grouped
+def run(
+    *,
+    rows: _RowFlags,
+    work: _WorkFlags,
+    rpm: Annotated[
+        int | None, typer.Option("--rpm", min=1, metavar="N", help="Maximum requests per minute.")
+    ] = None,
+    tpm: Annotated[
+        int | None, typer.Option("--tpm", min=1, metavar="N", help="Maximum tokens per minute.")
+    ] = None,
     arc: Annotated[
         Path | None,
-        typer.Option("--arc", help="YAML: what rows establish; later rows are told, one after the other."),
+        typer.Option(
+            "--arc", metavar="FILE", help="YAML: facts that rows establish, and later rows are given."
+        ),
     ] = None,
     engine: Annotated[
-        Engine, typer.Option("--engine", help="Where rows are made: this process, or a Ray cluster.")
-    ] = Engine.LOCAL,
+        Engine,
+        typer.Option(
+            "--engine", help="Where rows are made: in this process, or by --workers workers of a Ray cluster."
+        ),
+    ] = "local",
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="A", help="The cluster: auto, HOST:PORT or ray://HOST:PORT."),
+        typer.Option("--address", metavar="ADDRESS", help="The cluster: auto, HOST:PORT or ray://HOST:PORT."),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; the old record is archived, not deleted.")
-    ] = False,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
-    profile: options.Profile = None,
-    disable: options.Disable = None,
-    attempts: options.Attempts = None,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    cache: options.Cache = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    gate: options.GateFlags,
+    limits: options.LimitFlags,
+    responses: options.Responses = None,
     _quiet: options.Quiet = False,
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
@@ -141,37 +177,20 @@ def run(
     import asyncio
 
     from synopsis_writer.batch.run import Order, run_batch
-    from synopsis_writer.settings import load_settings
 
-    settings = load_settings(
-        {
-            "model": model,
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "pinned": pin,
-            "prompts": prompts,
-            "profile": profile,
-            "disable": disable,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-            "responses": cache,
-        }
-    )
+    settings = options.settings_from(server, prompt, gate, limits, model=model, responses=responses)
     order = Order(
-        briefs,
-        out,
-        concurrency,
+        rows.briefs,
+        rows.out,
+        work.concurrency,
         rpm,
         tpm,
-        limit,
-        workers,
-        tuple(row_status.value for row_status in retry or []),
-        variety is Switch.ON,
+        rows.limit,
+        work.workers,
+        tuple(retry.value for retry in rows.retry or ()),
+        work.variety == "on",
         arc,
-        fresh,
+        rows.fresh,
     )
     with _BatchProgress(0) as shown:
         stop = _stop_on_ctrl_c()
@@ -190,14 +209,14 @@ def run(
         )
     print_result(summary(counts))
     if stop.is_set:
-        warn("run the same command again to go on")
+        warn("run the same command again to continue")
         return INTERRUPTED
-    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
+    return _exit_code(counts)
 
 
 def _engine(engine: Engine, address: str | None) -> "RayEngine | None":
     """Return what makes the rows, where that is not this process."""
-    if engine is Engine.RAY:
+    if engine == "ray":
         from synopsis_writer.cluster.cluster import RayEngine, ray_environment
 
         os.environ.update(ray_environment(address, os.environ))
@@ -289,58 +308,40 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
 def export(
     folder: _DIR,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; for md, the folder of its files.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The file to write; for md, the folder to write to."
+        ),
     ],
-    export_format: Annotated[BatchFormat, typer.Option("--format", help="What to write.")],
+    export_format: Annotated[Format, typer.Option("--format", help="What to write.")],
 ) -> None:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
     from synopsis_writer.batch.store import read_batch
 
-    write: dict[BatchFormat, Callable[[Iterable[SavedRow], Path], int]] = {
-        BatchFormat.MARKDOWN: export_md,
-        BatchFormat.JSONL: export_jsonl,
-        BatchFormat.CSV: export_csv,
-        BatchFormat.PARQUET: export_parquet,
-    }
+    write = {"md": export_md, "jsonl": export_jsonl, "csv": export_csv, "parquet": export_parquet}
     with read_batch(folder) as reader:
         count = write[export_format](reader.accepted(), output)
     status(f"written: {output} ({count} texts)")
 
 
+@app.command("submit")
+@options.grouped
 def submit(
-    briefs: Annotated[
-        Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief a row.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="The batch's folder; the same command again goes on with it.")
-    ],
+    *,
+    rows: _RowFlags,
     to_folder: Annotated[
         Path | None,
         typer.Option("--to-files", metavar="FOLDER", help="Write the requests there, and send nothing."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows to send this time.")] = None,
-    retry: Annotated[
-        list[Retry] | None, typer.Option("--retry", help="Make rows again that were this; repeatable.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; the old record is archived, not deleted.")
-    ] = False,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
-    profile: options.Profile = None,
-    disable: options.Disable = None,
-    attempts: options.Attempts = None,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    gate: options.GateFlags,
+    limits: options.LimitFlags,
     _quiet: options.Quiet = False,
 ) -> None:
-    """Send the rows that are still to be made to the provider's batch interface: half the price, in a day.
+    """Send the rows that are still to be made to the provider's batch API: half the price, within a day.
 
     'synopsis batch fetch' brings the answers.
     """
@@ -348,97 +349,55 @@ def submit(
 
     from synopsis_writer.batch.run import Order
     from synopsis_writer.provider.submit import submit_batch
-    from synopsis_writer.settings import load_settings
 
-    settings = load_settings(
-        {
-            "model": model,
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "pinned": pin,
-            "prompts": prompts,
-            "profile": profile,
-            "disable": disable,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-        }
-    )
+    settings = options.settings_from(server, prompt, gate, limits, model=model)
     order = Order(
-        briefs, out, limit=limit, retry=tuple(row_status.value for row_status in retry or []), fresh=fresh
+        rows.briefs,
+        rows.out,
+        limit=rows.limit,
+        retry=tuple(retry.value for retry in rows.retry or ()),
+        fresh=rows.fresh,
     )
     counts = asyncio.run(submit_batch(order, settings, os.environ, say=status, to_folder=to_folder))
-    _give(counts, out)
+    _print_counts(counts, rows.out)
 
 
-app.command("submit")(submit)
-
-
+@app.command("fetch")
+@options.grouped
 def fetch(
+    *,
     folder: _DIR,
-    wait: Annotated[bool, typer.Option("--wait", help="Go on until everything is in.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Continue until everything has come back.")] = False,
     live_below: Annotated[
         int,
-        typer.Option("--live-below", min=0, help="So many rows or fewer are repaired by live calls."),
+        typer.Option(
+            "--live-below", min=0, metavar="N", help="Repair that many rows or fewer by live calls."
+        ),
     ] = 20,
     from_file: Annotated[
         Path | None,
         typer.Option("--from-file", metavar="FILE", help="Read results that 'vllm run-batch' made."),
     ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=1024, help="Live calls in flight.")
-    ] = 8,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, max=64, help="Processes that check texts; 0: this one does.")
-    ] = 0,
-    variety: Annotated[
-        Switch, typer.Option("--variety", help="Whether a text is compared with the batch's others.")
-    ] = Switch.ON,
+    work: _WorkFlags,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
-    profile: options.Profile = None,
-    disable: options.Disable = None,
-    attempts: options.Attempts = None,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    cache: options.Cache = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    gate: options.GateFlags,
+    limits: options.LimitFlags,
+    responses: options.Responses = None,
     _quiet: options.Quiet = False,
 ) -> int:
-    """Bring what the provider has made, save what passes, and send what is to be repaired.
+    """Fetch what the provider has made, save what passes, and send what needs a repair.
 
-    Give it the flags that 'batch submit' was given; the model is known.
+    Use the flags that 'batch submit' had; the model is known.
     Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody works on them.
     """
     import asyncio
 
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
-    from synopsis_writer.settings import load_settings
 
-    settings = load_settings(
-        {
-            "model": model,
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "pinned": pin,
-            "prompts": prompts,
-            "profile": profile,
-            "disable": disable,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-            "responses": cache,
-        }
-    )
-    order = Fetch(folder, wait, live_below, concurrency, workers, variety is Switch.ON, from_file)
+    settings = options.settings_from(server, prompt, gate, limits, model=model, responses=responses)
+    order = Fetch(folder, wait, live_below, work.concurrency, work.workers, work.variety == "on", from_file)
     with _BatchProgress(0) as shown:
         counts = asyncio.run(
             fetch_batch(
@@ -452,28 +411,27 @@ def fetch(
                 stop=_stop_on_ctrl_c(),
             )
         )
-    is_out = _give(counts, folder)
+    is_out = _print_counts(counts, folder)
     if wait and counts.pending and not is_out:
         print_error(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
         return ModelError.exit_code
-    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
+    return _exit_code(counts)
 
 
-app.command("fetch")(fetch)
-
-
+@app.command("cancel")
+@options.grouped
 def cancel(
+    *,
     folder: _DIR,
     forget: Annotated[
         list[int] | None,
         typer.Option(
             "--forget",
             metavar="SHARD",
-            help="Let only this one go, and do not ask: what the provider still makes is lost; repeatable.",
+            help="Give up only this one, without asking: what the provider still makes is lost; repeatable.",
         ),
     ] = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
+    server: options.ServerFlags,
     max_retries: options.MaxRetries = None,
     _quiet: options.Quiet = False,
 ) -> None:
@@ -481,19 +439,9 @@ def cancel(
     import asyncio
 
     from synopsis_writer.provider.submit import cancel_batch
-    from synopsis_writer.settings import load_settings
 
-    settings = load_settings(
-        {
-            "base_url": base_url,
-            "insecure": insecure,
-            "max_retries": max_retries,
-        }
-    )
+    settings = options.settings_from(server, max_retries=max_retries)
     asyncio.run(cancel_batch(folder, settings, os.environ, say=status, forget=forget or ()))
-
-
-app.command("cancel")(cancel)
 
 
 def summary(counts: "Counts") -> str:
@@ -509,8 +457,12 @@ def summary(counts: "Counts") -> str:
     )
 
 
-def _give(counts: "Counts", folder: Path) -> bool:
-    """Print how far a batch is; return whether any of it is out, or waits to be mended."""
+def _exit_code(counts: "Counts") -> int:
+    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
+
+
+def _print_counts(counts: "Counts", folder: Path) -> bool:
+    """Print how far a batch is; return whether any of it is out, or waits for a repair."""
     from synopsis_writer.batch.store import read_batch
 
     with read_batch(folder) as reader:
@@ -520,7 +472,7 @@ def _give(counts: "Counts", folder: Path) -> bool:
 
 
 def shard_lines(reader: "BatchReader") -> list[str]:
-    """Return a line for each open shard, and one for the rows that wait to be mended."""
+    """Return a line for each open shard, and one for the rows that wait for a repair."""
     from synopsis_writer.provider.shards import open_shards
 
     lines = [_shard_line(shard) for shard in open_shards(reader)]

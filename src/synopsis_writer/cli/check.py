@@ -4,9 +4,8 @@ import json as jsonlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,15 +26,9 @@ _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 _MARK = "~"
 
 
-class ReportFormat(StrEnum):
-    """How findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    GITHUB = "github"
-
-
+@options.grouped
 def check(
+    *,
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Text or Markdown files; - is stdin.")
     ],
@@ -43,12 +36,12 @@ def check(
     theme: options.Theme = None,
     form: options.FormOption = None,
     examples: options.Examples = None,
-    profile: options.Profile = None,
-    disable: options.Disable = None,
+    gate: options.GateFlags,
     semantic: options.Semantic = None,
     report: Annotated[
-        ReportFormat, typer.Option("--format", help="For a person, a program, or an annotation.")
-    ] = ReportFormat.TEXT,
+        Literal["text", "json", "github"],
+        typer.Option("--format", help="For a person, a program, or as annotations on GitHub."),
+    ] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
     """Hold texts against the gate, your own, too: exits 1 when one is refused, 2 when one cannot be read.
@@ -56,15 +49,12 @@ def check(
     A file's front matter says what was asked for; --show, --theme and --form go before it. With --json each
     file is one line of JSON.
     """
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import Writer
 
-    flags = {"examples": examples, "profile": profile, "disable": disable, "semantic": semantic}
-    printed = {ReportFormat.TEXT: _lines, ReportFormat.JSON: _json, ReportFormat.GITHUB: _annotations}[
-        ReportFormat.JSON if json else report
-    ]
+    render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
+    settings = options.settings_from(gate, examples=examples, semantic=semantic)
     code = 0
-    with Writer(load_settings(flags)) as writer:
+    with Writer(settings) as writer:
         writer.gate.warm_up()
         for name in files:
             try:
@@ -73,7 +63,7 @@ def check(
                 print_error(str(error))
                 code = error.exit_code
                 continue
-            for line in printed(found):
+            for line in render(found):
                 print_result(line)
             if not found.passed:
                 code = max(code, GateRefusedError.exit_code)
@@ -164,7 +154,7 @@ def _property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
-examples_app = typer.Typer(help="The example pool that prompts are built from.")
+examples_app = typer.Typer(help="The examples that prompts are built from.", no_args_is_help=True)
 
 
 @examples_app.command("list")
@@ -249,15 +239,21 @@ def check_examples(examples: options.Examples = None) -> int:
 @examples_app.command("add")
 def add_example(
     file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
-    show: Annotated[str, typer.Option("--show", help="The series, by name or alias.")],
-    theme: Annotated[str, typer.Option("--theme", help="What the text is about, in one clause.")],
+    show: Annotated[str, typer.Option("--show", metavar="NAME", help="The series, by name or alias.")],
+    theme: Annotated[
+        str, typer.Option("--theme", metavar="TEXT", help="What the text is about, in one clause.")
+    ],
     form: Annotated[Form, typer.Option("--form", help="The kind of text.")],
-    title: Annotated[str | None, typer.Option("--title", help="Its title.  [default: its heading]")] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", metavar="TEXT", help="Its title.  [default: its heading]")
+    ] = None,
     logline: Annotated[
-        str | None, typer.Option("--logline", help="Its story in a sentence.  [default: theme]")
+        str | None,
+        typer.Option("--logline", metavar="TEXT", help="Its story in a sentence.  [default: theme]"),
     ] = None,
     character: Annotated[
-        list[str] | None, typer.Option("--character", help="'Name: Rolle' of a person in it; repeatable.")
+        list[str] | None,
+        typer.Option("--character", metavar="NAME", help="'Name: Rolle' of a person in it; repeatable."),
     ] = None,
     examples: options.Examples = None,
 ) -> None:
@@ -286,14 +282,16 @@ def add_example(
     print_result(str(path))
 
 
-style_app = typer.Typer(help="The bands of your house.")
+style_app = typer.Typer(help="The bands of your house.", no_args_is_help=True)
 
 
 @style_app.command("calibrate")
 def calibrate_style(
-    examples: Annotated[Path, typer.Option("--examples", help="A folder of your own texts, .md or .txt.")],
+    examples: Annotated[
+        Path, typer.Option("--examples", metavar="FOLDER", help="A folder of your own texts, .md or .txt.")
+    ],
     form: options.FormOption = None,
-    name: Annotated[str, typer.Option("--name", help="The profile's name.")] = "own",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The profile's name.")] = "own",
 ) -> None:
     """Learn the bands from your own texts, and print them as a profile: save it, and use it with --profile.
 

@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,6 @@ from synopsis_writer import __version__
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_result, status, warn
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.kinds import ExportFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,46 +30,56 @@ _RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that 'synops
 
 _SUITE = Annotated[
     Path | None,
-    typer.Option("--suite", help="The suite the run was made with.  [default: evals/suite.yaml]"),
+    typer.Option(
+        "--suite", metavar="PATH", help="The suite the run was made with.  [default: evals/suite.yaml]"
+    ),
 ]
 
-CONCURRENCY = Annotated[
-    int, typer.Option("--concurrency", min=1, max=256, help="Texts side by side, on a server.")
+_Concurrency = Annotated[
+    int, typer.Option("--concurrency", min=1, max=256, metavar="N", help="Texts side by side, on a server.")
 ]
 
-CASES = Annotated[
+_Cases = Annotated[
     list[str] | None,
     typer.Option("--cases", metavar="GLOB", help="Ids, forms, or a group of the suite; repeatable."),
 ]
 
 
+@app.command("run")
+@options.grouped
 def run_eval(
+    *,
     suite: Annotated[
         Path | None, typer.Argument(metavar="[SUITE]", help="A suite.yaml, or the folder that holds one.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The run's folder; the same command again goes on with it.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="The run's folder; run the same command again to continue it."
+        ),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", help="A model to try; repeatable.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="MODEL", help="A model to try; repeatable.")
+    ] = None,
     prompt: Annotated[
         list[Path] | None,
-        typer.Option("--prompt", help="A folder of templates, a version of the prompts; repeatable."),
+        typer.Option(
+            "--prompt", metavar="FOLDER", help="A folder of templates: a version of the prompts; repeatable."
+        ),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, max=100, help="Answers a case.")] = 1,
-    cases: CASES = None,
-    concurrency: CONCURRENCY = 4,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, max=100, metavar="N", help="Answers per case.")
+    ] = 1,
+    cases: _Cases = None,
+    concurrency: _Concurrency = 4,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="MODEL", help="A model that judges the texts, too.")
     ] = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
+    server: options.ServerFlags,
     examples: options.Examples = None,
     profile: options.Profile = None,
-    attempts: options.Attempts = None,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    cache: options.Cache = None,
+    limits: options.LimitFlags,
+    responses: options.Responses = None,
     no_log: options.NoLog = False,
     _quiet: options.Quiet = False,
 ) -> int:
@@ -88,24 +97,11 @@ def run_eval(
     from synopsis_writer.evals.results import ALL_METRICS, find_problems, open_results
     from synopsis_writer.evals.run import run_matrix
     from synopsis_writer.models.limits import Budget
-    from synopsis_writer.settings import load_settings
 
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command goes on with it")
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
-    settings = load_settings(
-        {
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "profile": profile,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-            "responses": cache,
-        }
-    )
+    settings = options.settings_from(server, limits, examples=examples, profile=profile, responses=responses)
     chrf_scorer()  # fails before a run of hours, not after it
     if judge is not None:
         resolve_judge(judge, settings, os.environ)
@@ -138,9 +134,6 @@ def run_eval(
     for problem in problems:
         print_error(problem)
     return BELOW if problems else 0
-
-
-app.command("run")(run_eval)
 
 
 @app.command("score")
@@ -181,7 +174,8 @@ def compare_runs(
 def bless_run(
     run: _RUN,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="The version that counts, where the run has several.")
+        str | None,
+        typer.Option("--prompt", metavar="NAME", help="The version that counts, where the run has several."),
     ] = None,
     suite: _SUITE = None,
 ) -> None:
@@ -200,7 +194,7 @@ def bless_run(
 @app.command("report")
 def write_report(
     run: _RUN,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write.")],
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="A run to compare with.")
     ] = None,
@@ -225,9 +219,14 @@ def write_report(
 def export_run(
     run: _RUN,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; for inspect, the folder of its logs.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The file to write; for inspect, the folder of its logs."
+        ),
     ],
-    export_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
+    export_format: Annotated[
+        Literal["jsonl", "csv", "junit", "inspect"], typer.Option("--format", help="What to write.")
+    ],
     suite: _SUITE = None,
 ) -> int:
     """Write a run's rows and scores for other programs."""
@@ -237,30 +236,34 @@ def export_run(
     found = _opened(run, suite)
     told = (found.info, found.scored, found.suite.cases)
     match export_format:
-        case ExportFormat.JSONL:
+        case "jsonl":
             write_file(output, "".join(as_jsonl(*told)))
-        case ExportFormat.CSV:
+        case "csv":
             write_file(output, "".join(as_csv(*told)))
-        case ExportFormat.JUNIT:
+        case "junit":
             write_file(output, as_junit(*told))
-        case ExportFormat.INSPECT:
+        case "inspect":
             write_inspect_logs(*told, output)
     status(f"written: {output}")
     return _completeness(found)
 
 
+@app.command("judge-check")
+@options.grouped
 def judge_check(
+    *,
     judge: Annotated[str, typer.Option("--judge", metavar="MODEL", help="The judge to try.")],
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Whose references are spoilt.  [default: evals/suite.yaml]")
+        Path | None,
+        typer.Option(
+            "--suite", metavar="PATH", help="Whose references are spoilt.  [default: evals/suite.yaml]"
+        ),
     ] = None,
-    cases: CASES = None,
-    concurrency: CONCURRENCY = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the damages.")] = 0,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
+    cases: _Cases = None,
+    concurrency: _Concurrency = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the corruptions.")] = 0,
+    server: options.ServerFlags,
+    costs: options.BudgetFlags,
     _quiet: options.Quiet = False,
 ) -> None:
     """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
@@ -272,17 +275,9 @@ def judge_check(
     from synopsis_writer.evals.judge import open_judge
     from synopsis_writer.evals.judge_check import CORRUPTIONS, Tally, check_judge, table, totals
     from synopsis_writer.models.base import bill
-    from synopsis_writer.settings import load_settings
 
     check_names({"--judge": [judge]})
-    settings = load_settings(
-        {
-            "base_url": base_url,
-            "insecure": insecure,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-        }
-    )
+    settings = options.settings_from(server, costs)
     chosen = loaded_suite(suite).select(cases or [])
 
     found: list[Tally] = []
@@ -303,9 +298,6 @@ def judge_check(
                 status(bill(asked.answers))
 
     asyncio.run(measure())
-
-
-app.command("judge-check")(judge_check)
 
 
 def _opened(run: Path, suite: Path | None) -> "EvalResults":

@@ -28,7 +28,7 @@ _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of 
 
 @app.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Runs at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Maximum runs.")] = 20,
     json: options.Json = False,
 ) -> None:
     """List the newest runs, the newest first."""

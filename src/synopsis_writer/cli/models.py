@@ -17,20 +17,18 @@ app = typer.Typer(help="Which models there are, and which one is asked.", invoke
 
 
 @app.callback()
+@options.grouped
 def models(
+    *,
     context: typer.Context,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
+    server: options.ServerFlags,
     json: options.Json = False,
 ) -> None:
     """Say which model would be asked and why, what its server offers, and which embedded models are there."""
     if context.invoked_subcommand is not None:
         return
-    from synopsis_writer.settings import load_settings
-
-    settings = load_settings({"model": model, "base_url": base_url, "insecure": insecure})
-    report, fault = _report(settings)
+    report, fault = _report(options.settings_from(server, model=model))
     if json:
         print_json(report)
     else:
@@ -102,7 +100,8 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[
 @app.command("pull")
 def pull_model(
     name: Annotated[
-        str, typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf.")
+        str,
+        typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf."),
     ],
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
@@ -126,7 +125,9 @@ def known_models() -> None:
 
 
 @app.command("rm")
-def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
+def remove_model(
+    name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")],
+) -> None:
     """Delete a pulled model from the cache."""
     from synopsis_writer.models.download import remove
     from synopsis_writer.settings import load_settings

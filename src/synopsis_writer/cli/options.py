@@ -1,15 +1,65 @@
-"""The flags that several commands share."""
+"""The flags that several commands share.
 
+Flags that belong together are the fields of a dataclass, named as what they set in the settings or the brief;
+`grouped` gives them to a command.
+"""
+
+import functools
+import inspect
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from synopsis_writer.cli.console import STDERR
 from synopsis_writer.kinds import CacheUse, Form
 
+if TYPE_CHECKING:
+    from synopsis_writer.settings import Settings
+
+T = TypeVar("T")
+
 FileFormat = Literal["md", "json", "txt"]  # as in result.py, whose import takes long
+
+
+def grouped(command: Callable[..., T]) -> Callable[..., T]:
+    """Expand each parameter of a command that is a dataclass of flags into one parameter a flag."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        flags = [parameter]
+        if isinstance(group := parameter.annotation, type) and is_dataclass(group):
+            flags = list(inspect.signature(group).parameters.values())
+            groups[parameter.name] = group, [flag.name for flag in flags]
+        parameters += [flag.replace(kind=inspect.Parameter.KEYWORD_ONLY) for flag in flags]
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> T:
+        made = {
+            name: group(**{flag: given.pop(flag) for flag in flags})
+            for name, (group, flags) in groups.items()
+        }
+        return command(**made, **given)
+
+    expanded.__dict__["__signature__"] = inspect.Signature(parameters)
+    return expanded
+
+
+def settings_from(*groups: Any, **more: Any) -> "Settings":
+    """Load the settings; flags, in groups or by the settings' names, go before everything else.
+
+    Raises:
+        SettingsError: an unknown or wrong setting.
+        FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
+    """
+    from synopsis_writer.settings import load_settings
+
+    return load_settings(
+        {name: value for flags in (*map(vars, groups), more) for name, value in flags.items()}
+    )
 
 
 def _silence(wanted: bool) -> None:
@@ -17,77 +67,149 @@ def _silence(wanted: bool) -> None:
         STDERR.setLevel(logging.WARNING)
 
 
-Show = Annotated[str | None, typer.Option("--show", help="The series, by name or alias.")]
-Theme = Annotated[str | None, typer.Option("--theme", help="What the story is about, in your words.")]
+Show = Annotated[str | None, typer.Option("--show", metavar="NAME", help="The series, by name or alias.")]
+Theme = Annotated[
+    str | None, typer.Option("--theme", metavar="TEXT", help="What the story is about, in your words.")
+]
 FormOption = Annotated[Form | None, typer.Option("--form", help="The kind of text.  [default: episode]")]
-Characters = Annotated[
-    list[str] | None, typer.Option("--character", help="A name that must turn up; repeatable.")
-]
-Beats = Annotated[
-    list[str] | None,
-    typer.Option("--beat", help="A sentence of plot that must turn up; repeatable, in order."),
-]
-Words = Annotated[str | None, typer.Option("--words", metavar="MIN-MAX", help="Length in words, as 250-400.")]
-AirDate = Annotated[str | None, typer.Option("--air-date", help="The date or week the text may name.")]
-Notes = Annotated[str | None, typer.Option("--notes", help="Anything else the text should respect.")]
 OutlineFile = Annotated[
-    Path | None, typer.Option("--outline", help="A plan from 'synopsis outline'; show and theme stand in it.")
+    Path | None,
+    typer.Option(
+        "--outline", metavar="FILE", help="A plan from 'synopsis outline'; it includes show and theme."
+    ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", help="A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'."
+        "--model",
+        metavar="MODEL",
+        help="A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.",
     ),
 ]
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", help="The address of an OpenAI-compatible server.")
-]
-Insecure = Annotated[
-    bool | None,
-    typer.Option("--insecure", help="Allow plain http to another machine: key and text can be read."),
-]
 Examples = Annotated[
-    Path | None, typer.Option("--examples", help="A folder of examples instead of the built-in pool.")
+    Path | None,
+    typer.Option(
+        "--examples", metavar="FOLDER", help="A folder of examples to use instead of the built-in ones."
+    ),
 ]
-Pin = Annotated[
-    list[str] | None,
-    typer.Option("--pin", metavar="ID", help="An example every prompt shows, first; repeatable."),
-]
-Prompts = Annotated[Path | None, typer.Option("--prompts", help="A folder of prompt templates.")]
-Profile = Annotated[Path | None, typer.Option("--profile", help="A file with your house's bands.")]
-Disable = Annotated[
-    list[str] | None, typer.Option("--disable", help="A check the gate leaves out; repeatable.")
+Profile = Annotated[
+    Path | None, typer.Option("--profile", metavar="FILE", help="A file with your house's style limits.")
 ]
 Semantic = Annotated[
     bool | None,
-    typer.Option("--semantic", help="Two more checks, by meaning; needs the extra 'semantic'."),
+    typer.Option("--semantic", help="Add two checks by meaning; needs the extra 'semantic'."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="The folder to save in.  [default: synopsen]")]
-Format = Annotated[FileFormat, typer.Option("--format", help="The format of the saved file.")]
-Attempts = Annotated[int | None, typer.Option("--attempts", help="Attempts at most, 1 to 10.  [default: 3]")]
-BestOf = Annotated[int, typer.Option("--best-of", min=1, max=16, help="First drafts to choose from.")]
 MaxRetries = Annotated[
-    int | None, typer.Option("--max-retries", help="Transport retries a call, 0 to 20.  [default: 5]")
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(
-        "--budget", metavar="AMOUNT", help="Money that may be spent, in the currency of the prices."
-    ),
-]
-MaxTokensTotal = Annotated[
     int | None,
-    typer.Option("--max-tokens-total", help="Tokens that may be spent, prompts and answers together."),
+    typer.Option("--max-retries", metavar="N", help="Transport retries per call, 0 to 20.  [default: 5]"),
 ]
-Cache = Annotated[
+Responses = Annotated[
     CacheUse | None,
     typer.Option(
-        "--cache", help="Kept answers: give them again, only keep them, or neither.  [default: write]"
+        "--cache", help="Cached answers: reuse them, only store them, or neither.  [default: write]"
     ),
 ]
-NoLog = Annotated[bool, typer.Option("--no-log", help="Do not note this run in the log.")]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Do not record this run in the log.")]
 Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seed of the guided strategy; the same gives the same.")
+    int | None,
+    typer.Option(
+        "--seed", min=0, metavar="N", help="Seed of the guided strategy; the same seed, the same text."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_silence, help="Print no status to stderr.")]
+
+
+@dataclass(frozen=True)
+class BriefFlags:
+    """What is asked for."""
+
+    show: Show = None
+    theme: Theme = None
+    form: FormOption = None
+    characters: Annotated[
+        list[str] | None,
+        typer.Option("--character", metavar="NAME", help="A name that must appear; repeatable."),
+    ] = None
+    beats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beat",
+            metavar="TEXT",
+            help="A plot event that must appear, in a sentence; repeatable, in order.",
+        ),
+    ] = None
+    words: Annotated[
+        str | None, typer.Option("--words", metavar="MIN-MAX", help="Length in words, such as 250-400.")
+    ] = None
+    air_date: Annotated[
+        str | None, typer.Option("--air-date", metavar="DATE", help="The date or week the text may mention.")
+    ] = None
+    notes: Annotated[
+        str | None, typer.Option("--notes", metavar="TEXT", help="Anything else the text should respect.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class ServerFlags:
+    """The server that is asked."""
+
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="The address of an OpenAI-compatible server."),
+    ] = None
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Allow plain http to another machine: key and text can be read."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PromptFlags:
+    """What the prompt is built from."""
+
+    examples: Examples = None
+    pinned: Annotated[
+        list[str] | None,
+        typer.Option("--pin", metavar="ID", help="An example to show first in every prompt; repeatable."),
+    ] = None
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FOLDER", help="A folder of prompt templates.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class GateFlags:
+    """What a text must pass."""
+
+    profile: Profile = None
+    disable: Annotated[
+        list[str] | None, typer.Option("--disable", metavar="CHECK", help="A check to skip; repeatable.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class BudgetFlags:
+    """What a run may cost."""
+
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="AMOUNT", help="Maximum to spend, in the currency of the prices."),
+    ] = None
+    max_tokens_total: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens-total", metavar="N", help="Maximum tokens to use, prompts and answers together."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class LimitFlags(BudgetFlags):
+    """How often a model is asked, and at what cost."""
+
+    attempts: Annotated[
+        int | None,
+        typer.Option("--attempts", metavar="N", help="Maximum attempts per text, 1 to 10.  [default: 3]"),
+    ] = None
+    max_retries: MaxRetries = None

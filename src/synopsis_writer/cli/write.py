@@ -26,191 +26,107 @@ if TYPE_CHECKING:
     from synopsis_writer.synopsis import Outline, Synopsis
 
 
+@options.grouped
 def write(
-    show: options.Show = None,
-    theme: options.Theme = None,
-    form: options.FormOption = None,
-    character: options.Characters = None,
-    beat: options.Beats = None,
-    words: options.Words = None,
-    air_date: options.AirDate = None,
-    notes: options.Notes = None,
+    *,
+    flags: options.BriefFlags,
     outline: options.OutlineFile = None,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
-    profile: options.Profile = None,
-    disable: options.Disable = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    gate: options.GateFlags,
     semantic: options.Semantic = None,
-    out: options.Out = None,
-    file_format: options.Format = "md",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The folder to save in.  [default: synopsen]"),
+    ] = None,
+    file_format: Annotated[
+        options.FileFormat, typer.Option("--format", help="The format of the saved file.")
+    ] = "md",
     force: Annotated[bool, typer.Option("--force", help="Replace a file of the same title.")] = False,
     keep_rejected: Annotated[
-        Path | None, typer.Option("--keep-rejected", help="Save a refused text into this folder.")
+        Path | None,
+        typer.Option("--keep-rejected", metavar="FOLDER", help="Save a refused text into this folder."),
     ] = None,
-    attempts: options.Attempts = None,
-    best_of: options.BestOf = 1,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    cache: options.Cache = None,
+    limits: options.LimitFlags,
+    best_of: Annotated[
+        int, typer.Option("--best-of", min=1, max=16, metavar="N", help="First drafts to choose from.")
+    ] = 1,
+    responses: options.Responses = None,
     no_log: options.NoLog = False,
     replay: Annotated[
         str | None,
-        typer.Option("--replay", metavar="RUN", help="Go through a logged run again, asking no model."),
+        typer.Option("--replay", metavar="RUN", help="Repeat a logged run without asking a model."),
     ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
     _quiet: options.Quiet = False,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import Writer
 
-    settings = load_settings(
-        {
-            "model": model,
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "pinned": pin,
-            "prompts": prompts,
-            "profile": profile,
-            "disable": disable,
-            "semantic": semantic,
-            "out": out,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-            "responses": cache,
-        }
+    settings = options.settings_from(
+        server, prompt, gate, limits, model=model, semantic=semantic, out=out, responses=responses
     )
-    # Several drafts at once would grow into each other.
-    console = STDERR.screen() if best_of == 1 else None
-    order = {
-        "show": show,
-        "theme": theme,
-        "form": form,
-        "characters": character,
-        "beats": beat,
-        "words": words,
-        "air_date": air_date,
-        "notes": notes,
-    }
     with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
         if replay is not None:
-            refuse_order(outline, order)
+            fields = {**_given(flags), **({"outline": outline} if outline else {})}
+            if fields:
+                raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(fields)}")
             result = writer.run(writer.replay(replay))
         else:
-            brief, planned = read_order(outline, **order)
+            brief, planned = _read_brief(flags, outline)
+            # Several drafts at once would overwrite each other on the screen.
+            console = STDERR.screen() if best_of == 1 else None
             on_text = LiveText(console).show if console else None
             result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
         folder = keep_rejected if result.accepted is None else settings.out
-        code, path = deliver(result, folder, file_format, force=force, as_json=json)
+        code, path = _deliver(result, folder, file_format, force=force, as_json=json)
         if path is not None and replay is None:
             writer.saved(result, path)
     return code
 
 
+@options.grouped
 def outline(
-    show: options.Show = None,
-    theme: options.Theme = None,
-    form: options.FormOption = None,
-    character: options.Characters = None,
-    beat: options.Beats = None,
-    words: options.Words = None,
-    air_date: options.AirDate = None,
-    notes: options.Notes = None,
+    *,
+    flags: options.BriefFlags,
     model: options.Model = None,
-    base_url: options.BaseUrl = None,
-    insecure: options.Insecure = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
-    attempts: options.Attempts = None,
-    max_retries: options.MaxRetries = None,
-    budget: options.Budget = None,
-    max_tokens_total: options.MaxTokensTotal = None,
-    cache: options.Cache = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    limits: options.LimitFlags,
+    responses: options.Responses = None,
     no_log: options.NoLog = False,
     seed: options.Seed = None,
     _quiet: options.Quiet = False,
 ) -> None:
-    """Write only the plan, as YAML on stdout: edit it, then give it to 'synopsis write --outline FILE'."""
+    """Write only the plan, as YAML on stdout: edit it, then pass it to 'synopsis write --outline FILE'."""
     from synopsis_writer.drafting import format_outline
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import Writer
 
-    settings = load_settings(
-        {
-            "model": model,
-            "base_url": base_url,
-            "insecure": insecure,
-            "examples": examples,
-            "pinned": pin,
-            "prompts": prompts,
-            "attempts": attempts,
-            "max_retries": max_retries,
-            "budget": budget,
-            "max_tokens_total": max_tokens_total,
-            "responses": cache,
-        }
-    )
-    brief, _ = read_order(
-        None,
-        show=show,
-        theme=theme,
-        form=form,
-        characters=character,
-        beats=beat,
-        words=words,
-        air_date=air_date,
-        notes=notes,
-    )
+    settings = options.settings_from(server, prompt, limits, model=model, responses=responses)
+    brief, _ = _read_brief(flags, None)
     with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
         planned = writer.run(writer.outline(brief, seed=seed))
         brief, _ = writer.resolve(brief)
     print_result(format_outline(brief, planned))
 
 
+@options.grouped
 def prompt(
-    show: options.Show = None,
-    theme: options.Theme = None,
-    form: options.FormOption = None,
-    character: options.Characters = None,
-    beat: options.Beats = None,
-    words: options.Words = None,
-    air_date: options.AirDate = None,
-    notes: options.Notes = None,
+    *,
+    flags: options.BriefFlags,
     outline: options.OutlineFile = None,
-    examples: options.Examples = None,
-    pin: options.Pin = None,
-    prompts: options.Prompts = None,
+    prompt: options.PromptFlags,
     json: options.Json = False,
     _quiet: options.Quiet = False,
 ) -> None:
-    """Print what would be sent, and about how many tokens it takes; asks no model."""
-    from synopsis_writer.settings import load_settings
+    """Print what would be sent, and about how many tokens it takes, without asking a model."""
     from synopsis_writer.writer import Writer
 
-    settings = load_settings({"examples": examples, "pinned": pin, "prompts": prompts})
-    brief, planned = read_order(
-        outline,
-        show=show,
-        theme=theme,
-        form=form,
-        characters=character,
-        beats=beat,
-        words=words,
-        air_date=air_date,
-        notes=notes,
-    )
-    writer = Writer(settings)
+    writer = Writer(options.settings_from(prompt))
+    brief, planned = _read_brief(flags, outline)
     rendered, shown = writer.prompt(brief, outline=planned), writer.select(brief)
     status(f"about {rendered.tokens} tokens, with {len(shown) or 'no'} example{'s' * (len(shown) != 1)}")
     for chosen in shown:
@@ -234,8 +150,12 @@ def prompt(
         )
 
 
-def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | None]":
-    """Return the brief from flags and, where one is named, an outline file; flags go before the file.
+def _given(flags: options.BriefFlags) -> dict[str, Any]:
+    return {name: value for name, value in vars(flags).items() if value not in (None, [])}
+
+
+def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief, Outline | None]":
+    """Return the brief of the flags and, where one is named, an outline file; flags go before the file.
 
     Raises:
         BriefError: show or theme is missing, or a field breaks a rule.
@@ -243,48 +163,28 @@ def read_order(outline: Path | None, **fields: Any) -> "tuple[Brief, Outline | N
     """
     from synopsis_writer.brief import make_brief
 
-    given = {name: value for name, value in fields.items() if value not in (None, [])}
-    planned = None
+    fields, planned = _given(flags), None
     if outline is not None:
         from synopsis_writer.drafting import load_outline
 
-        ordered, planned = load_outline(outline)
-        given = {**ordered.as_data(), **given}
+        brief, planned = load_outline(outline)
+        fields = {**brief.as_data(), **fields}
     for name in ("show", "theme"):
-        if name not in given:
+        if name not in fields:
             raise BriefError(f"no {name}: name it with --{name}")
-    return make_brief(**given), planned
+    return make_brief(**fields), planned
 
 
-def refuse_order(outline: Path | None, fields: dict[str, Any]) -> None:
-    """Refuse flags of a brief beside --replay: they would have no effect.
-
-    Raises:
-        BriefError: one is given.
-    """
-    given = [name for name, value in {**fields, "outline": outline}.items() if value not in (None, [])]
-    if given:
-        raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(given)}")
-
-
-DONE = 0
-
-
-def deliver(
-    result: "Result",
-    folder: Path | None,
-    file_format: options.FileFormat,
-    *,
-    force: bool,
-    as_json: bool,
+def _deliver(
+    result: "Result", folder: Path | None, file_format: options.FileFormat, *, force: bool, as_json: bool
 ) -> tuple[int, Path | None]:
-    """Save and print what came of a brief; return the exit code, and where it was saved.
+    """Save and print a result; return the exit code, and where it was saved.
 
     An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
     """
-    accepted = result.accepted
-    code, path = DONE, None
+    accepted, best = result.accepted, result.best
+    code, path = 0, None
     if folder is not None:
         save = result.save if accepted else result.save_refused
         try:
@@ -298,26 +198,20 @@ def deliver(
         print_json(result.as_data(path))
     elif accepted is not None:
         print_result(_plain(accepted))
-    _explain(result, path)
-    if accepted is None:
-        code = result.error.exit_code if result.error else GateRefusedError.exit_code
-    return code, path
+    status(bill([attempt.answer for attempt in result.attempts]))
+    if best is not None and best.demo_label:
+        warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
+    if accepted is not None:
+        if path is not None:
+            status(f"saved as {path}")
+        return code, path
+    if result.error is not None:
+        print_error(str(result.error))
+    reasons = " ".join(best.problems) if best else "no answer"
+    saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
+    print_error(f"refused by the gate: {reasons} ({saved})")
+    return result.error.exit_code if result.error else GateRefusedError.exit_code, path
 
 
 def _plain(synopsis: "Synopsis") -> str:
     return f"{synopsis.title}\n\n{synopsis.text}\n"
-
-
-def _explain(result: "Result", path: Path | None) -> None:
-    best = result.best
-    status(bill([attempt.answer for attempt in result.attempts]))
-    if best is not None and best.demo_label:
-        warn(best.demo_label)  # even with --quiet: nobody must take a demo draft for more
-    if result.accepted is None:
-        if result.error is not None:
-            print_error(str(result.error))
-        reasons = " ".join(best.problems) if best else "no answer"
-        kept = f"kept as {path}" if path else "nothing saved; --keep-rejected DIR keeps the text"
-        print_error(f"refused by the gate: {reasons} ({kept})")
-    elif path is not None:
-        status(f"saved as {path}")
