@@ -1,6 +1,7 @@
 """The workers of a cluster: some die, some do not come up, some never answer."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -67,7 +68,7 @@ class Cluster:
         self.made += 1
         killed = asyncio.Event()
 
-        async def status() -> list[str]:
+        async def records() -> list[logging.LogRecord]:
             await killed.wait()
             raise Died
 
@@ -80,7 +81,7 @@ class Cluster:
         return SimpleNamespace(
             __ray_ready__=SimpleNamespace(remote=ready),
             start=SimpleNamespace(remote=start),
-            status=SimpleNamespace(remote=status),
+            records=SimpleNamespace(remote=records),
             make=SimpleNamespace(remote=make),
             kill=killed.set,
         )
@@ -88,8 +89,8 @@ class Cluster:
     def kill(self, actor: Any) -> None:
         actor.kill()
 
-    def hear(self, line: str) -> None:
-        self.said.append(line)
+    def hear(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
         self.heard.set()
 
     def reach(self) -> None:
@@ -101,11 +102,20 @@ def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int
     async def work() -> list[RowResult[str]]:
         choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
-        pool = WorkerPool(cluster, job, size, 4, cluster.hear, cluster.reach, QUICK)
+        pool = WorkerPool(cluster, job, size, 4, cluster.reach, QUICK)
         async with pool.running():
             return [await pool.make(BatchRow("row-1", 1, GOOD.brief), None) for _ in range(rows)]
 
-    return asyncio.run(work())
+    logger = logging.getLogger("synopsis_writer.cluster")
+    handler = logging.Handler(logging.INFO)
+    handler.emit = cluster.hear  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        return asyncio.run(work())
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def test_a_row_that_three_workers_died_over_failed() -> None:

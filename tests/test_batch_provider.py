@@ -3,11 +3,12 @@
 import asyncio
 import csv
 import json
+import logging
 import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -83,7 +84,6 @@ class House:
             self.order(**(order or {})),
             self.settings(server, **more),
             KEY,
-            say=self.said.append,
             limits=limits,
         )
         return asyncio.run(work)
@@ -96,7 +96,6 @@ class House:
             order,
             self.settings(server, **(settings or {})),
             KEY,
-            say=self.said.append,
             made=lambda done, _: self.made.append(done),
             limits=limits,
         )
@@ -106,7 +105,7 @@ class House:
         self, server: BatchServer, limits: ProviderLimits = QUICK, *, forget: Sequence[int] = ()
     ) -> None:
         settings = self.settings(server)
-        asyncio.run(cancel_batch(self.out, settings, KEY, say=self.said.append, forget=forget, limits=limits))
+        asyncio.run(cancel_batch(self.out, settings, KEY, forget=forget, limits=limits))
 
     def ask(self, query: str) -> list[Any]:
         database = sqlite3.connect(self.out / "batch.sqlite3")
@@ -124,8 +123,18 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, cache: Path) -> House:
-    return House(tmp_path, cache)
+def house(tmp_path: Path, cache: Path) -> Iterator[House]:
+    house = House(tmp_path, cache)
+    loggers = [logging.getLogger(f"synopsis_writer.{room}") for room in ("batch", "provider", "models")]
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: house.said.append(record.getMessage())  # type: ignore[method-assign]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    yield house
+    for logger in loggers:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def row_of(body: Any) -> int:
@@ -181,7 +190,6 @@ def test_a_request_is_what_a_live_call_sends(house: House) -> None:
             live.order(variety=False),
             live.settings(server),
             KEY,
-            say=live.said.append,
             begun=lambda _: None,
             made=lambda *_: None,
             unsaved=lambda _: None,
@@ -348,7 +356,7 @@ def test_a_batch_that_is_cancelled_gives_what_is_done(house: House) -> None:
 
     with BatchServer(answer, ends=("in_progress",)) as server:
         house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, limits=QUICK)
+        work = cancel_batch(house.out, house.settings(server), KEY, limits=QUICK)
         asyncio.run(work)
         assert "asked to end" in house.said[-1]
         assert told(house.fetch(server)) == (1, 0, 0, 2)
@@ -371,7 +379,7 @@ def test_a_shard_that_was_never_made_a_batch_is_let_go_by_cancel(
     with BatchServer(good, faults=faults) as server:
         with pytest.raises((ConnectionFailedError, RequestRefusedError)):
             house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), KEY, say=house.said.append, limits=QUICK)
+        work = cancel_batch(house.out, house.settings(server), KEY, limits=QUICK)
         asyncio.run(work)
         assert ("let go: 2 rows" in house.said[-1]) is (batches == 0)
         house.submit(server)
@@ -786,16 +794,13 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_lie(house: House) ->
         assert house.ask("SELECT round FROM waiting") == [(2,)]
         house.cancel(server)
         assert "1 rows wait to be repaired" in house.said[-1]
-        work = submit_batch(
-            house.order(), house.settings(server), KEY, say=house.said.append, to_folder=files, limits=QUICK
-        )
+        work = submit_batch(house.order(), house.settings(server), KEY, to_folder=files, limits=QUICK)
         asyncio.run(work)
         house.cancel(server)
         work = submit_batch(
             house.order(limit=2),
             house.settings(server),
             KEY,
-            say=house.said.append,
             to_folder=files,
             limits=QUICK,
         )
@@ -1081,7 +1086,6 @@ def run(house: House, server: BatchServer) -> Counts:
         house.order(variety=False),
         house.settings(server),
         KEY,
-        say=house.said.append,
         begun=lambda _: None,
         made=lambda *_: None,
         unsaved=lambda _: None,
@@ -1121,7 +1125,7 @@ def test_a_batch_that_lies_at_a_provider_is_not_begun_anew(house: House) -> None
         house.briefs(2)
         with pytest.raises(FileError, match="briefs changed"):
             house.submit(server)
-        work = cancel_batch(house.out, house.settings(server), {}, say=house.said.append, forget=(1,))
+        work = cancel_batch(house.out, house.settings(server), {}, forget=(1,))
         asyncio.run(work)
         assert house.said[-1] == "shard 1: let go: 1 rows are pending again"
         assert archive(house.out) is not None

@@ -15,7 +15,7 @@ from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Usage
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.writer import Writer
 from tests.support.terminal import GOOD
 
 ROWS = [BatchRow(name, place, GOOD.brief) for place, name in enumerate(("first", "second"), 1)]
@@ -32,8 +32,8 @@ SECOND = replace(FIRST, id="second")
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return load_desk(Settings(cache=tmp_path_factory.mktemp("cache")))
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+    return Writer(Settings(cache=tmp_path_factory.mktemp("cache")), environment={}, log=False)
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def store(tmp_path: Path) -> Iterator[BatchStore]:
         yield opened
 
 
-def saver(store: BatchStore, desk: Desk, made: list[tuple[str, str, bool]], attempts: int = 3) -> RowSaver:
+def saver(store: BatchStore, writer: Writer, made: list[tuple[str, str, bool]]) -> RowSaver:
     def tell(done: RowResult[str], is_final: bool) -> None:
         made.append((done.id, done.outcome, is_final))
 
-    return RowSaver(store, desk, Variety(store.database, store.text), attempts, tell)
+    return RowSaver(store, writer, Variety(store.database, store.text), tell)
 
 
 def kept(store: BatchStore) -> list[tuple[str, int]]:
@@ -55,9 +55,11 @@ def kept(store: BatchStore) -> list[tuple[str, int]]:
     return database.execute("SELECT status, attempts FROM rows ORDER BY place").fetchall()
 
 
-def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(store: BatchStore, desk: Desk) -> None:
+def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(
+    store: BatchStore, writer: Writer
+) -> None:
     made: list[tuple[str, str, bool]] = []
-    saving = saver(store, desk, made)
+    saving = saver(store, writer, made)
     assert saving.save(ROWS[0], FIRST) is None
     last = saving.save(ROWS[1], SECOND)
     assert last is not None
@@ -68,8 +70,10 @@ def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(store: Ba
     assert kept(store) == [("accepted", 1), ("pending", 1)]  # a kill now leaves it to the next start
 
 
-def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(store: BatchStore, desk: Desk) -> None:
-    saving = saver(store, desk, [])
+def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(
+    store: BatchStore, writer: Writer
+) -> None:
+    saving = saver(store, writer, [])
     saving.save(ROWS[0], FIRST)
     saving.save(ROWS[1], SECOND)
     other = GOOD.synopsis.model_copy(
@@ -85,9 +89,10 @@ def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(store: Bat
     assert store.counts().usage == Usage(300, 150)
 
 
-def test_a_row_without_rounds_left_stays_refused(store: BatchStore, desk: Desk) -> None:
+def test_a_row_without_rounds_left_stays_refused(store: BatchStore, writer: Writer) -> None:
     made: list[tuple[str, str, bool]] = []
-    saving = saver(store, desk, made, attempts=1)
+    settings = writer.settings.model_copy(update={"attempts": 1})
+    saving = saver(store, Writer(settings, environment={}, log=False), made)
     saving.save(ROWS[0], FIRST)
     assert saving.save(ROWS[1], SECOND) is None
     assert made[-1] == ("second", "refused", True)

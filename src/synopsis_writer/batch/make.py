@@ -5,16 +5,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of
 from synopsis_writer.brief import Brief
-from synopsis_writer.drafting import Examiner, write
 from synopsis_writer.errors import EngineError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
@@ -24,41 +21,19 @@ from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.writer import Authors, Desk, load_desk
+from synopsis_writer.writer import Writer, load_desk
 
 
-@dataclass(frozen=True)
-class RowMaker:
-    """Makes rows with one model and one desk.
+async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
+    """Write a row's brief, or repair its `previous` attempt.
 
-    Attributes:
-        authors: who drafts.
-        desk: pool and shows.
-        gate: what a text must pass: the desk's gate, or gates in processes of their own.
-        attempts: rounds at most.
-        say: is told of unknown shows.
+    An error of the model that another request may escape becomes a row that failed. One that would meet every
+    row leaves it pending, with what was answered before, and ends the batch.
     """
-
-    authors: Authors
-    desk: Desk
-    gate: Examiner
-    attempts: int
-    say: Callable[[str], None]
-
-    async def make(self, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
-        """Write the row's brief, or repair its `previous` attempt.
-
-        An error of the model that another request may escape becomes a row that failed. One that would meet
-        every row leaves it pending, with what was answered before, and ends the batch.
-        """
-        show = self.desk.find_show(row.brief.show, self.say)
-        brief = row.brief.model_copy(update={"show": show.name})
-        author, prompt = self.authors(row.id, brief, show)
-        try:
-            result = await write(brief, show, author, self.gate, attempts=self.attempts, previous=previous)
-        except ModelError as error:
-            return RowResult.failed(row.id, error)
-        return RowResult.of(row.id, replace(result, prompt=prompt))
+    try:
+        return RowResult.of(row.id, await writer.write(row.brief, seed=row.id, previous=previous))
+    except ModelError as error:
+        return RowResult.failed(row.id, error)
 
 
 _gate: list[Gate] = []  # of a worker process: loaded once

@@ -1,29 +1,36 @@
 """Rows of a batch made concurrently, saved as they come, repaired, and stopped by Ctrl-C."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
-from synopsis_writer.batch.make import GatePool, RowMaker, made_with
+from synopsis_writer.batch.make import GatePool, made_with, make_row
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
 from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import FileError, SynopsisError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import ResolvedModel, resolve_model
+from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import Spent
-from synopsis_writer.writer import Desk, load_desk, open_authors
+from synopsis_writer.writer import Writer
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 MakeRow = Callable[[BatchRow, Attempt | None], Awaitable[RowResult[str]]]
 """Writes a row's brief, or repairs the answer that is given."""
@@ -103,7 +110,6 @@ async def run_batch(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    say: Say,
     begun: Callable[[Counts], None],
     made: Callable[[RowResult[str], bool], None],
     unsaved: Callable[[RowResult[str]], None],
@@ -116,7 +122,6 @@ async def run_batch(
         order: what is to be made.
         settings: all settings.
         environment: where the key stands.
-        say: is told of waits, and of unknown shows.
         begun: is told how far the batch is before anything is made.
         made: is told of each row that was saved, and whether it is done with.
         unsaved: is given each row that was made and cannot be saved.
@@ -128,30 +133,36 @@ async def run_batch(
         ModelError: the work cannot go on; what was made is saved.
     """
     stop = stop or Stop()
-    choice = resolve_model(settings, environment)
+    writer = Writer(
+        for_gate(settings),
+        environment=environment,
+        log=False,
+        rpm=order.rpm,
+        tpm=order.tpm,
+        calls=order.concurrency,
+    )
+    choice = writer.model
     if engine is not None:
         engine.check(choice)
     facts = facts_of(order, settings, choice)
     if order.fresh:
-        begin_anew(order, say)
+        begin_anew(order)
     with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs))
         store.retry(order.retry)
-        end_repairs(store, settings, say)
+        end_repairs(store, settings)
         counts = store.counts()
         begun(counts)
-        if counts.pending <= _held(store, order.out, say):
+        if counts.pending <= _held(store, order.out):
             return counts
-        disabled, settings = settings.disable, for_gate(settings)
-        desk = load_desk(settings, say)
-        arc = Arc(order.arc, store, desk) if order.arc else None
-        variety = open_variety(store, desk, disabled) if order.variety else None
-        saver = RowSaver(store, desk, variety, settings.attempts, made, unsaved)
-        budget = _budget(settings, counts)
+        writer.budget = _budget(settings, counts)
+        arc = Arc(order.arc, store, writer) if order.arc else None
+        variety = open_variety(store, writer, settings.disable) if order.variety else None
+        saver = RowSaver(store, writer, variety, made, unsaved)
         async with (
-            engine.open(order, choice, settings, budget)
+            engine.open(order, choice, writer.settings, writer.budget)
             if engine is not None
-            else _open_maker(order, choice, settings, environment, desk, variety, budget, say, stop)
+            else _open_local(writer, order.workers, variety, stop)
         ) as make:
 
             async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult[str]:
@@ -168,29 +179,34 @@ async def run_batch(
         return store.counts()
 
 
-def end_repairs(store: BatchStore, settings: Settings, say: Say) -> None:
-    """Give up on queued repairs that have no attempts left, and say so."""
+def end_repairs(store: BatchStore, settings: Settings) -> None:
+    """Give up on queued repairs that have no attempts left."""
     if count := store.end_beyond(settings.attempts):
-        say(
-            f"{count} rows that were to be repaired stay refused, for --attempts is {settings.attempts} now: "
-            "--retry refused makes them anew"
+        _log.info(
+            "%d rows that were to be repaired stay refused, for --attempts is %d now: "
+            "--retry refused makes them anew",
+            count,
+            settings.attempts,
         )
 
 
-def _held(store: BatchStore, folder: Path, say: Say) -> int:
-    """Return how many pending rows somebody else works on, and say where they are."""
+def _held(store: BatchStore, folder: Path) -> int:
+    """Return how many pending rows somebody else works on, and log where they are."""
     at_provider, in_files = store.held()
     if at_provider:
-        say(f"{at_provider} rows are at a provider, and left to it: synopsis batch fetch {folder}")
+        _log.info("%d rows are at a provider, and left to it: synopsis batch fetch %s", at_provider, folder)
     if in_files:
-        say(
-            f"{in_files} rows are in files of requests, and left to whoever runs them: "
-            f"synopsis batch fetch {folder} --from-file RESULTS, or synopsis batch cancel {folder}"
+        _log.info(
+            "%d rows are in files of requests, and left to whoever runs them: "
+            "synopsis batch fetch %s --from-file RESULTS, or synopsis batch cancel %s",
+            in_files,
+            folder,
+            folder,
         )
     return at_provider + in_files
 
 
-def begin_anew(order: Order, say: Say) -> None:
+def begin_anew(order: Order) -> None:
     """Archive the record, once it is sure that the briefs can begin another.
 
     Raises:
@@ -199,44 +215,23 @@ def begin_anew(order: Order, say: Say) -> None:
     for _ in read_briefs(order.briefs):
         pass
     if (archived := archive(order.out)) is not None:
-        say(f"the old record is now {archived}")
+        _log.info("the old record is now %s", archived)
 
 
 @asynccontextmanager
-async def _open_maker(
-    order: Order,
-    choice: ResolvedModel,
-    settings: Settings,
-    environment: Mapping[str, str],
-    desk: Desk,
-    variety: Variety | None,
-    budget: Budget,
-    say: Say,
-    stop: Stop,
+async def _open_local(
+    writer: Writer, workers: int, variety: Variety | None, stop: Stop
 ) -> AsyncIterator[MakeRow]:
-    async with (
-        open_authors(
-            choice,
-            settings,
-            environment,
-            desk,
-            budget,
-            say,
-            rpm=order.rpm,
-            tpm=order.tpm,
-            calls=order.concurrency,
-        ) as authors,
-        open_gate(desk, settings, order.workers, stop) as gate,
-    ):
-        examiner = VarietyGate(gate, variety) if variety else gate
-        once = lru_cache(say)  # an unknown show is said once, not at each of its rows
-        yield RowMaker(authors, desk, examiner, settings.attempts, once).make
+    async with writer, open_gate(writer, workers, variety, stop):
+        yield partial(make_row, writer)
 
 
-def open_variety(store: BatchStore, desk: Desk, disabled: Collection[str] = ()) -> Variety:
+def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = ()) -> Variety:
     """Return the index of the accepted texts, completed where a kill left some out."""
     variety = Variety(store.database, store.text, disabled)
-    variety.load((saved.id, saved.synopsis, desk.find_show(saved.brief.show)) for saved in store.unindexed())
+    variety.load(
+        (saved.id, saved.synopsis, writer.find_show(saved.brief.show)) for saved in store.unindexed()
+    )
     return variety
 
 
@@ -248,16 +243,17 @@ def _budget(settings: Settings, counts: Counts) -> Budget:
 
 
 @asynccontextmanager
-async def open_gate(desk: Desk, settings: Settings, workers: int, stop: Stop) -> AsyncIterator[Examiner]:
-    """Open the desk's gate, or gates in so many processes of their own."""
-    if not workers:
-        yield desk.gate
-        return
-    with stop.shielded():
-        pool = GatePool(settings, workers)
-        pool.start()
-    async with pool:
-        yield pool
+async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop: Stop) -> AsyncIterator[None]:
+    """Let a writer's texts be examined with variety, and in so many processes of their own, if any."""
+    async with AsyncExitStack() as stack:
+        gate: Examiner = writer
+        if workers:
+            pool = GatePool(writer.settings, workers)
+            with stop.shielded():
+                pool.start()
+            gate = await stack.enter_async_context(pool)
+        writer.examiner = VarietyGate(gate, variety) if variety else gate
+        yield
 
 
 async def make_rows(
@@ -295,9 +291,8 @@ class RowSaver:
 
     Attributes:
         store: where they are saved.
-        desk: the shows.
+        writer: knows the shows, and how many attempts a row has.
         variety: the accepted texts; None: a text is not compared with them.
-        attempts: attempts a row has.
         made: is told of each row that was saved, and whether it is done with: not when it is to be repaired,
             or still to be made.
         unsaved: is given each row that cannot be saved, for its answers are paid; unused when the answers
@@ -305,9 +300,8 @@ class RowSaver:
     """
 
     store: BatchStore
-    desk: Desk
+    writer: Writer
     variety: Variety | None
-    attempts: int
     made: Callable[[RowResult[str], bool], None]
     unsaved: Callable[[RowResult[str]], None] = lambda _: None
 
@@ -331,7 +325,11 @@ class RowSaver:
                 newest = result.attempts[-1] if result.attempts else None
                 is_refused = result.outcome == "refused" and newest is not None
                 self.store.save(result)
-                previous = newest if is_refused and newest and newest.number < self.attempts else None
+                previous = (
+                    newest
+                    if is_refused and newest and newest.number < self.writer.settings.attempts
+                    else None
+                )
                 if previous is not None:
                     self.store.reopen(result.id)
                 if self.store.waits(row.place) is not None:
@@ -341,7 +339,7 @@ class RowSaver:
                     elif result.error is None:
                         self.store.settle(row.place)
                 if result.outcome == "accepted" and result.synopsis is not None and self.variety is not None:
-                    self.variety.add(result.id, result.synopsis, self.desk.find_show(row.brief.show))
+                    self.variety.add(result.id, result.synopsis, self.writer.find_show(row.brief.show))
         except FileError:
             self.unsaved(result)
             raise
@@ -352,7 +350,7 @@ class RowSaver:
         """Return the row refused, and its answer with the problems, where another is similar by now."""
         if self.variety is None or result.outcome != "accepted" or result.synopsis is None:
             return result
-        show = self.desk.find_show(row.brief.show)
+        show = self.writer.find_show(row.brief.show)
         refusals = failures(self.variety.find(result.synopsis, show, row.brief))
         if not refusals:
             return result

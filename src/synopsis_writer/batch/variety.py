@@ -40,7 +40,7 @@ from synopsis_writer.settings import Settings
 from synopsis_writer.show import Show
 from synopsis_writer.storage.sqlite import transaction
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.writer import Desk
+from synopsis_writer.writer import Writer
 
 CHECKS = ("variety_copy", "variety_opening", "variety_title", "variety_names")
 
@@ -345,17 +345,17 @@ class Arc:
     Args:
         path: the arc file.
         store: the batch's store.
-        desk: the shows.
+        writer: knows the shows.
 
     Raises:
         BriefError: the file is not an arc, names an unknown row, or holds more than a brief can.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: Path, store: BatchStore, desk: Desk) -> None:
+    def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:
         self._facts = read_fields(path, _ArcFile, BriefError).root
         self._store = store
-        self._desk = desk
+        self._writer = writer
         rows: list[BatchRow] = []
         for name in self._facts:
             row = store.row(name)
@@ -400,4 +400,4 @@ class Arc:
         return (*row.brief.beats, *(fact for fact in facts if fact not in row.brief.beats))
 
     def _show(self, brief: Brief) -> str:
-        return self._desk.find_show(brief.show).name
+        return self._writer.find_show(brief.show).name

@@ -199,7 +199,6 @@ def run(
                 order,
                 settings,
                 os.environ,
-                say=status,
                 begun=shown.begun,
                 made=shown.made,
                 unsaved=shown.unsaved.append,
@@ -220,7 +219,7 @@ def _engine(engine: Engine, address: str | None) -> "RayEngine | None":
         from synopsis_writer.cluster.cluster import RayEngine, ray_environment
 
         os.environ.update(ray_environment(address, os.environ))
-        return RayEngine(address, os.environ, status)
+        return RayEngine(address, os.environ)
     if address is not None:
         raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
     return None
@@ -358,7 +357,7 @@ def submit(
         retry=tuple(retry.value for retry in rows.retry or ()),
         fresh=rows.fresh,
     )
-    counts = asyncio.run(submit_batch(order, settings, os.environ, say=status, to_folder=to_folder))
+    counts = asyncio.run(submit_batch(order, settings, os.environ, to_folder=to_folder))
     _print_counts(counts, rows.out)
 
 
@@ -404,7 +403,6 @@ def fetch(
                 order,
                 settings,
                 os.environ,
-                say=status,
                 begun=shown.begun,
                 made=shown.made,
                 unsaved=shown.unsaved.append,
@@ -441,7 +439,7 @@ def cancel(
     from synopsis_writer.provider.submit import cancel_batch
 
     settings = options.settings_from(server, max_retries=max_retries)
-    asyncio.run(cancel_batch(folder, settings, os.environ, say=status, forget=forget or ()))
+    asyncio.run(cancel_batch(folder, settings, os.environ, forget=forget or ()))
 
 
 def summary(counts: "Counts") -> str:

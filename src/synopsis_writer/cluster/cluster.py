@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from synopsis_writer.batch.run import MakeRow, Order
 from synopsis_writer.brief import Brief
-from synopsis_writer.cluster.workers import Job, Say, WorkerPool, facts_here, first_sentence
+from synopsis_writer.cluster.workers import Job, WorkerPool, facts_here, first_sentence
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.models.limits import Budget, worst_case
@@ -30,6 +30,8 @@ from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Cost, Spent
 from synopsis_writer.writer import load_desk
+
+_log = logging.getLogger(__name__)
 
 LOCAL = "local"  # Ray's word for a cluster that is started, and not looked for
 
@@ -99,12 +101,10 @@ class RayEngine:
     Attributes:
         address: the cluster's: `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started.
         environment: key, address, proxies and certificates.
-        say: is told of waits and of workers that die.
     """
 
     address: str | None
     environment: Mapping[str, str]
-    say: Say
 
     def check(self, choice: ResolvedModel) -> None:
         """Raise SettingsError where Ray is missing, or the model is not a server's."""
@@ -133,8 +133,8 @@ class RayEngine:
                 order.tpm and order.tpm / size,
                 facts_here(settings, choice),
             )
-            pool = WorkerPool(ray, job, size, order.concurrency, self.say, reach)
-            self.say(f"cluster: nodes {len(cpus)}, CPUs {sum(cpus):.0f}, workers {size}")
+            pool = WorkerPool(ray, job, size, order.concurrency, reach)
+            _log.info("cluster: nodes %d, CPUs %.0f, workers %d", len(cpus), sum(cpus), size)
             async with pool.running():
                 yield pool.make
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.make import RowMaker, made_with
+from synopsis_writer.batch.make import made_with, make_row
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
@@ -20,9 +20,9 @@ from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
-from synopsis_writer.writer import load_desk, open_authors, pool_folders
+from synopsis_writer.writer import Writer, pool_folders
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 _DEATHS = 3  # workers that may die over a row, or one after the other before they begin
 
@@ -144,7 +144,6 @@ class WorkerPool:
         job: what each worker is given.
         size: how many there are.
         concurrency: rows in flight at most, of all together.
-        say: is told what workers report, and when one dies.
         reach: raises a ConnectionError while the cluster's head does not answer.
         timeouts: how long is waited.
     """
@@ -155,14 +154,12 @@ class WorkerPool:
         job: Job,
         size: int,
         concurrency: int,
-        say: Say,
         reach: Callable[[], None],
         timeouts: Timeouts = TIMEOUTS,
     ) -> None:
         self._ray = ray
         self._job = job
         self._size = self._slots = size
-        self._say = say
         self._timeouts = timeouts
         self._head = HeadMonitor(reach, timeouts)
         self._leaving = asyncio.Event()
@@ -171,10 +168,11 @@ class WorkerPool:
         self._ready: list[_Worker] = []  # those that can make rows
         self._changed = asyncio.Event()  # there is a ready worker, or there will be none
         self._fault: SynopsisError | None = None
+        self._relayed: set[str] = set()
         # Retries are ours, not Ray's. The job, which holds the key, is passed by call, not by constructor,
         # because the head node stores constructor arguments.
         options = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        # Three calls more than rows: start, status, and Ray's own.
+        # Three calls more than rows: start, records, and Ray's own.
         self._class = options(RowWorker).options(max_concurrency=concurrency + 3)
 
     @asynccontextmanager
@@ -248,12 +246,12 @@ class WorkerPool:
         )
         return replace(outcome, error=error)
 
-    def _show(self, line: str | logging.LogRecord) -> None:
-        """Pass on what a worker logs or says."""
-        if isinstance(line, logging.LogRecord):
-            logging.getLogger(line.name).handle(line)
-        else:
-            self._say(line)
+    def _relay(self, record: logging.LogRecord) -> None:
+        """Log what a worker logs; what several report, as an unknown show, comes once."""
+        message = record.getMessage()
+        if hasattr(record, "wait") or message not in self._relayed:
+            self._relayed.add(message)
+            logging.getLogger(record.name).handle(record)
 
     async def _fill_slot(self) -> None:
         """Have a worker in one slot, and another when it dies."""
@@ -269,8 +267,8 @@ class WorkerPool:
                 await self._start(worker)
                 failed = 0
                 while True:
-                    for line in await worker.actor.status.remote():
-                        self._show(line)
+                    for record in await worker.actor.records.remote():
+                        self._relay(record)
             except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
                 self._end(EngineError(_NOT_UP.format(_cause(error))))
             except self._ray.exceptions.RayError as error:
@@ -294,7 +292,7 @@ class WorkerPool:
         """Leave a slot empty; without any, the batch ends."""
         self._slots -= 1
         if self._slots:
-            self._say(f"a worker less, {self._slots} are left: {fault}")
+            _log.info("a worker less, %d are left: %s", self._slots, fault)
         else:
             self._end(fault)
 
@@ -318,9 +316,9 @@ class WorkerPool:
         self._changed.set()
 
     def _bury(self, worker: _Worker) -> None:
-        """Say, once, that a worker died."""
+        """Log, once, that a worker died."""
         if worker in self._ready:
-            self._say(f"a worker on {worker.node} died: its {worker.rows} rows are handed to others")
+            _log.info("a worker on %s died: its %d rows are handed to others", worker.node, worker.rows)
         self._remove(worker)
 
     def _remove(self, worker: _Worker) -> None:
@@ -368,9 +366,9 @@ class RowWorker:
     """Makes rows in a process of its own; errors are returned as values, for the driver to raise."""
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[str | logging.LogRecord] = asyncio.Queue()
+        self._records: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
         self._open = AsyncExitStack()
-        self._maker: RowMaker | None = None
+        self._writer: Writer | None = None
 
     async def start(self, job: Job) -> Started:
         """Load pool, templates and gate, and open the client."""
@@ -379,48 +377,57 @@ class RowWorker:
         # is not, and stays out of it.
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         logger = logging.getLogger("synopsis_writer")
-        logger.addHandler(QueueHandler(self._lines))
         logger.setLevel(logging.INFO)
+        logger.addHandler(_Forwarder(asyncio.get_running_loop(), self._records))
+        logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
             _compare(job.facts, facts_here(settings, job.choice))
-            desk = load_desk(settings, self._lines.put_nowait)
-            desk.gate.warm_up()
-            authors = await self._open.enter_async_context(
-                open_authors(
-                    job.choice,
-                    settings,
-                    job.environment,
-                    desk,
-                    job.budget,
-                    self._lines.put_nowait,
-                    rpm=job.rpm,
-                    tpm=job.tpm,
-                )
+            writer = Writer(
+                settings,
+                environment=job.environment,
+                budget=job.budget,
+                log=False,
+                rpm=job.rpm,
+                tpm=job.tpm,
             )
+            writer.model = job.choice
+            writer.gate.warm_up()
+            self._writer = await self._open.enter_async_context(writer)
         except SynopsisError as error:
             return Started(node, error)
-        self._maker = RowMaker(authors, desk, desk.gate, settings.attempts, self._lines.put_nowait)
         return Started(node)
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str] | SynopsisError:
         """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
-        if self._maker is None:
+        if self._writer is None:
             raise RuntimeError("a worker that has not started")
         try:
-            result = await self._maker.make(row, previous)
+            result = await make_row(self._writer, row, previous)
         except SynopsisError as error:
             return error
         # Prompts are long, and the driver needs none.
         attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
         return replace(result, attempts=attempts)
 
-    async def status(self) -> list[str | logging.LogRecord]:
-        """Wait for lines of status and records of the log; return those that are there."""
-        lines = [await self._lines.get()]
-        while not self._lines.empty():
-            lines.append(self._lines.get_nowait())
-        return lines
+    async def records(self) -> list[logging.LogRecord]:
+        """Wait for records of the log; return those that are there."""
+        records = [await self._records.get()]
+        while not self._records.empty():
+            records.append(self._records.get_nowait())
+        return records
+
+
+class _Forwarder(QueueHandler):
+    """Puts records, from any thread, into a queue of the loop, ready to be pickled."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[logging.LogRecord]) -> None:
+        super().__init__(cast("Any", queue))
+        self._loop = loop
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Add a record."""
+        self._loop.call_soon_threadsafe(self.queue.put_nowait, record)
 
 
 def _compare(driver: Mapping[str, str], here: Mapping[str, str]) -> None:

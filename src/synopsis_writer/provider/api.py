@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -44,6 +45,8 @@ from synopsis_writer.storage.files import replacing
 
 if TYPE_CHECKING:
     import openai
+
+_log = logging.getLogger(__name__)
 
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
@@ -189,7 +192,6 @@ class BatchServer:
         server: host, port and path.
         model: the model, for messages.
         retry: the retry policy.
-        announce: is told when it waits to look again.
         key_hint: why there may be no key.
         answer_seconds: seconds to wait for one answer; a file has longer.
         settle_seconds: seconds after which a batch that was made appears in the provider's list.
@@ -199,7 +201,6 @@ class BatchServer:
     server: str
     model: str
     retry: RetryPolicy
-    announce: Callable[[str], None]
     key_hint: str
     answer_seconds: float
     settle_seconds: float
@@ -292,7 +293,7 @@ class BatchServer:
         left = min(tried + self.settle_seconds - time.time(), self.answer_seconds + self.settle_seconds)
         batch = await self._listed(key, file)
         if batch is None and left > 0:
-            self.announce(f"unclear whether the batch was made: looking again in {left:.0f} s")
+            _log.info("unclear whether the batch was made: looking again in %.0f s", left)
             await self.retry.sleep(left)
             batch = await self._listed(key, file)
         return batch
@@ -391,7 +392,6 @@ async def open_batch_server(
     settings: Settings,
     environment: Mapping[str, str],
     retry: RetryPolicy,
-    announce: Callable[[str], None],
     *,
     answer_seconds: float,
     settle_seconds: float,
@@ -406,7 +406,7 @@ async def open_batch_server(
     sdk = open_sdk(address, key.value, insecure=settings.insecure)
     try:
         yield BatchServer(
-            sdk, server_of(address), choice.model, retry, announce, key.hint, answer_seconds, settle_seconds
+            sdk, server_of(address), choice.model, retry, key.hint, answer_seconds, settle_seconds
         )
     finally:
         await sdk.close()

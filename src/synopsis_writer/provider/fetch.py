@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.make import RowMaker, made_with
+from synopsis_writer.batch.make import made_with, make_row
 from synopsis_writer.batch.run import (
     RowSaver,
     Stop,
@@ -20,10 +22,8 @@ from synopsis_writer.batch.run import (
     run_concurrently,
 )
 from synopsis_writer.batch.store import BatchStore, Counts, Flaw, NextAttempt
-from synopsis_writer.batch.variety import VarietyGate
-from synopsis_writer.drafting import Examiner, judge, withheld_because
+from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
-from synopsis_writer.models.base import Answer
 from synopsis_writer.models.responses import read_answer
 from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.provider.api import RemoteBatch, ResultLine, read_lines, read_result
@@ -32,16 +32,14 @@ from synopsis_writer.provider.submit import (
     LIMITS,
     ProviderBatch,
     ProviderLimits,
-    Say,
     as_begun,
     examples_fact,
     hosted,
     raise_first,
 )
-from synopsis_writer.result import Attempt, Result, RowResult
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import NO_COST, Usage
-from synopsis_writer.writer import open_authors
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,6 @@ async def fetch_batch(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    say: Say,
     begun: Callable[[Counts], None] = lambda _: None,
     made: Callable[[RowResult[str], bool], None] = lambda *_: None,
     unsaved: Callable[[RowResult[str]], None] = lambda _: None,
@@ -85,7 +82,6 @@ async def fetch_batch(
         fetch: what is to be done.
         settings: all settings; without a model it is the one the batch was begun with.
         environment: where the key stands.
-        say: is told how shards stand.
         begun: is told how far the batch is before anything is read.
         made: is told of each row that was saved, and whether it is done with.
         unsaved: is given each row that was repaired by a live call and cannot be saved.
@@ -104,17 +100,14 @@ async def fetch_batch(
         counts = store.counts()
         begun(counts)
         if not open_shards(store) and not store.count_waiting():
-            say("no row is at a provider, and none waits to be repaired")
+            _log.info("no row is at a provider, and none waits to be repaired")
             return counts
-        end_repairs(store, settings, say)
-        batch = ProviderBatch(
-            fetch.out, store, choice, settings, environment, say=say, made=made, limits=limits
-        )
-        variety = open_variety(store, batch.desk, settings.disable) if fetch.variety else None
-        saver = RowSaver(store, batch.desk, variety, settings.attempts, made)
-        async with open_gate(batch.desk, batch.settings, fetch.workers, stop) as gate:
-            examiner = VarietyGate(gate, variety) if variety else gate
-            fetcher = Fetcher(fetch, batch, saver, examiner, unsaved, stop)
+        end_repairs(store, settings)
+        batch = ProviderBatch(fetch.out, store, choice, settings, environment, made=made, limits=limits)
+        variety = open_variety(store, batch.writer, settings.disable) if fetch.variety else None
+        saver = RowSaver(store, batch.writer, variety, made)
+        async with batch.writer, open_gate(batch.writer, fetch.workers, variety, stop):
+            fetcher = Fetcher(fetch, batch, saver, unsaved, stop)
             if fetch.from_file is not None:
                 await fetcher.read_file(fetch.from_file)
             else:
@@ -122,6 +115,8 @@ async def fetch_batch(
                     await fetcher.run()
         return store.counts()
 
+
+_log = logging.getLogger(__name__)
 
 _Joined = tuple[Shard, BatchRow, NextAttempt, ResultLine]
 
@@ -137,7 +132,6 @@ class Fetcher:
         fetch: what was ordered.
         batch: the batch, connected unless only a file is read.
         saver: compares rows with the others, and saves them.
-        gate: what a text must pass.
         unsaved: is given each row that was repaired by a live call and cannot be saved.
         stop: ends live repairs early.
     """
@@ -147,13 +141,12 @@ class Fetcher:
         fetch: Fetch,
         batch: ProviderBatch,
         saver: RowSaver,
-        gate: Examiner,
         unsaved: Callable[[RowResult[str]], None],
         stop: Stop,
     ) -> None:
-        self._fetch, self._batch, self._saver, self._gate = fetch, batch, saver, gate
+        self._fetch, self._batch, self._saver = fetch, batch, saver
         self._unsaved, self._stop = unsaved, stop
-        self._shards, self._store, self._say = batch.shards, batch.store, batch.say
+        self._shards, self._store, self._writer = batch.shards, batch.store, batch.writer
         self._faults: dict[int, ModelError] = {}  # by shard; such a shard is left alone from then on
 
     async def read_file(self, path: Path) -> None:
@@ -172,11 +165,11 @@ class Fetcher:
             if shard.number in answers:
                 count = self._shards.close(shard, f"{path.name} does not hold it")
                 left = f"; {count} rows are pending again" if count else ""
-                self._say(f"shard {shard.number}: {path.name} is read{left}")
+                _log.info("shard %d: %s is read%s", shard.number, path.name, left)
         if waiting := self._store.count_waiting():
-            self._say(
-                f"{waiting} rows are to be repaired: the next submit sends or writes them, "
-                "a run repairs them live"
+            _log.info(
+                "%d rows are to be repaired: the next submit sends or writes them, a run repairs them live",
+                waiting,
             )
 
     async def run(self) -> None:
@@ -194,10 +187,10 @@ class Fetcher:
                 break
             if [shard.number for shard in left] != [shard.number for shard in before]:
                 pause, before = limits.first_look, left
-            self._say(f"looking again in {pause:.0f} s")
+            _log.info("looking again in %.0f s", pause)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, limits.longest_look)
-        raise_first(self._faults.values(), self._say)
+        raise_first(self._faults.values())
 
     def _left(self) -> list[Shard]:
         return [shard for shard in self._batch.open() if shard.number not in self._faults]
@@ -209,7 +202,7 @@ class Fetcher:
             yield
         except ModelError as error:
             if self._fetch.wait and isinstance(error, ConnectionFailedError):
-                self._say(str(error))
+                _log.info("%s", error)
             else:
                 self._faults[number] = error
 
@@ -221,7 +214,7 @@ class Fetcher:
                 with self._going_on(shard.number):
                     remote = await self._batch.look(shard)
                     if remote.is_open:
-                        self._say(f"shard {shard.number}: {remote.progress}")
+                        _log.info("shard %d: %s", shard.number, remote.progress)
                     elif remote.status == "failed":
                         may_send = self._batch.refuse(shard, remote) and may_send
                     else:
@@ -244,7 +237,7 @@ class Fetcher:
             )
         for path in paths:
             path.unlink(missing_ok=True)  # all of it is saved
-        self._say(f"shard {shard.number}: {message}")
+        _log.info("shard %d: %s", shard.number, message)
 
     async def _send(self) -> None:
         for shard in self._batch.unsent():
@@ -259,23 +252,20 @@ class Fetcher:
             return
         with self._going_on(_REPAIRS):
             if count > self._fetch.live_below:
-                self._say(f"{count} rows go out again, to be repaired")
+                _log.info("%d rows go out again, to be repaired", count)
                 for shard in self._batch.write(self._store.waiting()):
                     await self._batch.send(shard)
             elif not self._batch.open():
-                self._say(f"{count} rows are repaired by live calls")
+                _log.info("%d rows are repaired by live calls", count)
                 await self._repair_live()
 
     async def _repair_live(self) -> None:
-        batch = self._batch
-        async with open_authors(
-            batch.choice, batch.settings, batch.environment, batch.desk, batch.budget(), self._say
-        ) as authors:
-            maker = RowMaker(authors, batch.desk, self._gate, batch.settings.attempts, self._say)
-            saver = replace(self._saver, unsaved=self._unsaved)
-            rows = (row for row, _ in self._store.waiting())
-            with self._stop.listening():
-                await make_rows(rows, maker.make, saver, self._fetch.concurrency, self._stop)
+        self._writer.budget = self._batch.budget()
+        saver = replace(self._saver, unsaved=self._unsaved)
+        rows = (row for row, _ in self._store.waiting())
+        with self._stop.listening():
+            make = partial(make_row, self._writer)
+            await make_rows(rows, make, saver, self._fetch.concurrency, self._stop)
         if self._stop.is_set:
             raise KeyboardInterrupt
 
@@ -311,7 +301,7 @@ class Fetcher:
                 if isinstance(match, str):
                     ignored += 1
                     if ignored <= _MOST_IGNORED:
-                        self._say(f"{path.name}: line {number} is ignored: {match}")
+                        _log.info("%s: line %d is ignored: %s", path.name, number, match)
                     continue
                 (shard, _, attempt, line), is_read = match
                 answers[shard.number] += line.body is not None
@@ -322,7 +312,7 @@ class Fetcher:
                 if not is_read:  # else it was saved before a kill
                     yield match[0]
             if ignored > _MOST_IGNORED:
-                self._say(f"{path.name}: {ignored} lines in all belong to no row, or to one that was read")
+                _log.info("%s: %d lines in all belong to no row, or to one that was read", path.name, ignored)
         for line in transient.values():
             match = self._find(line, shards, seen)
             if not isinstance(match, str) and not match[1]:
@@ -360,7 +350,8 @@ class Fetcher:
             self._save_broken(shard, row, attempt, fault)
             return
         answer = replace(answer, cost=self._batch.pricer.cost(answer.usage, answer.model))
-        result = await self._judged(row, attempt, answer)
+        judged = await self._writer.judge(row.brief, Attempt(attempt.number, answer))
+        result = RowResult.of(row.id, judged)
         with self._store.transaction():
             self._shards.mark_read(shard, attempt.place)
             previous = self._saver.save(row, result)
@@ -368,14 +359,6 @@ class Fetcher:
                 is_cut = answer.finish == "length"
                 flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if is_cut else ""
                 self._store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))
-
-    async def _judged(self, row: BatchRow, attempt: NextAttempt, answer: Answer) -> RowResult[str]:
-        desk = self._batch.desk
-        show = desk.find_show(row.brief.show)
-        brief = row.brief.model_copy(update={"show": show.name})
-        judged = await judge(Attempt(attempt.number, answer), brief, show, self._gate)
-        prompt = desk.synopsis_prompt(brief, show)
-        return RowResult.of(row.id, Result(brief, show, (judged,), judged, prompt=prompt))
 
     def _save_broken(
         self, shard: Shard, row: BatchRow, attempt: NextAttempt, fault: InvalidResponseError

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
@@ -44,7 +45,7 @@ from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Spent
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.writer import Writer
 
 FOLDER = "provider"  # in the batch's folder: files on their way
 
@@ -72,7 +73,7 @@ _FILE_FAULTS = frozenset(
     }
 )
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,6 @@ class ProviderBatch:
         choice: the model; a hosted one.
         settings: all settings.
         environment: where the key stands.
-        say: is told of each step.
         made: is told of each row that failed for good, and that it is done with.
         limits: what the provider takes.
     """
@@ -133,20 +133,15 @@ class ProviderBatch:
         settings: Settings,
         environment: Mapping[str, str],
         *,
-        say: Say,
         made: Callable[[RowResult[str], bool], None] = lambda *_: None,
         limits: ProviderLimits = LIMITS,
     ) -> None:
-        self.store, self.choice, self.settings = store, choice, for_gate(settings)
-        self.environment, self.say, self.limits = environment, say, limits
+        self.store, self.choice, self.limits = store, choice, limits
+        self.settings, self.environment = for_gate(settings), environment
+        self.writer = Writer(self.settings, environment=environment, log=False)
         self.shards = Shards(store, made)
         self.folder = folder / FOLDER
         self._server: BatchServer | None = None
-
-    @cached_property
-    def desk(self) -> Desk:
-        """Pool, templates and gate; raises InputError where one of them is broken."""
-        return load_desk(self.settings, self.say)
 
     @cached_property
     def pricer(self) -> HostedPricer:
@@ -172,7 +167,6 @@ class ProviderBatch:
             self.settings,
             self.environment,
             retry,
-            self.say,
             answer_seconds=self.limits.answer_seconds,
             settle_seconds=self.limits.settle_seconds,
         ) as self._server:
@@ -214,12 +208,11 @@ class ProviderBatch:
         dialect = capabilities.find(self.choice.server or "", self.choice.model)
         schema = wire_schema(Synopsis)
         for row, attempt in rows:
-            show = self.desk.find_show(row.brief.show, self.say)
-            prompt = self.desk.synopsis_prompt(row.brief.model_copy(update={"show": show.name}), show)
+            prompt = self.writer.prompt(row.brief)
             previous = self.store.previous(row.id, attempt)
             messages = prompt.messages
             if previous is not None and previous.answer.text:
-                messages = self.desk.prompts.repair(prompt, previous.answer.text, previous.problems)
+                messages = self.writer.prompts.repair(prompt, previous.answer.text, previous.problems)
             limits = limits_of(self.settings)
             if attempt.flaw == "cut":
                 limits = longer(limits)
@@ -299,8 +292,11 @@ class ProviderBatch:
         if shard.file is None:
             if not _is_whole(path, shard):
                 count = self.shards.close(shard)
-                self.say(
-                    f"shard {shard.number}: {path} is not what was written: {count} rows are pending again"
+                _log.info(
+                    "shard %d: %s is not what was written: %d rows are pending again",
+                    shard.number,
+                    path,
+                    count,
                 )
                 return
             shard = self.shards.update(shard, file=await self.server.upload(path))
@@ -312,8 +308,12 @@ class ProviderBatch:
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
         self._update(shard, remote, batch=remote.id)
         path.unlink(missing_ok=True)
-        self.say(
-            f"shard {shard.number}: {shard.requests} requests in batch {remote.id} at {self.server.host}"
+        _log.info(
+            "shard %d: %d requests in batch %s at %s",
+            shard.number,
+            shard.requests,
+            remote.id,
+            self.server.host,
         )
 
     async def look(self, shard: Shard) -> RemoteBatch:
@@ -391,9 +391,13 @@ class ProviderBatch:
                 self.shards.mark_read(shard, row.place)
                 self.shards.fail(row, text)
             count = self.shards.close(shard)
-        self.say(
-            f"shard {shard.number}: batch {remote.id} was refused: {reason}: {len(failures)} rows failed, "
-            f"{count} are pending again"
+        _log.info(
+            "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again",
+            shard.number,
+            remote.id,
+            reason,
+            len(failures),
+            count,
         )
         return bool(failures)
 
@@ -401,7 +405,7 @@ class ProviderBatch:
         """Let a shard go: its rows are pending again."""
         count = self.shards.close(shard)
         self.sweep()
-        self.say(f"shard {shard.number}: let go: {count} rows are pending again")
+        _log.info("shard %d: let go: %d rows are pending again", shard.number, count)
 
 
 async def submit_batch(
@@ -409,7 +413,6 @@ async def submit_batch(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    say: Say,
     begun: Callable[[Counts], None] = lambda _: None,
     to_folder: Path | None = None,
     limits: ProviderLimits = LIMITS,
@@ -420,7 +423,6 @@ async def submit_batch(
         order: what is to be made; `concurrency`, `rpm`, `tpm`, `workers` and `variety` mean nothing here.
         settings: all settings.
         environment: where the key stands.
-        say: is told of each shard.
         begun: is told how far the batch is before anything is sent.
         to_folder: write the files into it and send nothing: somebody else runs them.
         limits: what the provider takes.
@@ -432,18 +434,19 @@ async def submit_batch(
     choice = hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = facts_of(order, settings, choice) | examples_fact(settings)
     if order.fresh:
-        begin_anew(order, say)
+        begin_anew(order)
     with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs))
         store.retry(order.retry)
         begun(store.counts())
-        end_repairs(store, settings, say)
-        batch = ProviderBatch(order.out, store, choice, settings, environment, say=say, limits=limits)
+        end_repairs(store, settings)
+        batch = ProviderBatch(order.out, store, choice, settings, environment, limits=limits)
         first_drafts = ((row, NextAttempt(row.place)) for row in store.pending())
         rows = islice(chain(store.waiting(), first_drafts), order.limit)
         if to_folder is not None:
             for shard in batch.write(rows, to_folder):
-                say(f"shard {shard.number}: {shard.requests} requests in {shard_file(to_folder, shard.key)}")
+                path = shard_file(to_folder, shard.key)
+                _log.info("shard %d: %d requests in %s", shard.number, shard.requests, path)
             return store.counts()
         async with batch.connected():
             for shard in chain(batch.unsent(), batch.write(rows)):
@@ -456,7 +459,6 @@ async def cancel_batch(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    say: Say,
     forget: Collection[int] = (),
     limits: ProviderLimits = LIMITS,
 ) -> None:
@@ -468,7 +470,6 @@ async def cancel_batch(
         out: the batch's folder.
         settings: all settings.
         environment: where the key stands.
-        say: is told of each shard.
         forget: let the shards of these numbers go without asking the provider, and no others; what it still
             makes of them is paid and lost.
         limits: how long the provider is waited for.
@@ -481,15 +482,15 @@ async def cancel_batch(
     with BatchStore(out, {}) as store:
         is_asked = any(_is_at_provider(shard) for shard in Shards(store, lambda *_: None).open())
         choice = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
-        batch = ProviderBatch(out, store, choice, settings, environment, say=say, limits=limits)
+        batch = ProviderBatch(out, store, choice, settings, environment, limits=limits)
         for shard in _chosen(batch.shards.open(), forget):
             if forget or not _is_at_provider(shard):
                 batch.release(shard)
         if forget or not batch.shards.open():
             if waiting := store.count_waiting():
-                say(
-                    f"{waiting} rows wait to be repaired: batch submit sends them, "
-                    "batch run repairs them live"
+                _log.info(
+                    "%d rows wait to be repaired: batch submit sends them, batch run repairs them live",
+                    waiting,
                 )
             return
         faults: list[ModelError] = []
@@ -497,20 +498,21 @@ async def cancel_batch(
             for shard in batch.open():
                 try:
                     if await batch.cancel(shard):
-                        say(f"shard {shard.number}: its batch is asked to end: fetch what is done by then")
+                        number = shard.number
+                        _log.info("shard %d: its batch is asked to end: fetch what is done by then", number)
                     else:
                         batch.release(shard)
                 except ModelError as error:
                     faults.append(error)
-        raise_first(faults, say)
+        raise_first(faults)
 
 
-def raise_first(faults: Collection[ModelError], say: Say) -> None:
-    """Raise the first of some faults, if there is any, and say the others."""
+def raise_first(faults: Collection[ModelError]) -> None:
+    """Raise the first of some faults, if there is any, and log the others."""
     if faults:
         first, *others = faults
         for fault in others:
-            say(str(fault))
+            _log.warning("%s", fault)
         raise first
 
 
