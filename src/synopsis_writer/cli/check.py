@@ -282,7 +282,7 @@ def add_example(
     print_result(str(path))
 
 
-style_app = typer.Typer(help="The bands of your house.", no_args_is_help=True)
+style_app = typer.Typer(help="The limits of your house.", no_args_is_help=True)
 
 
 @style_app.command("calibrate")
@@ -293,10 +293,10 @@ def calibrate_style(
     form: options.FormOption = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The profile's name.")] = "own",
 ) -> None:
-    """Learn the bands from your own texts, and print them as a profile: save it, and use it with --profile.
+    """Learn the limits from your own texts, and print them as a profile: save it, and use it with --profile.
 
     A text's form stands in its front matter; --form is that of the texts without one. Forms without a text
-    keep the house's bands.
+    keep the built-in limits.
     """
     from synopsis_writer.document import format_yaml
     from synopsis_writer.errors import FileError
