@@ -15,14 +15,13 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate import text
 from synopsis_writer.gate.form import _known_forms, tense_of
 from synopsis_writer.gate.lexicon import _frequencies, commonness, gender, is_known
 from synopsis_writer.gate.text import Sentence, Text, analyse
-from synopsis_writer.kinds import Form
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,42 @@ HEAVY = ("openai", "httpx2", "numpy", "wordfreq", "py3langid", "rapidfuzz", "jin
 ROOT = Path(__file__).parent.parent
 
 
+NAMES = """
+    Answer Attempt Brief BriefError Budget BudgetSpentError ConnectionFailedError Cost Document EngineError
+    Example ExampleError FileError Finding Form Gate GateRefusedError HostedClient House InputError Limits
+    Message ModelClient ModelError Outline Pool Prompt ReplayError Report RequestRefusedError Result RowResult
+    RunLog Settings SettingsError Show Synopsis SynopsisError TemplateError Usage Writer load_example
+    load_house load_pool load_settings make_brief read_document
+"""
+
+
 def test_the_exported_names_are_these_and_exist() -> None:
-    assert sorted(synopsis_writer.__all__) == sorted(synopsis_writer._HOMES) == synopsis_writer.__all__
+    assert synopsis_writer.__all__ == sorted(synopsis_writer._HOMES) == NAMES.split()
     for name in synopsis_writer.__all__:
         assert getattr(synopsis_writer, name).__module__.startswith("synopsis_writer.")
+
+
+def test_every_error_is_exported() -> None:
+    from synopsis_writer import errors
+
+    raised = [
+        name
+        for name, error in vars(errors).items()
+        if isinstance(error, type) and issubclass(error, errors.SynopsisError)
+    ]
+    assert set(raised) <= set(synopsis_writer.__all__)
+
+
+def test_the_choices_of_flags_are_those_of_the_values() -> None:
+    from typing import get_args
+
+    from synopsis_writer import result, settings
+    from synopsis_writer.brief import Form
+    from synopsis_writer.cli import options
+
+    assert list(get_args(options.FormName)) == list(Form)
+    assert options.CacheUse == settings.CacheUse
+    assert options.FileFormat == result.FileFormat
 
 
 def test_help_imports_nothing_heavy() -> None:

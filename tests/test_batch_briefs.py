@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, id_of, read_briefs
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
-from synopsis_writer.kinds import Form
 
 LONG = {
     "id": "s01e01",

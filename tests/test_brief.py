@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopsis_writer.brief import Brief, clean_line, make_brief
+from synopsis_writer.brief import Brief, Form, clean_line, make_brief
 from synopsis_writer.errors import BriefError
-from synopsis_writer.kinds import Form
 
 
 def test_a_brief_needs_show_and_theme_alone() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import ConnectionFailedError, FileError
-from synopsis_writer.kinds import CacheUse
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.cache import CachingClient, ResponseCache, request_key
+from synopsis_writer.settings import CacheUse
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 
@@ -23,7 +23,7 @@ class Clock:
         return self.now
 
 
-def caching(client: ScriptedClient, path: Path, use: CacheUse = CacheUse.READ) -> CachingClient:
+def caching(client: ScriptedClient, path: Path, use: CacheUse = "read") -> CachingClient:
     return CachingClient(client, ResponseCache(path), "127.0.0.1/v1", use)
 
 
@@ -43,7 +43,7 @@ async def test_the_same_question_is_asked_once_and_costs_nothing_again(tmp_path:
 
 async def test_a_cache_that_is_only_written_asks_every_time(tmp_path: Path) -> None:
     client = ScriptedClient(["Ja.", "Nein."])
-    writing = caching(client, tmp_path / "cache.sqlite3", CacheUse.WRITE)
+    writing = caching(client, tmp_path / "cache.sqlite3", "write")
     assert [(await writing.complete(ASK, None, LIMITS)).text for _ in range(2)] == ["Ja.", "Nein."]
     reading = caching(client, tmp_path / "cache.sqlite3")
     assert (await reading.complete(ASK, None, LIMITS)).text == "Nein."
@@ -136,7 +136,7 @@ async def test_a_cache_that_cannot_be_written_loses_no_answer(
 ) -> None:
     cache = ResponseCache(tmp_path / "cache.sqlite3")
     cache._database.execute("PRAGMA query_only=ON")
-    client = CachingClient(ScriptedClient(["Ja."]), cache, "s", CacheUse.WRITE)
+    client = CachingClient(ScriptedClient(["Ja."]), cache, "s", "write")
     assert (await client.complete(ASK, None, LIMITS)).text == "Ja."
     (line,) = caplog.messages
     assert "--cache off" in line
@@ -154,7 +154,7 @@ async def test_a_cache_that_cannot_be_read_costs_one_line_and_loses_no_answer(
 ) -> None:
     cache = ResponseCache(tmp_path / "cache.sqlite3")
     cache._database.execute("DROP TABLE answers")
-    client = CachingClient(ScriptedClient(["Ja.", "Nein."]), cache, "s", CacheUse.READ)
+    client = CachingClient(ScriptedClient(["Ja.", "Nein."]), cache, "s", "read")
     assert [(await client.complete(ASK, None, LIMITS)).text for _ in range(2)] == ["Ja.", "Nein."]
     (line,) = caplog.messages
     assert "empty it with synopsis cache clear, or go on with --cache off" in line

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.brief import make_brief
+from synopsis_writer.brief import Form, make_brief
 from synopsis_writer.demo.author import write_draft
 from synopsis_writer.demo.scaffold import load_scaffold
 from synopsis_writer.errors import EngineError
-from synopsis_writer.kinds import Form
 from synopsis_writer.models import download
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.download import MODEL_NAME, is_packaged_available, packaged_weights

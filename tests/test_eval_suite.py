@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from synopsis_writer.brief import Form
 from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.evals.metrics import METRICS
 from synopsis_writer.evals.results import unmet_thresholds
 from synopsis_writer.evals.statistics import Group, Interval
 from synopsis_writer.evals.suite import Suite, load_cases, load_suite
-from synopsis_writer.kinds import Form
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopsis_writer.brief import Form
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.examples import add, front_matter, load_example, load_pool
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, load_show, nearest_shows
 from synopsis_writer.storage.files import slug

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show
 
 MOST_SECONDS = 2.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.examples import example_files, load_example
 from synopsis_writer.gate import cast, form, language, lexicon, text
 from synopsis_writer.gate.cast import Name, parse_name
@@ -14,7 +14,6 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import CHECKS, Gate
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show, foreign_cast
 
 GRAMMAR = ("tense", "spelling", "agreement", "cast")

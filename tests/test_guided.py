@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.demo.author import write_draft
 from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
 from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
@@ -16,7 +16,6 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.gate import Gate, copy_sources, failures
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.models.embedded import Completion, Sampling
 from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, generic_show

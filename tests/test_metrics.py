@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from synopsis_writer.brief import Form
 from synopsis_writer.evals.metrics import (
     METRICS,
     MIN_REFERENCES,
@@ -24,7 +25,6 @@ from synopsis_writer.evals.record import AttemptLine, RowLine
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse, lower_words
-from synopsis_writer.kinds import Form
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.writer import load_desk

@@ -5,12 +5,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopsis_writer.brief import Form
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import InputError, SettingsError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import BUILT_IN_HOUSE, built_in_house, load_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.learning import RULES, as_data, calibrate, learn, measure
 from synopsis_writer.settings import folder
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.brief import make_brief
+from synopsis_writer.brief import Form, make_brief
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.examples import load_pool
-from synopsis_writer.kinds import Form
 from synopsis_writer.prompts.templates import brief_block, load_prompts
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, generic_show

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.kinds import Form
 from synopsis_writer.prompts.selection import (
     Chosen,
     ExampleIndex,

@@ -1,103 +1,126 @@
 """Writes synopses of German TV series in a house style, and refuses to save one that does not hold it.
 
-The names below are the public ones; `synopsis_writer.testing` holds a fake model client for tests.
+`Writer` does all of it; the names below are the public ones. `synopsis_writer.testing` holds a fake model
+client for tests.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synopsis_writer.brief import Brief, make_brief
-    from synopsis_writer.drafting import ModelAuthor, write
-    from synopsis_writer.errors import SynopsisError
+    from synopsis_writer.brief import Brief, Form, make_brief
+    from synopsis_writer.document import Document, read_document
+    from synopsis_writer.errors import (
+        BriefError,
+        BudgetSpentError,
+        ConnectionFailedError,
+        EngineError,
+        ExampleError,
+        FileError,
+        GateRefusedError,
+        InputError,
+        ModelError,
+        ReplayError,
+        RequestRefusedError,
+        SettingsError,
+        SynopsisError,
+        TemplateError,
+    )
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
     from synopsis_writer.house.house import House, load_house
-    from synopsis_writer.kinds import Form
+    from synopsis_writer.log import RunLog
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
     from synopsis_writer.models.hosted import HostedClient
-    from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
-    from synopsis_writer.result import Attempt, Result
+    from synopsis_writer.models.limits import Budget
+    from synopsis_writer.prompts.templates import Prompt
+    from synopsis_writer.result import Attempt, Result, RowResult
     from synopsis_writer.settings import Settings, load_settings
     from synopsis_writer.show import Show
-    from synopsis_writer.synopsis import Outline, Synopsis, parse
-    from synopsis_writer.usage import Usage
-    from synopsis_writer.writer import Desk, load_desk
+    from synopsis_writer.synopsis import Outline, Synopsis
+    from synopsis_writer.usage import Cost, Usage
+    from synopsis_writer.writer import Report, Writer
 
 __version__ = "0.1.0"
 
-# Where each public name lives. They are imported when they are first used: the command's --help needs none.
+# Where the public names live. They are imported when they are first used: the command's --help needs none.
 _HOMES = {
-    "Answer": "models.base",
-    "Attempt": "result",
-    "Brief": "brief",
-    "Desk": "writer",
-    "Example": "examples",
-    "Finding": "gate.finding",
-    "Form": "kinds",
-    "Gate": "gate.gate",
-    "HostedClient": "models.hosted",
-    "Limits": "models.base",
-    "Message": "models.base",
-    "ModelAuthor": "drafting",
-    "ModelClient": "models.base",
-    "Outline": "synopsis",
-    "Pool": "examples",
-    "House": "house.house",
-    "Prompt": "prompts.templates",
-    "Prompts": "prompts.templates",
-    "Result": "result",
-    "Settings": "settings",
-    "Show": "show",
-    "Synopsis": "synopsis",
-    "SynopsisError": "errors",
-    "Usage": "usage",
-    "load_desk": "writer",
-    "load_example": "examples",
-    "load_pool": "examples",
-    "load_house": "house.house",
-    "load_prompts": "prompts.templates",
-    "load_settings": "settings",
-    "make_brief": "brief",
-    "parse": "synopsis",
-    "write": "drafting",
+    name: module
+    for module, names in {
+        "brief": "Brief Form make_brief",
+        "document": "Document read_document",
+        "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError "
+        "ExampleError FileError GateRefusedError InputError ModelError "
+        "ReplayError RequestRefusedError SettingsError SynopsisError "
+        "TemplateError",
+        "examples": "Example Pool load_example load_pool",
+        "gate.finding": "Finding",
+        "gate.gate": "Gate",
+        "house.house": "House load_house",
+        "log": "RunLog",
+        "models.base": "Answer Limits Message ModelClient",
+        "models.hosted": "HostedClient",
+        "models.limits": "Budget",
+        "prompts.templates": "Prompt",
+        "result": "Attempt Result RowResult",
+        "settings": "Settings load_settings",
+        "show": "Show",
+        "synopsis": "Outline Synopsis",
+        "usage": "Cost Usage",
+        "writer": "Report Writer",
+    }.items()
+    for name in names.split()
 }
 
 __all__ = [
     "Answer",
     "Attempt",
     "Brief",
-    "Desk",
+    "BriefError",
+    "Budget",
+    "BudgetSpentError",
+    "ConnectionFailedError",
+    "Cost",
+    "Document",
+    "EngineError",
     "Example",
+    "ExampleError",
+    "FileError",
     "Finding",
     "Form",
     "Gate",
+    "GateRefusedError",
     "HostedClient",
     "House",
+    "InputError",
     "Limits",
     "Message",
-    "ModelAuthor",
     "ModelClient",
+    "ModelError",
     "Outline",
     "Pool",
     "Prompt",
-    "Prompts",
+    "ReplayError",
+    "Report",
+    "RequestRefusedError",
     "Result",
+    "RowResult",
+    "RunLog",
     "Settings",
+    "SettingsError",
     "Show",
     "Synopsis",
     "SynopsisError",
+    "TemplateError",
     "Usage",
-    "load_desk",
+    "Writer",
     "load_example",
     "load_house",
     "load_pool",
-    "load_prompts",
     "load_settings",
     "make_brief",
-    "parse",
-    "write",
+    "read_document",
 ]
 
 

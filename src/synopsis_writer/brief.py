@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from datetime import date
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,7 +17,22 @@ from pydantic import (
 )
 
 from synopsis_writer.errors import BriefError, explain
-from synopsis_writer.kinds import Form
+
+
+class Form(StrEnum):
+    """The kind of text."""
+
+    EPISODE = "episode"
+    TEASER = "teaser"
+    SPECIAL = "special"
+    WEEK = "week"
+    PORTRAIT = "portrait"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends on a question instead of a close."""
+        return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
+
 
 # Control, format (invisible, direction) characters, surrogates and private use: no writer types them.
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}

@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
 from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Character, Synopsis
@@ -167,7 +166,7 @@ def add(
     *,
     show: str,
     theme: str,
-    form: Form,
+    form: Form | str,
     title: str | None,
     logline: str | None,
     people: Sequence[str],

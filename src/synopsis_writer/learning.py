@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+from synopsis_writer.brief import Form
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import ExampleError, InputError
 from synopsis_writer.examples import read_brief
@@ -14,7 +15,6 @@ from synopsis_writer.gate.form import preterite_share, speech_share
 from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import Text, analyse
 from synopsis_writer.house.house import House
-from synopsis_writer.kinds import Form
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
 _SUFFIXES = frozenset({".md", ".txt"})

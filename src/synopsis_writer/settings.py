@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import SettingsError, explain
-from synopsis_writer.kinds import CacheUse
 
 APP = "synopsis-writer"
+
+CacheUse = Literal["read", "write", "off"]
 
 PREFIX = "SYNOPSIS_"
 
@@ -81,7 +82,7 @@ class Settings(BaseModel):
     prices: Path | None = None
     budget: Decimal | None = Field(default=None, ge=0)
     max_tokens_total: int | None = Field(default=None, gt=0)
-    responses: CacheUse = CacheUse.WRITE
+    responses: CacheUse = "write"
     cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)
     cache_days: float = Field(default=90, gt=0, le=36_500)
     log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")

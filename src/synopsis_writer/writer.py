@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, Unpack
 
-from synopsis_writer.brief import Brief, make_brief
+from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge, plan
 from synopsis_writer.drafting import write as write_synopsis
@@ -39,7 +39,6 @@ from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import House, built_in_house, load_house
-from synopsis_writer.kinds import Form
 from synopsis_writer.log import Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient

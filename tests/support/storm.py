@@ -12,7 +12,6 @@ from pathlib import Path
 
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ModelError
-from synopsis_writer.kinds import CacheUse
 from synopsis_writer.log import Run, RunLog
 from synopsis_writer.models.base import Limits
 from synopsis_writer.models.cache import CachingClient, ResponseCache
@@ -123,7 +122,7 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
         hosted = HostedClient("storm-model", server.base_url, KEY, retry=policy)
         pricer = HostedPricer("storm-model", server.base_url)
         cache = ResponseCache(folder / "cache.sqlite3")
-        client = CachingClient(BudgetClient(hosted, pricer, Budget()), cache, "storm", CacheUse.WRITE)
+        client = CachingClient(BudgetClient(hosted, pricer, Budget()), cache, "storm", "write")
 
         async def one(number: int) -> None:
             async with turn:

@@ -12,7 +12,6 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_json, print_result, printable, status
 from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
-from synopsis_writer.kinds import Form
 
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
@@ -243,7 +242,7 @@ def add_example(
     theme: Annotated[
         str, typer.Option("--theme", metavar="TEXT", help="What the text is about, in one clause.")
     ],
-    form: Annotated[Form, typer.Option("--form", help="The kind of text.")],
+    form: Annotated[options.FormName, typer.Option("--form", help="The kind of text.")],
     title: Annotated[
         str | None, typer.Option("--title", metavar="TEXT", help="Its title.  [default: its heading]")
     ] = None,
@@ -298,6 +297,7 @@ def calibrate_style(
     A text's form stands in its front matter; --form is that of the texts without one. Forms without a text
     keep the built-in limits.
     """
+    from synopsis_writer.brief import Form
     from synopsis_writer.document import format_yaml
     from synopsis_writer.errors import FileError
     from synopsis_writer.house.house import built_in_house
@@ -305,7 +305,7 @@ def calibrate_style(
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt = calibrate(examples, built_in_house(), name, form)
+    learnt = calibrate(examples, built_in_house(), name, Form(form) if form else None)
     for own, count in learnt.counts.items():
         few = (
             f": too few to know its spread, at least {FEWEST_TEXTS} are wanted"

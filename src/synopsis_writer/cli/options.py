@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from synopsis_writer.cli.console import STDERR
-from synopsis_writer.kinds import CacheUse, Form
 
 if TYPE_CHECKING:
     from synopsis_writer.settings import Settings
 
 T = TypeVar("T")
 
-FileFormat = Literal["md", "json", "txt"]  # as in result.py, whose import takes long
+# As in brief, settings and result, whose import takes long; a test compares them.
+FormName = Literal["episode", "teaser", "special", "week", "portrait"]
+CacheUse = Literal["read", "write", "off"]
+FileFormat = Literal["md", "json", "txt"]
 
 
 def grouped(command: Callable[..., T]) -> Callable[..., T]:
@@ -71,7 +73,7 @@ Show = Annotated[str | None, typer.Option("--show", metavar="NAME", help="The se
 Theme = Annotated[
     str | None, typer.Option("--theme", metavar="TEXT", help="What the story is about, in your words.")
 ]
-FormOption = Annotated[Form | None, typer.Option("--form", help="The kind of text.  [default: episode]")]
+FormOption = Annotated[FormName | None, typer.Option("--form", help="The kind of text.  [default: episode]")]
 OutlineFile = Annotated[
     Path | None,
     typer.Option(

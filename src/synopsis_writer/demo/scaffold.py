@@ -9,12 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.text import word_parts
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Storyline
 

@@ -9,11 +9,11 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.brief import Form
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.lexicon import TITLES
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.kinds import Form
 from synopsis_writer.synopsis import Paragraph, Synopsis
 
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal
 
-from synopsis_writer.brief import LEAST_WORDS
+from synopsis_writer.brief import LEAST_WORDS, Form
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.suite import Case
@@ -20,7 +20,6 @@ from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house.house import House
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.writer import Desk
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.house import FormLimits
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show
 
 _MOST_SPANS = 20

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.examples import Example
 from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
 from synopsis_writer.gate.copies import CopyIndex, Source
@@ -12,7 +12,6 @@ from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import House
-from synopsis_writer.kinds import Form
 from synopsis_writer.show import Show, foreign_cast
 from synopsis_writer.synopsis import Synopsis
 

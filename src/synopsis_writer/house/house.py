@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from synopsis_writer.brief import Form
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.kinds import Form
 
 BUILT_IN_HOUSE = Path(__file__).with_name("house.yaml")
 

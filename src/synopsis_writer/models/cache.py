@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.kinds import CacheUse
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
+from synopsis_writer.settings import CacheUse
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.usage import NO_COST, Usage
 
@@ -192,7 +192,7 @@ class CachingClient(ClientWrapper):
     ) -> Answer:
         """Return the cached answer, or ask for one; raises as the client does."""
         key = request_key(self._server, self.name, messages, schema, limits)
-        if self._use is CacheUse.READ:
+        if self._use == "read":
             try:
                 cached = self._cache.get(key)
             except FileError as error:

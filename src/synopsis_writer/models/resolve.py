@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.kinds import CacheUse
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.cache import CachingClient, ResponseCache
 from synopsis_writer.models.download import is_packaged_available, pulled_models
@@ -187,7 +186,7 @@ async def open_client(
         if budget is None:
             budget = Budget(settings.budget, settings.max_tokens_total)
         client = BudgetClient(client, open_pricer(resolved, settings, environment), budget)
-        if settings.responses is not CacheUse.OFF:
+        if settings.responses != "off":
             try:
                 cache = open_cache(settings)
             except FileError as error:

@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
-from synopsis_writer.kinds import Form
 from synopsis_writer.models.base import Message
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline

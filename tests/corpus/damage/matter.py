@@ -4,9 +4,8 @@ import re
 from dataclasses import replace
 from itertools import cycle, islice
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.brief import Brief, Form
 from synopsis_writer.examples import Example
-from synopsis_writer.kinds import Form
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder
 from tests.corpus.damage.draft import (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from synopsis_writer.kinds import Form
+from synopsis_writer.brief import Form
 from tests.corpus.damage import dress, letters, matter, shape
 from tests.corpus.damage.draft import Change, Draft, TextChange, before, behind, inserting, on_text, replacing
 
