@@ -1,7 +1,9 @@
 """What holds for every test: no network but loopback, no user's settings, no user's folders."""
 
+import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,26 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
+
+
+class Warned:
+    """The warnings that were logged and not taken yet."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def take(self) -> list[str]:
+        records = [record for record in self._caplog.records if record.levelno >= logging.WARNING]
+        self._caplog.clear()
+        return [record.getMessage() for record in records]
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Iterator[Warned]:
+    """Warnings of the package; at the end of a test each must have been taken."""
+    warnings = Warned(caplog)
+    yield warnings
+    assert warnings.take() == []
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
         (["run"], "no folder for the run: name one with --out"),
         (["run", "--out", "r", "none"], "none: no such file"),
         (["run", "--out", "r", "--cases", "nein"], "no case fits 'nein'"),
-        (["run", "--out", "r", "--model", "m", "--model", "m"], "two of --model have one name"),
+        (["run", "--out", "r", "--model", "m", "--model", "m"], "two of --model have the same name"),
         (["run", "--out", "r", "--model", "m", "--prompt", "none"], "none"),
         (["run", "--out", "r", "--model", ""], "--model is empty: give it a name"),
         (["run", "--out", "r", "--model", "m\udc80"], r"--model 'm\udc80': is not UTF-8"),

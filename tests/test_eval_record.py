@@ -16,6 +16,9 @@ from synopsis_writer.evals.record import (
     read_rows,
     row_line,
 )
+from tests.conftest import Warned
+
+pytestmark = pytest.mark.usefixtures("warned")
 
 INFO = RunInfo(
     "run", "2026-11-21T08:00:00+00:00", "0.1.0", ("m",), {"prompts": "abc"}, {"eins": "1", "zwei": "2"}, 2, 3
@@ -30,17 +33,13 @@ def row(case: str = "eins", repeat: int = 0, error: str | None = None) -> Row:
     ).to_row()
 
 
-def fail(line: str) -> None:
-    raise AssertionError(line)
-
-
 def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "run", INFO, fail) as folder:
+    with RunFolder(tmp_path / "run", INFO) as folder:
         folder.add(row())
         folder.add(row("zwei", 1))
     assert read_info(tmp_path / "run") == INFO
-    assert list(read_rows(tmp_path / "run", fail).values()) == [row(), row("zwei", 1)]
-    with RunFolder(tmp_path / "run", INFO, fail) as folder:
+    assert list(read_rows(tmp_path / "run").values()) == [row(), row("zwei", 1)]
+    with RunFolder(tmp_path / "run", INFO) as folder:
         assert set(folder.rows) == {row().id, row("zwei", 1).id}
 
 
@@ -81,39 +80,39 @@ def test_a_line_of_a_run_comes_back_as_it_was(tmp_path: Path, fields: dict[str, 
         {"case": "eins", "model": "m", "prompt": "p", "repeat": 0} | fields
     ).model_dump_json()
     (tmp_path / RESULTS_FILE).write_text(line + "\n", encoding="utf-8")
-    (made,) = read_rows(tmp_path, fail).values()
+    (made,) = read_rows(tmp_path).values()
     assert row_line(made) == line + "\n"
 
 
 def test_a_row_is_on_the_disk_before_the_next_one_is_made(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail) as folder:
+    with RunFolder(tmp_path, INFO) as folder:
         folder.add(row())
-        assert read_rows(tmp_path, fail) == {row().id: row()}
+        assert read_rows(tmp_path) == {row().id: row()}
 
 
 def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail) as folder:
+    with RunFolder(tmp_path, INFO) as folder:
         folder.add(row(error="weg"))
         folder.add(row("zwei"))
         folder.add(row())
-    assert list(read_rows(tmp_path, fail).values()) == [row("zwei"), row()]
+    assert list(read_rows(tmp_path).values()) == [row("zwei"), row()]
 
 
-def test_a_half_written_line_is_said_kept_and_made_again(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail) as folder:
+def test_a_truncated_line_is_reported_kept_and_made_again(tmp_path: Path, warned: Warned) -> None:
+    with RunFolder(tmp_path, INFO) as folder:
         folder.add(row())
         folder.add(row("zwei"))
     path = tmp_path / RESULTS_FILE
     half = path.read_bytes()[:-25]
     path.write_bytes(half)
-    said: list[str] = []
-    with RunFolder(tmp_path, INFO, said.append) as folder:
+    with RunFolder(tmp_path, INFO) as folder:
         assert list(folder.rows) == [row().id]
         folder.add(row("zwei"))
-    assert len(said) == 1
-    assert said[0].startswith(f"{path}:2: the line is truncated")
+    (said,) = warned.take()
+    assert said.startswith(f"{path}:2: the line is truncated")
     assert path.read_bytes().startswith(half + b"\n")
-    assert list(read_rows(tmp_path, said.append)) == [row().id, row("zwei").id]
+    assert list(read_rows(tmp_path)) == [row().id, row("zwei").id]
+    assert len(warned.take()) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,19 +125,19 @@ def test_a_half_written_line_is_said_kept_and_made_again(tmp_path: Path) -> None
     ],
 )
 def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo, said: str) -> None:
-    with RunFolder(tmp_path, INFO, fail) as folder:
+    with RunFolder(tmp_path, INFO) as folder:
         folder.add(row())
     with pytest.raises(FileError, match=said + " since this run began: name another --out"):
-        RunFolder(tmp_path, changed, fail)
-    with RunFolder(tmp_path, replace(INFO, created="later", version="9"), fail):
+        RunFolder(tmp_path, changed)
+    with RunFolder(tmp_path, replace(INFO, created="later", version="9")):
         pass
 
 
 def test_an_order_that_made_nothing_does_not_pin_the_folder(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail):
+    with RunFolder(tmp_path, INFO):
         pass
     other = replace(INFO, models=("n",))
-    with RunFolder(tmp_path, other, fail):
+    with RunFolder(tmp_path, other):
         pass
     assert read_info(tmp_path) == other
 
@@ -146,17 +145,17 @@ def test_an_order_that_made_nothing_does_not_pin_the_folder(tmp_path: Path) -> N
 def test_results_without_their_run_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / RESULTS_FILE).write_text(row_line(row()), encoding="utf-8")
     with pytest.raises(FileError, match=r"has results\.jsonl but no run\.json: name another --out"):
-        RunFolder(tmp_path, INFO, fail)
+        RunFolder(tmp_path, INFO)
     assert [path.name for path in tmp_path.glob("*.json*")] == [RESULTS_FILE]
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     with (
-        RunFolder(tmp_path, INFO, fail),
+        RunFolder(tmp_path, INFO),
         pytest.raises(FileError, match="another process is writing"),
     ):
-        RunFolder(tmp_path, INFO, fail)
-    with RunFolder(tmp_path, INFO, fail):
+        RunFolder(tmp_path, INFO)
+    with RunFolder(tmp_path, INFO):
         pass
 
 
@@ -182,11 +181,11 @@ def test_a_folder_that_holds_no_run_of_this_version_is_said(
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FileError, match="name another --out"):
-        RunFolder(tmp_path / "file" / "run", INFO, fail)
+        RunFolder(tmp_path / "file" / "run", INFO)
 
 
 def test_run_json_is_for_people_too(tmp_path: Path) -> None:
-    with RunFolder(tmp_path, INFO, fail):
+    with RunFolder(tmp_path, INFO):
         pass
     data = json.loads((tmp_path / RUN_FILE).read_text(encoding="utf-8"))
     assert (data["format"], data["models"], data["repeats"]) == (1, ["m"], 2)

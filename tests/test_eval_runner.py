@@ -1,63 +1,67 @@
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
-from synopsis_writer.evals.record import Row, RunFolder, read_rows, row_line
-from synopsis_writer.evals.run import Matrix, run_matrix, same_story
-from synopsis_writer.evals.suite import Case, load_cases
+from synopsis_writer.evals.record import Row, read_rows, row_line
+from synopsis_writer.evals.results import ALL_METRICS
+from synopsis_writer.evals.run import EvalRun, Matrix, run, same_story
+from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
-from synopsis_writer.settings import folder, load_settings
-from synopsis_writer.writer import load_desk
+from synopsis_writer.settings import load_settings
+from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.writer import Writer, load_desk
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
-CASES = {case.id: case for case in load_cases(EVALS / "cases")}
-TWO = (CASES["bis-neun"], CASES["elf-meter"])
-MATRIX = Matrix(TWO, ["m"], {"prompts": folder("prompts")}, repeats=1, concurrency=1)
+SUITE = load_suite(EVALS, ALL_METRICS)
+CASES = {case.id: case for case in SUITE.cases}
+TWO = ("bis-neun", "elf-meter")
 
 
-def answer(case: Case) -> Reply:
-    return Reply(case.reference.as_json())
+def answer(name: str) -> Reply:
+    return Reply(CASES[name].reference.as_json())
 
 
 def go(
-    matrix: Matrix,
     path: Path,
     steps: Iterable[Step],
     *,
+    cases: Sequence[str] = TWO,
+    models: Sequence[str] = ("m",),
+    repeats: int = 1,
     done: Callable[[Row], None] = lambda _: None,
     log: RunLog | None = None,
     **flags: object,
 ) -> LoopbackServer:
-    """Run a matrix into `path` against a server that plays `steps` and no more."""
+    """Write a run into `path` against a server that plays `steps` and no more."""
     with LoopbackServer(steps, repeat_last=False) as server:
         settings = load_settings({"base_url": server.base_url, "max_retries": 0, "attempts": 2, **flags}, {})
-        info = matrix.info("run", "now", "0", 2)
-        with RunFolder(path, info, print) as record:
-            run = run_matrix(matrix, settings, {}, record, log or RunLog(None), say=lambda _: None, done=done)
-            asyncio.run(run)
+        writer = Writer(settings, log=log or RunLog(None), environment={})
+        run = EvalRun(writer, SUITE, path, models=models, cases=cases, repeats=repeats, concurrency=1)
+        with run:
+            asyncio.run(run.write(done))
     return server
 
 
 def rows(path: Path) -> list[Row]:
-    return list(read_rows(path, print).values())
+    return list(read_rows(path).values())
 
 
 def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
-    matrix = replace(MATRIX, models=["m", "n"], repeats=2)
     made: list[Row] = []
     log = RunLog(None)
-    go(matrix, tmp_path, [answer(case) for case in TWO] * 4, done=made.append, log=log)
+    steps = [answer(case) for case in TWO] * 4
+    go(tmp_path, steps, models=("m", "n"), repeats=2, done=made.append, log=log)
     assert [tuple(row.id) for row in rows(tmp_path)] == [
-        (case.id, model, "prompts", repeat) for model in ("m", "n") for repeat in (0, 1) for case in TWO
+        (case, model, "prompts", repeat) for model in ("m", "n") for repeat in (0, 1) for case in TWO
     ]
     assert [row_line(row) for row in rows(tmp_path)] == [row_line(row) for row in made]
     assert {row.outcome for row in made} == {"accepted"}
-    assert made[0].synopsis == TWO[0].reference
+    assert made[0].synopsis == CASES[TWO[0]].reference
     assert (made[0].usage.prompt_tokens, made[0].best and made[0].best.answer.model) == (100, "m-2026")
     assert {run.id for run in log.runs()} == {(row.provenance or {})["run"] for row in made}
     assert {run.command for run in log.runs()} == {"eval"}
@@ -65,49 +69,45 @@ def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
 
 def test_the_same_command_again_makes_what_is_missing_and_what_failed(tmp_path: Path) -> None:
     bad = Reply("Gern!")
-    go(MATRIX, tmp_path, [Hangup(), bad, bad])
+    go(tmp_path, [Hangup(), bad, bad])
     assert [(row.outcome, len(row.attempts)) for row in rows(tmp_path)] == [("failed", 0), ("refused", 2)]
     assert rows(tmp_path)[1].attempts[0].checks == ("structure",)
-    go(MATRIX, tmp_path, [answer(TWO[0])])
+    go(tmp_path, [answer(TWO[0])])
     assert {row.id.case: row.outcome for row in rows(tmp_path)} == {
         "bis-neun": "accepted",
         "elf-meter": "refused",
     }
-    go(MATRIX, tmp_path, [])
+    go(tmp_path, [])
 
 
 def test_a_refused_request_ends_the_run_and_keeps_what_was_made(tmp_path: Path) -> None:
     with pytest.raises(RequestRefusedError):
-        go(MATRIX, tmp_path, [answer(TWO[0]), Fault(401)])
+        go(tmp_path, [answer(TWO[0]), Fault(401)])
     assert [row.outcome for row in rows(tmp_path)] == ["accepted"]
-    go(MATRIX, tmp_path, [answer(TWO[1])])
+    go(tmp_path, [answer(TWO[1])])
     assert [row.outcome for row in rows(tmp_path)] == ["accepted", "accepted"]
 
 
 def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
-    matrix = replace(MATRIX, cases=TWO[:1], models=["m", "n"])
+    long = Reply(CASES[TWO[0]].reference.as_json(), prompt_tokens=15_000)
     with pytest.raises(BudgetSpentError):
-        go(
-            matrix,
-            tmp_path,
-            [Reply(TWO[0].reference.as_json(), prompt_tokens=15_000)],
-            max_tokens_total=20_000,
-        )
+        go(tmp_path, [long], cases=TWO[:1], models=("m", "n"), max_tokens_total=20_000)
     assert [row.id.model for row in rows(tmp_path)] == ["m"]
 
 
 def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:
-    matrix = replace(MATRIX, cases=TWO[:1], repeats=3)
-    server = go(matrix, tmp_path / "run", [answer(TWO[0])] * 3, responses="read", cache=tmp_path / "cache")
+    server = go(
+        tmp_path / "run", [answer(TWO[0])] * 3, cases=TWO[:1], repeats=3,
+        responses="read", cache=tmp_path / "cache",
+    )  # fmt: skip
     assert len(server.chats) == 3
     bodies = [chat.body["messages"] for chat in server.chats]
     assert bodies[0] == bodies[1] == bodies[2]
 
 
 def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path) -> None:
-    matrix = replace(MATRIX, cases=tuple(CASES.values()))
     log = RunLog(None)
-    go(matrix, tmp_path, [answer(case) for case in CASES.values()], log=log)
+    go(tmp_path, [answer(case) for case in CASES], cases=(), log=log)
     desk = load_desk(load_settings({}, {}))
     runs = {run.brief.theme: run for run in log.runs()}
     assert len(runs) == len(CASES)
@@ -145,9 +145,26 @@ def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
     own = tmp_path / "prompts"
     own.mkdir()
     (own / "a.md").write_text("eins", encoding="utf-8")
-    first = replace(MATRIX, prompts={"prompts": own}).info("r", "now", "0", 3)
+    first = Matrix([CASES[case] for case in TWO], ["m"], {"prompts": own}).info("r", "now", "0", 3)
     (own / "a.md").write_text("zwei", encoding="utf-8")
-    second = replace(MATRIX, prompts={"prompts": own}).info("r", "now", "0", 3)
+    second = Matrix([CASES[case] for case in TWO], ["m"], {"prompts": own}).info("r", "now", "0", 3)
     assert first.prompts != second.prompts
     assert first.cases == second.cases
     assert first.planned == 2
+
+
+async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None:
+    pair = json.dumps({"reasons": "Gleich.", "better": "equal"})
+    texts = [CASES[case].reference.as_json() for case in TWO]
+    with LoopbackServer([Reply(pair)]) as server:
+        writer = Writer(
+            client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={}
+        )
+        results = await run(writer, SUITE, tmp_path / "run", cases=TWO, judge="judge-model", concurrency=1)
+    (group,) = results.groups
+    assert (group.model, group.accepted, results.missing, results.failed) == ("scripted", 2, 0, 0)
+    assert {each.scores["rouge_l"] for each in results.scored} == {1.0}
+    assert {each.scores["judge_preference"] for each in results.scored} == {0.5}
+    assert results.judgements.name == "judge-model"
+    again = await run(writer, SUITE, tmp_path / "run", cases=TWO, concurrency=1)
+    assert again.groups == results.groups

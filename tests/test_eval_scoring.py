@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Cost, Spent, Usage
 from synopsis_writer.writer import Desk, load_desk
+from tests.conftest import Warned
+
+pytestmark = pytest.mark.usefixtures("warned")
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = load_suite(ROOT / "evals", ALL_METRICS)
@@ -61,10 +65,6 @@ FIRST, SECOND = JudgeId("first-judge", "aaa"), JudgeId("second-judge", "bbb")
 
 def settings() -> Settings:
     return load_settings({}, {})
-
-
-def fail(line: str) -> None:
-    pytest.fail(line)
 
 
 def row_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> Row:
@@ -110,8 +110,13 @@ def suite_in(path: Path, watched: str = "passed") -> LoadedSuite:
     return load_suite(path, ALL_METRICS)
 
 
-def opened(path: Path, suite: LoadedSuite = ALL, say: Callable[[str], None] = fail) -> EvalResults:
-    return open_results(path, suite, settings(), say)
+@cache
+def desk() -> Desk:
+    return load_desk(settings())
+
+
+def opened(path: Path, suite: LoadedSuite = ALL) -> EvalResults:
+    return open_results(path, suite, desk())
 
 
 def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
@@ -137,7 +142,7 @@ def preferences(run: EvalResults) -> dict[str, float | None]:
     return {one.row.id.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
 
 
-def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> None:
+def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path, warned: Warned) -> None:
     rows = [row_of(case) for case in CASES[:3]]
     path = write_run(tmp_path / "run", rows, CASES[:3])
     for row in rows[:2]:
@@ -145,10 +150,9 @@ def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path) -> 
     whole = (path / "judged.jsonl").read_bytes()
     (path / "judged.jsonl").write_bytes(whole[: whole.rindex("ö".encode()) + 1])
     append_judgement(path, FIRST, rows[2], judgement(0.0))
-    said: list[str] = []
-    run = opened(path, say=said.append)
+    run = opened(path)
     assert preferences(run) == {rows[0].id.case: 1.0, rows[2].id.case: 0.0}
-    assert said == [f"{path / 'judged.jsonl'}:2: truncated, left out: the row is judged again"]
+    assert warned.take() == [f"{path / 'judged.jsonl'}:2: truncated, left out: the row is judged again"]
 
 
 @pytest.mark.parametrize(
@@ -188,24 +192,23 @@ def test_kept_scores_hold_as_long_as_the_yardstick_does(
     change: Callable[[Desk, Sequence[Case]], tuple[Desk, Sequence[Case]]],
     kept: bool,
 ) -> None:
-    desk, rows = load_desk(settings()), [row_of(CASES[0])]
+    rows = [row_of(CASES[0])]
 
     def scored(desk: Desk, cases: Sequence[Case]) -> float | None:
-        return score_run(tmp_path, rows, cases, desk, fail)[0].scores["chrf"]
+        return score_run(tmp_path, rows, cases, desk)[0].scores["chrf"]
 
-    assert scored(desk, CASES) == pytest.approx(100)
+    assert scored(desk(), CASES) == pytest.approx(100)
     line = json.loads((tmp_path / "scores.jsonl").read_text("utf-8"))
     line["scores"]["chrf"] = 12.5
     (tmp_path / "scores.jsonl").write_text(json.dumps(line), "utf-8")
-    assert scored(*change(desk, CASES)) == (12.5 if kept else pytest.approx(100))
+    assert scored(*change(desk(), CASES)) == (12.5 if kept else pytest.approx(100))
 
 
-def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path) -> None:
+def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path, warned: Warned) -> None:
     path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:1])
     (path / "scores.jsonl").mkdir()
-    said: list[str] = []
-    assert opened(path, say=said.append).scored[0].scores["chrf"] == pytest.approx(100)
-    assert [line.startswith("the scores are not saved: cannot write ") for line in said] == [True]
+    assert opened(path).scored[0].scores["chrf"] == pytest.approx(100)
+    assert [line.startswith("the scores are not saved: cannot write ") for line in warned.take()] == [True]
     with pytest.raises(FileError, match=r"cannot remove .*scores\.jsonl: .*: make the folder writable"):
         forget_scores(path)
 
@@ -226,15 +229,14 @@ def test_a_row_keeps_its_digest_when_rows_get_a_field() -> None:
 
 
 @pytest.mark.parametrize("best", [1, -1])
-def test_a_row_whose_best_attempt_is_not_there_is_none(tmp_path: Path, best: int) -> None:
+def test_a_row_whose_best_attempt_is_not_there_is_none(tmp_path: Path, best: int, warned: Warned) -> None:
     data = {**line_of(CASES[0]).model_dump(), "best": best}
     with pytest.raises(ValidationError, match=f"best is {best}, and there are 1 attempts"):
         RowLine.model_validate(data)
     path = write_run(tmp_path / "run", [row_of(CASES[0])])
     (path / "results.jsonl").write_text(json.dumps(data, default=str), "utf-8")
-    said: list[str] = []
-    assert read_rows(path, said.append) == {}
-    assert len(said) == 1
+    assert read_rows(path) == {}
+    assert len(warned.take()) == 1
 
 
 def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) -> None:
@@ -259,8 +261,8 @@ async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_
     asked = []
     for name, its in (("a", templates), ("a", templates), ("b", templates), ("a", templates), ("a", changed)):
         judge = Judge(ScriptedClient(["?", "?", pair, pair], name), its, Limits())
-        await judge_rows(path, rows, ALL, judge, concurrency=1, done=lambda *_: None)
-        assert latest_judgements(path, fail).name == name
+        await judge_rows(path, rows, ALL, judge, concurrency=1)
+        assert latest_judgements(path).name == name
         asked.append(len(judge.answers))
     assert asked == [4, 0, 4, 0, 4]
 
@@ -284,9 +286,9 @@ def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
     bless(opened(write_run(tmp_path / "good", [row_of(case) for case in CASES]), suite), None)
     bad = [row_of(case, "n", passed=False) for case in CASES]
     both = opened(write_run(tmp_path / "both", [*(row_of(case) for case in CASES), *bad]), suite)
-    assert find_problems(both, settings(), fail) == []
+    assert find_problems(both, desk()) == []
     worse = [row_of(case, passed=False) for case in CASES]
-    (found,) = find_problems(opened(write_run(tmp_path / "worse", worse), suite), settings(), fail)
+    (found,) = find_problems(opened(write_run(tmp_path / "worse", worse), suite), desk())
     assert found.startswith("worse: m · prompts: passed is worse than with good: m · prompts: -1")
 
 
@@ -306,7 +308,7 @@ def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str
         (blessed / file).unlink()
     else:
         (blessed / file).write_text(text, "utf-8")
-    (found,) = find_problems(run, settings(), fail)
+    (found,) = find_problems(run, desk())
     assert found.startswith(said)
 
 
@@ -351,15 +353,14 @@ def test_missing_rows_are_counted_by_what_was_planned(tmp_path: Path) -> None:
         bless(run, None)
 
 
-def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path) -> None:
+def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path, warned: Warned) -> None:
     path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:3])
     info = read_info(path)
     cases = {**info.cases, CASES[1].id: "0" * 12, CASES[2].id: "1" * 12, "gone": "2" * 12}
     changed: RunInfo = replace(info, cases=cases)
     (path / "run.json").write_text(changed.as_json(), "utf-8")
-    said: list[str] = []
-    opened(path, say=said.append)
-    assert said == [
+    opened(path)
+    assert warned.take() == [
         f"{path}: 2 cases have changed since the run; they are scored against the current references",
         f"{path}: 1 of its cases are not in this suite: name its suite with --suite",
     ]

@@ -179,6 +179,36 @@ class Writer:
         """The model that is asked; raises SettingsError where there is none."""
         return resolve_model(self.settings, self._environment)
 
+    @property
+    def model_name(self) -> str:
+        """The name of the model that is asked."""
+        return self._client.name if self._client is not None else self.model.model
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the model runs in this process, and so answers one call after the other."""
+        return self._client is None and self.model.kind != "hosted"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that keys and addresses are read from."""
+        return self._environment
+
+    def variant(self, command: str, budget: Budget, **changes: Any) -> "Writer":
+        """Return a writer with some other settings, with the key, limits and run log of this one."""
+        rpm, tpm, calls = self._pace
+        return Writer(
+            self.settings.model_copy(update=changes),
+            client=self._client,
+            budget=budget,
+            log=self.log if self._log else False,
+            command=command,
+            rpm=rpm,
+            tpm=tpm,
+            calls=calls,
+            environment=self._environment,
+        )
+
     def find_show(self, name: str) -> Show:
         """Return the show with this name or alias, or a generic show; an unknown one is logged once."""
         known = find_show(self.pool.shows, name)

@@ -1,26 +1,20 @@
 """The command group eval."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from synopsis_writer import __version__
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_error, print_result, status, warn
+from synopsis_writer.cli.console import print_error, print_result, status
 from synopsis_writer.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from synopsis_writer.evals.record import Row
     from synopsis_writer.evals.results import EvalResults
-    from synopsis_writer.evals.run import Matrix
     from synopsis_writer.evals.suite import LoadedSuite
-    from synopsis_writer.models.limits import Budget
-    from synopsis_writer.settings import Settings
 
 app = typer.Typer(
     help="Eval runs against references: know whether a prompt or a model got better.", no_args_is_help=True
@@ -90,47 +84,37 @@ def run_eval(
     import asyncio
 
     from synopsis_writer.cli.console import Progress, open_log
-    from synopsis_writer.evals.judge import resolve_judge, run_spending
-    from synopsis_writer.evals.metrics import chrf_scorer
-    from synopsis_writer.evals.record import RunFolder
     from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import ALL_METRICS, find_problems, open_results
-    from synopsis_writer.evals.run import run_matrix
-    from synopsis_writer.models.limits import Budget
+    from synopsis_writer.evals.results import ALL_METRICS, find_problems
+    from synopsis_writer.evals.run import EvalRun
+    from synopsis_writer.writer import Writer
 
     if out is None:
-        raise SettingsError("no folder for the run: name one with --out; the same command goes on with it")
+        raise SettingsError("no folder for the run: name one with --out; the same command continues it")
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
     settings = options.settings_from(server, limits, examples=examples, profile=profile, responses=responses)
-    chrf_scorer()  # fails before a run of hours, not after it
-    if judge is not None:
-        resolve_judge(judge, settings, os.environ)
     loaded = loaded_suite(suite)
-    matrix = _matrix(loaded, settings, model, prompt, cases or [], repeats, concurrency)
-    created = datetime.now(UTC).replace(microsecond=0).isoformat()
-    info = matrix.info(out.resolve().name, created, __version__, settings.attempts)
-    with RunFolder(out, info, warn) as folder, open_log(settings, in_file=not no_log) as log:
-        made = sum(row.outcome != "failed" for row in folder.rows.values())
-        spent = run_spending(out, folder.rows.values())
-        ledger = Budget(settings.budget, settings.max_tokens_total, spent=spent)
-        with Progress(info.planned, made) as progress:
-            work = run_matrix(
-                matrix,
-                settings,
-                os.environ,
-                folder,
-                log,
-                say=status,
-                done=lambda row: progress.add(row.outcome, row.usage, row.cost),
-                budget=ledger,
-            )
-            asyncio.run(work)
-        if judge is not None:
-            rows = list(folder.rows.values())
-            asyncio.run(_judge(judge, out, rows, loaded, settings, concurrency, ledger))
-    found = open_results(out, loaded, settings, status)
-    print_result(groups_table(found.groups, ALL_METRICS, found.judgements.name))
-    problems = find_problems(found, settings, status)
+    with open_log(settings, in_file=not no_log) as log:
+        writer = Writer(settings, log=log)
+        run = EvalRun(
+            writer,
+            loaded,
+            out,
+            models=model or (),
+            prompts=prompt or (),
+            cases=cases or (),
+            repeats=repeats,
+            concurrency=concurrency,
+            judge=judge,
+        )
+        with run:
+            made = sum(row.outcome != "failed" for row in run.rows)
+            with Progress(run.info.planned, made) as progress:
+                asyncio.run(run.write(lambda row: progress.add(row.outcome, row.usage, row.cost)))
+            asyncio.run(run.judge())
+            results = run.results()
+    print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
+    problems = find_problems(results, writer.desk)
     for problem in problems:
         print_error(problem)
     return BELOW if problems else 0
@@ -280,21 +264,15 @@ def judge_check(
     settings = options.settings_from(server, costs)
     chosen = loaded_suite(suite).select(cases or [])
 
-    found: list[Tally] = []
-
-    def count(done: int, most: int) -> None:
-        if done % _EVERY == 0:
-            status(f"compared {done} of {most} pairs")
+    tallies: list[Tally] = []
 
     async def measure() -> None:
-        async with open_judge(judge, settings, os.environ, status) as asked:
+        async with open_judge(judge, settings, os.environ) as asked:
             try:
-                await check_judge(
-                    asked, chosen, CORRUPTIONS, seed, concurrency=concurrency, done=count, results=found
-                )
+                await check_judge(asked, chosen, CORRUPTIONS, seed, concurrency=concurrency, results=tallies)
             finally:
-                if found:
-                    print_result(table(totals(CORRUPTIONS, found)))
+                if tallies:
+                    print_result(table(totals(CORRUPTIONS, tallies)))
                 status(bill(asked.answers))
 
     asyncio.run(measure())
@@ -303,8 +281,9 @@ def judge_check(
 def _opened(run: Path, suite: Path | None) -> "EvalResults":
     from synopsis_writer.evals.results import open_results
     from synopsis_writer.settings import load_settings
+    from synopsis_writer.writer import load_desk
 
-    return open_results(run, loaded_suite(suite), load_settings({}), status)
+    return open_results(run, loaded_suite(suite), load_desk(load_settings({})))
 
 
 def _completeness(run: "EvalResults") -> int:
@@ -316,32 +295,6 @@ def _completeness(run: "EvalResults") -> int:
 
 
 BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
-
-
-async def _judge(
-    model: str,
-    out: Path,
-    rows: "list[Row]",
-    suite: "LoadedSuite",
-    settings: "Settings",
-    concurrency: int,
-    budget: "Budget",
-) -> None:
-    from synopsis_writer.evals.judge import judge_rows, open_judge
-    from synopsis_writer.models.base import bill
-
-    async with open_judge(model, settings, os.environ, status, budget) as judge:
-        try:
-            await judge_rows(
-                out,
-                rows,
-                suite,
-                judge,
-                concurrency=concurrency,
-                done=lambda count, most: status(f"judged {count} of {most}"),
-            )
-        finally:
-            status(f"judge: {bill(judge.answers)}")
 
 
 def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
@@ -366,30 +319,3 @@ def loaded_suite(path: Path | None) -> "LoadedSuite":
     from synopsis_writer.evals.suite import default_suite, load_suite
 
     return load_suite(path or default_suite(), ALL_METRICS)
-
-
-def _matrix(
-    suite: "LoadedSuite",
-    settings: "Settings",
-    models: list[str] | None,
-    prompts: list[Path] | None,
-    cases: list[str],
-    repeats: int,
-    concurrency: int,
-) -> "Matrix":
-    from synopsis_writer.evals.run import Matrix
-    from synopsis_writer.models.resolve import resolve_model
-    from synopsis_writer.settings import folder
-
-    chosen = models or [resolve_model(settings, os.environ).model]
-    folders = prompts or [settings.prompts or folder("prompts")]
-    versions = {path.resolve().name: path for path in folders}
-    for names, flag in ((chosen, "--model"), (folders, "--prompt")):
-        if len(set(names)) < len(names) or (flag == "--prompt" and len(versions) < len(folders)):
-            raise SettingsError(
-                f"two of {flag} have one name: give each once, and folders names of their own"
-            )
-    return Matrix(suite.select(cases), chosen, versions, repeats, concurrency)
-
-
-_EVERY = 10  # pairs between two lines of progress

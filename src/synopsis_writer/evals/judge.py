@@ -1,6 +1,7 @@
 """A model that scores and compares texts, and the record of its judgements."""
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -37,7 +38,7 @@ _MAX_ANSWERS = 2  # per question: an answer that cannot be read gets one more ch
 
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 def load_judge_templates(folder: Path) -> dict[str, Template]:
@@ -359,7 +360,6 @@ async def open_judge(
     model: str,
     settings: Settings,
     environment: Mapping[str, str],
-    say: Say,  # noqa: ARG001 - goes when the callers do without
     budget: Budget | None = None,
 ) -> AsyncIterator[Judge]:
     """Open a judge: a model on a server or in a file.
@@ -368,7 +368,6 @@ async def open_judge(
         model: its name.
         settings: all settings.
         environment: where the key is.
-        say: is told of waits.
         budget: the one that writers share with the judge; None is one of its own.
 
     Raises:
@@ -435,7 +434,6 @@ async def judge_rows(
     judge: Judge,
     *,
     concurrency: int,
-    done: Callable[[int, int], None],
 ) -> None:
     """Have the texts judged that this judge has not judged yet, and save each judgement.
 
@@ -443,7 +441,7 @@ async def judge_rows(
         ModelError: the judge failed for good; what was judged is saved.
         FileError: a judgement cannot be written.
     """
-    before = read_judgements(run, lambda _: None)  # open_results warns of unreadable lines
+    before = read_judgements(run)
     judged = before.get(judge.id, {})
     cases = {case.id: case for case in suite.cases}
     due = [
@@ -458,17 +456,17 @@ async def judge_rows(
         row, case, synopsis = item
         append_judgement(run, judge.id, row, await judge.judge(case, synopsis))
         finished += 1
-        done(finished, len(due))
+        _log.info("judged %d of %d", finished, len(due))
 
     await run_concurrently(iter(due), judge_row, concurrency)
     if not due and judge.id != next(reversed(before), None):
         append_judgement(run, judge.id)
 
 
-def read_judgements(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement]]:
+def read_judgements(folder: Path, level: int = logging.DEBUG) -> dict[JudgeId, dict[str, Judgement]]:
     """Return each judge's judgements by the digests of their rows; the judge that ran last comes last.
 
-    A line that cannot be read, as one truncated by a kill, is reported and left out.
+    A line that cannot be read, as one truncated by a kill, is left out, and logged at `level`.
 
     Raises:
         FileError: the file cannot be read.
@@ -479,7 +477,7 @@ def read_judgements(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement
         try:
             line = _Line.model_validate_json(data)
         except ValueError:
-            say(f"{path}:{number}: truncated, left out: the row is judged again")
+            _log.log(level, "%s:%d: truncated, left out: the row is judged again", path, number)
             continue
         judge = JudgeId(line.judge, line.templates)
         judges[judge] = judges.pop(judge, {})
@@ -488,9 +486,9 @@ def read_judgements(folder: Path, say: Say) -> dict[JudgeId, dict[str, Judgement
     return judges
 
 
-def latest_judgements(folder: Path, say: Say) -> Judgements:
-    """Return the judgements of the judge that ran last; raises as `read_judgements`."""
-    judges = read_judgements(folder, say)
+def latest_judgements(folder: Path) -> Judgements:
+    """Return the judgements of the judge that ran last; raises FileError."""
+    judges = read_judgements(folder, logging.WARNING)
     last = next(reversed(judges), None)
     return Judgements(last, judges[last] if last else {})
 
@@ -521,7 +519,7 @@ def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
     Raises:
         FileError: the judgements cannot be read.
     """
-    judges = read_judgements(folder, lambda _: None)  # open_results warns of unreadable lines
+    judges = read_judgements(folder)
     paid = [(row.usage, row.cost) for row in rows if row.attempts]
     paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]
     usage = sum((usage for usage, _ in paid), Usage())

@@ -1,5 +1,6 @@
 """A judge measured on texts corrupted by code."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.lexicon import TITLES
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.synopsis import Paragraph, Synopsis
+
+_log = logging.getLogger(__name__)
+
+_EVERY = 10  # pairs between two lines of progress
 
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
@@ -97,7 +102,6 @@ async def check_judge(
     seed: int,
     *,
     concurrency: int = 4,
-    done: Callable[[int, int], None] = lambda _, __: None,
     results: list[Tally] | None = None,
 ) -> list[Tally]:
     """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
@@ -108,7 +112,6 @@ async def check_judge(
         corruptions: one pair each for every case that can be corrupted so.
         seed: of the corruptions' random numbers.
         concurrency: pairs compared at once.
-        done: is told how many pairs of how many are compared.
         results: gets a tally per pair as they come, so that they are there after a failure, too.
 
     Returns:
@@ -138,7 +141,8 @@ async def check_judge(
                 unscored=preference is None,
             )
         )
-        done(len(compared), len(pairs))
+        if len(compared) % _EVERY == 0:
+            _log.info("compared %d of %d pairs", len(compared), len(pairs))
 
     await run_concurrently(iter(pairs), compare, concurrency)
     return totals(corruptions, compared)

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +29,7 @@ FORMAT = 1
 
 RUN_FILE, RESULTS_FILE, LOCK_FILE = "run.json", "results.jsonl", "run.lock"
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
@@ -252,7 +253,6 @@ class RunFolder:
     Args:
         path: the folder; made when it is missing.
         info: what the run is; a folder that holds another run is refused.
-        say: is told of a line that cannot be read.
 
     Attributes:
         rows: the rows that are done, by their keys.
@@ -261,7 +261,7 @@ class RunFolder:
         FileError: it cannot be written, it holds something else, or another process is using it.
     """
 
-    def __init__(self, path: Path, info: RunInfo, say: Say) -> None:
+    def __init__(self, path: Path, info: RunInfo) -> None:
         self._path, self._info = path, info
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -274,12 +274,12 @@ class RunFolder:
         except OSError as error:
             raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
         try:
-            self.rows = self._begin(say)
+            self.rows = self._begin()
         except BaseException:
             self._lock.release()
             raise
 
-    def _begin(self, say: Say) -> dict[Key, Row]:
+    def _begin(self) -> dict[Key, Row]:
         info, results = self._path / RUN_FILE, self._path / RESULTS_FILE
         if results.exists():
             if not info.exists():
@@ -288,7 +288,7 @@ class RunFolder:
                 raise FileError(
                     f"{self._path}: {change} since this run began: name another --out for a new one"
                 )
-            return read_rows(self._path, say)
+            return read_rows(self._path)
         if info.exists():
             read_info(self._path)  # another run without rows may be replaced, a foreign file may not
         write_file(info, self._info.as_json())
@@ -301,6 +301,10 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Release the folder."""
+        self.close()
+
+    def close(self) -> None:
         """Release the folder."""
         self._lock.release()
 
@@ -335,8 +339,8 @@ def read_info(folder: Path) -> RunInfo:
         raise FileError(f"{path}: is broken: name another run, or make it again") from error
 
 
-def read_rows(folder: Path, say: Say) -> dict[Key, Row]:
-    """Return the rows of a run; of two with one key the last counts; unreadable lines are reported.
+def read_rows(folder: Path) -> dict[Key, Row]:
+    """Return the rows of a run; of two with one key the last counts; unreadable lines are logged.
 
     Raises:
         FileError: the file cannot be read.
@@ -347,7 +351,9 @@ def read_rows(folder: Path, say: Say) -> dict[Key, Row]:
         try:
             row = RowLine.model_validate_json(line).to_row()
         except ValueError:
-            say(f"{path}:{number}: the line is truncated, as after a kill: its row will be made again")
+            _log.warning(
+                "%s:%d: the line is truncated, as after a kill: its row will be made again", path, number
+            )
             continue
         rows.pop(row.id, None)
         rows[row.id] = row

@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -43,11 +44,10 @@ from synopsis_writer.evals.statistics import (
     summarise,
 )
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
-from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import slug, write_file
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.writer import Desk
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
 
@@ -123,24 +123,25 @@ class EvalResults:
         return problems
 
 
-def open_results(folder: Path, suite: LoadedSuite, settings: Settings, say: Say) -> EvalResults:
+def open_results(folder: Path, suite: LoadedSuite, desk: Desk) -> EvalResults:
     """Read a run, score what is not scored yet, and summarise it.
 
-    `say` is told of cases that have changed, of lines that cannot be read, and of scores not saved.
+    Cases that have changed, lines that cannot be read, and scores not saved are logged.
+
+    Args:
+        folder: the run's.
+        suite: what it is checked against.
+        desk: pool and gate, which texts are measured with.
 
     Raises:
         FileError: the folder holds no run of this version.
-        InputError: pool or profile cannot be loaded.
     """
     info = read_info(folder)
-    rows = list(read_rows(folder, say).values())
+    rows = list(read_rows(folder).values())
     for change in _changes(info, suite):
-        say(f"{folder}: {change}")
-    judgements = latest_judgements(folder, say)
-    scored = tuple(
-        _with_judgement(each, judgements)
-        for each in score_run(folder, rows, suite.cases, load_desk(settings, say), say)
-    )
+        _log.warning("%s: %s", folder, change)
+    judgements = latest_judgements(folder)
+    scored = tuple(_with_judgement(each, judgements) for each in score_run(folder, rows, suite.cases, desk))
     return EvalResults(folder, info, suite, scored, judgements, tuple(summarise(info, scored)))
 
 
@@ -166,15 +167,14 @@ def _with_judgement(scored: Scored, judgements: Judgements) -> Scored:
     )
 
 
-def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk, say: Say) -> list[Scored]:
+def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk) -> list[Scored]:
     """Score rows, and cache the scores; rows scored before against the same references are not scored again.
 
     Args:
         folder: the run's folder.
         rows: its rows.
         cases: the suite.
-        desk: pool and profile, part of the references.
-        say: is told when the scores cannot be saved.
+        desk: pool and gate, part of the references.
     """
     known = {case.id: case for case in cases}
     basis = _references_digest(cases, desk)
@@ -190,7 +190,7 @@ def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: De
         try:
             write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines))
         except FileError as error:
-            say(f"the scores are not saved: {error}")
+            _log.warning("the scores are not saved: %s", error)
     return [Scored(row, cached[digest]) for row, digest in zip(rows, digests, strict=True)]
 
 
@@ -280,15 +280,10 @@ def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
     return folder
 
 
-def read_baseline(suite: LoadedSuite, model: str, settings: Settings, say: Say) -> EvalResults | None:
-    """Return a model's baseline; None where no run was blessed.
-
-    Raises:
-        FileError: it is broken.
-        InputError: pool or profile cannot be loaded.
-    """
+def read_baseline(suite: LoadedSuite, model: str, desk: Desk) -> EvalResults | None:
+    """Return a model's baseline; None where no run was blessed; raises FileError where it is broken."""
     folder = baseline_folder(suite, model)
-    return open_results(folder, suite, settings, say) if folder.exists() else None
+    return open_results(folder, suite, desk) if folder.exists() else None
 
 
 def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
@@ -334,17 +329,9 @@ def _compare(
     return Comparison(names[0], names[1], tuple(each for each in differences if each.difference is not None))
 
 
-def find_problems(run: EvalResults, settings: Settings, say: Say) -> list[str]:
-    """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better.
-
-    Raises:
-        InputError: a baseline cannot be scored.
-    """
-    return (
-        run.incomplete()
-        + unmet_thresholds(run.suite.suite, run.groups)
-        + _worse_than_baseline(run, settings, say)
-    )
+def find_problems(run: EvalResults, desk: Desk) -> list[str]:
+    """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better."""
+    return run.incomplete() + unmet_thresholds(run.suite.suite, run.groups) + _worse_than_baseline(run, desk)
 
 
 def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
@@ -361,11 +348,11 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
     return problems
 
 
-def _worse_than_baseline(run: EvalResults, settings: Settings, say: Say) -> list[str]:
+def _worse_than_baseline(run: EvalResults, desk: Desk) -> list[str]:
     problems: list[str] = []
     for model in run.info.models:
         try:
-            baseline = read_baseline(run.suite, model, settings, say)
+            baseline = read_baseline(run.suite, model, desk)
         except FileError as error:
             problems.append(f"the baseline of {model} cannot be read: {error}")
             continue

@@ -1,49 +1,52 @@
-"""An eval run: cases by models by prompts by repeats."""
+"""An eval run: cases by models by prompt versions by repeats, written, judged and scored."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
 
+from synopsis_writer import __version__
 from synopsis_writer.batch.run import run_concurrently
-from synopsis_writer.drafting import write
-from synopsis_writer.errors import ModelError
+from synopsis_writer.errors import ModelError, SettingsError
+from synopsis_writer.evals.judge import judge_rows, open_judge, resolve_judge, run_spending
+from synopsis_writer.evals.metrics import chrf_scorer
 from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo
-from synopsis_writer.evals.suite import Case, case_hash
+from synopsis_writer.evals.results import EvalResults, open_results
+from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.log import Run, RunLog
+from synopsis_writer.models.base import bill
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.models.resolve import resolve_model
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.result import RowResult, new_run
-from synopsis_writer.settings import Settings
+from synopsis_writer.result import RowResult
+from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show
-from synopsis_writer.writer import Authors, Desk, load_desk, open_authors
+from synopsis_writer.writer import Desk, Writer
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is to be made.
+    """What a run is made of.
 
     Attributes:
         cases: the cases.
-        models: as `--model` names them.
+        models: their names.
         prompts: the prompt versions: a name and the folder of its templates.
-        repeats: answers a case, model and prompt version.
-        concurrency: rows made side by side; a model in this process makes one after the other.
+        repeats: answers per case, model and prompt version.
     """
 
     cases: Sequence[Case]
     models: Sequence[str]
     prompts: Mapping[str, Path]
-    repeats: int
-    concurrency: int = 4
+    repeats: int = 1
 
     def info(self, name: str, created: str, version: str, attempts: int) -> RunInfo:
         """Return what the run over this matrix is."""
@@ -58,128 +61,190 @@ class Matrix:
             attempts,
         )
 
-    def keys(self, model: str, prompt: str) -> list[tuple[Key, Case]]:
-        """Return the rows of one model and prompt version: all cases once, then all of them again."""
-        return [
-            (Key(case.id, model, prompt, repeat), case)
-            for repeat in range(self.repeats)
-            for case in self.cases
-        ]
+    def keys(self, model: str, prompt: str) -> Iterator[tuple[Key, Case]]:
+        """Yield the rows of one model and prompt version: all cases once, then all of them again."""
+        for repeat in range(self.repeats):
+            for case in self.cases:
+                yield Key(case.id, model, prompt, repeat), case
 
 
-async def run_matrix(
-    matrix: Matrix,
-    settings: Settings,
-    environment: Mapping[str, str],
-    folder: RunFolder,
-    log: RunLog,
-    *,
-    say: Say,
-    done: Callable[[Row], None],
-    budget: Budget | None = None,
-) -> None:
-    """Make the rows that the folder does not hold yet, and those that failed; `done` is given each.
+class EvalRun:
+    """A run in its folder, in a `with` block; it continues what the folder already has.
 
-    `budget` is the ledger of all calls; None is one of the run's own.
+    The bounds of the writer's budget hold for the whole run, judge included, however often it is continued.
 
-    Raises:
-        InputError: a model, a folder of templates, or the budget cannot be used, or the folder not written.
-        ModelError: the work cannot go on: key, quota, budget or engine. What was made is kept.
-    """
-    if budget is None:
-        budget = Budget(settings.budget, settings.max_tokens_total)
-    for model in matrix.models:
-        for prompt, templates in matrix.prompts.items():
-            todo = [(key, case) for key, case in matrix.keys(model, prompt) if _is_due(folder.rows.get(key))]
-            if not todo:
-                continue
-            chosen = settings.model_copy(update={"model": model, "prompts": templates})
-            choice = resolve_model(chosen, environment)
-            desk = load_desk(chosen, say)
-            async with open_authors(choice, chosen, environment, desk, budget, say) as authors:
-                maker = Maker(desk, authors, settings.attempts, choice.server, log, say)
-                count = matrix.concurrency if choice.kind == "hosted" else 1
-                await run_concurrently(iter(todo), partial(_add, maker, folder, done), count)
-
-
-def _is_due(row: Row | None) -> bool:
-    return row is None or row.outcome == "failed"
-
-
-@dataclass(frozen=True)
-class Maker:
-    """Makes rows for one model and prompt version.
+    Args:
+        writer: gives settings, key and log; models and prompts of the run take the place of its own.
+        suite: the cases with their references, and what the results are checked against.
+        out: the run's folder.
+        models: names of models; none: the writer's.
+        prompts: folders of templates; none: the writer's.
+        cases: ids, forms or groups of the suite, or glob patterns; none: all cases.
+        repeats: answers per case, model and prompt version.
+        concurrency: texts written or judged at once; a model in this process writes one after the other.
+        judge: a model that judges the texts, too.
 
     Attributes:
-        desk: pool, templates and gate.
-        authors: who drafts.
-        attempts: rounds at most.
-        server: the model's server, for the log.
-        log: where each row is noted as a run.
-        say: is told when the log fails.
+        info: what the run is.
+
+    Raises:
+        InputError: a model, a folder or a case does not exist, two have one name, or the judge cannot judge.
     """
 
-    desk: Desk
-    authors: Authors
-    attempts: int
-    server: str | None
-    log: RunLog
-    say: Callable[[str], None]
+    def __init__(
+        self,
+        writer: Writer,
+        suite: LoadedSuite,
+        out: Path,
+        *,
+        models: Sequence[str] = (),
+        prompts: Sequence[Path] = (),
+        cases: Sequence[str] = (),
+        repeats: int = 1,
+        concurrency: int = 4,
+        judge: str | None = None,
+    ) -> None:
+        chrf_scorer()  # fails before a run of hours, not after it, as does the next
+        if judge is not None:
+            resolve_judge(judge, writer.settings, writer.environment)
+        self._writer, self._suite, self._out = writer, suite, out
+        self._concurrency, self._judge = concurrency, judge
+        names = models or [writer.model_name]
+        folders = prompts or [writer.settings.prompts or folder("prompts")]
+        versions = {path.resolve().name: path for path in folders}
+        for flag, given, distinct in (("--model", names, set(names)), ("--prompt", folders, versions)):
+            if len(distinct) < len(given):
+                raise SettingsError(
+                    f"two of {flag} have the same name: give each once, and rename folders where needed"
+                )
+        self._matrix = Matrix(suite.select(cases), names, versions, repeats)
+        created = datetime.now(UTC).replace(microsecond=0).isoformat()
+        self.info = self._matrix.info(out.resolve().name, created, __version__, writer.settings.attempts)
 
-    async def make(self, key: Key, case: Case) -> Row:
-        """Write the case's brief.
+    def __enter__(self) -> Self:
+        """Hold the folder; raises FileError where it has another run, or another process writes it."""
+        self._folder = RunFolder(self._out, self.info)
+        try:
+            bounds, spent = self._writer.budget, run_spending(self._out, self.rows)
+            self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
+        except BaseException:
+            self._folder.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the folder."""
+        self._folder.close()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that are done, failed ones included."""
+        return list(self._folder.rows.values())
+
+    async def write(self, done: Callable[[Row], None] = lambda _: None) -> None:
+        """Write the rows that the folder does not have yet, and those that failed; `done` is given each.
 
         Raises:
-            ModelError: the work cannot go on; what another request may escape becomes a row that failed.
+            InputError: a model, a folder of templates, the budget or the run folder cannot be used.
+            ModelError: the work cannot go on: key, quota, budget or engine. The rows that are done are saved.
         """
-        show = self.desk.find_show(case.brief.show, self.say)
-        brief = case.brief.model_copy(update={"show": show.name})
-        told = same_story(case, self.desk)
-        author, prompt = self.authors(case.id, brief, show, repeat=key.repeat, without=told)
-        name, made_at = new_run()
-        run = Run(
-            name,
-            "eval",
-            made_at,
-            case.brief,
-            author.name,
-            server=self.server,
-            rounds=self.attempts,
-            prompt=prompt.name if prompt else None,
-            version=prompt.version if prompt else None,
-            prompt_hash=prompt.hash if prompt else None,
-            examples=prompt.example_ids if prompt else (),
-        )
-        with self.log.recording(run) as recording:
-            try:
-                result = await write(
-                    brief, show, author, self.desk.gate, attempts=self.attempts, recorder=recording
-                )
-                row: Row = RowResult.of(key, result)
-            except ModelError as error:
-                row = RowResult.failed(key, error)
+        for model in self._matrix.models:
+            for prompt, templates in self._matrix.prompts.items():
+                due = [(key, case) for key, case in self._matrix.keys(model, prompt) if self._is_due(key)]
+                if due:
+                    changes = {"model": model, "prompts": templates}
+                    async with self._writer.variant("eval", self._budget, **changes) as writer:
+                        await self._write_part(writer, due, done)
+
+    def _is_due(self, key: Key) -> bool:
+        row = self._folder.rows.get(key)
+        return row is None or row.outcome == "failed"
+
+    async def _write_part(
+        self, writer: Writer, due: Sequence[tuple[Key, Case]], done: Callable[[Row], None]
+    ) -> None:
+        async def write_row(item: tuple[Key, Case]) -> None:
+            row = await _write_row(writer, *item)
             if row.error is not None:
-                recording.end("failed", row.reason)
                 raise row.error
-            recording.end(row.outcome, row.reason if row.outcome == "failed" else None)
-        provenance = {**(row.provenance or {}), "run": run.id, "created": made_at.isoformat()}
-        return replace(row, provenance=provenance)
+            self._folder.add(row)
+            done(row)
+
+        await run_concurrently(iter(due), write_row, 1 if writer.is_local else self._concurrency)
+
+    async def judge(self) -> None:
+        """Have the judge, if there is one, judge the texts that it has not judged yet.
+
+        Raises:
+            FileError: a judgement cannot be written.
+            ModelError: the model failed for good; the judgements that are done are saved.
+        """
+        if self._judge is None:
+            return
+        settings, environment = self._writer.settings, self._writer.environment
+        async with open_judge(self._judge, settings, environment, self._budget) as judge:
+            try:
+                await judge_rows(self._out, self.rows, self._suite, judge, concurrency=self._concurrency)
+            finally:
+                _log.info("judge: %s", bill(judge.answers))
+
+    def results(self) -> EvalResults:
+        """Return all rows, scored and summarised; raises InputError."""
+        return open_results(self._out, self._suite, self._writer.desk)
 
 
-async def _add(maker: Maker, folder: RunFolder, done: Callable[[Row], None], todo: tuple[Key, Case]) -> None:
-    row = await maker.make(*todo)
-    folder.add(row)
-    done(row)
+class RunOptions(TypedDict, total=False):
+    """What `run` takes besides, as `EvalRun` does."""
+
+    models: Sequence[str]
+    prompts: Sequence[Path]
+    cases: Sequence[str]
+    repeats: int
+    concurrency: int
+    judge: str | None
+
+
+async def run(writer: Writer, suite: LoadedSuite, out: Path, **options: Unpack[RunOptions]) -> EvalResults:
+    """Write all cases of a suite, score the texts, and return the results.
+
+    Args:
+        writer: gives settings, key and log.
+        suite: the cases with their references, and what the results are checked against.
+        out: the run's folder; the same call again continues it.
+        options: as the arguments of `EvalRun`.
+
+    Raises:
+        InputError: something named does not exist, or the folder cannot be used.
+        ModelError: the work cannot go on; what is done is saved.
+    """
+    with EvalRun(writer, suite, out, **options) as eval_run:
+        await eval_run.write()
+        await eval_run.judge()
+        return eval_run.results()
+
+
+async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
+    """Return the row of a case; one with an `error` where that would meet every other row, too."""
+    created = datetime.now(UTC).replace(microsecond=0).isoformat()
+    try:
+        result = await writer.write(
+            case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.desk)
+        )
+    except ModelError as error:
+        return replace(RowResult.failed(key, error), provenance={"created": created})
+    return RowResult.of(key, result)
 
 
 def same_story(case: Case, desk: Desk) -> frozenset[str]:
     """Return the ids of the examples that tell the case's story.
 
     These are the ones it names, and those with its theme, its title, its very words, or, within the show,
-    with a person who is nobody of the show's cast.
+    with a person who is not in the show's cast.
     """
     reference = case.reference
-    told = set(case.same_story) | {
+    ids = set(case.same_story) | {
         example.id
         for example in desk.pool.examples
         if example.brief.theme == case.brief.theme
@@ -188,13 +253,13 @@ def same_story(case: Case, desk: Desk) -> frozenset[str]:
     }
     if desk.gate.sources is not None:
         names = name_forms(person.name for person in reference.characters)
-        found = desk.gate.sources.matches(analyse(reference.text), names)
-        told |= {match.source for match in found if match.words >= COPIED_RUN}
-    return frozenset(told)
+        matches = desk.gate.sources.matches(analyse(reference.text), names)
+        ids |= {match.source for match in matches if match.words >= COPIED_RUN}
+    return frozenset(ids)
 
 
 def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
-    """Return the single names of the people who are not of the show's cast."""
+    """Return the single names of the people who are not in the show's cast."""
     synopsis = text.reference if isinstance(text, Case) else text.synopsis
     show = find_show(desk.pool.shows, text.brief.show)
     cast = name_forms(member.name for member in show.cast) if show else frozenset()
