@@ -104,7 +104,6 @@ class Judgement(_Strict):
         model: who judged, as its server names it.
         prompt: names, versions and hashes of the templates.
         calls: answers in all; `unread` of them could not be read.
-        prompt_tokens, cached_tokens, completion_tokens: of all answers.
         amount, currency: what all answers cost; None where a price is not known.
     """
 
@@ -139,9 +138,6 @@ class Judge:
     """Asks a model for its opinion of texts; several texts may be judged at once.
 
     Attributes:
-        client: the model.
-        templates: `judge` and `judge_pair`.
-        limits: of each call.
         answers: all answers, so that tokens and costs of unreadable ones count, too.
         unread: those of them that could not be read: refused, truncated, or of another structure.
     """
@@ -362,13 +358,7 @@ async def open_judge(
     environment: Mapping[str, str],
     budget: Budget | None = None,
 ) -> AsyncIterator[Judge]:
-    """Open a judge: a model on a server or in a file.
-
-    Args:
-        model: its name.
-        settings: all settings.
-        environment: where the key is.
-        budget: the one that writers share with the judge; None is one of its own.
+    """Open a judge: a model on a server or in a file; `budget` is the one that writers share with it.
 
     Raises:
         SettingsError, TemplateError: as `resolve_judge`, or the budget cannot be used.
@@ -514,11 +504,7 @@ def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
-    """Return what rows and all judgements in a run's folder took.
-
-    Raises:
-        FileError: the judgements cannot be read.
-    """
+    """Return what rows and all judgements in a run's folder took; raises FileError."""
     judges = read_judgements(folder)
     paid = [(row.usage, row.cost) for row in rows if row.attempts]
     paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]

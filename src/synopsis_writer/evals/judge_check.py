@@ -37,7 +37,6 @@ class Tally:
     """How a judge did on one kind of corruption.
 
     Attributes:
-        corruption: its name, or what the tallies it sums up have in common.
         gate: whether the style gate sees it, too: no, partly or yes; empty for a sum.
         wins: pairs in which it preferred the good text in both orders.
         ties: pairs in which the orders disagreed, or it said equal.
@@ -106,13 +105,8 @@ async def check_judge(
 ) -> list[Tally]:
     """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
 
-    Args:
-        judge: who compares.
-        cases: whose references are corrupted; also where foreign paragraphs come from.
-        corruptions: one pair each for every case that can be corrupted so.
-        seed: of the corruptions' random numbers.
-        concurrency: pairs compared at once.
-        results: gets a tally per pair as they come, so that they are there after a failure, too.
+    There is a pair for every case with every corruption that applies to it. `results` gets a tally per pair
+    as they come, so that they are there after a failure, too.
 
     Returns:
         One tally per corruption, in their order.

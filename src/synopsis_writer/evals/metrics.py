@@ -69,11 +69,8 @@ class References:
     """What texts are measured against beside their own case.
 
     Attributes:
-        shows: the known series.
-        house: its limits.
         sources: the index of texts that must not be copied; None where there is none.
         examples: the ids of the examples among these.
-        function_words: the references' use of function words.
     """
 
     shows: tuple[Show, ...]

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -33,13 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
-    """What a row is about; unique in a run.
+    """What a row is about, unique in a run: ids of the case, and names of the model and the prompts' folder.
 
-    Attributes:
-        case: the case's id.
-        model: the model's name as it was asked for.
-        prompt: the version of the prompts: the name of their folder.
-        repeat: 0, 1, … of several answers to one question.
+    `repeat` counts from 0 the answers to one question.
     """
 
     case: str
@@ -56,17 +52,7 @@ class _Line(BaseModel):
 
 
 class AttemptLine(_Line):
-    """One answer in `results.jsonl`.
-
-    Attributes:
-        number: of the attempt.
-        passed: whether the gate accepted it.
-        problems: what was wrong with it, in sentences.
-        checks: names of the style checks that refused it; `structure` where it had none.
-        spans: character spans in the text of `synopsis` that refusing checks point at.
-        answer: the answer as it came.
-        synopsis: the answer within its structure; None when it has none.
-    """
+    """An attempt in `results.jsonl`; the attributes are those of `Attempt`, `answer` is the text alone."""
 
     number: int
     passed: bool
@@ -79,15 +65,8 @@ class AttemptLine(_Line):
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
         """Return the line of an attempt."""
-        return cls(
-            number=attempt.number,
-            passed=attempt.passed,
-            problems=attempt.problems,
-            checks=attempt.checks,
-            spans=attempt.spans,
-            answer=attempt.answer.text,
-            synopsis=attempt.synopsis,
-        )
+        fields = {name: getattr(attempt, name) for name in cls.model_fields}
+        return cls.model_validate(fields | {"answer": attempt.answer.text})
 
     def to_attempt(self, answer: Answer) -> Attempt:
         """Return the attempt, its findings as far as the line has them."""
@@ -109,17 +88,13 @@ class RowLine(_Line):
 
     Attributes:
         case, model, prompt, repeat: the row's key.
-        outcome: whether a text was accepted, all were refused, or model or network failed before any.
-        attempts: all answers, in order.
         best: the index in `attempts` of the accepted one, or of the one with the fewest problems; None: none.
         error: the error that ended the work; None otherwise.
-        prompt_tokens, cached_tokens, completion_tokens: of all attempts.
         amount, currency: what all attempts cost; None where a price is not known.
-        seconds: the model's time for all attempts.
         kept: how many of the answers came from the cache, and so took nothing.
         answered: the model that answered, as its server names it.
         words_by_model: of a demo draft, how many words the model wrote; None for a text of its own.
-        created: when it was made, in ISO 8601.
+        created: in ISO 8601.
         run: its id in the run log.
     """
 
@@ -174,15 +149,9 @@ class RowLine(_Line):
 
     def to_row(self) -> Row:
         """Return the row; `provenance` has what the line has."""
+        answer = Answer("", model=self.answered, words_by_model=self.words_by_model)
         attempts = tuple(
-            line.to_attempt(
-                Answer(
-                    line.answer,
-                    model=self.answered,
-                    words_by_model=self.words_by_model,
-                    is_cached=index < self.kept,
-                )
-            )
+            line.to_attempt(replace(answer, text=line.answer, is_cached=index < self.kept))
             for index, line in enumerate(self.attempts)
         )
         best = None if self.best is None else attempts[self.best]

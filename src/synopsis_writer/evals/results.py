@@ -74,15 +74,9 @@ class _ScoreLine(BaseModel):
 
 @dataclass(frozen=True)
 class EvalResults:
-    """The results of a run.
+    """The results of a run: its rows with their scores, and a summary per model and prompt version.
 
-    Attributes:
-        folder: where the run is.
-        info: what it is.
-        suite: the suite it is checked against.
-        scored: its rows with their scores.
-        judgements: those of the judge that ran last; their metrics are among the scores.
-        groups: the summary, one per model and prompt version.
+    `judgements` are those of the judge that ran last; their metrics are among the scores.
     """
 
     folder: Path
@@ -128,11 +122,6 @@ def open_results(folder: Path, suite: LoadedSuite, desk: Desk) -> EvalResults:
 
     Cases that have changed, lines that cannot be read, and scores not saved are logged.
 
-    Args:
-        folder: the run's.
-        suite: what it is checked against.
-        desk: pool and gate, which texts are measured with.
-
     Raises:
         FileError: the folder holds no run of this version.
     """
@@ -168,14 +157,7 @@ def _with_judgement(scored: Scored, judgements: Judgements) -> Scored:
 
 
 def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk) -> list[Scored]:
-    """Score rows, and cache the scores; rows scored before against the same references are not scored again.
-
-    Args:
-        folder: the run's folder.
-        rows: its rows.
-        cases: the suite.
-        desk: pool and gate, part of the references.
-    """
+    """Score rows, and cache the scores; against the same references no row is scored again."""
     known = {case.id: case for case in cases}
     basis = _references_digest(cases, desk)
     digests = [_score_digest(row, known.get(row.id.case), basis) for row in rows]

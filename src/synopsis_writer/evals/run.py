@@ -34,14 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Matrix:
-    """What a run is made of.
-
-    Attributes:
-        cases: the cases.
-        models: their names.
-        prompts: the prompt versions: a name and the folder of its templates.
-        repeats: answers per case, model and prompt version.
-    """
+    """What a run is made of; a prompt version is a name and the folder of its templates."""
 
     cases: Sequence[Case]
     models: Sequence[str]

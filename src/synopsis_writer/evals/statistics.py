@@ -34,7 +34,6 @@ class Interval:
     """A mean over cases with its 95 % interval.
 
     Attributes:
-        mean: the mean of the cases' means.
         low, high: the bounds; both equal the mean where there is one case.
         cases: how many cases were scored.
         unscored: how many rows had no value.
@@ -52,10 +51,7 @@ class Group:
     """The summary of one model with one prompt version; demo drafts form a group of their own.
 
     Attributes:
-        model, prompt: the model, and the version of the prompts.
-        is_demo: whether these are demo drafts.
         rows: how many rows there are; `planned` is how many there will be.
-        accepted, refused, failed: the rows' outcomes.
         metrics: an interval per metric; None where no row could be scored.
         findings: how often each check refused an answer, most often first.
     """
@@ -77,7 +73,6 @@ class MetricComparison:
     """Two groups of rows, compared by one metric over the cases that both have scored.
 
     Attributes:
-        metric: its name.
         direction: +1 more is better, -1 less is better, 0 neither.
         difference: the second group's mean less the first's, case by case; its `unscored` counts rows of
             both. None: they share no case.
@@ -123,9 +118,6 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
 
     Repeats are averaged per case first, so that each case counts once. The interval is a percentile
     bootstrap over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
-
-    Raises:
-        ValueError: the rows mix demo drafts and other texts.
     """
     means = case_means(rows, metric)
     if not means:
@@ -136,16 +128,9 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
 def compare(
     a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Literal[-1, 0, 1] | None = None
 ) -> MetricComparison:
-    """Compare `b` with the baseline `a`, case by case.
+    """Compare `b` with the baseline `a`, case by case; raises ValueError as `case_means`.
 
-    Args:
-        a: the first group: the baseline.
-        b: the second group.
-        metric: its name.
-        direction: of a metric that is not among METRICS; None takes theirs.
-
-    Raises:
-        ValueError: a group mixes demo drafts and other texts.
+    `direction` is for a metric that is not among METRICS; None takes theirs.
     """
     first, second = case_means(a, metric), case_means(b, metric)
     sign = METRICS[metric].direction if direction is None else direction

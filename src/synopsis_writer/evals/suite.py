@@ -51,14 +51,10 @@ class Threshold(BaseModel):
 
 
 class Suite(BaseModel):
-    """What `suite.yaml` holds.
+    """The content of `suite.yaml`: a folder of cases, named groups of their ids, and bounds per metric.
 
-    Attributes:
-        cases: the folder of the cases, beside the file.
-        groups: names for lists of case ids.
-        thresholds: bounds a metric, for texts that a model wrote itself.
-        demo_thresholds: the same for demo drafts.
-        watched: the metrics that a run is compared with its baseline by.
+    `thresholds` are for texts that a model wrote itself; a run is compared with its baseline by the metrics
+    in `watched`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,11 +72,8 @@ class Case:
 
     Attributes:
         id: the file's name without `.md`, unique in a suite.
-        brief: what is asked for.
-        reference: the person's synopsis.
         facts: what a text about this brief should say, a sentence each.
-        path: the file it was read from.
-        same_story: ids of examples that tell the same story, and so must not stand in its prompt.
+        same_story: ids of examples that tell the same story, and so must not be in its prompt.
     """
 
     id: str
@@ -93,7 +86,7 @@ class Case:
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A suite with its cases, and the folder it lies in."""
+    """A suite with its cases, and its folder."""
 
     suite: Suite
     cases: tuple[Case, ...]
@@ -105,11 +98,7 @@ class LoadedSuite:
         return self.folder / "baselines"
 
     def select(self, patterns: Sequence[str]) -> tuple[Case, ...]:
-        """Return the cases of the groups and patterns; all of them without any.
-
-        Raises:
-            ExampleError: a name fits neither a group nor a case.
-        """
+        """Return the cases of the groups and patterns, all without any; raises ExampleError."""
         if not patterns:
             return self.cases
         names = [name for pattern in patterns for name in self.suite.groups.get(pattern, (pattern,))]
@@ -122,7 +111,7 @@ def default_suite() -> Path:
 
 
 class Directed(Protocol):
-    """A metric, by what a suite asks of it: the sign of its better side, 0 where it has none."""
+    """What a suite needs of a metric."""
 
     @property
     def direction(self) -> int:
@@ -174,7 +163,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
     for path in paths:
         case = load_case(path)
         if case.id in cases:
-            raise ExampleError(f"{path}: the id '{case.id}' is {cases[case.id].path}'s: rename one of them")
+            raise ExampleError(f"{path}: the id '{case.id}' is taken by {cases[case.id].path}: rename one")
         cases[case.id] = case
     if not cases:
         raise ExampleError(
@@ -184,12 +173,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
 
 
 def load_case(path: Path) -> Case:
-    """Read one case.
-
-    Raises:
-        ExampleError: a field is missing or wrong, or there is no reference; names file, line and the mend.
-        FileError: the file cannot be read.
-    """
+    """Read one case; raises as `load_cases`."""
     try:
         document = read_document(path)
     except FileError:
@@ -209,7 +193,7 @@ def load_case(path: Path) -> Case:
 
 
 def case_hash(case: Case) -> str:
-    """Return 12 hex digits that change when the case's file does; raises OSError."""
+    """Return 12 hex digits that change when the case's file does."""
     return hashlib.sha256(case.path.read_bytes()).hexdigest()[:12]
 
 
@@ -226,13 +210,11 @@ def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]
     Raises:
         ExampleError: a pattern fits none.
     """
+    ids: set[str] = set()
     for pattern in patterns:
-        if not any(_fits(case, pattern) for case in cases):
-            raise ExampleError(
-                f"no case fits '{pattern}': the cases are {', '.join(case.id for case in cases)}"
-            )
-    return tuple(case for case in cases if any(_fits(case, pattern) for pattern in patterns))
-
-
-def _fits(case: Case, pattern: str) -> bool:
-    return fnmatchcase(case.id, pattern) or case.brief.form == pattern
+        fitting = {case.id for case in cases if fnmatchcase(case.id, pattern) or case.brief.form == pattern}
+        if not fitting:
+            known = ", ".join(case.id for case in cases)
+            raise ExampleError(f"no case fits '{pattern}': the cases are {known}")
+        ids |= fitting
+    return tuple(case for case in cases if case.id in ids)
