@@ -396,21 +396,20 @@ class Recording:
     A log that fails is reported once, and ends no work.
 
     Args:
-        log: where it is recorded.
+        log: where it is recorded; None: nowhere.
         run: the run.
 
     Attributes:
         attempts: those up to now.
     """
 
-    def __init__(self, log: RunLog, run: Run) -> None:
+    def __init__(self, log: RunLog | None, run: Run) -> None:
         self._log, self._run = log, run
-        self._failed = False
         self.attempts: list[Attempt] = []
 
     def __enter__(self) -> Self:
         """Record that the run begins."""
-        self._try(lambda: self._log.begin(self._run))
+        self._try(lambda log: log.begin(self._run))
         return self
 
     def __exit__(
@@ -421,7 +420,7 @@ class Recording:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted")
-            if self.attempts and not self._failed and self._log.is_kept:
+            if self.attempts and self._log is not None and self._log.is_kept:
                 _log.info("what was answered so far is kept: synopsis log show %s", self._run.id)
         else:
             # Only our own errors are known to hold no secret.
@@ -431,25 +430,25 @@ class Recording:
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""
         self.attempts.append(attempt)
-        self._try(lambda: self._log.add(self._run.id, attempt))
+        self._try(lambda log: log.add(self._run.id, attempt))
         return len(self.attempts) - 1
 
     def judged(self, index: int, attempt: Attempt) -> None:
         """Record what the gate said of an attempt."""
         self.attempts[index] = attempt
-        self._try(lambda: self._log.judged(self._run.id, index, attempt))
+        self._try(lambda log: log.judged(self._run.id, index, attempt))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of the run."""
-        self._try(lambda: self._log.end(self._run.id, outcome, error))
+        self._try(lambda log: log.end(self._run.id, outcome, error))
 
-    def _try(self, write: Callable[[], None]) -> None:
-        if self._failed:
+    def _try(self, write: Callable[[RunLog], None]) -> None:
+        if self._log is None:
             return
         try:
-            write()
+            write(self._log)
         except FileError as error:
-            self._failed = True
+            self._log = None
             _log.warning("%s", error)
 
 

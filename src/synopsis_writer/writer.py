@@ -530,7 +530,7 @@ class Writer:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _recording(self, run: Run) -> Recording:
-        return (self.log if self._log else RunLog(None)).recording(run)
+        return Recording(self.log if self._log else None, run)
 
     def _run(
         self,
@@ -576,7 +576,8 @@ class Writer:
             if "index" not in self.desk.__dict__:
                 await self._in_thread(lambda: self.desk.index)
             prompt = self.prompt(brief, outline=outline, exclude=exclude)
-            if not self._is_warm and (self._client is not None or self.model.kind == "hosted"):
+            is_hosted = self._client is not None or self.model.kind == "hosted"
+            if not self._is_warm and is_hosted and self.examiner is self:
                 # While the server writes; beside an embedded model there is no room for it.
                 self._is_warm = True
                 self._executor.submit(self.gate.warm_up)
