@@ -342,7 +342,7 @@ def test_all_but_the_runs_at_work_are_removed(terminal: Terminal) -> None:
         log.begin(replace(RUN, id="broken", created=now))
     damage(log_file(), "UPDATE runs SET created = 'x' WHERE id = 'broken'")
     said = terminal("log", "rm", "--all").err
-    assert said == "removed 3 runs; left 1 run at work: give the id to remove it\n"
+    assert said == "removed 3 runs; left 1 run in progress: give the id to remove it\n"
     assert [run["run"] for run in logged(terminal)] == ["at-work"]
     assert terminal("log", "rm", "at-work").err == "removed 1 run\n"
 

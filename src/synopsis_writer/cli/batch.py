@@ -273,7 +273,7 @@ def _stop_on_ctrl_c() -> "Stop":
 
 @app.command("status")
 def show_status(folder: _DIR, json: options.Json = False) -> None:
-    """Say how far a batch is, and why rows were refused or failed."""
+    """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
     from synopsis_writer.usage import format_cost
 
@@ -496,16 +496,10 @@ def shards_data(reader: "BatchReader") -> list[dict[str, object]]:
     """Return the open shards as `--json` gives them."""
     from synopsis_writer.provider.shards import open_shards
 
+    names = ("number", "key", "server", "batch", "status", "requests", "done", "failed")
     return [
         {
-            "number": shard.number,
-            "key": shard.key,
-            "server": shard.server,
-            "batch": shard.batch,
-            "status": shard.status,
-            "requests": shard.requests,
-            "done": shard.done,
-            "failed": shard.failed,
+            **{name: getattr(shard, name) for name in names},
             "expires": _time(shard.expires) if shard.expires else None,
         }
         for shard in open_shards(reader)

@@ -22,8 +22,6 @@ STDIN = "-"
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 
-_MARK = "~"
-
 
 @options.grouped
 def check(
@@ -43,9 +41,9 @@ def check(
     ] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> int:
-    """Hold texts against the gate, your own, too: exits 1 when one is refused, 2 when one cannot be read.
+    """Check texts, also your own, with the gate: exits 1 when one is refused, 2 when one cannot be read.
 
-    A file's front matter says what was asked for; --show, --theme and --form go before it. With --json each
+    A file's front matter holds its brief; --show, --theme and --form override it. With --json each
     file is one line of JSON.
     """
     from synopsis_writer.writer import Writer
@@ -90,27 +88,24 @@ def _lines(found: "Report") -> Iterator[str]:
     if refused:
         spans = [span for finding in refused for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
-        yield from ("", *marked(found.text, spans, width), "")
+        yield from ("", *_underlined(found.text, spans, width), "")
     for finding in refused:
         yield f"{finding.check}: {printable(finding.message)}"
 
 
-def marked(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
-    """Yield the lines of `text`, wrapped at `width` cells, and below a line the marks of its spots."""
+def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
+    """Yield the lines of `text`, wrapped at `width` cells, each followed by the marks of its spans."""
     from rich.cells import cell_len
 
-    spots = [False] * len(text)
+    is_marked = [False] * len(text)
     for start, end in spans:
-        spots[start:end] = [True] * len(spots[start:end])
+        is_marked[start:end] = [True] * len(is_marked[start:end])
     for start, end in _wrapped(text, max(_LEAST_WIDTH, width)):
         shown = [printable(char) for char in text[start:end]]
         yield "".join(shown)
-        if any(spots[start:end]):
-            marks = (
-                (_MARK if spot else " ") * cell_len(char)
-                for char, spot in zip(shown, spots[start:end], strict=True)
-            )
-            yield "".join(marks).rstrip()
+        if any(is_marked[start:end]):
+            marks = zip(shown, is_marked[start:end], strict=True)
+            yield "".join(("~" if mark else " ") * cell_len(char) for char, mark in marks).rstrip()
 
 
 def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
@@ -165,11 +160,10 @@ def list_examples(
 ) -> None:
     """List the examples: id, form, words and theme."""
     from synopsis_writer.examples import load_pool
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.show import find_show
     from synopsis_writer.writer import pool_folders
 
-    pool = load_pool(pool_folders(load_settings({"examples": examples})))
+    pool = load_pool(pool_folders(options.settings_from(examples=examples)))
     wanted = find_show(pool.shows, show) if show else None
     if show and wanted is None:
         raise ExampleError(
@@ -207,10 +201,9 @@ def show_example(
     """Print one example with its front matter."""
     from synopsis_writer.document import read_text
     from synopsis_writer.examples import load_pool
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import pool_folders
 
-    pool = load_pool(pool_folders(load_settings({"examples": examples})))
+    pool = load_pool(pool_folders(options.settings_from(examples=examples)))
     found = next((example for example in pool.examples if example.id == example_id), None)
     if found is None:
         raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
@@ -219,12 +212,11 @@ def show_example(
 
 @examples_app.command("check")
 def check_examples(examples: options.Examples = None) -> int:
-    """Validate every show.yaml and example, and hold each text against the gate."""
+    """Validate every show.yaml and example, and check each text with the gate."""
     from synopsis_writer.house.house import built_in_house, load_house
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import faults, pool_folders
 
-    settings = load_settings({"examples": examples})
+    settings = options.settings_from(examples=examples)
     folders = pool_folders(settings)
     profile = load_house(settings.profile) if settings.profile else built_in_house()
     count, found = faults(folders, profile, settings.cache)
@@ -256,13 +248,12 @@ def add_example(
     ] = None,
     examples: options.Examples = None,
 ) -> None:
-    """Add a synopsis of your own to the pool, as it is."""
+    """Add a synopsis of your own to the examples, unchanged."""
     from synopsis_writer.examples import add, load_pool
     from synopsis_writer.settings import folder as packaged
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import pool_folders
 
-    settings = load_settings({"examples": examples})
+    settings = options.settings_from(examples=examples)
     folder = settings.examples or settings.own_examples
     known = [packaged("examples"), *(pool for pool in pool_folders(settings) if any(pool.glob("*/*.md")))]
     shows = load_pool(list(dict.fromkeys(known))).shows
@@ -281,7 +272,7 @@ def add_example(
     print_result(str(path))
 
 
-style_app = typer.Typer(help="The limits of your house.", no_args_is_help=True)
+style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=True)
 
 
 @style_app.command("calibrate")
@@ -292,10 +283,10 @@ def calibrate_style(
     form: options.FormOption = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The profile's name.")] = "own",
 ) -> None:
-    """Learn the limits from your own texts, and print them as a profile: save it, and use it with --profile.
+    """Learn the style limits from your own texts, and print them as a profile to save and use with --profile.
 
-    A text's form stands in its front matter; --form is that of the texts without one. Forms without a text
-    keep the built-in limits.
+    A text's form is in its front matter; --form is the form of texts without one. Forms without a text keep
+    the built-in limits.
     """
     from synopsis_writer.brief import Form
     from synopsis_writer.document import format_yaml
@@ -307,10 +298,6 @@ def calibrate_style(
         raise FileError(f"{examples}: no such folder: name one with --examples")
     learnt = calibrate(examples, built_in_house(), name, Form(form) if form else None)
     for own, count in learnt.counts.items():
-        few = (
-            f": too few to know its spread, at least {FEWEST_TEXTS} are wanted"
-            if count < FEWEST_TEXTS
-            else ""
-        )
-        status(f"{own}: learnt from {count} text{'s' if count > 1 else ''}{few}")
+        few = f": too few to know their spread, at least {FEWEST_TEXTS} are needed" * (count < FEWEST_TEXTS)
+        status(f"{own}: learned from {count} text{'s' if count > 1 else ''}{few}")
     print_result(format_yaml(as_data(learnt.house)))

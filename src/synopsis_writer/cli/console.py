@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from synopsis_writer.errors import FileError
 from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-
-    from synopsis_writer.log import RunLog
-    from synopsis_writer.settings import Settings
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 
@@ -47,7 +43,7 @@ def print_error(message: str) -> None:
 
 
 def status(line: str) -> None:
-    """Log a line of status, for functions that report by a callback."""
+    """Log a line of status; it is not printed with --quiet."""
     _log.info(line)
 
 
@@ -313,19 +309,3 @@ def _is_whole(answer: str) -> bool:
         return isinstance(from_json(answer), dict)
     except ValueError:
         return False
-
-
-@contextlib.contextmanager
-def open_log(settings: "Settings", *, in_file: bool) -> Iterator["RunLog"]:
-    """Open the run log; one in memory where none is wanted, or where the file cannot be used."""
-    from synopsis_writer.log import RunLog
-
-    try:
-        log = RunLog(settings.log if in_file else None)
-    except FileError as error:
-        print_error(f"{error}; this run is not logged")
-        log = RunLog(None)
-    try:
-        yield log
-    finally:
-        log.close()

@@ -20,6 +20,10 @@ app = typer.Typer(
     help="Eval runs against references: know whether a prompt or a model got better.", no_args_is_help=True
 )
 
+BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
+
+_EVERY = 10  # pairs between two lines of progress
+
 _RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that 'synopsis eval run' wrote.")]
 
 _SUITE = Annotated[
@@ -77,13 +81,13 @@ def run_eval(
     no_log: options.NoLog = False,
     _quiet: options.Quiet = False,
 ) -> int:
-    """Write every case with every model and prompt version, score the texts, and hold them to the suite.
+    """Write every case with every model and prompt version, score the texts, and check the thresholds.
 
     Exits 4 when rows failed, a threshold is missed, or a baseline is significantly better.
     """
     import asyncio
 
-    from synopsis_writer.cli.console import Progress, open_log
+    from synopsis_writer.cli.console import Progress
     from synopsis_writer.evals.report import groups_table
     from synopsis_writer.evals.results import ALL_METRICS, find_problems
     from synopsis_writer.evals.run import EvalRun
@@ -94,8 +98,7 @@ def run_eval(
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
     settings = options.settings_from(server, limits, examples=examples, profile=profile, responses=responses)
     loaded = loaded_suite(suite)
-    with open_log(settings, in_file=not no_log) as log:
-        writer = Writer(settings, log=log)
+    with Writer(settings, log=not no_log) as writer:
         run = EvalRun(
             writer,
             loaded,
@@ -122,7 +125,7 @@ def run_eval(
 
 @app.command("score")
 def score_run(run: _RUN, suite: _SUITE = None) -> int:
-    """Compute all metrics of a run anew, without asking a model, and print the table."""
+    """Recompute all metrics of a run, without asking a model, and print the table."""
     from synopsis_writer.evals.record import read_info
     from synopsis_writer.evals.report import groups_table
     from synopsis_writer.evals.results import ALL_METRICS, forget_scores
@@ -136,11 +139,11 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
 
 @app.command("compare")
 def compare_runs(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the one to hold against.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one that is judged.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the baseline.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one to compare with it.")],
     suite: _SUITE = None,
 ) -> int:
-    """Hold run B against run A, case by case: differences, intervals, and a verdict where one is shown."""
+    """Compare run B with run A, case by case: differences, intervals, and a verdict where significant."""
     from synopsis_writer.evals.report import comparisons_table
     from synopsis_writer.evals.results import compare_runs as compare
 
@@ -184,7 +187,7 @@ def write_report(
     ] = None,
     suite: _SUITE = None,
 ) -> int:
-    """Write the report of a run: one HTML file that needs nothing besides."""
+    """Write the report of a run: one self-contained HTML file."""
     from synopsis_writer.evals.report import render_report
     from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs
     from synopsis_writer.storage.files import write_file
@@ -218,16 +221,16 @@ def export_run(
     from synopsis_writer.storage.files import write_file
 
     found = _opened(run, suite)
-    told = (found.info, found.scored, found.suite.cases)
+    exported = (found.info, found.scored, found.suite.cases)
     match export_format:
         case "jsonl":
-            write_file(output, "".join(as_jsonl(*told)))
+            write_file(output, "".join(as_jsonl(*exported)))
         case "csv":
-            write_file(output, "".join(as_csv(*told)))
+            write_file(output, "".join(as_csv(*exported)))
         case "junit":
-            write_file(output, as_junit(*told))
+            write_file(output, as_junit(*exported))
         case "inspect":
-            write_inspect_logs(*told, output)
+            write_inspect_logs(*exported, output)
     status(f"written: {output}")
     return _completeness(found)
 
@@ -240,7 +243,7 @@ def judge_check(
     suite: Annotated[
         Path | None,
         typer.Option(
-            "--suite", metavar="PATH", help="Whose references are spoilt.  [default: evals/suite.yaml]"
+            "--suite", metavar="PATH", help="Whose references are corrupted.  [default: evals/suite.yaml]"
         ),
     ] = None,
     cases: _Cases = None,
@@ -250,9 +253,9 @@ def judge_check(
     costs: options.BudgetFlags,
     _quiet: options.Quiet = False,
 ) -> None:
-    """Measure a judge: how often it prefers a reference to the same text spoilt, in both orders.
+    """Measure a judge: how often it prefers a reference to the same text corrupted, in both orders.
 
-    What was found and what it took are printed after a fault, too.
+    Results so far and their cost are printed after an error, too.
     """
     import asyncio
 
@@ -280,21 +283,17 @@ def judge_check(
 
 def _opened(run: Path, suite: Path | None) -> "EvalResults":
     from synopsis_writer.evals.results import open_results
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.writer import load_desk
 
-    return open_results(run, loaded_suite(suite), load_desk(load_settings({})))
+    return open_results(run, loaded_suite(suite), load_desk(options.settings_from()))
 
 
 def _completeness(run: "EvalResults") -> int:
-    """Say what is missing; an incomplete run exits 4, so that no script takes it for a whole one."""
+    """Report what is missing; an incomplete run exits 4, so that no script takes it for a complete one."""
     problems = run.incomplete()
     for problem in problems:
         print_error(f"{run.folder}: {problem}")
     return BELOW if problems else 0
-
-
-BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
 
 
 def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:

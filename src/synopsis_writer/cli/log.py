@@ -1,7 +1,6 @@
 """The command groups log and cache."""
 
 import contextlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,7 @@ app = typer.Typer(
     help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
 )
 
-_AT_WORK = timedelta(days=1)  # no run takes longer; one that still says so was killed
+_IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
 
 _THEME = 60  # characters of a theme in the list
 
@@ -32,17 +31,24 @@ def list_runs(
     json: options.Json = False,
 ) -> None:
     """List the newest runs, the newest first."""
-    with _log_to_read() as log:
-        found = [_read(log, run.id) for run in log.listed(limit)]
+    with _open_log() as log:
+        lines, data = [], []
+        for listed in log.listed(limit):
+            try:
+                run, attempts = log.find(listed.id), log.attempts(listed.id)
+            except FileError as error:
+                lines.append(f"{listed.id}  unreadable: remove it with synopsis log rm {listed.id}")
+                data.append({"run": listed.id, "outcome": "unreadable", "error": str(error)})
+            else:
+                lines.append(_line(run, attempts))
+                data.append(_run_data(run, attempts))
     if json:
-        print_json(
-            {"runs": [_unread_data(run) if isinstance(run, _Unread) else _run_data(*run) for run in found]}
-        )
+        print_json({"runs": data})
         return
-    if not found:
+    if not lines:
         status("the log is empty")
-    for run in found:
-        print_result(_unread_line(run) if isinstance(run, _Unread) else _line(*run))
+    for line in lines:
+        print_result(printable(line))
 
 
 @app.command("show")
@@ -57,7 +63,7 @@ def show_run(
     from synopsis_writer.document import format_yaml
     from synopsis_writer.models.base import bill
 
-    with _log_to_read() as log:
+    with _open_log() as log:
         found = log.find(run)
         attempts = log.attempts(found.id)
     if json:
@@ -91,73 +97,45 @@ def remove_runs(
 ) -> None:
     """Delete runs with their prompts and answers; saved files stay.
 
-    --all leaves out a run that is running, unless it began more than a day ago: then it was killed.
+    --all skips a run in progress, unless it started more than a day ago: then it was killed.
     """
     if sum((bool(runs), older_than is not None, every)) != 1:
-        raise InputError("say what to delete: runs by their ids, or --older-than DAYS, or --all")
+        raise InputError("name what to delete: runs by their ids, or --older-than DAYS, or --all")
     now = datetime.now(UTC)
-    with _log() as log:
+    with _open_log(only_read=False) as log:
         left = 0
         if older_than is not None:
             end = now - timedelta(days=older_than)
             gone = [run.id for run in log.listed() if run.created is not None and run.created < end]
         elif every:
             listed = log.listed()
-            gone = [run.id for run in listed if not _is_at_work(run, now)]
+            gone = [run.id for run in listed if not _is_in_progress(run, now)]
             left = len(listed) - len(gone)
         else:
             gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
         is_overwritten = log.remove(gone)
     status(
         f"removed {_count(len(gone))}"
-        + (f"; left {_count(left)} at work: give the id to remove it" if left else "")
+        + (f"; left {_count(left)} in progress: give the id to remove it" if left else "")
     )
     if not is_overwritten:
         status(f"another program reads the log: {OVERWRITTEN_LATER}")
 
 
-def _is_at_work(run: "Listed", now: datetime) -> bool:
-    return run.outcome == "running" and run.created is not None and run.created > now - _AT_WORK
+def _is_in_progress(run: "Listed", now: datetime) -> bool:
+    return run.outcome == "running" and run.created is not None and run.created > now - _IN_PROGRESS
 
 
 def _count(runs: int) -> str:
     return f"{runs} run{'s' if runs != 1 else ''}"
 
 
-def _log() -> "contextlib.closing[RunLog]":
+def _open_log(*, only_read: bool = True) -> "contextlib.closing[RunLog]":
     from synopsis_writer.log import RunLog
-    from synopsis_writer.settings import load_settings
+    from synopsis_writer.storage.sqlite import open_database, read_database
 
-    return contextlib.closing(RunLog(load_settings({}).log))
-
-
-def _log_to_read() -> "contextlib.closing[RunLog]":
-    from synopsis_writer.log import RunLog
-    from synopsis_writer.settings import load_settings
-    from synopsis_writer.storage.sqlite import read_database
-
-    return contextlib.closing(RunLog(load_settings({}).log, read_database))
-
-
-@dataclass(frozen=True)
-class _Unread:
-    id: str
-    error: str
-
-
-def _read(log: "RunLog", run: str) -> "tuple[Run, list[Attempt]] | _Unread":
-    try:
-        return log.find(run), log.attempts(run)
-    except FileError as error:
-        return _Unread(run, str(error))
-
-
-def _unread_line(run: _Unread) -> str:
-    return printable(f"{run.id}  unreadable: remove it with synopsis log rm {run.id}")
-
-
-def _unread_data(run: _Unread) -> dict[str, Any]:
-    return {"run": run.id, "outcome": "unreadable", "error": run.error}
+    path = options.settings_from().log
+    return contextlib.closing(RunLog(path, read_database if only_read else open_database))
 
 
 def _line(run: "Run", attempts: "list[Attempt]") -> str:
@@ -166,7 +144,7 @@ def _line(run: "Run", attempts: "list[Attempt]") -> str:
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
     took = bill([attempt.answer for attempt in attempts])
-    return printable(f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]")
+    return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
 
 
 def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
@@ -196,20 +174,17 @@ def _attempt_data(attempt: "Attempt") -> dict[str, Any]:
     return {**first, "messages": messages, "answer": data.pop("answer"), **data}
 
 
-cache_app = typer.Typer(help="Kept answers: 'write --cache read' gives them again.", no_args_is_help=True)
+cache_app = typer.Typer(help="Cached answers: 'write --cache read' reuses them.", no_args_is_help=True)
 
 
 @cache_app.command("info")
 def show_info(json: options.Json = False) -> None:
-    """Say where answers are kept, how many there are, and what they may take."""
-    from datetime import UTC, datetime
-
+    """Show where answers are cached, how many there are, and how much space they may take."""
     from synopsis_writer.models.cache import ResponseCache
     from synopsis_writer.models.resolve import CACHE_FILE
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.storage.sqlite import read_database
 
-    settings = load_settings({})
+    settings = options.settings_from()
     with contextlib.closing(ResponseCache(settings.cache / CACHE_FILE, open_file=read_database)) as cache:
         size = cache.size()
     oldest = datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0) if size.answers else None
@@ -233,12 +208,11 @@ def show_info(json: options.Json = False) -> None:
 
 @cache_app.command("clear")
 def clear_cache() -> None:
-    """Forget all kept answers; a file that cannot be used is deleted."""
+    """Delete all cached answers; a file that cannot be used is deleted."""
     from synopsis_writer.models.resolve import CACHE_FILE, open_cache
-    from synopsis_writer.settings import load_settings
     from synopsis_writer.storage.sqlite import is_held, remove_database
 
-    settings = load_settings({})
+    settings = options.settings_from()
     try:
         with contextlib.closing(open_cache(settings)) as cache:
             count = cache.size().answers

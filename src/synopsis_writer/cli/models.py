@@ -25,7 +25,7 @@ def models(
     server: options.ServerFlags,
     json: options.Json = False,
 ) -> None:
-    """Say which model would be asked and why, what its server offers, and which embedded models are there."""
+    """Show which model would be asked and why, what its server offers, and the embedded models."""
     if context.invoked_subcommand is not None:
         return
     report, fault = _report(options.settings_from(server, model=model))
@@ -106,18 +106,17 @@ def pull_model(
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
     from synopsis_writer.models.download import pull
-    from synopsis_writer.settings import load_settings
 
     # The hub's library reads these when it is imported. Telemetry asks the hub who is calling, and saves the
     # answer outside our cache, where Xet writes its logs, too.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    print_result(str(pull(name, load_settings({}).cache)))
+    print_result(str(pull(name, options.settings_from().cache)))
 
 
 @app.command("known")
 def known_models() -> None:
-    """List well-known instruct models that can be pulled by name; none of them was tried here."""
+    """List well-known instruct models that can be pulled by name; none of them has been tried here."""
     from synopsis_writer.models.download import KNOWN
 
     for name, known in KNOWN.items():
@@ -130,7 +129,6 @@ def remove_model(
 ) -> None:
     """Delete a pulled model from the cache."""
     from synopsis_writer.models.download import remove
-    from synopsis_writer.settings import load_settings
 
-    remove(name, load_settings({}).cache)
+    remove(name, options.settings_from().cache)
     status(f"removed {name}")

@@ -9,7 +9,6 @@ from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     STDERR,
     LiveText,
-    open_log,
     print_error,
     print_json,
     print_result,
@@ -68,7 +67,7 @@ def write(
     settings = options.settings_from(
         server, prompt, gate, limits, model=model, semantic=semantic, out=out, responses=responses
     )
-    with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
+    with Writer(settings, log=not no_log) as writer:
         if replay is not None:
             fields = {**_given(flags), **({"outline": outline} if outline else {})}
             if fields:
@@ -107,7 +106,7 @@ def outline(
 
     settings = options.settings_from(server, prompt, limits, model=model, responses=responses)
     brief, _ = _read_brief(flags, None)
-    with open_log(settings, in_file=not no_log) as log, Writer(settings, log=log) as writer:
+    with Writer(settings, log=not no_log) as writer:
         planned = writer.run(writer.outline(brief, seed=seed))
         brief, _ = writer.resolve(brief)
     print_result(format_outline(brief, planned))
@@ -122,7 +121,7 @@ def prompt(
     json: options.Json = False,
     _quiet: options.Quiet = False,
 ) -> None:
-    """Print what would be sent, and about how many tokens it takes, without asking a model."""
+    """Print what would be sent, and its approximate length in tokens, without asking a model."""
     from synopsis_writer.writer import Writer
 
     writer = Writer(options.settings_from(prompt))
