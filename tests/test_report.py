@@ -116,8 +116,11 @@ def test_the_text_of_models_cases_and_errors_is_escaped() -> None:
     )
     case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
-    text = accepted(bad).model_copy(update={"spans": ((10, 40),), "problems": (HOSTILE,)})
-    row = row_of(case, (no_text, text), best=1, error=HOSTILE, model=HOSTILE, answered="x" + HOSTILE)
+    refusal = {"passed": False, "checks": ("theme",), "problems": (f"theme: {HOSTILE}",)}
+    text = accepted(bad).model_copy(update={"spans": ((10, 40),)} | refusal)
+    row = row_of(
+        case, (no_text, text), best=1, outcome="failed", error=HOSTILE, model=HOSTILE, answered="x" + HOSTILE
+    )
     info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})
     page = page_of([Scored(row, dict.fromkeys(METRICS))], [case], info)
     tags = [tag for tag, _ in Elements(page).tags]
@@ -125,6 +128,7 @@ def test_the_text_of_models_cases_and_errors_is_escaped() -> None:
     assert "img" not in tags
     assert "{{ 7 * 7 }}" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert page.count('<p class="error">') == 1
 
 
 def test_the_headings_leave_out_no_level() -> None:
@@ -365,10 +369,10 @@ def test_spans_that_overlap_or_touch_become_one() -> None:
 def test_marks_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> None:
     synopsis = CASES[0].reference
     passages = highlight(synopsis, spans)
-    assert ["".join(text for text, _ in passage.pieces) for passage in passages] == [
+    assert ["".join(text for text, _ in pieces) for _, pieces in passages] == [
         paragraph.text for paragraph in synopsis.paragraphs
     ]
-    assert [passage.storyline for passage in passages] == [each.storyline for each in synopsis.paragraphs]
+    assert [storyline for storyline, _ in passages] == [each.storyline for each in synopsis.paragraphs]
 
 
 def test_template_style_and_script_lie_beside_the_module() -> None:

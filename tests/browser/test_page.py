@@ -309,9 +309,10 @@ def test_a_text_full_of_markup_stays_text_and_runs_nothing(chromium: Any, tmp_pa
     )
     case = replace(CASES[0], brief=brief, reference=bad, facts=(HOSTILE,))
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
-    text = accepted(bad).model_copy(update={"spans": ((4, 40),), "problems": (HOSTILE,)})
+    refusal = {"passed": False, "checks": ("theme",), "problems": (f"theme: {HOSTILE}",)}
+    text = accepted(bad).model_copy(update={"spans": ((4, 40),)} | refusal)
     row = RowLine(
-        case=case.id, model=HOSTILE, prompt="stand", repeat=0, outcome="accepted", attempts=(no_text, text),
+        case=case.id, model=HOSTILE, prompt="stand", repeat=0, outcome="failed", attempts=(no_text, text),
         best=1, error=HOSTILE, answered=f"also {HOSTILE}",
     )  # fmt: skip
     info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})

@@ -109,6 +109,17 @@ class Metric:
     direction: Literal[-1, 0, 1]
     label: str
 
+    @property
+    def name(self) -> str:
+        """What it is, without its range."""
+        return self.label.partition(", ")[0]
+
+    @property
+    def note(self) -> str:
+        """Its range and direction in words."""
+        direction = {1: "higher is better", -1: "lower is better", 0: "for information only"}[self.direction]
+        return "; ".join(filter(None, (self.label.partition(", ")[2], direction)))
+
 
 def passed_first(row: Row, _case: Case | None, _references: References) -> float | None:
     """Whether the first answer passed the gate: 1 or 0, more is better."""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from synopsis_writer.evals.statistics import (
     group_rows,
 )
 from synopsis_writer.evals.suite import Case
-from synopsis_writer.result import Attempt
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, format_cost
 
@@ -33,48 +31,7 @@ _HERE = Path(__file__).parent
 
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 
-_DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: "for information only"}
-
-
-@dataclass(frozen=True)
-class MetricLabel:
-    """A metric as the report names it; `note` is its range and direction in words."""
-
-    name: str
-    note: str
-    direction: int
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A paragraph, cut where highlights begin and end; each piece says whether it is highlighted."""
-
-    storyline: str
-    pieces: tuple[tuple[str, bool], ...]
-
-
-@dataclass(frozen=True)
-class ShownAttempt:
-    """An attempt; `same_as` is the position, from 1, of an earlier one with the very same answer."""
-
-    attempt: Attempt
-    same_as: int | None
-
-    @property
-    def passages(self) -> tuple[Passage, ...]:
-        """The text with what findings point at highlighted; empty where the answer has no structure."""
-        synopsis = self.attempt.synopsis
-        return () if synopsis is None else highlight(synopsis, self.attempt.spans)
-
-    @property
-    def raw(self) -> str:
-        """The beginning of the answer as it came."""
-        return self.attempt.answer.text[:_MAX_ANSWER]
-
-    @property
-    def omitted(self) -> int:
-        """How many characters of the answer are not shown."""
-        return len(self.attempt.answer.text) - len(self.raw)
+Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
 
 
 @dataclass(frozen=True)
@@ -85,23 +42,6 @@ class ShownRow:
     scored: Scored
     group: str
     is_demo: bool
-
-    @cached_property
-    def attempts(self) -> tuple[ShownAttempt, ...]:
-        """All attempts, in order."""
-        seen: dict[str, int] = {}
-        shown = []
-        for position, attempt in enumerate(self.scored.row.attempts, start=1):
-            shown.append(ShownAttempt(attempt, seen.get(attempt.answer.text)))
-            seen.setdefault(attempt.answer.text, position)
-        return tuple(shown)
-
-    @property
-    def best(self) -> ShownAttempt | None:
-        """The attempt whose text is shown; None where no answer has the structure of one."""
-        if self.scored.row.synopsis is None:
-            return None
-        return next(each for each in self.attempts if each.attempt is self.scored.row.best)
 
 
 @dataclass(frozen=True)
@@ -138,7 +78,7 @@ def render_report(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    shown = {name: _label(metrics[name]) for name in metrics if any(name in each.metrics for each in groups)}
+    shown = {name: metrics[name] for name in metrics if any(name in each.metrics for each in groups)}
     sections = tuple(_sections(scored, cases))
     rows = [each.row for each in scored]
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
@@ -148,8 +88,11 @@ def render_report(
         groups=groups,
         label=group_name,
         metrics=shown,
-        decimals=_group_decimals(groups, shown),
-        row_decimals=_row_decimals(scored, shown),
+        decimals={
+            name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
+            for name in shown
+        },
+        row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
         bounds={name: _bounds(groups, name) for name in shown},
         most_findings=max(shares, default=1),
         sections=sections,
@@ -168,13 +111,9 @@ def render_report(
         format_outcomes=format_outcomes,
         format_time=format_time,
         format_total=format_total,
+        highlight=highlight,
+        max_answer=_MAX_ANSWER,
     )
-
-
-def _label(metric: Metric) -> MetricLabel:
-    name, _, scale = metric.label.partition(", ")
-    direction = _DIRECTIONS[metric.direction]
-    return MetricLabel(name, f"{scale}; {direction}" if scale else direction, metric.direction)
 
 
 def _policy() -> dict[str, Any]:
@@ -212,19 +151,9 @@ def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Secti
             yield Section(f"c{position}", name, known.get(name), results)
 
 
-def _group_decimals(groups: Sequence[Group], names: Iterable[str]) -> dict[str, int]:
-    """Return each metric's decimals in the summary."""
-    intervals = {name: [group.metrics.get(name) for group in groups] for name in names}
-    return {name: decimals(each.mean for each in some if each) for name, some in intervals.items()}
-
-
-def _row_decimals(scored: Sequence[Scored], names: Iterable[str]) -> dict[str, int]:
-    """Return each metric's decimals in single results: none where all are whole numbers."""
-    values = {name: [each.scores.get(name) for each in scored] for name in names}
-    return {
-        name: 0 if all(value is None or value.is_integer() for value in some) else decimals(some)
-        for name, some in values.items()
-    }
+def _row_decimals(values: Sequence[float | None]) -> int:
+    """Return the decimals of a metric in single results: none where all are whole numbers."""
+    return 0 if all(value is None or value.is_integer() for value in values) else decimals(values)
 
 
 def _bounds(groups: Sequence[Group], name: str) -> tuple[float, float] | None:
@@ -324,7 +253,8 @@ _GAP = len("\n\n")  # between two paragraphs of a synopsis's text
 
 def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Passage, ...]:
     """Cut the paragraphs where spans in `synopsis.text` begin and end; overlapping ones become one."""
-    merged, passages, start = merge_spans(spans), [], 0
+    passages: list[Passage] = []
+    merged, start = merge_spans(spans), 0
     for paragraph in synopsis.paragraphs:
         text, pieces, position = paragraph.text, [], 0
         for low, high in merged:
@@ -333,7 +263,7 @@ def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Pas
                 pieces += [(text[position:first], False), (text[first:last], True)]
                 position = last
         pieces.append((text[position:], False))
-        passages.append(Passage(paragraph.storyline, tuple(piece for piece in pieces if piece[0])))
+        passages.append((paragraph.storyline, tuple(piece for piece in pieces if piece[0])))
         start += len(text) + _GAP
     return tuple(passages)
 
