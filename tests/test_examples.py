@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synopsis_writer.brief import Form
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
-from synopsis_writer.examples import add, front_matter, load_example, load_pool
+from synopsis_writer.examples import add, load_example, load_pool
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, load_show, nearest_shows
@@ -40,7 +40,10 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
     assert isinstance(example, Example)
     path = tmp_path / "copy.md"
     path.write_text(
-        format_document(front_matter(example.brief, example.synopsis), example.synopsis.text), "utf-8"
+        format_document(
+            {"brief": example.brief.as_data(), **example.synopsis.front_matter()}, example.synopsis.text
+        ),
+        "utf-8",
     )
     copy = load_example(path)
     assert (copy.brief, copy.synopsis) == (example.brief, example.synopsis)

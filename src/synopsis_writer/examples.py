@@ -100,15 +100,6 @@ def read_synopsis(document: Document) -> Synopsis:
         raise ExampleError(document.explain(error)) from error
 
 
-def front_matter(brief: Brief, synopsis: Synopsis) -> dict[str, Any]:
-    """Return the front matter that `load_example` reads back as this brief and synopsis."""
-    return {
-        "brief": brief.as_data(),
-        **{key: synopsis.model_dump(mode="json")[key] for key in _SYNOPSIS_FIELDS},
-        "storylines": [paragraph.storyline for paragraph in synopsis.paragraphs],
-    }
-
-
 def load_pool(folders: Sequence[Path]) -> Pool:
     """Read all shows and examples below `folders`; of two shows with one name the first counts.
 
@@ -204,7 +195,7 @@ def add(
             f"{file}: {explain(error)}: give --title, --logline or --character 'Name: Rolle'"
         ) from error
     home = folder / known.slug
-    content = format_document(front_matter(brief, synopsis), synopsis.text)
+    content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
     path = save(content, home, synopsis.title, "md")
     if not (home / SHOW_FILE).exists():
         (home / SHOW_FILE).write_text(

@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import GateRefusedError, ModelError
-from synopsis_writer.examples import front_matter
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.text import Span
@@ -242,7 +241,8 @@ class Result:
             return self.provenance()
         label = self.best.demo_label
         return {
-            **front_matter(self.brief, self.best.synopsis),
+            "brief": self.brief.as_data(),
+            **self.best.synopsis.front_matter(),
             **({"draft": label} if label else {}),
             **self.provenance(),
         }

@@ -96,6 +96,11 @@ class Synopsis(_Planned):
         """The paragraphs, a blank line between two of them."""
         return "\n\n".join(paragraph.text for paragraph in self.paragraphs)
 
+    def front_matter(self) -> dict[str, Any]:
+        """Return the synopsis as the front matter of a saved file has it: all but its text."""
+        fields = self.model_dump(mode="json", exclude={"paragraphs"})
+        return {**fields, "storylines": [paragraph.storyline for paragraph in self.paragraphs]}
+
     def as_json(self) -> str:
         """Return the answer a model would give for this synopsis."""
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)

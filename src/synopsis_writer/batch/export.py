@@ -12,7 +12,6 @@ from typing import Any
 from synopsis_writer.batch.store import SavedRow
 from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
 from synopsis_writer.errors import FileError, os_reason
-from synopsis_writer.examples import front_matter
 from synopsis_writer.result import render
 from synopsis_writer.storage.files import replacing, slug, umask
 
@@ -141,7 +140,7 @@ def export_parquet(rows: Iterable[SavedRow], path: Path) -> int:
 
 
 def _fields(row: SavedRow) -> dict[str, Any]:
-    fields = front_matter(row.brief, row.synopsis)
+    fields = {"brief": row.brief.as_data(), **row.synopsis.front_matter()}
     place = {"id": row.id, "place": row.place}
     return fields | place | dict(row.provenance) | fields  # the text's own fields hold, and come first
 

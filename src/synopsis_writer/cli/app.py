@@ -66,7 +66,7 @@ def main() -> None:
         # A terminal without umlauts gets a question mark instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    code = run(sys.argv[1:])
+    code = run()
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -74,17 +74,21 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command; return its exit code, with any error printed in one line on stderr."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code, with any error printed in one line on stderr.
+
+    Without `arguments` those of the process are read.
+    """
     with STDERR.installed():
         return _run(arguments)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str] | None) -> int:
     command = typer.main.get_command(app)
     _name_arguments(command)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        outcome = command.main(list(arguments) or ["--help"], prog_name="synopsis", standalone_mode=False)
+        outcome = command.main(given or ["--help"], prog_name="synopsis", standalone_mode=False)
     except SynopsisError as error:
         print_error(str(error))
         return error.exit_code

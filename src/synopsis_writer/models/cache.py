@@ -1,17 +1,14 @@
-"""Cached answers: a client that returns an answer again instead of asking for it twice."""
+"""Cached answers: a SQLite file of what models answered, the oldest deleted first."""
 
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
-from synopsis_writer.settings import CacheUse
+from synopsis_writer.models.base import Answer
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.usage import NO_COST, Usage
 
@@ -150,70 +147,3 @@ class ResponseCache:
     def _error(self, error: Exception) -> FileError:
         reason = fault(error, "empty it with synopsis cache clear")
         return FileError(f"cache {self._path}: {reason}, or go on with --cache off")
-
-
-def request_key(
-    server: str, model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-) -> str:
-    """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
-    request = {
-        "server": server,
-        "model": model,
-        "messages": [asdict(message) for message in messages],
-        "schema": schema,
-        "max_tokens": limits.max_tokens,
-        "temperature": limits.temperature,
-        "repeat": limits.sample,
-    }
-    text = json.dumps(request, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-class CachingClient(ClientWrapper):
-    """A `ModelClient` that caches what another one answers, and may return it again.
-
-    Only complete answers are cached: after a refusal or a truncated answer the next one may be better. A
-    cache that fails is logged once, and the work goes on without it.
-
-    Args:
-        client: who is asked.
-        cache: where answers are saved.
-        server: tells models of the same name apart: the server's address, or the path of a file.
-        use: READ returns cached answers, WRITE only saves them.
-    """
-
-    def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
-        super().__init__(client)
-        self._cache, self._server, self._use = cache, server, use
-        self._last_warning = ""
-
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
-        """Return the cached answer, or ask for one; raises as the client does."""
-        key = request_key(self._server, self.name, messages, schema, limits)
-        if self._use == "read":
-            try:
-                cached = self._cache.get(key)
-            except FileError as error:
-                self._warn(str(error))
-                cached = None
-            if cached is not None:
-                return cached
-        answer = await self._client.complete(messages, schema, limits)
-        if answer.finish == "stop" and answer.text:
-            try:
-                self._cache.put(key, answer)
-            except FileError as error:
-                self._warn(str(error))
-        return answer
-
-    def _warn(self, line: str) -> None:
-        if line != self._last_warning:
-            self._last_warning = line
-            _log.warning("%s", line)
-
-    async def close(self) -> None:
-        """Close the client and the cache."""
-        self._cache.close()
-        await super().close()

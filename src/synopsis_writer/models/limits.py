@@ -1,20 +1,23 @@
-"""Budget and rate limit: clients that stop, or wait."""
+"""Clients that wrap another: they stop at a budget, wait for a rate limit, or return an answer again."""
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any
 
 from aiolimiter import AsyncLimiter
 
-from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError
+from synopsis_writer.errors import BudgetSpentError, FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
+from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
 from synopsis_writer.models.retry import log_wait
+from synopsis_writer.settings import CacheUse
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, format_cost
 
 _log = logging.getLogger(__name__)
@@ -249,3 +252,70 @@ class _Limiter:
             part = min(amount, self._limiter.max_rate)
             await self._limiter.acquire(part)
             amount -= part
+
+
+def request_key(
+    server: str, model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+) -> str:
+    """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
+    request = {
+        "server": server,
+        "model": model,
+        "messages": [asdict(message) for message in messages],
+        "schema": schema,
+        "max_tokens": limits.max_tokens,
+        "temperature": limits.temperature,
+        "repeat": limits.sample,
+    }
+    text = json.dumps(request, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class CachingClient(ClientWrapper):
+    """A `ModelClient` that caches what another one answers, and may return it again.
+
+    Only complete answers are cached: after a refusal or a truncated answer the next one may be better. A
+    cache that fails is logged once, and the work goes on without it.
+
+    Args:
+        client: who is asked.
+        cache: where answers are saved.
+        server: tells models of the same name apart: the server's address, or the path of a file.
+        use: READ returns cached answers, WRITE only saves them.
+    """
+
+    def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
+        super().__init__(client)
+        self._cache, self._server, self._use = cache, server, use
+        self._last_warning = ""
+
+    async def complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    ) -> Answer:
+        """Return the cached answer, or ask for one; raises as the client does."""
+        key = request_key(self._server, self.name, messages, schema, limits)
+        if self._use == "read":
+            try:
+                cached = self._cache.get(key)
+            except FileError as error:
+                self._warn(str(error))
+                cached = None
+            if cached is not None:
+                return cached
+        answer = await self._client.complete(messages, schema, limits)
+        if answer.finish == "stop" and answer.text:
+            try:
+                self._cache.put(key, answer)
+            except FileError as error:
+                self._warn(str(error))
+        return answer
+
+    def _warn(self, line: str) -> None:
+        if line != self._last_warning:
+            self._last_warning = line
+            _log.warning("%s", line)
+
+    async def close(self) -> None:
+        """Close the client and the cache."""
+        self._cache.close()
+        await super().close()

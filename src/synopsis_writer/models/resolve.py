@@ -10,10 +10,10 @@ from typing import Literal
 
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.models.base import Limits, ModelClient
-from synopsis_writer.models.cache import CachingClient, ResponseCache
+from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.download import is_packaged_available, pulled_models
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, HostedClient
-from synopsis_writer.models.limits import Budget, BudgetClient
+from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
 from synopsis_writer.models.pricing import FREE, HostedPricer, Pricer, load_prices
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.models.server import (
