@@ -64,7 +64,7 @@ class Busy(ScriptedClient):
     ) -> Answer:
         self.running += 1
         self.most = max(self.most, self.running)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         self.running -= 1
         return await super().complete(messages, schema, limits)
 

@@ -7,14 +7,13 @@ import importlib
 import logging
 import os
 import secrets
-import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, Unpack
@@ -79,9 +78,10 @@ class BriefFields(TypedDict, total=False):
 class _Connection:
     """A client that is open in one event loop, and how many calls use it."""
 
-    client: ModelClient
-    stack: contextlib.AsyncExitStack
+    client: ModelClient | None = None
     users: int = 0
+    stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 _T = TypeVar("_T")
@@ -151,7 +151,7 @@ class Writer:
         self._thread: ThreadPoolExecutor | None = None
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
-        self._is_warm = self._is_named = False
+        self._is_open = self._is_warm = False
         self._unknown: set[str] = set()  # shows that were reported
 
     @cached_property
@@ -238,6 +238,15 @@ class Writer:
         """Return the examples that a prompt for the brief shows, and why; none of the ids in `exclude`."""
         return self.desk.chosen(self.resolve(brief)[0], exclude)
 
+    async def warm_up(self) -> None:
+        """Load now what the first calls would load: house, templates, word lists, the model's library."""
+        await self._open()
+        await self._in_thread(self.gate.warm_up)
+        self._is_warm = True
+        if not self._is_demo and asyncio.get_running_loop() in self._held:
+            async with self._connected():
+                pass
+
     async def write(
         self,
         brief: Brief | None = None,
@@ -301,7 +310,7 @@ class Writer:
         if self._is_demo:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
-            prompt = self.desk.outline_prompt(brief, show)
+            prompt = await self._in_thread(partial(self.desk.outline_prompt, brief, show))
             with self._recording(self._run("outline", brief, client.name, prompt)) as recording:
                 try:
                     outline = await plan(
@@ -333,7 +342,7 @@ class Writer:
         author: Author = ReplayAuthor(found, attempts)
         prompt = None
         if found.prompt is not None:
-            prompt = self.prompt(found.brief, outline=found.outline)
+            prompt = await self._in_thread(partial(self.prompt, found.brief, outline=found.outline))
             client = ReplayClient(found, attempts, self.settings.max_tokens)
             author = ModelAuthor(client, self.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
@@ -512,13 +521,17 @@ class Writer:
 
     async def _open(self) -> None:
         """Open what is not open yet: model, house, templates and gate, in the gate's thread."""
-        if self._client is None and "model" not in self.__dict__ and self.model.kind == "hosted":
-            threading.Thread(target=_import_slow, daemon=True).start()
-        if "desk" not in self.__dict__:
-            await self._in_thread(lambda: self.desk)
-        if self._client is None and not self._is_named:
-            self._is_named = True
+        if self._is_open:
+            return
+        opening: list[Awaitable[object]] = [self._in_thread(lambda: self.desk)]
+        if self._client is None and self.model.kind == "hosted":
+            opening.append(asyncio.to_thread(_import_slow))
+        await asyncio.gather(*opening)
+        if not self._is_demo:
+            await self._in_thread(lambda: self.desk.index)
+        if not self._is_open and self._client is None:
             _log.info("model: %s (%s)", self.model.model, self.model.why)
+        self._is_open = True
 
     @property
     def _executor(self) -> ThreadPoolExecutor:
@@ -573,9 +586,7 @@ class Writer:
             yield self._demo_author(brief, show, outline, seed, sample), None
             return
         async with self._connected(on_text) as client:
-            if "index" not in self.desk.__dict__:
-                await self._in_thread(lambda: self.desk.index)
-            prompt = self.prompt(brief, outline=outline, exclude=exclude)
+            prompt = await self._in_thread(partial(self.prompt, brief, outline=outline, exclude=exclude))
             is_hosted = self._client is not None or self.model.kind == "hosted"
             if not self._is_warm and is_hosted and self.examiner is self:
                 # While the server writes; beside an embedded model there is no room for it.
@@ -609,23 +620,25 @@ class Writer:
                 yield client
             return
         loop = asyncio.get_running_loop()
-        connection = self._connections.get(loop)
-        if connection is None:
-            stack = contextlib.AsyncExitStack()
-            asked = self._client
-            if asked is None:
-                asked = await stack.enter_async_context(self._opened_client())
-            rpm, tpm, calls = self._pace
-            limited = RateLimitedClient(asked, rpm, tpm, calls=calls)
-            connection = self._connections[loop] = _Connection(limited, stack)
+        connection = self._connections.setdefault(loop, _Connection())
         connection.users += 1
         try:
+            async with connection.opening:
+                if connection.client is None:
+                    connection.client = await self._connect(connection.stack)
             yield connection.client
         finally:
             connection.users -= 1
             if not connection.users and loop not in self._held:
                 del self._connections[loop]
                 await connection.stack.aclose()
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> ModelClient:
+        client = self._client
+        if client is None:
+            client = await stack.enter_async_context(self._opened_client())
+        rpm, tpm, calls = self._pace
+        return RateLimitedClient(client, rpm, tpm, calls=calls)
 
     def _opened_client(
         self, on_text: Callable[[str], None] | None = None

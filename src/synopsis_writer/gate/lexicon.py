@@ -63,6 +63,7 @@ def _frequencies() -> Mapping[str, float]:
     words: dict[str, float] = {}
     for centibels, bucket in enumerate(get_frequency_list("de", "best")):
         words.update(dict.fromkeys(bucket, cB_to_zipf(-centibels)))
+    get_frequency_list.cache_clear()  # the garbage collector would visit its 630,000 words again and again
     return words
 
 

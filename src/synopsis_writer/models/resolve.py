@@ -1,5 +1,6 @@
 """Which model is asked, and the client that asks it: cache, then budget, then transport."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -181,7 +182,10 @@ async def open_client(
         SettingsError: the address, the prices or the budget cannot be used.
         ModelError: the file cannot be loaded.
     """
-    client = open_transport(resolved, settings, environment, on_text)
+    if resolved.kind == "hosted":  # keyring, SDK and certificates would hold the loop for a third of a second
+        client = await asyncio.to_thread(open_transport, resolved, settings, environment, on_text)
+    else:
+        client = open_transport(resolved, settings, environment, on_text)
     try:
         if budget is None:
             budget = Budget(settings.budget, settings.max_tokens_total)
