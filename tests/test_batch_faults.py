@@ -489,7 +489,7 @@ def test_while_a_run_is_at_it_others_read_and_do_not_write(
         fresh = terminal(*RUN, *OFF, "--fresh", server=corpus)
         assert (fresh.code, fresh.err) == (
             2,
-            f"synopsis: out: process {process.pid} is at this batch: wait for it, or name another --out\n",
+            f"synopsis: out: process {process.pid} is using this batch: wait for it, or name another --out\n",
         )
         assert sorted((begun / "out").iterdir()) == before
         process.kill()
@@ -504,7 +504,7 @@ def test_of_two_that_start_at_one_moment_one_makes_all_rows(tmp_path: Path, corp
     both = [start(tmp_path, corpus, *OFF) for _ in range(2)]
     codes = {(done := ended(process)).code: done for process in both}
     assert sorted(codes) == [0, 2], codes
-    assert " is at this batch: wait for it" in codes[2].err
+    assert " is using this batch: wait for it" in codes[2].err
     assert len(corpus.chats) == ROWS
     assert statuses(tmp_path) == ["accepted"] * ROWS
 

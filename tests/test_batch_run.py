@@ -110,7 +110,7 @@ def test_a_second_process_says_who_is_at_the_batch(terminal: Terminal, tmp_path:
         first.kill()
         first.communicate()
     assert second.code == 2
-    assert f"process {first.pid} is at this batch" in second.err
+    assert f"process {first.pid} is using this batch" in second.err
 
 
 def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen[bytes]:

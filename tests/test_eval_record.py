@@ -152,7 +152,7 @@ def test_results_without_their_run_are_left_alone(tmp_path: Path) -> None:
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     with (
         RunFolder(tmp_path, INFO),
-        pytest.raises(FileError, match="another process is writing"),
+        pytest.raises(FileError, match="is using this run"),
     ):
         RunFolder(tmp_path, INFO)
     with RunFolder(tmp_path, INFO):

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from synopsis_writer.batch.store import SavedRow
 from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.result import render
-from synopsis_writer.storage.files import replacing, slug, umask
+from synopsis_writer.storage.files import new_folder, replacing, slug
 
 # Of the provenance, what has a column of its own; the rest is in the column `meta`.
 _PROVENANCE = ("model", "draft", "attempts", "cost", "seconds", "created")
@@ -73,14 +71,8 @@ def _appearing(folder: Path) -> Iterator[Path]:
         target = folder.resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileError(f"{folder}: already exists; choose a new or empty folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=target.parent))
-        try:
+        with new_folder(target) as hidden:
             yield hidden
-            hidden.chmod(0o777 & ~umask())
-            hidden.replace(target)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         raise FileError(f"cannot export into {os_reason(error, folder)}: name another folder") from error
 

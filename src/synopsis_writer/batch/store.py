@@ -15,7 +15,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, Outcome, RowResult
-from synopsis_writer.storage.files import held, let_go
+from synopsis_writer.storage.files import FolderLock
 from synopsis_writer.storage.sqlite import error_code, fault, open_database, read_database, transaction
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 from synopsis_writer.usage import Cost, Usage, sums_data
@@ -236,12 +236,12 @@ class BatchStore(BatchReader):
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
         self._folder = folder
-        self._lock = held(folder)
+        self._lock = FolderLock(folder, "batch")
         try:
             super().__init__(open_database(folder / RECORD_FILE, MIGRATIONS), folder / RECORD_FILE)
             self._check(facts)
         except FileError:
-            let_go(folder, self._lock)
+            self._lock.release()
             raise
 
     def __enter__(self) -> Self:
@@ -253,7 +253,7 @@ class BatchStore(BatchReader):
     ) -> None:
         """Close the record and unlock the folder."""
         self.database.close()
-        let_go(self._folder, self._lock)
+        self._lock.release()
 
     def _check(self, facts: Mapping[str, str]) -> None:
         """Compare the facts with those the batch was begun with, and record new ones."""
@@ -484,7 +484,7 @@ def archive(folder: Path) -> Path | None:
     record = folder / RECORD_FILE
     if not record.exists():
         return None
-    lock = held(folder)
+    lock = FolderLock(folder, "batch")
     try:
         if any(holders := _held(record)):
             where = "is at a provider, and paid" if holders[0] else "is in files"
@@ -501,7 +501,7 @@ def archive(folder: Path) -> Path | None:
     except OSError as error:
         raise FileError(f"cannot move {os_reason(error, record)}: name another --out") from error
     finally:
-        let_go(folder, lock)
+        lock.release()
     return target
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, NamedTuple, Self
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -21,13 +20,13 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
-from synopsis_writer.storage.files import write_file
+from synopsis_writer.storage.files import FolderLock, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
 
 FORMAT = 1
 
-RUN_FILE, RESULTS_FILE, LOCK_FILE = "run.json", "results.jsonl", "run.lock"
+RUN_FILE, RESULTS_FILE = "run.json", "results.jsonl"
 
 _log = logging.getLogger(__name__)
 
@@ -232,16 +231,7 @@ class RunFolder:
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         self._path, self._info = path, info
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / LOCK_FILE, timeout=0)
-            self._lock.acquire()
-        except Timeout as error:
-            raise FileError(
-                f"{path}: another process is writing this run: wait for it, or name another --out"
-            ) from error
-        except OSError as error:
-            raise FileError(f"cannot write {os_reason(error, path)}: name another --out") from error
+        self._lock = FolderLock(path, "run")
         try:
             self.rows = self._begin()
         except BaseException:

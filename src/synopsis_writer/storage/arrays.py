@@ -3,13 +3,14 @@
 import contextlib
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from synopsis_writer.storage.files import new_folder
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Check = Callable[[Arrays], bool]
@@ -77,12 +78,10 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".arrays-", dir=path.parent))
     try:
-        for name, array in arrays.items():
-            np.save(work / f"{name}.npy", array)
-        if not path.exists():
-            work.rename(path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with new_folder(path) as folder:
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array)
+    except OSError:
+        if not path.is_dir():
+            raise

@@ -1,48 +1,83 @@
-"""Files and folders written whole or not at all, and the lock on a folder."""
+"""Files and folders written whole or not at all, and the lock of a folder."""
 
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from filelock import FileLock, Timeout
 
 from synopsis_writer.errors import FileError, os_reason
 
-LOCK_FILE, HOLDER_FILE = "batch.lock", "batch.holder"
 
+class FolderLock:
+    """Keeps other processes out of a folder until `release`, or to the end of a `with` block.
 
-def held(folder: Path) -> FileLock:
-    """Lock the folder, and leave a note of who holds it.
+    Args:
+        folder: the folder; made when it is missing.
+        kind: what the folder holds, in a word; it names the files of the lock, and of the note who has it.
 
     Raises:
-        FileError: another process is at it, or it cannot be written.
+        FileError: another process has it, or the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        holder = "another process"
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._note = folder / f"{kind}.holder"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / f"{kind}.lock", timeout=0)
+            self._lock.acquire()
+        except Timeout as error:
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = self._note.read_text(encoding="utf-8").strip()
+            raise FileError(
+                f"{folder}: {holder or 'another process'} is using this {kind}: "
+                "wait for it, or name another --out"
+            ) from error
+        except OSError as error:
+            raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
         with contextlib.suppress(OSError):
-            holder = (folder / HOLDER_FILE).read_text(encoding="utf-8").strip() or holder
-        raise FileError(f"{folder}: {holder} is at this batch: wait for it, or name another --out") from error
-    except OSError as error:
-        raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
-    with contextlib.suppress(OSError):
-        (folder / HOLDER_FILE).write_text(f"process {os.getpid()}\n", encoding="utf-8")
-    return lock
+            self._note.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+
+    def release(self) -> None:
+        """Let others in; the note stays where the folder cannot be written any more."""
+        with contextlib.suppress(OSError):
+            self._note.unlink(missing_ok=True)
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return the lock, which is acquired already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let others in."""
+        self.release()
 
 
-def let_go(folder: Path, lock: FileLock) -> None:
-    """Let a folder go that was held; the note stays where the folder cannot be written any more."""
-    with contextlib.suppress(OSError):
-        (folder / HOLDER_FILE).unlink(missing_ok=True)
-    lock.release()
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden folder to fill, which becomes `path` when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written, or `path` is there by then and not empty; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=path.parent))
+    try:
+        yield hidden
+        hidden.chmod(0o777 & ~umask())
+        hidden.replace(path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
@@ -67,7 +102,9 @@ def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = F
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _written(content, folder) as temporary:
+        with _temporary(folder) as (temporary, file):
+            file.write(content.encode("utf-8"))
+            _settle(temporary, file)
             if force:
                 target = folder / f"{slug(title)}.{suffix}"
                 temporary.replace(target)
@@ -84,20 +121,16 @@ def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = F
 
 
 def write_file(path: Path, content: str) -> None:
-    """Write a file whole, in the place of one that is there.
-
-    Raises:
-        FileError: it cannot be written, or the disk is full; what was there stays as it was.
-    """
+    """Write a file whole, replacing one that is there; raises as `replacing`."""
     with replacing(path) as file:
         file.write(content.encode("utf-8"))
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write into, which takes the place of `path` when the block ends without a fault.
+    """Give a file to write into, which replaces `path` when the block ends without an error.
 
-    A device or a pipe is written as it comes: it must stay what it is.
+    A device or a pipe is written directly: it must stay what it is.
 
     Raises:
         FileError: it cannot be written, or the disk is full; what was there stays as it was.
@@ -117,15 +150,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _written(content: str, folder: Path) -> Iterator[Path]:
-    """Write a temporary file to the disk, and take it away unless it was renamed."""
-    with _temporary(folder) as (path, file):
-        file.write(content.encode("utf-8"))
-        _settle(path, file)
-        yield path
-
-
-@contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     handle, name = tempfile.mkstemp(prefix=".synopsis-", dir=folder)
     path = Path(name)
@@ -137,7 +161,7 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _settle(path: Path, file: BinaryIO) -> None:
-    """Bring the whole file to the disk, and give it the rights of any new file."""
+    """Flush the file to the disk, and give it the permissions of a new file."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
@@ -145,7 +169,7 @@ def _settle(path: Path, file: BinaryIO) -> None:
 
 
 def umask() -> int:
-    """Return the rights that new files of this process do not get."""
+    """Return the permissions that new files of this process do not get."""
     current = os.umask(0o022)
     os.umask(current)
     return current
@@ -158,7 +182,7 @@ def _names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
 
 
 def _claim(temporary: Path, target: Path) -> None:
-    """Give the file its name, which must be free: a link fails where another process was quicker."""
+    """Give the file its name, which must be free: a link fails if another process was quicker."""
     try:
         os.link(temporary, target)
     except FileExistsError:
