@@ -5,11 +5,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tests.support.house import House
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 _connect = socket.socket.connect
@@ -105,3 +108,18 @@ def warned(caplog: pytest.LogCaptureFixture) -> Iterator[Warned]:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def house_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def house(tmp_path: Path, house_cache: Path) -> "Iterator[House]":
+    """A folder with briefs and a provider's batch; what is logged of it is in `said`."""
+    from tests.support.house import House, logged
+
+    house = House(tmp_path, house_cache)
+    with logged(house.said):
+        yield house
