@@ -399,7 +399,7 @@ def test_ctrl_c_with_checks_in_other_processes_saves_what_is_in_flight_and_leave
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too, while they load
     done = ended(process)
     assert done.code == 130
-    assert "run the same command again to go on" in done.err
+    assert "run the same command again to continue" in done.err
     assert statuses(tmp_path).count("accepted") == len(corpus.chats) < ROWS
     assert processes(tmp_path) == ()
 
