@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
 from synopsis_writer.demo.gaps import Completer, FilledGap, fill_gap, load_gap_rules, read_words
@@ -77,7 +76,9 @@ class DemoAuthor:
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
         scaffold = load_scaffold(self.brief.form, self.prompts)
-        return outline_draft(self.brief, self.show, scaffold, self.prompts, self.first_seed)
+        names = read_words(self.prompts / "names.txt")
+        plan, _, characters, _ = lay_out(self.brief, self.show, scaffold, names, self.first_seed)
+        return Outline(title=plan.title, logline=plan.logline, characters=characters, beats=plan.beats)
 
 
 def _with_outline(text: str, outline: Outline) -> str:
@@ -186,20 +187,13 @@ async def write_draft(
     )
 
 
-class Layout(NamedTuple):
-    """Everything of a draft but what the model adds; `rng` continues with the choices."""
-
-    plan: Plan
-    people: Sequence[Person]
-    characters: tuple[Character, ...]
-    rng: Random
-
-
 _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 
 
-def lay_out(brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int) -> Layout:
-    """Choose people and sentences; the same seed chooses the same."""
+def lay_out(
+    brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int
+) -> tuple[Plan, Sequence[Person], tuple[Character, ...], Random]:
+    """Choose people and sentences, the same with the same seed; the random numbers continue with the gaps."""
     rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
     people, rest = choose_people(brief, show, invented, scaffold.people, rng)
     values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
@@ -212,11 +206,4 @@ def lay_out(brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str
         ),
         *(Character(name=name, role=roles.get(name, _ROLES[-1])) for name in rest),
     )
-    return Layout(plan, people, characters, rng)
-
-
-def outline_draft(brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int) -> Outline:
-    """Return the plan of the draft with this seed; it needs no model."""
-    layout = lay_out(brief, show, scaffold, read_words(folder / "names.txt"), seed)
-    plan = layout.plan
-    return Outline(title=plan.title, logline=plan.logline, characters=layout.characters, beats=plan.beats)
+    return plan, people, characters, rng

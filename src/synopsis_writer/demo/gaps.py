@@ -32,14 +32,12 @@ _UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
 
 
 class Completer(Protocol):
-    """What the gaps need of an engine."""
+    """What the gaps need of an engine; see `Engine.complete`."""
 
     @property
-    def name(self) -> str:
-        """The model's name."""
-        ...
+    def name(self) -> str: ...  # noqa: D102 - as the engine's
 
-    async def complete(
+    async def complete(  # noqa: D102 - as the engine's
         self,
         prompt: str,
         *,
@@ -49,13 +47,11 @@ class Completer(Protocol):
         sampling: Sampling | None = None,
         seed: int = 0,
         logprobs: bool = False,
-    ) -> list[Completion]:
-        """Continue `prompt` `n` times, each time with other words."""
-        ...
+    ) -> list[Completion]: ...
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
 class FewShot(_Data):
@@ -74,8 +70,6 @@ class GapKind(_Data):
         grammar: what may follow the lead, as GBNF; the rule `person` is added.
         fixed: phrases to fall back on.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     lead: str
     lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
@@ -139,12 +133,7 @@ class FilledGap:
 
 
 def load_gap_rules(folder: Path) -> GapRules:
-    """Read `gaps.yaml` and `blocked.txt` in `folder`.
-
-    Raises:
-        TemplateError: a kind or a field is missing; names file and line.
-        FileError: a file cannot be read.
-    """
+    """Read `gaps.yaml` and `blocked.txt` in `folder`; raises TemplateError or FileError."""
     file = read_fields(folder / "gaps.yaml", _GapFile, TemplateError)
     kinds = {kind: getattr(file, kind) for kind in GAPS}
     return GapRules(kinds, file.people, tuple(read_words(folder / "blocked.txt")))

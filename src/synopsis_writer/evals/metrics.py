@@ -97,12 +97,9 @@ Measure = Callable[[Row, Case | None, References], float | None]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric: how it is computed, which side is better, and a label: what it is, and its range.
 
-    Attributes:
-        function: computes it for a row; None is unscored.
-        direction: +1 more is better, -1 less is better, 0 for information alone.
-        label: what it is, in a few words, with its unit or range.
+    `direction` is +1 where more is better, -1 where less is, 0 where it is for information only.
     """
 
     function: Measure
@@ -137,32 +134,24 @@ def attempts(row: Row, _case: Case | None, _references: References) -> float | N
 
 
 def tokens(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return the tokens of all prompts and answers, 0 and up; fewer are better.
-
-    None for a failed row, for answers from the cache, and where the server does not report usage.
-    """
+    """Return the tokens of all prompts and answers, 0 and up; None where the server does not report them."""
     if _is_unmetered(row) or (row.attempts and not row.usage.prompt_tokens):
         return None
     return float(row.usage.prompt_tokens + row.usage.completion_tokens)
 
 
 def cost(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return what all attempts cost, in the run's currency, 0 and up; less is better.
-
-    None for a failed row, for answers from the cache, and for an unpriced model.
-    """
+    """Return what all attempts cost, in the run's currency, 0 and up; None for an unpriced model."""
     return None if _is_unmetered(row) or row.cost is None else float(row.cost.amount)
 
 
 def seconds(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return the model's time for all attempts in seconds, 0 and up; less is better.
-
-    None for a failed row, and for answers from the cache.
-    """
+    """Return the model's time for all attempts in seconds, 0 and up; less is better."""
     return None if _is_unmetered(row) else row.seconds
 
 
 def _is_unmetered(row: Row) -> bool:
+    """Whether the row failed, or has answers from the cache: tokens, cost and time then say nothing."""
     return row.outcome == "failed" or any(attempt.answer.is_cached for attempt in row.attempts)
 
 

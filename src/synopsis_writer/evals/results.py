@@ -225,13 +225,9 @@ def baseline_folder(suite: LoadedSuite, model: str) -> Path:
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models; return the folders.
 
-    Args:
-        run: the run.
-        prompt: the version of the prompts that counts; None where there is only one.
-
     Raises:
-        SettingsError: there are several versions and none is named, or the named one is not there; or the
-            run is incomplete.
+        SettingsError: `prompt` names no version of the run, or is None where it has several; or the run is
+            incomplete.
         FileError: the baselines cannot be written.
     """
     names = ", ".join(run.info.prompts)
