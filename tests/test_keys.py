@@ -174,6 +174,7 @@ def test_the_command_takes_the_key_out_of_the_keyring_and_never_shows_it(
     tmp_path: Path, kept: str | None, code: int
 ) -> None:
     (tmp_path / "filering.py").write_text(BACKEND, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     with LoopbackServer([Reply('{"title": "x"}')], key=KEY) as server:
         host = server.base_url.removeprefix("http://").removesuffix("/v1")
         if kept is not None:
@@ -181,15 +182,15 @@ def test_the_command_takes_the_key_out_of_the_keyring_and_never_shows_it(
         done = subprocess.run(
             [str(Path(sys.executable).with_name("synopsis")), "write", "--show", "AWZ", "--theme", "Ein Fest",
              "--model", "m", "--base-url", server.base_url, "--attempts", "1"],
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHON_KEYRING_BACKEND": "filering.FileRing"},
+            env={**os.environ, "PYTHONPATH": path, "PYTHON_KEYRING_BACKEND": "filering.FileRing"},
             cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
     assert done.returncode == (1 if code == 0 else code), done.stderr  # that answer is no synopsis
     assert KEY not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert ("the keyring cannot be read: FileNotFoundError" in done.stderr) is (kept is None)
-    for path in (path for path in tmp_path.rglob("*") if path.is_file() and path.name != "kept"):
-        assert KEY.encode() not in path.read_bytes(), path
+    for file in (file for file in tmp_path.rglob("*") if file.is_file() and file.name != "kept"):
+        assert KEY.encode() not in file.read_bytes(), file
 
 
 STORM: tuple[Step, ...] = (
