@@ -47,7 +47,7 @@ def start(
 
 
 def ended(process: subprocess.Popen[bytes]) -> Run:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert b"Traceback" not in err, err.decode()
     return Run(process.returncode, out.decode(), err.decode())
 
@@ -406,7 +406,7 @@ def test_ctrl_c_with_checks_in_other_processes_saves_what_is_in_flight_and_leave
 
 def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
     write_briefs(tmp_path / "briefs.csv", 2)
-    with LoopbackServer([Fault(429, {"retry-after": "100"})]) as server:
+    with LoopbackServer([Fault(429, {"retry-after": "250"})]) as server:
         process = start(tmp_path, server, *OFF)
         said = b""
         assert process.stderr is not None
@@ -415,11 +415,10 @@ def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         while b"Ctrl-C again" not in said:
             said += process.stderr.readline()
-        began = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
-        done = ended(process)
+        done = ended(process)  # which gives it less time than the retry would wait
     assert (done.code, last_line(done)) == (130, "synopsis: interrupted")
-    assert time.monotonic() - began < 60  # not the wait's 100 seconds
+    assert len(server.chats) == 2
     assert statuses(tmp_path) == ["pending"] * 2
 
 

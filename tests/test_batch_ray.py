@@ -208,7 +208,7 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
             assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         nodes.kill_last()
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=120)
         asked = len(server.chats)
     nodes.start_second()
     assert (process.returncode, out.splitlines()[0]) == (
@@ -228,13 +228,13 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
 def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 25)
     with Clocked(Reply(ANSWER)) as server:
-        flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "600")
+        flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "300")
         done = run(terminal, server, *flags)
     assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 25)
     assert "workers 2" in done.err
-    times = list(server.times)
-    in_a_second = max(sum(first <= other < first + 1 for other in times) for first in times)
-    assert in_a_second <= 600 / 60 + 2  # each worker may begin with one at once
+    # 25 calls, five a second, of which each worker may begin with one at once: 4.6 s, and longer on a busy
+    # machine. Workers that had the whole pace each would take half of that.
+    assert server.times[-1] - server.times[0] > 3.5
     for path in nodes.folder.rglob("*"):
         if path.is_file():
             assert b"sk-secret" not in path.read_bytes(), path
@@ -266,14 +266,14 @@ def test_a_row_that_came_out_like_another_is_repaired(
 
 def test_ctrl_c_twice_ends_at_once(nodes: Nodes, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
-    with LoopbackServer([Silence()]) as server:
+    with LoopbackServer([Silence(600)]) as server:
         process = start(tmp_path, server, *nodes.flags, "--concurrency", "2")
         until_asked(server, 2, process)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = list(iter(process.stderr.readline, ENDING))
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in b"".join(said) + rest
     assert statuses(tmp_path) == ["pending"] * 20
@@ -288,7 +288,7 @@ def test_answers_that_cannot_be_saved_are_printed(nodes: Nodes, tmp_path: Path) 
             # Like another program that holds the record, but without the ten seconds until that is given up.
             other.execute("CREATE TRIGGER held BEFORE UPDATE ON rows BEGIN SELECT RAISE(ABORT, 'held'); END")
             other.commit()
-            out, said = process.communicate(timeout=60)
+            out, said = process.communicate(timeout=120)
         asked = len(server.chats)
     assert process.returncode == 2, said
     printed = [json.loads(line) for line in out.splitlines()]
@@ -311,7 +311,7 @@ def test_a_killed_head_ends_the_batch_and_the_same_command_goes_on(tmp_path: Pat
     assert statuses(tmp_path).count("accepted") >= 4
     with started() as own, LoopbackServer([Reply(ANSWER)]) as server:
         again = start(tmp_path, server, *own.flags, **own.token)
-        _, said = again.communicate(timeout=60)
+        _, said = again.communicate(timeout=120)
     assert again.returncode == 0, said
 
 
@@ -326,7 +326,7 @@ def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_with(nodes: Node
         process.communicate()
         saved = statuses(tmp_path).count("accepted")
         again = start(tmp_path, server, *flags)
-        _, said = again.communicate(timeout=60)
+        _, said = again.communicate(timeout=120)
         asked = len(server.chats)
     assert 0 < saved < rows
     assert again.returncode == 0, said
@@ -375,7 +375,7 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: 
             start(tmp_path, server, *cluster.flags, **wrong),
             start(tmp_path / "second", server, *cluster.flags),
         ]
-        ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
+        ends = [(process.communicate(timeout=120), process.returncode) for process in processes]
     line = (
         f"synopsis: no Ray cluster at '127.0.0.1:{cluster.port}': authentication token is missing or "
         "incorrect: start it, or correct --address and the token (RAY_AUTH_MODE)\n"
@@ -415,7 +415,7 @@ def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_pat
         process = start(tmp_path, server, *flags)
         until_asked(server, 10, process)
         os.killpg(process.pid, signal.SIGINT)
-        out, said = process.communicate(timeout=30)
+        out, said = process.communicate(timeout=120)
         asked = len(server.chats)
     saved = statuses(tmp_path).count("accepted")
     assert (process.returncode, saved) == (130, asked), said

@@ -102,7 +102,7 @@ def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(terminal: Term
 
 def test_a_second_process_says_who_is_at_the_batch(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
-    with LoopbackServer([Silence(60)]) as server:
+    with LoopbackServer([Silence(600)]) as server:
         first = start(tmp_path, server)
         while not server.chats:
             time.sleep(0.01)
@@ -130,7 +130,7 @@ def test_ctrl_c_once_ends_orderly(tmp_path: Path) -> None:
         while len(server.chats) < 20:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
         asked = len(server.chats)
     assert process.returncode == 130
     assert b"the rows in flight are still made and saved" in said
@@ -140,14 +140,16 @@ def test_ctrl_c_once_ends_orderly(tmp_path: Path) -> None:
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     briefs(tmp_path, 20)
-    with LoopbackServer([Reply(ANSWER)] * 5 + [Silence(60)]) as server:
+    with LoopbackServer([Reply(ANSWER)] * 5 + [Silence(600)]) as server:
         process = start(tmp_path, server, "--concurrency", "1")
         while len(server.chats) < 6:
             time.sleep(0.01)
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-        _, said = process.communicate(timeout=20)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while b"Ctrl-C again ends at once" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"Traceback" not in said
     assert statuses(tmp_path).count("accepted") == 5

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.cli import options
+from synopsis_writer.cli import main, options
 from synopsis_writer.examples import load_example
 from synopsis_writer.settings import Settings
 from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
@@ -269,25 +270,46 @@ def test_models_lists_the_server_of_the_flag_beside_a_local_model(terminal: Term
         assert server.chats == []
 
 
-@pytest.mark.parametrize("delay", [0.7, 1.5])
-def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, delay: float) -> None:
-    with LoopbackServer([Silence(20)]) as server:
+@pytest.mark.parametrize("moment", ["while starting", "while asking"])
+def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    config = tmp_path / "config.toml"
+    os.mkfifo(config)  # the program waits for who writes into it
+    with LoopbackServer([Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
-            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url, "SYNOPSIS_CONFIG": str(config)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        out, err = process.communicate(timeout=20)
-    assert time.monotonic() - started < 5
+        with config.open("w", encoding="utf-8") as writer:
+            if moment == "while starting":
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=120)
+            else:
+                writer.close()
+                while not server.chats:
+                    assert process.poll() is None, process.communicate()
+                    time.sleep(0.01)
+                process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (out, saved(tmp_path)) == ("", [])
     assert "Traceback" not in err
+
+
+def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, fullname: str, *_: object) -> None:
+            if fullname == "synopsis_writer.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "synopsis_writer.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_run_that_breaks_off_says_so_and_goes_on(terminal: Terminal, tmp_path:
 def test_an_ended_run_loses_at_most_what_was_in_flight(
     terminal: Terminal, tmp_path: Path, end: signal.Signals
 ) -> None:
-    with LoopbackServer([*GOOD[:3], Silence(60)]) as server:
+    with LoopbackServer([*GOOD[:3], Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "eval", "run", "--out", "run", "--model", "m", "--concurrency", "1"],
             cwd=tmp_path,
@@ -105,7 +105,7 @@ def test_an_ended_run_loses_at_most_what_was_in_flight(
         while len(server.chats) < 4:
             time.sleep(0.01)
         process.send_signal(end)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == (130 if end is signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in said
     assert len(results(tmp_path / "run")) == 3

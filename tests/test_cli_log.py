@@ -98,7 +98,7 @@ def test_a_log_that_cannot_be_used_costs_no_text(terminal: Terminal, tmp_path: P
 
 
 def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
-    with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
+    with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
@@ -108,7 +108,7 @@ def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path
         while len(server.chats) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"what was answered so far is kept: synopsis log show" in said
     run = json.loads(terminal("log", "show", "--json").out)
@@ -116,7 +116,7 @@ def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path
 
 
 def test_a_killed_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
-    with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
+    with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
@@ -275,7 +275,7 @@ def test_a_replay_tells_cut_drafts_of_one_round_apart(terminal: Terminal) -> Non
 
 
 def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path) -> None:
-    with LoopbackServer([Reply(CLOSED), Silence(60)]) as server:
+    with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER, "--no-log"],
             cwd=tmp_path,
@@ -285,7 +285,7 @@ def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path
         while len(server.chats) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert b"synopsis log show" not in said
 

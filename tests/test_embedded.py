@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -76,23 +77,49 @@ def test_an_outline_of_the_packaged_model_can_be_given_back(terminal: Terminal, 
     assert beat in done.out
 
 
+# The command; it writes down what the model is answered after each piece, and whether it came to an end.
+WATCHED = """
+import sys
+import xllamacpp
+from synopsis_writer.cli import main
+
+record = open(sys.argv.pop(1), "w", buffering=1)
+
+class Watched(xllamacpp.Server):
+    def handle_completions(self, request, on_chunk):
+        def take(chunk):
+            stopped = on_chunk(chunk)
+            print("stopped" if stopped else "went on", file=record)
+            return stopped
+        super().handle_completions(request, take)
+        print("returned", file=record)
+
+xllamacpp.Server = Watched
+main()
+"""
+
+
 def test_ctrl_c_stops_the_model(tmp_path: Path) -> None:
+    record = tmp_path / "record"
     process = subprocess.Popen(
-        [COMMAND, "write", "--show", "AWZ", "--theme", THEME],
+        [sys.executable, "-c", WATCHED, str(record), "write", "--show", "AWZ", "--theme", THEME],
         cwd=tmp_path,
         env=os.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(4)
+    while not record.exists() or "went on" not in record.read_text(encoding="utf-8"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    started = time.monotonic()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert time.monotonic() - started < 5
     assert out == ""
     assert err.rstrip().endswith("synopsis: interrupted")
+    answers = record.read_text(encoding="utf-8").split("\n")
+    assert answers[-3:] == ["stopped", "returned", ""]
+    assert answers.count("stopped") == 1
 
 
 def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
