@@ -169,13 +169,10 @@ async def bare_loop(base_url: str) -> None:
     from synopsis_writer.batch.briefs import read_briefs
     from synopsis_writer.settings import load_settings
     from synopsis_writer.synopsis import Synopsis, wire_schema
-    from synopsis_writer.writer import load_desk
+    from synopsis_writer.workspace import open_workspace
 
-    desk = load_desk(load_settings({}, os.environ))
-    prompts = [
-        desk.synopsis_prompt(row.brief, desk.find_show(row.brief.show))
-        for row in read_briefs(Path("briefs.jsonl"))
-    ]
+    workspace = open_workspace(load_settings({}, os.environ))
+    prompts = [workspace.prompt(row.brief) for row in read_briefs(Path("briefs.jsonl"))]
     schema = {"name": "answer", "strict": True, "schema": wire_schema(Synopsis)}
     waiting = iter(
         [[{"role": one.role, "content": one.content} for one in prompt.messages] for prompt in prompts]
@@ -216,16 +213,16 @@ def judge_all() -> dict[str, Any]:
     """Judge the texts of the quick run, and return what that took."""
     from synopsis_writer.gate.text import lower_words
     from synopsis_writer.settings import load_settings
-    from synopsis_writer.writer import load_desk
+    from synopsis_writer.workspace import open_workspace
 
-    desk = load_desk(load_settings({}, os.environ))
-    desk.gate.warm_up()
+    workspace = open_workspace(load_settings({}, os.environ))
+    workspace.gate.warm_up()
     seen: set[str] = set()
     seconds, lengths, new = [], [], []
     for one in map(written, range(QUICK_ROWS)):
-        show, words = desk.find_show(one.brief.show), lower_words(one.synopsis.text)
+        show, words = workspace.find_show(one.brief.show), lower_words(one.synopsis.text)
         started = time.perf_counter()
-        desk.gate.examine(one.synopsis, one.brief, show)
+        workspace.gate.examine(one.synopsis, one.brief, show)
         seconds.append(time.perf_counter() - started)
         lengths.append(len(words))
         new.append(len(set(words) - seen) / len(set(words)))

@@ -30,7 +30,7 @@ from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Usage
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 
 ROWS = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 TRIED = min(300, ROWS // 50)  # rows that the real command makes where only its memory is looked at
@@ -117,7 +117,7 @@ def fill(folder: Path, upto: int) -> float:
     """Save the rows that are pending up to one, as the engine does; return the seconds a row."""
     if not upto:
         return 0.0
-    desk = load_desk(load_settings({}))
+    workspace = open_workspace(load_settings({}))
     with read_batch(folder / "out") as reader:
         origin = next(reader.accepted()).provenance  # what the real command wrote of its row
         kept = {name for (name,) in reader.query("SELECT id FROM rows WHERE status != 'pending'")}
@@ -133,7 +133,7 @@ def fill(folder: Path, upto: int) -> float:
             row = fields.pop("id")
             if row in kept:
                 continue
-            show = desk.find_show(Brief.model_validate(fields).show)
+            show = workspace.find_show(Brief.model_validate(fields).show)
             synopsis = Synopsis.model_validate_json(text)
             done = RowResult(
                 row,

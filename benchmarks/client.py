@@ -32,7 +32,7 @@ from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 from tests.support.loopback import LoopbackServer, Reply
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
@@ -57,19 +57,21 @@ async def cpu(work: Callable[[Example], Awaitable[object]]) -> float:
     return (time.process_time() - started) * 1000 / len(EXAMPLES)
 
 
-def show_of(desk: Desk, example: Example) -> Show:
+def show_of(workspace: Workspace, example: Example) -> Show:
     """Return the example's show."""
-    return find_show(desk.pool.shows, example.brief.show) or generic_show(example.brief.show)
+    return find_show(workspace.pool.shows, example.brief.show) or generic_show(example.brief.show)
 
 
-async def whole_write(example: Example, client: ModelClient, desk: Desk, log: RunLog, out: Path) -> None:
-    """Do all that a write does once its desk is loaded."""
-    show, brief = show_of(desk, example), example.brief
-    prompt = desk.synopsis_prompt(brief, show)
+async def whole_write(
+    example: Example, client: ModelClient, workspace: Workspace, log: RunLog, out: Path
+) -> None:
+    """Do all that a write does once its workspace is loaded."""
+    show, brief = show_of(workspace, example), example.brief
+    prompt = workspace.prompt(brief)
     name, created = new_run()
-    author = ModelAuthor(client, desk.prompts, prompt, Limits())
+    author = ModelAuthor(client, workspace.prompts, prompt, Limits())
     with log.recording(Run(name, "write", created, brief, MODEL)) as recording:
-        result = await write(brief, show, author, desk.gate, attempts=1, recorder=recording)
+        result = await write(brief, show, author, workspace.gate, attempts=1, recorder=recording)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")
@@ -78,21 +80,21 @@ async def whole_write(example: Example, client: ModelClient, desk: Desk, log: Ru
         recording.end(result.outcome)
 
 
-def warmed_desk(settings: Settings) -> Desk:
-    """Return a desk whose gate has judged the pool's examples."""
-    desk = load_desk(settings)
-    desk.gate.warm_up()
-    for example in desk.pool.examples:
-        desk.gate.examine(example.synopsis, example.brief, show_of(desk, example))
-    return desk
+def warmed_desk(settings: Settings) -> Workspace:
+    """Return a workspace whose gate has judged the pool's examples."""
+    workspace = open_workspace(settings)
+    workspace.gate.warm_up()
+    for example in workspace.pool.examples:
+        workspace.gate.examine(example.synopsis, example.brief, show_of(workspace, example))
+    return workspace
 
 
-async def bare_calls(desk: Desk, base_url: str) -> float:
+async def bare_calls(workspace: Workspace, base_url: str) -> float:
     """Measure the SDK's calls alone, with the prompts of the writes."""
     schema = {"name": "answer", "strict": True, "schema": wire_schema(Synopsis)}
     requests: dict[str, dict[str, Any]] = {}
     for example in EXAMPLES:
-        prompt = desk.synopsis_prompt(example.brief, show_of(desk, example))
+        prompt = workspace.prompt(example.brief)
         requests[example.id] = {
             "model": MODEL,
             "messages": [{"role": one.role, "content": one.content} for one in prompt.messages],
@@ -102,20 +104,20 @@ async def bare_calls(desk: Desk, base_url: str) -> float:
         return await cpu(lambda example: sdk.chat.completions.create(**requests[example.id]))
 
 
-async def gate_alone(desk: Desk) -> float:
+async def gate_alone(workspace: Workspace) -> float:
     """Measure the gate on the texts that the server answers with."""
 
     async def examine(example: Example) -> None:
-        desk.gate.examine(example.synopsis, example.brief, show_of(desk, example))
+        workspace.gate.examine(example.synopsis, example.brief, show_of(workspace, example))
 
     return await cpu(examine)
 
 
-async def whole_writes(desk: Desk, settings: Settings, out: Path) -> float:
+async def whole_writes(workspace: Workspace, settings: Settings, out: Path) -> float:
     """Measure all that a write does."""
     log = RunLog(out / "runs.sqlite3")
     async with open_client(resolve_model(settings, {}), settings, {}) as client:
-        taken = await cpu(lambda example: whole_write(example, client, desk, log, out))
+        taken = await cpu(lambda example: whole_write(example, client, workspace, log, out))
     log.close()
     return taken
 
@@ -123,13 +125,13 @@ async def whole_writes(desk: Desk, settings: Settings, out: Path) -> float:
 def measure(what: str, base_url: str, place: str, pipe: Connection) -> None:
     """Measure one of the three in this process, and send the milliseconds."""
     settings = load_settings({"base_url": base_url, "model": MODEL, "cache": Path(place) / "cache"}, {})
-    desk = warmed_desk(settings)
+    workspace = warmed_desk(settings)
     if what == "bare":
-        taken = asyncio.run(bare_calls(desk, base_url))
+        taken = asyncio.run(bare_calls(workspace, base_url))
     elif what == "gate":
-        taken = asyncio.run(gate_alone(desk))
+        taken = asyncio.run(gate_alone(workspace))
     else:
-        taken = asyncio.run(whole_writes(desk, settings, Path(place)))
+        taken = asyncio.run(whole_writes(workspace, settings, Path(place)))
     pipe.send(taken)
 
 

@@ -19,7 +19,7 @@ from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show, generic_show
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
 SOURCES = 100_000
@@ -35,18 +35,18 @@ def memory(kind: str) -> int:
 def gate_rows() -> list[Row]:
     """Measure loading, a text never seen, and memory."""
     started = time.perf_counter()
-    desk = load_desk(load_settings({}))
-    desk.gate.warm_up()
+    workspace = open_workspace(load_settings({}))
+    workspace.gate.warm_up()
 
     def judge(example: Example) -> float:
-        show = find_show(desk.pool.shows, example.brief.show) or generic_show(example.brief.show)
+        show = find_show(workspace.pool.shows, example.brief.show) or generic_show(example.brief.show)
         begun = time.perf_counter()
-        desk.gate.examine(example.synopsis, example.brief, show)
+        workspace.gate.examine(example.synopsis, example.brief, show)
         return time.perf_counter() - begun
 
-    judge(desk.pool.examples[0])
+    judge(workspace.pool.examples[0])
     loaded = time.perf_counter() - started
-    for example in desk.pool.examples:
+    for example in workspace.pool.examples:
         judge(example)
     unseen = [judge(example) for example in load_pool([CORPUS]).examples]
     again = [judge(example) for example in load_pool([CORPUS]).examples]

@@ -20,7 +20,7 @@ from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [example.synopsis for example in load_pool([ROOT / "tests" / "corpus" / "good"]).examples]
@@ -54,14 +54,14 @@ def scoring_rows() -> list[Line]:
     drawn = [(cases[number % len(cases)], mixed(texts, rng)) for number in range(RESULTS)]
     rows = [(case, row(case.id, number, synopsis)) for number, (case, synopsis) in enumerate(drawn)]
     started = time.perf_counter()
-    references = load_references(load_desk(load_settings({})), cases)
+    references = load_references(open_workspace(load_settings({})), cases)
     loaded = time.perf_counter() - started
     started = time.perf_counter()
     for case, each in rows:
         score(each, case, references)
     seconds = time.perf_counter() - started
     return [
-        Line("load desk and references", f"{loaded:.1f} s"),
+        Line("load workspace and references", f"{loaded:.1f} s"),
         Line(f"score {RESULTS:,} results without a judge", f"{seconds:.0f} s", "≤ 60 s"),
         Line("a result", f"{seconds / RESULTS * 1000:.0f} ms"),
     ]

@@ -29,7 +29,7 @@ from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.prompts.selection import index_examples, select
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 
 T = TypeVar("T")
 
@@ -56,11 +56,11 @@ SHOWS = (
 def small_rows() -> list[Row]:
     """Measure what selecting adds to a command with the packaged pool, imports included."""
     code = (
-        "import time; from synopsis_writer.writer import load_desk;"
+        "import time; from synopsis_writer.workspace import open_workspace;"
         "from synopsis_writer.brief import make_brief;"
-        "from synopsis_writer.settings import load_settings; desk = load_desk(load_settings({}));"
+        "from synopsis_writer.settings import load_settings; workspace = open_workspace(load_settings({}));"
         "brief = make_brief(show='Rote Rosen', theme='Ein Gärtner rettet eine Linde');"
-        "begun = time.perf_counter(); desk.chosen(brief); print(time.perf_counter() - begun)"
+        "begun = time.perf_counter(); workspace.select(brief); print(time.perf_counter() - begun)"
     )
     command = [sys.executable, "-c", code]
     seconds = [float(subprocess.check_output(command, encoding="utf-8")) for _ in range(10)][1:]
@@ -116,16 +116,16 @@ def embedded_rows() -> list[Row]:
     settings = load_settings({})
     engine = Engine(packaged_weights(settings.cache), context=16384, chat_template=TEMPLATE)
     try:
-        return asyncio.run(_embedded_rows(load_desk(settings), EmbeddedClient(engine)))
+        return asyncio.run(_embedded_rows(open_workspace(settings), EmbeddedClient(engine)))
     finally:
         engine.close()
 
 
-async def _embedded_rows(desk: Desk, client: EmbeddedClient) -> list[Row]:
+async def _embedded_rows(workspace: Workspace, client: EmbeddedClient) -> list[Row]:
     rows, shares = [], []
     for name, form in SHOWS:
         (first, _, before), (second, cached, after) = [
-            await read(desk, client, brief) for brief in apart(desk, name, form)
+            await read(workspace, client, brief) for brief in apart(workspace, name, form)
         ]
         shares.append((second - cached) / first)
         rows.append(
@@ -139,21 +139,21 @@ async def _embedded_rows(desk: Desk, client: EmbeddedClient) -> list[Row]:
     return [*rows, Row("of all these, the median and the most", most)]
 
 
-def apart(desk: Desk, name: str, form: str) -> tuple[Brief, Brief]:
+def apart(workspace: Workspace, name: str, form: str) -> tuple[Brief, Brief]:
     """Return two briefs for one show and form whose themes choose different examples."""
-    show = desk.find_show(name, lambda _: None)
+    show = workspace.find_show(name)
     briefs = {
-        desk.chosen(brief)[-1].example.id: brief
-        for example in desk.pool.examples
+        workspace.select(brief)[-1].example.id: brief
+        for example in workspace.pool.examples
         for brief in [make_brief(show=show.name, form=form, theme=example.brief.theme)]
     }
     first, second, *_ = briefs.values()
     return first, second
 
 
-async def read(desk: Desk, client: EmbeddedClient, brief: Brief) -> tuple[int, int, float]:
+async def read(workspace: Workspace, client: EmbeddedClient, brief: Brief) -> tuple[int, int, float]:
     """Return a prompt's tokens, how many the engine had in its cache, and the seconds it took."""
-    prompt = desk.synopsis_prompt(brief, desk.find_show(brief.show, lambda _: None))
+    prompt = workspace.prompt(brief)
     answer = await client.complete(prompt.messages, wire_schema(Synopsis), Limits(max_tokens=8))
     return answer.usage.prompt_tokens, answer.usage.cached_tokens, answer.seconds
 

@@ -20,7 +20,7 @@ from synopsis_writer.settings import load_settings
 from synopsis_writer.show import find_show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 from tests.support.loopback import Body, LoopbackServer, Reply
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.
@@ -239,14 +239,16 @@ async def test_a_real_servers_usage_is_what_is_spent() -> None:
 async def test_an_attempt_that_was_paid_is_kept_when_the_budget_forbids_its_repair() -> None:
     good = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
     refused = good.synopsis.as_json().replace("?", ".")
-    desk = load_desk(load_settings({}, {}))
-    show = find_show(desk.pool.shows, good.brief.show)
+    workspace = open_workspace(load_settings({}, {}))
+    show = find_show(workspace.pool.shows, good.brief.show)
     assert show is not None
-    prompt = desk.synopsis_prompt(good.brief, show)
+    prompt = workspace.prompt(good.brief)
     budget = Budget(tokens=estimate_tokens(prompt.messages, None) + 2000)
     scripted = ScriptedClient([refused, refused])
-    author = ModelAuthor(BudgetClient(scripted, FREE, budget), desk.prompts, prompt, Limits(max_tokens=1500))
-    result = await write(good.brief, show, author, desk.gate)
+    author = ModelAuthor(
+        BudgetClient(scripted, FREE, budget), workspace.prompts, prompt, Limits(max_tokens=1500)
+    )
+    result = await write(good.brief, show, author, workspace.gate)
     assert isinstance(result.error, BudgetSpentError)
     assert isinstance(result.error, ModelError)
     assert result.best is not None

@@ -12,7 +12,7 @@ from synopsis_writer.gate.story import COPIED_RUN, COPIED_SHARE
 from synopsis_writer.gate.text import analyse, lower_words
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 
 CASES = [
     load_example(path) for path in sorted((Path(__file__).parent.parent / "evals" / "cases").glob("*.md"))
@@ -26,10 +26,10 @@ def test_there_are_cases() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_reference_holds_the_gate(case: Example) -> None:
-    desk = load_desk(load_settings({}, {}))
-    show = find_show(desk.pool.shows, case.brief.show)
+    workspace = open_workspace(load_settings({}, {}))
+    show = find_show(workspace.pool.shows, case.brief.show)
     assert show is not None
-    assert failures(desk.gate.examine(case.synopsis, case.brief, show)) == ()
+    assert failures(workspace.gate.examine(case.synopsis, case.brief, show)) == ()
     facts = read_document(case.path).meta["facts"]
     assert 4 <= len(facts) <= 7
 

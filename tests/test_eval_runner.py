@@ -13,7 +13,8 @@ from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.writer import Writer, load_desk
+from synopsis_writer.workspace import open_workspace
+from synopsis_writer.writer import Writer
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
@@ -108,7 +109,7 @@ def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:
 def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path) -> None:
     log = RunLog(None)
     go(tmp_path, [answer(case) for case in CASES], cases=(), log=log)
-    desk = load_desk(load_settings({}, {}))
+    workspace = open_workspace(load_settings({}, {}))
     runs = {run.brief.theme: run for run in log.runs()}
     assert len(runs) == len(CASES)
     for case in CASES.values():
@@ -117,12 +118,12 @@ def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path
         for paragraph in case.reference.paragraphs:
             assert paragraph.text[:60] not in asked
         assert run.examples
-        assert not set(run.examples) & same_story(case, desk)
+        assert not set(run.examples) & same_story(case, workspace)
 
 
 def test_the_five_models_stories_are_told_in_the_pool_and_kept_out_of_their_prompts() -> None:
-    desk = load_desk(load_settings({}, {}))
-    told = {case.id: same_story(case, desk) for case in CASES.values()}
+    workspace = open_workspace(load_settings({}, {}))
+    told = {case.id: same_story(case, workspace) for case in CASES.values()}
     assert {case: sorted(ids) for case, ids in told.items() if ids} == {
         "das-fehlende-nicken": ["in-aller-freundschaft/acht-takte-zu-viel"],
         "das-rechte-pedal": ["in-aller-freundschaft/vierhaendig"],
@@ -137,8 +138,8 @@ def test_a_reference_that_was_put_into_the_pool_stays_out_of_its_own_prompt(tmp_
     show.mkdir()
     text = CASES["bis-neun"].path.read_text(encoding="utf-8").replace("theme: ", "theme: Anders, ", 1)
     (show / "anders.md").write_text(text.replace("title: ", "title: Anders ", 1), encoding="utf-8")
-    desk = load_desk(load_settings({"examples": tmp_path}, {}))
-    assert same_story(CASES["bis-neun"], desk) == {"in-aller-freundschaft/anders"}
+    workspace = open_workspace(load_settings({"examples": tmp_path}, {}))
+    assert same_story(CASES["bis-neun"], workspace) == {"in-aller-freundschaft/anders"}
 
 
 def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Cost, Spent, Usage
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 from tests.conftest import Warned
 
 pytestmark = pytest.mark.usefixtures("warned")
@@ -111,12 +111,12 @@ def suite_in(path: Path, watched: str = "passed") -> LoadedSuite:
 
 
 @cache
-def desk() -> Desk:
-    return load_desk(settings())
+def workspace() -> Workspace:
+    return open_workspace(settings())
 
 
 def opened(path: Path, suite: LoadedSuite = ALL) -> EvalResults:
-    return open_results(path, suite, desk())
+    return open_results(path, suite, workspace())
 
 
 def judgement(preference: float, reasons: str = "Gut.") -> Judgement:
@@ -167,20 +167,22 @@ def test_kept_scores_that_are_none_are_computed_anew(tmp_path: Path, broken: str
     assert opened(path).scored == found
 
 
-def _as_it_was(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
-    return desk, cases
+def _as_it_was(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspace, Sequence[Case]]:
+    return workspace, cases
 
 
-def _other_reference(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
-    return desk, [*cases[:-1], replace(cases[-1], reference=cases[0].reference)]
+def _other_reference(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspace, Sequence[Case]]:
+    return workspace, [*cases[:-1], replace(cases[-1], reference=cases[0].reference)]
 
 
-def _one_example_less(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
-    return replace(desk, pool=replace(desk.pool, examples=desk.pool.examples[1:])), cases
+def _one_example_less(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspace, Sequence[Case]]:
+    return replace(workspace, pool=replace(workspace.pool, examples=workspace.pool.examples[1:])), cases
 
 
-def _other_profile(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Case]]:
-    return replace(desk, gate=replace(desk.gate, house=replace(desk.gate.house, name="x"))), cases
+def _other_profile(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspace, Sequence[Case]]:
+    return replace(
+        workspace, gate=replace(workspace.gate, house=replace(workspace.gate.house, name="x"))
+    ), cases
 
 
 @pytest.mark.parametrize(
@@ -189,19 +191,19 @@ def _other_profile(desk: Desk, cases: Sequence[Case]) -> tuple[Desk, Sequence[Ca
 )
 def test_kept_scores_hold_as_long_as_the_yardstick_does(
     tmp_path: Path,
-    change: Callable[[Desk, Sequence[Case]], tuple[Desk, Sequence[Case]]],
+    change: Callable[[Workspace, Sequence[Case]], tuple[Workspace, Sequence[Case]]],
     kept: bool,
 ) -> None:
     rows = [row_of(CASES[0])]
 
-    def scored(desk: Desk, cases: Sequence[Case]) -> float | None:
-        return score_run(tmp_path, rows, cases, desk)[0].scores["chrf"]
+    def scored(workspace: Workspace, cases: Sequence[Case]) -> float | None:
+        return score_run(tmp_path, rows, cases, workspace)[0].scores["chrf"]
 
-    assert scored(desk(), CASES) == pytest.approx(100)
+    assert scored(workspace(), CASES) == pytest.approx(100)
     line = json.loads((tmp_path / "scores.jsonl").read_text("utf-8"))
     line["scores"]["chrf"] = 12.5
     (tmp_path / "scores.jsonl").write_text(json.dumps(line), "utf-8")
-    assert scored(*change(desk(), CASES)) == (12.5 if kept else pytest.approx(100))
+    assert scored(*change(workspace(), CASES)) == (12.5 if kept else pytest.approx(100))
 
 
 def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path, warned: Warned) -> None:
@@ -286,9 +288,9 @@ def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
     bless(opened(write_run(tmp_path / "good", [row_of(case) for case in CASES]), suite), None)
     bad = [row_of(case, "n", passed=False) for case in CASES]
     both = opened(write_run(tmp_path / "both", [*(row_of(case) for case in CASES), *bad]), suite)
-    assert find_problems(both, desk()) == []
+    assert find_problems(both, workspace()) == []
     worse = [row_of(case, passed=False) for case in CASES]
-    (found,) = find_problems(opened(write_run(tmp_path / "worse", worse), suite), desk())
+    (found,) = find_problems(opened(write_run(tmp_path / "worse", worse), suite), workspace())
     assert found.startswith("worse: m · prompts: passed is worse than with good: m · prompts: -1")
 
 
@@ -308,7 +310,7 @@ def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str
         (blessed / file).unlink()
     else:
         (blessed / file).write_text(text, "utf-8")
-    (found,) = find_problems(run, desk())
+    (found,) = find_problems(run, workspace())
     assert found.startswith(said)
 
 

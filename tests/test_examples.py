@@ -9,11 +9,10 @@ from synopsis_writer.brief import Form
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.examples import add, load_example, load_pool
-from synopsis_writer.house.house import built_in_house
-from synopsis_writer.settings import folder
+from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import find_show, load_show, nearest_shows
 from synopsis_writer.storage.files import slug
-from synopsis_writer.writer import faults
+from synopsis_writer.workspace import check_pool
 
 POOL = load_pool([folder("examples")])
 GOOD = (folder("examples") / "rote-rosen" / "reine-herztoene.md").read_text(encoding="utf-8")
@@ -28,8 +27,8 @@ def test_the_pool_is_what_was_promised() -> None:
 
 
 def test_the_pool_holds_format_and_gate(tmp_path: Path) -> None:
-    count, found = faults([folder("examples")], built_in_house(), tmp_path)
-    assert found == []
+    count, problems = check_pool(Settings(examples=folder("examples"), cache=tmp_path))
+    assert problems == []
     assert count == len(POOL.examples)
 
 

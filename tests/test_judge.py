@@ -39,7 +39,7 @@ from synopsis_writer.show import find_show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Cost, Usage
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply
 
 ROOT = Path(__file__).parent.parent
@@ -431,18 +431,18 @@ async def test_a_text_in_which_nothing_can_be_spoilt_makes_no_pair(name: str) ->
 
 
 @cache
-def desk() -> Desk:
-    return load_desk(load_settings({}, {}))
+def workspace() -> Workspace:
+    return open_workspace(load_settings({}, {}))
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
 def test_the_gate_sees_of_each_damage_what_its_kind_says(kind: Corruption) -> None:
     refused = []
     for case in CASES:
-        spoilt, show = corrupt(kind, case, CASES, seed=0), find_show(desk().pool.shows, case.brief.show)
+        spoilt, show = corrupt(kind, case, CASES, seed=0), find_show(workspace().pool.shows, case.brief.show)
         assert show is not None
         if spoilt is not None:
-            refused.append(bool(failures(desk().gate.examine(spoilt, case.brief, show))))
+            refused.append(bool(failures(workspace().gate.examine(spoilt, case.brief, show))))
     share = sum(refused) / len(refused)
     assert kind.gate == ("yes" if share >= 0.9 else "no" if share < 0.15 else "partly"), share
 

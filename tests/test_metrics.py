@@ -27,7 +27,7 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse, lower_words
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 from tests.corpus.damage.draft import renamed
 from tests.corpus.measure import good_texts
 
@@ -51,7 +51,7 @@ def case_of(name: str) -> Case:
 
 @cache
 def references() -> References:
-    return load_references(load_desk(load_settings({}, {})), CASES)
+    return load_references(open_workspace(load_settings({}, {})), CASES)
 
 
 def made(synopsis: Synopsis | None, *, passed: bool = True, number: int = 1) -> AttemptLine:

@@ -18,7 +18,7 @@ from synopsis_writer.prompts.selection import (
 )
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.storage.arrays import FEWEST_CACHED
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 
 POOL = load_pool([folder("examples")]).examples
 INDEX = index_examples(POOL)
@@ -257,27 +257,25 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
     assert same(index_examples(pool, tmp_path / "file"), index_examples(pool))
 
 
-# The desk
+# The workspace
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return load_desk(load_settings({"pinned": ["rote-rosen/reine-herztoene"]}, {}))
+def workspace() -> Workspace:
+    return open_workspace(load_settings({"pinned": ["rote-rosen/reine-herztoene"]}, {}))
 
 
-def test_the_desk_pins_hides_and_indexes_once(desk: Desk) -> None:
-    show = desk.find_show(IAF, print)
-    prompt = desk.synopsis_prompt(brief(), show)
+def test_the_workspace_pins_hides_and_indexes_once(workspace: Workspace) -> None:
+    prompt = workspace.prompt(brief())
     assert prompt.example_ids[0] == "rote-rosen/reine-herztoene"
     last = prompt.example_ids[-1]
-    assert last not in desk.synopsis_prompt(brief(), show, without={last}).example_ids
-    assert last not in desk.outline_prompt(brief(), show, without={last}).example_ids
-    assert desk.index is desk.index
+    assert last not in workspace.prompt(brief(), exclude={last}).example_ids
+    assert last not in workspace.outline_prompt(brief(), exclude={last}).example_ids
+    assert workspace.index is workspace.index
 
 
-def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(desk: Desk) -> None:
-    show = desk.find_show(IAF, print)
-    one, two = (desk.synopsis_prompt(brief(theme), show) for theme in THEMES[:2])
+def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(workspace: Workspace) -> None:
+    one, two = (workspace.prompt(brief(theme)) for theme in THEMES[:2])
     assert one.messages[:-3] == two.messages[:-3]
     assert one.messages[-3:] != two.messages[-3:]
     changing = sum(len(message.content) for message in one.messages[-3:])
@@ -294,7 +292,7 @@ def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(de
 )
 def test_an_unknown_pinned_id_is_said_with_those_near_it(name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=f"^no example '{name}' to pin: {said}"):
-        load_desk(load_settings({"pinned": [name]}, {}))
+        open_workspace(load_settings({"pinned": [name]}, {}))
 
 
 def test_pinned_ids_come_from_the_environment_with_commas() -> None:

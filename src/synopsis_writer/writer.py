@@ -12,43 +12,29 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge, plan
 from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, ReplayError, SettingsError
-from synopsis_writer.examples import (
-    Example,
-    Pool,
-    example_files,
-    load_example,
-    load_pool,
-    read_brief,
-    with_free_id,
-)
-from synopsis_writer.gate.copies import index_sources
-from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
-from synopsis_writer.gate.finding import Finding, Subject
-from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
-from synopsis_writer.gate.lexicon import LanguageClassifier
-from synopsis_writer.house.house import House, built_in_house, load_house
+from synopsis_writer.errors import BriefError, FileError, ReplayError, SettingsError
+from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.models.server import KEY_VARIABLE
-from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select
-from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
+from synopsis_writer.prompts.selection import Chosen
+from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, new_run
-from synopsis_writer.settings import Settings, folder, load_settings
-from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
+from synopsis_writer.settings import Settings, load_settings
+from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis
+from synopsis_writer.workspace import Report, Workspace, check_pool, open_workspace
 
 if TYPE_CHECKING:
     from synopsis_writer.demo.author import DemoAuthor
@@ -152,27 +138,11 @@ class Writer:
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
         self._is_open = self._is_warm = False
-        self._unknown: set[str] = set()  # shows that were reported
 
     @cached_property
-    def desk(self) -> "Desk":
-        """Pool, templates and gate."""
-        return load_desk(self.settings, _log.info)
-
-    @property
-    def pool(self) -> Pool:
-        """The shows, and the examples that prompts are built from."""
-        return self.desk.pool
-
-    @property
-    def prompts(self) -> Prompts:
-        """The prompt templates."""
-        return self.desk.prompts
-
-    @property
-    def gate(self) -> Gate:
-        """The gate itself, which judges in the calling thread."""
-        return self.desk.gate
+    def workspace(self) -> Workspace:
+        """Pool, templates and gate; what is asked of the gate itself is judged in the calling thread."""
+        return open_workspace(self.settings)
 
     @cached_property
     def model(self) -> ResolvedModel:
@@ -210,20 +180,11 @@ class Writer:
         )
 
     def find_show(self, name: str) -> Show:
-        """Return the show with this name or alias, or a generic show; an unknown one is logged once."""
-        known = find_show(self.pool.shows, name)
-        if known is None and name not in self._unknown:
-            self._unknown.add(name)
-            self.desk.find_show(name, _log.info)
-        return known or generic_show(name)
-
-    def resolve(self, brief: Brief) -> tuple[Brief, Show]:
-        """Return the brief with the canonical name of its show, and the show."""
-        show = self.find_show(brief.show)
-        return brief.model_copy(update={"show": show.name}), show
+        """Return the show with this name or alias; an unknown one is logged once, and is a generic show."""
+        return self.workspace.find_show(name)
 
     def prompt(
-        self, brief: Brief, *, outline: Outline | None = None, exclude: Collection[str] = ()
+        self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
     ) -> Prompt:
         """Return the request for a synopsis, with examples chosen for the brief; asks no model.
 
@@ -232,16 +193,16 @@ class Writer:
             outline: the plan it is to follow.
             exclude: ids of examples that are not to be shown.
         """
-        return self.desk.synopsis_prompt(*self.resolve(brief), outline, exclude)
+        return self.workspace.prompt(brief, outline, exclude=exclude)
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
-        """Return the examples that a prompt for the brief shows, and why; none of the ids in `exclude`."""
-        return self.desk.chosen(self.resolve(brief)[0], exclude)
+        """Return the examples that a prompt for the brief shows, each with its reason."""
+        return self.workspace.select(brief, exclude=exclude)
 
     async def warm_up(self) -> None:
         """Load now what the first calls would load: house, templates, word lists, the model's library."""
         await self._open()
-        await self._in_thread(self.gate.warm_up)
+        await self._in_thread(self.workspace.gate.warm_up)
         self._is_warm = True
         if not self._is_demo and asyncio.get_running_loop() in self._held:
             async with self._connected():
@@ -278,7 +239,7 @@ class Writer:
             ModelError: the model failed for good before any answer.
         """
         await self._open()
-        brief, show = self.resolve(_brief(brief, fields))
+        brief, show = self.workspace.resolve(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
             run = self._run(self._command, brief, author.name, prompt, outline, best_of)
             with self._recording(run) as recording:
@@ -306,16 +267,16 @@ class Writer:
             ModelError: the model failed for good.
         """
         await self._open()
-        brief, show = self.resolve(_brief(brief, fields))
+        brief, show = self.workspace.resolve(_brief(brief, fields))
         if self._is_demo:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
-            prompt = await self._in_thread(partial(self.desk.outline_prompt, brief, show))
+            prompt = await self._in_thread(partial(self.workspace.outline_prompt, brief))
             with self._recording(self._run("outline", brief, client.name, prompt)) as recording:
                 try:
                     outline = await plan(
                         client,
-                        self.prompts,
+                        self.workspace.prompts,
                         prompt,
                         limits_of(self.settings),
                         attempts=self.settings.attempts,
@@ -337,14 +298,14 @@ class Writer:
         attempts = log.attempts(found.id)
         if found.command != "write" or not attempts:
             raise ReplayError(f"run {found.id} holds no answer to a write: synopsis log show {found.id}")
-        await self._in_thread(lambda: self.desk)
+        await self._in_thread(lambda: self.workspace)
         show = self.find_show(found.brief.show)
         author: Author = ReplayAuthor(found, attempts)
         prompt = None
         if found.prompt is not None:
-            prompt = await self._in_thread(partial(self.prompt, found.brief, outline=found.outline))
+            prompt = await self._in_thread(partial(self.prompt, found.brief, found.outline))
             client = ReplayClient(found, attempts, self.settings.max_tokens)
-            author = ModelAuthor(client, self.prompts, prompt, limits_of(self.settings))
+            author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
             found.brief, show, author, self.examiner, attempts=found.rounds, best_of=found.best_of
         )
@@ -356,7 +317,7 @@ class Writer:
 
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
-        brief, show = self.resolve(brief)
+        brief, show = self.workspace.resolve(brief)
         judged = await judge(attempt, brief, show, self.examiner)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
 
@@ -364,7 +325,9 @@ class Writer:
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Check a synopsis with the gate, in its thread; return one finding a check."""
-        return await self._in_thread(lambda: self.gate.examine(synopsis, brief, show, truncated=truncated))
+        return await self._in_thread(
+            partial(self.workspace.gate.examine, synopsis, brief, show, truncated=truncated)
+        )
 
     async def check(
         self,
@@ -373,7 +336,7 @@ class Writer:
         show: str | None = None,
         theme: str | None = None,
         form: Form | str | None = None,
-    ) -> "Report":
+    ) -> Report:
         """Check any text with the gate.
 
         Args:
@@ -386,17 +349,17 @@ class Writer:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
         document = text if isinstance(text, Document) else parse_document(text.encode(), Path("text"))
-        wanted = _form(form)
-        return await self._in_thread(lambda: review(document, self.desk, show=show, theme=theme, form=wanted))
+        return await self._in_thread(
+            lambda: self.workspace.check(document, show=show, theme=theme, form=form)
+        )
 
     def check_pool(self) -> tuple[int, list[str]]:
-        """Return how many examples the pool has, and every fault of format, show and style, in one line each.
+        """Return how many examples the pool has, and each problem of format, show and style, in one line.
 
         Raises:
             InputError: a folder is missing, unreadable or empty, or the house cannot be used.
         """
-        house = load_house(self.settings.profile) if self.settings.profile else built_in_house()
-        return faults(pool_folders(self.settings), house, self.settings.cache)
+        return check_pool(self.settings)
 
     def save(
         self,
@@ -446,7 +409,7 @@ class Writer:
         show: str | None = None,
         theme: str | None = None,
         form: Form | str | None = None,
-    ) -> "Report":
+    ) -> Report:
         """Do as `check`, outside an event loop."""
         return self.run(self.check(text, show=show, theme=theme, form=form))
 
@@ -523,12 +486,12 @@ class Writer:
         """Open what is not open yet: model, house, templates and gate, in the gate's thread."""
         if self._is_open:
             return
-        opening: list[Awaitable[object]] = [self._in_thread(lambda: self.desk)]
+        opening: list[Awaitable[object]] = [self._in_thread(lambda: self.workspace)]
         if self._client is None and self.model.kind == "hosted":
             opening.append(asyncio.to_thread(_import_slow))
         await asyncio.gather(*opening)
         if not self._is_demo:
-            await self._in_thread(lambda: self.desk.index)
+            await self._in_thread(lambda: self.workspace.index)
         if not self._is_open and self._client is None:
             _log.info("model: %s (%s)", self.model.model, self.model.why)
         self._is_open = True
@@ -586,14 +549,14 @@ class Writer:
             yield self._demo_author(brief, show, outline, seed, sample), None
             return
         async with self._connected(on_text) as client:
-            prompt = await self._in_thread(partial(self.prompt, brief, outline=outline, exclude=exclude))
+            prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude))
             is_hosted = self._client is not None or self.model.kind == "hosted"
             if not self._is_warm and is_hosted and self.examiner is self:
                 # While the server writes; beside an embedded model there is no room for it.
                 self._is_warm = True
-                self._executor.submit(self.gate.warm_up)
+                self._executor.submit(self.workspace.gate.warm_up)
             limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
-            yield ModelAuthor(client, self.prompts, prompt, limits), prompt
+            yield ModelAuthor(client, self.workspace.prompts, prompt, limits), prompt
 
     def _demo_author(
         self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int
@@ -610,7 +573,9 @@ class Writer:
                     "a demo draft has a length of its own and reads no notes: "
                     "--words and --notes have no effect"
                 )
-        return demo_author(self.settings, brief, outline, show, self.pool.shows, seed + sample * _DRAFTS)
+        return demo_author(
+            self.settings, brief, outline, show, self.workspace.pool.shows, seed + sample * _DRAFTS
+        )
 
     @contextlib.asynccontextmanager
     async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:
@@ -654,13 +619,6 @@ def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
     return brief
 
 
-def _form(form: Form | str | None) -> Form | None:
-    try:
-        return None if form is None else Form(form)
-    except ValueError as error:
-        raise BriefError(f"no form '{form}': the forms are {', '.join(Form)}") from error
-
-
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
     """Close the loop of the `_sync` methods, and what is connected in it."""
     with contextlib.suppress(RuntimeError):
@@ -676,321 +634,3 @@ def _import_slow() -> None:
     """Import what takes most of the time to the first request, beside the loading."""
     for name in ("openai", "genai_prices"):
         importlib.import_module(name)
-
-
-@dataclass(frozen=True)
-class Desk:
-    """The pool of examples, the prompt templates, and the gate."""
-
-    pool: Pool
-    prompts: Prompts
-    gate: Gate
-    example_tokens: int
-    cache: Path
-    pinned: tuple[str, ...] = ()
-
-    def find_show(self, name: str, say: Callable[[str], None] = lambda _: None) -> Show:
-        """Return the show with this name; an unknown one is said and goes on as a generic show."""
-        show = find_show(self.pool.shows, name)
-        if show is not None:
-            return show
-        near = nearest_shows(self.pool.shows, name)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names the known ones."
-        )
-        say(f"unknown show '{name}': going on without its cast and place; {hint}")
-        return generic_show(name)
-
-    def synopsis_prompt(
-        self, brief: Brief, show: Show, outline: Outline | None = None, without: Collection[str] = ()
-    ) -> Prompt:
-        """Select examples, and render the request for a synopsis."""
-        examples = [chosen.example for chosen in self.chosen(brief, without)]
-        return self.prompts.synopsis(brief, show, examples, outline)
-
-    def outline_prompt(self, brief: Brief, show: Show, without: Collection[str] = ()) -> Prompt:
-        """Select examples, and render the request for an outline."""
-        examples = [chosen.example for chosen in self.chosen(brief, without)]
-        return self.prompts.outline(brief, show, examples)
-
-    def chosen(self, brief: Brief, without: Collection[str] = ()) -> list[Chosen]:
-        """Select the examples for a brief, and say why; those of the ids `without` are never among them."""
-        return select(
-            self.index, brief, token_budget=self.example_tokens, exclude=without, pinned=self.pinned
-        )
-
-    @cached_property
-    def index(self) -> ExampleIndex:
-        """The index that examples are selected by, built when it is first asked for."""
-        return index_examples(self.pool.examples, self.cache / "selection")
-
-
-_LIKE = 0.4  # of difflib's ratio: an example's name without its show is like enough
-
-
-def pool_folders(settings: Settings) -> list[Path]:
-    """Return the folders examples are read from: the named one, or the program's and the user's own."""
-    if settings.examples is not None:
-        return [settings.examples]
-    own = settings.own_examples
-    return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
-
-
-def load_desk(settings: Settings, _say: Callable[[str], None] = lambda _: None) -> Desk:
-    """Load pool, templates and gate.
-
-    Raises:
-        InputError: an example, a template or the profile is missing or broken, a pinned id is unknown, or
-            the semantic checks are wanted and their package is not there.
-    """
-    pool = load_pool(pool_folders(settings))
-    if not pool.shows and not pool.examples:
-        raise ExampleError("no examples: name a folder that holds some with --examples")
-    _check_pinned(settings.pinned, pool)
-    prompts = load_prompts(settings.prompts or folder("prompts"))
-    profile = load_house(settings.profile) if settings.profile else built_in_house()
-    if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
-        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
-    sources = copy_sources(pool.examples, prompts.copy_sources())
-    index = index_sources(sources, settings.cache / "copies")
-    embeddings = None
-    if settings.semantic:
-        embedder = E5Embedder(settings.threads)
-        embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
-    classify = LanguageClassifier(settings.cache / "languages")
-    gate = Gate(profile, index, frozenset(settings.disable), pool.shows, embeddings, classify)
-    return Desk(pool, prompts, gate, settings.example_tokens, settings.cache, settings.pinned)
-
-
-def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
-    known = [example.id for example in pool.examples]
-    for name in pinned:
-        if name not in known:
-            near = get_close_matches(name, known, cutoff=_LIKE)
-            hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
-            raise SettingsError(f"no example '{name}' to pin: {hint}")
-
-
-_DRAFTS = 100  # numbers of drafts that a repeat has for itself: attempts are 10 at most
-
-
-class Authors(Protocol):
-    """Gives the author of one brief, and the prompt it drafts with: None in the guided strategy."""
-
-    def __call__(
-        self, name: str, brief: Brief, show: Show, *, repeat: int = 0, without: Collection[str] = ()
-    ) -> tuple[Author, Prompt | None]:
-        """Return the author; `name` and `repeat` tell drafts apart, `without` are examples not to show."""
-        ...
-
-
-@contextlib.asynccontextmanager
-async def open_authors(
-    choice: ResolvedModel,
-    settings: Settings,
-    environment: Mapping[str, str],
-    desk: Desk,
-    budget: Budget,
-    say: Callable[[str], None],  # noqa: ARG001 - goes when the callers do without
-    *,
-    rpm: float | None = None,
-    tpm: float | None = None,
-    calls: int | None = None,
-) -> AsyncIterator[Authors]:
-    """Open what drafts with the chosen model; raises as `open_client`.
-
-    Args:
-        choice: the model.
-        settings: all settings.
-        environment: where the key stands.
-        desk: pool and templates.
-        budget: the ledger of all calls.
-        say: is told of waits.
-        rpm: requests a minute at most; None: no bound.
-        tpm: tokens a minute at most; None: no bound.
-        calls: calls at once; None: no bound.
-    """
-    if choice.kind == "packaged":
-        yield _demo_authors(settings, desk)
-        return
-    async with open_client(choice, settings, environment, budget=budget) as client:
-        yield _model_authors(RateLimitedClient(client, rpm, tpm, calls=calls), settings, desk)
-
-
-def _model_authors(client: ModelClient, settings: Settings, desk: Desk) -> Authors:
-    def author(
-        name: str,  # noqa: ARG001 - a server draws its own seed
-        brief: Brief,
-        show: Show,
-        *,
-        repeat: int = 0,
-        without: Collection[str] = (),
-    ) -> tuple[Author, Prompt | None]:
-        prompt = desk.synopsis_prompt(brief, show, without=without)
-        limits = replace(limits_of(settings), sample=repeat * _DRAFTS)
-        return ModelAuthor(client, desk.prompts, prompt, limits), prompt
-
-    return author
-
-
-def _demo_authors(settings: Settings, desk: Desk) -> Authors:
-    """Draft with the packaged model; a name's repeat always has the same seed."""
-    from synopsis_writer.demo.author import demo_author
-
-    def author(
-        name: str,
-        brief: Brief,
-        show: Show,
-        *,
-        repeat: int = 0,
-        without: Collection[str] = (),  # noqa: ARG001 - the guided strategy shows no examples
-    ) -> tuple[Author, Prompt | None]:
-        seed = int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
-        first_seed = seed + repeat * _DRAFTS
-        return demo_author(settings, brief, None, show, desk.pool.shows, first_seed), None
-
-    return author
-
-
-UNKNOWN = "unbekannt"  # the show of a text of which nobody said one
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the gate said of one text.
-
-    Attributes:
-        source: the file, or `-`.
-        text: what was judged.
-        first_line: the line of the file on which the text begins, from 1.
-        form: the form it was held against.
-        guessed: nobody named the form: it is the one that fits best.
-        findings: one a check that applied.
-    """
-
-    source: str
-    text: str
-    first_line: int
-    form: Form
-    guessed: bool
-    findings: tuple[Finding, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check refuses the text."""
-        return not self.refused
-
-    @property
-    def refused(self) -> tuple[Finding, ...]:
-        """The findings that refuse the text."""
-        return failures(self.findings)
-
-    def position(self, finding: Finding) -> tuple[int, int]:
-        """Return line and column, from 1, of a finding's first spot in the file, or of the text."""
-        start = finding.spans[0].start if finding.spans else 0
-        above = self.text[:start]
-        return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the report as JSON holds it."""
-        return {
-            "file": self.source,
-            "passed": self.passed,
-            "form": self.form.value,
-            "form_guessed": self.guessed,
-            "findings": [finding.as_data() for finding in self.findings],
-        }
-
-
-def review(
-    document: Document, desk: Desk, *, show: str | None, theme: str | None, form: Form | None
-) -> Report:
-    """Judge a text by its front matter's brief, or by what is given here; what is given goes first.
-
-    Raises:
-        InputError: the text is empty, or a field of the brief breaks a rule.
-    """
-    if not document.text:
-        raise FileError(f"{document.path}: holds no text: write one, or name another file")
-    brief = _brief_of(document, show, theme, form)
-    known = desk.find_show(brief.show if brief else show or UNKNOWN, say=lambda _: None)
-    subject = desk.gate.subject(
-        document.text,
-        brief.form if brief else form or Form.EPISODE,
-        known,
-        brief,
-        str(document.meta.get("title", "")),
-        _people(document.meta),
-    )
-    strangers = () if known.name == UNKNOWN else subject.strangers
-    subject = replace(subject, exclude_source=_source_of(document.path, desk), strangers=strangers)
-    guessed = form is None and "brief" not in document.meta
-    if guessed:
-        subject = _best_fitting(subject, desk)
-    findings = desk.gate.judge(subject)
-    return Report(str(document.path), document.text, document.first_line, subject.form, guessed, findings)
-
-
-def _brief_of(document: Document, show: str | None, theme: str | None, form: Form | None) -> Brief | None:
-    given = {
-        name: value for name, value in (("show", show), ("theme", theme), ("form", form)) if value is not None
-    }
-    if "brief" in document.meta:
-        return make_brief(**{**read_brief(document).as_data(), **given})
-    if theme is not None:
-        return make_brief(**{"show": UNKNOWN, **given})
-    return None
-
-
-def _people(meta: dict[str, Any]) -> tuple[str, ...]:
-    people = meta.get("characters")
-    if not isinstance(people, list):
-        return ()
-    return tuple(str(person["name"]) for person in people if isinstance(person, dict) and "name" in person)
-
-
-def _source_of(path: Path, desk: Desk) -> str:
-    here = path.resolve()
-    return next((example.id for example in desk.pool.examples if example.path.resolve() == here), "")
-
-
-def _best_fitting(subject: Subject, desk: Desk) -> Subject:
-    candidates = [desk.gate.as_form(subject, form) for form in Form]
-    return min(candidates, key=lambda candidate: len(failures(desk.gate.judge(candidate))))
-
-
-def faults(folders: Sequence[Path], profile: House, cache: Path) -> tuple[int, list[str]]:
-    """Return how many examples there are, and every fault of format, show and style, in one line each.
-
-    Raises:
-        InputError: a folder is missing, unreadable or empty.
-    """
-    found: list[str] = []
-    shows: dict[str, Show] = {}
-    examples: list[Example] = []
-    for place in folders:
-        for path in example_files(place):
-            try:
-                examples.append(with_free_id(load_example(path), [example.id for example in examples]))
-            except InputError as error:
-                found.append(str(error))
-        for path in sorted(place.glob(f"*/{SHOW_FILE}")):
-            try:
-                shows[path.parent.name] = load_show(path)
-            except InputError as error:
-                found.append(str(error))
-    sources = index_sources(copy_sources(examples), cache / "copies")
-    gate = Gate(profile, sources, shows=tuple(shows.values()))
-    for example in examples:
-        found += _faults_of(example, shows.get(example.path.parent.name), gate)
-    return len(examples), found
-
-
-def _faults_of(example: Example, show: Show | None, gate: Gate) -> list[str]:
-    if show is None:
-        return [f"{example.path}: {example.path.parent} has no {SHOW_FILE}: write one with the show's name"]
-    found = []
-    if example.brief.show != show.name:
-        found.append(f"{example.path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
-    findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
-    return found + [f"{example.path}: {finding.check}: {finding.message}" for finding in failures(findings)]

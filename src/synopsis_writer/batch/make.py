@@ -21,7 +21,8 @@ from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.writer import Writer, load_desk
+from synopsis_writer.workspace import open_workspace
+from synopsis_writer.writer import Writer
 
 
 async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
@@ -91,7 +92,7 @@ def _nothing() -> None:
 def _begin(settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it was not inherited
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    gate = load_desk(settings).gate
+    gate = open_workspace(settings).gate
     gate.warm_up()
     _gate.append(gate)
 

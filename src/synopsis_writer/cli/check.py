@@ -16,7 +16,7 @@ from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
     from synopsis_writer.examples import Example
-    from synopsis_writer.writer import Report
+    from synopsis_writer.workspace import Report
 
 STDIN = "-"
 
@@ -52,7 +52,7 @@ def check(
     settings = options.settings_from(gate, examples=examples, semantic=semantic)
     code = 0
     with Writer(settings) as writer:
-        writer.gate.warm_up()
+        writer.workspace.gate.warm_up()
         for name in files:
             try:
                 found = writer.check_sync(_read(name), show=show, theme=theme, form=form)
@@ -161,7 +161,7 @@ def list_examples(
     """List the examples: id, form, words and theme."""
     from synopsis_writer.examples import load_pool
     from synopsis_writer.show import find_show
-    from synopsis_writer.writer import pool_folders
+    from synopsis_writer.workspace import pool_folders
 
     pool = load_pool(pool_folders(options.settings_from(examples=examples)))
     wanted = find_show(pool.shows, show) if show else None
@@ -201,7 +201,7 @@ def show_example(
     """Print one example with its front matter."""
     from synopsis_writer.document import read_text
     from synopsis_writer.examples import load_pool
-    from synopsis_writer.writer import pool_folders
+    from synopsis_writer.workspace import pool_folders
 
     pool = load_pool(pool_folders(options.settings_from(examples=examples)))
     found = next((example for example in pool.examples if example.id == example_id), None)
@@ -213,18 +213,15 @@ def show_example(
 @examples_app.command("check")
 def check_examples(examples: options.Examples = None) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""
-    from synopsis_writer.house.house import built_in_house, load_house
-    from synopsis_writer.writer import faults, pool_folders
+    from synopsis_writer.workspace import check_pool, pool_folders
 
     settings = options.settings_from(examples=examples)
-    folders = pool_folders(settings)
-    profile = load_house(settings.profile) if settings.profile else built_in_house()
-    count, found = faults(folders, profile, settings.cache)
-    for fault in found:
-        print_error(fault)
-    if not found:
-        print_result(f"{count} examples in {', '.join(str(folder) for folder in folders)}: all hold")
-    return GateRefusedError.exit_code if found else 0
+    count, problems = check_pool(settings)
+    for problem in problems:
+        print_error(problem)
+    if not problems:
+        print_result(f"{count} examples in {', '.join(map(str, pool_folders(settings)))}: all hold")
+    return GateRefusedError.exit_code if problems else 0
 
 
 @examples_app.command("add")
@@ -251,7 +248,7 @@ def add_example(
     """Add a synopsis of your own to the examples, unchanged."""
     from synopsis_writer.examples import add, load_pool
     from synopsis_writer.settings import folder as packaged
-    from synopsis_writer.writer import pool_folders
+    from synopsis_writer.workspace import pool_folders
 
     settings = options.settings_from(examples=examples)
     folder = settings.examples or settings.own_examples

@@ -117,7 +117,7 @@ def run_eval(
             asyncio.run(run.judge())
             results = run.results()
     print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
-    problems = find_problems(results, writer.desk)
+    problems = find_problems(results, writer.workspace)
     for problem in problems:
         print_error(problem)
     return BELOW if problems else 0
@@ -283,9 +283,9 @@ def judge_check(
 
 def _opened(run: Path, suite: Path | None) -> "EvalResults":
     from synopsis_writer.evals.results import open_results
-    from synopsis_writer.writer import load_desk
+    from synopsis_writer.workspace import open_workspace
 
-    return open_results(run, loaded_suite(suite), load_desk(options.settings_from()))
+    return open_results(run, loaded_suite(suite), open_workspace(options.settings_from()))
 
 
 def _completeness(run: "EvalResults") -> int:

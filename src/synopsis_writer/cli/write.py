@@ -108,7 +108,7 @@ def outline(
     brief, _ = _read_brief(flags, None)
     with Writer(settings, log=not no_log) as writer:
         planned = writer.run(writer.outline(brief, seed=seed))
-        brief, _ = writer.resolve(brief)
+        brief, _ = writer.workspace.resolve(brief)
     print_result(format_outline(brief, planned))
 
 

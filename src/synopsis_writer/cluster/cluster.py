@@ -29,7 +29,7 @@ from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_o
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Cost, Spent
-from synopsis_writer.writer import load_desk
+from synopsis_writer.workspace import open_workspace
 
 _log = logging.getLogger(__name__)
 
@@ -183,8 +183,8 @@ def calls_left(
     """
     if budget.amount is None and budget.tokens is None:
         return None
-    desk = load_desk(settings)
-    prompt = desk.synopsis_prompt(_PLAIN, desk.find_show(_PLAIN.show))
+    workspace = open_workspace(settings)
+    prompt = workspace.prompt(_PLAIN)
     limits = longer(limits_of(settings))
     worst = worst_case(
         open_pricer(choice, settings, environment), prompt.messages, wire_schema(Synopsis), limits

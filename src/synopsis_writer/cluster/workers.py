@@ -20,7 +20,8 @@ from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
-from synopsis_writer.writer import Writer, pool_folders
+from synopsis_writer.workspace import pool_folders
+from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -392,7 +393,7 @@ class RowWorker:
                 tpm=job.tpm,
             )
             writer.model = job.choice
-            writer.gate.warm_up()
+            writer.workspace.gate.warm_up()
             self._writer = await self._open.enter_async_context(writer)
         except SynopsisError as error:
             return Started(node, error)

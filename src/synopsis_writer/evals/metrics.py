@@ -21,7 +21,7 @@ from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, i
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, find_show, generic_show
-from synopsis_writer.writer import Desk
+from synopsis_writer.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,19 @@ class References:
     function_words: FunctionWordProfile
 
 
-def load_references(desk: Desk, cases: Sequence[Case]) -> References:
+def load_references(workspace: Workspace, cases: Sequence[Case]) -> References:
     """Return what texts are measured against, from all cases of a suite, not only those of the run.
 
     A run over a few cases is then measured by the same references as one over all.
     """
     texts = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
-    examples = frozenset(example.id for example in desk.pool.examples)
+    examples = frozenset(example.id for example in workspace.pool.examples)
     return References(
-        desk.pool.shows, desk.gate.house, desk.gate.sources, examples, learn_function_words(texts)
+        workspace.pool.shows,
+        workspace.gate.house,
+        workspace.gate.sources,
+        examples,
+        learn_function_words(texts),
     )
 
 

@@ -45,7 +45,7 @@ from synopsis_writer.evals.statistics import (
 )
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
 from synopsis_writer.storage.files import slug, write_file
-from synopsis_writer.writer import Desk
+from synopsis_writer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class EvalResults:
         return problems
 
 
-def open_results(folder: Path, suite: LoadedSuite, desk: Desk) -> EvalResults:
+def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> EvalResults:
     """Read a run, score what is not scored yet, and summarise it.
 
     Cases that have changed, lines that cannot be read, and scores not saved are logged.
@@ -130,7 +130,9 @@ def open_results(folder: Path, suite: LoadedSuite, desk: Desk) -> EvalResults:
     for change in _changes(info, suite):
         _log.warning("%s: %s", folder, change)
     judgements = latest_judgements(folder)
-    scored = tuple(_with_judgement(each, judgements) for each in score_run(folder, rows, suite.cases, desk))
+    scored = tuple(
+        _with_judgement(each, judgements) for each in score_run(folder, rows, suite.cases, workspace)
+    )
     return EvalResults(folder, info, suite, scored, judgements, tuple(summarise(info, scored)))
 
 
@@ -156,16 +158,16 @@ def _with_judgement(scored: Scored, judgements: Judgements) -> Scored:
     )
 
 
-def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], desk: Desk) -> list[Scored]:
+def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspace: Workspace) -> list[Scored]:
     """Score rows, and cache the scores; against the same references no row is scored again."""
     known = {case.id: case for case in cases}
-    basis = _references_digest(cases, desk)
+    basis = _references_digest(cases, workspace)
     digests = [_score_digest(row, known.get(row.id.case), basis) for row in rows]
     cached = _read_scores(folder / SCORES_FILE)
     references: References | None = None
     for row, digest in zip(rows, digests, strict=True):
         if digest not in cached:
-            references = references or load_references(desk, cases)
+            references = references or load_references(workspace, cases)
             cached[digest] = score(row, known.get(row.id.case), references).scores
     if references is not None:
         lines = (_ScoreLine(row=digest, scores=dict(cached[digest])).model_dump_json() for digest in digests)
@@ -188,12 +190,14 @@ def _remove(path: Path) -> None:
         raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
 
 
-def _references_digest(cases: Sequence[Case], desk: Desk) -> str:
+def _references_digest(cases: Sequence[Case], workspace: Workspace) -> str:
     """Return digits that change when what all rows are measured against does."""
-    digest = hashlib.sha256(f"{_SCORING} {sorted(METRICS)} {desk.gate.house!r} {desk.pool.shows!r}".encode())
+    digest = hashlib.sha256(
+        f"{_SCORING} {sorted(METRICS)} {workspace.gate.house!r} {workspace.pool.shows!r}".encode()
+    )
     for case in cases:
         digest.update(f"{case.id} {case.brief.form} {case.reference!r}\0".encode("utf-8", "surrogatepass"))
-    for example in desk.pool.examples:
+    for example in workspace.pool.examples:
         digest.update(f"{example.id} {example.synopsis!r}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
@@ -258,10 +262,10 @@ def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
     return folder
 
 
-def read_baseline(suite: LoadedSuite, model: str, desk: Desk) -> EvalResults | None:
+def read_baseline(suite: LoadedSuite, model: str, workspace: Workspace) -> EvalResults | None:
     """Return a model's baseline; None where no run was blessed; raises FileError where it is broken."""
     folder = baseline_folder(suite, model)
-    return open_results(folder, suite, desk) if folder.exists() else None
+    return open_results(folder, suite, workspace) if folder.exists() else None
 
 
 def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
@@ -307,9 +311,13 @@ def _compare(
     return Comparison(names[0], names[1], tuple(each for each in differences if each.difference is not None))
 
 
-def find_problems(run: EvalResults, desk: Desk) -> list[str]:
+def find_problems(run: EvalResults, workspace: Workspace) -> list[str]:
     """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better."""
-    return run.incomplete() + unmet_thresholds(run.suite.suite, run.groups) + _worse_than_baseline(run, desk)
+    return (
+        run.incomplete()
+        + unmet_thresholds(run.suite.suite, run.groups)
+        + _worse_than_baseline(run, workspace)
+    )
 
 
 def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
@@ -326,11 +334,11 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
     return problems
 
 
-def _worse_than_baseline(run: EvalResults, desk: Desk) -> list[str]:
+def _worse_than_baseline(run: EvalResults, workspace: Workspace) -> list[str]:
     problems: list[str] = []
     for model in run.info.models:
         try:
-            baseline = read_baseline(run.suite, model, desk)
+            baseline = read_baseline(run.suite, model, workspace)
         except FileError as error:
             problems.append(f"the baseline of {model} cannot be read: {error}")
             continue

@@ -27,7 +27,8 @@ from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show
-from synopsis_writer.writer import Desk, Writer
+from synopsis_writer.workspace import Workspace
+from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ class EvalRun:
 
     def results(self) -> EvalResults:
         """Return all rows, scored and summarised; raises InputError."""
-        return open_results(self._out, self._suite, self._writer.desk)
+        return open_results(self._out, self._suite, self._writer.workspace)
 
 
 class RunOptions(TypedDict, total=False):
@@ -223,14 +224,14 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
     created = datetime.now(UTC).replace(microsecond=0).isoformat()
     try:
         result = await writer.write(
-            case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.desk)
+            case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.workspace)
         )
     except ModelError as error:
         return replace(RowResult.failed(key, error), provenance={"created": created})
     return RowResult.of(key, result)
 
 
-def same_story(case: Case, desk: Desk) -> frozenset[str]:
+def same_story(case: Case, workspace: Workspace) -> frozenset[str]:
     """Return the ids of the examples that tell the case's story.
 
     These are the ones it names, and those with its theme, its title, its very words, or, within the show,
@@ -239,22 +240,22 @@ def same_story(case: Case, desk: Desk) -> frozenset[str]:
     reference = case.reference
     ids = set(case.same_story) | {
         example.id
-        for example in desk.pool.examples
+        for example in workspace.pool.examples
         if example.brief.theme == case.brief.theme
         or example.synopsis.title == reference.title
-        or (example.brief.show == case.brief.show and _guests(example, desk) & _guests(case, desk))
+        or (example.brief.show == case.brief.show and _guests(example, workspace) & _guests(case, workspace))
     }
-    if desk.gate.sources is not None:
+    if workspace.gate.sources is not None:
         names = name_forms(person.name for person in reference.characters)
-        matches = desk.gate.sources.matches(analyse(reference.text), names)
+        matches = workspace.gate.sources.matches(analyse(reference.text), names)
         ids |= {match.source for match in matches if match.words >= COPIED_RUN}
     return frozenset(ids)
 
 
-def _guests(text: Case | Example, desk: Desk) -> frozenset[str]:
+def _guests(text: Case | Example, workspace: Workspace) -> frozenset[str]:
     """Return the single names of the people who are not in the show's cast."""
     synopsis = text.reference if isinstance(text, Case) else text.synopsis
-    show = find_show(desk.pool.shows, text.brief.show)
+    show = find_show(workspace.pool.shows, text.brief.show)
     cast = name_forms(member.name for member in show.cast) if show else frozenset()
     people = (name_forms([person.name]) for person in synopsis.characters)
     return frozenset().union(*(names for names in people if not names & cast)) - TITLES - ADDRESSES

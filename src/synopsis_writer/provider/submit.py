@@ -212,7 +212,9 @@ class ProviderBatch:
             previous = self.store.previous(row.id, attempt)
             messages = prompt.messages
             if previous is not None and previous.answer.text:
-                messages = self.writer.prompts.repair(prompt, previous.answer.text, previous.problems)
+                messages = self.writer.workspace.prompts.repair(
+                    prompt, previous.answer.text, previous.problems
+                )
             limits = limits_of(self.settings)
             if attempt.flaw == "cut":
                 limits = longer(limits)

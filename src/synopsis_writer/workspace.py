@@ -1,0 +1,284 @@
+"""The workspace: pool, templates and gate of a house, opened once, to build prompts and to check texts."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.brief import Brief, Form, make_brief
+from synopsis_writer.document import Document
+from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, SettingsError
+from synopsis_writer.examples import (
+    Example,
+    Pool,
+    example_files,
+    load_example,
+    load_pool,
+    read_brief,
+    with_free_id,
+)
+from synopsis_writer.gate.copies import index_sources
+from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
+from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
+from synopsis_writer.gate.lexicon import LanguageClassifier
+from synopsis_writer.house.house import built_in_house, load_house
+from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select
+from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
+from synopsis_writer.settings import Settings, folder
+from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
+from synopsis_writer.synopsis import Outline
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN = "unbekannt"  # the show of a text of which nobody named one
+_ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike enough
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the gate found in one text.
+
+    Attributes:
+        source: the file, `-` for stdin, or `text`.
+        text: what was checked.
+        first_line: the line of the file on which the text begins, from 1.
+        form: the form it was checked as.
+        guessed: nobody named the form: it is the one that fits best.
+        findings: one a check that applied.
+    """
+
+    source: str
+    text: str
+    first_line: int
+    form: Form
+    guessed: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check refuses the text."""
+        return not self.refused
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """The findings that refuse the text."""
+        return failures(self.findings)
+
+    def position(self, finding: Finding) -> tuple[int, int]:
+        """Return line and column, from 1, of a finding's first span in the file, or of the text."""
+        start = finding.spans[0].start if finding.spans else 0
+        above = self.text[:start]
+        return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the report as JSON holds it."""
+        return {
+            "file": self.source,
+            "passed": self.passed,
+            "form": self.form.value,
+            "form_guessed": self.guessed,
+            "findings": [finding.as_data() for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The pool of examples, the prompt templates, and the gate.
+
+    Attributes:
+        pool, prompts, gate: what it holds.
+        cache: the folder for indexes.
+        example_tokens: tokens the examples in a prompt may take.
+        pinned: ids of examples that every prompt shows, first and in this order.
+    """
+
+    pool: Pool
+    prompts: Prompts
+    gate: Gate
+    cache: Path
+    example_tokens: int
+    pinned: tuple[str, ...] = ()
+    _reported: set[str] = field(default_factory=set, compare=False, repr=False)  # unknown shows
+
+    @cached_property
+    def index(self) -> ExampleIndex:
+        """The index that examples are selected by, built when it is first needed."""
+        return index_examples(self.pool.examples, self.cache / "selection")
+
+    def find_show(self, name: str) -> Show:
+        """Return the show with this name or alias; an unknown one is logged once, and is a generic show."""
+        show = find_show(self.pool.shows, name)
+        if show is None and name not in self._reported:
+            self._reported.add(name)
+            near = nearest_shows(self.pool.shows, name)
+            known = "synopsis examples list names the known ones."
+            hint = f"did you mean {' or '.join(near)}?" if near else known
+            _log.info("unknown show '%s': going on without its cast and place; %s", name, hint)
+        return show or generic_show(name)
+
+    def resolve(self, brief: Brief) -> tuple[Brief, Show]:
+        """Return the brief with the canonical name of its show, and the show."""
+        show = self.find_show(brief.show)
+        return brief.model_copy(update={"show": show.name}), show
+
+    def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
+        """Select the examples for a brief, each with its reason; never those whose ids are in `exclude`."""
+        return select(
+            self.index,
+            self.resolve(brief)[0],
+            token_budget=self.example_tokens,
+            exclude=exclude,
+            pinned=self.pinned,
+        )
+
+    def prompt(
+        self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
+    ) -> Prompt:
+        """Render the request for a synopsis, with the examples that `select` gives."""
+        brief, show = self.resolve(brief)
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        return self.prompts.synopsis(brief, show, examples, outline)
+
+    def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
+        """Render the request for an outline, with the examples that `select` gives."""
+        brief, show = self.resolve(brief)
+        return self.prompts.outline(
+            brief, show, [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        )
+
+    def check(
+        self, document: Document, *, show: str | None, theme: str | None, form: Form | str | None
+    ) -> Report:
+        """Check a text against the brief in its front matter, and what is given here before that.
+
+        Raises:
+            InputError: the text is empty, or a field of the brief breaks a rule.
+        """
+        if not document.text:
+            raise FileError(f"{document.path}: holds no text: write one, or name another file")
+        if form is not None and form not in list(Form):
+            raise BriefError(f"no form '{form}': the forms are {', '.join(Form)}")
+        fields = {"show": show, "theme": theme, "form": form}
+        given = {name: value for name, value in fields.items() if value is not None}
+        brief = None
+        if "brief" in document.meta:
+            brief = make_brief(**{**read_brief(document).as_data(), **given})
+        elif theme is not None:
+            brief = make_brief(**{"show": _UNKNOWN, **given})
+        name = brief.show if brief else show or _UNKNOWN
+        people = document.meta.get("characters")
+        subject = self.gate.subject(
+            document.text,
+            brief.form if brief else Form(form or Form.EPISODE),
+            find_show(self.pool.shows, name) or generic_show(name),
+            brief,
+            str(document.meta.get("title", "")),
+            tuple(str(person["name"]) for person in people if isinstance(person, dict) and "name" in person)
+            if isinstance(people, list)
+            else (),
+        )
+        here = document.path.resolve()
+        subject = replace(
+            subject,
+            exclude_source=next(
+                (known.id for known in self.pool.examples if known.path.resolve() == here), ""
+            ),
+            strangers=() if name == _UNKNOWN else subject.strangers,
+        )
+        guessed = form is None and "brief" not in document.meta
+        if guessed:
+            subject = self._best_fitting(subject)
+        findings = self.gate.judge(subject)
+        source = str(document.path)
+        return Report(source, document.text, document.first_line, subject.form, guessed, findings)
+
+    def _best_fitting(self, subject: Subject) -> Subject:
+        candidates = [self.gate.as_form(subject, form) for form in Form]
+        return min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
+
+
+def open_workspace(settings: Settings) -> Workspace:
+    """Load pool, templates and gate.
+
+    Raises:
+        InputError: an example, a template or the house is missing or broken, a pinned id is unknown, or the
+            semantic checks are wanted and their package is not there.
+    """
+    pool = load_pool(pool_folders(settings))
+    if not pool.shows and not pool.examples:
+        raise ExampleError("no examples: name a folder that holds some with --examples")
+    _check_pinned(settings.pinned, pool)
+    prompts = load_prompts(settings.prompts or folder("prompts"))
+    house = load_house(settings.profile) if settings.profile else built_in_house()
+    if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
+        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
+    sources = copy_sources(pool.examples, prompts.copy_sources())
+    copies = index_sources(sources, settings.cache / "copies")
+    embeddings = None
+    if settings.semantic:
+        embedder = E5Embedder(settings.threads)
+        embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
+    classify = LanguageClassifier(settings.cache / "languages")
+    gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, classify)
+    return Workspace(pool, prompts, gate, settings.cache, settings.example_tokens, settings.pinned)
+
+
+def pool_folders(settings: Settings) -> list[Path]:
+    """Return the folders examples are read from: the named one, or the program's and the user's own."""
+    if settings.examples is not None:
+        return [settings.examples]
+    own = settings.own_examples
+    return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
+
+
+def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
+    known = [example.id for example in pool.examples]
+    for name in pinned:
+        if name not in known:
+            near = get_close_matches(name, known, cutoff=_ALIKE)
+            hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
+            raise SettingsError(f"no example '{name}' to pin: {hint}")
+
+
+def check_pool(settings: Settings) -> tuple[int, list[str]]:
+    """Return how many examples there are, and each problem of format, show and style, in one line.
+
+    Raises:
+        InputError: a folder is missing, unreadable or empty, or the house cannot be used.
+    """
+    house = load_house(settings.profile) if settings.profile else built_in_house()
+    problems: list[str] = []
+    shows: dict[str, Show] = {}  # by folder
+    examples: list[Example] = []
+    for pool in pool_folders(settings):
+        for path in example_files(pool):
+            try:
+                examples.append(with_free_id(load_example(path), [example.id for example in examples]))
+            except InputError as error:
+                problems.append(str(error))
+        for path in sorted(pool.glob(f"*/{SHOW_FILE}")):
+            try:
+                shows[path.parent.name] = load_show(path)
+            except InputError as error:
+                problems.append(str(error))
+    gate = Gate(
+        house, index_sources(copy_sources(examples), settings.cache / "copies"), shows=tuple(shows.values())
+    )
+    for example in examples:
+        show = shows.get(example.path.parent.name)
+        if show is None:
+            problems.append(
+                f"{example.path}: {example.path.parent} has no {SHOW_FILE}: write one with the show's name"
+            )
+            continue
+        if example.brief.show != show.name:
+            problems.append(
+                f"{example.path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}"
+            )
+        findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
+        problems += [f"{example.path}: {finding.check}: {finding.message}" for finding in failures(findings)]
+    return len(examples), problems
