@@ -109,10 +109,10 @@ def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> t
     return _gate[0].examine(synopsis, brief, show, truncated=truncated)
 
 
-def made_with(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
+def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
     """Return the facts that do not stand in the briefs."""
     return {
-        "model": choice.model,
+        "model": resolved.model,
         "prompts": folder_hash(settings.prompts or folder("prompts")),
         "profile": digest_of(settings.profile)[:12] if settings.profile else "the house's",
         "disabled checks": ", ".join(sorted(settings.disable)) or "none",

@@ -70,12 +70,12 @@ class Order:
 class Engine(Protocol):
     """Makes rows elsewhere than in this process."""
 
-    def check(self, choice: ResolvedModel) -> None:
+    def check(self, resolved: ResolvedModel) -> None:
         """Raise SettingsError where it cannot make rows with this model."""
         ...
 
     def open(
-        self, order: Order, choice: ResolvedModel, settings: Settings, budget: Budget
+        self, order: Order, resolved: ResolvedModel, settings: Settings, budget: Budget
     ) -> AbstractAsyncContextManager[MakeRow]:
         """Open what makes rows; it does not see variety."""
         ...
@@ -99,10 +99,10 @@ class Stop:
         return nullcontext()
 
 
-def facts_of(order: Order, settings: Settings, choice: ResolvedModel) -> dict[str, str]:
+def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
     """Return what the rows are made of; a batch that was begun with others is refused."""
     arc = "given" if order.arc else "not given"  # what it says may grow with the season
-    return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, choice)}
+    return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, resolved)}
 
 
 async def run_batch(
@@ -141,10 +141,10 @@ async def run_batch(
         tpm=order.tpm,
         calls=order.concurrency,
     )
-    choice = writer.model
+    resolved = writer.model
     if engine is not None:
-        engine.check(choice)
-    facts = facts_of(order, settings, choice)
+        engine.check(resolved)
+    facts = facts_of(order, settings, resolved)
     if order.fresh:
         begin_anew(order)
     with BatchStore(order.out, facts) as store:
@@ -160,7 +160,7 @@ async def run_batch(
         variety = open_variety(store, writer, settings.disable) if order.variety else None
         saver = RowSaver(store, writer, variety, made, unsaved)
         async with (
-            engine.open(order, choice, writer.settings, writer.budget)
+            engine.open(order, resolved, writer.settings, writer.budget)
             if engine is not None
             else _open_local(writer, order.workers, variety, stop)
         ) as make:
@@ -170,7 +170,7 @@ async def run_batch(
 
             rows = islice(chain((row for row, _ in store.waiting()), store.pending()), order.limit)
             concurrency = 1
-            if choice.kind == "hosted" and arc is None:
+            if resolved.kind == "hosted" and arc is None:
                 # While some rows are checked in other processes, others are asked for.
                 is_checked_elsewhere = order.workers > 0 and engine is None
                 concurrency = order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency

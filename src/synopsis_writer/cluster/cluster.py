@@ -76,15 +76,15 @@ def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict
     return variables
 
 
-def ray_package(choice: ResolvedModel) -> Any:
+def ray_package(resolved: ResolvedModel) -> Any:
     """Return the package, for rows that a server is asked for.
 
     Raises:
         SettingsError: it is not installed, or the model runs on this machine.
     """
-    if choice.kind != "hosted":
+    if resolved.kind != "hosted":
         raise SettingsError(
-            f"model '{choice.model}' runs on this machine: a cluster's workers ask a server, "
+            f"model '{resolved.model}' runs on this machine: a cluster's workers ask a server, "
             "name it with --base-url and --model, or leave out --engine ray"
         )
     try:
@@ -106,32 +106,32 @@ class RayEngine:
     address: str | None
     environment: Mapping[str, str]
 
-    def check(self, choice: ResolvedModel) -> None:
+    def check(self, resolved: ResolvedModel) -> None:
         """Raise SettingsError where Ray is missing, or the model is not a server's."""
-        ray_package(choice)
+        ray_package(resolved)
 
     @asynccontextmanager
     async def open(
-        self, order: Order, choice: ResolvedModel, settings: Settings, budget: Budget
+        self, order: Order, resolved: ResolvedModel, settings: Settings, budget: Budget
     ) -> AsyncIterator[MakeRow]:
         """Connect to a cluster, and have workers on it while the block runs.
 
         Raises:
             SettingsError: there is no cluster, or it does not accept this process.
         """
-        ray = ray_package(choice)
+        ray = ray_package(resolved)
         with connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
             cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-            calls = calls_left(budget, choice, settings, self.environment)
+            calls = calls_left(budget, resolved, settings, self.environment)
             size = worker_count(order, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
             job = Job(
-                choice,
+                resolved,
                 _given(settings, self.environment),
-                _passed_on(choice, self.environment),
+                _passed_on(resolved, self.environment),
                 _part(budget, size),
                 order.rpm and order.rpm / size,
                 order.tpm and order.tpm / size,
-                facts_here(settings, choice),
+                facts_here(settings, resolved),
             )
             pool = WorkerPool(ray, job, size, order.concurrency, reach)
             _log.info("cluster: nodes %d, CPUs %.0f, workers %d", len(cpus), sum(cpus), size)
@@ -163,19 +163,19 @@ def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]
     return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
 
 
-def _passed_on(choice: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
+def _passed_on(resolved: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what workers need of the environment, and the key, also where a keyring holds it."""
     passed = {
         name: value
         for name, value in environment.items()
         if name.startswith(("OPENAI_", PREFIX)) or name.upper().endswith("_PROXY") or name in _PASSED_ON
     }
-    key = look_up_key(host_of(choice.base_url or DEFAULT_BASE_URL), environment).value
+    key = look_up_key(host_of(resolved.base_url or DEFAULT_BASE_URL), environment).value
     return passed if key is None else {**passed, KEY_VARIABLE: key}
 
 
 def calls_left(
-    budget: Budget, choice: ResolvedModel, settings: Settings, environment: Mapping[str, str]
+    budget: Budget, resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]
 ) -> int | None:
     """Return how many calls what is left of the budget is sure to suffice for; None: it has no bound.
 
@@ -187,7 +187,7 @@ def calls_left(
     prompt = workspace.prompt(_PLAIN)
     limits = longer(limits_of(settings))
     worst = worst_case(
-        open_pricer(choice, settings, environment), prompt.messages, wire_schema(Synopsis), limits
+        open_pricer(resolved, settings, environment), prompt.messages, wire_schema(Synopsis), limits
     )
     amount, tokens = _left(budget)
     calls = [] if tokens is None else [tokens // worst.tokens]

@@ -47,7 +47,7 @@ class Job:
     """What a worker is given to work with; its repr holds no key.
 
     Attributes:
-        choice: the model; a hosted one.
+        resolved: the model; a hosted one.
         settings: the settings that were given; the node's own defaults, such as its cache, hold besides.
         environment: key, address, proxies and certificates.
         budget: this worker's part of what may be spent.
@@ -55,7 +55,7 @@ class Job:
         facts: what must be the same on all nodes.
     """
 
-    choice: ResolvedModel
+    resolved: ResolvedModel
     settings: Mapping[str, Any]
     environment: Mapping[str, str] = field(repr=False)
     budget: Budget
@@ -349,7 +349,7 @@ def first_sentence(text: str) -> str:
     return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def facts_here(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
+def facts_here(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
     """Return what the rows are made of on this machine.
 
     Raises:
@@ -358,7 +358,7 @@ def facts_here(settings: Settings, choice: ResolvedModel) -> dict[str, str]:
     examples = [folder_hash(path) for path in pool_folders(settings) if path.is_dir()]
     return {
         "synopsis-writer": __version__,
-        **made_with(settings, choice),
+        **made_with(settings, resolved),
         "examples": " ".join(examples),
     }
 
@@ -383,7 +383,7 @@ class RowWorker:
         logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
-            _compare(job.facts, facts_here(settings, job.choice))
+            _compare(job.facts, facts_here(settings, job.resolved))
             writer = Writer(
                 settings,
                 environment=job.environment,
@@ -392,7 +392,7 @@ class RowWorker:
                 rpm=job.rpm,
                 tpm=job.tpm,
             )
-            writer.model = job.choice
+            writer.model = job.resolved
             writer.workspace.gate.warm_up()
             self._writer = await self._open.enter_async_context(writer)
         except SynopsisError as error:

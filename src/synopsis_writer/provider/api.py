@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -213,15 +214,14 @@ class BatchServer:
     async def upload(self, path: Path) -> str:
         """Upload a file of requests, and return its id; a second copy of it does no harm."""
 
-        async def ask() -> str:
+        async def ask() -> Any:
             with path.open("rb") as file:
-                raw = await self.sdk.files.with_raw_response.create(
+                return await self.sdk.files.with_raw_response.create(
                     file=(path.name, file, "application/jsonl"), purpose="batch", timeout=_FILE_SECONDS
                 )
-            return _parse(_File, raw.content).id
 
         missing = f"{self.host}: has no batch interface: use synopsis batch run, or --to-files"
-        return await self._retried(ask, _FILE_SECONDS, missing)
+        return (await self._ask(_File, ask, _FILE_SECONDS, missing)).id
 
     async def ensure(
         self, key: str, file: str, tried: float | None, record: Callable[[float | None], None]
@@ -267,7 +267,7 @@ class BatchServer:
 
         try:
             async with asyncio.timeout(self.answer_seconds):
-                raw = await self.sdk.batches.with_raw_response.create(
+                raw = await self._batches.create(
                     input_file_id=file,
                     endpoint="/v1/chat/completions",
                     completion_window="24h",
@@ -300,9 +300,12 @@ class BatchServer:
 
     async def _listed(self, key: str, file: str) -> RemoteBatch | None:
         """Return the provider's batch with a key or of a file, if there is one."""
+        import openai
+
         after: str | None = None
         while True:
-            page = await self._page(after)
+            start = after or openai.omit
+            page = await self._ask(_Page, partial(self._batches.list, limit=_PAGE, after=start))
             known = [batch for batch in page.data if batch is not None]
             for batch in known:
                 if (batch.metadata or {}).get(METADATA) == key or batch.input_file_id == file:
@@ -313,30 +316,17 @@ class BatchServer:
                 raise self._failure(InvalidResponseError("its list of batches cannot be read"))
             after = known[-1].id
 
-    async def _page(self, after: str | None) -> _Page:
-        import openai
-
-        async def ask() -> _Page:
-            raw = await self.sdk.batches.with_raw_response.list(limit=_PAGE, after=after or openai.omit)
-            return _parse(_Page, raw.content)
-
-        return await self._retried(ask)
-
     async def look(self, batch: str, missing: str) -> RemoteBatch:
         """Return the state of a batch; `missing` is the message where the provider does not know it."""
-
-        async def ask() -> RemoteBatch:
-            return _parse(RemoteBatch, (await self.sdk.batches.with_raw_response.retrieve(batch)).content)
-
-        return await self._retried(ask, missing=missing)
+        return await self._ask(RemoteBatch, partial(self._batches.retrieve, batch), missing=missing)
 
     async def cancel(self, batch: str, missing: str) -> RemoteBatch:
         """Ask for the end of a batch; what is done by then comes back all the same."""
+        return await self._ask(RemoteBatch, partial(self._batches.cancel, batch), missing=missing)
 
-        async def ask() -> RemoteBatch:
-            return _parse(RemoteBatch, (await self.sdk.batches.with_raw_response.cancel(batch)).content)
-
-        return await self._retried(ask, missing=missing)
+    @property
+    def _batches(self) -> Any:
+        return self.sdk.batches.with_raw_response
 
     async def download(self, file: str, path: Path, missing: str) -> None:
         """Download a file, whole or not at all.
@@ -363,6 +353,20 @@ class BatchServer:
 
         await self._retried(ask, _FILE_SECONDS, missing)
 
+    async def _ask(
+        self,
+        shape: type[_Shape],
+        ask: Callable[[], Awaitable[Any]],
+        seconds: float | None = None,
+        missing: str = "",
+    ) -> _Shape:
+        """Return what an answer holds; one that is not of this shape is asked for again."""
+
+        async def parsed() -> _Shape:
+            return _parse(shape, (await ask()).content)
+
+        return await self._retried(parsed, seconds, missing)
+
     async def _retried(
         self, ask: Callable[[], Awaitable[_Result]], seconds: float | None = None, missing: str = ""
     ) -> _Result:
@@ -388,7 +392,7 @@ class BatchServer:
 
 @contextlib.asynccontextmanager
 async def open_batch_server(
-    choice: ResolvedModel,
+    resolved: ResolvedModel,
     settings: Settings,
     environment: Mapping[str, str],
     retry: RetryPolicy,
@@ -401,12 +405,12 @@ async def open_batch_server(
     Raises:
         SettingsError: its address cannot be used, or the key cannot be sent.
     """
-    address = choice.base_url or DEFAULT_BASE_URL
+    address = resolved.base_url or DEFAULT_BASE_URL
     key = look_up_key(host_of(address), environment)
     sdk = open_sdk(address, key.value, insecure=settings.insecure)
     try:
         yield BatchServer(
-            sdk, server_of(address), choice.model, retry, key.hint, answer_seconds, settle_seconds
+            sdk, server_of(address), resolved.model, retry, key.hint, answer_seconds, settle_seconds
         )
     finally:
         await sdk.close()

@@ -95,15 +95,15 @@ async def fetch_batch(
     """
     stop = stop or Stop()
     settings = as_begun(fetch.out, settings)
-    choice = hosted(settings, environment, is_elsewhere=fetch.from_file is not None)
-    with BatchStore(fetch.out, made_with(settings, choice) | examples_fact(settings)) as store:
+    resolved = hosted(settings, environment, is_elsewhere=fetch.from_file is not None)
+    with BatchStore(fetch.out, made_with(settings, resolved) | examples_fact(settings)) as store:
         counts = store.counts()
         begun(counts)
         if not open_shards(store) and not store.count_waiting():
             _log.info("no row is at a provider, and none waits to be repaired")
             return counts
         end_repairs(store, settings)
-        batch = ProviderBatch(fetch.out, store, choice, settings, environment, made=made, limits=limits)
+        batch = ProviderBatch(fetch.out, store, resolved, settings, environment, made=made, limits=limits)
         variety = open_variety(store, batch.writer, settings.disable) if fetch.variety else None
         saver = RowSaver(store, batch.writer, variety, made)
         async with batch.writer, open_gate(batch.writer, fetch.workers, variety, stop):
@@ -128,12 +128,8 @@ _REPAIRS = 0  # where a fault of the repairs is kept: no shard has this number
 class Fetcher:
     """Takes in the results of a batch, and sends its repairs; a fault at one shard delays no other.
 
-    Args:
-        fetch: what was ordered.
-        batch: the batch, connected unless only a file is read.
-        saver: compares rows with the others, and saves them.
-        unsaved: is given each row that was repaired by a live call and cannot be saved.
-        stop: ends live repairs early.
+    The batch is connected unless only a file is read; `unsaved` is given each row that was repaired by a live
+    call and cannot be saved.
     """
 
     def __init__(
@@ -345,7 +341,7 @@ class Fetcher:
                     self._shards.fail(row, line.reason)
             return
         try:
-            answer = read_answer(line.body, "application/json", 0.0, self._batch.choice.model)
+            answer = read_answer(line.body, "application/json", 0.0, self._batch.resolved.model)
         except InvalidResponseError as fault:
             self._save_broken(shard, row, attempt, fault)
             return

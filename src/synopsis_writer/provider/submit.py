@@ -115,28 +115,21 @@ class Request:
 class ProviderBatch:
     """A batch of which parts are at a provider: writes, sends, looks after and takes back its shards.
 
-    Args:
-        folder: the batch's folder.
-        store: its store, which is open.
-        choice: the model; a hosted one.
-        settings: all settings.
-        environment: where the key stands.
-        made: is told of each row that failed for good, and that it is done with.
-        limits: what the provider takes.
+    `made` is told of each row that failed for good, and that it is done with.
     """
 
     def __init__(
         self,
         folder: Path,
         store: BatchStore,
-        choice: ResolvedModel,
+        resolved: ResolvedModel,
         settings: Settings,
         environment: Mapping[str, str],
         *,
         made: Callable[[RowResult[str], bool], None] = lambda *_: None,
         limits: ProviderLimits = LIMITS,
     ) -> None:
-        self.store, self.choice, self.limits = store, choice, limits
+        self.store, self.resolved, self.limits = store, resolved, limits
         self.settings, self.environment = for_gate(settings), environment
         self.writer = Writer(self.settings, environment=environment, log=False)
         self.shards = Shards(store, made)
@@ -147,7 +140,7 @@ class ProviderBatch:
     def pricer(self) -> HostedPricer:
         """The prices of the provider's batches; raises InputError where the table of prices is broken."""
         prices = load_prices(self.settings, self.environment)
-        return HostedPricer(self.choice.model, self.choice.base_url, prices, is_batch=True)
+        return HostedPricer(self.resolved.model, self.resolved.base_url, prices, is_batch=True)
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -163,7 +156,7 @@ class ProviderBatch:
         self.sweep()
         retry = RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
         async with open_batch_server(
-            self.choice,
+            self.resolved,
             self.settings,
             self.environment,
             retry,
@@ -203,9 +196,9 @@ class ProviderBatch:
             BudgetSpentError: the next one could exceed the budget.
         """
         budget = self.budget()
-        check_prices(budget, self.pricer, self.choice.model)
+        check_prices(budget, self.pricer, self.resolved.model)
         capabilities = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
-        dialect = capabilities.find(self.choice.server or "", self.choice.model)
+        dialect = capabilities.find(self.resolved.server or "", self.resolved.model)
         schema = wire_schema(Synopsis)
         for row, attempt in rows:
             prompt = self.writer.prompt(row.brief)
@@ -218,7 +211,7 @@ class ProviderBatch:
             limits = limits_of(self.settings)
             if attempt.flaw == "cut":
                 limits = longer(limits)
-            body = chat_request(self.choice.model, messages, schema, limits, dialect, stream=False)
+            body = chat_request(self.resolved.model, messages, schema, limits, dialect, stream=False)
             worst = worst_case(self.pricer, messages, schema, limits)
             budget.reserve(worst)
             yield Request(attempt, body, worst)
@@ -433,8 +426,8 @@ async def submit_batch(
         InputError: briefs, settings or the folder cannot be used.
         ModelError: the provider does not take it, or the budget is spent; what was sent before is out.
     """
-    choice = hosted(settings, environment, is_elsewhere=to_folder is not None)
-    facts = facts_of(order, settings, choice) | examples_fact(settings)
+    resolved = hosted(settings, environment, is_elsewhere=to_folder is not None)
+    facts = facts_of(order, settings, resolved) | examples_fact(settings)
     if order.fresh:
         begin_anew(order)
     with BatchStore(order.out, facts) as store:
@@ -442,7 +435,7 @@ async def submit_batch(
         store.retry(order.retry)
         begun(store.counts())
         end_repairs(store, settings)
-        batch = ProviderBatch(order.out, store, choice, settings, environment, limits=limits)
+        batch = ProviderBatch(order.out, store, resolved, settings, environment, limits=limits)
         first_drafts = ((row, NextAttempt(row.place)) for row in store.pending())
         rows = islice(chain(store.waiting(), first_drafts), order.limit)
         if to_folder is not None:
@@ -483,8 +476,8 @@ async def cancel_batch(
     settings = as_begun(out, settings)
     with BatchStore(out, {}) as store:
         is_asked = any(_is_at_provider(shard) for shard in Shards(store, lambda *_: None).open())
-        choice = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
-        batch = ProviderBatch(out, store, choice, settings, environment, limits=limits)
+        resolved = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
+        batch = ProviderBatch(out, store, resolved, settings, environment, limits=limits)
         for shard in _chosen(batch.shards.open(), forget):
             if forget or not _is_at_provider(shard):
                 batch.release(shard)
@@ -562,13 +555,13 @@ def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: 
     if is_elsewhere and settings.model is not None:
         address = settings.base_url or environment.get(ADDRESS) or _NO_PROVIDER
         return ResolvedModel("hosted", settings.model, "named with --model or in the settings", address)
-    choice = resolve_model(settings, environment)
-    if choice.kind != "hosted":
+    resolved = resolve_model(settings, environment)
+    if resolved.kind != "hosted":
         raise SettingsError(
-            f"the model '{choice.model}' runs on this machine, which has no batch interface: "
+            f"the model '{resolved.model}' runs on this machine, which has no batch interface: "
             "use synopsis batch run, or name a hosted model with --model"
         )
-    return choice
+    return resolved
 
 
 def as_begun(folder: Path, settings: Settings) -> Settings:
