@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -486,10 +486,11 @@ class Writer:
         """Open what is not open yet: model, house, templates and gate, in the gate's thread."""
         if self._is_open:
             return
-        opening: list[Awaitable[object]] = [self._in_thread(lambda: self.workspace)]
-        if self._client is None and self.model.kind == "hosted":
-            opening.append(asyncio.to_thread(_import_slow))
-        await asyncio.gather(*opening)
+        is_hosted = self._client is None and self.model.kind == "hosted"
+        await asyncio.gather(
+            self._in_thread(lambda: self.workspace),
+            *([asyncio.to_thread(_import_slow)] if is_hosted else []),
+        )
         if not self._is_demo:
             await self._in_thread(lambda: self.workspace.index)
         if not self._is_open and self._client is None:
