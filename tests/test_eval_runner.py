@@ -13,9 +13,10 @@ from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import ScriptedClient
+from synopsis_writer.usage import Usage
 from synopsis_writer.workspace import open_workspace
 from synopsis_writer.writer import Writer
-from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Step
+from tests.support.loopback import Body, Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
 SUITE = load_suite(EVALS, ALL_METRICS)
@@ -94,6 +95,29 @@ def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(BudgetSpentError):
         go(tmp_path, [long], cases=TWO[:1], models=("m", "n"), max_tokens_total=20_000)
     assert [row.id.model for row in rows(tmp_path)] == ["m"]
+
+
+def test_what_failed_calls_took_counts_against_the_budget_of_every_later_session(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 15_000, "completion_tokens": 50, "total_tokens": 15_050}
+    no_choice = Body({"object": "chat.completion", "choices": [], "usage": usage})
+    with pytest.raises(RequestRefusedError):
+        go(tmp_path, [no_choice, Fault(401)])
+    assert [(row.outcome, row.usage) for row in rows(tmp_path)] == [("failed", Usage(15_000, 50))]
+    with pytest.raises(BudgetSpentError):
+        go(tmp_path, [], max_tokens_total=16_000)
+    with pytest.raises(RequestRefusedError):
+        go(tmp_path, [answer(TWO[0]), Fault(401)])
+    assert [row.outcome for row in rows(tmp_path)] == ["accepted"]
+    with pytest.raises(BudgetSpentError):
+        go(tmp_path, [], max_tokens_total=16_000)
+
+
+def test_a_row_that_failed_before_any_answer_names_its_run_in_the_log(tmp_path: Path) -> None:
+    log = RunLog(None)
+    go(tmp_path, [Hangup(), answer(TWO[1])], log=log)
+    made = {(row.provenance or {})["run"]: row.outcome for row in rows(tmp_path)}
+    assert {run.id: run.outcome for run in log.runs()} == made
+    assert sorted(made.values()) == ["accepted", "failed"]
 
 
 def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:

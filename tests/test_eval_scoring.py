@@ -274,6 +274,8 @@ def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -
     rows = [row_of(case) for case in CASES[:2]]
     for judge in (FIRST, SECOND):
         append_judgement(tmp_path, judge, rows[0], judgement(1.0))
+    paid = replace(lost, usage=Usage(40, 10), cost=Cost(Decimal("0.10"), "EUR"))
+    assert run_spending(tmp_path / "none", [lost, paid]) == Spent(paid.cost, 50)
     spent = run_spending(tmp_path, [*rows, lost])
     assert spent.cost is not None
     assert (spent.cost.amount, spent.cost.currency, spent.tokens) == (Decimal("1.02"), "EUR", 8300)

@@ -109,9 +109,18 @@ async def test_a_refusal_is_a_result_and_a_failure_an_error() -> None:
     assert (result.outcome, result.accepted) == ("refused", None)
     with pytest.raises(GateRefusedError, match="nothing to save: hook: "):
         writer.save(result)
-    with pytest.raises(ConnectionFailedError, match="weg"):
+    with pytest.raises(ConnectionFailedError, match="weg") as caught:
         await writer.write(**FIELDS)
+    assert caught.value.run == ""  # there is no log
     writer.close()
+
+
+async def test_a_failure_names_its_run_in_the_log(tmp_path: Path) -> None:
+    client = ScriptedClient([ConnectionFailedError("weg")])
+    async with Writer(load_settings({"log": tmp_path / "runs.sqlite3"}, {}), client=client) as writer:
+        with pytest.raises(ConnectionFailedError, match="weg") as caught:
+            await writer.write(**FIELDS)
+        assert [run.id for run in writer.log.runs()] == [caught.value.run]
 
 
 async def test_a_plan_is_followed() -> None:

@@ -68,13 +68,14 @@ class ModelError(SynopsisError):
     """The model, or the way to it, failed for good; if `is_transient`, another request may succeed.
 
     `usage` holds the tokens the server counted nevertheless and `cost` their price; None where it counted
-    none, or where no price is known.
+    none, or where no price is known. `run` is the id of the run in the log; empty where none is kept.
     """
 
     exit_code = 3
     is_transient: bool = False
     usage: "Usage | None" = None
     cost: "Cost | None" = None
+    run: str = ""
 
 
 class ConnectionFailedError(ModelError):

@@ -18,6 +18,7 @@ from synopsis_writer.errors import (
     ConnectionFailedError,
     FileError,
     GateRefusedError,
+    ModelError,
     ReplayError,
     SynopsisError,
 )
@@ -426,6 +427,8 @@ class Recording:
             # Only our own errors are known to hold no secret.
             message = str(error) if isinstance(error, SynopsisError) else type(error).__name__
             self.end("refused" if isinstance(error, GateRefusedError) else "failed", message)
+        if isinstance(error, ModelError) and self._log is not None:
+            error.run = self._run.id
 
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""

@@ -504,9 +504,9 @@ def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
-    """Return what rows and all judgements in a run's folder took; raises FileError."""
+    """Return what rows, also failed ones, and all judgements in a run's folder took; raises FileError."""
     judges = read_judgements(folder)
-    paid = [(row.usage, row.cost) for row in rows if row.attempts]
+    paid = [(row.usage, row.cost) for row in rows if row.attempts or row.usage != Usage()]
     paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]
     usage = sum((usage for usage, _ in paid), Usage())
     try:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -224,6 +224,7 @@ class RunFolder:
 
     Attributes:
         rows: the rows that are done, by their keys.
+        history: the rows that were there at the beginning, those that were made again since included.
 
     Raises:
         FileError: it cannot be written, it holds something else, or another process is using it.
@@ -233,12 +234,13 @@ class RunFolder:
         self._path, self._info = path, info
         self._lock = FolderLock(path, "run")
         try:
-            self.rows = self._begin()
+            self.history = self._begin()
         except BaseException:
             self._lock.release()
             raise
+        self.rows = _latest(self.history)
 
-    def _begin(self) -> dict[Key, Row]:
+    def _begin(self) -> list[Row]:
         info, results = self._path / RUN_FILE, self._path / RESULTS_FILE
         if results.exists():
             if not info.exists():
@@ -247,11 +249,11 @@ class RunFolder:
                 raise FileError(
                     f"{self._path}: {change} since this run began: name another --out for a new one"
                 )
-            return read_rows(self._path)
+            return list(_all_rows(self._path))
         if info.exists():
             read_info(self._path)  # another run without rows may be replaced, a foreign file may not
         write_file(info, self._info.as_json())
-        return {}
+        return []
 
     def __enter__(self) -> Self:
         """Hold the folder."""
@@ -304,16 +306,23 @@ def read_rows(folder: Path) -> dict[Key, Row]:
     Raises:
         FileError: the file cannot be read.
     """
+    return _latest(_all_rows(folder))
+
+
+def _all_rows(folder: Path) -> Iterator[Row]:
     path = folder / RESULTS_FILE
-    rows: dict[Key, Row] = {}
     for number, line in read_lines(path):
         try:
-            row = RowLine.model_validate_json(line).to_row()
+            yield RowLine.model_validate_json(line).to_row()
         except ValueError:
             _log.warning(
                 "%s:%d: the line is truncated, as after a kill: its row will be made again", path, number
             )
-            continue
+
+
+def _latest(history: Iterable[Row]) -> dict[Key, Row]:
+    rows: dict[Key, Row] = {}
+    for row in history:
         rows.pop(row.id, None)
         rows[row.id] = row
     return rows

@@ -119,7 +119,7 @@ class EvalRun:
         """Hold the folder; raises FileError where it has another run, or another process writes it."""
         self._folder = RunFolder(self._out, self.info)
         try:
-            bounds, spent = self._writer.budget, run_spending(self._out, self.rows)
+            bounds, spent = self._writer.budget, run_spending(self._out, self._folder.history)
             self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
         except BaseException:
             self._folder.close()
@@ -227,7 +227,7 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
             case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.workspace)
         )
     except ModelError as error:
-        return replace(RowResult.failed(key, error), provenance={"created": created})
+        return replace(RowResult.failed(key, error), provenance={"created": created, "run": error.run})
     return RowResult.of(key, result)
 
 
