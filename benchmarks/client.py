@@ -24,7 +24,7 @@ import openai
 from benchmarks.table import Row, print_table
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
-from synopsis_writer.log import Run, RunLog
+from synopsis_writer.log import Recording, Run, RunLog
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.resolve import open_client, resolve_model
 from synopsis_writer.result import new_run
@@ -70,7 +70,7 @@ async def whole_write(
     prompt = workspace.prompt(brief)
     name, created = new_run()
     author = ModelAuthor(client, workspace.prompts, prompt, Limits())
-    with log.recording(Run(name, "write", created, brief, MODEL)) as recording:
+    with Recording(log, Run(name, "write", created, brief, MODEL)) as recording:
         result = await write(brief, show, author, workspace.gate, attempts=1, recorder=recording)
         best = result.best
         if best is None or best.synopsis is None:

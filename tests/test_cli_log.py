@@ -166,7 +166,7 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(terminal: Terminal
         (prompts / template.name).write_text(template.read_text("utf-8") + "\nUnd: kurz.\n", "utf-8")
     changed = terminal("write", "--replay", "last", "--prompts", "prompts")
     assert changed.code == 2
-    assert "templates, examples, pins or gate are not as then" in changed.err
+    assert "templates, examples, pins or gate have changed since" in changed.err
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ RUN = Run(
     "test-model",
     server="127.0.0.1:8000/v1",
     outline=OUTLINE,
-    rounds=3,
+    attempts=3,
     best_of=2,
     prompt="synopsis",
     version="system 1, synopsis 1",
@@ -94,7 +94,7 @@ def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("", "no such run"), ("%", "no such run"), ("2026", "2 runs are called so"), ("x", "log list")],
+    [("", "no such run"), ("%", "no such run"), ("2026", "2 runs match"), ("x", "log list")],
 )
 def test_a_run_that_is_none_or_several_is_said(name: str, said: str) -> None:
     log = filled()
@@ -170,16 +170,16 @@ def test_a_run_that_cannot_be_read_is_said_and_can_be_removed(damage: str) -> No
     assert str(caught.value) == (
         f"run log: run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}"
     )
-    (listed,) = log.listed()
+    (listed,) = log.summaries()
     assert listed.id == log.find_id("last") == log.find_id("abc123") == RUN.id
     assert log.remove([RUN.id])
-    assert log.listed() == []
+    assert log.summaries() == []
 
 
 def test_a_time_without_a_zone_is_taken_as_utc() -> None:
     log = filled()
     log._database.execute("UPDATE runs SET created = '2026-11-21T08:00:00'")
-    assert log.listed()[0].created == RUN.created
+    assert log.summaries()[0].created == RUN.created
 
 
 def test_what_is_removed_while_another_reads_is_overwritten_when_the_log_is_opened_next(

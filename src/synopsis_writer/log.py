@@ -1,17 +1,18 @@
 """The run log: runs and attempts in SQLite, recorded as they come, and replayed."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import (
@@ -58,13 +59,13 @@ _MIGRATIONS = (
 
 
 @dataclass(frozen=True)
-class Listed:
-    """What can be said of a run without reading it.
+class RunSummary:
+    """What can be said of a run, even when the rest of it cannot be read.
 
     Attributes:
-        id: its name.
+        id: its id.
         created: when it began; None where that cannot be read.
-        outcome: what became of it, as it is written.
+        outcome: what became of it, as it is stored.
     """
 
     id: str
@@ -72,26 +73,27 @@ class Listed:
     outcome: str
 
 
+_STORED: Mapping[Outcome, str] = {"accepted": "done"}  # the word that logs and `--json` have always had
+
+
 @dataclass(frozen=True)
 class Run:
     """One command's worth of work.
 
     Attributes:
-        id: its name, which begins with its time.
-        command: `write` or `outline`.
+        id: begins with its time.
+        command: `write`, `outline` or `eval`.
         created: when it began.
         brief: what was asked for.
         model: the model that was asked.
         server: host, port and path of its server; None for an embedded model.
         outline: the plan that was given.
-        rounds: attempts at most.
-        best_of: drafts of the first round.
-        prompt: name of the template.
-        version: versions of the templates.
-        prompt_hash: hash of the templates.
+        attempts: attempts at most.
+        best_of: drafts of the first attempt.
+        prompt, version, prompt_hash: name, versions and hash of the templates.
         examples: ids of the examples shown.
         outcome: what became of it.
-        error: the fault that ended it.
+        error: the error that ended it.
         path: where the text was saved.
     """
 
@@ -102,7 +104,7 @@ class Run:
     model: str
     server: str | None = None
     outline: Outline | None = None
-    rounds: int = 1
+    attempts: int = 1
     best_of: int = 1
     prompt: str | None = None
     version: str | None = None
@@ -114,18 +116,22 @@ class Run:
 
     @property
     def stored_outcome(self) -> str:
-        """The outcome as files and `--json` have always called it: `done` for `accepted`."""
+        """The outcome as it is stored and printed."""
         return _STORED.get(self.outcome, self.outcome)
 
 
-_STORED: Mapping[Outcome, str] = {"accepted": "done"}
+_RUN = TypeAdapter(Run)
+_ANSWER = TypeAdapter(Answer)
+_MESSAGES = TypeAdapter(tuple[Message, ...])
+_PROBLEMS = TypeAdapter(tuple[str, ...])
+_FINDINGS = TypeAdapter(tuple[dict[str, Any], ...])
 
 
 class RunLog:
     """The log in one SQLite file.
 
     Args:
-        path: the file; None keeps the log in memory, for who wants none.
+        path: the file; None is a log in memory.
         open_file: opens it; `read_database` where it is only looked into.
 
     Raises:
@@ -137,51 +143,63 @@ class RunLog:
         self._database = open_file(path, _MIGRATIONS)
 
     @property
-    def is_kept(self) -> bool:
+    def is_in_file(self) -> bool:
         """Whether it is still there when the program has ended."""
         return self._path is not None
 
-    def recording(self, run: Run) -> "Recording":
-        """Return what records a run while it goes on."""
-        return Recording(self, run)
-
     def begin(self, run: Run) -> None:
         """Record a run, before its first request."""
-        fields = run_row(run)
-        columns = f"INSERT INTO runs ({', '.join(fields)}) VALUES ({_marks(fields)})"  # noqa: S608 - our own names
-        self._do([(columns, tuple(fields.values()))])
+        row = asdict(run) | {
+            "created": run.created.isoformat(),
+            "brief": _json(run.brief.as_data()),
+            "outline": run.outline and run.outline.model_dump_json(),
+            "examples": _json(run.examples),
+            "outcome": run.stored_outcome,
+        }
+        row["rounds"] = row.pop("attempts")
+        columns, values = ", ".join(row), ", ".join("?" for _ in row)
+        insert = f"INSERT INTO runs ({columns}) VALUES ({values})"  # noqa: S608 - our own names
+        self._write((insert, tuple(row.values())))
 
     def add(self, run: str, attempt: Attempt) -> None:
         """Record an attempt, as soon as it is answered."""
-        fields = attempt_row(attempt)
+        answer, messages = attempt.answer, messages_json(attempt.messages)
+        row = {
+            "number": attempt.number,
+            "messages": _hash(messages) if attempt.messages else None,
+            "answer": answer.text,
+            "finish": answer.finish,
+            "model": answer.model,
+            **_verdict(attempt),
+            **asdict(answer.usage),
+            "seconds": answer.seconds,
+            "amount": answer.cost and str(answer.cost.amount),
+            "currency": answer.cost and answer.cost.currency,
+            "is_kept": answer.is_cached,
+            "words_by_model": answer.words_by_model,
+            "repeat": attempt.sample,
+            "is_longer": attempt.is_longer,
+            "run": run,
+        }
+        columns, values = ", ".join(row), ", ".join("?" for _ in row)
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
-        columns = f"run, place, {', '.join(fields)}"
-        statements = [
-            (
-                f"INSERT INTO attempts ({columns}) VALUES (?, {place}, {_marks(fields)})",  # noqa: S608 - our own names
-                (run, run, *fields.values()),
-            )
-        ]
-        if attempt.messages:
-            asked = (fields["messages"], messages_json(attempt.messages))
-            statements.insert(0, ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked))
-        self._do(statements)
+        insert = f"INSERT INTO attempts ({columns}, place) VALUES ({values}, {place})"  # noqa: S608 - our own names
+        prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", (row["messages"], messages))
+        self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
         """Record what the gate said of the attempt at an index, from 0."""
-        row = attempt_row(attempt)
-        values = (row["passed"], row["problems"], row["findings"], run, index)
         statement = "UPDATE attempts SET passed = ?, problems = ?, findings = ? WHERE run = ? AND place = ?"
-        self._do([(statement, values)])
+        self._write((statement, (*_verdict(attempt).values(), run, index)))
 
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of a run."""
         values = (_STORED.get(outcome, outcome), error, run)
-        self._do([("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", values)])
+        self._write(("UPDATE runs SET outcome = ?, error = ? WHERE id = ?", values))
 
     def saved(self, run: str, path: Path) -> None:
-        """Write down where a run's text lies."""
-        self._do([("UPDATE runs SET path = ? WHERE id = ?", (str(path.absolute()), run))])
+        """Record where a run's text was saved."""
+        self._write(("UPDATE runs SET path = ? WHERE id = ?", (str(path.absolute()), run)))
 
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them.
@@ -189,11 +207,11 @@ class RunLog:
         Raises:
             FileError: one of them cannot be read.
         """
-        return [read_run(row) for row in self._newest("*", most)]
+        return [_run(row) for row in self._newest("*", most)]
 
-    def listed(self, most: int = -1) -> list[Listed]:
-        """Return what can be said of the newest runs without reading them, the newest first."""
-        return [read_listed(row) for row in self._newest("id, created, outcome", most)]
+    def summaries(self, most: int = -1) -> list[RunSummary]:
+        """Return the newest runs, the newest first, without reading what may be damaged."""
+        return [_summary(row) for row in self._newest("id, created, outcome", most)]
 
     def find(self, name: str) -> Run:
         """Return the run that `find_id` names.
@@ -202,7 +220,7 @@ class RunLog:
             FileError: there is none, or there are several, or it cannot be read.
         """
         (row,) = self._rows("SELECT * FROM runs WHERE id = ?", (self.find_id(name),))
-        return read_run(row)
+        return _run(row)
 
     def find_id(self, name: str) -> str:
         """Return the only id that `name` is a part of; `last` is the newest run's.
@@ -211,15 +229,15 @@ class RunLog:
             FileError: there is none, or there are several.
         """
         if name == "last":
-            found = [run.id for run in self.listed(1)]
+            ids = [run.id for run in self.summaries(1)]
         else:
             escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             query = "SELECT id FROM runs WHERE id LIKE ? ESCAPE '\\'"
-            found = [row["id"] for row in self._rows(query, (f"%{escaped}%",))] if name else []
-        if len(found) == 1 or name in found:
-            return name if name in found else found[0]
-        several = f"{len(found)} runs are called so: give more of the id" if found else "no such run"
-        raise FileError(f"run '{name}': {several}: synopsis log list names them")
+            ids = [row["id"] for row in self._rows(query, (f"%{escaped}%",))] if name else []
+        if len(ids) == 1 or name in ids:
+            return name if name in ids else ids[0]
+        problem = f"{len(ids)} runs match: give more of the id" if ids else "no such run"
+        raise FileError(f"run '{name}': {problem}: synopsis log list names them")
 
     def attempts(self, run: str) -> list[Attempt]:
         """Return the attempts of a run, in order; raises FileError where one cannot be read."""
@@ -227,7 +245,7 @@ class RunLog:
             SELECT attempts.*, prompts.messages AS asked FROM attempts
             LEFT JOIN prompts ON prompts.hash = attempts.messages WHERE run = ? ORDER BY place
         """
-        return [read_attempt(row) for row in self._rows(query, (run,))]
+        return [_attempt(row) for row in self._rows(query, (run,))]
 
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold.
@@ -235,22 +253,22 @@ class RunLog:
         Return whether nothing of their texts is left in the file; False where another program reads it:
         then they are overwritten when the log is opened next.
         """
-        gone = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
-        self._do([*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (gone, ())])
+        orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
+        self._write(*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (orphans, ()))
         return overwrite(self._database)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _do(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    def _write(self, *statements: tuple[str, Sequence[Any]]) -> None:
         try:
             with transaction(self._database):
                 for statement, values in statements:
                     self._database.execute(statement, values)
         except FAULTS as error:
-            said = fault(error, "clear it up")
-            raise FileError(f"run log {self._path}: {said}, or go on with --no-log") from error
+            reason = fault(error, "clear it up")
+            raise FileError(f"run log {self._path}: {reason}, or go on with --no-log") from error
 
     def _newest(self, columns: str, most: int) -> list[dict[str, Any]]:
         query = f"SELECT {columns} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"  # noqa: S608 - our own
@@ -265,125 +283,71 @@ class RunLog:
             raise FileError(f"run log {self._path}: {fault(error, 'move it away, it is damaged')}") from error
 
 
-def _marks(fields: Sequence[str] | dict[str, Any]) -> str:
-    return ", ".join("?" for _ in fields)
+def _verdict(attempt: Attempt) -> dict[str, Any]:
+    findings = [finding.as_data() for finding in attempt.findings]
+    return {"passed": attempt.passed, "problems": _json(attempt.problems), "findings": _json(findings)}
 
 
-_Read = TypeVar("_Read")
-
-
-def run_row(run: Run) -> dict[str, Any]:
-    """Return a run as a row of `runs`."""
-    return asdict(run) | {
-        "created": run.created.isoformat(),
-        "brief": _json(run.brief.as_data()),
-        "outline": run.outline and run.outline.model_dump_json(),
-        "examples": _json(run.examples),
-        "outcome": run.stored_outcome,
-    }
-
-
-def attempt_row(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt as a row of `attempts`, without its run and place."""
-    answer = attempt.answer
-    return {
-        "number": attempt.number,
-        "messages": messages_hash(attempt.messages) if attempt.messages else None,
-        "answer": answer.text,
-        "finish": answer.finish,
-        "model": answer.model,
-        "passed": attempt.passed,
-        "problems": _json(attempt.problems),
-        "findings": _json([finding.as_data() for finding in attempt.findings]),
-        **asdict(answer.usage),
-        "seconds": answer.seconds,
-        "amount": answer.cost and str(answer.cost.amount),
-        "currency": answer.cost and answer.cost.currency,
-        "is_kept": answer.is_cached,
-        "words_by_model": answer.words_by_model,
-        "repeat": attempt.sample,
-        "is_longer": attempt.is_longer,
-    }
-
-
-def read_run(row: Mapping[str, Any]) -> Run:
-    """Return the run of a row; raises FileError where it cannot be read."""
-    return _read(row["id"], lambda: _run(row))
-
-
-def read_attempt(row: Mapping[str, Any]) -> Attempt:
-    """Return the attempt of a row, whose prompt is in `asked`; raises FileError where it cannot be read."""
-    return _read(row["run"], lambda: _attempt(row))
-
-
-def read_listed(row: Mapping[str, Any]) -> Listed:
-    """Return what a row says of a run, whatever else is in it."""
+@contextlib.contextmanager
+def _reading(run: str) -> Iterator[None]:
     try:
-        created = datetime.fromisoformat(row["created"])
-    except (ValueError, TypeError):
-        return Listed(str(row["id"]), None, str(row["outcome"]))
-    in_zone = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return Listed(str(row["id"]), in_zone, str(row["outcome"]))
-
-
-def _read(run: str, read: Callable[[], _Read]) -> _Read:
-    try:
-        return read()
-    except (ValueError, TypeError, RecursionError) as error:  # all that JSON and pydantic say of bad data
+        yield
+    except (ValueError, TypeError, RecursionError) as error:  # all that JSON and pydantic raise for bad data
         raise FileError(f"run log: run {run} cannot be read: remove it with synopsis log rm {run}") from error
 
 
 def _run(row: Mapping[str, Any]) -> Run:
-    parsed = {
-        "brief": Brief.model_validate_json(row["brief"]),
-        "outline": row["outline"] and Outline.model_validate_json(row["outline"]),
-        "examples": json.loads(row["examples"]),
-    }
-    outcome = {stored: outcome for outcome, stored in _STORED.items()}.get(row["outcome"], row["outcome"])
-    return TypeAdapter(Run).validate_python({**row, **parsed, "outcome": outcome})
+    with _reading(row["id"]):
+        outcomes = {stored: outcome for outcome, stored in _STORED.items()}
+        parsed = {
+            "brief": Brief.model_validate_json(row["brief"]),
+            "outline": row["outline"] and Outline.model_validate_json(row["outline"]),
+            "examples": json.loads(row["examples"]),
+            "outcome": outcomes.get(row["outcome"], row["outcome"]),
+            "attempts": row["rounds"],
+        }
+        return _RUN.validate_python({**row, **parsed})
 
 
-class _Recorded(BaseModel):
-    """An attempt as a row holds it."""
-
-    number: int
-    answer: Answer
-    messages: tuple[Message, ...]
-    passed: bool
-    problems: tuple[str, ...]
-    findings: tuple[dict[str, Any], ...]
-    sample: int
-    is_longer: bool
+def _summary(row: Mapping[str, Any]) -> RunSummary:
+    try:
+        created = datetime.fromisoformat(row["created"])
+    except (ValueError, TypeError):
+        return RunSummary(str(row["id"]), None, str(row["outcome"]))
+    in_zone = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return RunSummary(str(row["id"]), in_zone, str(row["outcome"]))
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
     usage = {name: row[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
     answer = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
-    answer["is_cached"] = row["is_kept"]
     cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
-    recorded = _Recorded.model_validate(
-        {
-            "number": row["number"],
-            "messages": json.loads(row["asked"] or "[]"),
-            "answer": {"text": row["answer"], "usage": usage, "cost": cost, **answer},
-            "passed": row["passed"],
-            "problems": json.loads(row["problems"]),
-            "findings": json.loads(row["findings"]),
-            "sample": row["repeat"],
-            "is_longer": row["is_longer"],
-        }
-    )
-    fields = {name: getattr(recorded, name) for name in _Recorded.model_fields}
-    return Attempt.recorded(**fields | {"findings": [Finding.from_data(data) for data in recorded.findings]})
+    with _reading(row["run"]):
+        return Attempt.recorded(
+            int(row["number"]),
+            _ANSWER.validate_python(
+                {"text": row["answer"], "usage": usage, "cost": cost, "is_cached": row["is_kept"], **answer}
+            ),
+            passed=bool(row["passed"]),
+            problems=_PROBLEMS.validate_json(row["problems"]),
+            findings=[Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
+            messages=_MESSAGES.validate_json(row["asked"] or "[]"),
+            sample=int(row["repeat"]),
+            is_longer=bool(row["is_longer"]),
+        )
 
 
 def messages_hash(messages: Sequence[Message]) -> str:
     """Return 24 hex digits that stand for messages."""
-    return hashlib.sha256(messages_json(messages).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return _hash(messages_json(messages))
+
+
+def _hash(messages: str) -> str:
+    return hashlib.sha256(messages.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def messages_json(messages: Sequence[Message]) -> str:
-    """Return messages as the log keeps them."""
+    """Return messages as the log stores them."""
     return _json([asdict(message) for message in messages])
 
 
@@ -392,9 +356,9 @@ def _json(data: object) -> str:
 
 
 class Recording:
-    """One run while it goes on, in a `with` block: its beginning, each attempt, and how it ended.
+    """Records one run in a `with` block: its beginning, each attempt, and how it ended.
 
-    A log that fails is reported once, and ends no work.
+    A log that fails is reported once, and does not end the work.
 
     Args:
         log: where it is recorded; None: nowhere.
@@ -421,7 +385,7 @@ class Recording:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted")
-            if self.attempts and self._log is not None and self._log.is_kept:
+            if self.attempts and self._log is not None and self._log.is_in_file:
                 _log.info("what was answered so far is kept: synopsis log show %s", self._run.id)
         else:
             # Only our own errors are known to hold no secret.
@@ -461,7 +425,7 @@ class ReplayClient:
     Args:
         run: the run.
         attempts: its attempts, in order.
-        max_tokens: the tokens an answer may have; who asks for more asks because one was cut.
+        max_tokens: the tokens an answer may have; a call for more is one after a truncated answer.
     """
 
     def __init__(self, run: Run, attempts: Sequence[Attempt], max_tokens: int) -> None:
@@ -488,23 +452,23 @@ class ReplayClient:
         """
         wanted = messages_hash(messages)
         is_longer = limits.max_tokens > self._max_tokens
-        for place, (asked, attempt) in enumerate(self._left):
+        for index, (asked, attempt) in enumerate(self._left):
             if (asked, attempt.sample, attempt.is_longer) == (wanted, limits.sample, is_longer):
-                del self._left[place]
+                del self._left[index]
                 return attempt.answer
         if wanted in self._known or not self._left:
             raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
         raise ReplayError(
-            f"run {self._run.id} asked otherwise: templates, examples, pins or gate are not as then; "
-            "give --prompts, --examples, --pin, --profile and --disable as then, or write anew"
+            f"run {self._run.id} used a different prompt: templates, examples, pins or gate have changed "
+            "since; give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
         )
 
     async def close(self) -> None:
-        """Hold nothing, so give back nothing."""
+        """Do nothing: there is nothing to release."""
 
 
 class ReplayAuthor:
-    """Gives the drafts of a run of the guided strategy again, in order."""
+    """Gives the drafts of a demo run again, in order."""
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self._run = run
@@ -523,14 +487,14 @@ class ReplayAuthor:
 
 
 def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
-    """Say, a sentence each, where the verdicts are no longer those of the log.
+    """Return, a sentence each, where the verdicts are no longer those of the log.
 
-    Drafts that were made side by side may have come in another order: each is compared with its own.
+    Drafts made at the same time may have come in another order: each is compared with its own.
     """
     new = {_draft_key(attempt, index): attempt for index, attempt in enumerate(now)}
     pairs = [(index, old, new.get(_draft_key(old, index))) for index, old in enumerate(then)]
     changes = [
-        f"Attempt {index + 1}: {_verdict(old.problems)} then, {_verdict(attempt.problems)} now."
+        f"Attempt {index + 1}: {_in_words(old)} then, {_in_words(attempt)} now."
         for index, old, attempt in pairs
         if attempt is not None and old.problems != attempt.problems
     ]
@@ -540,9 +504,9 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
 
 
 def _draft_key(draft: Attempt, index: int) -> tuple[str, int, bool] | int:
-    """Return what tells a draft from the others; for a demo draft that is its index."""
+    """Return what identifies a draft; for a demo draft that is its index."""
     return (messages_hash(draft.messages), draft.sample, draft.is_longer) if draft.messages else index
 
 
-def _verdict(problems: Sequence[str]) -> str:
-    return f"refused ({' '.join(problems)})" if problems else "accepted"
+def _in_words(attempt: Attempt) -> str:
+    return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"

@@ -307,7 +307,7 @@ class Writer:
             client = ReplayClient(found, attempts, self.settings.max_tokens)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
-            found.brief, show, author, self.examiner, attempts=found.rounds, best_of=found.best_of
+            found.brief, show, author, self.examiner, attempts=found.attempts, best_of=found.best_of
         )
         changes = differences(attempts, result.attempts)
         _log.info(
@@ -527,7 +527,7 @@ class Writer:
             model,
             server=self.model.server if self._client is None else None,
             outline=outline,
-            rounds=self.settings.attempts,
+            attempts=self.settings.attempts,
             best_of=best_of,
             prompt=prompt.name if prompt else None,
             version=prompt.version if prompt else None,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ModelError
-from synopsis_writer.log import Run, RunLog
+from synopsis_writer.log import Recording, Run, RunLog
 from synopsis_writer.models.base import Limits
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.hosted import HostedClient
@@ -149,7 +149,7 @@ async def _write(number: int, client: CachingClient, workspace: Workspace, log: 
     prompt = workspace.prompt(GOOD.brief)
     run = Run(f"{number:05}", "write", datetime.now(UTC), GOOD.brief, client.name)
     author = ModelAuthor(client, workspace.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
-    with log.recording(run) as recording:
+    with Recording(log, run) as recording:
         result = await write(GOOD.brief, show, author, workspace.gate, recorder=recording)
         recording.end(result.outcome)
         accepted = result.accepted

@@ -11,7 +11,7 @@ from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_res
 from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
-    from synopsis_writer.log import Listed, Run, RunLog
+    from synopsis_writer.log import Run, RunLog, RunSummary
     from synopsis_writer.result import Attempt
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def list_runs(
     """List the newest runs, the newest first."""
     with _open_log() as log:
         lines, data = [], []
-        for listed in log.listed(limit):
+        for listed in log.summaries(limit):
             try:
                 run, attempts = log.find(listed.id), log.attempts(listed.id)
             except FileError as error:
@@ -106,9 +106,9 @@ def remove_runs(
         left = 0
         if older_than is not None:
             end = now - timedelta(days=older_than)
-            gone = [run.id for run in log.listed() if run.created is not None and run.created < end]
+            gone = [run.id for run in log.summaries() if run.created is not None and run.created < end]
         elif every:
-            listed = log.listed()
+            listed = log.summaries()
             gone = [run.id for run in listed if not _is_in_progress(run, now)]
             left = len(listed) - len(gone)
         else:
@@ -122,7 +122,7 @@ def remove_runs(
         status(f"another program reads the log: {OVERWRITTEN_LATER}")
 
 
-def _is_in_progress(run: "Listed", now: datetime) -> bool:
+def _is_in_progress(run: "RunSummary", now: datetime) -> bool:
     return run.outcome == "running" and run.created is not None and run.created > now - _IN_PROGRESS
 
 
