@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, parse_document
@@ -71,6 +71,19 @@ class _Connection:
 
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def _sync(
+    method: Callable[Concatenate["Writer", _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate["Writer", _P], _T]:
+    """Return a method that does the same outside an event loop."""
+
+    @wraps(method)
+    def run(writer: "Writer", /, *args: _P.args, **more: _P.kwargs) -> _T:
+        return writer.run(method(writer, *args, **more))
+
+    return run
 
 
 class Writer:
@@ -387,31 +400,10 @@ class Writer:
             except FileError as error:
                 _log.warning("%s", error)
 
-    def write_sync(
-        self,
-        brief: Brief | None = None,
-        *,
-        outline: Outline | None = None,
-        best_of: int = 1,
-        seed: int | str | None = None,
-        on_text: Callable[[str], None] | None = None,
-        **fields: Unpack[BriefFields],
-    ) -> Result:
-        """Do as `write`, outside an event loop."""
-        return self.run(
-            self.write(brief, outline=outline, best_of=best_of, seed=seed, on_text=on_text, **fields)
-        )
-
-    def check_sync(
-        self,
-        text: str | Document,
-        *,
-        show: str | None = None,
-        theme: str | None = None,
-        form: Form | str | None = None,
-    ) -> Report:
-        """Do as `check`, outside an event loop."""
-        return self.run(self.check(text, show=show, theme=theme, form=form))
+    write_sync = _sync(write)
+    outline_sync = _sync(outline)
+    replay_sync = _sync(replay)
+    check_sync = _sync(check)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run one of the asynchronous methods in the loop that all `_sync` methods share."""

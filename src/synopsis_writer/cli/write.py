@@ -72,7 +72,7 @@ def write(
             fields = {**_given(flags), **({"outline": outline} if outline else {})}
             if fields:
                 raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(fields)}")
-            result = writer.run(writer.replay(replay))
+            result = writer.replay_sync(replay)
         else:
             brief, planned = _read_brief(flags, outline)
             # Several drafts at once would overwrite each other on the screen.
@@ -107,7 +107,7 @@ def outline(
     settings = options.settings_from(server, prompt, limits, model=model, responses=responses)
     brief, _ = _read_brief(flags, None)
     with Writer(settings, log=not no_log) as writer:
-        planned = writer.run(writer.outline(brief, seed=seed))
+        planned = writer.outline_sync(brief, seed=seed)
         brief, _ = writer.workspace.resolve(brief)
     print_result(format_outline(brief, planned))
 
