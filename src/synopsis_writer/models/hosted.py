@@ -28,8 +28,7 @@ from synopsis_writer.models.server import (
     DEFAULT_BASE_URL,
     check_address,
     host_of,
-    is_plain_loopback,
-    is_unencrypted,
+    is_loopback,
     server_of,
 )
 from synopsis_writer.storage.files import replacing
@@ -49,21 +48,13 @@ _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
 
 @dataclass(frozen=True)
 class ServerCapabilities:
-    """What one model of one server accepts.
+    """What one model of one server accepts."""
 
-    Attributes:
-        answer_format: how the answer's shape is asked for; `plain` is not at all.
-        limit_field: the name of the field that bounds the answer.
-        cache_key: whether `prompt_cache_key` is sent.
-        temperature: whether `temperature` is sent; reasoning models refuse it.
-        streaming: a stream with the usage at its end, one without, or none.
-    """
-
-    answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"
+    answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"  # plain: any shape
     limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
-    cache_key: bool = True
-    temperature: bool = True
-    streaming: Literal["usage", "bare", "none"] = "usage"
+    cache_key: bool = True  # takes `prompt_cache_key`
+    temperature: bool = True  # reasoning models refuse it
+    streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
         """Return these with what changed from `before` to `after`; other calls may have learned more."""
@@ -94,23 +85,14 @@ _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last m
 class CapabilityStore:
     """Capabilities by server and model, in one JSON file; an entry expires 30 days after it was learned.
 
-    A file that cannot be read or written costs a request, and nothing else.
-
-    Attributes:
-        path: the file; None remembers nothing.
-        clock: the time in seconds since 1970.
+    A file that cannot be read or written costs a request, and nothing else; without one nothing is learned.
     """
 
     path: Path | None = None
-    clock: Callable[[], float] = field(default=time.time)
+    clock: Callable[[], float] = field(default=time.time)  # seconds since 1970
 
     def find(self, server: str, model: str) -> ServerCapabilities:
-        """Return what is known, or what to begin with.
-
-        Args:
-            server: host, port and path, without an address's user name and password.
-            model: the model's name.
-        """
+        """Return what is known of a model, or what to begin with; `server` as `server_of` returns it."""
         for entry in self._read():
             if (entry.server, entry.model) == (server, model):
                 return entry.capabilities
@@ -200,9 +182,9 @@ class HostedClient:
         budget = RetryBudget(self._retry)
         first = current = self._capabilities
         tried = {first}
-        is_streamed = self._on_text is not None
+        stream = self._on_text is not None
         while True:
-            request = chat_request(self._model, messages, schema, limits, current, stream=is_streamed)
+            request = chat_request(self._model, messages, schema, limits, current, stream=stream)
             try:
                 answer = await self._with_retries(request, limits, budget)
             except (openai.APIError, TimeoutError, InvalidResponseError) as error:
@@ -212,11 +194,9 @@ class HostedClient:
                 self._capabilities = self._capabilities.updated(first, current)
                 self._store.learn(server_of(self._base_url), self._model, first, current)
                 return replace(answer, usage=budget.wasted + answer.usage)
-            reduced = (
-                reduced_capabilities(current, fault, request)
-                if isinstance(fault, openai.APIStatusError)
-                else None
-            )
+            reduced = None
+            if isinstance(fault, openai.APIStatusError):
+                reduced = reduced_capabilities(current, fault, request)
             if reduced is None or reduced in tried:
                 # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
                 raise self._error(fault, budget.wasted)
@@ -287,11 +267,7 @@ class HostedClient:
         return streamed.answer(media_type, time.perf_counter() - started, self._model)
 
     async def models(self) -> list[str]:
-        """Return the models the server offers, sorted.
-
-        Raises:
-            ModelError: it does not answer, or not with a list.
-        """
+        """Return the models the server offers, sorted; raises ModelError."""
         import openai
 
         try:
@@ -319,16 +295,16 @@ def open_sdk(
     insecure: bool,
     transport: "httpx2.AsyncBaseTransport | None" = None,
 ) -> "openai.AsyncOpenAI":
-    """Return the SDK's client; it retries nothing, and follows no redirects.
-
-    Raises:
-        SettingsError: the address is not an http(s) URL or not safe, or the key cannot be sent.
-    """
+    """Return the SDK's client, which retries nothing and follows no redirects; raises as `HostedClient`."""
     check_address(address)
     key = (api_key or "").strip() or "no-key"  # the SDK wants one, and servers of one's own take any
     if not key.isascii() or not key.isprintable() or " " in key:
         raise SettingsError("the key holds a character that no key has: copy it into OPENAI_API_KEY again")
-    if is_unencrypted(address):
+    import httpx2
+
+    url = httpx2.URL(address)  # as it is read by the library that will connect
+    is_plain, is_here = url.scheme != "https", is_loopback(url.host)
+    if is_plain and not is_here:
         if not insecure:
             raise SettingsError(
                 f"{host_of(address)}: plain http to another machine shows key and text to everyone on the "
@@ -341,7 +317,7 @@ def open_sdk(
         # A client of our own, for the SDK's would follow a redirect, and take the text and within a host the
         # key wherever it leads; and it would send what goes to this machine through a proxy.
         http_client = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=not is_plain_loopback(address), transport=transport
+            follow_redirects=False, trust_env=not (is_plain and is_here), transport=transport
         )
     except (ImportError, ValueError, OSError):
         raise SettingsError(
@@ -360,16 +336,7 @@ def chat_request(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """Return the body of a request for a chat completion.
-
-    Args:
-        model: the model's name on the server.
-        messages: the prompt.
-        schema: the answer's shape; None is free text.
-        limits: bounds of the call.
-        capabilities: what the server accepts of all this.
-        stream: ask for the answer in pieces, if the server can do that.
-    """
+    """Return the body of a request for a chat completion, of what the server accepts of all this."""
     request: dict[str, Any] = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -439,13 +406,7 @@ _TOO_HIGH = re.compile(r"too (large|long|many|high)|maximum|at most|less than|co
 def reduced_capabilities(
     current: ServerCapabilities, fault: "openai.APIStatusError", request: Mapping[str, Any]
 ) -> ServerCapabilities | None:
-    """Return the capabilities without the field that `fault` names; None if it is about something else.
-
-    Args:
-        current: what the request was made with.
-        fault: the server's response.
-        request: what was sent: only a field in it can have been refused.
-    """
+    """Return `current` without the field of `request` that `fault` names; None if it names none."""
     if fault.status_code not in {400, 422, 501} or is_quota(fault):
         return None
     parameter = fault.param if isinstance(fault.param, str) and fault.param else None

@@ -16,20 +16,12 @@ _NOT_A_URL = "the server's address is not an http(s) URL: write base_url as in h
 
 
 def host_of(address: str) -> str:
-    """Return host and port in lower case, without user name and password.
-
-    Raises:
-        SettingsError: the address cannot be parsed.
-    """
+    """Return host and port in lower case, without user name and password; raises SettingsError."""
     return _split(address).netloc.rpartition("@")[2].lower()
 
 
 def server_of(address: str) -> str:
-    """Return host, port and path, which identify a server, without user name, password and query.
-
-    Raises:
-        SettingsError: the address cannot be parsed.
-    """
+    """Return host, port and path, which identify a server, without user name, password and query."""
     return host_of(address) + _split(address).path.rstrip("/")
 
 
@@ -54,23 +46,8 @@ def check_address(address: str) -> None:
         raise SettingsError(_NOT_A_URL)
 
 
-def is_unencrypted(address: str) -> bool:
-    """Whether everyone on the way can read key and text: plain http to another machine."""
-    import httpx2
-
-    url = httpx2.URL(address)  # as it is read by the library that will connect
-    return url.scheme != "https" and not _is_loopback(url.host)
-
-
-def is_plain_loopback(address: str) -> bool:
-    """Whether `address` is plain http to this machine: a proxy on that way would read key and text."""
-    import httpx2
-
-    url = httpx2.URL(address)
-    return url.scheme != "https" and _is_loopback(url.host)
-
-
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761: never another machine
         return True
@@ -89,24 +66,16 @@ _PERSON_SECONDS, _UNATTENDED_SECONDS = 60.0, 5.0
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key, or why there is none; its text form never holds the key.
-
-    Attributes:
-        value: the key; None if there is none.
-        hint: what is wrong with the keyring, in a few words; empty if nothing is.
-    """
+    """A key, or why there is none; its text form never holds the key."""
 
     value: str | None = field(default=None, repr=False)
-    hint: str = ""
+    hint: str = ""  # what is wrong with the keyring, in a few words
 
 
 def look_up_key(host: str, environment: Mapping[str, str]) -> ApiKey:
     """Return the key for a server: `OPENAI_API_KEY`, else the keyring's, if `keyring` is installed.
 
-    Args:
-        host: host and, if the address names one, port; the user name in the keyring, whose service is
-            `synopsis-writer`.
-        environment: where the variable is looked up.
+    There `host`, with the port if the address names one, is the user of the service `synopsis-writer`.
     """
     if value := environment.get(KEY_VARIABLE, "").strip():
         return ApiKey(value)
