@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,23 +22,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 60.0
+_LONGEST_WAIT = 60.0  # seconds
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on.
-
-    Attributes:
-        retries: retries of one call; 0 means none.
-        seconds: what a call and its retries may take together.
-        first_wait: about how many seconds to wait before the first retry; each further wait doubles.
-        sleep: what waits; a test may put in one that does not.
-    """
+    """How long to go on with one call."""
 
     retries: int = 5
-    seconds: float = 300.0
-    first_wait: float = 0.5
+    seconds: float = 300.0  # for the call and its retries together
+    first_wait: float = 0.5  # seconds before the first retry, about; each further wait doubles
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
@@ -48,7 +41,7 @@ class InvalidResponseError(Exception):
     Args:
         message: what is wrong with it, in a few words.
         is_transient: whether the next try may succeed.
-        fix: what to do if it is not.
+        fix: what to do if it may not.
         usage: the tokens that the server counted nevertheless.
         is_quota: the server said that the account is out of money.
     """
@@ -70,16 +63,12 @@ class InvalidResponseError(Exception):
 
 
 class RetryBudget:
-    """What is left for one call, over all its retries and whatever the server refuses on the way.
-
-    Attributes:
-        wasted: tokens that the server counted for responses that were no answer.
-    """
+    """What is left for one call, over all its retries and whatever the server refuses on the way."""
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self.wasted = Usage()
-        self._policy = policy
-        self._retries = policy.retries
+        self.policy = policy
+        self.retries_left = policy.retries
+        self.wasted = Usage()  # tokens that the server counted for responses that were no answer
         self._end = time.monotonic() + policy.seconds
 
     @property
@@ -87,21 +76,12 @@ class RetryBudget:
         """Seconds that the call may still take; 0 at least."""
         return max(0.0, self._end - time.monotonic())
 
-    @property
-    def left(self) -> RetryPolicy:
-        """The policy with the retries and seconds that are left."""
-        return replace(self._policy, retries=self._retries, seconds=self.seconds_left)
-
-    def take_retry(self) -> None:
-        """Count a retry that is about to be made."""
-        self._retries -= 1
-
 
 def retrying(budget: RetryBudget) -> tenacity.AsyncRetrying:
     """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault."""
-    policy = budget.left
-    first = policy.first_wait
+    first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
+    stop_by_count = tenacity.stop_after_attempt(budget.retries_left + 1)
 
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
@@ -109,17 +89,17 @@ def retrying(budget: RetryBudget) -> tenacity.AsyncRetrying:
         return max(backoff(state), retry_after(response.headers) if response is not None else 0.0)
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
-        budget.take_retry()
+        budget.retries_left -= 1
         fault = state.outcome.exception() if state.outcome else None
         if fault is not None:
             log_wait(_log, _reason(fault), "trying again", state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_transient),
-        stop=tenacity.stop_after_attempt(policy.retries + 1) | tenacity.stop_before_delay(policy.seconds),
+        stop=stop_by_count | tenacity.stop_before_delay(budget.seconds_left),
         wait=wait,
         before_sleep=before_sleep,
-        sleep=policy.sleep,
+        sleep=budget.policy.sleep,
         reraise=True,
     )
 
@@ -202,7 +182,6 @@ def _reason(fault: BaseException) -> str:
 
 
 _REDIRECTS = range(300, 400)
-
 _FIXES = {
     400: "it does not take this request: check model, key and parameters",
     401: "the key is wrong or missing: set OPENAI_API_KEY",
@@ -219,7 +198,6 @@ _QUOTA = "the account's quota is used up: top it up or use another key"
 
 # OpenAI and vLLM say context length, llama.cpp context size, others context window.
 _TOO_LONG = re.compile(r"context.?(length|size|window)", re.IGNORECASE)
-
 _TOO_LONG_FIX = (
     "prompt and answer are longer than its context: lower example_tokens or max_tokens, "
     "or give the server a larger context"
@@ -227,14 +205,7 @@ _TOO_LONG_FIX = (
 
 
 def model_error(fault: BaseException, server: str, model: str, key_hint: str = "") -> ModelError:
-    """Return the error for a fault that no retry got past.
-
-    Args:
-        fault: what the SDK, or our reading of its response, raised.
-        server: host and port.
-        model: the model that was asked.
-        key_hint: why there may be no key, for a server that wants one.
-    """
+    """Return the error for a fault that no retry got past; `key_hint` says why there may be no key."""
     import openai
 
     if isinstance(fault, openai.APIStatusError):
