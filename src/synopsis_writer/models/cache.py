@@ -1,8 +1,8 @@
 """Cached answers: a SQLite file of what models answered, the oldest deleted first."""
 
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,6 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.models.base import Answer
 from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
 from synopsis_writer.usage import NO_COST, Usage
-
-_log = logging.getLogger(__name__)
 
 _MIGRATIONS = (
     """
@@ -32,9 +30,6 @@ _MIGRATIONS = (
     """,
 )
 
-_DAY = 86_400
-_MEGABYTE = 1_000_000
-
 
 @dataclass(frozen=True)
 class CacheSize:
@@ -46,17 +41,9 @@ class CacheSize:
 
 
 class ResponseCache:
-    """Answers in one SQLite file; the oldest are deleted first.
+    """Answers in one SQLite file, each valid for some days; raises FileError if it cannot be opened.
 
-    Args:
-        path: the file.
-        megabytes: what all answers may take.
-        days: how long an answer is valid.
-        clock: the time in seconds since 1970.
-        open_file: opens the file; `read_database` to only look into it.
-
-    Raises:
-        FileError: the file cannot be opened.
+    `clock` gives the time in seconds since 1970; `open_file` is `read_database` to only look into the file.
     """
 
     def __init__(
@@ -68,13 +55,14 @@ class ResponseCache:
         clock: Callable[[], float] = time.time,
         open_file: OpenFile = open_database,
     ) -> None:
-        self._path, self._most_bytes, self._days, self._clock = path, megabytes * _MEGABYTE, days, clock
+        self._path, self._most_bytes = path, megabytes * 1_000_000
+        self._most_seconds, self._clock = days * 86_400, clock
         self._database = open_file(path, _MIGRATIONS)
 
     def get(self, key: str) -> Answer | None:
         """Return a cached answer: it costs nothing, and took no time."""
         query = "SELECT text, finish, model FROM answers WHERE key = ? AND kept > ?"
-        rows = self._select(query, (key, self._clock() - self._days * _DAY))
+        rows = self._select(query, (key, self._clock() - self._most_seconds))
         if not rows or not all(isinstance(value, str) for value in rows[0]):  # a damaged row
             return None
         text, finish, model = rows[0]
@@ -85,15 +73,12 @@ class ResponseCache:
         size = len(answer.text.encode("utf-8", "replace"))
         now = self._clock()
         row = (key, now, size, answer.text, answer.finish, answer.model)
-        try:
-            with transaction(self._database):
-                freed = self._delete("DELETE FROM answers WHERE key = ? RETURNING bytes", key)
-                self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-                oldest = now - self._days * _DAY
-                freed += self._delete("DELETE FROM answers WHERE kept <= ? RETURNING bytes", oldest)
-                self._grow(size - freed)
-        except FAULTS as error:
-            raise self._error(error) from error
+        oldest = now - self._most_seconds
+        with self._errors_explained(), transaction(self._database):
+            freed = self._delete("DELETE FROM answers WHERE key = ? RETURNING bytes", key)
+            self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+            freed += self._delete("DELETE FROM answers WHERE kept <= ? RETURNING bytes", oldest)
+            self._grow(size - freed)
 
     def size(self) -> CacheSize:
         """Return how much is cached."""
@@ -101,17 +86,13 @@ class ResponseCache:
         return CacheSize(count, total or 0, oldest or 0.0)
 
     def clear(self) -> bool:
-        """Delete all answers.
+        """Delete all answers, and return whether nothing of their texts is left in the file.
 
-        Return whether nothing of their texts is left in the file; False while another program reads it:
-        then they are overwritten when the cache is next opened.
+        False while another program reads it: then they are overwritten when the cache is next opened.
         """
-        try:
-            with transaction(self._database):
-                self._database.execute("DELETE FROM answers")
-                self._database.execute("UPDATE total SET bytes = 0")
-        except FAULTS as error:
-            raise self._error(error) from error
+        with self._errors_explained(), transaction(self._database):
+            self._database.execute("DELETE FROM answers")
+            self._database.execute("UPDATE total SET bytes = 0")
         return overwrite(self._database)
 
     def close(self) -> None:
@@ -139,11 +120,13 @@ class ResponseCache:
         self._database.execute("UPDATE total SET bytes = ?", (total,))
 
     def _select(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
+        with self._errors_explained():
             return self._database.execute(query, values).fetchall()
-        except FAULTS as error:
-            raise self._error(error) from error
 
-    def _error(self, error: Exception) -> FileError:
-        reason = fault(error, "empty it with synopsis cache clear")
-        return FileError(f"cache {self._path}: {reason}, or go on with --cache off")
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FAULTS as error:
+            reason = fault(error, "empty it with synopsis cache clear")
+            raise FileError(f"cache {self._path}: {reason}, or go on with --cache off") from error

@@ -68,11 +68,7 @@ class Budget:
         return self._spent
 
     def reserve(self, worst: Spent) -> None:
-        """Reserve `worst` for a call that is about to be made.
-
-        Raises:
-            BudgetSpentError: with it, what is spent and what is reserved could pass a bound.
-        """
+        """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
         reserved = Spent(None if self._reserved_unpriced else self._reserved_money, self._reserved_tokens)
         after = self._spent + reserved + worst
         parts = (self._spent, reserved, worst)
@@ -111,16 +107,7 @@ def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
 
 
 class BudgetClient(ClientWrapper):
-    """A `ModelClient` that asks another one, as long as the budget lasts.
-
-    Args:
-        client: who is asked; `close` closes it.
-        pricer: what its tokens cost.
-        budget: the ledger.
-
-    Raises:
-        SettingsError: the budget is in money and the model is unpriced, or the currency has changed.
-    """
+    """A `ModelClient` that asks another one as long as the budget lasts; raises as `check_prices`."""
 
     def __init__(self, client: ModelClient, pricer: Pricer, budget: Budget) -> None:
         super().__init__(client)
@@ -131,12 +118,7 @@ class BudgetClient(ClientWrapper):
     async def complete(
         self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
     ) -> Answer:
-        """Answer `messages`, and add the cost.
-
-        Raises:
-            BudgetSpentError: the call could pass the budget; it was not made.
-            ModelError: the client failed for good; its `usage` is counted.
-        """
+        """Answer `messages`, and add the cost; raises BudgetSpentError instead of a call that is too dear."""
         worst = worst_case(self._pricer, messages, schema, limits)
         self._budget.reserve(worst)
         real = Spent()
@@ -203,11 +185,8 @@ _ANSWER_TOKENS = 900  # of an answer, about: a synopsis has 350 words
 class RateLimitedClient(ClientWrapper):
     """A `ModelClient` that asks another one at a limited rate, evenly all the minute; long waits are logged.
 
-    Args:
-        client: who is asked; `close` closes it.
-        rpm: requests a minute, also a part of one; None: no bound.
-        tpm: tokens a minute, prompts (estimated) and answers together; None: no bound.
-        calls: calls at once; None: no bound.
+    The bounds are requests a minute (also a part of one), tokens a minute (prompts, estimated, and answers),
+    and calls at once; None is no bound.
     """
 
     def __init__(
@@ -284,7 +263,7 @@ class CachingClient(ClientWrapper):
         client: who is asked.
         cache: where answers are saved.
         server: tells models of the same name apart: the server's address, or the path of a file.
-        use: READ returns cached answers, WRITE only saves them.
+        use: `write` saves answers, and does not return cached ones.
     """
 
     def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:
