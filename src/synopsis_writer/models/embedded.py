@@ -22,23 +22,15 @@ from synopsis_writer.usage import Usage
 
 @dataclass(frozen=True)
 class Completion:
-    """One continuation of a prompt.
-
-    Attributes:
-        text: what the model wrote, without the prompt.
-        finish: `stop`, or `length` when the tokens or the context ran out.
-        logprobs: natural log-probability of each token but the end token; empty unless asked for.
-        usage: tokens; of several completions of one prompt only the first counts the prompt.
-    """
+    """One continuation of a prompt, without the prompt."""
 
     text: str
-    finish: Finish = "stop"
-    logprobs: tuple[float, ...] = ()
-    usage: Usage = field(default_factory=Usage)
+    finish: Finish = "stop"  # `length` when the tokens or the context ran out
+    logprobs: tuple[float, ...] = ()  # natural, of each token but the end token; empty unless asked for
+    usage: Usage = field(default_factory=Usage)  # of several of one prompt only the first counts the prompt
 
 
 Chunk = dict[str, Any]
-
 _Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]  # streams; stops when the second is true
 
 
@@ -93,11 +85,7 @@ class Engine:
     ) -> Answer:
         """Answer `messages` through the model's chat template; the answer fits `schema` if one is given.
 
-        Args:
-            messages: the prompt.
-            schema: the answer's shape; None is free text.
-            limits: bounds of the call.
-            on_text: is given the whole answer so far after each piece of it, in the caller's thread.
+        `on_text` is given the whole answer so far after each piece of it, in the caller's thread.
 
         Raises:
             EngineError: the engine refused the request, or was silent for `limits.timeout` seconds.
@@ -144,11 +132,7 @@ class Engine:
         logprobs: bool = False,
         timeout: float = 180.0,  # noqa: ASYNC109 - of silence, not of the call
     ) -> list[Completion]:
-        """Continue `prompt` `n` times, within the GBNF `grammar` if one is given.
-
-        Raises:
-            EngineError: the engine refused the request, or was silent for `timeout` seconds.
-        """
+        """Continue `prompt` `n` times, within the GBNF `grammar` if one is given; raises as `chat`."""
         if not 1 <= n <= self._slots:
             raise EngineError(
                 f"{n} completions asked of an engine with {self._slots} slots: open it with more"
@@ -212,20 +196,19 @@ class Engine:
             stop.set()
         if self._closed.is_set():
             raise EngineError(f"{self.name}: the engine was closed while it answered")
-        _check(work.exception(), chunks, self.name)
+        if (fault := work.exception()) is not None:
+            raise EngineError(f"{self.name}: the engine failed: {_one_line(fault)}") from fault
+        for chunk in chunks:
+            if "error" in chunk:
+                reason = _one_line(chunk["error"].get("message", "no reason given"))
+                raise EngineError(f"{self.name}: the engine refused the request: {reason}")
+        if not chunks:
+            raise EngineError(f"{self.name}: the engine gave no answer: try again")
         return chunks
 
 
 class EmbeddedClient:
-    """A `ModelClient` over an engine.
-
-    Args:
-        engine: an engine whose model was trained to answer messages; `close` closes it.
-        on_text: is given the whole answer so far after each piece of it.
-
-    Raises:
-        EngineError: the model has no chat template, so it is not an instruct model.
-    """
+    """A `ModelClient` over an engine; raises EngineError unless its model was trained to answer messages."""
 
     def __init__(self, engine: Engine, on_text: Callable[[str], None] | None = None) -> None:
         if not engine.has_chat_template:
@@ -247,8 +230,7 @@ class EmbeddedClient:
     ) -> Answer:
         """Answer `messages`, with `schema` enforced by a grammar; raises as `Engine.chat`."""
         async with self._turn:
-            shape = None if schema is None else bounded(schema)
-            return await self._engine.chat(messages, shape, limits, self._on_text)
+            return await self._engine.chat(messages, bounded(schema), limits, self._on_text)
 
     async def close(self) -> None:
         """Close the engine."""
@@ -261,18 +243,13 @@ _MOST_OTHER_CHARACTERS = 1500
 _MOST_ITEMS = 14
 
 
-def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:
+def bounded(node: Any, field: str = "") -> Any:
     """Return a copy of a JSON schema in which every string and every list has a maximum length."""
-    bound: dict[str, Any] = _bounded(schema, "")
-    return bound
-
-
-def _bounded(node: Any, field: str) -> Any:
     if isinstance(node, list):
-        return [_bounded(item, field) for item in node]
+        return [bounded(item, field) for item in node]
     if not isinstance(node, Mapping):
         return node
-    copy = {key: _bounded(value, field if key == "items" else key) for key, value in node.items()}
+    copy = {key: bounded(value, field if key == "items" else key) for key, value in node.items()}
     if node.get("type") == "string" and "enum" not in node:
         copy.setdefault("maxLength", _MOST_CHARACTERS.get(field, _MOST_OTHER_CHARACTERS))
     if node.get("type") == "array":
@@ -283,9 +260,6 @@ def _bounded(node: Any, field: str) -> Any:
 _MAGIC = b"GGUF"
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
-_BATCH = 128  # tokens read at once: how long a cancelled call may still work before it is told
-_CHECKPOINT_STEP = 256  # tokens between two checkpoints at least; an example takes about 1,100
-_MOST_CHECKPOINTS = 8  # the last turns of a prompt and those of its repair; the library's own is 32
 
 
 def _holds_chat_template(path: Path) -> bool:
@@ -314,12 +288,13 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.model.path = str(path)
     params.verbosity = -1
     params.n_ctx = context
-    params.n_batch = params.n_ubatch = _BATCH
+    params.n_batch = params.n_ubatch = 128  # tokens read at once: so long a cancelled call may still work
     params.n_parallel = slots
     params.cache_ram_mib = 0
     # A model with a sliding window can go back to a checkpoint alone: one a turn, so that the next prompt
     # re-reads only the turns that differ. Each takes as much memory as the window, 8 MB with Gemma 3 270M.
-    params.checkpoint_min_step, params.n_ctx_checkpoints = _CHECKPOINT_STEP, _MOST_CHECKPOINTS
+    params.checkpoint_min_step = 256  # tokens; an example takes about 1,100
+    params.n_ctx_checkpoints = 8  # the last turns of a prompt and those of its repair
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.chat_template = chat_template
     params.warmup = False
@@ -333,18 +308,6 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
             f"{path}: the engine cannot load it: it is cut off, or of a kind that xllamacpp does not know: "
             "download it again, or take another"
         ) from error
-
-
-def _check(fault: BaseException | None, chunks: Sequence[Chunk], name: str) -> None:
-    """Raise EngineError if the call failed, was refused, or brought nothing."""
-    if fault is not None:
-        raise EngineError(f"{name}: the engine failed: {_one_line(fault)}") from fault
-    for chunk in chunks:
-        if "error" in chunk:
-            reason = _one_line(chunk["error"].get("message", "no reason given"))
-            raise EngineError(f"{name}: the engine refused the request: {reason}")
-    if not chunks:
-        raise EngineError(f"{name}: the engine gave no answer: try again")
 
 
 def _one_line(text: object) -> str:
