@@ -38,19 +38,12 @@ CACHE_FILE = "responses.sqlite3"
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """The model that will be asked.
-
-    Attributes:
-        kind: a server, a GGUF file, or the small packaged model in the guided strategy.
-        model: its name; for a file its path.
-        why: what decided, in a few words.
-        base_url: the server's address; None is OpenAI's.
-    """
+    """The model that will be asked: a server's, a GGUF file, or the packaged one in the guided strategy."""
 
     kind: Literal["hosted", "file", "packaged"]
-    model: str
-    why: str
-    base_url: str | None = None
+    model: str  # its name; for a file its path
+    why: str  # what decided, in a few words
+    base_url: str | None = None  # None is OpenAI's
 
     @property
     def server(self) -> str | None:
@@ -138,12 +131,7 @@ def open_transport(
     environment: Mapping[str, str],
     on_text: Callable[[str], None] | None = None,
 ) -> ModelClient:
-    """Open the client for a server or a GGUF file, without cache and budget; arguments as `open_client`.
-
-    Raises:
-        SettingsError: the server's address is not an http(s) URL, or plain http to another machine.
-        ModelError: the file cannot be loaded.
-    """
+    """Open the client for a server or a GGUF file, without cache and budget; else as `open_client`."""
     if resolved.kind == "file":
         from synopsis_writer.models.embedded import EmbeddedClient, Engine
 
@@ -203,11 +191,7 @@ async def open_client(
 
 
 def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> Pricer:
-    """Return the prices of a model; one on this machine costs nothing.
-
-    Raises:
-        SettingsError: the table of prices is broken.
-    """
+    """Return the prices of a model; one on this machine costs nothing. Raises as `load_prices`."""
     if resolved.kind != "hosted":
         return FREE
     return HostedPricer(resolved.model, resolved.base_url, load_prices(settings, environment))
@@ -219,10 +203,6 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def open_cache(settings: Settings) -> ResponseCache:
-    """Open the file of cached answers.
-
-    Raises:
-        FileError: it cannot be opened.
-    """
+    """Open the file of cached answers; raises FileError."""
     path = settings.cache / CACHE_FILE
     return ResponseCache(path, megabytes=settings.cache_megabytes, days=settings.cache_days)
