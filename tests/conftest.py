@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from synopsis_writer.gate import lexicon
 from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, _languages: Path
+) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -83,6 +86,22 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
+    cache = home / "xdg_cache_home" / "synopsis-writer"
+    cache.mkdir(parents=True)
+    (cache / "languages").symlink_to(_languages, target_is_directory=True)
+
+
+@pytest.fixture(scope="session")
+def _languages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all commands find the unpacked model of languages: unpacking it takes them half a second."""
+    return tmp_path_factory.mktemp("languages")
+
+
+@pytest.fixture(autouse=True)
+def _one_model_of_languages(monkeypatch: pytest.MonkeyPatch, _languages: Path) -> None:
+    """Have one model for all cache folders in this process: each takes 45 MB, and stays to the end."""
+    load = lexicon._identifier
+    monkeypatch.setattr(lexicon, "_identifier", lambda _: load(_languages))
 
 
 class Warned:

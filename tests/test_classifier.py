@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ OTHERS = [
     "1234",
     "ß" * 500,
 ]
+
+
+@pytest.fixture(autouse=True)
+def _one_model_of_languages() -> Iterator[None]:
+    """Have a model for each folder, as the program has, and give them back after a test."""
+    yield
+    _identifier.cache_clear()
 
 
 def test_the_cached_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
