@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,62 +37,26 @@ _log = logging.getLogger(__name__)
 LOCAL = "local"  # Ray's word for a cluster that is started, and not looked for
 
 _ROWS_A_WORKER = 8  # in flight, worth a worker of 300 MB: at 2 s an answer they need a tenth of a CPU
-
 _REQUESTS_A_WORKER = 10  # a minute: workers that begin together exceed a limit by one each, so by a tenth
-
-_PLAIN = Brief(show="Serie", theme="ein Streit")  # as many examples as any, and no cast
-
-_PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # besides OPENAI_*, SYNOPSIS_* and *_PROXY
-
-_CLIENT_PORT = 10001
-
 _SECONDS = 5.0  # to reach a cluster; Ray itself would try for minutes
-
 _STORE_BYTES = 80_000_000  # Ray's least is 75 MB; rows and answers are a few kB each
-
-_STDERR = 2
 
 # The HTTP/2 preface and an empty SETTINGS frame: a gRPC server, as Ray's are, answers with its own settings.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-
-_FRAME, _KIND, _SETTINGS = 9, 3, 4
+_FRAME, _KIND, _SETTINGS = 9, 3, 4  # a frame's length, where its kind is, and that kind
 
 
 def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that Ray must find in this process before it is imported.
-
-    Args:
-        address: the cluster's; None: `RAY_ADDRESS`, else one is started.
-        environment: the process's own; what it has of these holds.
-    """
+    """Return the variables that Ray must find in this process before it is imported."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0"}
     if (address or environment.get("RAY_ADDRESS") or LOCAL) == LOCAL:
-        # A token of its own: Ray would leave one in the home folder, and nodes that are started later would
-        # then demand it.
+        # Ray would leave a token in the home folder, and nodes that are started later would demand it.
         variables["RAY_AUTH_TOKEN"] = environment.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
     else:
         # Tries of a second each; Ray's are 20, also with a wrong token.
         name = "RAY_gcs_server_port_wait_time_s"
         variables[name] = environment.get(name, "3")
     return variables
-
-
-def ray_package(resolved: ResolvedModel) -> Any:
-    """Return the package, for rows that a server is asked for.
-
-    Raises:
-        SettingsError: it is not installed, or the model runs on this machine.
-    """
-    if resolved.kind != "hosted":
-        raise SettingsError(
-            f"model '{resolved.model}' runs on this machine: a cluster's workers ask a server, "
-            "name it with --base-url and --model, or leave out --engine ray"
-        )
-    try:
-        import ray
-    except ImportError as error:
-        raise SettingsError("Ray is not installed: pip install 'synopsis-writer[ray]'") from error
-    return ray
 
 
 @dataclass(frozen=True)
@@ -108,7 +73,15 @@ class RayEngine:
 
     def check(self, resolved: ResolvedModel) -> None:
         """Raise SettingsError where Ray is missing, or the model is not a server's."""
-        ray_package(resolved)
+        if resolved.kind != "hosted":
+            raise SettingsError(
+                f"model '{resolved.model}' runs on this machine: a cluster's workers ask a server, "
+                "name it with --base-url and --model, or leave out --engine ray"
+            )
+        try:
+            import_module("ray")
+        except ImportError as error:
+            raise SettingsError("Ray is not installed: pip install 'synopsis-writer[ray]'") from error
 
     @asynccontextmanager
     async def open(
@@ -119,8 +92,9 @@ class RayEngine:
         Raises:
             SettingsError: there is no cluster, or it does not accept this process.
         """
-        ray = ray_package(resolved)
-        with connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
+        ray: Any = import_module("ray")
+
+        with _connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
             cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
             calls = calls_left(budget, resolved, settings, self.environment)
             size = worker_count(order, int(sum(cpus)), sum(count >= 1 for count in cpus), calls)
@@ -142,12 +116,8 @@ class RayEngine:
 def worker_count(order: Order, cpus: int, nodes: int, calls: int | None = None) -> int:
     """Return how many workers make rows: one for eight rows, and one a node, where there are CPUs.
 
-    Args:
-        order: rows in flight, workers and limits; a limit is divided among no more workers than a tenth of
-            its requests.
-        cpus: the cluster's.
-        nodes: those with a CPU.
-        calls: how many the budget is sure to suffice for, one a worker at least; None: it has no bound.
+    A limit is divided among no more workers than a tenth of its requests, and the budget among no more than
+    the `calls` it is sure to suffice for.
     """
     most = order.workers or max(nodes, math.ceil(order.concurrency / _ROWS_A_WORKER))
     by_rpm = order.rpm // _REQUESTS_A_WORKER if order.rpm else most
@@ -165,10 +135,11 @@ def _given(settings: Settings, environment: Mapping[str, str]) -> dict[str, Any]
 
 def _passed_on(resolved: ResolvedModel, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what workers need of the environment, and the key, also where a keyring holds it."""
+    certificates = {"SSL_CERT_FILE", "SSL_CERT_DIR"}
     passed = {
         name: value
         for name, value in environment.items()
-        if name.startswith(("OPENAI_", PREFIX)) or name.upper().endswith("_PROXY") or name in _PASSED_ON
+        if name.startswith(("OPENAI_", PREFIX)) or name.upper().endswith("_PROXY") or name in certificates
     }
     key = look_up_key(host_of(resolved.base_url or DEFAULT_BASE_URL), environment).value
     return passed if key is None else {**passed, KEY_VARIABLE: key}
@@ -183,12 +154,10 @@ def calls_left(
     """
     if budget.amount is None and budget.tokens is None:
         return None
-    workspace = open_workspace(settings)
-    prompt = workspace.prompt(_PLAIN)
-    limits = longer(limits_of(settings))
-    worst = worst_case(
-        open_pricer(resolved, settings, environment), prompt.messages, wire_schema(Synopsis), limits
-    )
+    # As many examples as any brief's, and no cast.
+    prompt = open_workspace(settings).prompt(Brief(show="Serie", theme="ein Streit"))
+    pricer = open_pricer(resolved, settings, environment)
+    worst = worst_case(pricer, prompt.messages, wire_schema(Synopsis), longer(limits_of(settings)))
     amount, tokens = _left(budget)
     calls = [] if tokens is None else [tokens // worst.tokens]
     if amount is not None and worst.cost is not None and worst.cost.amount:
@@ -221,26 +190,30 @@ def _part(budget: Budget, size: int) -> Budget:
 
 
 @contextmanager
-def connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
+def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
     """Be connected to a cluster while the block runs; Ray prints nothing on stdout and stderr.
 
     The block is given what checks that the cluster's head answers, and raises a ConnectionError where not.
-
-    Raises:
-        SettingsError: there is none, or it does not accept this process.
     """
     handler = signal.getsignal(signal.SIGTERM)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _captured_stderr() as captured:
         try:
             if address == LOCAL:
-                _init(ray, LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES)
+                ray.init(LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
                 head = _host_and_port(ray.get_runtime_context().gcs_address)
             else:
                 head = _head(address)
                 _reach(head)
-                _init(ray, address)
+                ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-            raise SettingsError(_message(address, _reason(error, captured()))) from error
+            reason = _reason(error, captured())
+            if address == LOCAL:
+                raise SettingsError(f"cannot start Ray here: {reason}: see RAY_TMPDIR") from error
+            raise SettingsError(
+                f"no Ray cluster at '{address}': {reason}: start it, "
+                "or correct --address and the token (RAY_AUTH_MODE)"
+            ) from error
         finally:
             # Put back what Ray's `init` has replaced: its own would end this process with a traceback.
             signal.signal(signal.SIGTERM, handler)
@@ -249,19 +222,6 @@ def connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
             yield lambda: _reach(head)
         finally:
             ray.shutdown()
-
-
-def _init(ray: Any, address: str, **options: Any) -> None:
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-
-
-def _message(address: str, reason: str) -> str:
-    if address == LOCAL:
-        return f"cannot start Ray here: {reason}: see RAY_TMPDIR"
-    return (
-        f"no Ray cluster at '{address}': {reason}: start it, "
-        "or correct --address and the token (RAY_AUTH_MODE)"
-    )
 
 
 def _reason(error: Exception, log: str) -> str:
@@ -274,6 +234,7 @@ def _reason(error: Exception, log: str) -> str:
 @contextmanager
 def _captured_stderr() -> Iterator[Callable[[], str]]:
     """Capture what is written to stderr while the block runs, by a library in C++, too; give it on demand."""
+    stderr = 2
     with tempfile.TemporaryFile() as file:
 
         def captured() -> str:
@@ -281,15 +242,15 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
             return file.read().decode(errors="replace")
 
         try:
-            terminal = os.dup(_STDERR)
+            terminal = os.dup(stderr)
         except OSError:  # it is closed: nobody hears anything
             yield captured
             return
-        os.dup2(file.fileno(), _STDERR)
+        os.dup2(file.fileno(), stderr)
         try:
             yield captured
         finally:
-            os.dup2(terminal, _STDERR)
+            os.dup2(terminal, stderr)
             os.close(terminal)
 
 
@@ -309,17 +270,12 @@ class _OwnThread(io.TextIOBase):
 
 
 def _head(address: str) -> tuple[str, int]:
-    """Return host and port of an address, as Ray finds them.
-
-    Raises:
-        ConnectionError: `auto` finds none.
-        ValueError: it is not an address.
-    """
+    """Return host and port of an address as Ray reads it; raises a ConnectionError or a ValueError."""
     from ray._private.services import canonicalize_bootstrap_address  # `auto` has no public way
 
     _, scheme, rest = address.rpartition("://")
     if scheme and ":" not in rest:
-        return rest, _CLIENT_PORT
+        return rest, 10001  # Ray's own
     return _host_and_port(rest if scheme else canonicalize_bootstrap_address(address) or "")
 
 
@@ -329,11 +285,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def _reach(head: tuple[str, int]) -> None:
-    """Check within seconds that a server of Ray's is there.
-
-    Raises:
-        ConnectionError: it is not.
-    """
+    """Raise a ConnectionError unless a server of Ray's answers within seconds."""
     try:
         with socket.create_connection(head, timeout=_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") in {None, "", "0"}:

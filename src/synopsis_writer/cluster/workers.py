@@ -4,11 +4,11 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
-from typing import Any, cast
+from typing import Any
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
@@ -44,29 +44,20 @@ _NOT_UP = "no worker comes up on the cluster: {}: are token and versions the sam
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given to work with; its repr holds no key.
-
-    Attributes:
-        resolved: the model; a hosted one.
-        settings: the settings that were given; the node's own defaults, such as its cache, hold besides.
-        environment: key, address, proxies and certificates.
-        budget: this worker's part of what may be spent.
-        rpm, tpm: its part of requests and tokens a minute; None: no bound.
-        facts: what must be the same on all nodes.
-    """
+    """What a worker is given to work with; limits and budget are its part, and its repr holds no key."""
 
     resolved: ResolvedModel
-    settings: Mapping[str, Any]
-    environment: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, Any]  # those that were given: the node's own defaults, as its cache, hold besides
+    environment: Mapping[str, str] = field(repr=False)  # key, address, proxies and certificates
     budget: Budget
     rpm: float | None
     tpm: float | None
-    facts: Mapping[str, str]
+    facts: Mapping[str, str]  # what must be the same on all nodes
 
 
 @dataclass(frozen=True)
 class Started:
-    """How a worker started: on which node, and what kept it from working, if anything."""
+    """How a worker started: on which node, and why it cannot work, if so."""
 
     node: str
     error: SynopsisError | None = None
@@ -74,58 +65,17 @@ class Started:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a pool waits, in seconds.
+    """How long a pool waits, in seconds."""
 
-    Attributes:
-        cpu: without any worker, until the batch ends.
-        restart: before a dead worker is replaced.
-        look: between two checks of the cluster's head.
-        head: without an answer of the head, until the batch ends; twice that, and nothing in flight is
-            waited for: Ray would end this process after 60.
-    """
-
-    cpu: float = 60.0
-    restart: float = 1.0
-    look: float = 5.0
+    cpu: float = 60.0  # without any worker, until the batch ends
+    restart: float = 1.0  # before a dead worker is replaced
+    look: float = 5.0  # between two checks of the cluster's head
+    # Without an answer of the head, until the batch ends; twice that, and nothing in flight is waited for:
+    # Ray would end this process after 60.
     head: float = 20.0
 
 
 TIMEOUTS = Timeouts()
-
-
-class HeadMonitor:
-    """Watches a cluster's head, the node that all others depend on.
-
-    Args:
-        reach: raises a ConnectionError while it does not answer.
-        timeouts: how often it is checked, and how long it may be silent.
-    """
-
-    def __init__(self, reach: Callable[[], None], timeouts: Timeouts) -> None:
-        self._reach = reach
-        self._timeouts = timeouts
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done: wait for nothing
-
-    async def answers(self) -> bool:
-        """Whether it answers."""
-        try:
-            await asyncio.to_thread(self._reach)
-        except ConnectionError:
-            return False
-        return True
-
-    async def watch(self, on_silence: Callable[[], None]) -> None:
-        """Check until it is lost; `on_silence` is called when nothing more is to be begun."""
-        now = asyncio.get_running_loop().time
-        answered = now()
-        while not self.lost.done():
-            await asyncio.sleep(self._timeouts.look)
-            if await self.answers():
-                answered = now()
-            elif now() - answered >= 2 * self._timeouts.head:
-                self.lost.set_result(None)
-            elif now() - answered >= self._timeouts.head:
-                on_silence()
 
 
 @dataclass(eq=False)
@@ -138,15 +88,10 @@ class _Worker:
 
 
 class WorkerPool:
-    """Workers that make rows while the pool is `running`.
+    """`size` workers that make rows while the pool is `running`, `concurrency` at most of all together.
 
-    Args:
-        ray: the package, connected to a cluster.
-        job: what each worker is given.
-        size: how many there are.
-        concurrency: rows in flight at most, of all together.
-        reach: raises a ConnectionError while the cluster's head does not answer.
-        timeouts: how long is waited.
+    `ray` is the package, connected to a cluster; `reach` raises a ConnectionError while the cluster's head,
+    the node that all others depend on, does not answer.
     """
 
     def __init__(
@@ -158,12 +103,10 @@ class WorkerPool:
         reach: Callable[[], None],
         timeouts: Timeouts = TIMEOUTS,
     ) -> None:
-        self._ray = ray
-        self._job = job
+        self._ray, self._job, self._reach, self._timeouts = ray, job, reach, timeouts
         self._size = self._slots = size
-        self._timeouts = timeouts
-        self._head = HeadMonitor(reach, timeouts)
         self._leaving = asyncio.Event()
+        self._head_lost = asyncio.Event()  # nothing in flight is waited for
         self._all: list[_Worker] = []
         self._up: list[_Worker] = []  # those whose process runs
         self._ready: list[_Worker] = []  # those that can make rows
@@ -182,7 +125,7 @@ class WorkerPool:
         try:
             async with asyncio.TaskGroup() as group:
                 slots = [group.create_task(self._fill_slot()) for _ in range(self._size)]
-                monitor = group.create_task(self._head.watch(lambda: self._end(EngineError(_NO_HEAD))))
+                monitor = group.create_task(self._watch_head())
                 try:
                     yield
                 finally:
@@ -195,6 +138,26 @@ class WorkerPool:
                         slot.cancel()
         except ExceptionGroup as others:
             raise others.exceptions[0] from None
+
+    async def _watch_head(self) -> None:
+        """Check the cluster's head, and end the batch when it is silent for too long."""
+        now = asyncio.get_running_loop().time
+        answered = now()
+        while not self._head_lost.is_set():
+            await asyncio.sleep(self._timeouts.look)
+            if await self._head_answers():
+                answered = now()
+            elif now() - answered >= 2 * self._timeouts.head:
+                self._head_lost.set()
+            elif now() - answered >= self._timeouts.head:
+                self._end(EngineError(_NO_HEAD))
+
+    async def _head_answers(self) -> bool:
+        try:
+            await asyncio.to_thread(self._reach)
+        except ConnectionError:
+            return False
+        return True
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
         """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
@@ -213,7 +176,7 @@ class WorkerPool:
             worker = min(self._ready, key=lambda ready: ready.rows)
             worker.rows += 1
             try:
-                return self._result(await self._call(worker, row, previous))
+                return await self._make(worker, row, previous)
             except self._ray.exceptions.RayTaskError:
                 raise  # a mistake in the program
             except self._ray.exceptions.RayError:
@@ -224,19 +187,15 @@ class WorkerPool:
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
-    async def _call(
-        self, worker: _Worker, row: BatchRow, previous: Attempt | None
-    ) -> RowResult[str] | SynopsisError:
-        """Return what a worker makes of a row, or an error once the head is lost."""
+    async def _make(self, worker: _Worker, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
         call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, previous))
-        ends: set[asyncio.Future[Any]] = {call, self._head.lost}
+        lost = asyncio.ensure_future(self._head_lost.wait())
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            return call.result() if call.done() else EngineError(_NO_HEAD)
+            await asyncio.wait({call, lost}, return_when=asyncio.FIRST_COMPLETED)
+            outcome: RowResult[str] | SynopsisError = call.result() if call.done() else EngineError(_NO_HEAD)
         finally:
             call.cancel()
-
-    def _result(self, outcome: RowResult[str] | SynopsisError) -> RowResult[str]:
+            lost.cancel()
         if isinstance(outcome, SynopsisError):
             raise outcome
         if not isinstance(outcome.error, BudgetSpentError) or self._size == 1:
@@ -258,7 +217,7 @@ class WorkerPool:
         """Have a worker in one slot, and another when it dies."""
         failed = 0
         while self._fault is None and not self._leaving.is_set():
-            if not await self._head.answers() or self._leaving.is_set():
+            if not await self._head_answers() or self._leaving.is_set():
                 # Making an actor would block, and everything else with it.
                 await asyncio.sleep(self._timeouts.restart)
                 continue
@@ -299,7 +258,7 @@ class WorkerPool:
 
     async def _start(self, worker: _Worker) -> None:
         """Wait until a worker can make rows; one that must not ends the batch."""
-        up = asyncio.ensure_future(cast("Awaitable[None]", worker.actor.__ray_ready__.remote()))
+        up: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.__ray_ready__.remote())
         try:
             while not (await asyncio.wait({up}, timeout=self._timeouts.cpu))[0]:
                 if not self._up:
@@ -350,11 +309,7 @@ def first_sentence(text: str) -> str:
 
 
 def facts_here(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
-    """Return what the rows are made of on this machine.
-
-    Raises:
-        FileError: prompts, examples or the profile cannot be read.
-    """
+    """Return what the rows are made of on this machine."""
     examples = [folder_hash(path) for path in pool_folders(settings) if path.is_dir()]
     return {
         "synopsis-writer": __version__,
@@ -368,7 +323,6 @@ class RowWorker:
 
     def __init__(self) -> None:
         self._records: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
-        self._open = AsyncExitStack()
         self._writer: Writer | None = None
 
     async def start(self, job: Job) -> Started:
@@ -379,7 +333,7 @@ class RowWorker:
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         logger = logging.getLogger("synopsis_writer")
         logger.setLevel(logging.INFO)
-        logger.addHandler(_Forwarder(asyncio.get_running_loop(), self._records))
+        logger.addHandler(_Forwarder(self._records))
         logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
@@ -394,7 +348,7 @@ class RowWorker:
             )
             writer.model = job.resolved
             writer.workspace.gate.warm_up()
-            self._writer = await self._open.enter_async_context(writer)
+            self._writer = await writer.__aenter__()  # open as long as this process runs
         except SynopsisError as error:
             return Started(node, error)
         return Started(node)
@@ -422,9 +376,9 @@ class RowWorker:
 class _Forwarder(QueueHandler):
     """Puts records, from any thread, into a queue of the loop, ready to be pickled."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[logging.LogRecord]) -> None:
-        super().__init__(cast("Any", queue))
-        self._loop = loop
+    def __init__(self, queue: Any) -> None:
+        super().__init__(queue)
+        self._loop = asyncio.get_running_loop()
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Add a record."""
@@ -432,14 +386,11 @@ class _Forwarder(QueueHandler):
 
 
 def _compare(driver: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Check that rows come to the same here.
-
-    Raises:
-        SettingsError: a version, or what is in a folder, differs from the driver's.
-    """
+    """Raise SettingsError where a version, or what is in a folder, differs from the driver's."""
     for name, value in driver.items():
-        if here[name] == value:
-            continue
-        if name == "synopsis-writer":
-            raise SettingsError(f"synopsis-writer {here[name]}, not {value}: install the same everywhere")
-        raise SettingsError(f"{name} differ from those where the batch was begun: copy them here")
+        if here[name] != value:
+            raise SettingsError(
+                f"synopsis-writer {here[name]}, not {value}: install the same everywhere"
+                if name == "synopsis-writer"
+                else f"{name} differ from those where the batch was begun: copy them here"
+            )
