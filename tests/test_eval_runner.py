@@ -8,7 +8,7 @@ import pytest
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
 from synopsis_writer.evals.record import Row, read_rows, row_line
 from synopsis_writer.evals.results import ALL_METRICS
-from synopsis_writer.evals.run import EvalRun, Matrix, run, same_story
+from synopsis_writer.evals.run import EvalRun, Matrix, same_story
 from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
 from synopsis_writer.settings import load_settings
@@ -185,11 +185,13 @@ async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None
         writer = Writer(
             client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={}
         )
-        results = await run(writer, SUITE, tmp_path / "run", cases=TWO, judge="judge-model", concurrency=1)
+        results = await EvalRun(
+            writer, SUITE, tmp_path / "run", cases=TWO, judge="judge-model", concurrency=1
+        ).run()
     (group,) = results.groups
     assert (group.model, group.accepted, results.missing, results.failed) == ("scripted", 2, 0, 0)
     assert {each.scores["rouge_l"] for each in results.scored} == {1.0}
     assert {each.scores["judge_preference"] for each in results.scored} == {0.5}
     assert results.judgements.name == "judge-model"
-    again = await run(writer, SUITE, tmp_path / "run", cases=TWO, concurrency=1)
+    again = await EvalRun(writer, SUITE, tmp_path / "run", cases=TWO, concurrency=1).run()
     assert again.groups == results.groups

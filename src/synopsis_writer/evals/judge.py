@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import SettingsError, TemplateError
-from synopsis_writer.evals.metrics import Metric, References
+from synopsis_writer.evals.metrics import Metric
 from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
@@ -34,8 +34,6 @@ from synopsis_writer.usage import Cost, Spent, Usage, total_cost
 
 JUDGEMENTS_FILE = "judged.jsonl"
 
-_MAX_ANSWERS = 2  # per question: an answer that cannot be read gets one more chance
-
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
 
 _log = logging.getLogger(__name__)
@@ -47,18 +45,13 @@ def load_judge_templates(folder: Path) -> dict[str, Template]:
     Raises:
         TemplateError: one breaks its format, or has no line `<auftrag>` between rubric and case.
     """
-    paths = {name: folder / f"{name}.md" for name in JUDGE_TEMPLATES}
-    templates = {
-        name: load_template(
-            path if path.is_file() else packaged("prompts") / path.name, JUDGE_TEMPLATES[name]
-        )
-        for name, path in paths.items()
-    }
-    for name, template in templates.items():
+    templates = {}
+    for name, blocks in JUDGE_TEMPLATES.items():
+        path = folder / f"{name}.md"
+        template = load_template(path if path.is_file() else packaged("prompts") / path.name, blocks)
         if _FIRST_BLOCK not in template.source:
-            raise TemplateError(
-                f"{paths[name]}: no line '<auftrag>': put the rubric before it, the blocks after it"
-            )
+            raise TemplateError(f"{path}: no line '<auftrag>': put the rubric before it, the blocks after it")
+        templates[name] = template
     return templates
 
 
@@ -82,20 +75,14 @@ class _Scales(_Strict):
 
 
 class Scores(_Scales):
-    """The judge's scores of one text.
-
-    Attributes:
-        coherence, theme, style, language: 1 to 5; more is better.
-        facts: whether the text says each item of the `checklist`, in its order.
-        reasons: why, in German.
-    """
+    """The judge's scores of one text, 1 to 5; `facts`: whether it says each of the `checklist`."""
 
     facts: tuple[bool, ...]
     reasons: str
 
 
 class Judgement(_Strict):
-    """The judge's opinion of one text, and the usage; `model_dump_json` makes a line of it.
+    """The judge's opinion of one text, and the usage.
 
     Attributes:
         scores: by the rubric; None where the answers could not be read.
@@ -121,7 +108,7 @@ class Judgement(_Strict):
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all answers."""
+        """Of all answers."""
         return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
     @property
@@ -150,7 +137,7 @@ class Judge:
 
     @property
     def id(self) -> "JudgeId":
-        """The judge's identity: another model, or changed templates, are another judge."""
+        """Another model, or changed templates, are another judge."""
         hashes = "".join(self.templates[name].hash for name in sorted(self.templates))
         return JudgeId(self.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
 
@@ -197,15 +184,7 @@ class Judge:
         return Scores.model_validate({**answer.model_dump(), "facts": tuple(fact.said for fact in in_order)})
 
     async def prefer(self, case: Case, synopsis: Synopsis) -> float | None:
-        """Compare a text with the reference, which comes first, then second.
-
-        Returns:
-            1 when the text is better in both orders, 0 when the reference is, 0.5 when the orders disagree or
-            one says equal, None when an answer could not be read.
-
-        Raises:
-            ModelError: the model failed for good.
-        """
+        """Compare a text with the reference in both orders, as `Judgement.preference`; raises ModelError."""
         brief, reference, text = brief_block(case.brief), text_block(case.reference), text_block(synopsis)
         better: list[str] = []
         for first, second, names in (
@@ -233,7 +212,7 @@ class Judge:
         shape: type[AnswerT],
         is_valid: Callable[[AnswerT], bool],
     ) -> AnswerT | None:
-        for sample in range(_MAX_ANSWERS):
+        for sample in range(2):  # an answer that cannot be read gets one more chance
             # Another sample, or a cache would give the unreadable answer again.
             limits = replace(self.limits, sample=self.limits.sample + sample)
             answer = await self.client.complete(messages, wire.model_json_schema(), limits)
@@ -304,42 +283,38 @@ class _Fact(_Strict):
 
 
 class ScoreAnswer(_Scales):
-    """An answer to a request for scores, within its ranges."""
+    """An answer with scores, within their ranges."""
 
     reasons: _Reasons
     facts: tuple[_Fact, ...]
 
 
-class PairAnswer(_Strict):
-    """An answer to a request for a preference."""
+class PairAnswer(WirePreference):
+    """An answer with a preference."""
 
     reasons: _Reasons
-    better: Literal["first", "second", "equal"]
 
 
-def _unscored(_row: Row, _case: Case | None, _references: References) -> float | None:
-    """Leave the row unscored: only a judge can score it."""
-    return None
+_JUDGE_LABELS = {
+    "judge_coherence": "judge: coherence, 1 to 5",
+    "judge_theme": "judge: theme, 1 to 5",
+    "judge_style": "judge: style, 1 to 5",
+    "judge_language": "judge: language, 1 to 5",
+    "judge_facts": "judge: facts told, 0 to 1",
+    "judge_preference": "judge: preferred to the reference, 0 to 1",
+}
 
-
+# None of a row alone: only a judge can score it.
 JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "judge_coherence": Metric(_unscored, 1, "judge: coherence, 1 to 5"),
-        "judge_theme": Metric(_unscored, 1, "judge: theme, 1 to 5"),
-        "judge_style": Metric(_unscored, 1, "judge: style, 1 to 5"),
-        "judge_language": Metric(_unscored, 1, "judge: language, 1 to 5"),
-        "judge_facts": Metric(_unscored, 1, "judge: facts told, 0 to 1"),
-        "judge_preference": Metric(_unscored, 1, "judge: preferred to the reference, 0 to 1"),
-    }
+    {name: Metric(lambda *_: None, 1, label) for name, label in _JUDGE_LABELS.items()}
 )
 
 
 def judge_metrics(judgement: Judgement) -> dict[str, float | None]:
-    """Return the metrics of a judgement: more is better, None is unscored.
+    """Return the metrics of a judgement; None is unscored.
 
-    `judge_coherence`, `judge_theme`, `judge_style` and `judge_language` go from 1 to 5; `judge_facts`, the
-    share of the checklist that the text says, and `judge_preference` from 0 to 1. Source: the rubric in
-    `prompts/judge.md`; a pair is asked in both orders as Zheng et al. (2023), arXiv 2306.05685, propose.
+    `judge_facts` is the share of the checklist that the text says. Source: the rubric in `prompts/judge.md`;
+    a pair is asked in both orders as Zheng et al. (2023), arXiv 2306.05685, propose.
     """
     scores = judgement.scores
     facts = scores.facts if scores is not None else ()
@@ -353,10 +328,7 @@ def judge_metrics(judgement: Judgement) -> dict[str, float | None]:
 
 @asynccontextmanager
 async def open_judge(
-    model: str,
-    settings: Settings,
-    environment: Mapping[str, str],
-    budget: Budget | None = None,
+    model: str, settings: Settings, environment: Mapping[str, str], budget: Budget | None = None
 ) -> AsyncIterator[Judge]:
     """Open a judge: a model on a server or in a file; `budget` is the one that writers share with it.
 
@@ -418,12 +390,7 @@ class Judgements:
 
 
 async def judge_rows(
-    run: Path,
-    rows: Sequence[Row],
-    suite: LoadedSuite,
-    judge: Judge,
-    *,
-    concurrency: int,
+    run: Path, rows: Sequence[Row], suite: LoadedSuite, judge: Judge, *, concurrency: int
 ) -> None:
     """Have the texts judged that this judge has not judged yet, and save each judgement.
 
@@ -457,9 +424,6 @@ def read_judgements(folder: Path, level: int = logging.DEBUG) -> dict[JudgeId, d
     """Return each judge's judgements by the digests of their rows; the judge that ran last comes last.
 
     A line that cannot be read, as one truncated by a kill, is left out, and logged at `level`.
-
-    Raises:
-        FileError: the file cannot be read.
     """
     path = folder / JUDGEMENTS_FILE
     judges: dict[JudgeId, dict[str, Judgement]] = {}

@@ -19,8 +19,6 @@ from synopsis_writer.synopsis import Paragraph, Synopsis
 
 _log = logging.getLogger(__name__)
 
-_EVERY = 10  # pairs between two lines of progress
-
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
 
@@ -52,14 +50,10 @@ class Tally:
     unscored: int = 0
 
     @property
-    def scored(self) -> int:
-        """Pairs that count."""
-        return self.wins + self.ties + self.losses
-
-    @property
     def agreement(self) -> Share | None:
-        """The share of wins in the scored pairs, a tie being none; None when there are no such pairs."""
-        return wilson_interval(self.wins, self.scored) if self.scored else None
+        """The share of wins in the pairs that were scored; None when there are none."""
+        scored = self.wins + self.ties + self.losses
+        return wilson_interval(self.wins, scored) if scored else None
 
 
 def wilson_interval(successes: int, trials: int) -> Share:
@@ -135,7 +129,7 @@ async def check_judge(
                 unscored=preference is None,
             )
         )
-        if len(compared) % _EVERY == 0:
+        if len(compared) % 10 == 0:
             _log.info("compared %d of %d pairs", len(compared), len(pairs))
 
     await run_concurrently(iter(pairs), compare, concurrency)
@@ -215,20 +209,15 @@ def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     return _with_sentences(case.reference, [[next(drawn) for _ in paragraph] for paragraph in sentences])
 
 
-_PLAIN = {"Herr", "Frau", "von"}
-
-
 def _parts(name: str) -> tuple[str, ...]:
+    plain = {"Herr", "Frau", "von"}
     return tuple(
-        part for part in name.split() if part.rstrip(".").lower() not in TITLES and part not in _PLAIN
+        part for part in name.split() if part.rstrip(".").lower() not in TITLES and part not in plain
     )
 
 
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
-    """Swap two people's names in the second half, so that each does what the other did.
-
-    They are the two whose names have the same number of parts and whom that half names most.
-    """
+    """Swap two names of as many parts in the second half: of the two people whom it names most."""
     paragraphs = case.reference.paragraphs
     half = len(paragraphs) // 2
     people = [_parts(person.name) for person in case.reference.characters]
@@ -258,7 +247,8 @@ def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis | Non
 
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
     """Insert a paragraph of another story in the same tense, from the same series where there is one."""
-    alike = [other for other in others if _is_past(other) == _is_past(case)]
+    is_past = case.brief.form == Form.SPECIAL
+    alike = [other for other in others if (other.brief.form == Form.SPECIAL) == is_past]
     near = [other for other in alike if other.brief.show == case.brief.show] or alike
     if not near:
         return None
@@ -266,10 +256,6 @@ def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synop
     half = (len(paragraphs) + 1) // 2
     stray = rng.choice(rng.choice(near).reference.paragraphs)
     return _with_paragraphs(case.reference, [*paragraphs[:half], stray, *paragraphs[half:]])
-
-
-def _is_past(case: Case) -> bool:
-    return case.brief.form == Form.SPECIAL
 
 
 def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | None:
@@ -283,13 +269,11 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
         if left:
             del left[max(left, key=lambda position: fuzz.token_set_ratio(fact, left[position]))]
     rest = {*left, last}
-    return _with_sentences(
-        case.reference,
-        [
-            [sentence for column, sentence in enumerate(paragraph) if (row, column) in rest]
-            for row, paragraph in enumerate(sentences)
-        ],
-    )
+    kept = [
+        [sentence for column, sentence in enumerate(paragraph) if (row, column) in rest]
+        for row, paragraph in enumerate(sentences)
+    ]
+    return _with_sentences(case.reference, kept)
 
 
 # They say nothing about any story, and are true of every one.
@@ -320,28 +304,15 @@ def _hollow_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 def _words_swapped(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """Swap two neighbouring words in every second sentence."""
     sentences = _sentences(case.reference)
-    return _with_sentences(
-        case.reference,
-        [
-            [
-                _two_swapped(sentence, rng) if column % 2 == 0 else sentence
-                for column, sentence in enumerate(paragraph)
-            ]
-            for paragraph in sentences
-        ],
-    )
-
-
-_PLAIN_WORD = re.compile(r"[^\W\d_]+")
+    for paragraph in sentences:
+        paragraph[::2] = [_two_swapped(sentence, rng) for sentence in paragraph[::2]]
+    return _with_sentences(case.reference, sentences)
 
 
 def _two_swapped(sentence: str, rng: Random) -> str:
     words = sentence.split(" ")
-    pairs = [
-        index
-        for index in range(1, len(words) - 1)
-        if _PLAIN_WORD.fullmatch(words[index]) and _PLAIN_WORD.fullmatch(words[index + 1])
-    ]
+    is_plain = [re.fullmatch(r"[^\W\d_]+", word) for word in words]
+    pairs = [index for index in range(1, len(words) - 1) if is_plain[index] and is_plain[index + 1]]
     if pairs:
         index = rng.choice(pairs)
         words[index : index + 2] = words[index + 1], words[index]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
 from itertools import takewhile
@@ -37,7 +37,7 @@ class FunctionWordProfile:
     """How often the references use the commonest function words.
 
     Attributes:
-        words: the words, commonest first.
+        words: commonest first.
         means, deviations: of each word's share in all references, whatever their form.
         profiles: for each form the mean z-score of each word in its references.
     """
@@ -66,12 +66,7 @@ class FunctionWordProfile:
 
 @dataclass(frozen=True)
 class References:
-    """What texts are measured against beside their own case.
-
-    Attributes:
-        sources: the index of texts that must not be copied; None where there is none.
-        examples: the ids of the examples among these.
-    """
+    """What texts are measured against beside their own case; `examples` are ids of those among `sources`."""
 
     shows: tuple[Show, ...]
     house: House
@@ -81,10 +76,7 @@ class References:
 
 
 def load_references(workspace: Workspace, cases: Sequence[Case]) -> References:
-    """Return what texts are measured against, from all cases of a suite, not only those of the run.
-
-    A run over a few cases is then measured by the same references as one over all.
-    """
+    """Return what texts are measured against, from all cases of a suite, not only those of the run."""
     texts = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
     examples = frozenset(example.id for example in workspace.pool.examples)
     return References(
@@ -101,10 +93,7 @@ Measure = Callable[[Row, Case | None, References], float | None]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: how it is computed, which side is better, and a label: what it is, and its range.
-
-    `direction` is +1 where more is better, -1 where less is, 0 where it is for information only.
-    """
+    """How a metric is computed, which side is better (0: neither), and a label: what it is, its range."""
 
     function: Measure
     direction: Literal[-1, 0, 1]
@@ -112,7 +101,7 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """What it is, without its range."""
+        """Without its range."""
         return self.label.partition(", ")[0]
 
     @property
@@ -186,19 +175,13 @@ def _of_text(measure: Callable[[Text, Case, References], float | None]) -> Measu
 
 @_of_text
 def chrf(text: Text, case: Case, _references: References) -> float | None:
-    """Return the overlap of character runs with the reference, 0 to 100; more is better.
-
-    Source: Popović 2015, see `character_overlap`.
-    """
+    """Return the overlap of character runs with the reference, as `character_overlap`."""
     return character_overlap(text.raw, analysed(case.reference.text).raw)
 
 
 @_of_text
 def rouge_l(text: Text, case: Case, _references: References) -> float | None:
-    """Return the F1 score of the longest common subsequence of words, 0 to 1; more is better.
-
-    Words are German ones in lower case with their umlauts. Source: Lin 2004, see `word_overlap`.
-    """
+    """Return the overlap of words with the reference, as `word_overlap`; in lower case, with umlauts."""
     return word_overlap(_words(text), _words(analysed(case.reference.text)))
 
 
@@ -216,10 +199,7 @@ def characters(text: Text, case: Case, references: References) -> float | None:
 
 @_of_text
 def facts(text: Text, case: Case, _references: References) -> float | None:
-    """Return the share of the case's facts that the text tells, 0 to 1; more is better.
-
-    None for a case without a fact that words can find. The rule is ours: see `fact_recall`.
-    """
+    """Return the share of the case's facts that the text tells, as `fact_recall`."""
     return fact_recall(case, text)
 
 
@@ -246,10 +226,7 @@ def ending(text: Text, case: Case, _references: References) -> float | None:
 
 @_of_text
 def delta(text: Text, case: Case, references: References) -> float | None:
-    """Return the distance of the function words to those of the form's references, 0 and up; less is closer.
-
-    Source: Burrows 2002, see `FunctionWordProfile.distance`.
-    """
+    """Return the distance to the form's references, as `FunctionWordProfile.distance`; less is closer."""
     return references.function_words.distance(_words(text), case.brief.form)
 
 
@@ -298,20 +275,13 @@ def character_overlap(text: str, reference: str) -> float:
 
     Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015, by sacrebleu 2.6
     (`nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`).
-
-    Raises:
-        SettingsError: sacrebleu is not installed.
     """
     return float(chrf_scorer().sentence_score(text, [reference]).score)
 
 
 @cache
 def chrf_scorer() -> Any:
-    """Return sacrebleu's chrF.
-
-    Raises:
-        SettingsError: sacrebleu is not installed.
-    """
+    """Return sacrebleu's chrF; raises SettingsError where it is not installed."""
     try:
         from sacrebleu.metrics.chrf import CHRF
     except ImportError as error:
@@ -342,7 +312,9 @@ def learn_function_words(texts: Sequence[tuple[Form, Sequence[str]]]) -> Functio
 
     A form has few references, so the standard deviations are those of all forms' references together.
     """
-    candidates = _function_words(words for _, words in texts) if len(texts) >= MIN_REFERENCES else ()
+    counts = Counter(word for _, words in texts for word in words)
+    common = sorted(counts, key=lambda word: (-counts[word], word)) if len(texts) >= MIN_REFERENCES else ()
+    candidates = list(filter(is_function_word, common))[:_FUNCTION_WORDS]
     columns = list(zip(*(_shares(words, candidates) for _, words in texts), strict=True))
     spread = [(word, fmean(column), stdev(column)) for word, column in zip(candidates, columns, strict=True)]
     varied = [each for each in spread if each[2] > 0]
@@ -355,12 +327,6 @@ def learn_function_words(texts: Sequence[tuple[Form, Sequence[str]]]) -> Functio
         scores[form].append(bare.z_scores(text))
     profiles = {form: tuple(map(fmean, zip(*rows, strict=True))) for form, rows in scores.items()}
     return FunctionWordProfile(words, means, deviations, profiles)
-
-
-def _function_words(texts: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    counts = Counter(word for words in texts for word in words)
-    common = sorted(counts, key=lambda word: (-counts[word], word))
-    return tuple(word for word in common if is_function_word(word))[:_FUNCTION_WORDS]
 
 
 def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:
@@ -408,33 +374,28 @@ def _countable(case: Case) -> tuple[Fact, ...]:
 
 
 def _fact(line: str, names: Collection[str]) -> Fact:
-    words = dict.fromkeys(lower_words(_LEAD.sub("", line)))
     return tuple(
         (stem(word), (_COMMON - max(_RARE, commonness(word))) * (_NAME if word in names else 1.0))
-        for word in words
-        if is_content(word) and len(word) <= LONGEST_WORD
+        for word in dict.fromkeys(lower_words(_LEAD.sub("", line)))
+        if _says_something(word)
     )
 
 
 def _stems(text: Text) -> list[frozenset[str]]:
-    return [
-        frozenset(
-            stem(word.lower)
-            for word in text.words_of(sentence)
-            if is_content(word.lower) and len(word.lower) <= LONGEST_WORD
-        )
-        for sentence in text.sentences
-    ]
+    words = ([word.lower for word in text.words_of(sentence)] for sentence in text.sentences)
+    return [frozenset(stem(word) for word in sentence if _says_something(word)) for sentence in words]
+
+
+def _says_something(word: str) -> bool:
+    return is_content(word) and len(word) <= LONGEST_WORD
 
 
 def _share(fact: Fact, sentences: Sequence[frozenset[str]]) -> float:
     """Return the largest share of a fact's weight that turns up within the window, 0 to 1."""
-    found = [{wanted for wanted, _ in fact if _turns_up(wanted, stems)} for stems in sentences]
-    windows = (set().union(*found[start : start + WINDOW]) for start in range(len(found)))
-    best = max(
-        (sum(weight for wanted, weight in fact if wanted in window) for window in windows), default=0.0
-    )
-    return best / sum(weight for _, weight in fact)
+    matches = [{wanted for wanted, _ in fact if _turns_up(wanted, stems)} for stems in sentences]
+    windows = (set().union(*matches[start : start + WINDOW]) for start in range(len(matches)))
+    weights = (sum(weight for wanted, weight in fact if wanted in window) for window in windows)
+    return max(weights, default=0.0) / sum(weight for _, weight in fact)
 
 
 def _turns_up(wanted: str, stems: Collection[str]) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,10 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
-    """What a row is about, unique in a run: ids of the case, and names of the model and the prompts' folder.
-
-    `repeat` counts from 0 the answers to one question.
-    """
+    """What a row is about, unique in a run; `prompt` is a folder's name, `repeat` counts from 0."""
 
     case: str
     model: str
@@ -51,7 +47,7 @@ class _Line(BaseModel):
 
 
 class AttemptLine(_Line):
-    """An attempt in `results.jsonl`; the attributes are those of `Attempt`, `answer` is the text alone."""
+    """An attempt in `results.jsonl`, its fields as in `Attempt`; `answer` is the text alone."""
 
     number: int
     passed: bool
@@ -63,7 +59,7 @@ class AttemptLine(_Line):
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
-        """Return the line of an attempt."""
+        """Return what the file holds of an attempt."""
         fields = {name: getattr(attempt, name) for name in cls.model_fields}
         return cls.model_validate(fields | {"answer": attempt.answer.text})
 
@@ -83,10 +79,9 @@ class AttemptLine(_Line):
 
 
 class RowLine(_Line):
-    """One line of `results.jsonl`.
+    """One line of `results.jsonl`, its first four fields those of the row's key.
 
     Attributes:
-        case, model, prompt, repeat: the row's key.
         best: the index in `attempts` of the accepted one, or of the one with the fewest problems; None: none.
         error: the error that ended the work; None otherwise.
         amount, currency: what all attempts cost; None where a price is not known.
@@ -125,7 +120,7 @@ class RowLine(_Line):
 
     @classmethod
     def of(cls, row: Row) -> Self:
-        """Return the line of a row."""
+        """Return what the file holds of a row."""
         best, origin = row.best, row.provenance or {}
         return cls.model_validate(
             {
@@ -168,7 +163,7 @@ class RowLine(_Line):
 
 
 def row_line(row: Row) -> str:
-    """Return the row as one line of JSON."""
+    """Return a row as one line of JSON."""
     return RowLine.of(row).model_dump_json() + "\n"
 
 
@@ -190,8 +185,7 @@ class RunInfo:
         created: when it began, in ISO 8601.
         version: of the program that made it.
         models: as they were asked for.
-        prompts: each version's name with the hash of its templates.
-        cases: each case's id with the hash of its file.
+        prompts, cases: each with the hash of its files.
         repeats: answers per case, model and prompt version.
         attempts: attempts at most per row.
     """
@@ -218,16 +212,12 @@ class RunInfo:
 class RunFolder:
     """A run that rows are added to, in a `with` block; one process holds it at a time.
 
-    Args:
-        path: the folder; made when it is missing.
-        info: what the run is; a folder that holds another run is refused.
-
     Attributes:
         rows: the rows that are done, by their keys.
         history: the rows that were there at the beginning, those that were made again since included.
 
     Raises:
-        FileError: it cannot be written, it holds something else, or another process is using it.
+        FileError: it cannot be written, it holds another run, or another process is using it.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
@@ -249,32 +239,20 @@ class RunFolder:
                 raise FileError(
                     f"{self._path}: {change} since this run began: name another --out for a new one"
                 )
-            return list(_all_rows(self._path))
+            return list(_all_rows(results))
         if info.exists():
             read_info(self._path)  # another run without rows may be replaced, a foreign file may not
         write_file(info, self._info.as_json())
         return []
 
     def __enter__(self) -> Self:
-        """Hold the folder."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the folder."""
-        self.close()
-
-    def close(self) -> None:
-        """Release the folder."""
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     def add(self, row: Row) -> None:
-        """Append a row, whole and on the disk before this returns; a row of the same key is replaced.
-
-        Raises:
-            FileError: it cannot be written.
-        """
+        """Append a row as `append_line` does; one of the same key is replaced."""
         append_line(self._path / RESULTS_FILE, row_line(row))
         self.rows[row.id] = row
 
@@ -301,23 +279,17 @@ def read_info(folder: Path) -> RunInfo:
 
 
 def read_rows(folder: Path) -> dict[Key, Row]:
-    """Return the rows of a run; of two with one key the last counts; unreadable lines are logged.
-
-    Raises:
-        FileError: the file cannot be read.
-    """
-    return _latest(_all_rows(folder))
+    """Return the rows of a run; of two with one key the last counts; raises FileError."""
+    return _latest(_all_rows(folder / RESULTS_FILE))
 
 
-def _all_rows(folder: Path) -> Iterator[Row]:
-    path = folder / RESULTS_FILE
+def _all_rows(path: Path) -> Iterator[Row]:
     for number, line in read_lines(path):
         try:
             yield RowLine.model_validate_json(line).to_row()
         except ValueError:
-            _log.warning(
-                "%s:%d: the line is truncated, as after a kill: its row will be made again", path, number
-            )
+            problem = "the line is truncated, as after a kill: its row will be made again"
+            _log.warning("%s:%d: %s", path, number, problem)
 
 
 def _latest(history: Iterable[Row]) -> dict[Key, Row]:
@@ -345,11 +317,7 @@ def _change(before: RunInfo, now: RunInfo) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of each line that is not empty; a missing file has no lines.
-
-    Raises:
-        FileError: the file cannot be read.
-    """
+    """Yield number and bytes of each line that is not empty, none of a missing file; raises FileError."""
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
     except OSError as error:
@@ -358,7 +326,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line, whole and on the disk before this returns; a truncated line before it is ended.
+    """Append a line, whole and on the disk before this returns, a truncated one before it ended.
 
     Raises:
         FileError: it cannot be written.

@@ -1,12 +1,12 @@
 """An eval run: cases by models by prompt versions by repeats, written, judged and scored."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.run import run_concurrently
@@ -43,7 +43,7 @@ class Matrix:
     repeats: int = 1
 
     def info(self, name: str, created: str, version: str, attempts: int) -> RunInfo:
-        """Return what the run over this matrix is."""
+        """Return what is recorded of the run."""
         return RunInfo(
             name,
             created,
@@ -63,9 +63,10 @@ class Matrix:
 
 
 class EvalRun:
-    """A run in its folder, in a `with` block; it continues what the folder already has.
+    """A run in its folder: `run` makes it, or, in a `with` block, the steps that `run` takes.
 
-    The bounds of the writer's budget hold for the whole run, judge included, however often it is continued.
+    It continues what the folder already has. The bounds of the writer's budget hold for the whole run, judge
+    included, however often it is continued.
 
     Args:
         writer: gives settings, key and log; models and prompts of the run take the place of its own.
@@ -77,9 +78,6 @@ class EvalRun:
         repeats: answers per case, model and prompt version.
         concurrency: texts written or judged at once; a model in this process writes one after the other.
         judge: a model that judges the texts, too.
-
-    Attributes:
-        info: what the run is.
 
     Raises:
         InputError: a model, a folder or a case does not exist, two have one name, or the judge cannot judge.
@@ -112,25 +110,31 @@ class EvalRun:
                     f"two of {flag} have the same name: give each once, and rename folders where needed"
                 )
         self._matrix = Matrix(suite.select(cases), names, versions, repeats)
-        created = datetime.now(UTC).replace(microsecond=0).isoformat()
-        self.info = self._matrix.info(out.resolve().name, created, __version__, writer.settings.attempts)
+        self.info = self._matrix.info(out.resolve().name, _now(), __version__, writer.settings.attempts)
+
+    async def run(self) -> EvalResults:
+        """Write all cases, judge and score the texts, and return the results.
+
+        Raises:
+            InputError: something named does not exist, or the folder cannot be used.
+            ModelError: the work cannot go on; what is done is saved.
+        """
+        with self:
+            await self.write()
+            await self.judge()
+            return self.results()
 
     def __enter__(self) -> Self:
         """Hold the folder; raises FileError where it has another run, or another process writes it."""
-        self._folder = RunFolder(self._out, self.info)
-        try:
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(RunFolder(self._out, self.info))
             bounds, spent = self._writer.budget, run_spending(self._out, self._folder.history)
             self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
-        except BaseException:
-            self._folder.close()
-            raise
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the folder."""
-        self._folder.close()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @property
     def rows(self) -> list[Row]:
@@ -169,12 +173,7 @@ class EvalRun:
         await run_concurrently(iter(due), write_row, 1 if writer.is_local else self._concurrency)
 
     async def judge(self) -> None:
-        """Have the judge, if there is one, judge the texts that it has not judged yet.
-
-        Raises:
-            FileError: a judgement cannot be written.
-            ModelError: the model failed for good; the judgements that are done are saved.
-        """
+        """Have the judge, if there is one, judge the texts that it has not judged yet; raises as `write`."""
         if self._judge is None:
             return
         settings, environment = self._writer.settings, self._writer.environment
@@ -189,39 +188,13 @@ class EvalRun:
         return open_results(self._out, self._suite, self._writer.workspace)
 
 
-class RunOptions(TypedDict, total=False):
-    """What `run` takes besides, as `EvalRun` does."""
-
-    models: Sequence[str]
-    prompts: Sequence[Path]
-    cases: Sequence[str]
-    repeats: int
-    concurrency: int
-    judge: str | None
-
-
-async def run(writer: Writer, suite: LoadedSuite, out: Path, **options: Unpack[RunOptions]) -> EvalResults:
-    """Write all cases of a suite, score the texts, and return the results.
-
-    Args:
-        writer: gives settings, key and log.
-        suite: the cases with their references, and what the results are checked against.
-        out: the run's folder; the same call again continues it.
-        options: as the arguments of `EvalRun`.
-
-    Raises:
-        InputError: something named does not exist, or the folder cannot be used.
-        ModelError: the work cannot go on; what is done is saved.
-    """
-    with EvalRun(writer, suite, out, **options) as eval_run:
-        await eval_run.write()
-        await eval_run.judge()
-        return eval_run.results()
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
     """Return the row of a case; one with an `error` where that would meet every other row, too."""
-    created = datetime.now(UTC).replace(microsecond=0).isoformat()
+    created = _now()
     try:
         result = await writer.write(
             case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.workspace)
