@@ -8,8 +8,8 @@ import pytest
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.storage.sqlite import (
-    fault,
-    is_held,
+    describe,
+    is_locked,
     open_database,
     read_database,
     remove_database,
@@ -148,8 +148,10 @@ def test_a_database_that_another_holds_is_said(tmp_path: Path) -> None:
     other.execute("PRAGMA busy_timeout=0")
     with transaction(holder), pytest.raises(sqlite3.OperationalError) as caught:
         other.execute("INSERT INTO notes VALUES ('zwei')")
-    assert is_held(caught.value)
-    assert not is_held(None)
-    assert fault(caught.value, "move it away").endswith("another program holds it: try again when it is done")
+    assert is_locked(caught.value)
+    assert not is_locked(None)
+    assert describe(caught.value, "move it away").endswith(
+        "another program holds it: try again when it is done"
+    )
     holder.close()
     other.close()

@@ -31,10 +31,10 @@ def test_a_text_without_front_matter_is_all_text() -> None:
 
 def test_places_name_the_line_of_a_field() -> None:
     document = parse_document(b"---\nbrief:\n  show: A\n  form: B\ntags: [x, y]\n---\nText", Path("x.md"))
-    assert document.place("brief", "form") == "x.md:4"
-    assert document.place("tags", 1) == "x.md:5"
-    assert document.place("brief", "theme") == "x.md:2"
-    assert document.place("title") == "x.md:1"
+    assert document.location("brief", "form") == "x.md:4"
+    assert document.location("tags", 1) == "x.md:5"
+    assert document.location("brief", "theme") == "x.md:2"
+    assert document.location("title") == "x.md:1"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Form(StrEnum):
         return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
 
 
-# Control, format (invisible, direction) characters, surrogates and private use: no writer types them.
+# Control, format (invisible, direction) characters, surrogates and private use: nobody types them.
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
 
 
@@ -45,7 +45,7 @@ def clean_line(text: str) -> str:
         ValueError: it holds a control, invisible, surrogate or private-use character.
     """
     line = " ".join(text.split())
-    for position, char in enumerate("" if line.isprintable() else line):  # as a rule it is, and quick to tell
+    for position, char in enumerate("" if line.isprintable() else line):  # quick, and usually so
         if unicodedata.category(char) in _FORBIDDEN:
             raise ValueError(
                 f"has the invisible or control character U+{ord(char):04X} at position {position + 1}: "
@@ -90,7 +90,7 @@ class Brief(BaseModel):
         form: the kind of text.
         characters: names that must turn up, at most 12.
         beats: sentences of plot that must turn up, in order, at most 20.
-        before: what earlier episodes established, at most 100 lines: it holds, and is not told again.
+        before: what earlier episodes established, at most 100 lines: the text must agree, not repeat it.
         words: the least and the most number of words, within 50 and 2000; None leaves it to the form.
         air_date: the date or week the text may name; None: it names none.
         notes: anything else the writer should know, at most 2000 characters.

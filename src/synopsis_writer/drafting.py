@@ -83,7 +83,7 @@ class Recorder(Protocol):
         ...
 
     def judged(self, index: int, attempt: Attempt) -> None:
-        """Record what the gate said of it."""
+        """Record its findings."""
         ...
 
 
@@ -163,7 +163,7 @@ async def write(
 
 
 def _raise_others(ends: Sequence[BaseException | None]) -> None:
-    """Raise what is no fault of a model: a mistake in the program, or Ctrl-C."""
+    """Raise what is not a ModelError: a bug, or Ctrl-C."""
     for end in ends:
         if end is not None and not isinstance(end, ModelError):
             raise end

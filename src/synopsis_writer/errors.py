@@ -7,7 +7,7 @@
     │   ├── BriefError            a field of the brief
     │   ├── FileError             a file or folder that cannot be read or written
     │   ├── ExampleError          an example or a show.yaml
-    │   ├── TemplateError         a prompt template or a guided scaffold
+    │   ├── TemplateError         a prompt template or a demo scaffold
     │   ├── ReplayError           a logged run that cannot be replayed
     │   └── SettingsError         the configuration, or no model to be had
     ├── ModelError            3   the model or the way to it failed for good
@@ -53,7 +53,7 @@ class ExampleError(InputError):
 
 
 class TemplateError(InputError):
-    """A prompt template or a guided scaffold breaks its format."""
+    """A prompt template or a demo scaffold breaks its format."""
 
 
 class ReplayError(InputError):
@@ -110,7 +110,7 @@ _MOST_REASONS = 5
 
 
 def explain(error: "ValidationError") -> str:
-    """Say in one line what pydantic found wrong: `field: reason; field: reason`, five at most."""
+    """Return pydantic's complaints in one line: `field: reason; field: reason`, five at most."""
     reasons = [f"{_place(item['loc'])}{_reason(item['msg'])}" for item in error.errors(include_url=False)]
     more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return "; ".join(reasons[:_MOST_REASONS]) + more
@@ -126,5 +126,5 @@ def _reason(message: str) -> str:
 
 
 def os_reason(error: OSError, path: Path) -> str:
-    """Say in one line what the system said of `path`."""
+    """Return in one line what the system reported for `path`."""
     return f"{path}: {(error.strerror or str(error)).lower()}"

@@ -14,7 +14,7 @@ from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_
 from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Character, Synopsis
 
-# What a saved synopsis holds besides: kept in the file, not needed to use it as an example.
+# The other fields of a saved synopsis are not needed to use it as an example.
 _SYNOPSIS_FIELDS = ("title", "logline", "characters")
 
 
@@ -47,7 +47,7 @@ def load_example(path: Path) -> Example:
     """Read one example, reference or saved synopsis.
 
     Raises:
-        ExampleError: a field is missing or wrong; names file, line and the mend.
+        ExampleError: a field is missing or wrong; names file, line and the fix.
         FileError: the file cannot be read.
     """
     try:
@@ -68,7 +68,7 @@ def read_brief(document: Document) -> Brief:
     fields = document.meta.get("brief")
     if not isinstance(fields, dict):
         raise ExampleError(
-            f"{document.place('brief')}: no 'brief' in the front matter: add show, theme and form under it"
+            f"{document.location('brief')}: no 'brief' in the front matter: add show, theme and form under it"
         )
     try:
         return Brief.model_validate(fields)
@@ -87,7 +87,7 @@ def read_synopsis(document: Document) -> Synopsis:
     if not isinstance(lines, list) or len(lines) != len(texts):
         named = f"{len(lines)} letters" if isinstance(lines, list) else "no list"
         raise ExampleError(
-            f"{document.place('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: "
+            f"{document.location('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: "
             "give one of A, B, C for each paragraph, as in [A, A, B]"
         )
     fields: dict[str, Any] = {key: document.meta[key] for key in _SYNOPSIS_FIELDS if key in document.meta}
@@ -120,7 +120,7 @@ def load_pool(folders: Sequence[Path]) -> Pool:
 
 
 def with_free_id(example: Example, taken: Collection[str]) -> Example:
-    """Return the example, under a numbered id when another folder has one of the same name."""
+    """Return the example, with a numbered id if another folder has one of the same name."""
     number, name = 2, example.id
     while example.id in taken:
         example = replace(example, id=f"{name}-{number}")
@@ -162,10 +162,10 @@ def add(
     logline: str | None,
     people: Sequence[str],
 ) -> Path:
-    """Save a person's own synopsis, its text as it is, as an example in `folder`; return its path.
+    """Save a person's own synopsis, its text unchanged, as an example in `folder`; return its path.
 
-    Without a title the first line serves when it is short, else the file's name; without a logline the
-    theme; without people the show's cast members that the text names. `people` are given as `Name: Rolle`.
+    The title defaults to the first line if that is short, else to the file's name; the logline to the theme;
+    `people`, given as `Name: Rolle`, to the show's cast members that the text names.
 
     Raises:
         InputError: the file cannot be read or holds no text, or a field breaks a rule.
@@ -205,7 +205,7 @@ def add(
 
 
 def _heading(text: str) -> tuple[str, str]:
-    """Part a short first line without a full stop from the text below it."""
+    """Split a short first line without a full stop from the text below it."""
     first, _, rest = text.partition("\n")
     heading = first.strip("#* ")
     if rest.strip() and len(heading) <= _LONGEST_HEADING and not heading.endswith((".", "!", "?", "“", "…")):

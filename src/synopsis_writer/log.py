@@ -26,7 +26,14 @@ from synopsis_writer.errors import (
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.result import Attempt, Outcome
-from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
+from synopsis_writer.storage.sqlite import (
+    SQLITE_ERRORS,
+    OpenFile,
+    describe,
+    open_database,
+    overwrite,
+    transaction,
+)
 from synopsis_writer.synopsis import Outline
 
 _log = logging.getLogger(__name__)
@@ -60,11 +67,11 @@ _MIGRATIONS = (
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What can be said of a run, even when the rest of it cannot be read.
+    """The part of a run that can be shown even if the rest cannot be read.
 
     Attributes:
         id: its id.
-        created: when it began; None where that cannot be read.
+        created: when it began; None if that cannot be read.
         outcome: what became of it, as it is stored.
     """
 
@@ -73,7 +80,7 @@ class RunSummary:
     outcome: str
 
 
-_STORED: Mapping[Outcome, str] = {"accepted": "done"}  # the word that logs and `--json` have always had
+_STORED: Mapping[Outcome, str] = {"accepted": "done"}  # what logs and `--json` have always called it
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,8 @@ class RunLog:
     """The log in one SQLite file.
 
     Args:
-        path: the file; None is a log in memory.
-        open_file: opens it; `read_database` where it is only looked into.
+        path: the file; None for a log in memory.
+        open_file: opens it; `read_database` if it is only read.
 
     Raises:
         FileError: it cannot be opened.
@@ -144,7 +151,7 @@ class RunLog:
 
     @property
     def is_in_file(self) -> bool:
-        """Whether it is still there when the program has ended."""
+        """Whether it outlives the program."""
         return self._path is not None
 
     def begin(self, run: Run) -> None:
@@ -188,7 +195,7 @@ class RunLog:
         self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
-        """Record what the gate said of the attempt at an index, from 0."""
+        """Record the findings of the attempt at an index, from 0."""
         statement = "UPDATE attempts SET passed = ?, problems = ?, findings = ? WHERE run = ? AND place = ?"
         self._write((statement, (*_verdict(attempt).values(), run, index)))
 
@@ -240,7 +247,7 @@ class RunLog:
         raise FileError(f"run '{name}': {problem}: synopsis log list names them")
 
     def attempts(self, run: str) -> list[Attempt]:
-        """Return the attempts of a run, in order; raises FileError where one cannot be read."""
+        """Return the attempts of a run, in order; raises FileError if one cannot be read."""
         query = """
             SELECT attempts.*, prompts.messages AS asked FROM attempts
             LEFT JOIN prompts ON prompts.hash = attempts.messages WHERE run = ? ORDER BY place
@@ -250,8 +257,8 @@ class RunLog:
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold.
 
-        Return whether nothing of their texts is left in the file; False where another program reads it:
-        then they are overwritten when the log is opened next.
+        Return whether their texts are overwritten in the file; False while another program reads it: then
+        that happens when the log is opened next.
         """
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         self._write(*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (orphans, ()))
@@ -266,8 +273,8 @@ class RunLog:
             with transaction(self._database):
                 for statement, values in statements:
                     self._database.execute(statement, values)
-        except FAULTS as error:
-            reason = fault(error, "clear it up")
+        except SQLITE_ERRORS as error:
+            reason = describe(error, "clear it up")
             raise FileError(f"run log {self._path}: {reason}, or go on with --no-log") from error
 
     def _newest(self, columns: str, most: int) -> list[dict[str, Any]]:
@@ -279,8 +286,10 @@ class RunLog:
             cursor = self._database.execute(query, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except FAULTS as error:
-            raise FileError(f"run log {self._path}: {fault(error, 'move it away, it is damaged')}") from error
+        except SQLITE_ERRORS as error:
+            raise FileError(
+                f"run log {self._path}: {describe(error, 'move it away, it is damaged')}"
+            ) from error
 
 
 def _verdict(attempt: Attempt) -> dict[str, Any]:
@@ -361,7 +370,7 @@ class Recording:
     A log that fails is reported once, and does not end the work.
 
     Args:
-        log: where it is recorded; None: nowhere.
+        log: where it is recorded; None records nothing.
         run: the run.
 
     Attributes:
@@ -380,7 +389,7 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Record the error that ended the run, where one did."""
+        """Record the error that ended the run, if one did."""
         if error is None:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
@@ -401,7 +410,7 @@ class Recording:
         return len(self.attempts) - 1
 
     def judged(self, index: int, attempt: Attempt) -> None:
-        """Record what the gate said of an attempt."""
+        """Record the findings of an attempt."""
         self.attempts[index] = attempt
         self._try(lambda log: log.judged(self._run.id, index, attempt))
 

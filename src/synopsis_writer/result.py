@@ -41,13 +41,13 @@ class Attempt:
 
     Attributes:
         number: 1 for the first attempt; several drafts of one attempt share it.
-        answer: what the model said.
+        answer: what the model answered.
         messages: what it was asked; empty for a demo draft.
         sample: which of several answers to the same messages it is.
         is_longer: whether it was asked for because the one before was truncated.
         synopsis: the answer within its structure; None when it has none, or when it was an outline.
         problem: why it has none, in one line; empty otherwise.
-        findings: what the gate said; empty without a synopsis.
+        findings: one per check that applied; empty without a synopsis.
     """
 
     number: int
@@ -78,8 +78,8 @@ class Attempt:
             answer: as the attribute.
             passed: whether it was accepted.
             problems: what was wrong with it, in sentences.
-            findings: what the gate said; where the file holds none, they are rebuilt from `problems`.
-            spans: the places in the text that its problems are about.
+            findings: the gate's; if the file holds none, they are rebuilt from `problems`.
+            spans: the parts of the text that its problems are about.
             more: the other attributes.
         """
         matches = [_CHECK.fullmatch(problem) for problem in problems]
@@ -108,14 +108,14 @@ class Attempt:
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """The names of the checks that refuse it; `structure` where it is not a synopsis."""
+        """The names of the checks that refuse it; `structure` if it is not a synopsis."""
         if self.problem:
             return (NO_STRUCTURE,)
         return tuple(finding.check for finding in failures(self.findings))
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The places in the text that the refusing checks point at."""
+        """The parts of the text that the refusing checks point at."""
         return tuple(span for finding in failures(self.findings) for span in finding.spans)
 
     @property
@@ -159,9 +159,9 @@ class Result:
         show: the series.
         attempts: all of them, in order.
         best: the accepted attempt, or the one with the fewest problems; None when no model answered.
-        error: the fault of the model or network that ended the work after an attempt; None otherwise.
+        error: the error of model or network that ended the work after an attempt; None otherwise.
         prompt: what the first attempt was asked; None for a demo draft.
-        run: its id in the run log; empty where none is kept.
+        run: its id in the run log; empty if there is no log.
         created: when it began.
     """
 
@@ -328,9 +328,9 @@ class RowResult(Generic[Id]):
         provenance: how it came about, as `Result.provenance` gives it; None when there is no answer.
         attempts: all that were made.
         usage: their tokens.
-        cost: their cost; None where a price is unknown.
+        cost: their cost; None if a price is unknown.
         seconds: the model's time.
-        error: why the whole work cannot go on; None where it can.
+        error: why the whole work cannot go on; None if it can.
     """
 
     id: Id

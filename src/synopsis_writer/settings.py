@@ -1,4 +1,4 @@
-"""Settings: flag before environment before config file before default; where packaged data lies."""
+"""Settings: flag before environment before config file before default; and where packaged data is."""
 
 import os
 import tomllib
@@ -31,7 +31,7 @@ class Settings(BaseModel):
         insecure: let key and text go over plain http to a server on another machine.
         hosted_model: the hosted model that is asked when only a key is there.
         examples: a folder of examples to use instead of the pool that came with the program.
-        own_examples: the folder of the user's own examples, read besides.
+        own_examples: the folder of the user's own examples, read in addition.
         prompts: the folder of the prompt templates.
         profile: the file with the house's limits.
         disable: names of checks that the gate leaves out.
@@ -47,12 +47,12 @@ class Settings(BaseModel):
         pinned: ids of examples that every prompt shows, first and in this order.
         example_tokens: tokens the examples in a prompt may take; an example about 950.
         threads: threads of the embedded engine, and of the embeddings.
-        prices: a file with the user's own prices; None: `prices.toml` beside the config file, if any.
+        prices: a file with the user's own prices; None: `prices.toml` next to the config file, if any.
         budget: money that may be spent, in the currency of the prices; None: no bound.
         max_tokens_total: tokens that may be spent, prompts and answers together; None: no bound.
-        responses: what is done with kept answers: `read` gives them again, `write` only keeps them, `off`.
-        cache_megabytes: what kept answers may take, the oldest are forgotten first.
-        cache_days: how long an answer is kept.
+        responses: whether cached answers are used (`read`), only written (`write`), or neither (`off`).
+        cache_megabytes: the size of the answer cache; the oldest answers are dropped first.
+        cache_days: how long an answer is cached.
         log: the file of the run log.
     """
 
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
     def model_post_init(self, context: Any) -> None:
-        """Keep which settings the command line gave: `load_settings` says it in the validation context."""
+        """Remember which settings the command line gave: `load_settings` passes them as the context."""
         self._flags = frozenset(context or ())
 
     def is_flag(self, name: str) -> bool:
@@ -98,7 +98,7 @@ class Settings(BaseModel):
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where the config file lies: `SYNOPSIS_CONFIG`, or the user's configuration folder."""
+    """Return the path of the config file: `SYNOPSIS_CONFIG`, or in the user's configuration folder."""
     named = environment.get(PREFIX + "CONFIG")
     return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
 
@@ -107,7 +107,7 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
     """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
 
     Raises:
-        SettingsError: an unknown or wrong setting, or a key in the config file; says where it was given.
+        SettingsError: an unknown or wrong setting, or a key in the config file; names its source.
         FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
     """
     path = config_file(environment)
@@ -151,7 +151,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _holds_key(address: object) -> bool:
-    """Whether an address has a name before its host, or a key in its query."""
+    """Whether an address contains a user name, or a key in its query."""
     before, _, query = str(address or "").partition("?")
     names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
     host = before.partition("://")[2] or before

@@ -1,4 +1,4 @@
-"""The series: their names, places and casts, read from `<show>/show.yaml`."""
+"""Shows: their names, places and casts, read from `<show>/show.yaml`."""
 
 import re
 import unicodedata
@@ -33,7 +33,7 @@ class Show(BaseModel):
     Attributes:
         name: the canonical name.
         aliases: other names a person may type.
-        place: where it plays, as a German noun phrase with its article; empty when unknown.
+        place: where it is set, as a German noun phrase with its article; empty if unknown.
         cast: the regular cast.
     """
 
@@ -71,26 +71,26 @@ def find_show(shows: Sequence[Show], name: str) -> Show | None:
 
 
 def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
-    """Return the canonical names that look like `name`, best first; only those that look alike at all."""
+    """Return the canonical names that are similar to `name`, best first; none that are not similar."""
     owners = {_key(known): show.name for show in shows for known in (show.name, *show.aliases)}
     hits = process.extract(_key(name), owners.keys(), scorer=fuzz.WRatio, score_cutoff=70, limit=most * 2)
     return list(dict.fromkeys(owners[key] for key, _, _ in hits))[:most]
 
 
-def foreign_cast(shows: Sequence[Show], own: Show) -> list[str]:
-    """Return the names of all casts but `own`'s; people who are in that one, too, are left out.
+def foreign_cast(shows: Sequence[Show], show: Show) -> list[str]:
+    """Return the names in all other casts that are not in this show's as well.
 
-    The name of an unknown show may be a known one's, misspelt: a show that looks alike is not foreign.
+    An unknown show may be a misspelt known one: casts of shows with a similar name do not count.
     """
-    names = {show.name for show in shows}
-    near = {own.name} if own.name in names else set(nearest_shows(shows, own.name))
-    known = {member.name for member in own.cast}
-    others = [member.name for show in shows if show.name not in near for member in show.cast]
-    return [name for name in others if name not in known]
+    names = {known.name for known in shows}
+    near = {show.name} if show.name in names else set(nearest_shows(shows, show.name))
+    cast = {member.name for member in show.cast}
+    others = [member.name for other in shows if other.name not in near for member in other.cast]
+    return [name for name in others if name not in cast]
 
 
 def generic_show(name: str) -> Show:
-    """Return a show of which only the name is known; raises BriefError for what no name can be."""
+    """Return a show of which only the name is known; raises BriefError for an impossible name."""
     try:
         return Show(name=clean_line(name))
     except ValueError as error:

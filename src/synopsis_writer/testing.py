@@ -58,7 +58,7 @@ class ScriptedClient:
 
         Raises:
             AssertionError: the script is used up.
-            BaseException: the script says so.
+            BaseException: the next entry of the script is one.
         """
         self.calls.append(Call(tuple(messages), schema, limits))
         if len(self.calls) > len(self._answers):
@@ -82,15 +82,15 @@ def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
     Args:
         story: an example, a synopsis, or a text: its parts between blank lines become paragraphs of
             storyline A.
-        fields: `title`, `logline`, `characters` or `paragraphs` to put in place of the story's own.
+        fields: `title`, `logline`, `characters` or `paragraphs` to use instead of the story's.
 
     Raises:
         ValueError: the answer would not pass the structure check.
     """
     if isinstance(story, Example):
         story = story.synopsis
-    told = _from_text(story) if isinstance(story, str) else story.model_dump(mode="json")
-    return Synopsis.model_validate({**told, **fields}).as_json()
+    parts = _from_text(story) if isinstance(story, str) else story.model_dump(mode="json")
+    return Synopsis.model_validate({**parts, **fields}).as_json()
 
 
 def _from_text(text: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.storage.files import FolderLock
-from synopsis_writer.storage.sqlite import error_code, fault, open_database, read_database, transaction
+from synopsis_writer.storage.sqlite import describe, error_code, open_database, read_database, transaction
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 from synopsis_writer.usage import Cost, Usage, sums_data
 
@@ -562,7 +562,7 @@ def reported(record: Path | str = "the batch's record") -> Iterator[None]:
         elif code == sqlite3.SQLITE_READONLY:
             message = f"{error}: what is saved stays; make the folder writable, and run the same again"
         else:
-            message = fault(error, RECOVERY)
+            message = describe(error, RECOVERY)
         raise FileError(f"{record}: {message}") from error
 
 

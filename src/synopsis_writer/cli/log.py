@@ -210,7 +210,7 @@ def show_info(json: options.Json = False) -> None:
 def clear_cache() -> None:
     """Delete all cached answers; a file that cannot be used is deleted."""
     from synopsis_writer.models.resolve import CACHE_FILE, open_cache
-    from synopsis_writer.storage.sqlite import is_held, remove_database
+    from synopsis_writer.storage.sqlite import is_locked, remove_database
 
     settings = options.settings_from()
     try:
@@ -218,7 +218,7 @@ def clear_cache() -> None:
             count = cache.size().answers
             is_overwritten = cache.clear()
     except FileError as error:
-        if is_held(error.__cause__):
+        if is_locked(error.__cause__):
             raise
         remove_database(settings.cache / CACHE_FILE)
         status(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")

@@ -200,7 +200,7 @@ def case_hash(case: Case) -> str:
 def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
     texts = document.meta.get(name, [])
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ExampleError(f"{document.place(name)}: '{name}' must be a list of {what}")
+        raise ExampleError(f"{document.location(name)}: '{name}' must be a list of {what}")
     return tuple(texts)
 
 

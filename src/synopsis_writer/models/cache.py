@@ -9,7 +9,14 @@ from typing import Any
 
 from synopsis_writer.errors import FileError
 from synopsis_writer.models.base import Answer
-from synopsis_writer.storage.sqlite import FAULTS, OpenFile, fault, open_database, overwrite, transaction
+from synopsis_writer.storage.sqlite import (
+    SQLITE_ERRORS,
+    OpenFile,
+    describe,
+    open_database,
+    overwrite,
+    transaction,
+)
 from synopsis_writer.usage import NO_COST, Usage
 
 _MIGRATIONS = (
@@ -127,6 +134,6 @@ class ResponseCache:
     def _errors_explained(self) -> Iterator[None]:
         try:
             yield
-        except FAULTS as error:
-            reason = fault(error, "empty it with synopsis cache clear")
+        except SQLITE_ERRORS as error:
+            reason = describe(error, "empty it with synopsis cache clear")
             raise FileError(f"cache {self._path}: {reason}, or go on with --cache off") from error

@@ -254,7 +254,7 @@ def _front_matter(document: Document, name: str) -> str:
     meta = document.meta
     if meta.get("name") != name or not isinstance(meta.get("version"), int | str):
         raise TemplateError(
-            f"{document.place('name')}: the front matter must say 'name: {name}' and a 'version'"
+            f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'"
         )
     return str(meta["version"])
 

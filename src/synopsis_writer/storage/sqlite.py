@@ -1,4 +1,4 @@
-"""SQLite files: opened, migrated, read where nothing can be written, and their faults in words."""
+"""SQLite files: opened, migrated, read where nothing can be written, and their errors in words."""
 
 import contextlib
 import os
@@ -14,24 +14,24 @@ _READERS = 1.0  # seconds for another process's reading, where what was removed 
 
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 
-_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
 
-FAULTS = (sqlite3.Error, UnicodeError, OverflowError)
+SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
 
-"""What a statement may raise: half a character and a number beyond 64 bit never come as far as SQLite."""
+"""What a statement may raise: half a character and a number beyond 64 bits never reach SQLite."""
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database, and bring its schema up to date.
 
     Args:
-        path: the file, made when it is missing; None is a database in memory.
-        migrations: scripts of SQL; `PRAGMA user_version` says how many of them the file has seen.
+        path: the file, created if it is missing; None for a database in memory.
+        migrations: SQL scripts; `PRAGMA user_version` counts those that the file has seen.
 
     Raises:
-        FileError: the file cannot be opened or written, is no database, or a newer program wrote it.
+        FileError: the file cannot be opened or written, is not a database, or a newer program wrote it.
     """
     try:
         if path is not None:
@@ -47,11 +47,13 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.execute("PRAGMA foreign_keys=ON")
         database.execute("PRAGMA secure_delete=ON")
         _migrate(database, migrations, path)
-        with contextlib.suppress(sqlite3.Error):  # what it is opened for says what is wrong
-            _empty_log(database, 0)  # what was removed while another program read is overwritten now
+        with contextlib.suppress(sqlite3.Error):  # the work that follows will report what is wrong
+            _empty_log(database, 0)  # overwrites what was deleted while another program read
     except sqlite3.Error as error:
         database.close()
-        raise FileError(f"cannot use {path}: {fault(error, 'move it away')}, or name another file") from error
+        raise FileError(
+            f"cannot use {path}: {describe(error, 'move it away')}, or name another file"
+        ) from error
     except FileError:
         database.close()
         raise
@@ -59,7 +61,7 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
 
 
 def _make(path: Path) -> None:
-    """Make the file, so that what people write is not for everybody on the machine."""
+    """Create the file, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -85,7 +87,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 @contextlib.contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Do all of a block, or nothing of it."""
+    """Commit all of a block, or none of it."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -107,15 +109,15 @@ def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
     except FileError as error:
         if path is None or error_code(error.__cause__) not in _DISK:
             raise
-        found = _as_it_is(path, len(migrations))
-        if found is None:
+        database = _open_read_only(path, len(migrations))
+        if database is None:
             raise
-        return found
+        return database
 
 
-def _as_it_is(path: Path, version: int) -> sqlite3.Connection | None:
-    """Open a file that cannot be written, where it is whole and of this version."""
-    # A log beside it needs a writable folder unless it is there already; without one, nobody is writing.
+def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
+    """Open a file that cannot be written, if it is sound and of this version."""
+    # SQLite's log needs a writable folder unless it exists already; without one, nobody is writing.
     log = path.with_name(path.name + "-wal")
     is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
     for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
@@ -130,7 +132,7 @@ def _as_it_is(path: Path, version: int) -> sqlite3.Connection | None:
 
 
 def remove_database(path: Path) -> None:
-    """Delete a database with its logs, whatever is in it.
+    """Delete a database with its write-ahead log, whatever is in it.
 
     Raises:
         FileError: the system refuses.
@@ -143,7 +145,7 @@ def remove_database(path: Path) -> None:
 
 
 def overwrite(database: sqlite3.Connection) -> bool:
-    """Overwrite in the file what was removed; return False where another program still reads it."""
+    """Overwrite what was deleted; return False while another program still reads the file."""
     try:
         return _empty_log(database, _READERS)
     except sqlite3.Error:
@@ -151,7 +153,7 @@ def overwrite(database: sqlite3.Connection) -> bool:
 
 
 def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
-    """Move the write-ahead log into the file and empty it; False where others still read it."""
+    """Move the write-ahead log into the file and empty it; False while others still read it."""
     database.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
     try:
         return not database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -159,19 +161,19 @@ def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
         database.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
 
 
-def fault(error: Exception, mend: str) -> str:
-    """Say what went wrong and the mend; where it is the disk or the folder, that is named instead."""
+def describe(error: Exception, way_out: str) -> str:
+    """Return what went wrong and the way out; if the disk or another program is to blame, that instead."""
     code = error_code(error)
     if code in _DISK:
         return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
-    if code in _HELD:
+    if code in _LOCKED:
         return f"{error}: another program holds it: try again when it is done"
-    return f"{error}: {mend}"
+    return f"{error}: {way_out}"
 
 
-def is_held(error: BaseException | None) -> bool:
-    """Whether another program's work is all that was in the way."""
-    return error_code(error) in _HELD
+def is_locked(error: BaseException | None) -> bool:
+    """Whether the only reason is that another program uses the file."""
+    return error_code(error) in _LOCKED
 
 
 def error_code(error: BaseException | None) -> int:
