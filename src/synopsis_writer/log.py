@@ -374,16 +374,17 @@ class Recording:
         run: the run.
 
     Attributes:
+        run: the run.
         attempts: those up to now.
     """
 
     def __init__(self, log: RunLog | None, run: Run) -> None:
-        self._log, self._run = log, run
+        self._log, self.run = log, run
         self.attempts: list[Attempt] = []
 
     def __enter__(self) -> Self:
         """Record that the run begins."""
-        self._try(lambda log: log.begin(self._run))
+        self._try(lambda log: log.begin(self.run))
         return self
 
     def __exit__(
@@ -395,28 +396,28 @@ class Recording:
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted")
             if self.attempts and self._log is not None and self._log.is_in_file:
-                _log.info("what was answered so far is kept: synopsis log show %s", self._run.id)
+                _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
         else:
             # Only our own errors are known to hold no secret.
             message = str(error) if isinstance(error, SynopsisError) else type(error).__name__
             self.end("refused" if isinstance(error, GateRefusedError) else "failed", message)
         if isinstance(error, ModelError) and self._log is not None:
-            error.run = self._run.id
+            error.run = self.run.id
 
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""
         self.attempts.append(attempt)
-        self._try(lambda log: log.add(self._run.id, attempt))
+        self._try(lambda log: log.add(self.run.id, attempt))
         return len(self.attempts) - 1
 
     def judged(self, index: int, attempt: Attempt) -> None:
         """Record the findings of an attempt."""
         self.attempts[index] = attempt
-        self._try(lambda log: log.judged(self._run.id, index, attempt))
+        self._try(lambda log: log.judged(self.run.id, index, attempt))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of the run."""
-        self._try(lambda log: log.end(self._run.id, outcome, error))
+        self._try(lambda log: log.end(self.run.id, outcome, error))
 
     def _try(self, write: Callable[[RunLog], None]) -> None:
         if self._log is None:

@@ -62,10 +62,9 @@ class BriefFields(TypedDict, total=False):
 
 @dataclass(eq=False)
 class _Connection:
-    """A client that is open in one event loop, and how many calls use it."""
+    """A client that stays open in one event loop."""
 
     client: ModelClient | None = None
-    users: int = 0
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -89,9 +88,9 @@ def _sync(
 class Writer:
     """Writes, plans and checks synopses; pool, templates, gate and model are opened once, when needed.
 
-    In an `async with` block, or a `with` block for the methods that end in `_sync`, connections stay open
-    from call to call, and `rpm`, `tpm` and `calls` hold for all calls together; without one, each call opens
-    its own. The gate runs in a thread of its own. Budget, cache, prices and run log are as in the command.
+    In an `async with` block, and between calls of the methods that end in `_sync`, connections stay open, and
+    `rpm`, `tpm` and `calls` hold for all calls together; otherwise each call has a connection of its own. The
+    gate runs in a thread of its own. Budget, cache, prices and run log are as in the command.
 
     Args:
         settings: all settings; None reads the environment and the config file, with `given` before both.
@@ -108,6 +107,7 @@ class Writer:
 
     Attributes:
         settings: all settings.
+        environment: the variables that keys and addresses are read from.
         budget: the ledger of all calls.
         examiner: what judges a text; another one may be put in its place.
 
@@ -130,13 +130,13 @@ class Writer:
         environment: Mapping[str, str] | None = None,
         **given: Any,
     ) -> None:
-        self._environment = dict(os.environ if environment is None else environment)
+        self.environment = dict(os.environ if environment is None else environment)
         if key is not None:
-            self._environment[KEY_VARIABLE] = key
+            self.environment[KEY_VARIABLE] = key
         ledger = budget if isinstance(budget, Budget) else None
         if settings is None:
             given |= {} if ledger else {"budget": budget}
-            settings = load_settings(given, self._environment)
+            settings = load_settings(given, self.environment)
         elif given or (budget is not None and ledger is None):
             raise SettingsError("settings are given whole, and some by name besides: leave one of both out")
         self.settings = settings
@@ -146,7 +146,6 @@ class Writer:
         self._log = log
         self._opened_log: RunLog | None = None
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
-        self._held: set[asyncio.AbstractEventLoop] = set()
         self._thread: ThreadPoolExecutor | None = None
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
@@ -160,7 +159,7 @@ class Writer:
     @cached_property
     def model(self) -> ResolvedModel:
         """The model that is asked; raises SettingsError where there is none."""
-        return resolve_model(self.settings, self._environment)
+        return resolve_model(self.settings, self.environment)
 
     @property
     def model_name(self) -> str:
@@ -171,11 +170,6 @@ class Writer:
     def is_local(self) -> bool:
         """Whether the model runs in this process, and so answers one call after the other."""
         return self._client is None and self.model.kind != "hosted"
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The variables that keys and addresses are read from."""
-        return self._environment
 
     def variant(self, command: str, budget: Budget, **changes: Any) -> "Writer":
         """Return a writer with some other settings, with the key, limits and run log of this one."""
@@ -189,7 +183,7 @@ class Writer:
             rpm=rpm,
             tpm=tpm,
             calls=calls,
-            environment=self._environment,
+            environment=self.environment,
         )
 
     def find_show(self, name: str) -> Show:
@@ -217,7 +211,7 @@ class Writer:
         await self._open()
         await self._in_thread(self.workspace.gate.warm_up)
         self._is_warm = True
-        if not self._is_demo and asyncio.get_running_loop() in self._held:
+        if asyncio.get_running_loop() in self._connections and not self._is_demo:
             async with self._connected():
                 pass
 
@@ -254,8 +248,8 @@ class Writer:
         await self._open()
         brief, show = self.workspace.resolve(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
-            run = self._run(self._command, brief, author.name, prompt, outline, best_of)
-            with self._recording(run) as recording:
+            more = {"outline": outline, "best_of": best_of}
+            with self._recording(self._command, brief, author.name, prompt, **more) as recording:
                 result = await write_synopsis(
                     brief,
                     show,
@@ -267,6 +261,7 @@ class Writer:
                     recorder=recording,
                 )
                 recording.end(result.outcome, str(result.error) if result.error else None)
+        run = recording.run
         return replace(result, prompt=prompt, run=run.id if self._log else "", created=run.created)
 
     async def outline(
@@ -285,7 +280,7 @@ class Writer:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
             prompt = await self._in_thread(partial(self.workspace.outline_prompt, brief))
-            with self._recording(self._run("outline", brief, client.name, prompt)) as recording:
+            with self._recording("outline", brief, client.name, prompt) as recording:
                 try:
                     outline = await plan(
                         client,
@@ -409,7 +404,7 @@ class Writer:
         """Run one of the asynchronous methods in the loop that all `_sync` methods share."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-            self._held.add(self._runner.get_loop())
+            self._connections[self._runner.get_loop()] = _Connection()
             self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
         return self._runner.run(work)
 
@@ -428,14 +423,14 @@ class Writer:
 
     async def __aenter__(self) -> Self:
         """Keep connections of this event loop open."""
-        self._held.add(asyncio.get_running_loop())
+        self._connections[asyncio.get_running_loop()] = _Connection()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close all that is open."""
-        await self._disconnect()
+        await self._connections.pop(asyncio.get_running_loop()).stack.aclose()
         self._close()
 
     def __enter__(self) -> Self:
@@ -451,7 +446,6 @@ class Writer:
     def close(self) -> None:
         """Close what the `_sync` methods opened; the writer can go on being used."""
         if self._runner is not None:
-            self._held.discard(self._runner.get_loop())
             self._finalizer()
             self._runner = None
         self._close()
@@ -463,12 +457,6 @@ class Writer:
         if self._opened_log is not None:
             self._opened_log.close()
             self._opened_log = None
-
-    async def _disconnect(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._held.discard(loop)
-        if (connection := self._connections.pop(loop, None)) is not None:
-            await connection.stack.aclose()
 
     @property
     def _is_demo(self) -> bool:
@@ -498,34 +486,17 @@ class Writer:
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    def _recording(self, run: Run) -> Recording:
-        return Recording(self.log if self._log else None, run)
-
-    def _run(
-        self,
-        command: str,
-        brief: Brief,
-        model: str,
-        prompt: Prompt | None,
-        outline: Outline | None = None,
-        best_of: int = 1,
-    ) -> Run:
-        name, created = new_run()
-        return Run(
-            name,
-            command,
-            created,
-            brief,
-            model,
-            server=self.model.server if self._client is None else None,
-            outline=outline,
-            attempts=self.settings.attempts,
-            best_of=best_of,
-            prompt=prompt.name if prompt else None,
-            version=prompt.version if prompt else None,
-            prompt_hash=prompt.hash if prompt else None,
-            examples=tuple(prompt.example_ids) if prompt else (),
-        )
+    def _recording(
+        self, command: str, brief: Brief, model: str, prompt: Prompt | None, **more: Any
+    ) -> Recording:
+        run, created = new_run()
+        if prompt is not None:
+            more |= {"prompt": prompt.name, "version": prompt.version, "prompt_hash": prompt.hash}
+            more["examples"] = tuple(prompt.example_ids)
+        server = self.model.server if self._client is None else None
+        attempts = self.settings.attempts
+        started = Run(run, command, created, brief, model, server, attempts=attempts, **more)
+        return Recording(self.log if self._log else None, started)
 
     @contextlib.asynccontextmanager
     async def _author(
@@ -572,36 +543,26 @@ class Writer:
 
     @contextlib.asynccontextmanager
     async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:
-        """Give the client that is open in this event loop; one of its own where the text is followed."""
-        if on_text is not None and self._client is None:
-            async with self._opened_client(on_text) as client:
-                yield client
+        """Give the client that stays open in this event loop, or one for this call."""
+        connection = self._connections.get(asyncio.get_running_loop())
+        if connection is None or on_text is not None:
+            async with contextlib.AsyncExitStack() as stack:
+                yield await self._connect(stack, on_text)
             return
-        loop = asyncio.get_running_loop()
-        connection = self._connections.setdefault(loop, _Connection())
-        connection.users += 1
-        try:
-            async with connection.opening:
-                if connection.client is None:
-                    connection.client = await self._connect(connection.stack)
-            yield connection.client
-        finally:
-            connection.users -= 1
-            if not connection.users and loop not in self._held:
-                del self._connections[loop]
-                await connection.stack.aclose()
+        async with connection.opening:
+            if connection.client is None:
+                connection.client = await self._connect(connection.stack)
+        yield connection.client
 
-    async def _connect(self, stack: contextlib.AsyncExitStack) -> ModelClient:
+    async def _connect(
+        self, stack: contextlib.AsyncExitStack, on_text: Callable[[str], None] | None = None
+    ) -> ModelClient:
         client = self._client
         if client is None:
-            client = await stack.enter_async_context(self._opened_client())
+            opening = open_client(self.model, self.settings, self.environment, on_text, self.budget)
+            client = await stack.enter_async_context(opening)
         rpm, tpm, calls = self._pace
         return RateLimitedClient(client, rpm, tpm, calls=calls)
-
-    def _opened_client(
-        self, on_text: Callable[[str], None] | None = None
-    ) -> contextlib.AbstractAsyncContextManager[ModelClient]:
-        return open_client(self.model, self.settings, self._environment, on_text, self.budget)
 
 
 def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
@@ -618,8 +579,7 @@ def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _C
         asyncio.get_running_loop()  # collected amid another loop, where no second one can run
         runner.get_loop().close()
         return
-    if (connection := connections.pop(runner.get_loop(), None)) is not None:
-        runner.run(connection.stack.aclose())
+    runner.run(connections.pop(runner.get_loop()).stack.aclose())
     runner.close()
 
 
