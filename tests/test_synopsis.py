@@ -60,7 +60,6 @@ def test_answers_that_can_be_read(answer: str) -> None:
             json.dumps({**ANSWER, "paragraphs": [{"storyline": "D", "text": "x" * 20}]}),
             "paragraphs.0.storyline",
         ),
-        (json.dumps({**ANSWER, "rating": 5}), "rating: extra inputs"),
         (json.dumps({**ANSWER, "logline": "a\u200bb" * 20}), "U+200B"),
     ],
 )

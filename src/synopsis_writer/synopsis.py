@@ -1,13 +1,14 @@
 """The answer's shape: the plain wire models, the strict models, and the tolerant parse between them."""
 
 import json
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from synopsis_writer.answers import find_objects
 from synopsis_writer.brief import clean_line
 from synopsis_writer.errors import explain
 
@@ -130,42 +131,74 @@ def wire_schema(shape: type[Synopsis] | type[Outline]) -> dict[str, Any]:
 
 
 def parse(answer: str, shape: type[Shape]) -> Parsed[Shape]:
-    """Read a model's answer: bare JSON, JSON in prose or a code fence, or JSON encoded twice."""
+    """Read a model's answer: JSON in prose or a code fence, or encoded twice; of several objects the last.
+
+    Keys that the shape does not have are dropped, and an object in another one is taken out of it.
+    """
     if not answer.strip():
         return Parsed(None, "the answer is empty")
-    problem = ""
-    for data in _objects(answer):
-        try:
-            return Parsed(shape.model_validate(data))
-        except ValidationError as error:
-            problem = problem or explain(error)
-    if answer.count("{") > answer.count("}"):
-        problem = "the JSON is cut off"
-    return Parsed(None, problem or "the answer holds no JSON object")
-
-
-_MOST_STARTS = 50  # an answer full of braces must not cost quadratic time
-
-
-def _objects(answer: str) -> Iterator[dict[str, Any]]:
-    decoder = json.JSONDecoder(strict=False)
-    stripped = answer.strip()
-    if stripped.startswith('"'):
-        try:
-            inner, _ = decoder.raw_decode(stripped)
-        except ValueError:
-            inner = None
-        if isinstance(inner, str):
-            stripped = inner
-    start = stripped.find("{")
-    for _ in range(_MOST_STARTS):
-        if start < 0:
-            return
-        end = start + 1
-        try:
-            data, end = decoder.raw_decode(stripped, start)
-        except (ValueError, RecursionError):
-            pass
+    # A broken object is about the shape if it has one of its keys; an example in the prose is not.
+    keys = re.compile(rf"\b(?:{'|'.join(shape.model_fields)})[\"'”“]?\s*:", re.IGNORECASE)
+    last: Parsed[Shape] = Parsed(None)
+    other = ""
+    for each in find_objects(answer):
+        parsed = Parsed(None, each.problem) if each.data is None else _validate(each.data, shape)
+        if parsed.value is not None or (keys.search(each.source) and (each.data is None or not last.value)):
+            last = parsed
         else:
-            yield data
-        start = stripped.find("{", end)
+            other = other or parsed.problem
+    if last.value is not None or last.problem:
+        return last
+    return Parsed(None, other or "the answer holds no JSON object")
+
+
+_DEEPEST = 3  # objects around the answer
+
+
+def _validate(data: dict[str, Any], shape: type[Shape], depth: int = 0) -> Parsed[Shape]:
+    data = _normalize(data)
+    try:
+        return Parsed(shape.model_validate(data, extra="ignore"))
+    except ValidationError as error:
+        parsed: Parsed[Shape] = Parsed(None, explain(error))
+    if depth < _DEEPEST:
+        for value in reversed(data.values()):
+            inner = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if isinstance(inner, str) and inner.lstrip().startswith("{"):
+                inner = next((each.data for each in find_objects(inner)), None)
+            nested = _validate(inner, shape, depth + 1) if isinstance(inner, dict) else Parsed(None)
+            if nested.value is not None:
+                return nested
+            if len(data) == 1 and nested.problem:
+                parsed = nested
+    return parsed
+
+
+# `a`, `Handlung A`, `storyline_b`, `C-Plot`, `A (Haupthandlung)`; not `A und B`
+_STORYLINE = re.compile(
+    r"(?:[^\W\d_]{2,}[\s_:-]+)?([abc])(?:[\s_:.(-](?!.*\b[abc]\b).*)?", re.IGNORECASE | re.DOTALL
+)
+# `Gesa Meinecke (Schäferin)`, `Gesa Meinecke: Schäferin`
+_PERSON = re.compile(r"([^:(,]+?)\s*(?:\((.+)\)|(?:[:,]|\s[–—-]\s)(.+))?\s*", re.DOTALL)
+_NO_ROLE = "ohne Angabe"
+
+
+def _normalize(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with its keys in small letters, storylines as letters, and people as objects."""
+    data = {key.strip().lower(): value for key, value in data.items()}
+    if isinstance(letter := data.get("storyline"), str) and (match := _STORYLINE.fullmatch(letter.strip())):
+        data["storyline"] = match[1].upper()
+    people = data.get("characters")
+    if isinstance(people, dict):
+        people = [f"{name}: {role}" for name, role in people.items()]
+    if isinstance(people, list):
+        data["characters"] = [_person(one) if isinstance(one, str) else one for one in people]
+    for key in ("characters", "paragraphs"):
+        if isinstance(values := data.get(key), list):
+            data[key] = [_normalize(one) if isinstance(one, dict) else one for one in values]
+    return data
+
+
+def _person(line: str) -> Any:
+    match = _PERSON.fullmatch(line)
+    return match and {"name": match[1], "role": match[2] or match[3] or _NO_ROLE}

@@ -1,0 +1,276 @@
+"""What a model's answer says: thoughts are dropped, and JSON objects are found, read and repaired.
+
+Repaired is what can be read in one way only. Libraries guess: json-repair closes a truncated answer, drops
+words that it cannot place, and ends a text at the straight quote that closes „…"; json5 and dirtyjson know
+neither that quote nor `True`.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_NAME = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|gedanken|überlegung(?:en)?)"
+_LEFT, _RIGHT = r"(?:<|\[|◁|&lt;)", r"(?:>|\]|▷|&gt;)"
+# `<think>` of DeepSeek and Qwen, `[THINK]` of Mistral, `◁think▷` of Kimi; the channels of gpt-oss, also where
+# a server has dropped their marks, and of Gemma 4; `<|START_THINKING|>` of Cohere.
+_MARK = re.compile(
+    rf"(?P<close>{_LEFT}\s*/\s*(?:\w+:)?{_NAME}\s*{_RIGHT}|<\|end_(?:of_)?(?:thinking|thought)\|>|<channel\|>"
+    r"|(?:<\|channel\|>\s*|assistant)final\b(?:[^<{]*<\|message\|>)?)"
+    rf"|{_LEFT}\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]]{{0,80}})?{_RIGHT}|<\|(?:start|begin)_(?:of_)?(?:thinking|thought)\|>"
+    r"|<\|channel\|?>\s*(?:analysis|commentary|thought)",
+    re.IGNORECASE,
+)
+_MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
+
+
+def without_thoughts(text: str, *, is_cut: bool) -> str:
+    """Return an answer without its model's thoughts; marks of thoughts inside a JSON object do not count.
+
+    Args:
+        text: the answer as it came, or as far as it has come.
+        is_cut: whether it is not whole: then thoughts that do not end hold no answer. In a whole one they do
+            where nothing else does.
+    """
+    marks = _marks(text)
+    outside, start, is_open = "", 0, False
+    for mark in marks:
+        is_close = mark["close"] is not None
+        if is_close and not is_open:
+            outside = ""  # thoughts without their opening mark
+        elif not is_open:
+            outside += text[start : mark.start()]
+        if is_close or not is_open:
+            start = mark.end()
+        is_open = not is_close
+    rest = text[start:]
+    if is_open:
+        return outside if is_cut or "{" in outside else rest
+    if "{" in rest or not marks:
+        return rest
+    if "{" in outside:
+        return outside
+    return rest if rest.strip() or is_cut or "{" not in text else text
+
+
+def _marks(text: str) -> list[re.Match[str]]:
+    marks, end, failures = [], 0, 0  # objects are read up to `end`
+    for mark in _MARK.finditer(text):
+        while failures < _MOST_FAILURES and (start := text.find("{", end, mark.start())) >= 0:
+            try:
+                _, end = _read(text, start)
+            except _BrokenJsonError:
+                end = start + 1
+                failures += 1
+        if mark.start() >= end:
+            marks.append(mark)
+            end = mark.end()
+    return marks
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """A JSON object in an answer.
+
+    Attributes:
+        source: its text; of a broken one, all that may belong to it.
+        data: what it holds; None where it is broken.
+        problem: where it breaks, in one line; empty otherwise.
+    """
+
+    source: str
+    data: dict[str, Any] | None
+    problem: str = ""
+
+
+# An object begins so; `{kein JSON}` does not.
+_START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„}/]|[^\W\d]\w*\s*:|\Z))")
+_DECODER = json.JSONDecoder(strict=False)
+
+
+def find_objects(answer: str) -> list[JsonObject]:
+    """Return the outermost JSON objects of an answer, in order; none that is inside a broken one."""
+    text = _unquoted(answer)
+    objects: list[JsonObject] = []
+    end = 0
+    while begun := _START.search(text, end):
+        start = begun.start()
+        try:
+            data, end = _read(text, start)
+        except _BrokenJsonError as error:
+            end = _end_of_broken(text, start)
+            objects.append(JsonObject(text[start:end], None, _problem(text, error)))
+        else:
+            objects.append(JsonObject(text[start:end], data))
+    return objects
+
+
+def is_closed(answer: str) -> bool:
+    """Whether the last JSON object of an answer is whole."""
+    objects = [each for each in find_objects(answer) if each.data != {}]
+    return bool(objects) and objects[-1].data is not None
+
+
+def _unquoted(answer: str) -> str:
+    """Return the text of an answer that was encoded twice; any other as it is."""
+    text = answer.strip()
+    if re.match(r"\{\s*\\\"", text):
+        text = f'"{text}"'
+    if text.startswith('"'):
+        try:
+            inner, _ = _DECODER.raw_decode(text)
+        except ValueError:
+            return answer
+        return str(inner)
+    return answer
+
+
+_BORDER = re.compile(r"[{}]|\n(?=```|\{)")
+
+
+def _end_of_broken(text: str, start: int) -> int:
+    """Return where its braces are closed, a code fence follows, or an object begins a line."""
+    depth = 0
+    for border in _BORDER.finditer(text, start):
+        if border[0] == "\n":
+            return border.start()
+        depth += 1 if border[0] == "{" else -1
+        if not depth:
+            return border.end()
+    return len(text)
+
+
+_NEAR = 20  # letters shown on both sides of the place
+_CUT = re.compile(r"[\"'“„]?[\w .+-]*[\"'”“]?[\s`]*")
+
+
+def _problem(text: str, error: "_BrokenJsonError") -> str:
+    at = error.at
+    if _CUT.fullmatch(text, at):
+        return "the JSON is cut off"
+    near = " ".join(text[max(0, at - _NEAR) : at + _NEAR].split())
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    return f"the JSON breaks at line {line}, column {column}, near …{near}…{error.hint}"
+
+
+class _BrokenJsonError(ValueError):
+    def __init__(self, at: int, hint: str = "") -> None:
+        super().__init__(at)
+        self.at, self.hint = at, hint
+
+
+def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
+    """Return the object that begins at `start`, and where it ends; raises _BrokenJsonError."""
+    try:
+        data, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        reader = _Reader(text, start)
+        data, end = reader.read_object(0), reader.at
+    return data, end
+
+
+_SKIP = r"(?:[\s\ufeff\u200b]|//[^\n]*+|/\*.*?\*/)*+"
+_BLANK = re.compile(_SKIP, re.DOTALL)
+_QUOTED_KEY = r"[\"'“„]([^\"'“”„\n{}\[\]]{1,60})[\"'”“]"
+_KEY = re.compile(rf"(?:{_QUOTED_KEY}|([^\W\d]\w*)){_SKIP}:", re.DOTALL)
+_SCALAR = re.compile(
+    r"(?:(true|false|null|True|False|None)|-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)(?![\w.])"
+)
+_NAMED = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
+_CLOSING = {'"': '"', "'": "'", "“": "”“", "„": "“”"}
+_TOKEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)|[\"'„“”]", re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+# What follows the end of a string, and hardly a quote inside one: a bracket, the next key, the next item.
+_AFTER_VALUE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}\}}|,?{_SKIP}{_QUOTED_KEY}{_SKIP}:)", re.DOTALL)
+_AFTER_BARE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|[^\W\d]\w*{_SKIP}:))", re.DOTALL)
+_AFTER_ITEM = {
+    quote: re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}[{{\[\]{quote}])|[ \t]*\n\s*{quote}", re.DOTALL)
+    for quote in _CLOSING
+}
+_HINT = ': write a straight quote inside a text as \\"'
+_DEEPEST = 20
+
+
+class _Reader:
+    """Reads an object that is not quite JSON.
+
+    It takes a comma before a bracket, or none after one; a straight quote inside a text; raw line ends;
+    single quotes, typographic ones or none round keys; comments; `True` and `None`; a blank of any kind.
+    """
+
+    def __init__(self, text: str, at: int) -> None:
+        self.text, self.at = text, at
+
+    def read_object(self, depth: int) -> dict[str, Any]:
+        """Read the object that begins here; raises _BrokenJsonError."""
+        if depth > _DEEPEST:
+            raise _BrokenJsonError(self.at)
+        self.at += 1
+        data = {}
+        while not self._take("}"):
+            key = _KEY.match(self.text, self.at)
+            if key is None:
+                raise _BrokenJsonError(self.at)
+            self.at = key.end()
+            data[key[1] or key[2]] = self._value(depth, _AFTER_VALUE if key[1] else _AFTER_BARE)
+            self._take(",")
+        return data
+
+    def _value(self, depth: int, after: re.Pattern[str] | None = None) -> Any:
+        """Read a value; `after` is what may follow a string, None in an array."""
+        self._take("")
+        char = self.text[self.at : self.at + 1]
+        if char == "{":
+            return self.read_object(depth + 1)
+        if char == "[":
+            self.at += 1
+            items = []
+            while not self._take("]"):
+                items.append(self._value(depth + 1))
+                self._take(",")
+            return items
+        if char in _CLOSING:
+            return self._string(char, after)
+        scalar = _SCALAR.match(self.text, self.at)
+        if scalar is None or depth > _DEEPEST:
+            raise _BrokenJsonError(self.at)
+        self.at = scalar.end()
+        return _NAMED[scalar[1]] if scalar[1] else json.loads(scalar[0])
+
+    def _take(self, char: str) -> bool:
+        blank = _BLANK.match(self.text, self.at)
+        self.at = blank.end() if blank else self.at
+        is_there = self.text.startswith(char, self.at)
+        self.at += len(char) * is_there
+        return is_there
+
+    def _string(self, quote: str, after: re.Pattern[str] | None) -> str:
+        ends = after or _AFTER_ITEM[quote]
+        parts, start = [], self.at + 1
+        inner: list[int] = []  # straight quotes inside the text, which come in pairs
+        is_quoting = False  # after „
+        for token in _TOKEN.finditer(self.text, start):
+            char = token[0]
+            parts.append(self.text[start : token.start()])
+            start = token.end()
+            if char.startswith("\\"):
+                if not token[1] and char[1].isalnum() and char[1] not in _ESCAPED:
+                    raise _BrokenJsonError(token.start())
+                parts.append(chr(int(token[1], 16)) if token[1] else _ESCAPED.get(char[1], char[1]))
+                continue
+            if char in _CLOSING[quote] and ends.match(self.text, start):
+                if quote == '"' and len(inner) % 2:
+                    raise _BrokenJsonError(inner[0], _HINT)
+                self.at = start
+                text = "".join(parts)
+                return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            parts.append(char)
+            if char == "„":
+                is_quoting = True
+            elif char in "“”" or (char == '"' and is_quoting):
+                is_quoting = False
+            elif char == quote:
+                if after is None or re.compile(r"\s*:").match(self.text, start):
+                    raise _BrokenJsonError(token.start(), _HINT)
+                inner.append(token.start())
+        raise _BrokenJsonError(inner[0], _HINT) if len(inner) % 2 else _BrokenJsonError(len(self.text))
