@@ -1,26 +1,29 @@
 """What model calls take: tokens, money, and their sums."""
 
+import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one or more calls; `cached_tokens` are a part of `prompt_tokens`."""
+    """Tokens of one or more calls.
+
+    `cached_tokens`, read from the provider's cache, and `written_tokens`, written into it, are parts of
+    `prompt_tokens`; `thinking_tokens` are a part of `completion_tokens`.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    written_tokens: int = 0
+    thinking_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """Return the sum of both."""
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-        )
+        return Usage(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def _usage_data(usage: Usage) -> dict[str, int]:
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
         "completion_tokens": usage.completion_tokens,
+        **({"written_tokens": usage.written_tokens} if usage.written_tokens else {}),
+        **({"thinking_tokens": usage.thinking_tokens} if usage.thinking_tokens else {}),
     }
 
 

@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message
-from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models, repair_surrogates
+from synopsis_writer.models.responses import (
+    StreamedAnswer,
+    is_cut_message,
+    read_answer,
+    read_models,
+    repair_surrogates,
+)
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     RetryBudget,
@@ -196,6 +202,8 @@ class HostedClient:
                 return replace(answer, usage=budget.wasted + answer.usage)
             reduced = None
             if isinstance(fault, openai.APIStatusError):
+                if is_cut_message(f"{fault.message} {fault.body}"):
+                    return Answer("", "length", budget.wasted, model=self._model)
                 reduced = reduced_capabilities(current, fault, request)
             if reduced is None or reduced in tried:
                 # Outside the `except` block: the SDK's error may quote the key, and must not be the context.

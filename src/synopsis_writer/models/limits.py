@@ -160,7 +160,8 @@ def worst_case(
     pricer: Pricer, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
 ) -> Spent:
     """Return the most that a call may cost."""
-    most = Usage(estimate_tokens(messages, schema), limits.max_tokens)
+    prompt = estimate_tokens(messages, schema)
+    most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
     return Spent(pricer.cost(most), _tokens(most))
 
 

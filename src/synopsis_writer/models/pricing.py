@@ -26,28 +26,38 @@ _Price = Annotated[Decimal, Field(ge=0)]
 
 
 class Rate(BaseModel):
-    """Prices of a million tokens of one model; `cached` is as `input` unless it is given."""
+    """Prices of a million tokens of one model; without `cached` or `written` these are as `input`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: _Price
     cached: _Price | None = None
+    written: _Price | None = None
     output: _Price
 
     @model_validator(mode="after")
     def _check_cached(self) -> Self:
         if self.cached is not None and self.cached > self.input:
             raise ValueError(f"cached tokens for {self.cached} cost more than fresh ones for {self.input}")
+        if self.written is not None and self.written < self.input:  # a budget reserves the price of these
+            raise ValueError(f"written tokens for {self.written} cost less than fresh ones for {self.input}")
         return self
 
     def price(self, usage: Usage) -> Decimal:
-        """Return the price of `usage`; cached tokens are a part of the prompt's."""
-        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        """Return the price of `usage`; cached and written tokens are parts of the prompt's."""
+        cached, written = _prompt_parts(usage)
         return (
-            (usage.prompt_tokens - cached) * self.input
+            (usage.prompt_tokens - cached - written) * self.input
             + cached * (self.input if self.cached is None else self.cached)
+            + written * (self.input if self.written is None else self.written)
             + usage.completion_tokens * self.output
         ) / _MILLION
+
+
+def _prompt_parts(usage: Usage) -> tuple[int, int]:
+    """Return the cached and the written tokens, together no more than the prompt has."""
+    cached = min(usage.cached_tokens, usage.prompt_tokens)
+    return cached, min(usage.written_tokens, usage.prompt_tokens - cached)
 
 
 class PriceTable(BaseModel):
@@ -108,7 +118,7 @@ def read_prices(path: Path) -> PriceTable:
     except ValidationError as error:
         raise SettingsError(
             f"{path}: {explain(error)}: a table has currency, usd and models, and a model has "
-            "input, output and perhaps cached, the price of a million tokens"
+            "input, output and perhaps cached and written, the price of a million tokens"
         ) from error
     if table.currency == _DOLLAR and table.usd not in {None, Decimal(1)}:
         raise SettingsError(f"{path}: usd: one US dollar is 1 USD: leave usd out, or name another currency")
@@ -201,10 +211,12 @@ def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | 
     """
     import genai_prices
 
+    cached, written = _prompt_parts(usage)
     tokens = genai_prices.Usage(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,
-        cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),
+        cache_read_tokens=cached,
+        cache_write_tokens=written,
     )
     try:
         calculated = genai_prices.calc_price(

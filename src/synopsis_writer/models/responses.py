@@ -4,21 +4,51 @@ The SDK's own models construct whatever a server sends without validating it, an
 first event that is broken; these are stricter about what is needed, and ignore the rest.
 """
 
+import codecs
 import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
+from synopsis_writer.answers import without_thoughts
 from synopsis_writer.models.base import Answer, Finish
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import Usage
 
-# OpenAI's `finish_reason`; any other is a stop.
-_FINISH: dict[Any, Finish] = {"length": "length", "content_filter": "filter"}
+# What servers call the end of an answer, in small letters; any other is a stop.
+_FINISH: Mapping[str, Finish] = {
+    **dict.fromkeys(
+        "length max_tokens max_output_tokens max_length model_length token_limit truncated incomplete "
+        "context_length context_length_exceeded model_context_window_exceeded".split(),
+        "length",
+    ),
+    **dict.fromkeys(
+        "content_filter content_filtered content-filter filter safety recitation blocklist spii "
+        "prohibited_content sensitive moderation guardrails guardrail_intervened".split(),
+        "filter",
+    ),
+    "refusal": "refusal",
+}
+_FAILED = frozenset(
+    "error engine_error internal_error server_error network_error insufficient_system_resource abort aborted "
+    "cancelled timeout failed malformed_response".split()
+)
+_FAILED_MIDWAY = "the server failed in the middle of the answer"
+
+# A 400 of OpenAI's reasoning models, when thinking took all tokens.
+_CUT_MESSAGE = re.compile(
+    r"could not finish the message|max_tokens or model output limit was reached", re.IGNORECASE
+)
+
+
+def is_cut_message(message: str) -> bool:
+    """Whether a server's error says that an answer was cut at its limit of tokens."""
+    return bool(_CUT_MESSAGE.search(message))
 
 
 def repair_surrogates(text: str) -> str:
@@ -30,8 +60,13 @@ def _join_parts(value: Any) -> Any:
     """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return value
-    texts = [part.get("text") for part in value if part.get("type") == "text"]
-    return "".join(text for text in texts if isinstance(text, str))
+    texts = [part.get("text") for part in value if not (part.get("thought") or _is_thought(part.get("type")))]
+    values = [text.get("value") if isinstance(text, dict) else text for text in texts]
+    return "".join(text for text in values if isinstance(text, str))
+
+
+def _is_thought(kind: Any) -> bool:
+    return isinstance(kind, str) and any(word in kind.lower() for word in ("think", "thought", "reason"))
 
 
 def _text(value: Any) -> Any:
@@ -42,7 +77,31 @@ def _text(value: Any) -> Any:
 _Text = Annotated[str, BeforeValidator(_text)]
 
 
-class _Message(BaseModel):
+class _Beside(BaseModel):
+    """Where some servers put an answer that should be the content."""
+
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+
+    @property
+    def thoughts(self) -> str:
+        """The text of the reasoning field, whatever it is called."""
+        texts = map(_join_parts, (self.reasoning_content, self.reasoning))
+        return next((text for text in texts if isinstance(text, str) and text), "")
+
+    @property
+    def arguments(self) -> str:
+        """The arguments of tool calls, or a piece of them."""
+        calls = self.tool_calls if isinstance(self.tool_calls, list) else ()
+        values = [_dict(_dict(call).get("function")).get("arguments") for call in calls]
+        texts = [
+            json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for value in values
+        ]
+        return "".join(text for text in texts if isinstance(text, str))
+
+
+class _Message(_Beside):
     content: _Text | None = None
     refusal: _Text | None = None
 
@@ -55,20 +114,6 @@ class _Choice(BaseModel):
 class _Completion(BaseModel):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     model: str | None = None
-
-
-# Far more than any call can have; a number beyond 64 bits could not be saved.
-_Count = Annotated[int, Field(ge=0, le=10**12)]
-
-
-class _Details(BaseModel):
-    cached_tokens: _Count | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
 
 
 class _Model(BaseModel):
@@ -99,14 +144,35 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _validate(_Completion, data, "completion", usage)
     choice = completion.choices[0]
-    refusal = choice.message.refusal
-    return Answer(
-        text=refusal or choice.message.content or "",
-        finish="refusal" if refusal else _FINISH.get(choice.finish_reason, "stop"),
-        usage=usage,
-        seconds=seconds,
-        model=completion.model or model,
-    )
+    message = choice.message
+    said = _Said(message.content or "", message.refusal or "", message.arguments, message.thoughts)
+    return said.answer(choice.finish_reason, usage, seconds, completion.model or model)
+
+
+@dataclass
+class _Said:
+    """The texts of a response, whole or as far as they have come."""
+
+    content: str = ""
+    refusal: str = ""
+    arguments: str = ""
+    thoughts: str = ""
+
+    def answer(self, reason: str | None, usage: Usage, seconds: float, model: str) -> Answer:
+        """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
+        reason = (reason or "").strip().lower()
+        if reason in _FAILED:
+            raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
+        finish = _FINISH.get(reason, "stop")
+        text = self.content
+        if self.refusal:
+            text, finish = self.refusal, "refusal"
+        elif "{" in self.arguments and "{" not in text:
+            text = self.arguments
+        # Thoughts that were cut hold no answer.
+        elif finish == "stop" and "{" in self.thoughts and not without_thoughts(text, is_cut=True).strip():
+            text = self.thoughts
+        return Answer(repair_surrogates(text), finish, usage, seconds, model)
 
 
 def read_models(body: bytes, media_type: str) -> list[str]:
@@ -141,13 +207,47 @@ def _validate(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage
 
 
 def _usage(data: Any) -> Usage:
-    """Return the usage a server sends; one that cannot be read must not lose the text."""
-    try:
-        usage = _Usage.model_validate(data or {})
-    except ValidationError:
-        return Usage()
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
+    """Return the usage a server sends, under any of its names; a number that cannot be read is missing."""
+    prompt = _count(data, "prompt_tokens", "input_tokens")
+    completion = _count(data, "completion_tokens", "output_tokens")
+    total = _count(data, "total_tokens")
+    read, made = (
+        {
+            name: value
+            for kind in kinds
+            for name, value in _dict(_dict(data).get(f"{kind}_tokens_details")).items()
+        }
+        for kinds in (("prompt", "input"), ("completion", "output"))
+    )
+    cached = _count(read, "cached_tokens") or _count(
+        data, "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens"
+    )
+    written = _count(read, "cache_write_tokens", "cache_creation_tokens") or _count(
+        data, "cache_creation_input_tokens", "cache_write_tokens"
+    )
+    thinking = _count(made, "reasoning_tokens") or _count(data, "reasoning_tokens")
+    # Some leave out the thoughts, which are paid as the rest.
+    if prompt:
+        completion = max(completion, total - prompt)
+    else:
+        prompt = max(0, total - completion) if completion else 0
+    if thinking > completion:
+        completion += thinking
+    return Usage(prompt, completion, cached, written, thinking)
+
+
+_MOST_TOKENS = 10**12  # far more than any call can have; a number beyond 64 bits could not be saved
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(data: Any, *names: str) -> int:
+    """Return the largest of the counts that have one of these names; 0 where there is none."""
+    values: list[Any] = [_dict(data).get(name) for name in names]
+    whole = (value for value in values if type(value) in {int, float} and 0 <= value <= _MOST_TOKENS)
+    return max((int(value) for value in whole if value == int(value)), default=0)
 
 
 def _reported_error(error: Any, message: str, usage: Usage | None = None) -> InvalidResponseError:
@@ -178,14 +278,14 @@ def _piece(value: Any) -> Any:
 _Piece = Annotated[Any, AfterValidator(_piece)]
 
 
-class _Delta(BaseModel):
+class _Delta(_Beside):
     content: _Piece = None
     refusal: _Piece = None
 
 
 class _ChunkChoice(BaseModel):
-    index: int = 0
-    delta: _Delta | None = None
+    index: int | None = 0
+    delta: Annotated[_Delta | None, BeforeValidator(lambda value: value or None)] = None
     finish_reason: str | None = None
 
 
@@ -210,12 +310,25 @@ class EventReader:
         *lines, rest = ended.split(b"\n")
         self._rest = rest + pending
         for line in lines:
-            name, _, value = line.partition(b":")
+            name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             if name == b"data":
+                if self._data and _is_json(b"\n".join(self._data)):  # some leave out the blank line
+                    yield self._take()
                 self._data.append(value.removeprefix(b" "))
-            elif not line and self._data:
-                data, self._data = b"\n".join(self._data), []
-                yield data
+            if self._data and (not line or value.strip() == b"[DONE]"):
+                yield self._take()
+
+    def _take(self) -> bytes:
+        data, self._data = b"\n".join(self._data), []
+        return data
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 @dataclass
@@ -223,21 +336,24 @@ class StreamedAnswer:
     """An answer that is put together from the bytes of a stream.
 
     Attributes:
-        text: the text so far.
         is_finished: the model has ended; only the usage may still come.
         is_done: the server has said that nothing follows.
         usage: the tokens that the server has counted so far.
     """
 
-    text: str = ""
     is_finished: bool = False
     is_done: bool = False
     usage: Usage = field(default_factory=Usage)
-    _refusal: str = ""
+    _said: _Said = field(default_factory=_Said)
     _finish: str | None = None
     _model: str | None = None
     _events: EventReader = field(default_factory=EventReader)
     _raw: bytes | None = b""  # for a server that does not stream; None once an event was seen
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._said.content
 
     def feed(self, piece: bytes) -> bool:
         """Take some bytes; return whether the text has grown.
@@ -263,19 +379,16 @@ class StreamedAnswer:
         ):  # an event without its closing blank line, or half of one
             for data in self._events.feed(b"\n\n"):
                 self._take(data)
-        if self._raw is not None and ("event-stream" not in media_type or self._raw.lstrip()[:1] == b"{"):
+        first = (self._raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        if self._raw is not None and ("event-stream" not in media_type or first == b"{"):
             return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
-        if not self.is_finished and not (self.is_done and (self.text or self._refusal)):
+        if not self.is_finished and not (self.is_done and self._said != _Said()):
             raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
-        return Answer(
-            text=repair_surrogates(self._refusal or self.text),
-            finish="refusal" if self._refusal else _FINISH.get(self._finish, "stop"),
-            usage=self.usage,
-            seconds=seconds,
-            model=self._model or model,
-        )
+        return self._said.answer(self._finish, self.usage, seconds, self._model or model)
 
     def _take(self, data: bytes) -> None:
+        if not data.strip():  # keeps the connection open
+            return
         self._raw = None
         if self.is_done:
             return
@@ -286,16 +399,18 @@ class StreamedAnswer:
         if event.get("usage"):
             self.usage = _usage(event["usage"])
         if event.get("error"):
-            raise _reported_error(event["error"], "the server failed in the middle of the answer")
+            raise _reported_error(event["error"], _FAILED_MIDWAY)
         try:
             chunk = _Chunk.model_validate(event)
         except ValidationError:
             raise InvalidResponseError(_NOT_A_PIECE) from None
         self._model = chunk.model or self._model
-        for choice in (choice for choice in chunk.choices or () if choice.index == 0):
-            if choice.delta is not None:
-                self.text += choice.delta.content or ""
-                self._refusal += choice.delta.refusal or ""
+        for choice in (choice for choice in chunk.choices or () if not choice.index):
+            if (delta := choice.delta) is not None:
+                self._said.content += delta.content or ""
+                self._said.refusal += delta.refusal or ""
+                self._said.arguments += delta.arguments
+                self._said.thoughts += delta.thoughts
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
 

@@ -31,6 +31,7 @@ from synopsis_writer.errors import (
 )
 from synopsis_writer.models.hosted import open_sdk
 from synopsis_writer.models.resolve import ResolvedModel
+from synopsis_writer.models.responses import is_cut_message
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     RetryBudget,
@@ -423,6 +424,8 @@ _OK = 200
 # OpenAI's words for requests of a batch that ended before their turn.
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
 
+_CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
+
 _LONGEST_REASON = 200  # characters of what a server says
 
 _LONGEST = 10_000_000  # bytes of a line: an answer has some thousand
@@ -496,6 +499,8 @@ def read_result(line: bytes) -> ResultLine | str:
     if status == _OK and isinstance(body, dict) and not error:
         return ResultLine(key, place, number, json.dumps(body).encode())
     code, message = _code_and_message(error or (body.get("error") if isinstance(body, dict) else None))
+    if is_cut_message(message):
+        return ResultLine(key, place, number, _CUT_BODY)
     is_transient = code in _UNDONE or (isinstance(status, int) and is_transient_status(status))
     outcome = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
     reason = ": ".join(filter(None, (outcome, message or code)))
