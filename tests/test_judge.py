@@ -180,13 +180,36 @@ UNREADABLE: list[str | Answer] = [
     scores(facts=[{"number": number, "said": True} for number in range(FACTS)]),
     scores(facts=[{"number": number, "said": True} for number in range(1, FACTS + 2)]),
     scores(facts=[{"number": number, "said": "ja"} for number in range(1, FACTS + 1)]),
-    scores(more=1),
     scores()[:-20],
     f"Im Text steht {scores()}, aber ich meine {scores(coherence=1)}",
-    Answer(scores(), finish="length"),
+    Answer(scores()[:-20], finish="length"),
     Answer("Das beurteile ich nicht.", finish="refusal"),
     Answer("", finish="filter"),
 ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        scores(more=1),
+        f"```json\n{scores()[:-1]},}}\n```",
+        f"<think>{scores(coherence=1)}</think>{scores()}",
+        f"{scores(coherence=1)} Das ist zu streng.</think>\n{scores()}",
+        Answer(scores() + "\n\n", finish="length"),
+    ],
+)
+async def test_an_answer_that_says_one_thing_is_read_as_a_writers_is(answer: str | Answer) -> None:
+    one, client = judge(answer)
+    told = await one.score(CASE, TEXT)
+    assert told is not None
+    assert told.coherence == 5
+    assert len(client.calls) == 1
+
+
+async def test_a_judge_whose_answer_is_cut_is_asked_with_more_tokens() -> None:
+    one, client = judge(Answer("", finish="length"), scores())
+    assert await one.score(CASE, TEXT) is not None
+    assert [call.limits.max_tokens for call in client.calls] == [4000, 8000]
 
 
 @pytest.mark.parametrize("answer", UNREADABLE, ids=range(len(UNREADABLE)))

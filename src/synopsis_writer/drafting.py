@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 _MOST_QUOTED = 200  # characters of a refusal
 
 _LONGER = 2  # how many times the tokens an answer may have that was cut before
+_LONGEST = 8  # how many times those of the settings
 
 
 class Author(Protocol):
@@ -40,6 +42,41 @@ class Author(Protocol):
         ...
 
 
+class _Questions:
+    """Questions to one model; thoughts that took all tokens of an answer raise the limit of the next ones."""
+
+    def __init__(self, client: ModelClient, limits: Limits) -> None:
+        self._client, self._limits = client, limits
+        self._max_tokens = limits.max_tokens
+
+    async def ask(
+        self, messages: Sequence[Message], shape: type[Synopsis] | type[Outline], number: int, sample: int
+    ) -> AsyncIterator[Attempt]:
+        """Ask, and once more with a longer limit if the answer is truncated; raises ModelError."""
+        asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + sample)
+        for limits in (asked, longer(asked)):
+            try:
+                answer = await self._client.complete(messages, wire_schema(shape), limits)
+            except RequestRefusedError:
+                if limits.max_tokens == self._limits.max_tokens:
+                    raise
+                self._max_tokens = self._limits.max_tokens
+                return  # the server gives no longer answers: the repair asks for a shorter one
+            if answer.is_spent_on_thinking:
+                most = self._limits.max_tokens * _LONGEST
+                self._max_tokens = max(self._max_tokens, min(limits.max_tokens * _LONGER, most))
+            yield Attempt(
+                number,
+                answer,
+                tuple(messages),
+                limits.sample,
+                is_longer=limits is not asked,
+                max_tokens=self._limits.max_tokens,
+            )
+            if not answer.is_truncated:
+                return
+
+
 @dataclass(frozen=True)
 class ModelAuthor:
     """Asks a model with a few-shot prompt, and repairs with what was wrong."""
@@ -49,6 +86,10 @@ class ModelAuthor:
     prompt: Prompt
     limits: Limits
 
+    @cached_property
+    def _questions(self) -> _Questions:
+        return _Questions(self.client, self.limits)
+
     @property
     def name(self) -> str:
         """The model's name."""
@@ -56,18 +97,16 @@ class ModelAuthor:
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
-        messages = tuple(self.prompt.messages)
-        if previous is not None and previous.answer.text and not withheld_because(previous.answer):
-            messages = tuple(self.prompts.repair(self.prompt, previous.answer.text, previous.problems))
-        limits = replace(self.limits, sample=self.limits.sample + seed)
-        answer = await self.client.complete(messages, wire_schema(Synopsis), limits)
-        yield Attempt(number, answer, messages, limits.sample)
-        if answer.finish == "length":
-            try:
-                answer = await self.client.complete(messages, wire_schema(Synopsis), longer(limits))
-            except RequestRefusedError:
-                return  # the server gives no longer answers: the repair asks for a shorter one
-            yield Attempt(number, answer, messages, limits.sample, is_longer=True)
+        messages = repair_messages(self.prompts, self.prompt, previous)
+        async for attempt in self._questions.ask(messages, Synopsis, number, seed):
+            yield attempt
+
+
+def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) -> Sequence[Message]:
+    """Return messages that quote an answer and its problems; the prompt's own where there was none."""
+    if previous is None or withheld_because(previous.answer) or not previous.answer.content.strip():
+        return prompt.messages
+    return prompts.repair(prompt, previous.answer.content, previous.problems)
 
 
 def longer(limits: Limits) -> Limits:
@@ -171,14 +210,28 @@ def _raise_others(ends: Sequence[BaseException | None]) -> None:
 
 async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
     """Parse an answer, and check it with the gate."""
-    if withheld := withheld_because(attempt.answer):
-        return replace(attempt, problem=withheld)
-    parsed = parse(attempt.answer.text, Synopsis)
-    if parsed.value is None:
-        return replace(attempt, problem=f"{NO_STRUCTURE}: {parsed.problem}")
-    examined = gate.examine(parsed.value, brief, show, truncated=attempt.answer.finish == "length")
+    synopsis, problem = _read(attempt, Synopsis)
+    if synopsis is None:
+        return replace(attempt, problem=problem)
+    examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
     findings = examined if isinstance(examined, tuple) else await examined
-    return replace(attempt, synopsis=parsed.value, problem="", findings=findings)
+    return replace(attempt, synopsis=synopsis, problem="", findings=findings)
+
+
+_Shape = TypeVar("_Shape", Synopsis, Outline)
+
+
+def _read(attempt: Attempt, shape: type[_Shape]) -> tuple[_Shape | None, str]:
+    """Return what an answer holds, or None and why it does not."""
+    answer = attempt.answer
+    if withheld := withheld_because(answer):
+        return None, withheld
+    if answer.is_spent_on_thinking:
+        now = f" (now {attempt.max_tokens})" if attempt.max_tokens else ""
+        tokens = f"its {answer.usage.completion_tokens}" if answer.usage.completion_tokens else "all its"
+        return None, f"the model spent {tokens} tokens on thinking: raise max_tokens{now}"
+    parsed = parse(answer.content, shape)
+    return parsed.value, "" if parsed.value is not None else f"{NO_STRUCTURE}: {parsed.problem}"
 
 
 def withheld_because(answer: Answer) -> str:
@@ -212,39 +265,20 @@ async def plan(
         ModelError: the model failed for good.
     """
     messages: Sequence[Message] = prompt.messages
+    questions = _Questions(client, limits)
+    problem = ""
     for number in range(1, attempts + 1):
         _log.info("attempt %d of %d: asking %s for an outline", number, attempts, client.name)
-        asked = replace(limits, sample=number - 1)
-        for bounds in (asked, longer(asked)):
-            answer = await client.complete(messages, wire_schema(Outline), bounds)
-            outline, problem = _read(answer)
+        async for drafted in questions.ask(messages, Outline, number, number - 1):
+            outline, problem = _read(drafted, Outline)
+            attempt = replace(drafted, problem=problem)
             if recorder:
-                recorder.answered(
-                    Attempt(
-                        number,
-                        answer,
-                        tuple(messages),
-                        bounds.sample,
-                        is_longer=bounds is not asked,
-                        problem=problem,
-                    )
-                )
+                recorder.answered(attempt)
             if outline is not None:
                 return outline
-            if answer.finish != "length":
-                break
+            messages = repair_messages(prompts, prompt, attempt)
         _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
-        has_words = answer.text and not withheld_because(answer)
-        messages = prompts.repair(prompt, answer.text, [problem]) if has_words else prompt.messages
     raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
-
-
-def _read(answer: Answer) -> tuple[Outline | None, str]:
-    """Return the outline in an answer, or None and why it holds none."""
-    if withheld := withheld_because(answer):
-        return None, withheld
-    parsed = parse(answer.text, Outline)
-    return parsed.value, "" if parsed.value is not None else f"{NO_STRUCTURE}: {parsed.problem}"
 
 
 def format_outline(brief: Brief, outline: Outline) -> str:

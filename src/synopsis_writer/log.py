@@ -35,6 +35,7 @@ from synopsis_writer.storage.sqlite import (
     transaction,
 )
 from synopsis_writer.synopsis import Outline
+from synopsis_writer.usage import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ _MIGRATIONS = (
     """
     ALTER TABLE attempts ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE attempts ADD COLUMN is_longer INTEGER NOT NULL DEFAULT 0
+    """,
+    """
+    ALTER TABLE attempts ADD COLUMN written_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN thinking_tokens INTEGER NOT NULL DEFAULT 0
     """,
 )
 
@@ -328,7 +333,7 @@ def _summary(row: Mapping[str, Any]) -> RunSummary:
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
-    usage = {name: row[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
+    usage = {name: row[name] for name in asdict(Usage())}
     answer = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
     cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
     with _reading(row["run"]):
@@ -435,11 +440,10 @@ class ReplayClient:
     Args:
         run: the run.
         attempts: its attempts, in order.
-        max_tokens: the tokens an answer may have; a call for more is one after a truncated answer.
     """
 
-    def __init__(self, run: Run, attempts: Sequence[Attempt], max_tokens: int) -> None:
-        self._run, self._max_tokens = run, max_tokens
+    def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
+        self._run = run
         self._known = {messages_hash(attempt.messages) for attempt in attempts}
         self._left = [(messages_hash(attempt.messages), attempt) for attempt in attempts]
 
@@ -461,9 +465,8 @@ class ReplayClient:
             ConnectionFailedError: the run holds no further answer to them; as then, none came.
         """
         wanted = messages_hash(messages)
-        is_longer = limits.max_tokens > self._max_tokens
         for index, (asked, attempt) in enumerate(self._left):
-            if (asked, attempt.sample, attempt.is_longer) == (wanted, limits.sample, is_longer):
+            if (asked, attempt.sample) == (wanted, limits.sample):
                 del self._left[index]
                 return attempt.answer
         if wanted in self._known or not self._left:

@@ -45,6 +45,7 @@ class Attempt:
         messages: what it was asked; empty for a demo draft.
         sample: which of several answers to the same messages it is.
         is_longer: whether it was asked for because the one before was truncated.
+        max_tokens: how many tokens the settings give an answer; 0 where that is not known.
         synopsis: the answer within its structure; None when it has none, or when it was an outline.
         problem: why it has none, in one line; empty otherwise.
         findings: one per check that applied; empty without a synopsis.
@@ -55,6 +56,7 @@ class Attempt:
     messages: tuple[Message, ...] = ()
     sample: int = 0
     is_longer: bool = False
+    max_tokens: int = 0
     synopsis: Synopsis | None = None
     problem: str = UNJUDGED
     findings: tuple[Finding, ...] = ()

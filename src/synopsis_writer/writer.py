@@ -312,7 +312,7 @@ class Writer:
         prompt = None
         if found.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, found.brief, found.outline))
-            client = ReplayClient(found, attempts, self.settings.max_tokens)
+            client = ReplayClient(found, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
             found.brief, show, author, self.examiner, attempts=found.attempts, best_of=found.best_of

@@ -286,12 +286,12 @@ def story(answer: str) -> str:
     """Return title and paragraphs that stand in an unfinished JSON answer; empty where there are none yet."""
     from pydantic_core import from_json
 
-    start = max(0, answer.find("{"))  # before it there may be prose or a code fence
+    from synopsis_writer.answers import find_objects, without_thoughts
+
+    objects = find_objects(without_thoughts(answer, is_cut=True))
     try:
-        data = from_json(answer[start:], allow_partial="trailing-strings")
+        data = from_json(objects[-1].source, allow_partial="trailing-strings") if objects else {}
     except ValueError:
-        return ""
-    if not isinstance(data, dict):
         return ""
     paragraphs = data.get("paragraphs")
     texts = [data.get("title")]
@@ -301,11 +301,6 @@ def story(answer: str) -> str:
 
 
 def _is_whole(answer: str) -> bool:
-    from pydantic_core import from_json
+    from synopsis_writer.answers import is_closed, without_thoughts
 
-    if not answer.rstrip().endswith("}"):
-        return False
-    try:
-        return isinstance(from_json(answer), dict)
-    except ValueError:
-        return False
+    return answer.rstrip().endswith(("}", "`")) and is_closed(without_thoughts(answer, is_cut=True))

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
 from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
@@ -35,6 +37,8 @@ from synopsis_writer.usage import Cost, Spent, Usage, total_cost
 JUDGEMENTS_FILE = "judged.jsonl"
 
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
+
+_VERDICT = re.compile(r"\breasons[\"'”]?\s*:")
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +163,9 @@ class Judge:
             prompt=", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values()),
             calls=len(call.answers),
             unread=len(call.unread),
-            **asdict(usage),
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
             amount=None if cost is None else cost.amount,
             currency="" if cost is None else cost.currency,
         )
@@ -212,17 +218,20 @@ class Judge:
         shape: type[AnswerT],
         is_valid: Callable[[AnswerT], bool],
     ) -> AnswerT | None:
+        limits = self.limits
         for sample in range(2):  # an answer that cannot be read gets one more chance
             # Another sample, or a cache would give the unreadable answer again.
-            limits = replace(self.limits, sample=self.limits.sample + sample)
+            limits = replace(limits, sample=self.limits.sample + sample)
             answer = await self.client.complete(messages, wire.model_json_schema(), limits)
             self.answers.append(answer)
+            content = answer.content
             # Of two verdicts in an answer one may be quoted from the text that is judged.
-            if answer.finish == "stop" and answer.text.count('"reasons"') <= 1:
-                verdict = parse(answer.text, shape).value
+            if answer.finish in {"stop", "length"} and len(_VERDICT.findall(content)) <= 1:
+                verdict = None if answer.is_truncated else parse(content, shape).value
                 if verdict is not None and is_valid(verdict):
                     return verdict
             self.unread.append(answer)
+            limits = longer(limits) if answer.is_truncated else limits
         return None
 
 

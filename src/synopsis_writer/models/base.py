@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from synopsis_writer.answers import is_closed, without_thoughts
 from synopsis_writer.usage import Cost, Usage, _usage_data, format_cost, sums_data, total_cost
 
 Role = Literal["system", "user", "assistant"]
@@ -25,7 +26,7 @@ class Answer:
 
     Attributes:
         text: the answer as it came, or the words of a refusal.
-        finish: why it ended; `length` means it is truncated.
+        finish: why it ended; `length`: at its limit of tokens.
         usage: tokens of this call.
         seconds: wall time of this call without waits for retries.
         model: the model that answered, as the server names it.
@@ -42,6 +43,21 @@ class Answer:
     words_by_model: int | None = None
     cost: Cost | None = None
     is_cached: bool = False
+
+    @property
+    def content(self) -> str:
+        """The text without the model's thoughts."""
+        return without_thoughts(self.text, is_cut=self.finish == "length")
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether it ended at its limit, and its JSON is not closed."""
+        return self.finish == "length" and not is_closed(self.content)
+
+    @property
+    def is_spent_on_thinking(self) -> bool:
+        """Whether it ended at its limit before it said anything."""
+        return self.finish == "length" and not self.content.strip()
 
 
 @dataclass(frozen=True)
@@ -100,12 +116,16 @@ def bill(answers: Sequence[Answer]) -> str:
     """Return a line with the number of answers, their tokens, seconds and cost; refused ones count, too."""
     usage = sum((answer.usage for answer in answers), Usage())
     cached = sum(answer.is_cached for answer in answers)
+    parts = {"cached": usage.cached_tokens, "written to the cache": usage.written_tokens}
+    prompt = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
     return (
         f"{len(answers)} attempt{'s' if len(answers) != 1 else ''}"
         + (f" ({cached} from the cache)" if cached else "")
         + f", {usage.prompt_tokens}"
-        + (f" ({usage.cached_tokens} cached)" if usage.cached_tokens else "")
-        + f" + {usage.completion_tokens} tokens, {sum(answer.seconds for answer in answers):.1f} s, "
+        + (f" ({prompt})" if prompt else "")
+        + f" + {usage.completion_tokens}"
+        + (f" ({usage.thinking_tokens} thinking)" if usage.thinking_tokens else "")
+        + f" tokens, {sum(answer.seconds for answer in answers):.1f} s, "
         + format_cost(total_cost(answer.cost for answer in answers))
     )
 

@@ -286,7 +286,7 @@ class CachingClient(ClientWrapper):
             if cached is not None:
                 return cached
         answer = await self._client.complete(messages, schema, limits)
-        if answer.finish == "stop" and answer.text:
+        if answer.finish in {"stop", "length"} and not answer.is_truncated and answer.content.strip():
             try:
                 self._cache.put(key, answer)
             except FileError as error:

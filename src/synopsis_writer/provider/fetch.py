@@ -346,14 +346,15 @@ class Fetcher:
             self._save_broken(shard, row, attempt, fault)
             return
         answer = replace(answer, cost=self._batch.pricer.cost(answer.usage, answer.model))
-        judged = await self._writer.judge(row.brief, Attempt(attempt.number, answer))
+        judged = await self._writer.judge(
+            row.brief, Attempt(attempt.number, answer, max_tokens=self._writer.settings.max_tokens)
+        )
         result = RowResult.of(row.id, judged)
         with self._store.transaction():
             self._shards.mark_read(shard, attempt.place)
             previous = self._saver.save(row, result)
             if previous is not None:
-                is_cut = answer.finish == "length"
-                flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if is_cut else ""
+                flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if answer.is_truncated else ""
                 self._store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))
 
     def _save_broken(

@@ -16,7 +16,7 @@ from synopsis_writer.batch.briefs import BatchRow, read_briefs
 from synopsis_writer.batch.run import Order, begin_anew, end_repairs, facts_of
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
-from synopsis_writer.drafting import longer
+from synopsis_writer.drafting import longer, repair_messages
 from synopsis_writer.errors import (
     BudgetSpentError,
     FileError,
@@ -203,13 +203,9 @@ class ProviderBatch:
         for row, attempt in rows:
             prompt = self.writer.prompt(row.brief)
             previous = self.store.previous(row.id, attempt)
-            messages = prompt.messages
-            if previous is not None and previous.answer.text:
-                messages = self.writer.workspace.prompts.repair(
-                    prompt, previous.answer.text, previous.problems
-                )
+            messages = repair_messages(self.writer.workspace.prompts, prompt, previous)
             limits = limits_of(self.settings)
-            if attempt.flaw == "cut":
+            for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
                 limits = longer(limits)
             body = chat_request(self.resolved.model, messages, schema, limits, dialect, stream=False)
             worst = worst_case(self.pricer, messages, schema, limits)
