@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from synopsis_writer.workspace import Report
 
 STDIN = "-"
-
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
-
 OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 
 _log = logging.getLogger(__name__)
@@ -132,11 +131,8 @@ class StderrHandler(logging.Handler):
 
 
 STDERR = StderrHandler()
-
 _PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
-
 _LINE_SECONDS = 10.0  # between two plain lines
-
 _MINUTE, _HOUR = 60, 3600
 
 

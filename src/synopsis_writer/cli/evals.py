@@ -21,9 +21,6 @@ app = typer.Typer(
 )
 
 BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or is worse than its baseline
-
-_EVERY = 10  # pairs between two lines of progress
-
 _RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that 'synopsis eval run' wrote.")]
 
 _SUITE = Annotated[

@@ -19,9 +19,7 @@ app = typer.Typer(
 )
 
 _IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
-
 _THEME = 60  # characters of a theme in the list
-
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
 
 

@@ -31,7 +31,6 @@ from synopsis_writer.synopsis import Character, Outline, Paragraph, Synopsis
 from synopsis_writer.usage import NO_COST, Usage
 
 SLOTS = 4  # completions of a gap, decoded in parallel
-
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
 
 

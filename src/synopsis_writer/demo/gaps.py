@@ -17,17 +17,11 @@ from synopsis_writer.models.embedded import Completion, Sampling
 from synopsis_writer.usage import Usage
 
 _SAMPLING = Sampling(temperature=0.6)
-
 _CANDIDATES, _ATTEMPTS, _MAX_TOKENS = 4, 3, 36
-
 _SAME_STEM = 4  # letters that two forms of a word share at least
-
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search
-
 _TOO_BAD = -2.4  # at or below it, the fixed phrase is better
-
 _RARE_PENALTY, _FEW_SHOT_NOUN_PENALTY, _COPIED_PENALTY = 2.0, 0.8, 3.0
-
 _UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
 
 

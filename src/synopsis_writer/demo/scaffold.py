@@ -18,7 +18,6 @@ from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Storyline
 
 _TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
-
 _LETTERS = "pstu"  # protagonist, second person, and the people of the storylines B and C
 
 _PLACEHOLDERS = frozenset(
@@ -260,9 +259,7 @@ _TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.
 
 # What precedes a last name in German fiction, beyond the gate's list.
 _ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
-
 _LEAST_LETTERS = 4  # of a word that says something
-
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
 

@@ -23,13 +23,7 @@ from synopsis_writer.synopsis import Synopsis
 
 @dataclass(frozen=True)
 class Part:
-    """What one model made with one version of the prompts.
-
-    Attributes:
-        model, prompt: the model, and the version of the prompts.
-        scored: the rows that are there, those of a case next to each other, its repeats in order.
-        missing: the keys of rows that the run has not made yet.
-    """
+    """What one model made with one version of the prompts, case by case, and what is still missing."""
 
     model: str
     prompt: str
@@ -62,7 +56,7 @@ def parts(info: RunInfo, scored: Sequence[Scored]) -> list[Part]:
 
 
 def metric_names(scored: Sequence[Scored]) -> list[str]:
-    """Return the metrics that any row has, in the order they come."""
+    """Return the metrics that any row has."""
     return list(dict.fromkeys(name for each in scored for name in each.scores))
 
 
@@ -196,9 +190,6 @@ def _element(tag: str, parent: Element | None = None, text: str | None = None, *
     return element
 
 
-MEAN, DEMO_MEAN = "mean", "mean of demo drafts"
-
-
 def write_inspect_logs(
     info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case], folder: Path
 ) -> list[Path]:
@@ -290,7 +281,7 @@ def _metric_scores(scored: Sequence[Scored]) -> Iterable[Any]:
         means = {}
         for group, rows in group_rows(scored).items():
             if (interval := estimate(rows, name)) is not None:
-                label = DEMO_MEAN if group.is_demo else MEAN
+                label = "mean of demo drafts" if group.is_demo else "mean"
                 bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
                 means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
         unscored = sum(each.scores.get(name) is None for each in scored)

@@ -35,7 +35,6 @@ from synopsis_writer.synopsis import Synopsis, parse
 from synopsis_writer.usage import Cost, Spent, Usage, total_cost
 
 JUDGEMENTS_FILE = "judged.jsonl"
-
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
 
 _VERDICT = re.compile(r"\breasons[\"'”]?\s*:")

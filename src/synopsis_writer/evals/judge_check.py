@@ -146,14 +146,8 @@ def totals(corruptions: Sequence[Corruption], tallies: Sequence[Tally]) -> list[
 
 def total(name: str, gate: str, tallies: Sequence[Tally]) -> Tally:
     """Return the sum of tallies under one name."""
-    return Tally(
-        name,
-        gate,
-        wins=sum(each.wins for each in tallies),
-        ties=sum(each.ties for each in tallies),
-        losses=sum(each.losses for each in tallies),
-        unscored=sum(each.unscored for each in tallies),
-    )
+    counts = ("wins", "ties", "losses", "unscored")
+    return Tally(name, gate, **{count: sum(getattr(each, count) for each in tallies) for count in counts})
 
 
 _COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"

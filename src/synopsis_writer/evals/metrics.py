@@ -303,7 +303,6 @@ def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
 
 # Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest occur in three.
 _FUNCTION_WORDS = 80
-
 MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
 
 
@@ -336,15 +335,10 @@ def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:
 
 # Chosen together on the data of docs/metrics.md.
 WINDOW = 3  # sentences in a row in which a fact's words must meet
-
 RECALLED = 0.4  # share of a fact's weight from which on it is told
-
 _NAME = 0.5  # what a name weighs of other words: another story about the same people tells no fact
-
 _COMMON, _RARE = 7.0, 2.0  # Zipf frequencies: of a word that would weigh nothing, and of the heaviest
-
 _SHORTEST_PREFIX, _PREFIX_SHARE = 4, 0.7  # letters that two stems of one family share, and of the shorter one
-
 _LEAD = re.compile(r"^(?:Am Ende )?(?:Offen (?:bleibt|ist))\b[, ]*")  # words about the text, not in it
 
 Fact = tuple[tuple[str, float], ...]  # stems with their weights

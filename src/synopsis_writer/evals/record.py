@@ -24,7 +24,6 @@ from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
 
 FORMAT = 1
-
 RUN_FILE, RESULTS_FILE = "run.json", "results.jsonl"
 
 _log = logging.getLogger(__name__)

@@ -25,10 +25,9 @@ from synopsis_writer.evals.statistics import (
 )
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import Cost, format_cost
+from synopsis_writer.usage import NO_COST, Cost, format_cost
 
 _HERE = Path(__file__).parent
-
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
@@ -66,10 +65,10 @@ def render_report(
 
     Args:
         info: what was run.
-        groups: a summary per model and prompt version; of `metrics` those are shown that one of them has.
+        groups: a summary per model and prompt version.
         scored: the rows with their scores.
         cases: the suite; a row whose case is not there is shown without brief and reference.
-        metrics: each metric's name with its label and direction, in the order they are shown.
+        metrics: in the order they are shown; those that no group has are not.
         comparisons: what was compared case by case; no winner is named otherwise.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -170,10 +169,6 @@ def _bounds(groups: Sequence[Group], name: str) -> tuple[float, float] | None:
     return (low, high) if high - low > 1e-12 else (0.0, 1.0)  # noqa: PLR2004 - what rounding alone makes
 
 
-_UNSCORED = "unscored"
-
-_MAX_DECIMALS = 5
-
 _MINUTE = 60
 
 
@@ -183,13 +178,13 @@ def decimals(values: Iterable[float | None]) -> int:
     if largest == 0 or not math.isfinite(largest):
         return 0
     digits = 3 if largest >= 1 else 2
-    return min(_MAX_DECIMALS, max(0, digits - 1 - math.floor(math.log10(largest))))
+    return min(5, max(0, digits - 1 - math.floor(math.log10(largest))))
 
 
 def format_number(value: float | None, places: int) -> str:
     """Return a number with thousands separators, a true minus sign and `places` decimals; None: unscored."""
     if value is None:
-        return _UNSCORED
+        return "unscored"
     shown = f"{value:,.{places}f}"
     if shown.startswith("-"):
         return shown[1:] if not shown.strip("-0.,") else f"−{shown[1:]}"
@@ -227,12 +222,11 @@ def format_total(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.cost is not None:
             sums[row.cost.currency] = sums.get(row.cost.currency, Decimal(0)) + row.cost.amount
-    free = format_cost(Cost(Decimal(0), ""))
     paid = [format_cost(Cost(amount, currency)) for currency, amount in sums.items() if currency]
-    known = " and ".join(paid) or (free if sums else "")
+    known = " and ".join(paid) or (format_cost(NO_COST) if sums else "")
     unpriced = sum(row.cost is None for row in rows)
     if not unpriced:
-        return known or free
+        return known or format_cost(NO_COST)
     return f"{known}, and {unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
 
 
@@ -248,9 +242,6 @@ def format_outcomes(rows: Iterable[Row]) -> str:
     return ", ".join(shown) or "no results"
 
 
-_GAP = len("\n\n")  # between two paragraphs of a synopsis's text
-
-
 def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Passage, ...]:
     """Cut the paragraphs where spans in `synopsis.text` begin and end; overlapping ones become one."""
     passages: list[Passage] = []
@@ -264,7 +255,7 @@ def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Pas
                 position = last
         pieces.append((text[position:], False))
         passages.append((paragraph.storyline, tuple(piece for piece in pieces if piece[0])))
-        start += len(text) + _GAP
+        start += len(text) + len("\n\n")
     return tuple(passages)
 
 

@@ -59,10 +59,7 @@ TEXT_METRICS = tuple(
 )
 
 SCORES_FILE = "scores.jsonl"
-
 _SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
-
-_Scores = Mapping[str, float | None]
 
 
 class _ScoreLine(BaseModel):
@@ -131,7 +128,10 @@ def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> Eval
         _log.warning("%s: %s", folder, change)
     judgements = latest_judgements(folder)
     scored = tuple(
-        _with_judgement(each, judgements) for each in score_run(folder, rows, suite.cases, workspace)
+        replace(each, scores={**each.scores, **judge_metrics(judgement)})
+        if (judgement := judgements.by_row.get(row_digest(each.row)))
+        else each
+        for each in score_run(folder, rows, suite.cases, workspace)
     )
     return EvalResults(folder, info, suite, scored, judgements, tuple(summarise(info, scored)))
 
@@ -141,21 +141,11 @@ def _changes(info: RunInfo, suite: LoadedSuite) -> list[str]:
     cases = {case.id: case for case in suite.cases}
     gone = len(info.cases.keys() - cases.keys())
     changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
-    changes = []
-    if changed:
-        changes.append(
-            f"{changed} cases have changed since the run; they are scored against the current references"
-        )
-    if gone:
-        changes.append(f"{gone} of its cases are not in this suite: name its suite with --suite")
-    return changes
-
-
-def _with_judgement(scored: Scored, judgements: Judgements) -> Scored:
-    judgement = judgements.by_row.get(row_digest(scored.row))
-    return (
-        scored if judgement is None else replace(scored, scores={**scored.scores, **judge_metrics(judgement)})
-    )
+    changes = [
+        (changed, "cases have changed since the run; they are scored against the current references"),
+        (gone, "of its cases are not in this suite: name its suite with --suite"),
+    ]
+    return [f"{count} {change}" for count, change in changes if count]
 
 
 def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspace: Workspace) -> list[Scored]:
@@ -208,9 +198,9 @@ def _score_digest(row: Row, case: Case | None, basis: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _read_scores(path: Path) -> dict[str, _Scores]:
+def _read_scores(path: Path) -> dict[str, Mapping[str, float | None]]:
     """Return the cached scores by their digests; what cannot be read is left out, and so computed again."""
-    scores: dict[str, _Scores] = {}
+    scores: dict[str, Mapping[str, float | None]] = {}
     with contextlib.suppress(FileError):
         for _, data in read_lines(path):
             with contextlib.suppress(ValueError):
@@ -221,8 +211,7 @@ def _read_scores(path: Path) -> dict[str, _Scores]:
 
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
-    """Return where the baseline of a model is."""
-    # The digits keep two names apart that are one file name, as a/x-1 and a/x.1 are.
+    """Return where a model's baseline is; digits keep apart names with one file name, as a/x-1 and a/x.1."""
     return suite.baselines / f"{slug(model)}-{hashlib.sha256(model.encode('utf-8')).hexdigest()[:6]}"
 
 
@@ -269,10 +258,9 @@ def read_baseline(suite: LoadedSuite, model: str, workspace: Workspace) -> EvalR
 
 
 def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
-    """Compare each group of `b` with its counterparts in `a`.
+    """Compare each group of `b` with those in `a` of the same model and prompt version, else the same model.
 
-    Those have the same model and prompt version, else the same model; where `a` has a single group of the
-    same kind, that one is the counterpart of every group of `b`.
+    Where `a` has a single group of the same kind, every group of `b` is compared with it.
     """
 
     def counterparts(group: Group) -> list[Group]:

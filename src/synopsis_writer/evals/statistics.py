@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-DRAWS = 2_000
-
-_SEED = 20_250_422  # any will do; a fixed one gives the same interval for the same data
-
-_BOUNDS = (2.5, 97.5)  # percentiles
-
-_TIE = 1e-9  # differences that rounding alone makes
-
 # With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
 # side, and no draw reaches zero, with a probability of 2 ** (1 - n): 6 % for five cases, 3 % for six.
 MIN_CASES = 6
@@ -31,13 +23,7 @@ Verdict = Literal["better", "worse", "no difference shown"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over cases with its 95 % interval.
-
-    Attributes:
-        low, high: the bounds; both equal the mean where there is one case.
-        cases: how many cases were scored.
-        unscored: how many rows had no value.
-    """
+    """A mean over so many cases with its 95 % interval; `unscored` rows had no value."""
 
     mean: float
     low: float
@@ -52,7 +38,7 @@ class Group:
 
     Attributes:
         rows: how many rows there are; `planned` is how many there will be.
-        metrics: an interval per metric; None where no row could be scored.
+        metrics: None where no row could be scored.
         findings: how often each check refused an answer, most often first.
     """
 
@@ -106,7 +92,7 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two groups, compared case by case: their names, and a comparison per metric of the second."""
+    """Two groups, compared case by case, by their names."""
 
     first: str
     second: str
@@ -128,15 +114,12 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
 def compare(
     a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Literal[-1, 0, 1] | None = None
 ) -> MetricComparison:
-    """Compare `b` with the baseline `a`, case by case; raises ValueError as `case_means`.
-
-    `direction` is for a metric that is not among METRICS; None takes theirs.
-    """
+    """Compare `b` with the baseline `a`, case by case; `direction` is for a metric not among METRICS."""
     first, second = case_means(a, metric), case_means(b, metric)
     sign = METRICS[metric].direction if direction is None else direction
     shared = sorted(first.keys() & second.keys())
     differences = [second[case] - first[case] for case in shared]
-    differences = [0.0 if abs(each) < _TIE else each for each in differences]
+    differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
     unscored = _unscored(a, metric) + _unscored(b, metric)
     higher = sum(difference > 0 for difference in differences)
     lower = sum(difference < 0 for difference in differences)
@@ -153,11 +136,7 @@ def compare(
 
 
 def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
-    """Return the mean of each case's scored rows, in the order of the cases' ids.
-
-    Raises:
-        ValueError: the rows mix demo drafts and other texts, which are never averaged.
-    """
+    """Return the mean of each case's scored rows, in the order of the cases' ids."""
     if len({each.row.is_demo for each in rows if each.row.synopsis is not None}) > 1:
         raise ValueError("demo drafts and other texts are never averaged: group the rows first")
     values: defaultdict[str, list[float]] = defaultdict(list)
@@ -175,16 +154,17 @@ def interval(values: Sequence[float]) -> Interval:
     if min(values) == max(values):
         return Interval(values[0], values[0], values[0], len(values))
     data = np.asarray(values, dtype=np.float64)
-    low, high = np.percentile(data[_draws(len(data))].mean(axis=1), _BOUNDS)
+    low, high = np.percentile(data[_draws(len(data))].mean(axis=1), (2.5, 97.5))
     return Interval(fmean(values), float(low), float(high), len(values))
 
 
 @lru_cache(maxsize=4)
 def _draws(count: int) -> "npt.NDArray[np.intp]":
-    """Return the indexes that each draw takes, with replacement; shape (draws, count)."""
+    """Return the indexes that each of 2,000 draws takes, with replacement; shape (draws, count)."""
     import numpy as np
 
-    return np.random.default_rng(_SEED).integers(0, count, (DRAWS, count), dtype=np.intp)
+    seed = 20_250_422  # any will do; a fixed one gives the same interval for the same data
+    return np.random.default_rng(seed).integers(0, count, (2_000, count), dtype=np.intp)
 
 
 def _unscored(rows: Sequence[Scored], metric: str) -> int:

@@ -17,7 +17,6 @@ from synopsis_writer.settings import folder
 from synopsis_writer.synopsis import Synopsis
 
 SUITE_FILE = "suite.yaml"
-
 OWN_SUITE = Path("evals") / SUITE_FILE
 
 _Bound = Annotated[float, Field(allow_inf_nan=False)]
@@ -46,16 +45,12 @@ class Threshold(BaseModel):
         return " and ".join(parts)
 
     def holds(self, value: float) -> bool:
-        """Whether `value` is within the bounds."""
+        """Whether a value is within the bounds."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
 
 class Suite(BaseModel):
-    """The content of `suite.yaml`: a folder of cases, named groups of their ids, and bounds per metric.
-
-    `thresholds` are for texts that a model wrote itself; a run is compared with its baseline by the metrics
-    in `watched`.
-    """
+    """The content of `suite.yaml`; a run is compared with its baseline by the metrics in `watched`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -147,12 +142,7 @@ def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
 
 
 def load_cases(folder: Path) -> tuple[Case, ...]:
-    """Read all cases below `folder`, sorted by id.
-
-    Raises:
-        ExampleError: a case breaks its format, has no reference, or two have one id; or there is none.
-        FileError: the folder or a file cannot be read.
-    """
+    """Read all cases below `folder`, sorted by id; raises ExampleError or FileError."""
     try:
         paths = sorted(folder.rglob("*.md"))
         if not folder.is_dir():
@@ -173,7 +163,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
 
 
 def load_case(path: Path) -> Case:
-    """Read one case; raises as `load_cases`."""
+    """Read one case; raises ExampleError or FileError."""
     try:
         document = read_document(path)
     except FileError:
@@ -205,11 +195,7 @@ def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
 
 
 def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
-    """Return the cases whose id, or whose form's name, fits one of the glob patterns.
-
-    Raises:
-        ExampleError: a pattern fits none.
-    """
+    """Return the cases whose id or form fits one of the glob patterns; raises ExampleError if none does."""
     ids: set[str] = set()
     for pattern in patterns:
         fitting = {case.id for case in cases if fnmatchcase(case.id, pattern) or case.brief.form == pattern}
