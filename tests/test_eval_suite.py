@@ -84,7 +84,7 @@ def test_two_cases_of_one_id_are_said(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(EVALS / "cases" / "bis-neun.md", tmp_path / folder)
-    with pytest.raises(ExampleError, match=r"the id 'bis-neun' is .*a/bis-neun\.md's: rename one of them"):
+    with pytest.raises(ExampleError, match=r"the id 'bis-neun' is taken by .*a/bis-neun\.md: rename one"):
         load_cases(tmp_path)
 
 
