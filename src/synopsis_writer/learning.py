@@ -8,7 +8,7 @@ from statistics import quantiles
 from typing import Any, NamedTuple
 
 from synopsis_writer.brief import Form
-from synopsis_writer.document import Document, read_document
+from synopsis_writer.document import read_document
 from synopsis_writer.errors import ExampleError, InputError
 from synopsis_writer.examples import read_brief
 from synopsis_writer.gate.form import preterite_share, speech_share
@@ -103,23 +103,19 @@ def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
         document = read_document(path)
+        text_form = read_brief(document).form if "brief" in document.meta else form
+        if text_form is None:
+            raise InputError(f"{path}: has no front matter that says its form: name one with --form")
         title = str(document.meta.get("title", ""))
-        values[_form(document, form)].append(measure(analyse(document.text), title))
+        values[text_form].append(measure(analyse(document.text), title))
     if not values:
         raise ExampleError(f"{folder}: holds no text: name a folder with .md or .txt files")
     forms = dict(house.forms)
     for known, rows in values.items():
         learnt = {name: learn(name, [row[name] for row in rows]) for name in RULES}
         forms[known] = house.forms[known].model_copy(update=learnt)
-    return Calibration(House(name, forms), {known: len(rows) for known, rows in values.items()})
-
-
-def _form(document: Document, form: Form | None) -> Form:
-    if "brief" in document.meta:
-        return read_brief(document).form
-    if form is None:
-        raise InputError(f"{document.path}: has no front matter that says its form: name one with --form")
-    return form
+    house = House(name=name, forms=forms)
+    return Calibration(house, {known: len(rows) for known, rows in values.items()})
 
 
 def as_data(house: House) -> dict[str, Any]:

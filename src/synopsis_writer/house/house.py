@@ -1,7 +1,5 @@
 """What a house asks of its texts: the limits of each form."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -25,45 +23,26 @@ Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
 class FormLimits(BaseModel):
-    """The limits of one form: least and most, both allowed.
-
-    Attributes:
-        words: words in the text.
-        paragraphs: paragraphs in the text.
-        sentence_mean: mean words in a sentence.
-        sentence_deviation: standard deviation of the words in a sentence.
-        sentence_longest: words in the longest sentence.
-        questions: share of the sentences that ask, 0 to 1.
-        speech: share of the characters inside quotation marks, 0 to 1.
-        exclamations: exclamation marks.
-        variety: MATTR-50, the mean share of distinct words in windows of 50, 0 to 1.
-        preterite: share of the preterite among the narration's verbs in present or preterite, 0 to 1.
-    """
+    """The limits of one form: least and most, both allowed; a share is from 0 to 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     words: Range
     paragraphs: Range
-    sentence_mean: Range
-    sentence_deviation: Range
-    sentence_longest: Range
-    questions: Range
-    speech: Range
-    exclamations: Range
-    variety: Range
-    preterite: Range
+    sentence_mean: Range  # words
+    sentence_deviation: Range  # standard, in words
+    sentence_longest: Range  # words
+    questions: Range  # share of the sentences
+    speech: Range  # share of the characters inside quotation marks
+    exclamations: Range  # marks
+    variety: Range  # MATTR-50, the mean share of distinct words in windows of 50
+    preterite: Range  # share of the narration's verbs in present or preterite
 
 
-@dataclass(frozen=True)
-class House:
+class House(BaseModel):
     """A named set of limits, one a form."""
 
-    name: str
-    forms: Mapping[Form, FormLimits]
-
-
-class _HouseFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     forms: dict[Form, FormLimits]
@@ -82,10 +61,10 @@ def load_house(path: Path) -> House:
         SettingsError: an unknown key, a missing form, or reversed limits; names file and line.
         FileError: it cannot be read.
     """
-    data = read_fields(path, _HouseFile, SettingsError)
-    if missing := [form for form in Form if form not in data.forms]:
+    house = read_fields(path, House, SettingsError)
+    if missing := [form for form in Form if form not in house.forms]:
         raise SettingsError(f"{path}:1: lacks the form '{missing[0]}': add it under 'forms'")
-    return House(data.name, data.forms)
+    return house
 
 
 def within(value: float, limits: tuple[float, float]) -> bool:
