@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from zlib import crc32
@@ -27,7 +27,9 @@ K1, B = 1.2, 0.75  # Okapi BM25's usual constants
 # theme and text, judged by sentence embeddings of the whole texts, this finds as well as Snowball stems do.
 STEM = 6
 _WORD = re.compile(r"\w{4,}")  # words of a theme, numbers such as years among them
-_STOP_WORDS = Path(__file__).with_name("stopwords.txt")
+_STOP_WORDS = frozenset(
+    Path(__file__).with_name("stopwords.txt").read_text(encoding="utf-8").partition("\n")[2].split()
+)
 _CONSIDERED = 30  # of a tier; the 31st closest is not close
 _LONGER = 1.08  # than the others' mean, at most: the last example and the brief then take less than a fifth
 _NAMED_WORDS = 3
@@ -50,29 +52,18 @@ class Chosen:
 
 @dataclass(frozen=True)
 class ExampleIndex:
-    """All examples, by row, with a BM25 index over theme and logline; the arrays may be mapped files.
+    """All examples, by row, with a BM25 index over theme and logline; the arrays may be mapped files."""
 
-    Attributes:
-        examples: the example of each row.
-        numbers: the number of each show and form.
-        shows, forms: the numbers of each row's show and form; shape (rows,).
-        costs: tokens each takes in a prompt, estimated; shape (rows,).
-        order: each row's rank in an order that depends on the ids alone, yet mixes shows; shape (rows,).
-        vocabulary: all stems, sorted; shape (stems,).
-        starts: the number of each stem's first entry, and the number of all; shape (stems + 1,).
-        entries, weights: the rows that hold a stem, and their BM25 scores, stem by stem; shape (entries,).
-    """
-
-    examples: Sequence[Example]
-    numbers: Mapping[str, int]
-    shows: Integers
+    examples: Sequence[Example]  # of each row
+    numbers: Mapping[str, int]  # of each show and form
+    shows: Integers  # the number of each row's show; shape (rows,), as forms, costs and order
     forms: Integers
-    costs: Integers
-    order: Integers
-    vocabulary: npt.NDArray[np.str_]
-    starts: npt.NDArray[np.int64]
-    entries: Integers
-    weights: Scores
+    costs: Integers  # tokens in a prompt, estimated
+    order: Integers  # each row's rank in an order that depends on the ids alone, yet mixes shows
+    vocabulary: npt.NDArray[np.str_]  # all stems, sorted; shape (stems,)
+    starts: npt.NDArray[np.int64]  # the number of each stem's first entry, and of all; shape (stems + 1,)
+    entries: Integers  # the rows that hold a stem, stem by stem; shape (entries,)
+    weights: Scores  # their BM25 scores; shape (entries,)
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
@@ -296,10 +287,4 @@ def stems(text: str) -> frozenset[str]:
 
 
 def _stem_list(text: str) -> list[str]:
-    left_out = _stop_words()
-    return [word[:STEM] for word in _WORD.findall(text.lower()) if word not in left_out]
-
-
-@cache
-def _stop_words() -> frozenset[str]:
-    return frozenset(_STOP_WORDS.read_text(encoding="utf-8").partition("\n")[2].split())
+    return [word[:STEM] for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]

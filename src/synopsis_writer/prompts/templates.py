@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synopsis_writer.brief import Brief, Form
-from synopsis_writer.document import Document, read_document
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.models.base import Message
@@ -35,19 +35,11 @@ _MOST_REPAIRED = 12_000  # characters of a rambling answer that a repair quotes
 
 @dataclass(frozen=True)
 class Template:
-    """One template.
+    """One template."""
 
-    Attributes:
-        name: which request it renders.
-        version: as its front matter says.
-        hash: the first 12 hex digits of the SHA-256 of its text.
-        source: its text.
-        compiled: the Jinja2 template.
-    """
-
-    name: str
-    version: str
-    hash: str
+    name: str  # which request it renders
+    version: str  # as its front matter says
+    hash: str  # the first 12 hex digits of the SHA-256 of its text
     source: str
     compiled: "CompiledTemplate"
 
@@ -67,21 +59,13 @@ class Template:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent to a model, and where it came from.
+    """What is sent to a model, and where it came from."""
 
-    Attributes:
-        messages: system, a user and an assistant turn for each example, and the brief last.
-        name: the template of the last turn.
-        version: the versions of the templates, as `system 1, synopsis 1`.
-        hash: the first 12 hex digits of the SHA-256 over the templates' hashes.
-        example_ids: the examples shown, in order.
-    """
-
-    messages: tuple[Message, ...]
-    name: str
-    version: str
-    hash: str
-    example_ids: tuple[str, ...]
+    messages: tuple[Message, ...]  # system, a user and an assistant turn for each example, and the brief last
+    name: str  # the template of the last turn
+    version: str  # of both templates, as `system 1, synopsis 1`
+    hash: str  # the first 12 hex digits of the SHA-256 over the templates' hashes
+    example_ids: tuple[str, ...]  # in the order shown
 
     @property
     def tokens(self) -> int:
@@ -125,8 +109,8 @@ class Prompts:
         self, name: str, show: Show, brief: Brief, shots: Sequence[tuple[str, str, str]], block: str
     ) -> Prompt:
         system, request = self.templates["system"], self.templates[name]
-        form: Form = brief.form
-        messages = [Message("system", system.render(form=form.value, show=_escaped(show)))]
+        typed = show.model_copy(update={"name": _escape(show.name)})  # what a person typed is data here, too
+        messages = [Message("system", system.render(form=brief.form.value, show=typed))]
         for _, shown, answer in shots:
             messages += [Message("user", request.render(brief=shown)), Message("assistant", answer)]
         messages.append(Message("user", request.render(brief=block)))
@@ -193,11 +177,6 @@ def _escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def _escaped(show: Show) -> Show:
-    """A show that the person typed goes into the system turn: its name is data, too."""
-    return show.model_copy(update={"name": _escape(show.name)})
-
-
 def outline_of(example: Example) -> str | None:
     """Return the outline answer an example stands for, or None when its brief has too few beats."""
     fields = example.synopsis.model_dump(mode="json", exclude={"paragraphs"})
@@ -217,11 +196,7 @@ def load_prompts(folder: Path) -> Prompts:
 
 
 def load_template(path: Path, known: frozenset[str]) -> Template:
-    """Load and check one template, which bears its file's name and must use the fields `known`, no others.
-
-    Raises:
-        TemplateError: as `load_prompts`.
-    """
+    """Load and check one template, which bears its file's name and must use the fields `known`, no others."""
     from jinja2 import TemplateSyntaxError, meta
 
     try:
@@ -232,9 +207,12 @@ def load_template(path: Path, known: frozenset[str]) -> Template:
         ) from error
     except InputError as error:
         raise TemplateError(str(error)) from error
-    name = path.stem
-    version = _front_matter(document, name)
-    offset = _first_body_line(path)
+    name, version = path.stem, document.meta.get("version")
+    if document.meta.get("name") != name or not isinstance(version, int | str):
+        raise TemplateError(
+            f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'"
+        )
+    offset = document.first_line
     try:
         used = meta.find_undeclared_variables(_environment().parse(document.text))
     except TemplateSyntaxError as error:
@@ -247,22 +225,7 @@ def load_template(path: Path, known: frozenset[str]) -> Template:
     if missing := sorted(known - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
     digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
-    return Template(name, version, digest, document.text, _environment().from_string(document.text))
-
-
-def _front_matter(document: Document, name: str) -> str:
-    meta = document.meta
-    if meta.get("name") != name or not isinstance(meta.get("version"), int | str):
-        raise TemplateError(
-            f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'"
-        )
-    return str(meta["version"])
-
-
-def _first_body_line(path: Path) -> int:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    fence = lines.index("---", 1)
-    return next((number for number in range(fence + 1, len(lines)) if lines[number].strip()), fence) + 1
+    return Template(name, str(version), digest, document.text, _environment().from_string(document.text))
 
 
 @cache
