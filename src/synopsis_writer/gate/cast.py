@@ -125,7 +125,8 @@ def _other_occupations(
     for index, word in enumerate(text.words):
         known = occupation(word.lower) if word.form[0].isupper() and not word.quoted else None
         person = _person_after(text, index, people) if known else ""
-        if known is None or not person or _is_past(text, index):
+        before_it = text.words[index - 1].lower if index else ""
+        if known is None or not person or _PAST.match(before_it):
             continue
         before, first = seen.setdefault(person, (known, word))
         role = roles.get(person, "")
@@ -175,10 +176,6 @@ _PAST = re.compile(
 )
 
 
-def _is_past(text: Text, index: int) -> bool:
-    return index > 0 and _PAST.match(text.words[index - 1].lower) is not None
-
-
 def _quote(text: Text, spans: Sequence[Span]) -> str:
     return quoted([text.raw[span.start : span.end] for span in spans])
 
@@ -222,9 +219,8 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
         name = Name(first.lower, nominative(last.lower, lasts if last.lower[:-1] in lasts else text.counts))
         if name.first in lasts - firsts or name.last in firsts - lasts:
             continue  # `Stein Ilay`: two people side by side
-        if not (name.first in firsts or _is_new_name(text, index)):
-            continue
-        if name.last in lasts or _is_new_name(text, index + 1):
+        is_first_name = name.first in firsts or _is_new_name(text, index)
+        if is_first_name and (name.last in lasts or _is_new_name(text, index + 1)):
             found.append(FullName(name, Span(first.span.start, last.span.end), index))
     return found
 

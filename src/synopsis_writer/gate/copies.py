@@ -33,38 +33,23 @@ class Source(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A run of words that is in a source, too.
+    """A run of words that is in a source, too."""
 
-    Attributes:
-        source: the id of the source.
-        words: its length in words.
-        span: where it is in the text.
-        source_span: where it is in the source.
-    """
-
-    source: str
+    source: str  # its id
     words: int
-    span: Span
+    span: Span  # in the text
     source_span: Span
 
 
 @dataclass(frozen=True)
 class CopyIndex:
-    """Sources by their runs of six words; the arrays may be mapped files.
-
-    Attributes:
-        sources: the texts.
-        names: lower-case single words that count as names in all sources.
-        hashes: the hash of each run, sorted; shape (runs,).
-        positions: for each hash the run's number among all runs of all sources; shape (runs,).
-        starts: the number of each source's first run, and the number of all runs; shape (sources + 1,).
-    """
+    """Sources by their runs of six words; the arrays may be mapped files."""
 
     sources: Sequence[Source]
-    names: frozenset[str]
-    hashes: Hashes
-    positions: Positions
-    starts: Positions
+    names: frozenset[str]  # lower-case single words that count as names in all sources
+    hashes: Hashes  # of each run, sorted; shape (runs,)
+    positions: Positions  # for each hash the run's number among all runs of all sources; shape (runs,)
+    starts: Positions  # the number of each source's first run, and of all; shape (sources + 1,)
 
     def matches(self, text: Text, names: Collection[str]) -> list[Match]:
         """Return the longest runs, of six words or more, that `text` shares with a source.

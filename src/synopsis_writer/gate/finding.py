@@ -18,31 +18,20 @@ _MOST_SPANS = 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A text, and what it is checked against.
-
-    Attributes:
-        limits: the house's limits for the form.
-        brief: what was asked for; None when a text of unknown origin is checked.
-        people: names the answer itself declares.
-        sources: the texts it must not copy.
-        exclude_source: the id of the source that the text itself is, if it is one.
-        truncated: the model stopped at its token limit.
-        strangers: the people of other shows.
-        embeddings: those of the sources; None leaves out the semantic checks.
-    """
+    """A text, and what it is checked against."""
 
     text: Text
     form: Form
     limits: FormLimits
     show: Show
-    brief: Brief | None = None
+    brief: Brief | None = None  # None: a text of unknown origin
     title: str = ""
-    people: tuple[str, ...] = ()
-    sources: CopyIndex | None = None
-    exclude_source: str = ""
-    truncated: bool = False
-    strangers: tuple[str, ...] = ()
-    embeddings: SourceEmbeddings | None = None
+    people: tuple[str, ...] = ()  # whom the answer itself declares
+    sources: CopyIndex | None = None  # what it must not copy
+    exclude_source: str = ""  # the id of the source that the text itself is
+    truncated: bool = False  # the model stopped at its token limit
+    strangers: tuple[str, ...] = ()  # the people of other shows
+    embeddings: SourceEmbeddings | None = None  # of the sources; None leaves out the semantic checks
     classify: LanguageClassifier = UNCACHED
 
     @property
@@ -76,21 +65,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check says of one text.
-
-    Attributes:
-        value: what was measured.
-        limit: what it was measured against, in words.
-        message: one sentence a writer understands.
-        spans: where, in characters of the text; at most 20.
-    """
+    """What one check says of one text."""
 
     check: str
     passed: bool
-    value: float | str
-    limit: str
-    message: str
-    spans: tuple[Span, ...] = ()
+    value: float | str  # what was measured
+    limit: str  # what it was measured against, in words
+    message: str  # one sentence a writer understands
+    spans: tuple[Span, ...] = ()  # where, in characters of the text; at most 20
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:

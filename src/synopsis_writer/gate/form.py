@@ -163,13 +163,11 @@ _LOOKS_BACK = re.compile(
     r"vor (?:\w+ ){0,3}(?:Tag|Woche|Monat|Jahr|Jahrzehnt)\w*|(?:Jahre|Monate|Wochen) lang)\b",
     re.IGNORECASE,
 )
-
 _PREFIX = re.compile(
     "^(?:zurück|zusammen|entgegen|vorbei|weiter|wieder|nieder|davon|empor|fest|fort|hoch|heim|teil|"
     "(?:her|hin)?(?:ab|an|auf|aus|durch|ein|über|um|unter|vor|zu)|her|hin|bei|los|mit|nach|weg|"
     "be|ent|er|ver|zer)"
 )
-
 _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
 
 

@@ -146,24 +146,19 @@ _HYPHEN = re.compile(r"[-’'‐‑]")
 
 def spelling(subject: Subject) -> Finding:
     """Few words are unknown: distinct ones for each running word, names aside."""
-    unknown = ungiven_words(subject)
-    share = len({word.lower for word in unknown}) / max(1, len(subject.text.words))
+    given = subject.given_words
+    forms = {  # of a hyphenated word each part counts
+        form
+        for form in subject.text.counts
+        if form not in given and not all(part in given or is_known(part) for part in _HYPHEN.split(form))
+    }
+    unknown = [word for word in subject.text.words if word.lower in forms]
+    share = len(forms) / max(1, len(subject.text.words))
     limit = f"at most {UNKNOWN_SHARE:.1%} unknown words"
     if share <= UNKNOWN_SHARE:
         return passed("spelling", share, limit, f"{share:.1%} of the words are unknown.")
     message = f"{share:.1%} of the words are unknown: {quoted([word.form for word in unknown])}."
     return failed("spelling", share, limit, message, [word.span for word in unknown])
-
-
-def ungiven_words(subject: Subject) -> list[Word]:
-    """Return the words neither given by brief and show nor known; of hyphenated ones each part counts."""
-    given = subject.given_words
-    forms = {
-        form
-        for form in subject.text.counts
-        if form not in given and not all(part in given or is_known(part) for part in _HYPHEN.split(form))
-    }
-    return [word for word in subject.text.words if word.lower in forms]
 
 
 MOST_WRONG = 2  # pairs; the rule errs about once in twenty texts
@@ -174,7 +169,6 @@ _ENDINGS = {"der": "er", "die": "e", "das": "es", "dem": "em", "den": "en", "des
 _RELATIVE = frozenset(_ENDINGS) - {"des"}
 _LIKE_DER = re.compile(r"(?:dies|jen|jed|welch|manch|solch)(er|en|em|es|e)")
 _LIKE_EIN = re.compile(r"(?:ein|kein|mein|dein|sein|ihr|unser|unsr|euer|eur)(er|en|em|es|e|)")
-
 _MERGED = (
     {"zur": "e"}
     | dict.fromkeys("im am vom zum beim".split(), "em")
@@ -187,20 +181,17 @@ _STRONG_ENDINGS: dict[Gender, frozenset[str]] = {
     "f": frozenset({"e", "er"}),
     "n": frozenset({"es", "em"}),
 }
-
 _MIXED_ENDINGS: dict[Gender, frozenset[str]] = {
     "m": frozenset({"", "en", "em"}),
     "f": frozenset({"e", "er"}),
     "n": frozenset({"", "em"}),
 }
-
 _SAME_IN_PLURAL = re.compile(r"(?:er|el|en|chen|lein)$")  # der Fahrer, die Fahrer
 
 # Articles that never follow a preposition of the dative, and of the accusative.
 _WRONG_CASE = dict.fromkeys("bei mit von".split(), frozenset("die eine".split())) | dict.fromkeys(
     "durch für gegen".split(), frozenset("dem des einem eines einer".split())
 )
-
 _GENITIVE_AS_BASE = re.compile(r"[szxß]$")
 
 
@@ -235,19 +226,16 @@ def pairs(text: Text) -> Iterator[Pair]:
     words, tags = text.words, text.tags
     for index, (word, tag) in enumerate(zip(words, tags, strict=True)):
         before = words[index - 1].lower if index > text.sentences[word.sentence].first else ""
-        if tag not in _DETERMINERS or before in _ENDINGS or _may_be_relative(text, word):
+        if tag not in _DETERMINERS or before in _ENDINGS:
             continue  # `das eine Wort`
+        start = word.span.start
+        if word.lower in _RELATIVE and "," in text.raw[max(0, start - 2) : start]:
+            continue  # after a comma it may begin a clause rather than a phrase
         noun = index + 1
         while noun <= index + _MOST_ADJECTIVES and noun < len(words) and tags[noun] == _ADJECTIVE:
             noun += 1
         if noun < len(words) and tags[noun] == NOUN and _is_one_phrase(text, word, words[noun]):
             yield Pair(before, word, words[noun])
-
-
-def _may_be_relative(text: Text, word: Word) -> bool:
-    """Whether a word such as `der` follows a comma, and so may begin a clause rather than a phrase."""
-    start = word.span.start
-    return word.lower in _RELATIVE and "," in text.raw[max(0, start - 2) : start]
 
 
 def _is_one_phrase(text: Text, first: Word, last: Word) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -173,9 +173,7 @@ def is_compound(word: str, most_parts: int = 3) -> bool:
 def is_compound_with(part: str, head: str) -> bool:
     """Whether `part` is a known first part of a compound with `head`; before a short head a common one."""
     least = _PART if len(head) > _LEAST_PART else _SHORT_PART
-    return any(
-        commonness(stem) >= max(least, _SHORT_PART * (len(stem) <= _LEAST_PART)) for stem in _heads(part)
-    )
+    return any(_is_part(stem) and commonness(stem) >= least for stem in _heads(part))
 
 
 def _heads(part: str) -> Iterator[str]:
@@ -192,7 +190,6 @@ def _is_part(part: str) -> bool:
 Gender = Literal["m", "f", "n"]
 _FEMININE_ENDINGS = ("ung", "heit", "keit", "schaft", "tät", "enz", "erei", "tion", "sion")
 _LEAST_LETTERS = 6  # of a word whose gender its ending tells: Dung and Sprung are masculine
-
 _NO_HEADS = frozenset("eid ende mut samt stern".split())  # Kl-eid, Ar-mut, Gesundheit-s-amt, Schwe-stern
 
 
@@ -220,17 +217,14 @@ def gender(noun: str) -> Gender | None:
 @cache
 def _genders() -> Mapping[str, Gender]:
     lists = word_lists("nouns")
-    genders: tuple[Gender, ...] = ("m", "f", "n")
-    return {noun: gender for gender in genders for line in lists[gender] for noun in line.split()}
+    return {noun: gender for gender in get_args(Gender) for line in lists[gender] for noun in line.split()}
 
 
 @dataclass(frozen=True)
 class LanguageClassifier:
     """Names the language of a text, of eight; loaded at the first use.
 
-    Attributes:
-        folder: where the unpacked model is cached: unpacking takes half a second at every start. None caches
-            it nowhere.
+    The unpacked model is cached in `folder`, if there is one: unpacking takes half a second at every start.
     """
 
     folder: Path | None = None

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 
 from synopsis_writer.gate.copies import RUN, name_forms
@@ -38,29 +39,23 @@ def _turns_up(wanted: str, stems: set[str]) -> bool:
     """Whether a stem occurs alone, within a compound, or as a part of the wanted compound."""
     if wanted in stems:
         return True
-    if len(wanted) < _SHORTEST_STEM:
-        return False
-    return any(
+    return len(wanted) >= _SHORTEST_STEM and any(
         wanted in other or (len(other) > _SHORTEST_STEM and wanted.startswith(other)) for other in stems
     )
 
 
 _MONTHS = "Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
-
 _DAYS = (
     "ersten|zweiten|dritten|siebten|achten|(?:vier|fünf|sechs|neun|zehn|elf|zwölf|drei|sieb|sech|acht)(?:zehn)?ten"
     "|(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)?(?:und)?(?:zwanzig|dreißig)sten"
 )
-
 _CHANNELS = (
     r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|ORF|SRF|3sat|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)"
     r"|ProSieben|Kabel eins|ServusTV|Das Erste|im Ersten(?! [A-Z])"
     r"|Netflix|Joyn|TVNOW|Disney\+|Prime Video|YouTube"
 )
-
 _ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
 _YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
-
 _DATES = re.compile(
     rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
     rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
@@ -183,14 +178,14 @@ def repeated_runs(text: Text) -> tuple[float, list[Span]]:
     return len(spans) / total, spans
 
 
-def moving_variety(words: tuple[Word, ...], window: int = _WINDOW) -> float:
+def moving_variety(words: Sequence[Word]) -> float:
     """Return the mean share of distinct words in moving windows, 0 to 1; 1 for a text without words.
 
     Source: Covington and McFall, "Cutting the Gordian Knot: The Moving-Average Type–Token Ratio", 2010.
     """
     if not words:
         return 1.0
-    width = min(window, len(words))
+    width = min(_WINDOW, len(words))
     counts = Counter(word.lower for word in words[:width])
     shares = [len(counts) / width]
     for old, new in zip(words, words[width:], strict=False):

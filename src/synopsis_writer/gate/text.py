@@ -63,25 +63,17 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Text:
-    """A text, analysed.
+    """A text, analysed."""
 
-    Attributes:
-        raw: the text; lone surrogates are replaced, so that its length and all spans stay.
-        paragraphs: spans.
-        sentences: in order.
-        words: in order; numbers are not words.
-        quotes: spans of quotations, their marks within.
-    """
-
-    raw: str
+    raw: str  # lone surrogates are replaced, so that its length and all spans stay
     paragraphs: tuple[Span, ...]
     sentences: tuple[Sentence, ...]
-    words: tuple[Word, ...]
-    quotes: tuple[Span, ...]
+    words: tuple[Word, ...]  # numbers are not words
+    quotes: tuple[Span, ...]  # quotations, their marks within
 
     def is_quoted(self, position: int) -> bool:
         """Whether a character is inside a quotation."""
-        before = bisect_right(self.quotes, position, key=_start) - 1
+        before = bisect_right(self.quotes, position, key=attrgetter("start")) - 1
         return before >= 0 and self.quotes[before].contains(position)
 
     def words_of(self, sentence: Sentence) -> tuple[Word, ...]:
@@ -111,8 +103,24 @@ class Text:
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """The part of speech of each word, as `tag` names them."""
-        return _tag_words(self)
+        """The part of speech of each word, as `tag` names them; of words beyond the first 2,000 unknown."""
+        tags: list[str] = []
+        for sentence in self.sentences:
+            words = self.words_of(sentence)
+            if sentence.first >= _MOST_WORDS:
+                tags += [UNKNOWN] * len(words)
+                continue
+            tokens: list[str] = []  # the words, with the numbers and marks between them
+            indices: list[int] = []  # of the words among these
+            end = words[0].span.start if words else 0
+            for word in words:
+                tokens += _BETWEEN.findall(self.raw, end, word.span.start)
+                indices.append(len(tokens))
+                tokens.append(word.form)
+                end = word.span.end
+            tagged = tag(tokens)
+            tags += [tagged[index] for index in indices]
+        return tuple(tags)
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -120,7 +128,6 @@ class Text:
         return Counter(word.lower for word in self.words)
 
 
-_start = attrgetter("start")
 _LETTERS = r"[^\W\d_]+"
 _WORD = re.compile(rf"{_LETTERS}(?:[-’'‐‑]{_LETTERS})*")
 _PART = re.compile(_LETTERS)
@@ -327,24 +334,3 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
 def is_noun(word: str) -> bool:
     """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
     return len(word) > _LONGEST_NAME or _model().is_noun(word.capitalize())
-
-
-def _tag_words(text: "Text") -> tuple[str, ...]:
-    """Return the tag of each word of a text; words beyond the first 2,000 stay unknown."""
-    tags: list[str] = []
-    for sentence in text.sentences:
-        words = text.words_of(sentence)
-        if sentence.first >= _MOST_WORDS:
-            tags += [UNKNOWN] * len(words)
-            continue
-        tokens: list[str] = []  # the words, with the numbers and marks between them
-        indices: list[int] = []  # of the words among these
-        end = words[0].span.start if words else 0
-        for word in words:
-            tokens += _BETWEEN.findall(text.raw, end, word.span.start)
-            indices.append(len(tokens))
-            tokens.append(word.form)
-            end = word.span.end
-        tagged = tag(tokens)
-        tags += [tagged[index] for index in indices]
-    return tuple(tags)
