@@ -11,7 +11,7 @@ from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
-from synopsis_writer.storage.files import save
+from synopsis_writer.storage.files import save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
 # The other fields of a saved synopsis are not needed to use it as an example.
@@ -177,14 +177,17 @@ def add(
     if not text:
         raise FileError(f"{file}: holds no text: name a file with a synopsis")
     cast = [
-        Character(name=member.name, role=member.role) for member in known.cast if _named(member.name, text)
+        Character(name=member.name, role=member.role)
+        for member in known.cast
+        if member.name.rpartition(" ")[2] in text
     ]
+    named = [(name.strip(), role.strip()) for name, _, role in (line.partition(":") for line in people)]
     try:
         synopsis = Synopsis.model_validate(
             {
                 "title": title or heading or file.stem.replace("-", " "),
                 "logline": logline or f"{theme.rstrip('.')}.",
-                "characters": [_person(line) for line in people] or cast,
+                "characters": [{"name": name, "role": role or "Figur"} for name, role in named] or cast,
                 "paragraphs": [
                     {"storyline": "A", "text": part} for part in text.split("\n\n") if part.strip()
                 ],
@@ -198,9 +201,7 @@ def add(
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
     path = save(content, home, synopsis.title, "md")
     if not (home / SHOW_FILE).exists():
-        (home / SHOW_FILE).write_text(
-            format_yaml(known.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
-        )
+        write_file(home / SHOW_FILE, format_yaml(known.model_dump(mode="json", exclude_none=True)))
     return path
 
 
@@ -211,12 +212,3 @@ def _heading(text: str) -> tuple[str, str]:
     if rest.strip() and len(heading) <= _LONGEST_HEADING and not heading.endswith((".", "!", "?", "“", "…")):
         return heading, rest.strip()
     return "", text.strip()
-
-
-def _named(name: str, text: str) -> bool:
-    return name.rpartition(" ")[2] in text
-
-
-def _person(line: str) -> dict[str, str]:
-    name, _, role = line.partition(":")
-    return {"name": name.strip(), "role": role.strip() or "Figur"}
