@@ -25,6 +25,7 @@ from synopsis_writer.cli.console import (
     status,
     warn,
 )
+from synopsis_writer.cli.options import option
 from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -97,21 +98,13 @@ class _RowFlags:
         Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief per row.")
     ]
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out", metavar="FOLDER", help="The batch's folder; run the same command again to continue it."
-        ),
+        Path, option("--out", "The batch's folder; run the same command again to continue it.", "FOLDER")
     ]
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Rows to make this time.")
-    ] = None
+    limit: Annotated[int | None, option("--limit", "Rows to make this time.", "N", min=1)] = None
     retry: Annotated[
-        list[_Retry] | None,
-        typer.Option("--retry", metavar="refused|failed", help="Make such rows again; repeatable."),
+        list[_Retry] | None, option("--retry", "Make such rows again; repeatable.", "refused|failed")
     ] = None
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over; the old record is archived, not deleted.")
-    ] = False
+    fresh: Annotated[bool, option("--fresh", "Start over; the old record is archived, not deleted.")] = False
 
 
 @dataclass(frozen=True)
@@ -119,18 +112,13 @@ class _WorkFlags:
     """How rows are made and compared."""
 
     concurrency: Annotated[
-        int,
-        typer.Option("--concurrency", min=1, max=1024, metavar="N", help="Rows in flight, on a server."),
+        int, option("--concurrency", "Rows in flight, on a server.", "N", min=1, max=1024)
     ] = 8
     workers: Annotated[
-        int,
-        typer.Option(
-            "--workers", min=0, max=64, metavar="N", help="Processes that check texts; 0: this one does."
-        ),
+        int, option("--workers", "Processes that check texts; 0: this one does.", "N", min=0, max=64)
     ] = 0
     variety: Annotated[
-        Literal["on", "off"],
-        typer.Option("--variety", help="Whether a text is compared with the batch's others."),
+        Literal["on", "off"], option("--variety", "Whether a text is compared with the batch's others.")
     ] = "on"
 
 
@@ -140,27 +128,17 @@ def run(
     *,
     rows: _RowFlags,
     work: _WorkFlags,
-    rpm: Annotated[
-        int | None, typer.Option("--rpm", min=1, metavar="N", help="Maximum requests per minute.")
-    ] = None,
-    tpm: Annotated[
-        int | None, typer.Option("--tpm", min=1, metavar="N", help="Maximum tokens per minute.")
-    ] = None,
+    rpm: Annotated[int | None, option("--rpm", "Maximum requests per minute.", "N", min=1)] = None,
+    tpm: Annotated[int | None, option("--tpm", "Maximum tokens per minute.", "N", min=1)] = None,
     arc: Annotated[
-        Path | None,
-        typer.Option(
-            "--arc", metavar="FILE", help="YAML: facts that rows establish, and later rows are given."
-        ),
+        Path | None, option("--arc", "YAML: facts that rows establish, and later rows are given.", "FILE")
     ] = None,
     engine: Annotated[
         Engine,
-        typer.Option(
-            "--engine", help="Where rows are made: in this process, or by --workers workers of a Ray cluster."
-        ),
+        option("--engine", "Where rows are made: in this process, or by --workers workers of a Ray cluster."),
     ] = "local",
     address: Annotated[
-        str | None,
-        typer.Option("--address", metavar="ADDRESS", help="The cluster: auto, HOST:PORT or ray://HOST:PORT."),
+        str | None, option("--address", "The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS")
     ] = None,
     model: options.Model = None,
     server: options.ServerFlags,
@@ -307,12 +285,9 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
 def export(
     folder: _DIR,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="PATH", help="The file to write; for md, the folder to write to."
-        ),
+        Path, option("--output", "The file to write; for md, the folder to write to.", "PATH", short="-o")
     ],
-    export_format: Annotated[Format, typer.Option("--format", help="What to write.")],
+    export_format: Annotated[Format, option("--format", "What to write.")],
 ) -> None:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
@@ -330,8 +305,7 @@ def submit(
     *,
     rows: _RowFlags,
     to_folder: Annotated[
-        Path | None,
-        typer.Option("--to-files", metavar="FOLDER", help="Write the requests there, and send nothing."),
+        Path | None, option("--to-files", "Write the requests there, and send nothing.", "FOLDER")
     ] = None,
     model: options.Model = None,
     server: options.ServerFlags,
@@ -366,16 +340,12 @@ def submit(
 def fetch(
     *,
     folder: _DIR,
-    wait: Annotated[bool, typer.Option("--wait", help="Continue until everything has come back.")] = False,
+    wait: Annotated[bool, option("--wait", "Continue until everything has come back.")] = False,
     live_below: Annotated[
-        int,
-        typer.Option(
-            "--live-below", min=0, metavar="N", help="Repair that many rows or fewer by live calls."
-        ),
+        int, option("--live-below", "Repair that many rows or fewer by live calls.", "N", min=0)
     ] = 20,
     from_file: Annotated[
-        Path | None,
-        typer.Option("--from-file", metavar="FILE", help="Read results that 'vllm run-batch' made."),
+        Path | None, option("--from-file", "Read results that 'vllm run-batch' made.", "FILE")
     ] = None,
     work: _WorkFlags,
     model: options.Model = None,
@@ -423,10 +393,10 @@ def cancel(
     folder: _DIR,
     forget: Annotated[
         list[int] | None,
-        typer.Option(
+        option(
             "--forget",
-            metavar="SHARD",
-            help="Give up only this one, without asking: what the provider still makes is lost; repeatable.",
+            "Give up only this one, without asking: what the provider still makes is lost; repeatable.",
+            "SHARD",
         ),
     ] = None,
     server: options.ServerFlags,

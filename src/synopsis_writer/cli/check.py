@@ -11,6 +11,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_json, print_result, printable, status
+from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def check(
     semantic: options.Semantic = None,
     report: Annotated[
         Literal["text", "json", "github"],
-        typer.Option("--format", help="For a person, a program, or as annotations on GitHub."),
+        option("--format", "For a person, a program, or as annotations on GitHub."),
     ] = "text",
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    json: Annotated[bool, option("--json", "The same as --format json.")] = False,
 ) -> int:
     """Check texts, also your own, with the gate: exits 1 when one is refused, 2 when one cannot be read.
 
@@ -226,21 +227,15 @@ def check_examples(examples: options.Examples = None) -> int:
 @examples_app.command("add")
 def add_example(
     file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
-    show: Annotated[str, typer.Option("--show", metavar="NAME", help="The series, by name or alias.")],
-    theme: Annotated[
-        str, typer.Option("--theme", metavar="TEXT", help="What the text is about, in one clause.")
-    ],
-    form: Annotated[options.FormName, typer.Option("--form", help="The kind of text.")],
-    title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Its title.  [default: its heading]")
-    ] = None,
+    show: Annotated[str, option("--show", "The series, by name or alias.", "NAME")],
+    theme: Annotated[str, option("--theme", "What the text is about, in one clause.", "TEXT")],
+    form: Annotated[options.FormName, option("--form", "The kind of text.")],
+    title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
     logline: Annotated[
-        str | None,
-        typer.Option("--logline", metavar="TEXT", help="Its story in a sentence.  [default: theme]"),
+        str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")
     ] = None,
     character: Annotated[
-        list[str] | None,
-        typer.Option("--character", metavar="NAME", help="'Name: Rolle' of a person in it; repeatable."),
+        list[str] | None, option("--character", "'Name: Rolle' of a person in it; repeatable.", "NAME")
     ] = None,
     examples: options.Examples = None,
 ) -> None:
@@ -273,11 +268,9 @@ style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=
 
 @style_app.command("calibrate")
 def calibrate_style(
-    examples: Annotated[
-        Path, typer.Option("--examples", metavar="FOLDER", help="A folder of your own texts, .md or .txt.")
-    ],
+    examples: Annotated[Path, option("--examples", "A folder of your own texts, .md or .txt.", "FOLDER")],
     form: options.FormOption = None,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The profile's name.")] = "own",
+    name: Annotated[str, option("--name", "The profile's name.", "NAME")] = "own",
 ) -> None:
     """Learn the style limits from your own texts, and print them as a profile to save and use with --profile.
 

@@ -8,6 +8,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_result, status
+from synopsis_writer.cli.options import option
 from synopsis_writer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,19 +25,15 @@ BELOW = 4  # the exit code of an eval that is incomplete, misses a threshold, or
 _RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that 'synopsis eval run' wrote.")]
 
 _SUITE = Annotated[
-    Path | None,
-    typer.Option(
-        "--suite", metavar="PATH", help="The suite the run was made with.  [default: evals/suite.yaml]"
-    ),
+    Path | None, option("--suite", "The suite the run was made with.  [default: evals/suite.yaml]", "PATH")
 ]
 
 _Concurrency = Annotated[
-    int, typer.Option("--concurrency", min=1, max=256, metavar="N", help="Texts side by side, on a server.")
+    int, option("--concurrency", "Texts side by side, on a server.", "N", min=1, max=256)
 ]
 
 _Cases = Annotated[
-    list[str] | None,
-    typer.Option("--cases", metavar="GLOB", help="Ids, forms, or a group of the suite; repeatable."),
+    list[str] | None, option("--cases", "Ids, forms, or a group of the suite; repeatable.", "GLOB")
 ]
 
 
@@ -48,28 +45,17 @@ def run_eval(
         Path | None, typer.Argument(metavar="[SUITE]", help="A suite.yaml, or the folder that holds one.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FOLDER", help="The run's folder; run the same command again to continue it."
-        ),
+        Path | None, option("--out", "The run's folder; run the same command again to continue it.", "FOLDER")
     ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", metavar="MODEL", help="A model to try; repeatable.")
-    ] = None,
+    model: Annotated[list[str] | None, option("--model", "A model to try; repeatable.", "MODEL")] = None,
     prompt: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--prompt", metavar="FOLDER", help="A folder of templates: a version of the prompts; repeatable."
-        ),
+        option("--prompt", "A folder of templates: a version of the prompts; repeatable.", "FOLDER"),
     ] = None,
-    repeats: Annotated[
-        int, typer.Option("--repeats", min=1, max=100, metavar="N", help="Answers per case.")
-    ] = 1,
+    repeats: Annotated[int, option("--repeats", "Answers per case.", "N", min=1, max=100)] = 1,
     cases: _Cases = None,
     concurrency: _Concurrency = 4,
-    judge: Annotated[
-        str | None, typer.Option("--judge", metavar="MODEL", help="A model that judges the texts, too.")
-    ] = None,
+    judge: Annotated[str | None, option("--judge", "A model that judges the texts, too.", "MODEL")] = None,
     server: options.ServerFlags,
     examples: options.Examples = None,
     profile: options.Profile = None,
@@ -158,8 +144,7 @@ def compare_runs(
 def bless_run(
     run: _RUN,
     prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", metavar="NAME", help="The version that counts, where the run has several."),
+        str | None, option("--prompt", "The version that counts, where the run has several.", "NAME")
     ] = None,
     suite: _SUITE = None,
 ) -> None:
@@ -178,10 +163,8 @@ def bless_run(
 @app.command("report")
 def write_report(
     run: _RUN,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to write.")],
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="RUN", help="A run to compare with.")
-    ] = None,
+    output: Annotated[Path, option("--output", "The HTML file to write.", "FILE", short="-o")],
+    against: Annotated[Path | None, option("--against", "A run to compare with.", "RUN")] = None,
     suite: _SUITE = None,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
@@ -204,12 +187,10 @@ def export_run(
     run: _RUN,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="PATH", help="The file to write; for inspect, the folder of its logs."
-        ),
+        option("--output", "The file to write; for inspect, the folder of its logs.", "PATH", short="-o"),
     ],
     export_format: Annotated[
-        Literal["jsonl", "csv", "junit", "inspect"], typer.Option("--format", help="What to write.")
+        Literal["jsonl", "csv", "junit", "inspect"], option("--format", "What to write.")
     ],
     suite: _SUITE = None,
 ) -> int:
@@ -236,16 +217,13 @@ def export_run(
 @options.grouped
 def judge_check(
     *,
-    judge: Annotated[str, typer.Option("--judge", metavar="MODEL", help="The judge to try.")],
+    judge: Annotated[str, option("--judge", "The judge to try.", "MODEL")],
     suite: Annotated[
-        Path | None,
-        typer.Option(
-            "--suite", metavar="PATH", help="Whose references are corrupted.  [default: evals/suite.yaml]"
-        ),
+        Path | None, option("--suite", "Whose references are corrupted.  [default: evals/suite.yaml]", "PATH")
     ] = None,
     cases: _Cases = None,
     concurrency: _Concurrency = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the corruptions.")] = 0,
+    seed: Annotated[int, option("--seed", "Seed of the corruptions.", "N", min=0)] = 0,
     server: options.ServerFlags,
     costs: options.BudgetFlags,
     _quiet: options.Quiet = False,

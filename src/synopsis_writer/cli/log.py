@@ -8,6 +8,7 @@ import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, printable, status
+from synopsis_writer.cli.options import option
 from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of 
 
 @app.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Maximum runs.")] = 20,
+    limit: Annotated[int, option("--limit", "Maximum runs.", "N", min=1)] = 20,
     json: options.Json = False,
 ) -> None:
     """List the newest runs, the newest first."""
@@ -52,9 +53,7 @@ def list_runs(
 @app.command("show")
 def show_run(
     run: _RUN = "last",
-    prompts: Annotated[
-        bool, typer.Option("--prompts", help="Print the messages of each attempt, too.")
-    ] = False,
+    prompts: Annotated[bool, option("--prompts", "Print the messages of each attempt, too.")] = False,
     json: options.Json = False,
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
@@ -89,9 +88,9 @@ def remove_runs(
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids, or parts of them.")
     ] = None,
     older_than: Annotated[
-        int | None, typer.Option("--older-than", min=0, metavar="DAYS", help="All runs older than this.")
+        int | None, option("--older-than", "All runs older than this.", "DAYS", min=0)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All runs.")] = False,
+    every: Annotated[bool, option("--all", "All runs.")] = False,
 ) -> None:
     """Delete runs with their prompts and answers; saved files stay.
 

@@ -100,8 +100,7 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[
 @app.command("pull")
 def pull_model(
     name: Annotated[
-        str,
-        typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf."),
+        str, typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf.")
     ],
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""

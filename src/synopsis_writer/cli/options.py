@@ -50,6 +50,11 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
     return expanded
 
 
+def option(flag: str, text: str, metavar: str | None = None, short: str = "", **more: Any) -> Any:
+    """Return a flag with its help; `metavar` is shown in place of a Python type."""
+    return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
+
+
 def settings_from(*groups: Any, **more: Any) -> "Settings":
     """Load the settings; flags, in groups or by the settings' names, go before everything else.
 
@@ -69,57 +74,38 @@ def _silence(wanted: bool) -> None:
         STDERR.setLevel(logging.WARNING)
 
 
-Show = Annotated[str | None, typer.Option("--show", metavar="NAME", help="The series, by name or alias.")]
-Theme = Annotated[
-    str | None, typer.Option("--theme", metavar="TEXT", help="What the story is about, in your words.")
-]
-FormOption = Annotated[FormName | None, typer.Option("--form", help="The kind of text.  [default: episode]")]
+Show = Annotated[str | None, option("--show", "The series, by name or alias.", "NAME")]
+Theme = Annotated[str | None, option("--theme", "What the story is about, in your words.", "TEXT")]
+FormOption = Annotated[FormName | None, option("--form", "The kind of text.  [default: episode]")]
 OutlineFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--outline", metavar="FILE", help="A plan from 'synopsis outline'; it includes show and theme."
-    ),
+    Path | None, option("--outline", "A plan from 'synopsis outline'; it includes show and theme.", "FILE")
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.",
+    option(
+        "--model", "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.", "MODEL"
     ),
 ]
 Examples = Annotated[
-    Path | None,
-    typer.Option(
-        "--examples", metavar="FOLDER", help="A folder of examples to use instead of the built-in ones."
-    ),
+    Path | None, option("--examples", "A folder of examples to use instead of the built-in ones.", "FOLDER")
 ]
-Profile = Annotated[
-    Path | None, typer.Option("--profile", metavar="FILE", help="A file with your house's style limits.")
-]
+Profile = Annotated[Path | None, option("--profile", "A file with your house's style limits.", "FILE")]
 Semantic = Annotated[
-    bool | None,
-    typer.Option("--semantic", help="Add two checks by meaning; needs the extra 'semantic'."),
+    bool | None, option("--semantic", "Add two checks by meaning; needs the extra 'semantic'.")
 ]
 MaxRetries = Annotated[
-    int | None,
-    typer.Option("--max-retries", metavar="N", help="Transport retries per call, 0 to 20.  [default: 5]"),
+    int | None, option("--max-retries", "Transport retries per call, 0 to 20.  [default: 5]", "N")
 ]
 Responses = Annotated[
     CacheUse | None,
-    typer.Option(
-        "--cache", help="Cached answers: reuse them, only store them, or neither.  [default: write]"
-    ),
+    option("--cache", "Cached answers: reuse them, only store them, or neither.  [default: write]"),
 ]
-NoLog = Annotated[bool, typer.Option("--no-log", help="Do not record this run in the log.")]
+NoLog = Annotated[bool, option("--no-log", "Do not record this run in the log.")]
 Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed", min=0, metavar="N", help="Seed of the guided strategy; the same seed, the same text."
-    ),
+    int | None, option("--seed", "Seed of the guided strategy; the same seed, the same text.", "N", min=0)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_silence, help="Print no status to stderr.")]
+Json = Annotated[bool, option("--json", "Print one JSON object instead of text.")]
+Quiet = Annotated[bool, option("--quiet", "Print no status to stderr.", short="-q", callback=_silence)]
 
 
 @dataclass(frozen=True)
@@ -130,26 +116,17 @@ class BriefFlags:
     theme: Theme = None
     form: FormOption = None
     characters: Annotated[
-        list[str] | None,
-        typer.Option("--character", metavar="NAME", help="A name that must appear; repeatable."),
+        list[str] | None, option("--character", "A name that must appear; repeatable.", "NAME")
     ] = None
     beats: Annotated[
         list[str] | None,
-        typer.Option(
-            "--beat",
-            metavar="TEXT",
-            help="A plot event that must appear, in a sentence; repeatable, in order.",
-        ),
+        option("--beat", "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT"),
     ] = None
-    words: Annotated[
-        str | None, typer.Option("--words", metavar="MIN-MAX", help="Length in words, such as 250-400.")
-    ] = None
+    words: Annotated[str | None, option("--words", "Length in words, such as 250-400.", "MIN-MAX")] = None
     air_date: Annotated[
-        str | None, typer.Option("--air-date", metavar="DATE", help="The date or week the text may mention.")
+        str | None, option("--air-date", "The date or week the text may mention.", "DATE")
     ] = None
-    notes: Annotated[
-        str | None, typer.Option("--notes", metavar="TEXT", help="Anything else the text should respect.")
-    ] = None
+    notes: Annotated[str | None, option("--notes", "Anything else the text should respect.", "TEXT")] = None
 
 
 @dataclass(frozen=True)
@@ -157,12 +134,10 @@ class ServerFlags:
     """The server that is asked."""
 
     base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", metavar="URL", help="The address of an OpenAI-compatible server."),
+        str | None, option("--base-url", "The address of an OpenAI-compatible server.", "URL")
     ] = None
     insecure: Annotated[
-        bool | None,
-        typer.Option("--insecure", help="Allow plain http to another machine: key and text can be read."),
+        bool | None, option("--insecure", "Allow plain http to another machine: key and text can be read.")
     ] = None
 
 
@@ -172,12 +147,9 @@ class PromptFlags:
 
     examples: Examples = None
     pinned: Annotated[
-        list[str] | None,
-        typer.Option("--pin", metavar="ID", help="An example to show first in every prompt; repeatable."),
+        list[str] | None, option("--pin", "An example to show first in every prompt; repeatable.", "ID")
     ] = None
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FOLDER", help="A folder of prompt templates.")
-    ] = None
+    prompts: Annotated[Path | None, option("--prompts", "A folder of prompt templates.", "FOLDER")] = None
 
 
 @dataclass(frozen=True)
@@ -185,9 +157,7 @@ class GateFlags:
     """What a text must pass."""
 
     profile: Profile = None
-    disable: Annotated[
-        list[str] | None, typer.Option("--disable", metavar="CHECK", help="A check to skip; repeatable.")
-    ] = None
+    disable: Annotated[list[str] | None, option("--disable", "A check to skip; repeatable.", "CHECK")] = None
 
 
 @dataclass(frozen=True)
@@ -195,14 +165,10 @@ class BudgetFlags:
     """What a run may cost."""
 
     budget: Annotated[
-        str | None,
-        typer.Option("--budget", metavar="AMOUNT", help="Maximum to spend, in the currency of the prices."),
+        str | None, option("--budget", "Maximum to spend, in the currency of the prices.", "AMOUNT")
     ] = None
     max_tokens_total: Annotated[
-        int | None,
-        typer.Option(
-            "--max-tokens-total", metavar="N", help="Maximum tokens to use, prompts and answers together."
-        ),
+        int | None, option("--max-tokens-total", "Maximum tokens to use, prompts and answers together.", "N")
     ] = None
 
 
@@ -211,7 +177,6 @@ class LimitFlags(BudgetFlags):
     """How often a model is asked, and at what cost."""
 
     attempts: Annotated[
-        int | None,
-        typer.Option("--attempts", metavar="N", help="Maximum attempts per text, 1 to 10.  [default: 3]"),
+        int | None, option("--attempts", "Maximum attempts per text, 1 to 10.  [default: 3]", "N")
     ] = None
     max_retries: MaxRetries = None

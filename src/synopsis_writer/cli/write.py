@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     STDERR,
@@ -16,6 +14,7 @@ from synopsis_writer.cli.console import (
     status,
     warn,
 )
+from synopsis_writer.cli.options import option
 from synopsis_writer.errors import BriefError, FileError, GateRefusedError
 from synopsis_writer.models.base import bill
 
@@ -36,26 +35,19 @@ def write(
     gate: options.GateFlags,
     semantic: options.Semantic = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FOLDER", help="The folder to save in.  [default: synopsen]"),
+        Path | None, option("--out", "The folder to save in.  [default: synopsen]", "FOLDER")
     ] = None,
-    file_format: Annotated[
-        options.FileFormat, typer.Option("--format", help="The format of the saved file.")
-    ] = "md",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file of the same title.")] = False,
+    file_format: Annotated[options.FileFormat, option("--format", "The format of the saved file.")] = "md",
+    force: Annotated[bool, option("--force", "Replace a file of the same title.")] = False,
     keep_rejected: Annotated[
-        Path | None,
-        typer.Option("--keep-rejected", metavar="FOLDER", help="Save a refused text into this folder."),
+        Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
     ] = None,
     limits: options.LimitFlags,
-    best_of: Annotated[
-        int, typer.Option("--best-of", min=1, max=16, metavar="N", help="First drafts to choose from.")
-    ] = 1,
+    best_of: Annotated[int, option("--best-of", "First drafts to choose from.", "N", min=1, max=16)] = 1,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
     replay: Annotated[
-        str | None,
-        typer.Option("--replay", metavar="RUN", help="Repeat a logged run without asking a model."),
+        str | None, option("--replay", "Repeat a logged run without asking a model.", "RUN")
     ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
