@@ -1,12 +1,11 @@
 """Files and batches of an OpenAI-compatible provider: its wire shapes, its calls, the lines of its files."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
+    OnErrorOmit,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -29,8 +28,6 @@ from synopsis_writer.errors import (
     RequestRefusedError,
     os_reason,
 )
-from synopsis_writer.models.hosted import open_sdk
-from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.models.responses import is_cut_message
 from synopsis_writer.models.retry import (
     InvalidResponseError,
@@ -41,8 +38,6 @@ from synopsis_writer.models.retry import (
     model_error,
     retrying,
 )
-from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
-from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -52,18 +47,9 @@ _log = logging.getLogger(__name__)
 
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
-ENDPOINT = "/v1/chat/completions"
-
-ANSWER_SECONDS = 60.0
-
 _FILE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
 
-_PAGE = 100
-
 _NOT_FOUND = 404
-
-# Said by something on the way that gave up waiting, or of a request that is still under way.
-_UNCLEAR = frozenset({408, 409})
 
 _MOST_TRIES = 2  # to make a batch, in one command
 
@@ -80,34 +66,35 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 _Maybe = WrapValidator(_or_none)  # None where it is not of its kind: what nobody needs makes nothing fail
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+_Number = Annotated[int | None, _Maybe]
+
+_Text = Annotated[str | None, _Maybe]
 
 
-class _Counts(_Answer):
-    total: Annotated[int | None, _Maybe] = None
-    completed: Annotated[int | None, _Maybe] = None
-    failed: Annotated[int | None, _Maybe] = None
+class _Counts(BaseModel):
+    total: _Number = None
+    completed: _Number = None
+    failed: _Number = None
 
 
-class _Problem(_Answer):
-    code: Annotated[str | None, _Maybe] = None
-    message: Annotated[str | None, _Maybe] = None
-    line: Annotated[int | None, _Maybe] = None
+class _Problem(BaseModel):
+    code: _Text = None
+    message: _Text = None
+    line: _Number = None
 
 
-class _Problems(_Answer):
-    data: list[Annotated[_Problem | None, _Maybe]] | None = None
+class _Problems(BaseModel):
+    data: list[OnErrorOmit[_Problem]] | None = None
 
 
-class RemoteBatch(_Answer):
+class RemoteBatch(BaseModel):
     """A batch as the provider describes it; `errors` are those of its check before it begins."""
 
     id: str
     status: str
-    input_file_id: Annotated[str | None, _Maybe] = None
-    output_file_id: Annotated[str | None, _Maybe] = None
-    error_file_id: Annotated[str | None, _Maybe] = None
+    input_file_id: _Text = None
+    output_file_id: _Text = None
+    error_file_id: _Text = None
     errors: Annotated[_Problems | None, _Maybe] = None
     request_counts: Annotated[_Counts | None, _Maybe] = None
     metadata: Annotated[dict[str, Any] | None, _Maybe] = None
@@ -125,12 +112,11 @@ class RemoteBatch(_Answer):
 
     @property
     def problems(self) -> list[tuple[int | None, str, str]]:
-        """Line (from 1), code and message of each problem that the check found."""
-        problems = self.errors.data if self.errors and self.errors.data else []
+        """Line (from 1), code and message of each problem of that check."""
+        problems = (self.errors and self.errors.data) or []
         return [
             (problem.line, problem.code or "", " ".join((problem.message or problem.code or "").split()))
             for problem in problems
-            if problem is not None
         ]
 
     @property
@@ -140,9 +126,7 @@ class RemoteBatch(_Answer):
         if counts is None or not counts.completed:
             return 0
         # Some count those that failed as completed, too.
-        return (
-            min(counts.completed, counts.total - (counts.failed or 0)) if counts.total else counts.completed
-        )
+        return min(counts.completed, counts.total - self.failed) if counts.total else counts.completed
 
     @property
     def failed(self) -> int:
@@ -157,16 +141,14 @@ class RemoteBatch(_Answer):
         return f"batch {self.id} is {self.status}{counts}"
 
 
-class _Page(_Answer):
-    """A page of the list of batches; None for an entry that is not a batch as we know them."""
-
-    data: list[Annotated[RemoteBatch | None, _Maybe]]
+class _Page(BaseModel):
+    data: list[Annotated[RemoteBatch | None, _Maybe]]  # None: not a batch as we know them
     has_more: Annotated[bool | None, _Maybe] = False
 
 
-class _File(_Answer):
+class _File(BaseModel):
     id: str
-    bytes: Annotated[int | None, _Maybe] = None
+    bytes: _Number = None
 
 
 _Result = TypeVar("_Result")
@@ -181,31 +163,38 @@ def _parse(shape: type[_Shape], body: bytes) -> _Shape:
         raise InvalidResponseError("the answer is not one of a batch interface", is_transient=True) from None
 
 
-class Unclear(Exception):
+class _Unclear(Exception):
     """A batch may have been made, or not: the answer was lost."""
 
 
 @dataclass(frozen=True)
-class BatchServer:
-    """The batch interface of one provider; its calls raise ModelError where they fail for good.
+class ProviderLimits:
+    """What a provider takes, and how long it is waited for, in seconds."""
 
-    Attributes:
-        sdk: the connection.
-        server: host, port and path.
-        model: the model, for messages.
-        retry: the retry policy.
-        key_hint: why there may be no key.
-        answer_seconds: seconds to wait for one answer; a file has longer.
-        settle_seconds: seconds after which a batch that was made appears in the provider's list.
-    """
+    # OpenAI's limits of a file, where 200 MB are taken as the smaller of two readings. A request that alone
+    # has more bytes gets a file of its own.
+    requests: int = 50_000
+    file_bytes: int = 200_000_000
+    settle_seconds: float = 30.0  # after which a batch that was made appears in the provider's list
+    first_look: float = 5.0  # to the second look at an open batch; each further wait is half as long again
+    longest_look: float = 60.0  # between two looks at most
+    answer_seconds: float = 60.0  # to wait for one answer; a file has longer
+    first_wait: float = RetryPolicy.first_wait  # before a call is retried, about; each further wait doubles
+
+
+LIMITS = ProviderLimits()
+
+
+@dataclass(frozen=True)
+class BatchServer:
+    """The batch interface of one provider; its calls raise ModelError where they fail for good."""
 
     sdk: "openai.AsyncOpenAI"
-    server: str
-    model: str
+    server: str  # host, port and path
+    model: str  # for messages
     retry: RetryPolicy
-    key_hint: str
-    answer_seconds: float
-    settle_seconds: float
+    key_hint: str  # why there may be no key
+    limits: ProviderLimits
 
     @property
     def host(self) -> str:
@@ -229,24 +218,17 @@ class BatchServer:
     ) -> RemoteBatch:
         """Return the batch of an uploaded shard: the one that was made before, or a new one.
 
-        Args:
-            key: the shard's.
-            file: the uploaded file's id.
-            tried: when the last request to make it was over at the latest, in seconds since the epoch; None:
-                there was none, or the provider declined.
-            record: records that time; None where the provider declined.
-
-        Raises:
-            ModelError: it was not made, or that is still unclear.
+        `tried` is as in `find`, None where there was no request, or the provider declined; it is recorded.
         """
         if tried is not None and (batch := await self.find(key, file, tried)) is not None:
             return batch
         reason = ""
         for _ in range(_MOST_TRIES if tried is None else 1):
-            record(time.time() + self.answer_seconds)  # before it is asked: a kill from here on is unclear
+            # Before it is asked: a kill from here on is unclear.
+            record(time.time() + self.limits.answer_seconds)
             try:
-                return await self._create(file, {METADATA: key})
-            except Unclear as error:
+                return await self._create(file, key)
+            except _Unclear as error:
                 reason = str(error)
             except ModelError:
                 record(None)
@@ -257,41 +239,35 @@ class BatchServer:
                 return batch
         raise ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
 
-    async def _create(self, file: str, metadata: Mapping[str, str]) -> RemoteBatch:
-        """Make a batch of an uploaded file; asked once, for a second one would be paid, too.
-
-        Raises:
-            Unclear: no answer came, so that it may have been made.
-            ModelError: it was not made.
-        """
+    async def _create(self, file: str, key: str) -> RemoteBatch:
+        """Make a batch of an uploaded file; asked once, for a second one would be paid, too."""
         import openai
 
         try:
-            async with asyncio.timeout(self.answer_seconds):
+            async with asyncio.timeout(self.limits.answer_seconds):
                 raw = await self._batches.create(
                     input_file_id=file,
                     endpoint="/v1/chat/completions",
                     completion_window="24h",
-                    metadata=dict(metadata),
+                    metadata={METADATA: key},
                 )
             return _parse(RemoteBatch, raw.content)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
-        if status is None or status in _UNCLEAR or is_server_fault(status):
-            raise Unclear(str(self._failure(fault)))
+        # 408 is of something on the way that gave up waiting, 409 of a request that is still under way.
+        if status is None or status in {408, 409} or is_server_fault(status):
+            raise _Unclear(str(self._failure(fault)))
         raise self._failure(fault)
 
     async def find(self, key: str, file: str, tried: float) -> RemoteBatch | None:
         """Return the batch that may have been made of a shard; None: it was not, and will not be.
 
-        Args:
-            key: the shard's.
-            file: the uploaded file's id.
-            tried: when the request to make it was over at the latest, in seconds since the epoch.
+        `tried` is when the request to make it was over at the latest, in seconds since the epoch.
         """
         # Only a look that begins after that time counts; no wait is longer, whatever a clock was set to.
-        left = min(tried + self.settle_seconds - time.time(), self.answer_seconds + self.settle_seconds)
+        settle = self.limits.settle_seconds
+        left = min(tried + settle - time.time(), self.limits.answer_seconds + settle)
         batch = await self._listed(key, file)
         if batch is None and left > 0:
             _log.info("unclear whether the batch was made: looking again in %.0f s", left)
@@ -306,7 +282,7 @@ class BatchServer:
         after: str | None = None
         while True:
             start = after or openai.omit
-            page = await self._ask(_Page, partial(self._batches.list, limit=_PAGE, after=start))
+            page = await self._ask(_Page, partial(self._batches.list, limit=100, after=start))
             known = [batch for batch in page.data if batch is not None]
             for batch in known:
                 if (batch.metadata or {}).get(METADATA) == key or batch.input_file_id == file:
@@ -330,11 +306,7 @@ class BatchServer:
         return self.sdk.batches.with_raw_response
 
     async def download(self, file: str, path: Path, missing: str) -> None:
-        """Download a file, whole or not at all.
-
-        Raises:
-            FileError: it cannot be written.
-        """
+        """Download a file, whole or not at all."""
         import httpx2
 
         async def ask() -> None:
@@ -373,7 +345,7 @@ class BatchServer:
     ) -> _Result:
         import openai
 
-        seconds = seconds or self.answer_seconds
+        seconds = seconds or self.limits.answer_seconds
         budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, seconds)))
         try:
             async for attempt in retrying(budget):
@@ -391,44 +363,15 @@ class BatchServer:
         return model_error(fault, self.host, self.model, self.key_hint)
 
 
-@contextlib.asynccontextmanager
-async def open_batch_server(
-    resolved: ResolvedModel,
-    settings: Settings,
-    environment: Mapping[str, str],
-    retry: RetryPolicy,
-    *,
-    answer_seconds: float,
-    settle_seconds: float,
-) -> AsyncIterator[BatchServer]:
-    """Connect to the provider of the chosen model.
-
-    Raises:
-        SettingsError: its address cannot be used, or the key cannot be sent.
-    """
-    address = resolved.base_url or DEFAULT_BASE_URL
-    key = look_up_key(host_of(address), environment)
-    sdk = open_sdk(address, key.value, insecure=settings.insecure)
-    try:
-        yield BatchServer(
-            sdk, server_of(address), resolved.model, retry, key.hint, answer_seconds, settle_seconds
-        )
-    finally:
-        await sdk.close()
-
-
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
 
 _OK = 200
 
-# OpenAI's words for requests of a batch that ended before their turn.
-_UNDONE = frozenset({"batch_expired", "batch_cancelled"})
+_LONGEST_REASON = 200  # characters of a server's message
 
 _CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
 
-_LONGEST_REASON = 200  # characters of what a server says
-
-_LONGEST = 10_000_000  # bytes of a line: an answer has some thousand
+_LONGEST_LINE = 10_000_000  # bytes: an answer has some thousand
 
 
 @dataclass(frozen=True)
@@ -436,6 +379,7 @@ class ResultLine:
     """What a line of a result file reports of a request.
 
     Attributes:
+        id: the request's.
         key: the shard's.
         place, number: the row's place, and the number of its attempt.
         body: the body of a completion; None where there is none.
@@ -443,6 +387,7 @@ class ResultLine:
         is_transient: whether the same request may fare better later.
     """
 
+    id: str
     key: str
     place: int
     number: int
@@ -450,32 +395,19 @@ class ResultLine:
     reason: str = ""
     is_transient: bool = False
 
-    @property
-    def id(self) -> str:
-        """The request's id."""
-        return request_id(self.key, NextAttempt(self.place, self.number))
 
-
-def request_id(key: str, attempt: NextAttempt) -> str:
-    """Return the id of a request: safe and short, whatever the row's id is made of."""
-    return f"{key}-{attempt.place}-{attempt.number}"
-
-
-def request_line(name: str, body: Mapping[str, Any]) -> bytes:
-    """Return the line that asks for a completion."""
-    line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
+def request_line(key: str, attempt: NextAttempt, body: Mapping[str, Any]) -> bytes:
+    """Return the line that asks for a completion; its id is safe and short, whatever the row's is made of."""
+    name = f"{key}-{attempt.place}-{attempt.number}"
+    line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file that are not blank, one by one.
-
-    Raises:
-        FileError: it cannot be read.
-    """
+    """Yield the lines of a file that are not blank, one by one."""
     try:
         with path.open("rb") as file:
-            while line := file.readline(_LONGEST):
+            while line := file.readline(_LONGEST_LINE):
                 if line.strip():
                     yield line
     except OSError as error:
@@ -492,28 +424,25 @@ def read_result(line: bytes) -> ResultLine | str:
     match = _ID.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         return f"unknown request id {_short(name)!r}"
-    key, place, number = match[1], int(match[2]), int(match[3])
+    request = match[0], match[1], int(match[2]), int(match[3])
     response, error = data.get("response"), data.get("error")
     response = response if isinstance(response, dict) else {}
     status, body = response.get("status_code"), response.get("body")
     if status == _OK and isinstance(body, dict) and not error:
-        return ResultLine(key, place, number, json.dumps(body).encode())
-    code, message = _code_and_message(error or (body.get("error") if isinstance(body, dict) else None))
+        return ResultLine(*request, json.dumps(body).encode())
+    error = error or (body.get("error") if isinstance(body, dict) else None)
+    if isinstance(error, dict) and isinstance(error.get("error"), dict):
+        error = error["error"]  # vLLM gives an error in an error, or a text
+    if not isinstance(error, dict):
+        error = {"message": error}
+    code, message = _short(error.get("code")), _short(error.get("message"))
     if is_cut_message(message):
-        return ResultLine(key, place, number, _CUT_BODY)
-    is_transient = code in _UNDONE or (isinstance(status, int) and is_transient_status(status))
+        return ResultLine(*request, _CUT_BODY)
+    is_undone = code in {"batch_expired", "batch_cancelled"}  # OpenAI's words: it ended before its turn
+    is_transient = is_undone or (isinstance(status, int) and is_transient_status(status))
     outcome = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
     reason = ": ".join(filter(None, (outcome, message or code)))
-    return ResultLine(key, place, number, None, reason, is_transient)
-
-
-def _code_and_message(error: Any) -> tuple[str, str]:
-    """Return both; vLLM gives a text, or an error in an error."""
-    if isinstance(error, dict) and isinstance(error.get("error"), dict):
-        error = error["error"]
-    if isinstance(error, dict):
-        return _short(error.get("code")), _short(error.get("message"))
-    return "", _short(error)
+    return ResultLine(*request, None, reason, is_transient)
 
 
 def _short(value: Any) -> str:

@@ -26,17 +26,16 @@ from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.responses import read_answer
 from synopsis_writer.models.retry import InvalidResponseError
-from synopsis_writer.provider.api import RemoteBatch, ResultLine, read_lines, read_result
-from synopsis_writer.provider.shards import Shard, open_shards
-from synopsis_writer.provider.submit import (
+from synopsis_writer.provider.api import (
     LIMITS,
-    ProviderBatch,
     ProviderLimits,
-    as_begun,
-    examples_fact,
-    hosted,
-    raise_first,
+    RemoteBatch,
+    ResultLine,
+    read_lines,
+    read_result,
 )
+from synopsis_writer.provider.shards import Shard, open_shards
+from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fact, hosted, raise_first
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.usage import NO_COST, Usage
@@ -44,25 +43,15 @@ from synopsis_writer.usage import NO_COST, Usage
 
 @dataclass(frozen=True)
 class Fetch:
-    """What is ordered of a fetch.
+    """What is ordered of a fetch."""
 
-    Attributes:
-        out: the batch's folder.
-        wait: whether to go on until nothing is open any more.
-        live_below: so many rows that are to be repaired, or fewer, are repaired by live calls; 0: none.
-        concurrency: live calls in flight.
-        workers: processes that check texts; 0 checks in this one.
-        variety: whether a text is compared with the batch's others.
-        from_file: results that somebody else made, as `vllm run-batch` does; None asks the provider.
-    """
-
-    out: Path
-    wait: bool = False
-    live_below: int = 20
-    concurrency: int = 8
-    workers: int = 0
-    variety: bool = True
-    from_file: Path | None = None
+    out: Path  # the batch's folder
+    wait: bool = False  # whether to go on until nothing is open any more
+    live_below: int = 20  # so many rows that are to be repaired, or fewer, are repaired by live calls
+    concurrency: int = 8  # live calls in flight
+    workers: int = 0  # processes that check texts; 0 checks in this one
+    variety: bool = True  # whether a text is compared with the batch's others
+    from_file: Path | None = None  # results that somebody else made, as `vllm run-batch` does
 
 
 async def fetch_batch(
@@ -82,9 +71,9 @@ async def fetch_batch(
         fetch: what is to be done.
         settings: all settings; without a model it is the one the batch was begun with.
         environment: where the key stands.
-        begun: is told how far the batch is before anything is read.
-        made: is told of each row that was saved, and whether it is done with.
-        unsaved: is given each row that was repaired by a live call and cannot be saved.
+        begun: called with the progress of the batch before anything is read.
+        made: called with each row that was saved, and whether it is done with.
+        unsaved: called with each row that was repaired by a live call and cannot be saved.
         limits: how long the provider is waited for.
         stop: ends live repairs early.
 
@@ -107,7 +96,7 @@ async def fetch_batch(
         variety = open_variety(store, batch.writer, settings.disable) if fetch.variety else None
         saver = RowSaver(store, batch.writer, variety, made)
         async with batch.writer, open_gate(batch.writer, fetch.workers, variety, stop):
-            fetcher = Fetcher(fetch, batch, saver, unsaved, stop)
+            fetcher = _Fetcher(fetch, batch, saver, unsaved, stop)
             if fetch.from_file is not None:
                 await fetcher.read_file(fetch.from_file)
             else:
@@ -122,15 +111,11 @@ _Joined = tuple[Shard, BatchRow, NextAttempt, ResultLine]
 
 _MOST_IGNORED = 5  # lines of a file that belong to no row and are reported one by one
 
-_REPAIRS = 0  # where a fault of the repairs is kept: no shard has this number
+_REPAIRS = 0  # the key of a fault of the repairs: no shard has this number
 
 
-class Fetcher:
-    """Takes in the results of a batch, and sends its repairs; a fault at one shard delays no other.
-
-    The batch is connected unless only a file is read; `unsaved` is given each row that was repaired by a live
-    call and cannot be saved.
-    """
+class _Fetcher:
+    """Takes in the results of a batch, and sends its repairs; a fault at one shard delays no other."""
 
     def __init__(
         self,
@@ -146,27 +131,20 @@ class Fetcher:
         self._faults: dict[int, ModelError] = {}  # by shard; such a shard is left alone from then on
 
     async def read_file(self, path: Path) -> None:
-        """Take in results of files that somebody else ran; their rows that are not in it are pending again.
-
-        Raises:
-            FileError: it cannot be read, or holds no result of an open file.
-        """
-        shards = {shard.key: shard for shard in self._shards.open() if not shard.server}
+        """Take in results of files that somebody else ran; rows that are not in it are pending again."""
+        shards = {shard.key: shard for shard in open_shards(self._store) if not shard.server}
         answers = await self._read([path], shards)
         if not answers:
-            raise FileError(
-                f"{path}: holds no result of this batch's open files: name the file of its results"
-            )
+            problem = "holds no result of this batch's open files"
+            raise FileError(f"{path}: {problem}: name the file of its results")
         for shard in shards.values():
             if shard.number in answers:
                 count = self._shards.close(shard, f"{path.name} does not hold it")
                 left = f"; {count} rows are pending again" if count else ""
                 _log.info("shard %d: %s is read%s", shard.number, path.name, left)
         if waiting := self._store.count_waiting():
-            _log.info(
-                "%d rows are to be repaired: the next submit sends or writes them, a run repairs them live",
-                waiting,
-            )
+            way_out = "the next submit sends or writes them, a run repairs them live"
+            _log.info("%d rows are to be repaired: %s", waiting, way_out)
 
     async def run(self) -> None:
         """Take in what is done, and send what is to be repaired; with `wait` until nothing is open."""
@@ -269,19 +247,10 @@ class Fetcher:
         """Save the rows of files; return how many answers they hold of each shard, by its number.
 
         What was saved before is counted and left alone. A shard that only has lines without answers has 0.
-
-        Args:
-            paths: the files of results.
-            shards: the open shards by their keys.
-
-        Raises:
-            FileError: file or record cannot be read or written.
         """
         answers: Counter[int] = Counter()
-        # Two for each worker, so that none waits for its next text.
-        await run_concurrently(
-            self._joined(paths, shards, answers), self._save, max(1, 2 * self._fetch.workers)
-        )
+        count = max(1, 2 * self._fetch.workers)  # so that no worker waits for its next text
+        await run_concurrently(self._joined(paths, shards, answers), self._save, count)
         return answers
 
     def _joined(
@@ -340,12 +309,21 @@ class Fetcher:
                 else:
                     self._shards.fail(row, line.reason)
             return
+        cost_of = self._batch.pricer.cost
         try:
             answer = read_answer(line.body, "application/json", 0.0, self._batch.resolved.model)
         except InvalidResponseError as fault:
-            self._save_broken(shard, row, attempt, fault)
+            cost = cost_of(fault.usage) if fault.usage != Usage() else NO_COST  # they are paid
+            result = RowResult(row.id, "failed", str(fault), usage=fault.usage, cost=cost)
+            with self._store.transaction():
+                self._shards.mark_read(shard, attempt.place)
+                self._store.save(result)
+                if fault.is_transient:
+                    self._shards.requeue(row, attempt, str(fault))
+                else:
+                    self._saver.made(result, True)
             return
-        answer = replace(answer, cost=self._batch.pricer.cost(answer.usage, answer.model))
+        answer = replace(answer, cost=cost_of(answer.usage, answer.model))
         judged = await self._writer.judge(
             row.brief, Attempt(attempt.number, answer, max_tokens=self._writer.settings.max_tokens)
         )
@@ -356,18 +334,3 @@ class Fetcher:
             if previous is not None:
                 flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if answer.is_truncated else ""
                 self._store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))
-
-    def _save_broken(
-        self, shard: Shard, row: BatchRow, attempt: NextAttempt, fault: InvalidResponseError
-    ) -> None:
-        """Save the tokens of a body that is not an answer: they are paid."""
-        usage = fault.usage
-        cost = self._batch.pricer.cost(usage) if usage != Usage() else NO_COST
-        result = RowResult(row.id, "failed", str(fault), usage=usage, cost=cost)
-        with self._store.transaction():
-            self._shards.mark_read(shard, attempt.place)
-            self._store.save(result)
-            if fault.is_transient:
-                self._shards.requeue(row, attempt, str(fault))
-            else:
-                self._saver.made(result, True)

@@ -1,4 +1,4 @@
-"""Shards: the parts of a batch that are at a provider, kept in the batch's store."""
+"""Shards: the parts of a batch that are at a provider, recorded in the batch's store."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from synopsis_writer.batch.store import BatchReader, BatchStore, NextAttempt, re
 from synopsis_writer.result import RowResult
 from synopsis_writer.usage import Cost, Spent
 
-MOST_RETURNS = 3  # of one repair, which goes out again by itself: so that it comes to an end
+_MOST_RETURNS = 3  # of one repair, which goes out again by itself: so that it comes to an end
 
 _ATTEMPT = "SELECT place, round, flaw, returns"
 
@@ -67,24 +67,16 @@ def _read_shards(reader: BatchReader, where: str, *values: str) -> list[Shard]:
     return shards
 
 
+@dataclass(frozen=True)
 class Shards:
     """The shards of a batch, and its rows that come back without an answer.
 
-    Args:
-        store: the batch's store.
-        made: is told of each row that failed for good, and that it is done with.
-
-    Raises:
-        FileError: the record cannot be read or written; so do all methods.
+    `made` is called with each row that failed for good, and True: it is done with. All methods raise
+    FileError where the record cannot be read or written.
     """
 
-    def __init__(self, store: BatchStore, made: Callable[[RowResult[str], bool], None]) -> None:
-        self.store = store
-        self.made = made
-
-    def open(self) -> list[Shard]:
-        """Return the shards that are not done with, in order."""
-        return open_shards(self.store)
+    store: BatchStore
+    made: Callable[[RowResult[str], bool], None]
 
     def begin(self, shard: Shard, attempts: Sequence[NextAttempt]) -> Shard:
         """Record a shard and its rows before anything of it is sent; return it with its number."""
@@ -137,12 +129,11 @@ class Shards:
             return BatchRow(name, place, read_brief(name, brief)), NextAttempt(*attempt), bool(is_read)
         return None
 
-    def at_line(self, shard: Shard, line: int) -> tuple[BatchRow, NextAttempt] | None:
+    def row_at(self, shard: Shard, line: int) -> BatchRow | None:
         """Return the row of a line of a shard's file, counted from 1; None: there is none."""
-        sql = "SELECT place FROM asked WHERE shard = ? AND line = ?"
-        for (place,) in self.store.query(sql, shard.number, line):
-            match = self.find(shard, place)
-            return match and match[:2]
+        sql = "SELECT place, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND line = ?"
+        for place, name, brief in self.store.query(sql, shard.number, line):
+            return BatchRow(name, place, read_brief(name, brief))
         return None
 
     def mark_read(self, shard: Shard, place: int) -> None:
@@ -160,16 +151,13 @@ class Shards:
     def requeue(self, row: BatchRow, attempt: NextAttempt, reason: str = "") -> None:
         """Take a row back that has no answer: a first draft is pending again, a repair waits.
 
-        Args:
-            row: the row.
-            attempt: what was asked of it.
-            reason: why the provider gave no answer: a repair without one too often has failed; empty: it was
-                never worked on.
+        `reason` is why the provider gave none: a repair without one too often has failed. It is empty where
+        the row was never worked on.
         """
         if reason:
             attempt = replace(attempt, returns=attempt.returns + 1)
-            if attempt.number > 1 and attempt.returns >= MOST_RETURNS:
-                self.fail(row, f"came back without an answer {MOST_RETURNS} times: {reason}")
+            if attempt.number > 1 and attempt.returns >= _MOST_RETURNS:
+                self.fail(row, f"came back without an answer {_MOST_RETURNS} times: {reason}")
                 return
         self.store.reopen(row.id)
         if attempt.number > 1:

@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -25,21 +25,15 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
-from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request
+from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
 from synopsis_writer.models.pricing import HostedPricer, load_prices
 from synopsis_writer.models.resolve import ADDRESS, ResolvedModel, limits_of, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
+from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.provider.api import (
-    ANSWER_SECONDS,
-    BatchServer,
-    RemoteBatch,
-    open_batch_server,
-    request_id,
-    request_line,
-)
-from synopsis_writer.provider.shards import Shard, Shards
+from synopsis_writer.provider.api import LIMITS, BatchServer, ProviderLimits, RemoteBatch, request_line
+from synopsis_writer.provider.shards import Shard, Shards, open_shards
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
@@ -47,75 +41,23 @@ from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Spent
 from synopsis_writer.writer import Writer
 
-FOLDER = "provider"  # in the batch's folder: files on their way
-
 _OURS = re.compile(r"([0-9a-f]{16})\.|\.synopsis-")  # a shard's, or one that a kill left half written
 
-_NO_PROVIDER = "http://localhost/v1"  # an address without list prices
-
-# What a provider's check says of a file, in OpenAI's words: the same file would be refused again. All else,
-# as a full queue (`token_limit_exceeded`) or an empty account, is no fault of its rows.
-_FILE_FAULTS = frozenset(
-    {
-        "duplicate_custom_id",
-        "empty_batch",
-        "empty_file",
-        "invalid_custom_id",
-        "invalid_json_line",
-        "invalid_method",
-        "invalid_request",
-        "invalid_url",
-        "missing_required_parameter",
-        "model_mismatch",
-        "model_not_found",
-        "too_many_tasks",
-        "url_mismatch",
-    }
-)
+# A provider's codes for a faulty file, in OpenAI's words: the same file would be refused again. All else, as
+# a full queue (`token_limit_exceeded`) or an empty account, is no fault of its rows.
+_FILE_FAULTS = """
+    duplicate_custom_id empty_batch empty_file invalid_custom_id invalid_json_line invalid_method
+    invalid_request invalid_url missing_required_parameter model_mismatch model_not_found too_many_tasks
+    url_mismatch
+""".split()
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ProviderLimits:
-    """What a provider takes, and how long it is waited for.
-
-    Attributes:
-        requests: requests in a file at most.
-        file_bytes: bytes of a file at most; a request that alone has more gets a file of its own.
-        settle_seconds: seconds after which a batch that was made appears in the provider's list.
-        first_look: seconds to the second look at an open batch; each further wait is half as long again.
-        longest_look: seconds between two looks at most.
-        answer_seconds: seconds to wait for one answer; a file has longer.
-        first_wait: seconds before a call is retried, about; each further wait doubles.
-    """
-
-    # OpenAI's limits of a file. 200 MB are taken as the smaller of two readings.
-    requests: int = 50_000
-    file_bytes: int = 200_000_000
-    settle_seconds: float = 30.0
-    first_look: float = 5.0
-    longest_look: float = 60.0
-    answer_seconds: float = ANSWER_SECONDS
-    first_wait: float = RetryPolicy.first_wait
-
-
-LIMITS = ProviderLimits()
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request: what is asked of which row, its body, and the most it may cost."""
-
-    attempt: NextAttempt
-    body: Mapping[str, Any]
-    worst: Spent
 
 
 class ProviderBatch:
     """A batch of which parts are at a provider: writes, sends, looks after and takes back its shards.
 
-    `made` is told of each row that failed for good, and that it is done with.
+    `made` is called with each row that failed for good, and True: it is done with.
     """
 
     def __init__(
@@ -133,7 +75,7 @@ class ProviderBatch:
         self.settings, self.environment = for_gate(settings), environment
         self.writer = Writer(self.settings, environment=environment, log=False)
         self.shards = Shards(store, made)
-        self.folder = folder / FOLDER
+        self.folder = folder / "provider"  # files on their way
         self._server: BatchServer | None = None
 
     @cached_property
@@ -144,25 +86,18 @@ class ProviderBatch:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Be connected to the provider in the block, with a folder for the files on their way.
-
-        Raises:
-            InputError: the folder cannot be made, or the address cannot be used.
-        """
+        """Be connected to the provider in the block, with a folder for the files on their way."""
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)  # briefs and answers are not for everybody
         except OSError as error:
             raise FileError(f"cannot make {os_reason(error, self.folder)}: see to its folder") from error
         self.sweep()
         retry = RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
-        async with open_batch_server(
-            self.resolved,
-            self.settings,
-            self.environment,
-            retry,
-            answer_seconds=self.limits.answer_seconds,
-            settle_seconds=self.limits.settle_seconds,
-        ) as self._server:
+        address = self.resolved.base_url or DEFAULT_BASE_URL
+        key = look_up_key(host_of(address), self.environment)
+        async with open_sdk(address, key.value, insecure=self.settings.insecure) as sdk:
+            server, model = server_of(address), self.resolved.model
+            self._server = BatchServer(sdk, server, model, retry, key.hint, self.limits)
             yield
 
     @property
@@ -174,7 +109,7 @@ class ProviderBatch:
 
     def sweep(self) -> None:
         """Remove the files that belong to no open shard; one that cannot be removed stays."""
-        keys = {shard.key for shard in self.shards.open()}
+        keys = {shard.key for shard in open_shards(self.store)}
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
                 match = _OURS.match(path.name)
@@ -185,20 +120,22 @@ class ProviderBatch:
         """Return a ledger of what was spent, and of the most that open shards may cost."""
         counts = self.store.counts()
         spent = Spent(counts.cost, counts.usage.prompt_tokens + counts.usage.completion_tokens)
-        reserved = [shard.worst for shard in self.shards.open()]
+        reserved = [shard.worst for shard in open_shards(self.store)]
         return Budget(self.settings.budget, self.settings.max_tokens_total, spent=spent, reserved=reserved)
 
-    def requests(self, rows: Iterable[tuple[BatchRow, NextAttempt]]) -> Iterator[Request]:
-        """Yield the request of each row, the same as a live call makes; each is reserved in the budget.
+    def _requests(
+        self, rows: Iterable[tuple[BatchRow, NextAttempt]]
+    ) -> Iterator[tuple[NextAttempt, dict[str, Any], Spent]]:
+        """Yield body and highest cost of each row's request, the same as a live call's, once it is reserved.
 
         Raises:
-            SettingsError: the budget cannot be kept with the prices that are known.
+            SettingsError: the budget cannot be held with the prices that are known.
             BudgetSpentError: the next one could exceed the budget.
         """
-        budget = self.budget()
-        check_prices(budget, self.pricer, self.resolved.model)
-        capabilities = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
-        dialect = capabilities.find(self.resolved.server or "", self.resolved.model)
+        budget, model = self.budget(), self.resolved.model
+        check_prices(budget, self.pricer, model)
+        store = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
+        capabilities = store.find(self.resolved.server or "", model)
         schema = wire_schema(Synopsis)
         for row, attempt in rows:
             prompt = self.writer.prompt(row.brief)
@@ -207,26 +144,22 @@ class ProviderBatch:
             limits = limits_of(self.settings)
             for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
                 limits = longer(limits)
-            body = chat_request(self.resolved.model, messages, schema, limits, dialect, stream=False)
             worst = worst_case(self.pricer, messages, schema, limits)
             budget.reserve(worst)
-            yield Request(attempt, body, worst)
+            yield attempt, chat_request(model, messages, schema, limits, capabilities, stream=False), worst
 
     def write(
         self, rows: Iterable[tuple[BatchRow, NextAttempt]], folder: Path | None = None
     ) -> Iterator[Shard]:
         """Write the requests of rows into files within the provider's limits; yield each as a recorded shard.
 
-        Args:
-            rows: what is asked; one is taken when there is room for it.
-            folder: where the files go for somebody else to run; None writes them for the provider.
+        They are for the provider, or in `folder` for somebody else to run.
 
         Raises:
             BudgetSpentError: the budget allows no more requests; what it allowed was yielded.
-            FileError: a file cannot be written.
         """
         server = self.server.server if folder is None else ""
-        requests = self.requests(rows)
+        requests = self._requests(rows)
         request = next(requests, None)
         spent: BudgetSpentError | None = None
         while request is not None:
@@ -235,15 +168,16 @@ class ProviderBatch:
             worst = Spent()
             with replacing(shard_file(folder or self.folder, key)) as file:
                 while request is not None:
-                    line = request_line(request_id(key, request.attempt), request.body)
+                    attempt, body, cost = request
+                    line = request_line(key, attempt, body)
                     is_full = len(attempts) == self.limits.requests
                     if attempts and (is_full or size + len(line) > self.limits.file_bytes):
                         break
                     file.write(line)
                     digest.update(line)
                     size += len(line)
-                    attempts.append(request.attempt)
-                    worst += request.worst
+                    attempts.append(attempt)
+                    worst += cost
                     try:
                         request = next(requests, None)
                     except BudgetSpentError as error:
@@ -254,12 +188,8 @@ class ProviderBatch:
             raise spent
 
     def open(self) -> list[Shard]:
-        """Return the open shards, except those that somebody else runs.
-
-        Raises:
-            SettingsError: one of them is at another provider.
-        """
-        shards = [shard for shard in self.shards.open() if shard.server]
+        """Return the open shards, except those that somebody else runs; none may be at another provider."""
+        shards = [shard for shard in open_shards(self.store) if shard.server]
         for shard in shards:
             if shard.server != self.server.server:
                 raise SettingsError(
@@ -273,22 +203,13 @@ class ProviderBatch:
         return [shard for shard in self.open() if shard.batch is None]
 
     async def send(self, shard: Shard) -> None:
-        """Upload a shard and make its batch, from the last step that is recorded.
-
-        Raises:
-            ModelError: the provider does not take it; the same again goes on with it.
-            FileError: its file cannot be read.
-        """
+        """Upload a shard and make its batch, from the last step that is recorded."""
         path = shard_file(self.folder, shard.key)
         if shard.file is None:
             if not _is_whole(path, shard):
                 count = self.shards.close(shard)
-                _log.info(
-                    "shard %d: %s is not what was written: %d rows are pending again",
-                    shard.number,
-                    path,
-                    count,
-                )
+                message = "shard %d: %s is not what was written: %d rows are pending again"
+                _log.info(message, shard.number, path, count)
                 return
             shard = self.shards.update(shard, file=await self.server.upload(path))
 
@@ -299,13 +220,8 @@ class ProviderBatch:
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
         self._update(shard, remote, batch=remote.id)
         path.unlink(missing_ok=True)
-        _log.info(
-            "shard %d: %d requests in batch %s at %s",
-            shard.number,
-            shard.requests,
-            remote.id,
-            self.server.host,
-        )
+        where = f"batch {remote.id} at {self.server.host}"
+        _log.info("shard %d: %d requests in %s", shard.number, shard.requests, where)
 
     async def look(self, shard: Shard) -> RemoteBatch:
         """Ask for the state of a shard's batch, and record it."""
@@ -324,8 +240,7 @@ class ProviderBatch:
                 return False
             self._update(shard, remote, batch=remote.id)
             shard = replace(shard, batch=remote.id)
-        remote = await self.look(shard)
-        if remote.is_being_worked_off:
+        if (await self.look(shard)).is_being_worked_off:
             batch = shard.batch or ""
             try:
                 self._update(shard, await self.server.cancel(batch, self._missing(shard, batch)))
@@ -373,8 +288,8 @@ class ProviderBatch:
         failures: list[tuple[BatchRow, str]] = []
         with self.store.transaction():
             for line, _, text in problems:
-                if line and (match := self.shards.at_line(shard, line)) is not None:
-                    failures.append((match[0], f"the provider refused it: {text}"))
+                if line and (failed := self.shards.row_at(shard, line)) is not None:
+                    failures.append((failed, f"the provider refused it: {text}"))
             if not failures and any(code in _FILE_FAULTS for _, code, _ in problems):
                 text = f"the provider refused the whole batch: {reason}"
                 failures += [(row, text) for row, _ in self.shards.unread(shard)]
@@ -382,14 +297,8 @@ class ProviderBatch:
                 self.shards.mark_read(shard, row.place)
                 self.shards.fail(row, text)
             count = self.shards.close(shard)
-        _log.info(
-            "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again",
-            shard.number,
-            remote.id,
-            reason,
-            len(failures),
-            count,
-        )
+        message = "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again"
+        _log.info(message, shard.number, remote.id, reason, len(failures), count)
         return bool(failures)
 
     def release(self, shard: Shard) -> None:
@@ -404,19 +313,13 @@ async def submit_batch(
     settings: Settings,
     environment: Mapping[str, str],
     *,
-    begun: Callable[[Counts], None] = lambda _: None,
     to_folder: Path | None = None,
     limits: ProviderLimits = LIMITS,
 ) -> Counts:
     """Send the rows that are pending, and those that wait to be repaired, to the provider.
 
-    Args:
-        order: what is to be made; `concurrency`, `rpm`, `tpm`, `workers` and `variety` mean nothing here.
-        settings: all settings.
-        environment: where the key stands.
-        begun: is told how far the batch is before anything is sent.
-        to_folder: write the files into it and send nothing: somebody else runs them.
-        limits: what the provider takes.
+    Of the order, `concurrency`, `rpm`, `tpm`, `workers` and `variety` mean nothing here. With `to_folder` the
+    files are written into it and nothing is sent: somebody else runs them.
 
     Raises:
         InputError: briefs, settings or the folder cannot be used.
@@ -429,7 +332,6 @@ async def submit_batch(
     with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs))
         store.retry(order.retry)
-        begun(store.counts())
         end_repairs(store, settings)
         batch = ProviderBatch(order.out, store, resolved, settings, environment, limits=limits)
         first_drafts = ((row, NextAttempt(row.place)) for row in store.pending())
@@ -455,15 +357,8 @@ async def cancel_batch(
 ) -> None:
     """Ask for the end of all open batches; what is done by then is fetched all the same.
 
-    Shards that were never sent, or that somebody else runs, are let go at once.
-
-    Args:
-        out: the batch's folder.
-        settings: all settings.
-        environment: where the key stands.
-        forget: let the shards of these numbers go without asking the provider, and no others; what it still
-            makes of them is paid and lost.
-        limits: how long the provider is waited for.
+    Shards that were never sent, or that somebody else runs, are let go at once. With `forget`, the shards of
+    these numbers are, and no others: what the provider still makes of them is paid and lost.
 
     Raises:
         InputError: the folder holds no batch, or no such shard.
@@ -471,13 +366,14 @@ async def cancel_batch(
     """
     settings = as_begun(out, settings)
     with BatchStore(out, {}) as store:
-        is_asked = any(_is_at_provider(shard) for shard in Shards(store, lambda *_: None).open())
+        shards = open_shards(store)
+        is_asked = any(_is_at_provider(shard) for shard in shards)
         resolved = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
         batch = ProviderBatch(out, store, resolved, settings, environment, limits=limits)
-        for shard in _chosen(batch.shards.open(), forget):
+        for shard in _chosen(shards, forget):
             if forget or not _is_at_provider(shard):
                 batch.release(shard)
-        if forget or not batch.shards.open():
+        if forget or not open_shards(store):
             if waiting := store.count_waiting():
                 _log.info(
                     "%d rows wait to be repaired: batch submit sends them, batch run repairs them live",
@@ -488,11 +384,10 @@ async def cancel_batch(
         async with batch.connected():
             for shard in batch.open():
                 try:
-                    if await batch.cancel(shard):
-                        number = shard.number
-                        _log.info("shard %d: its batch is asked to end: fetch what is done by then", number)
-                    else:
+                    if not await batch.cancel(shard):
                         batch.release(shard)
+                        continue
+                    _log.info("shard %d: its batch is asked to end: fetch what is done by then", shard.number)
                 except ModelError as error:
                     faults.append(error)
         raise_first(faults)
@@ -540,16 +435,10 @@ def _is_whole(path: Path, shard: Shard) -> bool:
 def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> ResolvedModel:
     """Return the chosen model, which must be a server's.
 
-    Args:
-        settings: all settings.
-        environment: where key and address may stand.
-        is_elsewhere: nothing is sent: a model that is named needs neither key nor address.
-
-    Raises:
-        SettingsError: there is no model, or it is one of this machine.
+    Where nothing is sent, for it is made elsewhere, a model that is named needs neither key nor address.
     """
     if is_elsewhere and settings.model is not None:
-        address = settings.base_url or environment.get(ADDRESS) or _NO_PROVIDER
+        address = settings.base_url or environment.get(ADDRESS) or "http://localhost/v1"  # has no list prices
         return ResolvedModel("hosted", settings.model, "named with --model or in the settings", address)
     resolved = resolve_model(settings, environment)
     if resolved.kind != "hosted":
@@ -561,11 +450,7 @@ def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: 
 
 
 def as_begun(folder: Path, settings: Settings) -> Settings:
-    """Return the settings with the model that a batch was begun with, unless a flag names one.
-
-    Raises:
-        FileError: the folder holds no batch.
-    """
+    """Return the settings with the model that a batch was begun with, unless a flag names one."""
     with read_batch(folder) as reader:
         models = reader.query("SELECT value FROM facts WHERE name = 'model'")
     if not models or settings.is_flag("model"):
@@ -574,11 +459,7 @@ def as_begun(folder: Path, settings: Settings) -> Settings:
 
 
 def examples_fact(settings: Settings) -> dict[str, str]:
-    """Return which examples prompts show: a repair must be shown those of the row's first attempt.
-
-    Raises:
-        FileError: the folder of examples is missing.
-    """
+    """Return which examples prompts show: a repair must be shown those of the row's first attempt."""
     pool = folder_hash(settings.examples) if settings.examples else "the house's"
     pinned = f", pinned {', '.join(settings.pinned)}" if settings.pinned else ""
     return {"examples": f"{pool}, {settings.example_tokens} tokens{pinned}"}
