@@ -1,5 +1,6 @@
 """A Markdown file with YAML front matter: the format of examples, references, outlines and saved synopses."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -223,6 +224,7 @@ _WORDS = frozenset("true false null yes no on off y n".split())  # not read as t
 _LONGEST_KEY = 100  # characters; PyYAML marks longer ones
 
 _NESTED = frozenset({dict, list})
+_AS_IN_JSON = frozenset({bool, int, dict, list})
 
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 
@@ -244,22 +246,18 @@ def format_yaml(data: Mapping[str, Any]) -> str:
 
 def _block_lines(data: Mapping[str, Any] | list[Any], indent: str) -> list[str]:
     lines: list[str] = []
-    if type(data) is list:
-        for value in data:
-            if type(value) in _NESTED and value:
-                inner = _block_lines(value, indent + "  ")
-                inner[0] = f"{indent}- {inner[0].lstrip(' ')}"
-                lines += inner
-            else:
-                lines.append(f"{indent}- {_scalar(value)}\n")
-    elif isinstance(data, Mapping):
-        for key, value in data.items():
-            if type(value) in _NESTED and value:
-                # A list is indented like its key, a mapping two columns more.
-                inner = _block_lines(value, indent if type(value) is list else indent + "  ")
-                lines += (f"{indent}{_key(key)}:\n", *inner)
-            else:
-                lines.append(f"{indent}{_key(key)}: {_scalar(value)}\n")
+    is_list = isinstance(data, list)
+    for key, value in enumerate(data) if isinstance(data, list) else data.items():
+        head = "-" if is_list else f"{_key(key)}:"
+        if type(value) not in _NESTED or not value:
+            lines.append(f"{indent}{head} {_scalar(value)}\n")
+            continue
+        # A list is indented like its key, anything else two columns more.
+        inner = _block_lines(value, indent if type(value) is list and not is_list else indent + "  ")
+        if is_list:
+            lines += (f"{indent}- {inner[0].lstrip(' ')}", *inner[1:])
+        else:
+            lines += (f"{indent}{head}\n", *inner)
     return lines
 
 
@@ -273,14 +271,9 @@ def _key(key: Any) -> str:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         return _text(value)
-    if type(value) is int:
-        return str(value)
-    if type(value) is float and _DECIMAL.fullmatch(found := repr(value)):
-        return found
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if type(value) in _NESTED:  # an empty one
-        return "[]" if type(value) is list else "{}"
+    is_plain = value is None or type(value) in _AS_IN_JSON  # a list or mapping here is an empty one
+    if is_plain or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
+        return json.dumps(value)
     raise _NotPlainError
 
 
