@@ -1,11 +1,11 @@
 """For tests of your own: a model client that answers from a script, and answers to script it with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from synopsis_writer.examples import Example
-from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Usage
 
@@ -19,7 +19,7 @@ class Call:
     """What a client was asked."""
 
     messages: tuple[Message, ...]
-    schema: Mapping[str, Any] | None
+    schema: Schema | None
     limits: Limits
 
 
@@ -51,9 +51,7 @@ class ScriptedClient:
         """How many answers were not asked for yet."""
         return max(0, len(self._answers) - len(self.calls))
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Give the next answer.
 
         Raises:

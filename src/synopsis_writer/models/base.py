@@ -8,8 +8,8 @@ from synopsis_writer.answers import is_closed, without_thoughts
 from synopsis_writer.usage import Cost, Usage, _usage_data, format_cost, sums_data, total_cost
 
 Role = Literal["system", "user", "assistant"]
-
 Finish = Literal["stop", "length", "refusal", "filter"]
+Schema = Mapping[str, Any]  # the JSON schema of an answer
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered.
+    """What a model answered."""
 
-    Attributes:
-        text: the answer as it came, or the words of a refusal.
-        finish: why it ended; `length`: at its limit of tokens.
-        usage: tokens of this call.
-        seconds: wall time of this call without waits for retries.
-        model: the model that answered, as the server names it.
-        words_by_model: in the guided strategy, how many words of the text the model wrote; None: all.
-        cost: what it costs; None if the price is not known.
-        is_cached: it came out of the cache, and took no tokens.
-    """
-
-    text: str
-    finish: Finish = "stop"
+    text: str  # as it came, or the words of a refusal
+    finish: Finish = "stop"  # why it ended; `length`: at its limit of tokens
     usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    model: str = ""
-    words_by_model: int | None = None
-    cost: Cost | None = None
-    is_cached: bool = False
+    seconds: float = 0.0  # wall time without waits for retries
+    model: str = ""  # as the server names it
+    words_by_model: int | None = None  # of the text, in the guided strategy; None: all
+    cost: Cost | None = None  # None if the price is not known
+    is_cached: bool = False  # it came out of the cache, and took no tokens
 
     @property
     def content(self) -> str:
@@ -62,19 +51,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one call.
+    """Bounds of one call."""
 
-    Attributes:
-        max_tokens: tokens of the answer at most.
-        timeout: seconds to wait for it.
-        temperature: 0 to 2; None leaves it to the server.
-        sample: which of several answers to the same prompt is asked for; a cache keeps them apart.
-    """
-
-    max_tokens: int = 4000
-    timeout: float = 180.0
-    temperature: float | None = None
-    sample: int = 0
+    max_tokens: int = 4000  # of the answer
+    timeout: float = 180.0  # seconds
+    temperature: float | None = None  # 0 to 2; None leaves it to the server
+    sample: int = 0  # which of several answers to the same prompt is asked for; a cache keeps them apart
 
 
 class ModelClient(Protocol):
@@ -85,9 +67,7 @@ class ModelClient(Protocol):
         """The model's name, as files and messages show it."""
         ...
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, by `schema` if the model can; raises ModelError if it failed for good."""
         ...
 

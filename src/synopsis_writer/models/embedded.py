@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import EngineError, os_reason
-from synopsis_writer.models.base import Answer, Finish, Limits, Message
+from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL
 from synopsis_writer.usage import Usage
 
@@ -79,7 +79,7 @@ class Engine:
     async def chat(
         self,
         messages: Sequence[Message],
-        schema: Mapping[str, Any] | None,
+        schema: Schema | None,
         limits: Limits,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -225,9 +225,7 @@ class EmbeddedClient:
         """The model's name."""
         return self._engine.name
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, with `schema` enforced by a grammar; raises as `Engine.chat`."""
         async with self._turn:
             return await self._engine.chat(messages, bounded(schema), limits, self._on_text)

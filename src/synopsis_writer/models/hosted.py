@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
-from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.responses import (
     StreamedAnswer,
     is_cut_message,
@@ -174,9 +174,7 @@ class HostedClient:
         """The model's name."""
         return self._model
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`; the usage includes the tokens of tries that led to no answer.
 
         Raises:
@@ -338,7 +336,7 @@ def open_sdk(
 def chat_request(
     model: str,
     messages: Sequence[Message],
-    schema: Mapping[str, Any] | None,
+    schema: Schema | None,
     limits: Limits,
     capabilities: ServerCapabilities,
     *,

@@ -5,15 +5,14 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
-from typing import Any
 
 from aiolimiter import AsyncLimiter
 
 from synopsis_writer.errors import BudgetSpentError, FileError, ModelError, SettingsError
-from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient
+from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
 from synopsis_writer.models.retry import log_wait
@@ -115,9 +114,7 @@ class BudgetClient(ClientWrapper):
         self._budget = budget
         check_prices(budget, pricer, client.name)
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, and add the cost; raises BudgetSpentError instead of a call that is too dear."""
         worst = worst_case(self._pricer, messages, schema, limits)
         self._budget.reserve(worst)
@@ -156,9 +153,7 @@ def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
         )
 
 
-def worst_case(
-    pricer: Pricer, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-) -> Spent:
+def worst_case(pricer: Pricer, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Spent:
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
@@ -169,7 +164,7 @@ def _tokens(usage: Usage) -> int:
     return usage.prompt_tokens + usage.completion_tokens
 
 
-def estimate_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None) -> int:
+def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
     """Return more tokens than a prompt is likely to have: a third of its bytes, the schema's among them."""
     texts = [message.content for message in messages]
     if schema is not None:
@@ -200,9 +195,7 @@ class RateLimitedClient(ClientWrapper):
         self._requests = _Limiter("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
         self._tokens = _Limiter("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Wait until the rate allows it, then ask; raises as the client does."""
         if self._requests is not None:
             await self._requests.acquire(1)
@@ -238,7 +231,7 @@ class _Limiter:
 
 
 def request_key(
-    server: str, model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
+    server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits
 ) -> str:
     """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
     request = {
@@ -272,9 +265,7 @@ class CachingClient(ClientWrapper):
         self._cache, self._server, self._use = cache, server, use
         self._last_warning = ""
 
-    async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any] | None, limits: Limits
-    ) -> Answer:
+    async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Return the cached answer, or ask for one; raises as the client does."""
         key = request_key(self._server, self.name, messages, schema, limits)
         if self._use == "read":
