@@ -224,22 +224,17 @@ class HostedClient:
                     raise
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
 
-    async def _call(self, request: Mapping[str, Any], timeout: float) -> Answer:  # noqa: ASYNC109 - not a wait
+    async def _call(self, request: Mapping[str, Any], seconds: float) -> Answer:
         started = time.perf_counter()
+        create = self._sdk.chat.completions.with_raw_response.create
         # The SDK's time-out starts anew with each byte, and some servers send blanks while they queue.
-        async with asyncio.timeout(timeout):
-            raw = await self._sdk.chat.completions.with_raw_response.create(
-                **_sdk_arguments(request, timeout)
-            )
-        seconds = time.perf_counter() - started
-        return read_answer(raw.content, raw.headers.get("content-type", ""), seconds, self._model)
+        async with asyncio.timeout(seconds):
+            raw = await create(**_sdk_arguments(request, seconds))
+        media_type = raw.headers.get("content-type", "")
+        return read_answer(raw.content, media_type, time.perf_counter() - started, self._model)
 
     async def _stream(
-        self,
-        request: Mapping[str, Any],
-        timeout: float,  # noqa: ASYNC109 - bounds each part of it
-        on_text: Callable[[str], None],
-        budget: RetryBudget,
+        self, request: Mapping[str, Any], seconds: float, show: Callable[[str], None], budget: RetryBudget
     ) -> Answer:
         import httpx2
 
@@ -247,17 +242,15 @@ class HostedClient:
         media_type = ""
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
-        end = now() + timeout
+        end = now() + seconds
+        arguments = _sdk_arguments(request, seconds)
         create = self._sdk.chat.completions.with_streaming_response.create
         try:
-            async with (
-                asyncio.timeout_at(end) as deadline,
-                create(**_sdk_arguments(request, timeout)) as response,
-            ):
+            async with asyncio.timeout_at(end) as deadline, create(**arguments) as response:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
                     if streamed.feed(piece):
-                        on_text(repair_surrogates(streamed.text))
+                        show(repair_surrogates(streamed.text))
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
                         deadline.reschedule(end)
