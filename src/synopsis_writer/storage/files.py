@@ -100,24 +100,24 @@ def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = F
     Raises:
         FileError: the folder cannot be made or written, or the disk is full; nothing is left behind.
     """
+    stem = slug(title)
+    target = folder / f"{stem}.{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder) as (temporary, file):
             file.write(content.encode("utf-8"))
             _settle(temporary, file)
             if force:
-                target = folder / f"{slug(title)}.{suffix}"
                 temporary.replace(target)
                 return target
-            for target in _names(folder, slug(title), suffix):
+            for number in range(2, _MOST_NUMBERED):
                 with contextlib.suppress(FileExistsError):
                     _claim(temporary, target)
                     return target
+                target = folder / f"{stem}-{number}.{suffix}"
     except OSError as error:
         raise FileError(f"cannot save into {os_reason(error, folder)}: name another folder") from error
-    raise FileError(
-        f"cannot save into {folder}: {_MOST_NUMBERED} files are called {slug(title)}: clear it up"
-    )
+    raise FileError(f"cannot save into {folder}: {_MOST_NUMBERED} files are called {stem}: clear it up")
 
 
 def write_file(path: Path, content: str) -> None:
@@ -173,12 +173,6 @@ def umask() -> int:
     current = os.umask(0o022)
     os.umask(current)
     return current
-
-
-def _names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
-    yield folder / f"{stem}.{suffix}"
-    for number in range(2, _MOST_NUMBERED):
-        yield folder / f"{stem}-{number}.{suffix}"
 
 
 def _claim(temporary: Path, target: Path) -> None:

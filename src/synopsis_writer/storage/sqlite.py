@@ -9,18 +9,13 @@ from pathlib import Path
 from synopsis_writer.errors import FileError, os_reason
 
 _WAIT = 10.0  # seconds for another process's transaction
-
 _READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
-
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
 OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
 
+# What a statement may raise: half a character and a number beyond 64 bits never reach SQLite.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
-
-"""What a statement may raise: half a character and a number beyond 64 bits never reach SQLite."""
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -35,7 +30,9 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
     """
     try:
         if path is not None:
-            _make(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # only its owner may read it
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         database = sqlite3.connect(path or ":memory:", timeout=_WAIT, isolation_level=None)
     except OSError as error:
         raise FileError(f"cannot open {os_reason(error, path or Path())}: name another place") from error
@@ -58,13 +55,6 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.close()
         raise
     return database
-
-
-def _make(path: Path) -> None:
-    """Create the file, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path | None) -> None:
@@ -99,11 +89,7 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open a database to look into it, even where its folder or the disk takes nothing more.
-
-    Raises:
-        FileError: as `open_database`.
-    """
+    """Open a database as `open_database`, yet also where its folder or the disk takes nothing more."""
     try:
         return open_database(path, migrations)
     except FileError as error:
@@ -132,11 +118,7 @@ def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
 
 
 def remove_database(path: Path) -> None:
-    """Delete a database with its write-ahead log, whatever is in it.
-
-    Raises:
-        FileError: the system refuses.
-    """
+    """Delete a database with its write-ahead log, whatever is in it; raises FileError."""
     try:
         for end in ("", "-wal", "-shm"):
             path.with_name(path.name + end).unlink(missing_ok=True)
