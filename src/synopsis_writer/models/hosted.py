@@ -30,13 +30,7 @@ from synopsis_writer.models.retry import (
     model_error,
     retrying,
 )
-from synopsis_writer.models.server import (
-    DEFAULT_BASE_URL,
-    check_address,
-    host_of,
-    is_loopback,
-    server_of,
-)
+from synopsis_writer.models.server import DEFAULT_BASE_URL, check_address, host_of, is_loopback, server_of
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.usage import Usage
 
