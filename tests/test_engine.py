@@ -23,7 +23,7 @@ from synopsis_writer.show import generic_show
 from synopsis_writer.synopsis import Synopsis, wire_schema
 
 PLAIN = "{% for m in messages %}{{ m.content }}{{ '\n\n' }}{% endfor %}"
-LONG = "Das Kind geht in die Schule. " * 250
+LONG = "Das Kind geht in die Schule. " * 125
 
 needs_model = pytest.mark.skipif(not is_packaged_available(), reason="the extra `local` is not installed")
 
@@ -112,7 +112,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def engine(gguf: Path) -> Iterator[Engine]:
-    engine = Engine(gguf, name=MODEL_NAME, context=8192, slots=4, chat_template=PLAIN)
+    engine = Engine(gguf, name=MODEL_NAME, context=4096, slots=4, chat_template=PLAIN)
     yield engine
     engine.close()
 
@@ -167,7 +167,7 @@ async def test_the_prompt_is_read_only_once(engine: Engine) -> None:
 
 @needs_model
 @pytest.mark.embedded
-@pytest.mark.parametrize("chunks", [1, 20], ids=["while reading", "while writing"])
+@pytest.mark.parametrize("chunks", [1, 12], ids=["while reading", "while writing"])
 async def test_a_cancelled_call_stops_at_the_next_chunk(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, chunks: int
 ) -> None:
@@ -192,7 +192,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
 
     reached = threading.Event()
     monkeypatch.setattr(engine, "_server", Watched())
-    call = asyncio.create_task(engine.complete(LONG, max_tokens=280))
+    call = asyncio.create_task(engine.complete(LONG, max_tokens=120))
     assert await asyncio.to_thread(reached.wait, 60)
     assert bool("".join(texts)) is (chunks > 1)
     call.cancel()
