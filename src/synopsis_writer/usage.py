@@ -44,13 +44,14 @@ def sums_data(attempts: int, usage: Usage, cost: Cost | None, seconds: float) ->
     """Return what so many attempts took together, as files and `--json` hold it; a cost of None: unpriced."""
     return {
         "attempts": attempts,
-        "usage": _usage_data(usage),
+        "usage": usage_data(usage),
         "cost": format_cost(cost),
         "seconds": round(seconds, 1),
     }
 
 
-def _usage_data(usage: Usage) -> dict[str, int]:
+def usage_data(usage: Usage) -> dict[str, int]:
+    """Return tokens as files and `--json` hold them."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,

@@ -15,9 +15,6 @@ from synopsis_writer.cli import batch, check, evals, log, models, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
 from synopsis_writer.errors import SynopsisError
 
-_USAGE = 2
-_CLOSED_PIPE = 141  # as the shell says of a program that a closed pipe ended: 128 + SIGPIPE
-
 app = typer.Typer(
     name="synopsis",
     help="Write synopses of German TV series in a house style, and refuse those that do not hold it.",
@@ -63,9 +60,8 @@ def main() -> None:
     if sys.stdout is None:  # closed by who called us
         sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without umlauts gets a question mark instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace")  # a terminal without umlauts: a question mark, no traceback
     code = run()
     try:
         sys.stdout.flush()
@@ -74,16 +70,9 @@ def main() -> None:
     sys.exit(code)
 
 
+@STDERR.installed()
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code, with any error printed in one line on stderr.
-
-    Without `arguments` those of the process are read.
-    """
-    with STDERR.installed():
-        return _run(arguments)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
+    """Run one command, by default the process's, and print its error; return its exit code."""
     command = typer.main.get_command(app)
     _name_arguments(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -98,7 +87,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             STDERR.print_line(message)
         else:
             print_error(f"{message.rstrip('.')}: see synopsis --help")
-        return _USAGE
+        return SynopsisError.exit_code
     except OSError as error:
         return _unwritable(error)
     except SystemExit:  # Typer's answer to a closed pipe
@@ -131,6 +120,6 @@ def _unwritable(error: OSError) -> int:
     """Say that stdout cannot be written, unless its reader has left; Python must not try again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):
-        return _CLOSED_PIPE
+        return 141  # as the shell says of a program that a closed pipe ended: 128 + SIGPIPE
     print_error(f"cannot print: {(error.strerror or str(error)).lower()}: name another target for the output")
-    return _USAGE
+    return SynopsisError.exit_code

@@ -27,10 +27,9 @@ from synopsis_writer.cli.console import (
 )
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
+from synopsis_writer.usage import format_cost, usage_data
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from synopsis_writer.batch.run import Stop
     from synopsis_writer.batch.store import BatchReader, Counts
     from synopsis_writer.cluster.cluster import RayEngine
@@ -41,7 +40,7 @@ app = typer.Typer(help="Many briefs from a file, each text saved exactly once.",
 
 
 class _BatchProgress(Progress):
-    """The progress of a batch; at its end it prints answers that cannot be saved."""
+    """The progress of a batch; at its end it prints answers that cannot be saved: they were paid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,14 +54,8 @@ class _BatchProgress(Progress):
         """Count a row that was saved, and what it took."""
         self.add(result.outcome if is_final else None, result.usage, result.cost)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: "TracebackType | None",
-    ) -> None:
-        """Log how far the batch came, and print what would be lost: it was paid."""
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for result in self.unsaved:
             answers = [attempt.answer.text for attempt in result.attempts]
             data = {"id": result.id, "status": result.outcome, "answers": answers}
@@ -79,8 +72,9 @@ class _BatchProgress(Progress):
 
 
 Engine = Literal["local", "ray"]
-
 Format = Literal["md", "jsonl", "csv", "parquet"]
+
+_OUTCOMES = ("accepted", "refused", "failed")
 
 _DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
 
@@ -222,29 +216,24 @@ def _stop_on_ctrl_c() -> "Stop":
                 elif task is not None:
                     task.cancel()
 
-            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(signal.SIGINT, interrupt)
-            try:
-                yield
-            except asyncio.CancelledError:
-                if self.is_set:
-                    raise KeyboardInterrupt from None  # the second Ctrl-C
-                raise
-            finally:
+            with contextlib.ExitStack() as stack:
                 with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-                    loop.remove_signal_handler(signal.SIGINT)
+                    loop.add_signal_handler(signal.SIGINT, interrupt)
+                    stack.callback(loop.remove_signal_handler, signal.SIGINT)
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    if self.is_set:
+                        raise KeyboardInterrupt from None  # the second Ctrl-C
+                    raise
 
         @contextlib.contextmanager
         def shielded(self) -> Iterator[None]:
             """Ignore Ctrl-C, which processes that are started meanwhile go on doing."""
-            if threading.current_thread() is not threading.main_thread():
+            with contextlib.ExitStack() as stack:
+                if threading.current_thread() is threading.main_thread():
+                    stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
                 yield
-                return
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                yield
-            finally:
-                signal.signal(signal.SIGINT, handler)
 
     return CtrlC()
 
@@ -253,22 +242,15 @@ def _stop_on_ctrl_c() -> "Stop":
 def show_status(folder: _DIR, json: options.Json = False) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
-    from synopsis_writer.usage import format_cost
 
     with read_batch(folder) as reader:
         counts, reasons = reader.counts(), reader.reasons()
-        shards, out = shards_data(reader), shard_lines(reader)
+        shards, lines = shards_data(reader), shard_lines(reader)
     if json:
         print_json(
             {
-                "rows": counts.rows,
-                "pending": counts.pending,
-                "accepted": counts.accepted,
-                "refused": counts.refused,
-                "failed": counts.failed,
-                "prompt_tokens": counts.usage.prompt_tokens,
-                "cached_tokens": counts.usage.cached_tokens,
-                "completion_tokens": counts.usage.completion_tokens,
+                **{name: getattr(counts, name) for name in ("rows", "pending", *_OUTCOMES)},
+                **usage_data(counts.usage),
                 "cost": format_cost(counts.cost),
                 "seconds": round(counts.seconds, 1),
                 "shards": shards,
@@ -276,7 +258,7 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
             }
         )
         return
-    print_result("\n".join([summary(counts), *out]))
+    print_result("\n".join([summary(counts), *lines]))
     for row, reason in reasons.items():
         print_result(f"  {row}: {reason}")
 
@@ -414,13 +396,11 @@ def cancel(
 
 def summary(counts: "Counts") -> str:
     """Return how far a batch is, in two lines: rows, and what they took."""
-    from synopsis_writer.usage import format_cost
-
     usage = counts.usage
     cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+    outcomes = ", ".join(f"{getattr(counts, name)} {name}" for name in (*_OUTCOMES, "pending"))
     return (
-        f"{counts.rows} rows: {counts.accepted} accepted, {counts.refused} refused, {counts.failed} failed, "
-        f"{counts.pending} pending\n"
+        f"{counts.rows} rows: {outcomes}\n"
         f"{usage.prompt_tokens}{cached} + {usage.completion_tokens} tokens, {format_cost(counts.cost)}"
     )
 
@@ -434,9 +414,9 @@ def _print_counts(counts: "Counts", folder: Path) -> bool:
     from synopsis_writer.batch.store import read_batch
 
     with read_batch(folder) as reader:
-        shards = shard_lines(reader)
-    print_result("\n".join([summary(counts), *shards]))
-    return bool(shards)
+        lines = shard_lines(reader)
+    print_result("\n".join([summary(counts), *lines]))
+    return bool(lines)
 
 
 def shard_lines(reader: "BatchReader") -> list[str]:
@@ -456,10 +436,9 @@ def _shard_line(shard: "Shard") -> str:
         return f"{asked} in a file: give its results to batch fetch --from-file"
     if shard.batch is None:
         return f"{asked}, not sent yet: batch fetch goes on with it"
-    done = f"{shard.done} done, {shard.failed} failed"
+    state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
     ends = f"; ends {_time(shard.expires)} at the latest" if shard.expires else ""
-    host = shard.server.partition("/")[0]
-    return f"{asked} in batch {shard.batch} at {host}: {shard.status}, {done} when it was last asked{ends}"
+    return f"{asked} in batch {shard.batch} at {shard.server.partition('/')[0]}: {state}{ends}"
 
 
 def shards_data(reader: "BatchReader") -> list[dict[str, object]]:

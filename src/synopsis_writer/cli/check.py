@@ -15,11 +15,8 @@ from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
 
 if TYPE_CHECKING:
-    from synopsis_writer.document import Document
-    from synopsis_writer.examples import Example
     from synopsis_writer.workspace import Report
 
-STDIN = "-"
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 
 
@@ -46,6 +43,7 @@ def check(
     A file's front matter holds its brief; --show, --theme and --form override it. With --json each
     file is one line of JSON.
     """
+    from synopsis_writer.document import parse_document, read_document
     from synopsis_writer.writer import Writer
 
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
@@ -55,7 +53,9 @@ def check(
         writer.workspace.gate.warm_up()
         for name in files:
             try:
-                found = writer.check_sync(_read(name), show=show, theme=theme, form=form)
+                path = Path(name)
+                text = parse_document(sys.stdin.buffer.read(), path) if name == "-" else read_document(path)
+                found = writer.check_sync(text, show=show, theme=theme, form=form)
             except InputError as error:
                 print_error(str(error))
                 code = error.exit_code
@@ -65,14 +65,6 @@ def check(
             if not found.passed:
                 code = max(code, GateRefusedError.exit_code)
     return code
-
-
-def _read(name: str) -> "Document":
-    from synopsis_writer.document import parse_document, read_document
-
-    if name == STDIN:
-        return parse_document(sys.stdin.buffer.read(), Path(STDIN))
-    return read_document(Path(name))
 
 
 def _json(found: "Report") -> Iterator[str]:
@@ -136,16 +128,13 @@ def _annotations(found: "Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
     for finding in found.refused:
         line, column = found.position(finding)
-        properties = f"file={_property(found.source)},line={line},col={column},title={finding.check}"
-        yield f"::error {properties}::{_escaped(finding.message)}"
+        file = _escaped(found.source).replace(":", "%3A").replace(",", "%2C")
+        place = f"file={file},line={line},col={column},title={finding.check}"
+        yield f"::error {place}::{_escaped(finding.message)}"
 
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 examples_app = typer.Typer(help="The examples that prompts are built from.", no_args_is_help=True)
@@ -169,28 +158,23 @@ def list_examples(
         raise ExampleError(
             f"unknown show '{show}': the pool has {', '.join(known.name for known in pool.shows)}"
         )
-    chosen = [
-        example
+    rows = [
+        {
+            "id": example.id,
+            "show": example.brief.show,
+            "form": example.brief.form.value,
+            "words": len(example.synopsis.text.split()),
+            "theme": example.brief.theme,
+            "title": example.synopsis.title,
+        }
         for example in pool.examples
         if (wanted is None or example.brief.show == wanted.name) and form in (None, example.brief.form)
     ]
     if json:
-        print_json({"examples": [_row(example) for example in chosen]})
+        print_json({"examples": rows})
         return
-    for example in chosen:
-        row = _row(example)
+    for row in rows:
         print_result(f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}")
-
-
-def _row(example: "Example") -> dict[str, str | int]:
-    return {
-        "id": example.id,
-        "show": example.brief.show,
-        "form": example.brief.form.value,
-        "words": len(example.synopsis.text.split()),
-        "theme": example.brief.theme,
-        "title": example.synopsis.title,
-    }
 
 
 @examples_app.command("show")

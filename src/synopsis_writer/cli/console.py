@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
@@ -140,11 +139,7 @@ _MINUTE, _HOUR = 60, 3600
 class Progress:
     """Counts rows in a `with` block, and shows how far a run is: in a line on a terminal, else now and then.
 
-    Attributes:
-        planned: rows of the whole run.
-        before: rows that were there already.
-        console: the terminal to draw on, if there is one.
-        clock: gives seconds.
+    `planned` are rows of the whole run, `before` those that were there already; `clock` gives seconds.
     """
 
     planned: int
@@ -161,14 +156,10 @@ class Progress:
         self._waits: dict[str, list[float]] = {}  # reason: when each wait ends
 
     def __enter__(self) -> Self:
-        """Let waits be shown in the line of progress."""
         STDERR.addFilter(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Log how far the run came."""
+    def __exit__(self, *_: object) -> None:
         STDERR.removeFilter(self)
         STDERR.clear()
         if self._rows > self._logged_rows:
@@ -184,10 +175,7 @@ class Progress:
             self._show()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass but for the steps of each text, and a wait of the same reason as one before.
-
-        That wait is counted in the line.
-        """
+        """Let pass all but each text's steps, and waits for a reason that was reported: they are counted."""
         if record.name == "synopsis_writer.drafting":
             return False
         seconds = getattr(record, "wait", None)
@@ -247,20 +235,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _HOUR:.1f} h"
 
 
-_MARGIN = 2  # lines of the terminal left free
-
-
 class LiveText:
-    """Shows the last lines of an answer while it is written.
-
-    Args:
-        console: rich's console on a terminal.
-        clock: seconds, from anywhere.
-    """
+    """Shows on a terminal the last lines of an answer while it is written; `clock` gives seconds."""
 
     def __init__(self, console: "Console", clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
+        self._console, self._clock = console, clock
         self._drawn = float("-inf")
 
     def show(self, answer: str) -> None:
@@ -275,7 +254,7 @@ class LiveText:
             self._drawn = now
             width, height = self._console.size
             lines = Text(printable(text), tab_size=4).wrap(self._console, width, tab_size=4)
-            STDERR.draw(self._console, Group(*lines[-max(1, height - _MARGIN) :]))
+            STDERR.draw(self._console, Group(*lines[-max(1, height - 2) :]))  # two lines are left free
 
 
 def story(answer: str) -> str:
@@ -290,9 +269,8 @@ def story(answer: str) -> str:
     except ValueError:
         return ""
     paragraphs = data.get("paragraphs")
-    texts = [data.get("title")]
-    if isinstance(paragraphs, list):
-        texts += [paragraph.get("text") for paragraph in paragraphs if isinstance(paragraph, dict)]
+    parts = [part for part in paragraphs if isinstance(part, dict)] if isinstance(paragraphs, list) else []
+    texts = [data.get("title"), *(part.get("text") for part in parts)]
     return "\n\n".join(text.strip() for text in texts if isinstance(text, str) and text.strip())
 
 

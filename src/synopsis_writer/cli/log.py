@@ -43,11 +43,10 @@ def list_runs(
                 data.append(_run_data(run, attempts))
     if json:
         print_json({"runs": data})
-        return
-    if not lines:
+    elif lines:
+        print_result(printable("\n".join(lines)))
+    else:
         status("the log is empty")
-    for line in lines:
-        print_result(printable(line))
 
 
 @app.command("show")
@@ -67,10 +66,8 @@ def show_run(
         history = [_attempt_data(attempt) for attempt in attempts]
         print_json({**_run_data(found, attempts), "history": history})
         return
-    fields = _run_data(found, attempts)
-    print_result(
-        printable(format_yaml({key: value for key, value in fields.items() if value not in (None, [])}))
-    )
+    fields = {key: value for key, value in _run_data(found, attempts).items() if value not in (None, [])}
+    print_result(printable(format_yaml(fields)))
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         took = bill([attempt.answer])
@@ -111,10 +108,8 @@ def remove_runs(
         else:
             gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
         is_overwritten = log.remove(gone)
-    status(
-        f"removed {_count(len(gone))}"
-        + (f"; left {_count(left)} in progress: give the id to remove it" if left else "")
-    )
+    rest = f"; left {_count(left)} in progress: give the id to remove it" if left else ""
+    status(f"removed {_count(len(gone))}{rest}")
     if not is_overwritten:
         status(f"another program reads the log: {OVERWRITTEN_LATER}")
 
@@ -196,10 +191,9 @@ def show_info(json: options.Json = False) -> None:
     if json:
         print_json(data)
         return
+    megabytes = f"{size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB"
     print_result(f"path:     {data['path']}")
-    print_result(
-        f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)"
-    )
+    print_result(f"answers:  {size.answers} ({megabytes})")
     print_result(f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)")
 
 

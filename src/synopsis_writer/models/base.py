@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from synopsis_writer.answers import is_closed, without_thoughts
-from synopsis_writer.usage import Cost, Usage, _usage_data, format_cost, sums_data, total_cost
+from synopsis_writer.usage import Cost, Usage, format_cost, sums_data, total_cost, usage_data
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "refusal", "filter"]
@@ -123,7 +123,7 @@ def bill_data(answers: Sequence[Answer]) -> dict[str, Any]:
 def answer_data(answer: Answer) -> dict[str, Any]:
     """Return what one answer took."""
     return {
-        **_usage_data(answer.usage),
+        **usage_data(answer.usage),
         "cost": format_cost(answer.cost),
         "seconds": round(answer.seconds, 2),
         "from_cache": answer.is_cached,
