@@ -28,16 +28,13 @@ class Name(NamedTuple):
 
 
 class FullName(NamedTuple):
-    """A first and a last name side by side in the text, in the nominative; `position` is the first name's."""
+    """A first and a last name side by side in the text, in the nominative."""
 
     name: Name
     span: Span
-    position: int
 
 
-class _Problem(NamedTuple):
-    message: str
-    spans: Sequence[Span]
+_Problem = tuple[str, Sequence[Span]]  # a finding's message and spans
 
 
 def cast(subject: Subject) -> Finding:
@@ -54,7 +51,7 @@ def cast(subject: Subject) -> Finding:
         or _undeclared(subject, mentions)
     )
     if problem is not None:
-        return failed("cast", share, _LIMIT, problem.message, problem.spans)
+        return failed("cast", share, _LIMIT, *problem)
     return passed("cast", share, _LIMIT, "The people are those of brief and show.")
 
 
@@ -99,7 +96,7 @@ def _strangers(subject: Subject, declared: Collection[Name]) -> _Problem | None:
     ]
     if not spans:
         return None
-    return _Problem(f"The text names people of another show: {_quote(text, spans)}.", spans)
+    return f"The text names people of another show: {_quote(text, spans)}.", spans
 
 
 def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collection[Name]) -> _Problem | None:
@@ -110,7 +107,7 @@ def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collectio
         others = [name for name in names if name.first == mention.name.first and name != mention.name]
         if mention.name not in declared and others:
             spans = [mention.span, *(other.span for other in mentions if other.name in others)]
-            return _Problem(f"A person changes the last name: {_quote(subject.text, spans)}.", spans)
+            return f"A person changes the last name: {_quote(subject.text, spans)}.", spans
     return None
 
 
@@ -131,8 +128,8 @@ def _other_occupations(
         before, first = seen.setdefault(person, (known, word))
         role = roles.get(person, "")
         if before != known and not (first.lower in role and word.lower in role):
-            message = f"A person changes the calling: {quoted([first.form, word.form])}."
-            return _Problem(message, [first.span, word.span])
+            spans = [first.span, word.span]
+            return f"A person changes the calling: {quoted([first.form, word.form])}.", spans
     return None
 
 
@@ -144,7 +141,7 @@ def _undeclared(subject: Subject, mentions: Sequence[FullName]) -> _Problem | No
     if len(spans) <= MOST_UNDECLARED:
         return None
     message = f"The text names {len(spans)} people whom nobody declared: {_quote(subject.text, spans)}."
-    return _Problem(message, spans)
+    return message, spans
 
 
 def _people(names: Collection[Name]) -> Mapping[str, str]:
@@ -221,7 +218,7 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
             continue  # `Stein Ilay`: two people side by side
         is_first_name = name.first in firsts or _is_new_name(text, index)
         if is_first_name and (name.last in lasts or _is_new_name(text, index + 1)):
-            found.append(FullName(name, Span(first.span.start, last.span.end), index))
+            found.append(FullName(name, Span(first.span.start, last.span.end)))
     return found
 
 

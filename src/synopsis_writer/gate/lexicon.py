@@ -70,11 +70,6 @@ def _frequencies() -> Mapping[str, float]:
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
 
 
-def is_listed(word: str) -> bool:
-    """Whether the frequency list knows a word at all, once in a hundred million words or more."""
-    return len(word) <= LONGEST_WORD and commonness(word) > 0
-
-
 _local = threading.local()  # a stemmer holds the word it is at: each thread has its own
 
 

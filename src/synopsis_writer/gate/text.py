@@ -12,7 +12,7 @@ from statistics import fmean, pstdev
 from types import MappingProxyType
 from typing import NamedTuple
 
-from synopsis_writer.gate.lexicon import is_listed
+from synopsis_writer.gate.lexicon import commonness
 
 MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis is enough to say "too long"
 
@@ -30,13 +30,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as it is written; `sentence` and `paragraph` are indices, `quoted` says it is inside „ “."""
+    """A word as it is written; `sentence` is an index, `quoted` says it is inside „ “."""
 
     form: str
     lower: str
     span: Span
     sentence: int
-    paragraph: int
     quoted: bool
 
 
@@ -150,7 +149,7 @@ def analyse(raw: str) -> Text:
             first = len(words)
             for match in _WORD.finditer(text, *span):
                 form, quoted = match[0], is_quoted(match.start())
-                words.append(Word(form, form.lower(), Span(*match.span()), len(sentences), index, quoted))
+                words.append(Word(form, form.lower(), Span(*match.span()), len(sentences), quoted))
             sentences.append(Sentence(text[span.start : span.end], span, index, first, len(words)))
     return Text(text, paragraphs, tuple(sentences), tuple(words), quotes)
 
@@ -177,10 +176,14 @@ _NOT_ABBREVIATED = re.compile(
 
 
 def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
+    import sentencex
+
     # Replaced one by one, so that spans stay: a line end inside a sentence does not end it.
     line = text[paragraph.start : paragraph.end].replace("\n", " ")
+    ends = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
+    ends |= {match.end() for match in _NOT_ABBREVIATED.finditer(line)}
     start = 0
-    for end in _ends(line):
+    for end in sorted(ends):
         piece = line[start:end]
         if _ORDINAL.search(piece, max(0, len(piece) - _TAIL)) and end < len(line):
             continue  # "in der 3. Staffel" is no end of a sentence
@@ -188,13 +191,6 @@ def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
             lead = len(piece) - len(piece.lstrip())
             yield Span(paragraph.start + start + lead, paragraph.start + start + len(piece.rstrip()))
         start = end
-
-
-def _ends(line: str) -> list[int]:
-    import sentencex
-
-    ends = {boundary["end_index"] for boundary in sentencex.get_sentence_boundaries("de", line)}
-    return sorted(ends | {match.end() for match in _NOT_ABBREVIATED.finditer(line)})
 
 
 def word_spans(text: str) -> list[Span]:
@@ -315,7 +311,9 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
     if word in model.known:
         scores = dict(model.known[word])
     elif (
-        is_capital or len(word) > _LONGEST_ANALYSED or (len(word) > _LONGEST_UNLISTED and not is_listed(word))
+        is_capital
+        or len(word) > _LONGEST_ANALYSED
+        or (len(word) > _LONGEST_UNLISTED and not commonness(word))
     ):
         return {model.numbers[NOUN]: 0.0, model.numbers[NAME]: 0.0}
     else:

@@ -110,7 +110,7 @@ def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = F
             if force:
                 temporary.replace(target)
                 return target
-            for number in range(2, _MOST_NUMBERED):
+            for number in range(2, _MOST_NUMBERED + 1):
                 with contextlib.suppress(FileExistsError):
                     _claim(temporary, target)
                     return target
