@@ -282,11 +282,7 @@ class HostedClient:
 
 
 def open_sdk(
-    address: str,
-    api_key: str | None,
-    *,
-    insecure: bool,
-    transport: "httpx2.AsyncBaseTransport | None" = None,
+    address: str, api_key: str | None, *, insecure: bool, transport: "httpx2.AsyncBaseTransport | None" = None
 ) -> "openai.AsyncOpenAI":
     """Return the SDK's client, which retries nothing and follows no redirects; raises as `HostedClient`."""
     check_address(address)
