@@ -13,11 +13,12 @@ TESTED := evals,keyring,local,parquet,ray
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
 export SYNOPSIS_MAKE_THEME := $(value THEME)
 
-.PHONY: help write test test-all lint types docs site platforms wheel-test bench bench-scale clean
+.PHONY: help write test coverage test-all lint types docs site platforms wheel-test bench bench-scale clean
 
 help:
 	@echo 'make write SHOW="In aller Freundschaft" THEME="..." [ARGS="--form teaser"]   write one synopsis'
 	@echo 'make test       set up and run all tests       make test-all   the slow ones, too'
+	@echo 'make coverage   run all tests, and print which lines of the program they do not reach'
 	@echo 'make lint       ruff                           make types      mypy'
 	@echo 'make docs       renew the generated docs       make site       build the docs as a site, in build/site'
 	@echo 'make wheel-test build, install and run it      make platforms  renew platforms.tsv'
@@ -46,6 +47,13 @@ write: $(VENV)/.local
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest --numprocesses logical --dist loadgroup $(ARGS)
+
+coverage: $(VENV)/.dev
+	@mkdir -p build/coverage
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest --numprocesses logical --dist loadgroup $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 $(VENV)/.all: $(VENV)/.dev
 	@echo 'installing the embedding model and Inspect, about 250 MB (once)' >&2
