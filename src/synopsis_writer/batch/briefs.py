@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,9 @@ from synopsis_writer.batch.tables import TableRow, opened, read_table
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.errors import BriefError, explain
 
-LONGEST_ID = 100
+_LONGEST_ID = 100
 
-_FIELDS = {"character": "characters", "beat": "beats", "air-date": "air_date"}  # where a flag's name differs
-
-_COLUMN_OF = {field: column for column, field in _FIELDS.items()}
-
-_LISTS = ("character", "beat")
+_COLUMNS = {"characters": "character", "beats": "beat", "air_date": "air-date"}  # where a field's differs
 
 _BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one cell
 
@@ -30,7 +26,7 @@ class BatchRow:
     """One brief of a batch.
 
     Attributes:
-        id: what the row is called: 1 to 100 printable characters without a slash, unique in its batch.
+        id: 1 to 100 printable characters without a slash, unique in its batch.
         place: the row's number in its file, from 1; blank lines do not count.
         brief: what is asked for.
     """
@@ -41,9 +37,9 @@ class BatchRow:
 
 
 class _Cells(Brief):
-    """A brief that is called by its columns; what it finds wrong is named as the person wrote it."""
+    """A brief by its columns: an error names the field as the person wrote it."""
 
-    model_config = ConfigDict(alias_generator=lambda name: _COLUMN_OF.get(name, name))
+    model_config = ConfigDict(alias_generator=lambda name: _COLUMNS.get(name, name))
 
 
 def read_briefs(path: Path) -> Iterator[BatchRow]:
@@ -63,50 +59,38 @@ def read_briefs(path: Path) -> Iterator[BatchRow]:
         name = given or id_of(brief)
         first = places.setdefault(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), place)
         if first != place:
-            raise BriefError(f"{row.where}: " + _twice(given, place, first))
+            raise BriefError(
+                f"{row.where}: row {place} has the id '{given}' of row {first}: give each an id of its own"
+                if given
+                else f"{row.where}: row {place} asks for the same as row {first}: "
+                "give both an id, in a column 'id'"
+            )
         yield BatchRow(name, place, brief)
     if not places:
         raise BriefError(f"{path}: holds no brief: write one a row, with 'show' and 'theme' at least")
 
 
-def _twice(given: str, place: int, first: int) -> str:
-    if given:
-        return f"row {place} has the id '{given}' of row {first}: give each an id of its own"
-    return f"row {place} asks for the same as row {first}: give both an id, in a column 'id'"
-
-
 def _brief(row: TableRow) -> Brief:
-    given = {column: _value(column, value) for column, value in row.cells.items() if column != "id"}
-    cells = {column: value for column, value in given.items() if value not in (None, "", [])}
+    values = {column: _value(column, value) for column, value in row.cells.items() if column != "id"}
     try:
-        return Brief.model_validate({_FIELDS.get(column, column): value for column, value in cells.items()})
+        cells = _Cells.model_validate(
+            {column: value for column, value in values.items() if value not in (None, "", [])}
+        )
     except ValidationError as error:
-        raise BriefError(f"{row.where}: {_reason(cells, error)}") from error
+        raise BriefError(f"{row.where}: {explain(error)}") from error
+    return Brief.model_construct(cells.model_fields_set, **dict(cells))
 
 
 def _value(column: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if column in _LISTS:
+    if column in {"character", "beat"}:
         return [part for part in _BETWEEN.split(value) if part.strip()]
     return value.strip()
 
 
-def _reason(cells: Mapping[str, Any], error: ValidationError) -> str:
-    """Say what is wrong by the columns' names, which are not always the fields'."""
-    try:
-        _Cells.model_validate(cells)
-    except ValidationError as named:
-        error = named
-    return explain(error)
-
-
 def _given_id(row: TableRow) -> str:
-    """Return the row's own id, or nothing.
-
-    Raises:
-        BriefError: it is no text or whole number, too long, or holds a slash or an invisible character.
-    """
+    """Return the row's own id, or nothing."""
     value = row.cells.get("id")
     if value is None:
         return ""
@@ -116,9 +100,9 @@ def _given_id(row: TableRow) -> str:
         name = clean_line(str(value))
     except ValueError as error:
         raise BriefError(f"{row.where}: id: {error}") from error
-    if len(name) > LONGEST_ID or "/" in name or not name.isprintable():
+    if len(name) > _LONGEST_ID or "/" in name or not name.isprintable():
         raise BriefError(
-            f"{row.where}: id: '{name[:40]}' is no id: write 1 to {LONGEST_ID} printable characters, no '/'"
+            f"{row.where}: id: '{name[:40]}' is no id: write 1 to {_LONGEST_ID} printable characters, no '/'"
         )
     return name
 
@@ -130,10 +114,6 @@ def id_of(brief: Brief) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes, as hex digits.
-
-    Raises:
-        FileError: it cannot be read.
-    """
+    """Return the SHA-256 of the file's bytes, as hex digits."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

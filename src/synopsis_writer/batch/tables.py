@@ -31,15 +31,14 @@ class TableRow:
 
 
 def columns_of(names: Sequence[str], where: str) -> list[str]:
-    """Return the columns that `names` mean: case does not count, and `air_date` is `air-date`.
-
-    Raises:
-        BriefError: one is unknown, or stands twice; names all unknown ones.
-    """
+    """Return the columns that `names` mean: case does not count, and `air_date` is `air-date`."""
     columns = [name.strip().lower().replace("_", "-") for name in names]
     unknown = [name for name, column in zip(names, columns, strict=True) if column not in COLUMNS]
     if unknown:
-        listed = ", ".join(_shown(name) for name in dict.fromkeys(unknown))
+        listed = ", ".join(
+            repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…")
+            for name in dict.fromkeys(unknown)
+        )
         raise BriefError(
             f"{where}: unknown column{'s' * (len(unknown) > 1)} {listed}: known are {', '.join(COLUMNS)}"
         )
@@ -49,22 +48,13 @@ def columns_of(names: Sequence[str], where: str) -> list[str]:
     return columns
 
 
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…")
-
-
-def row_of(where: str, pairs: Iterable[tuple[str, Any]]) -> TableRow:
-    """Return the row of names and values that stand at `where`.
-
-    Raises:
-        BriefError: as `columns_of`.
-    """
-    pairs = list(pairs)
+def row_of(where: str, pairs: Sequence[tuple[str, Any]]) -> TableRow:
+    """Return the row of names and values that stand at `where`."""
     columns = columns_of([name for name, _ in pairs], where)
     return TableRow(where, dict(zip(columns, (value for _, value in pairs), strict=True)))
 
 
-_DELIMITERS = ",;\t"
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 _NULL = "tag:yaml.org,2002:null"
 
@@ -92,11 +82,7 @@ def read_table(path: Path) -> Iterator[TableRow]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a file to read its bytes.
-
-    Raises:
-        FileError: it is missing, a folder, or cannot be read.
-    """
+    """Open a file to read its bytes; raises FileError."""
     try:
         with path.open("rb") as file:
             yield file
@@ -128,21 +114,21 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[TableRow]:
     header = next(lines, "")
     delimiter = max(_DELIMITERS, key=header.count)
     columns: list[str] = []
-    for line, record in _records(path, itertools.chain([header], lines), delimiter):
-        where, cells = f"{path}:{line}", _without_empty_end(record)
+    for line, cells in _records(path, itertools.chain([header], lines), delimiter):
+        where = f"{path}:{line}"
         if not columns:
             columns = columns_of(cells, where)
         elif len(cells) > len(columns):
             raise BriefError(
                 f"{where}: has {len(cells)} cells for {len(columns)} columns: "
-                f"put a text that holds a {_spoken(delimiter)} in quotes"
+                f"put a text that holds a {_DELIMITERS[delimiter]} in quotes"
             )
         elif cells:
             yield TableRow(where, dict(zip(columns, map(plain_text, cells), strict=False)))
 
 
 def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line on which it begins."""
+    """Yield each record, without empty cells at its end, with the line on which it begins."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         begins = reader.line_num + 1
@@ -151,27 +137,17 @@ def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple
         except StopIteration:
             return
         except csv.Error as error:
-            raise BriefError(f"{path}:{begins}: the row that begins here {_csv_fault(error)}") from error
+            text = str(error)
+            problem = (
+                "has a quote that is never closed, or a cell that is far too long: close the quote"
+                if "unexpected end" in text or "larger than field limit" in text
+                else f"is not CSV ({text}): put cells with quotes or line breaks in quotes, "
+                "and double their quotes"
+            )
+            raise BriefError(f"{path}:{begins}: the row that begins here {problem}") from error
+        while record and not record[-1].strip():  # spreadsheets like to add empty cells
+            record.pop()
         yield begins, record
-
-
-def _csv_fault(error: csv.Error) -> str:
-    text = str(error)
-    if "unexpected end" in text or "larger than field limit" in text:
-        return "has a quote that is never closed, or a cell that is far too long: close the quote"
-    return f"is not CSV ({text}): put cells with quotes or line breaks in quotes, and double their quotes"
-
-
-def _spoken(delimiter: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
-
-
-def _without_empty_end(cells: list[str]) -> list[str]:
-    """Leave out the empty cells that spreadsheets like to add to a row."""
-    count = len(cells)
-    while count and not cells[count - 1].strip():
-        count -= 1
-    return cells[:count]
 
 
 def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[TableRow]:
@@ -189,10 +165,16 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[TableRow]:
 
 
 def _read_parquet(path: Path, file: BinaryIO) -> Iterator[TableRow]:
-    table = Parquet(path, file)
-    columns = columns_of(table.names, str(path))
-    for number, row in enumerate(table.rows(), 1):
-        yield TableRow(f"{path}: row {number}", dict(zip(columns, row.values(), strict=True)))
+    arrow = pyarrow()
+    try:
+        table = arrow.parquet.ParquetFile(file)
+        columns = columns_of(table.schema_arrow.names, str(path))
+        batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=_ROWS))
+        for number, row in enumerate(itertools.chain.from_iterable(batches), 1):
+            yield TableRow(f"{path}: row {number}", dict(zip(columns, row.values(), strict=True)))
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise FileError(f"{path}: not Parquet, or damaged: {reason}: write the file again") from error
 
 
 def _read_yaml(path: Path, file: BinaryIO) -> Iterator[TableRow]:
@@ -250,17 +232,11 @@ _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
     ".yml": _read_yaml,
 }
 
-_ROWS = 1_000  # rows in memory at once when reading: some hundred kilobytes of briefs
-
-_GROUP = 1_000  # rows of a row group when writing: about 5 MB of synopses
+_ROWS = 1_000  # in memory at once: some hundred kilobytes of briefs, about 5 MB of synopses
 
 
 def pyarrow() -> Any:
-    """Return the module, with `parquet` loaded.
-
-    Raises:
-        SettingsError: it is not installed.
-    """
+    """Return the module, with `parquet` loaded; raises SettingsError where it is not installed."""
     try:
         import pyarrow as pa
         import pyarrow.parquet
@@ -271,45 +247,13 @@ def pyarrow() -> Any:
     return pa
 
 
-class Parquet:
-    """A Parquet file that is read from front to back.
-
-    Attributes:
-        names: its columns.
-
-    Raises:
-        FileError: it is not a Parquet file, or damaged.
-        SettingsError: pyarrow is not installed.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._arrow, self._path = pyarrow(), path
-        try:
-            self._file = self._arrow.parquet.ParquetFile(file)
-        except (self._arrow.ArrowException, OSError, ValueError) as error:
-            raise self._damaged(error) from error
-        self.names: tuple[str, ...] = tuple(self._file.schema_arrow.names)
-
-    def rows(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows as Python values."""
-        try:
-            for batch in self._file.iter_batches(batch_size=_ROWS):
-                yield from batch.to_pylist()
-        except (self._arrow.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> FileError:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        return FileError(f"{self._path}: not Parquet, or damaged: {reason}: write the file again")
-
-
 def write_parquet(rows: Iterable[Mapping[str, Any]], file: BinaryIO, columns: Mapping[str, Any]) -> int:
     """Write the rows into `file`, and return their number; `columns` has each column's Arrow type."""
     arrow = pyarrow()
     schema = arrow.schema(list(columns.items()))
     rows, count = iter(rows), 0
     with arrow.parquet.ParquetWriter(file, schema) as writer:
-        while group := list(itertools.islice(rows, _GROUP)):
+        while group := list(itertools.islice(rows, _ROWS)):
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
             count += len(group)
     return count
