@@ -41,8 +41,6 @@ _COLUMNS: Mapping[str, Callable[[SavedRow], Any]] = {
     "meta": lambda row: _rest(row.provenance),
 }
 
-_BETWEEN = " | "  # between the parts of a list in a CSV cell, as `read_briefs` takes them apart
-
 
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     """Write `<folder>/<show-slug>/<id-slug>.md` a row, and return their number.
@@ -57,10 +55,13 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     with _appearing(folder) as hidden:
         for row in rows:
             count += 1
-            place = hidden / slug(row.brief.show)
-            place.mkdir(exist_ok=True)
-            content = render(_fields(row), row.synopsis, "md")
-            _write_new(place, row.id, content.encode("utf-8"))
+            home = hidden / slug(row.brief.show)
+            home.mkdir(exist_ok=True)
+            path = home / f"{slug(row.id)}.md"
+            if path.exists():
+                digest = hashlib.sha256(row.id.encode("utf-8")).hexdigest()[:16]
+                path = home / f"{slug(row.id)}-{digest}.md"
+            path.write_bytes(render(_fields(row), row.synopsis, "md").encode("utf-8"))
     return count
 
 
@@ -75,16 +76,6 @@ def _appearing(folder: Path) -> Iterator[Path]:
             yield hidden
     except OSError as error:
         raise FileError(f"cannot export into {os_reason(error, folder)}: name another folder") from error
-
-
-def _write_new(folder: Path, name: str, content: bytes) -> None:
-    try:
-        with (folder / f"{slug(name)}.md").open("xb") as file:
-            file.write(content)
-    except FileExistsError:
-        digest = hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
-        with (folder / f"{slug(name)}-{digest}.md").open("xb") as file:
-            file.write(content)
 
 
 def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
@@ -147,11 +138,10 @@ def _rest(provenance: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Any) -> Any:
-    return _BETWEEN.join(_part(part) for part in value) if isinstance(value, list) else value
-
-
-def _part(part: str | Mapping[str, str]) -> str:
-    return part if isinstance(part, str) else f"{part['name']} ({part['role']})"
+    if not isinstance(value, list):
+        return value
+    # As `read_briefs` takes them apart.
+    return " | ".join(part if isinstance(part, str) else f"{part['name']} ({part['role']})" for part in value)
 
 
 def _types() -> dict[str, Any]:

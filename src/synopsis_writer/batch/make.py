@@ -41,12 +41,7 @@ _gate: list[Gate] = []  # of a worker process: loaded once
 
 
 class GatePool:
-    """Examines texts in worker processes, in an `async with` block; the same verdicts as a gate gives.
-
-    Args:
-        settings: what the workers load their gate by.
-        workers: how many processes; each takes about 220 MB.
-    """
+    """Examines texts as a gate does, in processes of about 220 MB each, in an `async with` block."""
 
     def __init__(self, settings: Settings, workers: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would take over locks and connections
@@ -56,7 +51,7 @@ class GatePool:
     def start(self) -> None:
         """Start the workers, which load while the first answers are on their way."""
         for _ in range(self._workers):
-            self._pool.submit(_nothing)
+            self._pool.submit(os.getpid)  # any call starts a worker
 
     async def __aenter__(self) -> Self:
         """Return the pool, which may have been started."""
@@ -71,11 +66,7 @@ class GatePool:
     async def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
-        """Hold a synopsis against its brief.
-
-        Raises:
-            EngineError: a worker was killed, as by a machine that is out of memory.
-        """
+        """Check a synopsis against its brief."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._pool, _examine, synopsis, brief, show, truncated)
@@ -83,10 +74,6 @@ class GatePool:
             raise EngineError(
                 "a process that checks texts was ended from outside: is there memory enough? Run it again"
             ) from error
-
-
-def _nothing() -> None:
-    """Do nothing: a worker starts for it."""
 
 
 def _begin(settings: Settings) -> None:
@@ -98,7 +85,7 @@ def _begin(settings: Settings) -> None:
 
 
 def _end_with_driver() -> None:
-    """End this process when the driver has ended: after a kill nobody else tells it."""
+    """End this process when the driver has ended: after a kill nobody else does."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()

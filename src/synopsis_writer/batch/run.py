@@ -38,33 +38,19 @@ MakeRow = Callable[[BatchRow, Attempt | None], Awaitable[RowResult[str]]]
 
 @dataclass(frozen=True)
 class Order:
-    """What is ordered of a batch.
-
-    Attributes:
-        briefs: the file of the briefs.
-        out: the batch's folder.
-        concurrency: calls in flight; with `workers`, half as many rows more may wait for their checks.
-        rpm, tpm: requests and tokens a minute at most; None: no bound.
-        limit: rows to make this time at most; None: all.
-        workers: processes that check texts, 0 checks in this one; on a cluster, those that make rows, 0: as
-            many as fit.
-        retry: what is made again: refused rows, failed ones.
-        variety: whether a text is compared with the batch's others.
-        arc: the file of what rows establish; None: rows know nothing of each other.
-        fresh: archive the record that is there, and begin anew.
-    """
+    """What is ordered of a batch."""
 
     briefs: Path
-    out: Path
-    concurrency: int = 8
-    rpm: int | None = None
-    tpm: int | None = None
-    limit: int | None = None
-    workers: int = 0
-    retry: tuple[Outcome, ...] = ()
-    variety: bool = True
-    arc: Path | None = None
-    fresh: bool = False
+    out: Path  # the batch's folder
+    concurrency: int = 8  # calls in flight; with `workers`, half as many rows more may wait for their checks
+    rpm: int | None = None  # requests a minute at most
+    tpm: int | None = None  # tokens a minute at most
+    limit: int | None = None  # rows to make this time at most
+    workers: int = 0  # processes that check texts; on a cluster those that make rows, 0: as many as fit
+    retry: tuple[Outcome, ...] = ()  # rows that are made again: refused ones, failed ones
+    variety: bool = True  # whether a text is compared with the batch's others
+    arc: Path | None = None  # the file of what rows establish; None: rows know nothing of each other
+    fresh: bool = False  # archive the record that is there, and begin anew
 
 
 class Engine(Protocol):
@@ -122,9 +108,9 @@ async def run_batch(
         order: what is to be made.
         settings: all settings.
         environment: where the key stands.
-        begun: is told how far the batch is before anything is made.
-        made: is told of each row that was saved, and whether it is done with.
-        unsaved: is given each row that was made and cannot be saved.
+        begun: called with the progress of the batch before anything is made.
+        made: called with each row that was saved, and whether it is done with.
+        unsaved: called with each row that was made and cannot be saved.
         engine: makes the rows; None makes them in this process.
         stop: ends the batch early.
 
@@ -155,7 +141,8 @@ async def run_batch(
         begun(counts)
         if counts.pending <= _held(store, order.out):
             return counts
-        writer.budget = _budget(settings, counts)
+        spent = Spent(counts.cost, counts.usage.prompt_tokens + counts.usage.completion_tokens)
+        writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=spent)
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
         saver = RowSaver(store, writer, variety, made, unsaved)
@@ -182,12 +169,8 @@ async def run_batch(
 def end_repairs(store: BatchStore, settings: Settings) -> None:
     """Give up on queued repairs that have no attempts left."""
     if count := store.end_beyond(settings.attempts):
-        _log.info(
-            "%d rows that were to be repaired stay refused, for --attempts is %d now: "
-            "--retry refused makes them anew",
-            count,
-            settings.attempts,
-        )
+        reason = f"for --attempts is {settings.attempts} now: --retry refused makes them anew"
+        _log.info("%d rows that were to be repaired stay refused, %s", count, reason)
 
 
 def _held(store: BatchStore, folder: Path) -> int:
@@ -196,22 +179,13 @@ def _held(store: BatchStore, folder: Path) -> int:
     if at_provider:
         _log.info("%d rows are at a provider, and left to it: synopsis batch fetch %s", at_provider, folder)
     if in_files:
-        _log.info(
-            "%d rows are in files of requests, and left to whoever runs them: "
-            "synopsis batch fetch %s --from-file RESULTS, or synopsis batch cancel %s",
-            in_files,
-            folder,
-            folder,
-        )
+        way_out = f"synopsis batch fetch {folder} --from-file RESULTS, or synopsis batch cancel {folder}"
+        _log.info("%d rows are in files of requests, and left to whoever runs them: %s", in_files, way_out)
     return at_provider + in_files
 
 
 def begin_anew(order: Order) -> None:
-    """Archive the record, once it is sure that the briefs can begin another.
-
-    Raises:
-        InputError: the briefs cannot be used, or the record cannot be moved; it stays.
-    """
+    """Archive the record, once it is sure that the briefs can begin another."""
     for _ in read_briefs(order.briefs):
         pass
     if (archived := archive(order.out)) is not None:
@@ -235,13 +209,6 @@ def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = 
     return variety
 
 
-def _budget(settings: Settings, counts: Counts) -> Budget:
-    """Return a ledger that begins with what the batch has spent before."""
-    usage = counts.usage
-    spent = Spent(counts.cost, usage.prompt_tokens + usage.completion_tokens)
-    return Budget(settings.budget, settings.max_tokens_total, spent=spent)
-
-
 @asynccontextmanager
 async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop: Stop) -> AsyncIterator[None]:
     """Let a writer's texts be examined with variety, and in so many processes of their own, if any."""
@@ -260,13 +227,6 @@ async def make_rows(
     rows: Iterator[BatchRow], make: MakeRow, saver: "RowSaver", concurrency: int, stop: Stop
 ) -> None:
     """Make rows concurrently, each saved before its worker takes the next.
-
-    Args:
-        rows: what is to be made; one is taken when there is a worker for it.
-        make: makes one, or repairs the answer it is given.
-        saver: saves them.
-        concurrency: rows in flight at most.
-        stop: ends the taking of rows.
 
     Raises:
         ModelError: the work cannot go on; what is in flight is made and saved first: it is paid.
@@ -293,9 +253,9 @@ class RowSaver:
         store: where they are saved.
         writer: knows the shows, and how many attempts a row has.
         variety: the accepted texts; None: a text is not compared with them.
-        made: is told of each row that was saved, and whether it is done with: not when it is to be repaired,
+        made: called with each row that was saved, and whether it is done with: not when it is to be repaired,
             or still to be made.
-        unsaved: is given each row that cannot be saved, for its answers are paid; unused when the answers
+        unsaved: called with each row that cannot be saved, for its answers are paid; unused when the answers
             are stored elsewhere, too.
     """
 
@@ -315,22 +275,15 @@ class RowSaver:
 
         Rows in flight do not see each other: of two similar texts, the one saved first stays. A row in the
         queue of repairs stays there, with its newest answer, until it is done with.
-
-        Raises:
-            FileError: the record cannot be written.
         """
         try:
             with self.store.transaction():
                 result = self._compared(row, result)
                 newest = result.attempts[-1] if result.attempts else None
-                is_refused = result.outcome == "refused" and newest is not None
                 self.store.save(result)
-                previous = (
-                    newest
-                    if is_refused and newest and newest.number < self.writer.settings.attempts
-                    else None
-                )
-                if previous is not None:
+                previous = None
+                if result.outcome == "refused" and newest and newest.number < self.writer.settings.attempts:
+                    previous = newest
                     self.store.reopen(result.id)
                 if self.store.waits(row.place) is not None:
                     goes_on = previous or (newest if result.error else None)
@@ -374,10 +327,8 @@ async def run_concurrently(
 ) -> None:
     """Work on items, `count` at once; one is taken when there is a worker for it.
 
-    After the first error what is in flight is finished, for it is paid; then the error is raised.
-
-    Raises:
-        SynopsisError: what `work`, or the reading of the next item, raised first.
+    After the first error, of `work` or of reading the next item, what is in flight is finished, for it is
+    paid; then the error is raised.
     """
     errors: list[SynopsisError] = []
 

@@ -109,12 +109,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class SavedRow(BatchRow):
-    """An accepted row with its text.
-
-    Attributes:
-        synopsis: the text.
-        provenance: how it came about, as `Result.provenance` gives it; what JSON can hold.
-    """
+    """An accepted row with its text, and how it came about, as `Result.provenance` gives it."""
 
     synopsis: Synopsis
     provenance: Mapping[str, Any]
@@ -125,28 +120,16 @@ Flaw = Literal["", "cut", "withheld"]
 
 @dataclass(frozen=True)
 class NextAttempt:
-    """What is asked of a row next.
-
-    Attributes:
-        place: the row's.
-        number: 1 for the first draft; a later one repairs the attempt before it.
-        flaw: what was wrong with the previous answer beyond its problems.
-        returns: how often this attempt came back without an answer.
-    """
+    """What is asked of the row at a place next."""
 
     place: int
-    number: int = 1
-    flaw: Flaw = ""
-    returns: int = 0
+    number: int = 1  # of the first draft; a later one repairs the attempt before it
+    flaw: Flaw = ""  # what was wrong with the previous answer beyond its problems
+    returns: int = 0  # how often this attempt came back without an answer
 
 
 class BatchReader:
-    """Reads a batch's record; every method raises FileError where the record is damaged.
-
-    Args:
-        database: a connection to the record.
-        record: how messages name it.
-    """
+    """Reads a batch's record; every method raises FileError where the record is damaged."""
 
     def __init__(self, database: sqlite3.Connection, record: Path) -> None:
         self.database = database
@@ -179,21 +162,17 @@ class BatchReader:
             total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
         except ArithmeticError as error:
             raise FileError(f"the record is damaged, a cost is not a number: {RECOVERY}") from error
-        return Counts(
-            statuses.get("pending", 0),
-            statuses.get("accepted", 0),
-            statuses.get("refused", 0),
-            statuses.get("failed", 0),
-            Usage(prompt or 0, completion or 0, cached or 0),
-            None if unpriced else Cost(total, currency or ""),
-            seconds or 0.0,
+        usage = Usage(prompt or 0, completion or 0, cached or 0)
+        cost = None if unpriced else Cost(total, currency or "")
+        pending, accepted, refused, failed = (
+            statuses.get(status, 0) for status in ("pending", "accepted", "refused", "failed")
         )
+        return Counts(pending, accepted, refused, failed, usage, cost, seconds or 0.0)
 
     def reasons(self) -> dict[str, str]:
         """Return why rows were refused or failed, by their ids."""
-        return dict(
-            self.query("SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place")
-        )
+        sql = "SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place"
+        return dict(self.query(sql))
 
     def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[SavedRow]:
         """Yield the accepted rows by their places; `where` is a further condition in SQL."""
@@ -210,12 +189,11 @@ class BatchReader:
 
     def held(self) -> tuple[int, int]:
         """Return how many pending rows are at a provider, and how many in files that somebody else runs."""
-        counts = dict(
-            self.query(
-                "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard "
-                "WHERE is_read = 0 GROUP BY 1"
-            )
+        rows = self.query(
+            "SELECT server = '', count(*) FROM asked JOIN shards ON number = shard "
+            "WHERE is_read = 0 GROUP BY 1"
         )
+        counts = dict(rows)
         return counts.get(0, 0), counts.get(1, 0)
 
     def count_waiting(self) -> int:
@@ -226,12 +204,9 @@ class BatchReader:
 class BatchStore(BatchReader):
     """The record in a folder, in a `with` block; one process has it at a time.
 
-    Args:
-        folder: the batch's folder; made when it is missing.
-        facts: what the rows are made with (model, prompts, profile …): a folder begun with others is refused.
-
     Raises:
-        FileError: the folder cannot be written, another process is at it, or it was begun with other facts.
+        FileError: the folder cannot be written, another process is at it, or it was begun with other facts
+            (model, prompts, profile …).
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
@@ -257,7 +232,14 @@ class BatchStore(BatchReader):
 
     def _check(self, facts: Mapping[str, str]) -> None:
         """Compare the facts with those the batch was begun with, and record new ones."""
-        if not self._is_begun():
+        [(is_begun,)] = self.query(
+            """
+            SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
+            OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
+            OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
+            """
+        )
+        if not is_begun:
             with self.transaction():  # the briefs may change until anything is made of them
                 self.database.execute("DELETE FROM rows")
                 self.database.execute("DELETE FROM facts")
@@ -270,21 +252,8 @@ class BatchStore(BatchReader):
                     "go on as it began, or begin anew with --fresh"
                 )
         with self.transaction():
-            self.database.executemany(
-                "INSERT INTO facts VALUES (?, ?)",
-                [(name, value) for name, value in facts.items() if name not in begun],
-            )
-
-    def _is_begun(self) -> bool:
-        return bool(
-            self.query(
-                """
-                SELECT EXISTS (SELECT 1 FROM rows WHERE status IN ('accepted', 'refused', 'failed'))
-                OR EXISTS (SELECT 1 FROM answers) OR EXISTS (SELECT 1 FROM shards)
-                OR EXISTS (SELECT 1 FROM rows WHERE prompt_tokens + completion_tokens > 0)
-                """
-            )[0][0]
-        )
+            added = [(name, value) for name, value in facts.items() if name not in begun]
+            self.database.executemany("INSERT INTO facts VALUES (?, ?)", added)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -339,12 +308,11 @@ class BatchStore(BatchReader):
         """
         usage, cost = result.usage, result.cost
         with self.transaction():
-            row = self.database.execute(
-                "SELECT status, amount FROM rows WHERE id = ?", (result.id,)
-            ).fetchone()
-            if row is None:
+            rows = self.query("SELECT status, amount FROM rows WHERE id = ?", result.id)
+            if not rows:
                 raise FileError(f"{self._folder}: there is no row '{result.id}'")
-            amount = Decimal(row[1] or 0) + (cost.amount if cost else 0)
+            [(status, spent)] = rows
+            amount = Decimal(spent or 0) + (cost.amount if cost else 0)
             attempts, prompt, completion, cached, seconds, currency, is_unpriced = self.database.execute(
                 """
                 UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
@@ -373,7 +341,7 @@ class BatchStore(BatchReader):
                     for attempt in result.attempts
                 ),
             )
-            if row[0] == "accepted":
+            if status == "accepted":
                 return
             total = None if is_unpriced else Cost(amount, currency or "")
             sums = sums_data(attempts, Usage(prompt, completion, cached), total, seconds)
@@ -433,13 +401,10 @@ class BatchStore(BatchReader):
         """
         if attempt.number == 1:
             return None
-        rows = self.query(  # the newest with that number: earlier ones are of a go that was begun anew
-            "SELECT number, text, problems FROM answers WHERE row = ? AND number = ? "
-            "ORDER BY rowid DESC LIMIT 1",
-            row,
-            attempt.number - 1,
-        )
-        for number, text, problems in rows:
+        # The newest with that number: earlier ones are of a go that was begun anew.
+        sql = "SELECT text, problems FROM answers WHERE row = ? AND number = ? ORDER BY rowid DESC LIMIT 1"
+        number = attempt.number - 1
+        for text, problems in self.query(sql, row, number):
             answer = Answer("" if attempt.flaw == "withheld" else text)
             return Attempt.recorded(number, answer, passed=False, problems=json.loads(problems))
         return None
@@ -476,11 +441,7 @@ def read_batch(folder: Path) -> Iterator[BatchReader]:
 
 
 def archive(folder: Path) -> Path | None:
-    """Move the record of a batch aside, so that the next run begins anew; return where it is now.
-
-    Raises:
-        FileError: another process is at it, somebody holds rows of it, or the folder cannot be written.
-    """
+    """Move the record of a batch aside, so that the next run begins anew; return where it is now."""
     record = folder / RECORD_FILE
     if not record.exists():
         return None
@@ -507,21 +468,14 @@ def archive(folder: Path) -> Path | None:
 
 def _held(record: Path) -> tuple[int, int]:
     """Return how many rows others hold; nobody holds any of a record that cannot be read."""
-    try:
-        database = open_database(record, MIGRATIONS)  # which folds SQLite's log into the file
-    except FileError:
-        return 0, 0
-    with contextlib.closing(database), contextlib.suppress(FileError):
+    # Opened to write, which folds SQLite's log into the file.
+    with contextlib.suppress(FileError), contextlib.closing(open_database(record, MIGRATIONS)) as database:
         return BatchReader(database, record).held()
     return 0, 0
 
 
 def read_brief(row: str, text: str) -> Brief:
-    """Return a brief of the record.
-
-    Raises:
-        FileError: it is damaged; names the row.
-    """
+    """Return a brief of the record."""
     try:
         return Brief.model_validate_json(text)
     except ValueError as error:
@@ -529,11 +483,7 @@ def read_brief(row: str, text: str) -> Brief:
 
 
 def read_synopsis(row: str, text: str) -> Synopsis:
-    """Return a text of the record as it is: it was validated when it was saved.
-
-    Raises:
-        FileError: it is damaged; names the row.
-    """
+    """Return a text of the record as it is: it was validated when it was saved."""
     try:
         data = json.loads(text)
         return Synopsis.model_construct(

@@ -59,49 +59,29 @@ _CANDIDATES = 5  # texts with the most shared fingerprints, which are read
 _CHUNK = 10_000  # texts read at a time
 
 _BY_OPENING = "SELECT row FROM variety_texts WHERE opening = ? LIMIT 1"
-
 _BY_TITLE = "SELECT row FROM variety_texts WHERE title = ? LIMIT 1"
-
 _SINCE = "SELECT number FROM variety_texts WHERE show = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
-
 _NAMED = "SELECT row FROM variety_names JOIN variety_texts USING (number) WHERE name = ?"
-
 _BY_FULL = f"{_NAMED} ORDER BY number DESC LIMIT 1"
-
 _BY_LAST = f"{_NAMED} AND show = ? AND number >= ? ORDER BY number DESC LIMIT 1"
 
 
 @dataclass(frozen=True)
 class Features:
-    """What is compared with the other rows.
+    """What is compared with the other rows."""
 
-    Attributes:
-        title: lower case, without punctuation and a leading article.
-        opening: the stems the text begins with; empty when its first sentence is too short to tell.
-        people: the full names the answer declares.
-        guests: those beyond the cast and its families, where a last name is known.
-        fingerprints: hashes of some of the text's runs of six words, sorted; shape (about words / 8,).
-    """
-
-    title: str
-    opening: str
-    people: tuple[str, ...]
-    guests: tuple[Name, ...]
-    fingerprints: Fingerprints
+    title: str  # lower case, without punctuation and a leading article
+    opening: str  # the stems the text begins with; empty when its first sentence is too short to compare
+    people: tuple[str, ...]  # the full names the answer declares
+    guests: tuple[Name, ...]  # those beyond the cast and its families, where a last name is known
+    fingerprints: Fingerprints  # hashes of some of the text's runs of six words, sorted; shape (words / 8,)
 
 
 class Variety:
     """The accepted texts of a batch, by what no other row may have.
 
-    The tables hold all but the texts themselves; fingerprints are in memory, too, about 450 bytes a text.
-
-    Args:
-        database: the batch's own, with `VARIETY_TABLES`; what it holds is read at once.
-        read: gives the text of a row that was added.
-        disabled: checks that are left out.
-
-    Raises:
-        FileError: the database cannot be read or written; so do all methods.
+    The database, with `VARIETY_TABLES`, holds all but the texts themselves, which `read` gives; fingerprints
+    are in memory, too, about 450 bytes a text. Methods raise FileError where it cannot be read or written.
     """
 
     def __init__(
@@ -144,21 +124,12 @@ class Variety:
         return tuple(check() for name, check in named if name not in self._disabled)
 
     def _insert(self, row: str, show: Show, features: Features) -> int:
-        number = (
-            self._database.execute(
-                "INSERT INTO variety_texts (row, show, title, opening, people, marks) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    row,
-                    show.slug,
-                    features.title,
-                    features.opening,
-                    "\n".join(features.people),
-                    features.fingerprints.astype("<u4").tobytes(),
-                ),
-            ).lastrowid
-            or 0
+        people, marks = "\n".join(features.people), features.fingerprints.astype("<u4").tobytes()
+        cursor = self._database.execute(
+            "INSERT INTO variety_texts (row, show, title, opening, people, marks) VALUES (?, ?, ?, ?, ?, ?)",
+            (row, show.slug, features.title, features.opening, people, marks),
         )
+        number = cursor.lastrowid or 0
         keys = {key for name in features.guests for key in (name.last, " ".join(filter(None, name)))}
         self._database.executemany("INSERT INTO variety_names VALUES (?, ?)", [(key, number) for key in keys])
         return number
@@ -338,14 +309,9 @@ class _ArcFile(RootModel[dict[_Id, _Facts]]):
 class Arc:
     """Passes what the rows of a show have established on to its later rows.
 
-    A row is asked to tell its own facts, as further beats. Later rows are given them whatever became of the
+    A row is asked for its own facts, as further beats. Later rows are given them whatever became of the
     row, and title and logline of its text once it is accepted. Where that is too much for a brief, the
     loglines of the earliest rows are left out; facts never are.
-
-    Args:
-        path: the arc file.
-        store: the batch's store.
-        writer: knows the shows.
 
     Raises:
         BriefError: the file is not an arc, names an unknown row, or holds more than a brief can.
@@ -378,7 +344,7 @@ class Arc:
                 )
 
     def continued(self, row: BatchRow) -> BatchRow:
-        """Return the row with its own facts to tell, and what was before."""
+        """Return the row with its own facts as beats, and what was before."""
         show = self._show(row.brief)
         before: dict[int, tuple[str, ...]] = {
             earlier.place: self._facts[earlier.id]
