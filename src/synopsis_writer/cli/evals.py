@@ -272,11 +272,7 @@ def _completeness(run: "EvalResults") -> int:
 
 
 def check_names(flags: "Mapping[str, Sequence[str | Path | None] | None]") -> None:
-    """Refuse names that are empty, or that no file could hold.
-
-    Raises:
-        SettingsError: there is one; names its flag.
-    """
+    """Refuse names that are empty, or that no file could hold."""
     for flag, names in flags.items():
         for name in names or ():
             if name is not None and not str(name).strip():

@@ -1,6 +1,7 @@
 """The command groups log and cache."""
 
 import contextlib
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,8 +161,7 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
 
 
 def _attempt_data(attempt: "Attempt") -> dict[str, Any]:
-    messages = [{"role": message.role, "content": message.content} for message in attempt.messages]
-    data = attempt.as_data()
+    messages, data = [asdict(message) for message in attempt.messages], attempt.as_data()
     first = {name: data.pop(name) for name in ("number", "passed", "problems", "findings")}
     return {**first, "messages": messages, "answer": data.pop("answer"), **data}
 

@@ -56,12 +56,7 @@ def option(flag: str, text: str, metavar: str | None = None, short: str = "", **
 
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":
-    """Load the settings; flags, in groups or by the settings' names, go before everything else.
-
-    Raises:
-        SettingsError: an unknown or wrong setting.
-        FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
-    """
+    """Load the settings; flags, in groups or by the settings' names, go before everything else."""
     from synopsis_writer.settings import load_settings
 
     return load_settings(

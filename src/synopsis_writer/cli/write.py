@@ -1,5 +1,6 @@
 """The commands write, outline and prompt."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,9 +126,7 @@ def prompt(
     if json:
         print_json(
             {
-                "messages": [
-                    {"role": message.role, "content": message.content} for message in rendered.messages
-                ],
+                "messages": [asdict(message) for message in rendered.messages],
                 "tokens": rendered.tokens,
                 "examples": [
                     {"id": chosen.example.id, "tokens": chosen.tokens, "why": chosen.why} for chosen in shown
@@ -146,12 +145,7 @@ def _given(flags: options.BriefFlags) -> dict[str, Any]:
 
 
 def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief, Outline | None]":
-    """Return the brief of the flags and, where one is named, an outline file; flags go before the file.
-
-    Raises:
-        BriefError: show or theme is missing, or a field breaks a rule.
-        InputError: the outline file cannot be used.
-    """
+    """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
     from synopsis_writer.brief import make_brief
 
     fields, planned = _given(flags), None

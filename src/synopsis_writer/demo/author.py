@@ -136,11 +136,6 @@ async def write_draft(
         folder: of `gaps.yaml`, `blocked.txt` and `names.txt`.
         seed: of all choices.
         banned: names of people of other shows.
-
-    Raises:
-        EngineError: the engine failed.
-        TemplateError: a file in `folder` breaks its format.
-        FileError: a file in `folder` cannot be read.
     """
     start = time.monotonic()
     rules = load_gap_rules(folder)

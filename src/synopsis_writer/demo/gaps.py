@@ -160,9 +160,6 @@ async def fill_gap(
         unwanted: words that would be wrong here: names of other shows, the role of that person.
         taken: the texts of the gaps before this one; none is repeated.
         rng: gives the engine's seed, and chooses the fixed phrase.
-
-    Raises:
-        EngineError: the engine failed.
     """
     gap = rules.kinds[kind]
     fixed = [phrase for phrase in gap.fixed if phrase not in taken]

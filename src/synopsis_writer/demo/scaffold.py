@@ -131,12 +131,7 @@ class Plan:
 
 
 def load_scaffold(form: Form, folder: Path) -> Scaffold:
-    """Read `<folder>/<form>.yaml`.
-
-    Raises:
-        TemplateError: a field is missing, or a placeholder, gap or thread unknown; names file and line.
-        FileError: the file cannot be read.
-    """
+    """Read `<folder>/<form>.yaml`; raises TemplateError, which names file and line, or FileError."""
     return read_fields(folder / f"{form.value}.yaml", Scaffold, TemplateError)
 
 

@@ -43,11 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_judge_templates(folder: Path) -> dict[str, Template]:
-    """Load the judge's templates: those that `folder` has, the packaged ones for the others.
-
-    Raises:
-        TemplateError: one breaks its format, or has no line `<auftrag>` between rubric and case.
-    """
+    """Load the judge's templates: those that `folder` has, the packaged ones for the others."""
     templates = {}
     for name, blocks in JUDGE_TEMPLATES.items():
         path = folder / f"{name}.md"
@@ -400,12 +396,7 @@ class Judgements:
 async def judge_rows(
     run: Path, rows: Sequence[Row], suite: LoadedSuite, judge: Judge, *, concurrency: int
 ) -> None:
-    """Have the texts judged that this judge has not judged yet, and save each judgement.
-
-    Raises:
-        ModelError: the judge failed for good; what was judged is saved.
-        FileError: a judgement cannot be written.
-    """
+    """Have the texts judged that this judge has not judged yet, and save each judgement."""
     before = read_judgements(run)
     judged = before.get(judge.id, {})
     cases = {case.id: case for case in suite.cases}
@@ -458,7 +449,7 @@ def latest_judgements(folder: Path) -> Judgements:
 def append_judgement(
     folder: Path, judge: JudgeId, row: Row | None = None, judgement: Judgement | None = None
 ) -> None:
-    """Record a judgement, or, without one, that a judge ran and had nothing to judge; raises FileError."""
+    """Record a judgement, or, without one, that a judge ran and had nothing to judge."""
     line = _Line(**judge._asdict(), row=row_digest(row) if row else None, judgement=judgement)
     append_line(folder / JUDGEMENTS_FILE, line.model_dump_json(exclude_none=row is None) + "\n")
 
@@ -476,7 +467,7 @@ def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
-    """Return what rows, also failed ones, and all judgements in a run's folder took; raises FileError."""
+    """Return what rows, also failed ones, and all judgements in a run's folder took."""
     judges = read_judgements(folder)
     paid = [(row.usage, row.cost) for row in rows if row.attempts or row.usage != Usage()]
     paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]

@@ -216,9 +216,6 @@ class RunFolder:
     Attributes:
         rows: the rows that are done, by their keys.
         history: the rows that were there at the beginning, those that were made again since included.
-
-    Raises:
-        FileError: it cannot be written, it holds another run, or another process is using it.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
@@ -327,11 +324,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line, whole and on the disk before this returns, a truncated one before it ended.
-
-    Raises:
-        FileError: it cannot be written.
-    """
+    """Append a line, whole and on the disk before this returns, a truncated one before it ended."""
     try:
         with path.open("ab+", buffering=0) as file:
             if file.seek(0, os.SEEK_END):
