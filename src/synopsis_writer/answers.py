@@ -181,12 +181,17 @@ _CLOSING = {'"': '"', "'": "'", "“": "”“", "„": "“”"}
 _TOKEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)|[\"'„“”]", re.DOTALL)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # What follows the end of a string, and hardly a quote inside one: a bracket, the next key, the next item.
-_AFTER_VALUE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}\}}|,?{_SKIP}{_QUOTED_KEY}{_SKIP}:)", re.DOTALL)
-_AFTER_BARE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|[^\W\d]\w*{_SKIP}:))", re.DOTALL)
+_AFTER_VALUE = re.compile(
+    rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|\Z)|,?{_SKIP}(?:{_QUOTED_KEY}{_SKIP}(?::|\Z)|[\"'“„][\w .-]*\Z))",
+    re.DOTALL,
+)
+_AFTER_BARE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|\w*{_SKIP}(?::|\Z)))", re.DOTALL)
 _AFTER_ITEM = {
-    quote: re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}[{{\[\]{quote}])|[ \t]*\n\s*{quote}", re.DOTALL)
+    quote: re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:[{{\[\]{quote}]|\Z))|[ \t]*\n\s*{quote}", re.DOTALL)
     for quote in _CLOSING
 }
+# What follows a quote that should have ended its string, had something else not been forgotten.
+_ELSEWHERE = re.compile(r"\s*:|(?:\s*,\s*|\s+)[\"']")
 _HINT = ': write a straight quote inside a text as \\"'
 _DEEPEST = 20
 
@@ -270,7 +275,8 @@ class _Reader:
             elif char in "“”" or (char == '"' and is_quoting):
                 is_quoting = False
             elif char == quote:
-                if after is None or re.compile(r"\s*:").match(self.text, start):
-                    raise _BrokenJsonError(token.start(), _HINT)
+                is_elsewhere = _ELSEWHERE.match(self.text, start)
+                if is_elsewhere or after is None:
+                    raise _BrokenJsonError(token.start(), "" if is_elsewhere else _HINT)
                 inner.append(token.start())
         raise _BrokenJsonError(inner[0], _HINT) if len(inner) % 2 else _BrokenJsonError(len(self.text))

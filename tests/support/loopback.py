@@ -28,6 +28,7 @@ class Reply:
         completion_tokens: tokens of the answer.
         cached_tokens: the part of `prompt_tokens` that came from the provider's cache.
         refusal: the words of a refusal; the message then has no content.
+        message: the message's fields in place of all these, such as `{"content": None, "reasoning": "…"}`.
     """
 
     text: str
@@ -36,10 +37,12 @@ class Reply:
     completion_tokens: int = 50
     cached_tokens: int = 0
     refusal: str | None = None
+    message: Mapping[str, Any] | None = None
 
     def as_data(self, model: str) -> dict[str, Any]:
         """Return the body of `/v1/chat/completions`, given by `model`."""
         content = None if self.refusal is not None else self.text
+        message = self.message or {"role": "assistant", "content": content, "refusal": self.refusal}
         return {
             "id": "chatcmpl-loopback",
             "object": "chat.completion",
@@ -50,7 +53,7 @@ class Reply:
                     "index": 0,
                     "finish_reason": self.finish,
                     "logprobs": None,
-                    "message": {"role": "assistant", "content": content, "refusal": self.refusal},
+                    "message": message,
                 }
             ],
             "usage": self._usage(),
@@ -67,7 +70,10 @@ class Reply:
         pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
         chunks = [
             self._chunk(model, [{"index": 0, "delta": delta, "finish_reason": None}])
-            for delta in ({"role": "assistant", "content": ""}, *({said: piece} for piece in pieces))
+            for delta in (
+                {"role": "assistant", "content": ""},
+                *([self.message] if self.message else ({said: piece} for piece in pieces)),
+            )
         ]
         chunks.append(self._chunk(model, [{"index": 0, "delta": {}, "finish_reason": self.finish}]))
         if usage:
