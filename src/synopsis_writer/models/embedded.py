@@ -48,14 +48,6 @@ class Sampling:
 class Engine:
     """A GGUF model loaded into this process.
 
-    Args:
-        path: the GGUF file.
-        name: the model's name as files and messages show it; the file's name when empty.
-        context: tokens of prompt and answer together; each slot has an equal share of them.
-        slots: completions decoded side by side, 1 to 16; `complete` cannot ask for more.
-        threads: more than one is faster on an idle machine and collapses on a busy one.
-        chat_template: a Jinja template in place of the file's own.
-
     Raises:
         EngineError: xllamacpp is not installed, or the file is missing, broken or of an unknown kind.
     """
@@ -64,11 +56,11 @@ class Engine:
         self,
         path: Path,
         *,
-        name: str = "",
-        context: int = 12_288,
-        slots: int = 1,
-        threads: int = 1,
-        chat_template: str = "",
+        name: str = "",  # as files and messages show it; empty: the file's name
+        context: int = 12_288,  # tokens of prompt and answer together; each slot has an equal share of them
+        slots: int = 1,  # completions decoded side by side, 1 to 16
+        threads: int = 1,  # more are faster on an idle machine, and collapse on a busy one
+        chat_template: str = "",  # Jinja, in place of the file's own
     ) -> None:
         self.name = name or path.name
         self.has_chat_template = bool(chat_template) or _holds_chat_template(path)

@@ -251,13 +251,8 @@ class CachingClient(ClientWrapper):
     """A `ModelClient` that caches what another one answers, and may return it again.
 
     Only complete answers are cached: after a refusal or a truncated answer the next one may be better. A
-    cache that fails is logged once, and the work goes on without it.
-
-    Args:
-        client: who is asked.
-        cache: where answers are saved.
-        server: tells models of the same name apart: the server's address, or the path of a file.
-        use: `write` saves answers, and does not return cached ones.
+    cache that fails is logged once, and the work goes on without it. `server` tells models of the same name
+    apart: the server's address, or the path of a file.
     """
 
     def __init__(self, client: ModelClient, cache: ResponseCache, server: str, use: CacheUse) -> None:

@@ -36,15 +36,7 @@ class RetryPolicy:
 
 
 class InvalidResponseError(Exception):
-    """The body of a response is not what was asked for.
-
-    Args:
-        message: what is wrong with it, in a few words.
-        is_transient: whether the next try may succeed.
-        fix: what to do if it may not.
-        usage: the tokens that the server counted nevertheless.
-        is_quota: the server said that the account is out of money.
-    """
+    """The body of a response is not what was asked for."""
 
     def __init__(
         self,
@@ -52,8 +44,8 @@ class InvalidResponseError(Exception):
         *,
         is_transient: bool = False,
         fix: str = "check --base-url (it often ends in /v1)",
-        usage: Usage | None = None,
-        is_quota: bool = False,
+        usage: Usage | None = None,  # that the server counted nevertheless
+        is_quota: bool = False,  # the account is out of money
     ) -> None:
         super().__init__(message)
         self.is_transient = is_transient

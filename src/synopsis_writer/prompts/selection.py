@@ -107,10 +107,10 @@ def select(
     index: ExampleIndex,
     brief: Brief,
     *,
-    most: int = MOST_EXAMPLES,
-    token_budget: int = TOKEN_BUDGET,
-    exclude: Collection[str] = (),
-    pinned: Sequence[str] = (),
+    most: int = MOST_EXAMPLES,  # the pinned ones count, and are never cut
+    token_budget: int = TOKEN_BUDGET,  # for all of them together, estimated; the pinned ones count
+    exclude: Collection[str] = (),  # ids: an eval's reference, or another text of the same story
+    pinned: Sequence[str] = (),  # ids that are always shown, in this order; each must be in the pool
 ) -> list[Chosen]:
     """Return the examples for `brief`, in the order of the prompt: what never changes first.
 
@@ -119,14 +119,6 @@ def select(
     before same show), each as unlike the others as there is. The last is the one closest in theme within the
     best tier that is left, if it is not much longer than the others. The prompt ends with it: what stands
     next to the brief weighs most.
-
-    Args:
-        index: the pool.
-        brief: what is asked for.
-        most: the largest number of examples; the pinned ones count, and are never cut.
-        token_budget: what all of them may take together, in estimated tokens; the pinned ones count.
-        exclude: ids that must not be shown: an eval's reference, or another text of the same story.
-        pinned: ids that are always shown, in this order; each must be in the pool.
     """
     selection = _Selection(index, brief, token_budget, exclude)
     first = selection.pinned([index.rows[name] for name in pinned])

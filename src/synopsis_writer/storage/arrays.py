@@ -30,13 +30,8 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> A
     """Return the arrays saved in the folder `path`, or build and save them.
 
     What comes from the disk is mapped, not loaded. A damaged folder is built again; one that cannot be
-    written costs time, not the answer.
-
-    Args:
-        path: the folder, named by the digest of what the arrays are built from; the newest three beside it
-            stay, and whoever reads an older one has its files until they are closed.
-        build: makes the arrays, by name.
-        is_sound: whether saved arrays fit together.
+    written costs time, not the answer. Each is named by the digest of what its arrays are built from; the
+    newest three stay, and whoever reads an older one has its files until they are closed.
     """
     try:
         return open_arrays(path, is_sound)
