@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from synopsis_writer.gate import lexicon
@@ -14,6 +15,10 @@ from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from tests.support.house import House
+
+# A busy machine is not a failure.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 _connect = socket.socket.connect

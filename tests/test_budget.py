@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synopsis_writer.drafting import ModelAuthor, write
@@ -197,7 +197,6 @@ def test_a_prompts_most_tokens_are_a_third_of_its_bytes_with_the_schema(text: st
     assert estimate_tokens([Message("system", ""), Message("user", text)], None) == alone + 8
 
 
-@settings(deadline=None)
 @given(
     amount=st.integers(0, 900),
     tokens=st.integers(1, 900),

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synopsis_writer.batch.tables import plain_text
@@ -257,7 +257,6 @@ def test_junit_has_only_what_its_readers_know() -> None:
     assert max(Counter(tests).values()) == 1
 
 
-@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=[])))
 def test_junit_is_well_formed_whatever_a_text_holds(text: str) -> None:
     bad = failed(model=text, error=text)

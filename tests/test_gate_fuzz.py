@@ -87,7 +87,7 @@ def _warm() -> None:
 
 
 @given(raw=TEXTS, form=st.sampled_from(Form), with_brief=st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text(raw: str, form: Form, with_brief: bool) -> None:
     examine(raw, form, with_brief=with_brief)
 
@@ -98,7 +98,7 @@ def test_long_text(raw: str) -> None:
 
 
 @given(raw=TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_analysis_holds_together(raw: str) -> None:
     text = analyse(raw)
     assert len(text.raw) == min(len(raw), MOST_CHARACTERS)

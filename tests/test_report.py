@@ -325,7 +325,7 @@ def test_a_chart_places_dots_and_ends_in_its_box() -> None:
     assert re.findall("<span>(.*?)</span>", chart) == ["0.00", "1.00"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), min_size=1, max_size=3))
 def test_a_box_holds_all_intervals(series: list[list[float]]) -> None:
     chart = chart_in(page_with({f"m{number}": values for number, values in enumerate(series)}))
