@@ -1,26 +1,8 @@
 """The errors of this package, one tree.
 
-::
-
-    SynopsisError                 base; carries the exit code of the command line
-    ├── InputError            2   what the person gave cannot be used
-    │   ├── BriefError            a field of the brief
-    │   ├── FileError             a file or folder that cannot be read or written
-    │   ├── ExampleError          an example or a show.yaml
-    │   ├── TemplateError         a prompt template or a demo scaffold
-    │   ├── ReplayError           a logged run that cannot be replayed
-    │   └── SettingsError         the configuration, or no model to be had
-    ├── ModelError            3   the model or the way to it failed for good
-    │   ├── ConnectionFailedError no answer: refused, timed out, broken off
-    │   ├── RequestRefusedError   the server will not take it: key, quota, model, parameters
-    │   ├── EngineError           the embedded engine or its weights
-    │   └── BudgetSpentError      the next call could pass the budget, so it was not made
-    └── GateRefusedError      1   no attempt passed the gate
-
 Every message is one line that says what is wrong, where, and the way out.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SynopsisError(Exception):
-    """Base of all errors that a caller may want to catch."""
+    """Base of all errors that a caller may want to catch; carries the exit code of the command line."""
 
     exit_code: ClassVar[int] = 2
 
@@ -111,18 +93,12 @@ _MOST_REASONS = 5
 
 def explain(error: "ValidationError") -> str:
     """Return pydantic's complaints in one line: `field: reason; field: reason`, five at most."""
-    reasons = [f"{_place(item['loc'])}{_reason(item['msg'])}" for item in error.errors(include_url=False)]
+    reasons = []
+    for item in error.errors(include_url=False):
+        field, reason = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        reasons.append(f"{field}{': ' if field else ''}{reason[:1].lower()}{reason[1:]}")
     more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return "; ".join(reasons[:_MOST_REASONS]) + more
-
-
-def _place(loc: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in loc) + ": " if loc else ""
-
-
-def _reason(message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
 
 
 def os_reason(error: OSError, path: Path) -> str:

@@ -1,7 +1,7 @@
 """The workspace: pool, templates and gate of a house, opened once, to build prompts and to check texts."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -22,7 +22,7 @@ from synopsis_writer.examples import (
 )
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
-from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import built_in_house, load_house
@@ -44,11 +44,8 @@ class Report:
 
     Attributes:
         source: the file, `-` for stdin, or `text`.
-        text: what was checked.
         first_line: the line of the file on which the text begins, from 1.
-        form: the form it was checked as.
         guessed: nobody named the form: it is the one that fits best.
-        findings: one a check that applied.
     """
 
     source: str
@@ -71,8 +68,7 @@ class Report:
     def position(self, finding: Finding) -> tuple[int, int]:
         """Return line and column, from 1, of a finding's first span in the file, or of the text."""
         start = finding.spans[0].start if finding.spans else 0
-        above = self.text[:start]
-        return self.first_line + above.count("\n"), start - (above.rfind("\n") + 1) + 1
+        return self.first_line + self.text.count("\n", 0, start), start - self.text.rfind("\n", 0, start)
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as JSON holds it."""
@@ -87,14 +83,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The pool of examples, the prompt templates, and the gate.
-
-    Attributes:
-        pool, prompts, gate: what it holds.
-        cache: the folder for indexes.
-        example_tokens: tokens the examples in a prompt may take.
-        pinned: ids of examples that every prompt shows, first and in this order.
-    """
+    """The pool of examples, the prompt templates, and the gate; `Settings` explains the other fields."""
 
     pool: Pool
     prompts: Prompts
@@ -146,18 +135,13 @@ class Workspace:
     def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
         """Render the request for an outline, with the examples that `select` gives."""
         brief, show = self.resolve(brief)
-        return self.prompts.outline(
-            brief, show, [chosen.example for chosen in self.select(brief, exclude=exclude)]
-        )
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        return self.prompts.outline(brief, show, examples)
 
     def check(
         self, document: Document, *, show: str | None, theme: str | None, form: Form | str | None
     ) -> Report:
-        """Check a text against the brief in its front matter, and what is given here before that.
-
-        Raises:
-            InputError: the text is empty, or a field of the brief breaks a rule.
-        """
+        """Check a text against the brief in its front matter, and what is given here before that."""
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
         if form is not None and form not in list(Form):
@@ -171,47 +155,38 @@ class Workspace:
             brief = make_brief(**{"show": _UNKNOWN, **given})
         name = brief.show if brief else show or _UNKNOWN
         people = document.meta.get("characters")
+        listed = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
         subject = self.gate.subject(
             document.text,
             brief.form if brief else Form(form or Form.EPISODE),
             find_show(self.pool.shows, name) or generic_show(name),
             brief,
             str(document.meta.get("title", "")),
-            tuple(str(person["name"]) for person in people if isinstance(person, dict) and "name" in person)
-            if isinstance(people, list)
-            else (),
+            tuple(str(person["name"]) for person in listed if "name" in person),
         )
         here = document.path.resolve()
-        subject = replace(
-            subject,
-            exclude_source=next(
-                (known.id for known in self.pool.examples if known.path.resolve() == here), ""
-            ),
-            strangers=() if name == _UNKNOWN else subject.strangers,
-        )
+        itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
+        strangers = () if name == _UNKNOWN else subject.strangers
+        subject = replace(subject, exclude_source=itself, strangers=strangers)
         guessed = form is None and "brief" not in document.meta
         if guessed:
-            subject = self._best_fitting(subject)
+            candidates = [self.gate.as_form(subject, form) for form in Form]
+            subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = self.gate.judge(subject)
         source = str(document.path)
         return Report(source, document.text, document.first_line, subject.form, guessed, findings)
 
-    def _best_fitting(self, subject: Subject) -> Subject:
-        candidates = [self.gate.as_form(subject, form) for form in Form]
-        return min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
-
 
 def open_workspace(settings: Settings) -> Workspace:
-    """Load pool, templates and gate.
-
-    Raises:
-        InputError: an example, a template or the house is missing or broken, a pinned id is unknown, or the
-            semantic checks are wanted and their package is not there.
-    """
+    """Load pool, templates and gate; raises InputError where one is missing, broken or unknown."""
     pool = load_pool(pool_folders(settings))
     if not pool.shows and not pool.examples:
         raise ExampleError("no examples: name a folder that holds some with --examples")
-    _check_pinned(settings.pinned, pool)
+    known = [example.id for example in pool.examples]
+    if missing := next((name for name in settings.pinned if name not in known), None):
+        near = get_close_matches(missing, known, cutoff=_ALIKE)
+        hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
+        raise SettingsError(f"no example '{missing}' to pin: {hint}")
     prompts = load_prompts(settings.prompts or folder("prompts"))
     house = load_house(settings.profile) if settings.profile else built_in_house()
     if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
@@ -235,21 +210,8 @@ def pool_folders(settings: Settings) -> list[Path]:
     return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
 
 
-def _check_pinned(pinned: Sequence[str], pool: Pool) -> None:
-    known = [example.id for example in pool.examples]
-    for name in pinned:
-        if name not in known:
-            near = get_close_matches(name, known, cutoff=_ALIKE)
-            hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
-            raise SettingsError(f"no example '{name}' to pin: {hint}")
-
-
 def check_pool(settings: Settings) -> tuple[int, list[str]]:
-    """Return how many examples there are, and each problem of format, show and style, in one line.
-
-    Raises:
-        InputError: a folder is missing, unreadable or empty, or the house cannot be used.
-    """
+    """Return how many examples there are, and each problem of format, show and style, in one line."""
     house = load_house(settings.profile) if settings.profile else built_in_house()
     problems: list[str] = []
     shows: dict[str, Show] = {}  # by folder

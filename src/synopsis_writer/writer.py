@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from synopsis_writer.brief import Brief, Form, make_brief
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MOST_SEEDS = 2**31
-
 _DRAFTS = 100  # seeds that a sample has for itself: attempts are 10 at most, drafts of the first one 16
 
 
@@ -106,9 +104,6 @@ class Writer:
         given: settings by their names, such as `model`, `base_url`, `examples`, `prompts`, `profile`.
 
     Attributes:
-        settings: all settings.
-        environment: the variables that keys and addresses are read from.
-        budget: the ledger of all calls.
         examiner: what judges a text; another one may be put in its place.
 
     Raises:
@@ -142,7 +137,8 @@ class Writer:
         self.settings = settings
         self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
         self.examiner: Examiner = self
-        self._client, self._command, self._pace = client, command, (rpm, tpm, calls)
+        self._client, self._command = client, command
+        self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
         self._log = log
         self._opened_log: RunLog | None = None
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
@@ -173,17 +169,14 @@ class Writer:
 
     def variant(self, command: str, budget: Budget, **changes: Any) -> "Writer":
         """Return a writer with some other settings, with the key, limits and run log of this one."""
-        rpm, tpm, calls = self._pace
         return Writer(
             self.settings.model_copy(update=changes),
             client=self._client,
             budget=budget,
             log=self.log if self._log else False,
             command=command,
-            rpm=rpm,
-            tpm=tpm,
-            calls=calls,
             environment=self.environment,
+            **self._pace,
         )
 
     def find_show(self, name: str) -> Show:
@@ -195,10 +188,7 @@ class Writer:
     ) -> Prompt:
         """Return the request for a synopsis, with examples chosen for the brief; asks no model.
 
-        Args:
-            brief: what the synopsis is to be.
-            outline: the plan it is to follow.
-            exclude: ids of examples that are not to be shown.
+        Examples whose ids are in `exclude` are not shown.
         """
         return self.workspace.prompt(brief, outline, exclude=exclude)
 
@@ -232,7 +222,7 @@ class Writer:
 
         Args:
             brief: what is asked for; None: `fields` make it.
-            outline: the plan it is to follow.
+            outline: the plan to follow.
             best_of: drafts of the first attempt.
             seed: of a demo draft; a text stands for a number; None draws one.
             previous: an earlier attempt to go on from; its number counts.
@@ -318,9 +308,8 @@ class Writer:
             found.brief, show, author, self.examiner, attempts=found.attempts, best_of=found.best_of
         )
         changes = differences(attempts, result.attempts)
-        _log.info(
-            "replayed %s: %s", found.id, " ".join(changes) or "same prompt, same answers, same verdicts."
-        )
+        same = "same prompt, same answers, same verdicts."
+        _log.info("replayed %s: %s", found.id, " ".join(changes) or same)
         return replace(result, prompt=prompt, run=found.id, created=found.created)
 
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
@@ -333,9 +322,8 @@ class Writer:
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Check a synopsis with the gate, in its thread; return one finding a check."""
-        return await self._in_thread(
-            partial(self.workspace.gate.examine, synopsis, brief, show, truncated=truncated)
-        )
+        examine = self.workspace.gate.examine
+        return await self._in_thread(partial(examine, synopsis, brief, show, truncated=truncated))
 
     async def check(
         self,
@@ -357,9 +345,8 @@ class Writer:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
         document = text if isinstance(text, Document) else parse_document(text.encode(), Path("text"))
-        return await self._in_thread(
-            lambda: self.workspace.check(document, show=show, theme=theme, form=form)
-        )
+        given = {"show": show, "theme": theme, "form": form}
+        return await self._in_thread(lambda: self.workspace.check(document, **given))
 
     def check_pool(self) -> tuple[int, list[str]]:
         """Return how many examples the pool has, and each problem of format, show and style, in one line.
@@ -426,9 +413,7 @@ class Writer:
         self._connections[asyncio.get_running_loop()] = _Connection()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Close all that is open."""
         await self._connections.pop(asyncio.get_running_loop()).stack.aclose()
         self._close()
@@ -437,9 +422,7 @@ class Writer:
         """Keep what the `_sync` methods open until the block ends."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close all that is open."""
         self.close()
 
@@ -467,10 +450,8 @@ class Writer:
         if self._is_open:
             return
         is_hosted = self._client is None and self.model.kind == "hosted"
-        await asyncio.gather(
-            self._in_thread(lambda: self.workspace),
-            *([asyncio.to_thread(_import_slow)] if is_hosted else []),
-        )
+        imports = [asyncio.to_thread(_import_slow)] if is_hosted else []
+        await asyncio.gather(self._in_thread(lambda: self.workspace), *imports)
         if not self._is_demo:
             await self._in_thread(lambda: self.workspace.index)
         if not self._is_open and self._client is None:
@@ -533,13 +514,10 @@ class Writer:
             seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
             _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
             if brief.words or brief.notes:
-                _log.info(
-                    "a demo draft has a length of its own and reads no notes: "
-                    "--words and --notes have no effect"
-                )
-        return demo_author(
-            self.settings, brief, outline, show, self.workspace.pool.shows, seed + sample * _DRAFTS
-        )
+                hint = "--words and --notes have no effect"
+                _log.info("a demo draft has a length of its own and reads no notes: %s", hint)
+        shows = self.workspace.pool.shows
+        return demo_author(self.settings, brief, outline, show, shows, seed + sample * _DRAFTS)
 
     @contextlib.asynccontextmanager
     async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:
@@ -561,8 +539,7 @@ class Writer:
         if client is None:
             opening = open_client(self.model, self.settings, self.environment, on_text, self.budget)
             client = await stack.enter_async_context(opening)
-        rpm, tpm, calls = self._pace
-        return RateLimitedClient(client, rpm, tpm, calls=calls)
+        return RateLimitedClient(client, **self._pace)
 
 
 def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
@@ -585,5 +562,5 @@ def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _C
 
 def _import_slow() -> None:
     """Import what takes most of the time to the first request, beside the loading."""
-    for name in ("openai", "genai_prices"):
-        importlib.import_module(name)
+    importlib.import_module("openai")
+    importlib.import_module("genai_prices")
