@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from synopsis_writer.answers import find_objects, is_closed, without_thoughts
 from synopsis_writer.cli.console import story
 from synopsis_writer.errors import ConnectionFailedError
-from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.base import Answer, Limits, Message, answer_data, bill
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.pricing import HostedPricer, PriceTable
 from synopsis_writer.models.resolve import CACHE_FILE
@@ -298,6 +298,12 @@ PLACES: dict[str, dict[str, Any]] = {
     "output parts": {"content": [{"type": "output_text", "text": ANSWER}]},
     "parts without a type": {"content": [{"text": DRAFT, "thought": True}, {"text": ANSWER}]},
     "parts with a value": {"content": [{"type": "text", "text": {"value": ANSWER}}]},
+    "odd fields": {
+        "content": ANSWER,
+        "reasoning": 7,
+        "tool_calls": [None, {"function": [1]}, {"function": {"arguments": [1]}}],
+    },
+    "an empty reasoning_content": {**EMPTY, "reasoning_content": "", "reasoning": ANSWER},
     "thoughts in their own field": {"content": ANSWER, "reasoning_content": DRAFT, "tool_calls": None},
 }
 ENDS = {
@@ -576,6 +582,22 @@ def test_a_provider_that_could_not_finish_is_asked_for_more(house: House) -> Non
     with BatchServer(answer) as server:
         house.submit(server)
         assert house.fetch(server, wait=True, live_below=0).accepted == 1
+
+
+def test_the_bill_says_what_was_written_into_the_cache_and_thought() -> None:
+    usage = Usage(6000, 1900, 20, 5900, 1000)
+    tokens = "6000 (20 cached, 5900 written to the cache) + 1900 (1000 thinking) tokens"
+    assert bill([Answer("", usage=usage)]) == f"1 attempt, {tokens}, 0.0 s, unpriced"
+    assert answer_data(Answer("", usage=usage)) == {
+        "prompt_tokens": 6000,
+        "cached_tokens": 20,
+        "completion_tokens": 1900,
+        "written_tokens": 5900,
+        "thinking_tokens": 1000,
+        "cost": "unpriced",
+        "seconds": 0.0,
+        "from_cache": False,
+    }
 
 
 # A repair quotes the answer, not the thoughts.

@@ -41,7 +41,15 @@ RUN = Run(
 )
 REFUSED = Attempt(
     1,
-    Answer("{}", "length", Usage(900, 30, 800), 1.5, "test-model-2026", None, Cost(Decimal("0.0021"), "EUR")),
+    Answer(
+        "{}",
+        "length",
+        Usage(900, 30, 800, 50, 20),
+        1.5,
+        "test-model-2026",
+        None,
+        Cost(Decimal("0.0021"), "EUR"),
+    ),
     ASKED,
     problem="",
     findings=(Finding("length", False, 3, "250-400", "The text has 3 words.", (Span(0, 2),)),),

@@ -69,41 +69,25 @@ def _is_thought(kind: Any) -> bool:
     return isinstance(kind, str) and any(word in kind.lower() for word in ("think", "thought", "reason"))
 
 
-def _text(value: Any) -> Any:
+def _piece(value: Any) -> Any:
     text = _join_parts(value)
-    return repair_surrogates(text) if isinstance(text, str) else text
+    if text is not None and not isinstance(text, str):
+        raise ValueError("not a text")
+    return text
 
 
-_Text = Annotated[str, BeforeValidator(_text)]
+# Any string, not pydantic's: half a character may come in one piece and its other half in the next.
+_Piece = Annotated[Any, AfterValidator(_piece)]
 
 
-class _Beside(BaseModel):
-    """Where some servers put an answer that should be the content."""
+class _Message(BaseModel):
+    """A message, or a piece of one; some servers put the answer where thoughts or tool calls belong."""
 
+    content: _Piece = None
+    refusal: _Piece = None
     reasoning_content: Any = None
     reasoning: Any = None
     tool_calls: Any = None
-
-    @property
-    def thoughts(self) -> str:
-        """The text of the reasoning field, whatever it is called."""
-        texts = map(_join_parts, (self.reasoning_content, self.reasoning))
-        return next((text for text in texts if isinstance(text, str) and text), "")
-
-    @property
-    def arguments(self) -> str:
-        """The arguments of tool calls, or a piece of them."""
-        calls = self.tool_calls if isinstance(self.tool_calls, list) else ()
-        values = [_dict(_dict(call).get("function")).get("arguments") for call in calls]
-        texts = [
-            json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for value in values
-        ]
-        return "".join(text for text in texts if isinstance(text, str))
-
-
-class _Message(_Beside):
-    content: _Text | None = None
-    refusal: _Text | None = None
 
 
 class _Choice(BaseModel):
@@ -144,8 +128,8 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _validate(_Completion, data, "completion", usage)
     choice = completion.choices[0]
-    message = choice.message
-    said = _Said(message.content or "", message.refusal or "", message.arguments, message.thoughts)
+    said = _Said()
+    said.add(choice.message)
     return said.answer(choice.finish_reason, usage, seconds, completion.model or model)
 
 
@@ -157,6 +141,17 @@ class _Said:
     refusal: str = ""
     arguments: str = ""
     thoughts: str = ""
+
+    def add(self, message: _Message) -> None:
+        """Add what a message holds, or a piece of one."""
+        self.content += message.content or ""
+        self.refusal += message.refusal or ""
+        texts = map(_join_parts, (message.reasoning_content, message.reasoning))  # some send both
+        self.thoughts += next((text for text in texts if text and isinstance(text, str)), "")
+        for call in message.tool_calls if isinstance(message.tool_calls, list) else ():
+            arguments = _dict(_dict(call).get("function")).get("arguments")
+            if isinstance(arguments, str | dict):
+                self.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def answer(self, reason: str | None, usage: Usage, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
@@ -208,24 +203,17 @@ def _validate(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage
 
 def _usage(data: Any) -> Usage:
     """Return the usage a server sends, under any of its names; a number that cannot be read is missing."""
-    prompt = _count(data, "prompt_tokens", "input_tokens")
-    completion = _count(data, "completion_tokens", "output_tokens")
-    total = _count(data, "total_tokens")
-    read, made = (
-        {
-            name: value
-            for kind in kinds
-            for name, value in _dict(_dict(data).get(f"{kind}_tokens_details")).items()
-        }
-        for kinds in (("prompt", "input"), ("completion", "output"))
-    )
-    cached = _count(read, "cached_tokens") or _count(
-        data, "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens"
-    )
-    written = _count(read, "cache_write_tokens", "cache_creation_tokens") or _count(
-        data, "cache_creation_input_tokens", "cache_write_tokens"
-    )
-    thinking = _count(made, "reasoning_tokens") or _count(data, "reasoning_tokens")
+    details = (f"{kind}_tokens_details" for kind in ("prompt", "input", "completion", "output"))
+    parts = (_dict(part) for part in (data, *map(_dict(data).get, details)))
+    counts = {name: count for part in parts for name, value in part.items() if (count := _count(value))}
+
+    def most(*names: str) -> int:
+        return max(counts.get(name, 0) for name in names)
+
+    prompt, completion = most("prompt_tokens", "input_tokens"), most("completion_tokens", "output_tokens")
+    cached = most("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+    written = most("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+    thinking, total = most("reasoning_tokens"), most("total_tokens")
     # Some leave out the thoughts, which are paid as the rest.
     if prompt:
         completion = max(completion, total - prompt)
@@ -243,11 +231,10 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(data: Any, *names: str) -> int:
-    """Return the largest of the counts that have one of these names; 0 where there is none."""
-    values: list[Any] = [_dict(data).get(name) for name in names]
-    whole = (value for value in values if type(value) in {int, float} and 0 <= value <= _MOST_TOKENS)
-    return max((int(value) for value in whole if value == int(value)), default=0)
+def _count(value: Any) -> int:
+    """Return a whole number from 0 up; 0 for anything else."""
+    is_count = type(value) in {int, float} and 0 <= value <= _MOST_TOKENS and value == int(value)
+    return int(value) if is_count else 0
 
 
 def _reported_error(error: Any, message: str, usage: Usage | None = None) -> InvalidResponseError:
@@ -267,25 +254,9 @@ def _reported_error(error: Any, message: str, usage: Usage | None = None) -> Inv
     return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage)
 
 
-def _piece(value: Any) -> Any:
-    text = _join_parts(value)
-    if text is not None and not isinstance(text, str):
-        raise ValueError("not a text")
-    return text
-
-
-# Any string, not pydantic's: half a character may come in one piece and its other half in the next.
-_Piece = Annotated[Any, AfterValidator(_piece)]
-
-
-class _Delta(_Beside):
-    content: _Piece = None
-    refusal: _Piece = None
-
-
 class _ChunkChoice(BaseModel):
     index: int | None = 0
-    delta: Annotated[_Delta | None, BeforeValidator(lambda value: value or None)] = None
+    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
     finish_reason: str | None = None
 
 
@@ -406,11 +377,8 @@ class StreamedAnswer:
             raise InvalidResponseError(_NOT_A_PIECE) from None
         self._model = chunk.model or self._model
         for choice in (choice for choice in chunk.choices or () if not choice.index):
-            if (delta := choice.delta) is not None:
-                self._said.content += delta.content or ""
-                self._said.refusal += delta.refusal or ""
-                self._said.arguments += delta.arguments
-                self._said.thoughts += delta.thoughts
+            if choice.delta is not None:
+                self._said.add(choice.delta)
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
 
