@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,16 +17,12 @@ from synopsis_writer.errors import FileError, InputError, explain, os_reason
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _MOST_NESTED = 100
-
 _OPENERS = re.compile(r"[\[{]|[-?][ \t]")  # each may begin a level on the same line
-
 _DEEPEST = 6  # levels of fields whose lines are looked up
-
 _FENCE = "---"
-
 MOST_BYTES = 1_000_000
-
 _TOO_LARGE = "is larger than 1 MB: that is no synopsis"
+_Keys = tuple[str | int, ...]  # of a field: ("brief", "beats", 0)
 
 
 @dataclass(frozen=True)
@@ -34,17 +30,16 @@ class Document:
     """Front matter and text of one file.
 
     Attributes:
-        path: the file.
         meta: the front matter; empty when the file has none.
         text: what follows it, stripped.
-        lines: the line of each field of the front matter, by its keys (`("brief", "form")`).
+        lines: the line of each field of the front matter.
         first_line: the line on which the text begins, from 1.
     """
 
     path: Path
     meta: dict[str, Any]
     text: str
-    lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+    lines: Mapping[_Keys, int] = field(default_factory=dict)
     first_line: int = 1
 
     def location(self, *keys: str | int) -> str:
@@ -79,11 +74,7 @@ def read_text(path: Path) -> str:
 
 
 def decode(data: bytes, source: str) -> str:
-    """Decode UTF-8 with any line ends.
-
-    Raises:
-        FileError: it is binary or in another encoding; names `source` and the byte.
-    """
+    """Decode UTF-8 with any line ends; raises FileError for a binary, or another encoding."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,44 +95,30 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(data: bytes, path: Path) -> Document:
-    """Read a Markdown text from somewhere else, such as a pipe; `path` names it in messages.
-
-    Raises:
-        FileError: it is larger than 1 MB, binary or not UTF-8.
-        InputError: as `read_document`.
-    """
+    """Read a Markdown text from a pipe, say, as `read_document` does; `path` names it in messages."""
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: {_TOO_LARGE}")
     return _part(decode(data, str(path)), path)
 
 
 def _part(text: str, path: Path) -> Document:
-    if not text.startswith(_FENCE + "\n"):
-        return Document(path, {}, text.strip(), first_line=_line_of_text(text, 0))
-    head, fence, body = text[len(_FENCE) + 1 :].partition("\n" + _FENCE + "\n")
-    if not fence:
-        head, fence, body = text[len(_FENCE) + 1 :].rstrip().partition("\n" + _FENCE)
-        if not fence or body:
-            raise InputError(
-                f"{path}:1: the front matter is never closed: end it with a line of three hyphens"
-            )
-    meta, lines = read_yaml(head, path, first_line=2)
-    return Document(path, meta, body.strip(), lines, _line_of_text(text, len(text) - len(body)))
+    meta: dict[str, Any] = {}
+    lines: dict[_Keys, int] = {}
+    body = text
+    if text.startswith(_FENCE + "\n"):
+        head, fence, body = text[len(_FENCE) + 1 :].partition("\n" + _FENCE + "\n")
+        if not fence:
+            head, fence, body = text[len(_FENCE) + 1 :].rstrip().partition("\n" + _FENCE)
+            if not fence or body:
+                reason = "the front matter is never closed: end it with a line of three hyphens"
+                raise InputError(f"{path}:1: {reason}")
+        meta, lines = read_yaml(head, path, first_line=2)
+    first_line = text.count("\n", 0, len(text) - len(body.lstrip())) + 1
+    return Document(path, meta, body.strip(), lines, first_line)
 
 
-def _line_of_text(text: str, body: int) -> int:
-    lead = len(text[body:]) - len(text[body:].lstrip())
-    return text.count("\n", 0, body + lead) + 1
-
-
-def read_yaml(
-    text: str, path: Path, first_line: int = 1
-) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """Parse a YAML mapping; return its data, and the line of each field.
-
-    Raises:
-        InputError: it is not YAML, or not a mapping; names file and line.
-    """
+def read_yaml(text: str, path: Path, first_line: int = 1) -> tuple[dict[str, Any], dict[_Keys, int]]:
+    """Parse a YAML mapping; return its data, and the line of each field; raises InputError."""
     try:
         check_nesting(text)
         loader = YAML_LOADER(text)
@@ -149,14 +126,13 @@ def read_yaml(
         data = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
-        raise InputError(
-            f"{path}:{line}: not YAML: {error.problem}: put values with a colon in quotes"
-        ) from error
+        reason = f"not YAML: {error.problem}: put values with a colon in quotes"
+        raise InputError(f"{path}:{line}: {reason}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}:{first_line}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict) or node is None:
         raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
-    return data, {keys: first_line + line for keys, line in _lines(node, ())}
+    return data, {keys: first_line + line for keys, line in _lines(node)}
 
 
 def check_nesting(text: str) -> None:
@@ -194,19 +170,15 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
         raise wrong(str(error)) from error
 
 
-def _lines(node: yaml.Node, keys: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], int]]:
-    found: list[tuple[tuple[str | int, ...], int]] = []
-    if len(keys) > _DEEPEST:  # an alias may lead round in a circle
-        return found
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*keys, str(key.value))
-            found += [(here, key.start_mark.line), *_lines(value, here)]
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            here = (*keys, index)
-            found += [(here, value.start_mark.line), *_lines(value, here)]
-    return found
+def _lines(node: yaml.Node, keys: _Keys = ()) -> Iterator[tuple[_Keys, int]]:
+    if len(keys) > _DEEPEST or isinstance(node, yaml.ScalarNode):  # an alias may lead round in a circle
+        return
+    is_list = isinstance(node, yaml.SequenceNode)
+    for index, item in enumerate(node.value):
+        first, value = (item, item) if is_list else item
+        here = (*keys, index if is_list else str(first.value))
+        yield here, first.start_mark.line
+        yield from _lines(value, here)
 
 
 def format_document(meta: Mapping[str, Any], text: str) -> str:
@@ -220,12 +192,9 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _PLAIN = re.compile(r"[A-Za-zÀ-ɏ](?:[0-9A-Za-zÀ-ɏ_ ,.()/;!?“„–’'-]*[0-9A-Za-zÀ-ɏ_,.()/;!?“„–’'-])?")
 
 _WORDS = frozenset("true false null yes no on off y n".split())  # not read as text, in any case
-
 _LONGEST_KEY = 100  # characters; PyYAML marks longer ones
-
 _NESTED = frozenset({dict, list})
-_AS_IN_JSON = frozenset({bool, int, dict, list})
-
+_AS_IN_JSON = frozenset({type(None), bool, int, dict, list})  # the last two are empty ones
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
@@ -239,7 +208,7 @@ def format_yaml(data: Mapping[str, Any]) -> str:
     PyYAML itself takes five times as long, and a batch may be exported to 100,000 files.
     """
     try:
-        return "".join(_block_lines(data, "")) if data else _dumped({})
+        return "".join(_block_lines(data, "")) or "{}\n"
     except _NotPlainError:
         return _dumped(dict(data))
 
@@ -265,26 +234,20 @@ def _block_lines(data: Mapping[str, Any] | list[Any], indent: str) -> list[str]:
 def _key(key: Any) -> str:
     if not isinstance(key, str) or not key.isascii() or not 0 < len(key) <= _LONGEST_KEY:
         raise _NotPlainError
-    return _text(key)
+    return _scalar(key)
 
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return _text(value)
-    is_plain = value is None or type(value) in _AS_IN_JSON  # a list or mapping here is an empty one
-    if is_plain or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
+        is_plain = _PLAIN.fullmatch(value) and "  " not in value and value.lower() not in _WORDS
+        return value if is_plain else _quoted(value)
+    if type(value) in _AS_IN_JSON or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
         return json.dumps(value)
     raise _NotPlainError
 
 
-def _text(text: str) -> str:
-    if _PLAIN.fullmatch(text) and "  " not in text and text.lower() not in _WORDS:
-        return text
-    return _other_text(text)
-
-
 @lru_cache(maxsize=1_000)
-def _other_text(text: str) -> str:
+def _quoted(text: str) -> str:
     """Return one line of text as PyYAML writes it, quoted if it must be."""
     if not text.isprintable():
         raise _NotPlainError

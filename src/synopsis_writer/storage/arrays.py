@@ -50,12 +50,7 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> A
 
 
 def open_arrays(path: Path, is_sound: Check) -> Arrays:
-    """Map the arrays saved in a folder.
-
-    Raises:
-        OSError: there is no such folder.
-        ValueError: an array is missing or damaged, or they do not fit together.
-    """
+    """Map the arrays saved in a folder; raises OSError where there is none, ValueError for damaged ones."""
     files = [file for file in path.iterdir() if file.suffix == ".npy"]
     try:
         # The same pages as plain arrays: slices of a memmap are slow.
@@ -68,11 +63,7 @@ def open_arrays(path: Path, is_sound: Check) -> Arrays:
 
 
 def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write a folder whole or not at all; another process may have been quicker.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
+    """Write a folder whole or not at all; another process may have been quicker; raises OSError."""
     try:
         with new_folder(path) as folder:
             for name, array in arrays.items():

@@ -8,7 +8,6 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from filelock import FileLock, Timeout
@@ -19,9 +18,7 @@ from synopsis_writer.errors import FileError, os_reason
 class FolderLock:
     """Keeps other processes out of a folder until `release`, or to the end of a `with` block.
 
-    Args:
-        folder: the folder; made when it is missing.
-        kind: what the folder holds, in a word; it names the files of the lock, and of the note who has it.
+    `kind` is what the folder holds, in a word; it names the files of the lock, and of the note who has it.
 
     Raises:
         FileError: another process has it, or the folder cannot be written.
@@ -37,10 +34,8 @@ class FolderLock:
             holder = ""
             with contextlib.suppress(OSError):
                 holder = self._note.read_text(encoding="utf-8").strip()
-            raise FileError(
-                f"{folder}: {holder or 'another process'} is using this {kind}: "
-                "wait for it, or name another --out"
-            ) from error
+            reason = f"{holder or 'another process'} is using this {kind}"
+            raise FileError(f"{folder}: {reason}: wait for it, or name another --out") from error
         except OSError as error:
             raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
         with contextlib.suppress(OSError):
@@ -56,9 +51,7 @@ class FolderLock:
         """Return the lock, which is acquired already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Let others in."""
         self.release()
 
@@ -67,8 +60,7 @@ class FolderLock:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder to fill, which becomes `path` when the block ends without an error.
 
-    Raises:
-        OSError: it cannot be written, or `path` is there by then and not empty; nothing is left behind.
+    Raises OSError where it cannot be written, or `path` is there by then and not empty; nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=path.parent))

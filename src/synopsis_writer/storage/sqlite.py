@@ -19,11 +19,9 @@ SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open a database, and bring its schema up to date.
+    """Open a database, or one in memory, and bring its schema up to date.
 
-    Args:
-        path: the file, created if it is missing; None for a database in memory.
-        migrations: SQL scripts; `PRAGMA user_version` counts those that the file has seen.
+    `migrations` are SQL scripts; `PRAGMA user_version` counts those that the file has seen.
 
     Raises:
         FileError: the file cannot be opened or written, is not a database, or a newer program wrote it.
@@ -48,9 +46,8 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
             _empty_log(database, 0)  # overwrites what was deleted while another program read
     except sqlite3.Error as error:
         database.close()
-        raise FileError(
-            f"cannot use {path}: {describe(error, 'move it away')}, or name another file"
-        ) from error
+        reason = describe(error, "move it away")
+        raise FileError(f"cannot use {path}: {reason}, or name another file") from error
     except FileError:
         database.close()
         raise
@@ -95,10 +92,9 @@ def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
     except FileError as error:
         if path is None or error_code(error.__cause__) not in _DISK:
             raise
-        database = _open_read_only(path, len(migrations))
-        if database is None:
-            raise
-        return database
+        if database := _open_read_only(path, len(migrations)):
+            return database
+        raise
 
 
 def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
