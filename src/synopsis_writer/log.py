@@ -72,17 +72,11 @@ _MIGRATIONS = (
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The part of a run that can be shown even if the rest cannot be read.
-
-    Attributes:
-        id: its id.
-        created: when it began; None if that cannot be read.
-        outcome: what became of it, as it is stored.
-    """
+    """The part of a run that can be shown even if the rest cannot be read."""
 
     id: str
-    created: datetime | None
-    outcome: str
+    created: datetime | None  # None if that cannot be read
+    outcome: str  # as it is stored
 
 
 _STORED: Mapping[Outcome, str] = {"accepted": "done"}  # what logs and `--json` have always called it
@@ -95,17 +89,11 @@ class Run:
     Attributes:
         id: begins with its time.
         command: `write`, `outline` or `eval`.
-        created: when it began.
-        brief: what was asked for.
-        model: the model that was asked.
-        server: host, port and path of its server; None for an embedded model.
-        outline: the plan that was given.
+        server: host, port and path; None for an embedded model.
         attempts: attempts at most.
         best_of: drafts of the first attempt.
         prompt, version, prompt_hash: name, versions and hash of the templates.
         examples: ids of the examples shown.
-        outcome: what became of it.
-        error: the error that ended it.
         path: where the text was saved.
     """
 
@@ -175,10 +163,10 @@ class RunLog:
 
     def add(self, run: str, attempt: Attempt) -> None:
         """Record an attempt, as soon as it is answered."""
-        answer, messages = attempt.answer, messages_json(attempt.messages)
+        answer = attempt.answer
         row = {
             "number": attempt.number,
-            "messages": _hash(messages) if attempt.messages else None,
+            "messages": messages_hash(attempt.messages) if attempt.messages else None,
             "answer": answer.text,
             "finish": answer.finish,
             "model": answer.model,
@@ -196,7 +184,8 @@ class RunLog:
         columns, values = ", ".join(row), ", ".join("?" for _ in row)
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
         insert = f"INSERT INTO attempts ({columns}, place) VALUES ({values}, {place})"  # noqa: S608 - our own names
-        prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", (row["messages"], messages))
+        asked = (row["messages"], _messages_json(attempt.messages))
+        prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked)
         self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
@@ -214,11 +203,7 @@ class RunLog:
         self._write(("UPDATE runs SET path = ? WHERE id = ?", (str(path.absolute()), run)))
 
     def runs(self, most: int = -1) -> list[Run]:
-        """Return the newest runs, the newest first; -1 is all of them.
-
-        Raises:
-            FileError: one of them cannot be read.
-        """
+        """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
         return [_run(row) for row in self._newest("*", most)]
 
     def summaries(self, most: int = -1) -> list[RunSummary]:
@@ -226,11 +211,7 @@ class RunLog:
         return [_summary(row) for row in self._newest("id, created, outcome", most)]
 
     def find(self, name: str) -> Run:
-        """Return the run that `find_id` names.
-
-        Raises:
-            FileError: there is none, or there are several, or it cannot be read.
-        """
+        """Return the run that `find_id` names; raises FileError, also where it cannot be read."""
         (row,) = self._rows("SELECT * FROM runs WHERE id = ?", (self.find_id(name),))
         return _run(row)
 
@@ -292,9 +273,8 @@ class RunLog:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except SQLITE_ERRORS as error:
-            raise FileError(
-                f"run log {self._path}: {describe(error, 'move it away, it is damaged')}"
-            ) from error
+            reason = describe(error, "move it away, it is damaged")
+            raise FileError(f"run log {self._path}: {reason}") from error
 
 
 def _verdict(attempt: Attempt) -> dict[str, Any]:
@@ -353,15 +333,10 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 def messages_hash(messages: Sequence[Message]) -> str:
     """Return 24 hex digits that stand for messages."""
-    return _hash(messages_json(messages))
+    return hashlib.sha256(_messages_json(messages).encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _hash(messages: str) -> str:
-    return hashlib.sha256(messages.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-
-
-def messages_json(messages: Sequence[Message]) -> str:
-    """Return messages as the log stores them."""
+def _messages_json(messages: Sequence[Message]) -> str:
     return _json([asdict(message) for message in messages])
 
 
@@ -372,15 +347,7 @@ def _json(data: object) -> str:
 class Recording:
     """Records one run in a `with` block: its beginning, each attempt, and how it ended.
 
-    A log that fails is reported once, and does not end the work.
-
-    Args:
-        log: where it is recorded; None records nothing.
-        run: the run.
-
-    Attributes:
-        run: the run.
-        attempts: those up to now.
+    A log that fails is reported once, and does not end the work; a log of None records nothing.
     """
 
     def __init__(self, log: RunLog | None, run: Run) -> None:
@@ -435,12 +402,7 @@ class Recording:
 
 
 class ReplayClient:
-    """A `ModelClient` that gives a run's answers again, each to the prompt it was given to.
-
-    Args:
-        run: the run.
-        attempts: its attempts, in order.
-    """
+    """A `ModelClient` that gives a run's answers again, each to the prompt it was given to."""
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self._run = run

@@ -27,11 +27,7 @@ Outcome = Literal["accepted", "refused", "failed", "interrupted", "running", "pe
 FileFormat = Literal["md", "json", "txt"]
 
 UNJUDGED = "not judged yet"
-
 NO_STRUCTURE = "structure"  # the check that refuses an answer which is not a synopsis
-
-_UNSTRUCTURED = "Antwort ohne Struktur"  # the title of the file of such an answer
-
 _CHECK = re.compile(r"(?!structure:)([a-z_]+): (.*)", re.DOTALL)
 
 
@@ -41,7 +37,6 @@ class Attempt:
 
     Attributes:
         number: 1 for the first attempt; several drafts of one attempt share it.
-        answer: what the model answered.
         messages: what it was asked; empty for a demo draft.
         sample: which of several answers to the same messages it is.
         is_longer: whether it was asked for because the one before was truncated.
@@ -75,14 +70,8 @@ class Attempt:
     ) -> Self:
         """Return an attempt as a file holds it: `passed`, `problems`, `checks` and `spans` are as they were.
 
-        Args:
-            number: as the attribute.
-            answer: as the attribute.
-            passed: whether it was accepted.
-            problems: what was wrong with it, in sentences.
-            findings: the gate's; if the file holds none, they are rebuilt from `problems`.
-            spans: the parts of the text that its problems are about.
-            more: the other attributes.
+        If the file holds no findings, they are rebuilt from `problems`, the sentences, and `spans`, the parts
+        of the text that these are about. `more` are the other attributes.
         """
         matches = [_CHECK.fullmatch(problem) for problem in problems]
         problem = ""
@@ -157,14 +146,11 @@ class Result:
     """What came of a brief.
 
     Attributes:
-        brief: what was asked for.
-        show: the series.
         attempts: all of them, in order.
         best: the accepted attempt, or the one with the fewest problems; None when no model answered.
         error: the error of model or network that ended the work after an attempt; None otherwise.
         prompt: what the first attempt was asked; None for a demo draft.
         run: its id in the run log; empty if there is no log.
-        created: when it began.
     """
 
     brief: Brief
@@ -280,7 +266,7 @@ class Result:
         if self.best is None:
             return None
         if self.synopsis is None:
-            return save(self.render(), Path(folder), _UNSTRUCTURED, "txt")
+            return save(self.render(), Path(folder), "Antwort ohne Struktur", "txt")
         return save(self.render(file_format), Path(folder), self.synopsis.title, file_format, force=force)
 
     @property
@@ -323,14 +309,12 @@ class RowResult(Generic[Id]):
     """What became of one row of a batch or an eval.
 
     Attributes:
-        id: the row's: a name in a batch, a key in an eval.
+        id: a name in a batch, a key in an eval.
         outcome: `accepted`, `refused`, `failed`, or `pending`: it is still to be made.
         reason: why it was not accepted; empty otherwise.
         synopsis: the best text; None when there is none.
         provenance: how it came about, as `Result.provenance` gives it; None when there is no answer.
-        attempts: all that were made.
-        usage: their tokens.
-        cost: their cost; None if a price is unknown.
+        cost: that of all attempts; None if a price is unknown.
         seconds: the model's time.
         error: why the whole work cannot go on; None if it can.
     """
