@@ -76,7 +76,7 @@ def as_markdown(rows: Sequence[Row]) -> list[str]:
     refused = [sum(row.refused[half] for row in rows) for half in HALVES]
     applied = [sum(row.applied[half] for row in rows) for half in HALVES]
     sums = " | ".join(f"{some}/{all_}" for some, all_ in zip(refused, applied, strict=True))
-    head = ["| damage | refused by | half A | half B |", "|---|---|---|---|"]
+    head = ["| corruption | refused by | half A | half B |", "|---|---|---|---|"]
     return [*head, *map(_line, rows), f"| {len(rows)} kinds | | {sums} |"]
 
 
