@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -32,27 +31,76 @@ class Author(Protocol):
     @property
     def name(self) -> str:
         """The model's name."""
-        ...
 
     def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Draft attempt `number`, or repair `previous`; another seed gives another draft; raises ModelError.
 
         This is one draft, as a rule; a truncated one may be followed by a longer one. None is judged yet.
         """
-        ...
 
 
-class _Questions:
-    """Questions to one model; thoughts that took all tokens of an answer raise the limit of the next ones."""
+class Recorder(Protocol):
+    """Something that records attempts as they come."""
 
-    def __init__(self, client: ModelClient, limits: Limits) -> None:
-        self._client, self._limits = client, limits
+    def answered(self, attempt: Attempt) -> int:
+        """Record an answer as soon as it is there, for it was paid; return its index."""
+
+    def judged(self, index: int, attempt: Attempt) -> None:
+        """Record its findings."""
+
+
+class Examiner(Protocol):
+    """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
+
+    def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+    ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
+        """Return one finding a check."""
+
+
+class ModelAuthor:
+    """Asks a model with a few-shot prompt, and repairs with what was wrong.
+
+    Thoughts that took all tokens of an answer raise the limit of the next ones.
+    """
+
+    def __init__(self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits) -> None:
+        self._client, self._prompts, self._prompt, self._limits = client, prompts, prompt, limits
         self._max_tokens = limits.max_tokens
 
-    async def ask(
-        self, messages: Sequence[Message], shape: type[Synopsis] | type[Outline], number: int, sample: int
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._client.name
+
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
+        """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
+        async for attempt in self._ask(Synopsis, number, seed, previous):
+            yield attempt
+
+    async def plan(self, attempts: int, recorder: Recorder) -> Outline:
+        """Ask for an outline, and again with what was wrong, `attempts` times at most.
+
+        Raises GateRefusedError where no answer had the structure of one, and ModelError.
+        """
+        previous: Attempt | None = None
+        problem = ""
+        for number in range(1, attempts + 1):
+            _log.info("attempt %d of %d: asking %s for an outline", number, attempts, self.name)
+            async for drafted in self._ask(Outline, number, number - 1, previous):
+                outline, problem = _read(drafted, Outline)
+                previous = replace(drafted, problem=problem)
+                recorder.answered(previous)
+                if outline is not None:
+                    return outline
+            _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
+        raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
+
+    async def _ask(
+        self, shape: type[Synopsis] | type[Outline], number: int, sample: int, previous: Attempt | None
     ) -> AsyncIterator[Attempt]:
         """Ask, and once more with a longer limit if the answer is truncated; raises ModelError."""
+        messages = repair_messages(self._prompts, self._prompt, previous)
         asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + sample)
         for limits in (asked, longer(asked)):
             try:
@@ -77,31 +125,6 @@ class _Questions:
                 return
 
 
-@dataclass(frozen=True)
-class ModelAuthor:
-    """Asks a model with a few-shot prompt, and repairs with what was wrong."""
-
-    client: ModelClient
-    prompts: Prompts
-    prompt: Prompt
-    limits: Limits
-
-    @cached_property
-    def _questions(self) -> _Questions:
-        return _Questions(self.client, self.limits)
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.client.name
-
-    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
-        """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
-        messages = repair_messages(self.prompts, self.prompt, previous)
-        async for attempt in self._questions.ask(messages, Synopsis, number, seed):
-            yield attempt
-
-
 def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) -> Sequence[Message]:
     """Return messages that quote an answer and its problems; the prompt's own where there was none."""
     if previous is None or withheld_because(previous.answer) or not previous.answer.content.strip():
@@ -112,28 +135,6 @@ def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) 
 def longer(limits: Limits) -> Limits:
     """Return the limits for an answer that was cut."""
     return replace(limits, max_tokens=limits.max_tokens * _LONGER)
-
-
-class Recorder(Protocol):
-    """Something that records attempts as they come."""
-
-    def answered(self, attempt: Attempt) -> int:
-        """Record an answer as soon as it is there, for it was paid; return its index."""
-        ...
-
-    def judged(self, index: int, attempt: Attempt) -> None:
-        """Record its findings."""
-        ...
-
-
-class Examiner(Protocol):
-    """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
-
-    def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
-        """Return one finding a check."""
-        ...
 
 
 async def write(
@@ -149,15 +150,8 @@ async def write(
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
 
-    Args:
-        brief: what is asked for.
-        show: the series.
-        author: who drafts.
-        gate: what a synopsis must pass.
-        attempts: attempts at most, 1 or more.
-        best_of: drafts of the first attempt; the best by the gate goes on.
-        previous: an earlier attempt to go on from; its number counts, the result holds only new attempts.
-        recorder: is given each answer as soon as it is there, and each attempt as soon as it is judged.
+    Of the `best_of` drafts of the first attempt the best by the gate goes on. Where `previous`, an earlier
+    attempt, is gone on from, its number counts; the result holds only new attempts.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
@@ -189,7 +183,8 @@ async def write(
         _raise_others(ends)
         if not made:
             raise errors[0]
-        best = min(reversed(made), key=_badness)  # of equals the newest
+        newest_first = reversed(made)
+        best = min(newest_first, key=lambda attempt: (attempt.synopsis is None, len(attempt.problems)))
         for error in dict.fromkeys(map(str, errors)):
             _log.info("attempt %d of %d: a draft failed: %s", number, attempts, error)
         if best.passed:
@@ -241,44 +236,8 @@ def withheld_because(answer: Answer) -> str:
     return "the server's content filter withheld the answer" if answer.finish == "filter" else ""
 
 
-def _badness(attempt: Attempt) -> tuple[bool, int]:
-    return attempt.synopsis is None, len(attempt.problems)
-
-
 class _OutlineFile(Outline):
     brief: Brief
-
-
-async def plan(
-    client: ModelClient,
-    prompts: Prompts,
-    prompt: Prompt,
-    limits: Limits,
-    *,
-    attempts: int,
-    recorder: Recorder | None = None,
-) -> Outline:
-    """Ask for an outline, and again with what was wrong, `attempts` times at most.
-
-    Raises:
-        GateRefusedError: no answer had the structure of an outline.
-        ModelError: the model failed for good.
-    """
-    messages: Sequence[Message] = prompt.messages
-    questions = _Questions(client, limits)
-    problem = ""
-    for number in range(1, attempts + 1):
-        _log.info("attempt %d of %d: asking %s for an outline", number, attempts, client.name)
-        async for drafted in questions.ask(messages, Outline, number, number - 1):
-            outline, problem = _read(drafted, Outline)
-            attempt = replace(drafted, problem=problem)
-            if recorder:
-                recorder.answered(attempt)
-            if outline is not None:
-                return outline
-            messages = repair_messages(prompts, prompt, attempt)
-        _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
-    raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
 
 def format_outline(brief: Brief, outline: Outline) -> str:
@@ -287,11 +246,6 @@ def format_outline(brief: Brief, outline: Outline) -> str:
 
 
 def load_outline(path: Path) -> tuple[Brief, Outline]:
-    """Read an outline file.
-
-    Raises:
-        ExampleError: a field is missing or wrong; names file and line.
-        FileError: it cannot be read.
-    """
+    """Read an outline file; raises ExampleError where a field is wrong, and FileError."""
     planned = read_fields(path, _OutlineFile, ExampleError)
     return planned.brief, Outline.model_validate(planned.model_dump(exclude={"brief"}))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypedDict, 
 
 from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge, plan
+from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import BriefError, FileError, ReplayError, SettingsError
 from synopsis_writer.gate.finding import Finding
@@ -271,15 +271,9 @@ class Writer:
         async with self._connected() as client:
             prompt = await self._in_thread(partial(self.workspace.outline_prompt, brief))
             with self._recording("outline", brief, client.name, prompt) as recording:
+                author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
                 try:
-                    outline = await plan(
-                        client,
-                        self.workspace.prompts,
-                        prompt,
-                        limits_of(self.settings),
-                        attempts=self.settings.attempts,
-                        recorder=recording,
-                    )
+                    outline = await author.plan(self.settings.attempts, recording)
                 finally:
                     _log.info(bill([attempt.answer for attempt in recording.attempts]))
                 recording.end("accepted")
