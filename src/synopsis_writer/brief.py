@@ -39,11 +39,7 @@ _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
 
 
 def clean_line(text: str) -> str:
-    """Fold `text` to one NFC line with single spaces.
-
-    Raises:
-        ValueError: it holds a control, invisible, surrogate or private-use character.
-    """
+    """Fold `text` to one NFC line with single spaces; raises ValueError for a forbidden character."""
     line = " ".join(text.split())
     for position, char in enumerate("" if line.isprintable() else line):  # quick, and usually so
         if unicodedata.category(char) in _FORBIDDEN:
@@ -69,13 +65,10 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
 
 
 Name = Annotated[str, _line(80, "give the name alone", 2)]
-
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
-
 Before = Annotated[str, _line(800, "one fact a line", 5)]
 
 LEAST_WORDS, MOST_WORDS = 50, 2000
-
 MOST_CHARACTERS, MOST_BEATS, MOST_BEFORE = 12, 20, 100
 
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
@@ -87,7 +80,6 @@ class Brief(BaseModel):
     Attributes:
         show: the series, by its canonical name where the show is known; 1 to 120 characters.
         theme: what the story is about, in the person's words; 1 to 500 characters.
-        form: the kind of text.
         characters: names that must turn up, at most 12.
         beats: sentences of plot that must turn up, in order, at most 20.
         before: what earlier episodes established, at most 100 lines: the text must agree, not repeat it.
@@ -127,10 +119,8 @@ class Brief(BaseModel):
     @classmethod
     def _check_words(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and not LEAST_WORDS <= value[0] <= value[1] <= MOST_WORDS:
-            raise ValueError(
-                f"{value[0]}-{value[1]} is out of range: the least first, "
-                f"both within {LEAST_WORDS} and {MOST_WORDS}"
-            )
+            hint = f"the least first, both within {LEAST_WORDS} and {MOST_WORDS}"
+            raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
         return value
 
     @field_serializer("words")

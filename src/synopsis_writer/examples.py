@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,9 +13,6 @@ from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_
 from synopsis_writer.storage.files import save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
-# The other fields of a saved synopsis are not needed to use it as an example.
-_SYNOPSIS_FIELDS = ("title", "logline", "characters")
-
 
 @dataclass(frozen=True)
 class Example:
@@ -24,9 +20,6 @@ class Example:
 
     Attributes:
         id: `<show folder>/<file name without .md>`, unique in a pool.
-        brief: what was asked for.
-        synopsis: the answer.
-        path: the file it was read from.
     """
 
     id: str
@@ -60,16 +53,11 @@ def load_example(path: Path) -> Example:
 
 
 def read_brief(document: Document) -> Brief:
-    """Return the brief in the front matter.
-
-    Raises:
-        ExampleError: there is none, or it breaks a rule.
-    """
+    """Return the brief in the front matter; raises ExampleError where there is none, or it breaks a rule."""
     fields = document.meta.get("brief")
     if not isinstance(fields, dict):
-        raise ExampleError(
-            f"{document.location('brief')}: no 'brief' in the front matter: add show, theme and form under it"
-        )
+        reason = "no 'brief' in the front matter: add show, theme and form under it"
+        raise ExampleError(f"{document.location('brief')}: {reason}")
     try:
         return Brief.model_validate(fields)
     except ValidationError as error:
@@ -77,11 +65,7 @@ def read_brief(document: Document) -> Brief:
 
 
 def read_synopsis(document: Document) -> Synopsis:
-    """Return the synopsis that front matter and text make up.
-
-    Raises:
-        ExampleError: a field is missing, or `storylines` does not count the paragraphs.
-    """
+    """Return the synopsis that front matter and text make up; raises ExampleError."""
     texts = [part.strip() for part in document.text.split("\n\n") if part.strip()]
     lines = document.meta.get("storylines")
     if not isinstance(lines, list) or len(lines) != len(texts):
@@ -90,12 +74,12 @@ def read_synopsis(document: Document) -> Synopsis:
             f"{document.location('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: "
             "give one of A, B, C for each paragraph, as in [A, A, B]"
         )
-    fields: dict[str, Any] = {key: document.meta[key] for key in _SYNOPSIS_FIELDS if key in document.meta}
-    fields["paragraphs"] = [
-        {"storyline": line, "text": text} for line, text in zip(lines, texts, strict=True)
-    ]
+    paragraphs = [{"storyline": line, "text": text} for line, text in zip(lines, texts, strict=True)]
+    # The other fields of a saved synopsis are not needed to use it as an example.
+    wanted = {"title", "logline", "characters"}
+    fields = {key: value for key, value in document.meta.items() if key in wanted}
     try:
-        return Synopsis.model_validate(fields)
+        return Synopsis.model_validate({**fields, "paragraphs": paragraphs})
     except ValidationError as error:
         raise ExampleError(document.explain(error)) from error
 
@@ -129,21 +113,15 @@ def with_free_id(example: Example, taken: Collection[str]) -> Example:
 
 
 def example_files(folder: Path) -> list[Path]:
-    """Return the example files below `folder`, sorted.
-
-    Raises:
-        ExampleError: there is none.
-        FileError: the folder is missing or cannot be read.
-    """
+    """Return the example files below `folder`, sorted; raises ExampleError for none, and FileError."""
     try:
         shows = sorted(path for path in folder.iterdir() if path.is_dir())
         files = [path for show in shows for path in sorted(show.iterdir()) if path.suffix == ".md"]
     except OSError as error:
         raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
     if not files:
-        raise ExampleError(
-            f"example folder {folder}: holds no example: put Markdown files into {folder}/<show>/"
-        )
+        reason = f"holds no example: put Markdown files into {folder}/<show>/"
+        raise ExampleError(f"example folder {folder}: {reason}")
     return files
 
 
@@ -181,22 +159,21 @@ def add(
         for member in known.cast
         if member.name.rpartition(" ")[2] in text
     ]
-    named = [(name.strip(), role.strip()) for name, _, role in (line.partition(":") for line in people)]
+    parts = [line.partition(":") for line in people]
+    named = [{"name": name.strip(), "role": role.strip() or "Figur"} for name, _, role in parts]
+    paragraphs = [{"storyline": "A", "text": part} for part in text.split("\n\n") if part.strip()]
     try:
         synopsis = Synopsis.model_validate(
             {
                 "title": title or heading or file.stem.replace("-", " "),
                 "logline": logline or f"{theme.rstrip('.')}.",
-                "characters": [{"name": name, "role": role or "Figur"} for name, role in named] or cast,
-                "paragraphs": [
-                    {"storyline": "A", "text": part} for part in text.split("\n\n") if part.strip()
-                ],
+                "characters": named or cast,
+                "paragraphs": paragraphs,
             }
         )
     except ValidationError as error:
-        raise ExampleError(
-            f"{file}: {explain(error)}: give --title, --logline or --character 'Name: Rolle'"
-        ) from error
+        hint = "give --title, --logline or --character 'Name: Rolle'"
+        raise ExampleError(f"{file}: {explain(error)}: {hint}") from error
     home = folder / known.slug
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
     path = save(content, home, synopsis.title, "md")

@@ -94,11 +94,8 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
 def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -> Calibration:
     """Learn a house from the `.md` and `.txt` files below `folder`; other forms keep the limits of `house`.
 
-    A text's form is in its front matter; `form` is that of the texts without one.
-
-    Raises:
-        ExampleError: the folder holds no text, or a text has no form.
-        InputError: a file cannot be read.
+    A text's form is in its front matter; `form` is that of the texts without one. Raises InputError where the
+    folder holds no text, or a text has no form or cannot be read.
     """
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
@@ -114,8 +111,7 @@ def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -
     for known, rows in values.items():
         learnt = {name: learn(name, [row[name] for row in rows]) for name in RULES}
         forms[known] = house.forms[known].model_copy(update=learnt)
-    house = House(name=name, forms=forms)
-    return Calibration(house, {known: len(rows) for known, rows in values.items()})
+    return Calibration(House(name=name, forms=forms), {known: len(rows) for known, rows in values.items()})
 
 
 def as_data(house: House) -> dict[str, Any]:

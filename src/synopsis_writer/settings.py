@@ -17,7 +17,6 @@ from synopsis_writer.errors import SettingsError, explain
 APP = "synopsis-writer"
 
 CacheUse = Literal["read", "write", "off"]
-
 PREFIX = "SYNOPSIS_"
 
 
@@ -32,18 +31,17 @@ class Settings(BaseModel):
         hosted_model: the hosted model that is asked when only a key is there.
         examples: a folder of examples to use instead of the pool that came with the program.
         own_examples: the folder of the user's own examples, read in addition.
-        prompts: the folder of the prompt templates.
         profile: the file with the house's limits.
         disable: names of checks that the gate leaves out.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         out: the folder synopses are saved in.
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
-        attempts: attempts a synopsis, 1 to 10.
-        max_retries: transport retries a call, 0 to 20.
+        attempts: attempts a synopsis.
+        max_retries: transport retries a call.
         retry_seconds: the time all retries of a call may take together.
         timeout: seconds to wait for one answer.
         max_tokens: tokens an answer may have.
-        temperature: sampling temperature, 0 to 2; None leaves it to the server.
+        temperature: sampling temperature; None leaves it to the server.
         pinned: ids of examples that every prompt shows, first and in this order.
         example_tokens: tokens the examples in a prompt may take; an example about 950.
         threads: threads of the embedded engine, and of the embeddings.
@@ -53,7 +51,6 @@ class Settings(BaseModel):
         responses: whether cached answers are used (`read`), only written (`write`), or neither (`off`).
         cache_megabytes: the size of the answer cache; the oldest answers are dropped first.
         cache_days: how long an answer is cached.
-        log: the file of the run log.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,17 +133,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         data = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
-    for name in data:
-        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower():
-            raise SettingsError(
-                f"{path}: '{name}' looks like a key: keys never go into a file, "
-                "set OPENAI_API_KEY in the environment"
-            )
+    problems = [
+        f"'{name}' looks like a key"
+        for name in data
+        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower()
+    ]
     if _holds_key(data.get("base_url")):
-        raise SettingsError(
-            f"{path}: 'base_url' holds a password or a key: keys never go into a file, "
-            "set OPENAI_API_KEY in the environment"
-        )
+        problems.append("'base_url' holds a password or a key")
+    if problems:
+        hint = "keys never go into a file, set OPENAI_API_KEY in the environment"
+        raise SettingsError(f"{path}: {problems[0]}: {hint}")
     return data
 
 
@@ -159,12 +155,8 @@ def _holds_key(address: object) -> bool:
     return is_named or "@" in host.partition("/")[0]
 
 
-_PACKAGE = Path(__file__).resolve().parent
-
-_SOURCE_TREE = _PACKAGE.parent.parent
-
-
 def folder(name: str) -> Path:
-    """Return the folder `prompts`, `examples` or `evals` that came with the program."""
-    packaged = _PACKAGE / "_data" / name
-    return packaged if packaged.is_dir() else _SOURCE_TREE / name
+    """Return the folder `prompts`, `examples` or `evals` that came with the program, or its source tree."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "_data" / name
+    return packaged if packaged.is_dir() else package.parent.parent / name

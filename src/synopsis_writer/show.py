@@ -31,10 +31,8 @@ class Show(BaseModel):
     """A series.
 
     Attributes:
-        name: the canonical name.
         aliases: other names a person may type.
         place: where it is set, as a German noun phrase with its article; empty if unknown.
-        cast: the regular cast.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,12 +49,7 @@ class Show(BaseModel):
 
 
 def load_show(path: Path) -> Show:
-    """Read one show.yaml.
-
-    Raises:
-        ExampleError: a field is missing or wrong; names file and line.
-        FileError: it cannot be read.
-    """
+    """Read one show.yaml; raises ExampleError where a field is missing or wrong, and FileError."""
     return read_fields(path, Show, ExampleError)
 
 

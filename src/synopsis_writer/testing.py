@@ -87,15 +87,13 @@ def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
     """
     if isinstance(story, Example):
         story = story.synopsis
-    parts = _from_text(story) if isinstance(story, str) else story.model_dump(mode="json")
-    return Synopsis.model_validate({**parts, **fields}).as_json()
-
-
-def _from_text(text: str) -> dict[str, Any]:
-    parts = [part.strip() for part in text.split("\n\n") if part.strip()]
-    return {
-        "title": "Der Schlüssel",
-        "logline": "Eine Ärztin findet einen Schlüssel und verliert beinahe einen Freund.",
-        "characters": [{"name": "Klara Winter", "role": "Ärztin"}],
-        "paragraphs": [{"storyline": "A", "text": part} for part in parts],
-    }
+    if isinstance(story, Synopsis):
+        data = story.model_dump(mode="json")
+    else:
+        data = {
+            "title": "Der Schlüssel",
+            "logline": "Eine Ärztin findet einen Schlüssel und verliert beinahe einen Freund.",
+            "characters": [{"name": "Klara Winter", "role": "Ärztin"}],
+            "paragraphs": [{"storyline": "A", "text": part} for part in story.split("\n\n") if part.strip()],
+        }
+    return Synopsis.model_validate({**data, **fields}).as_json()

@@ -22,7 +22,6 @@ class Usage:
     thinking_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Return the sum of both."""
         return Usage(*map(operator.add, astuple(self), astuple(other)))
 
 
@@ -82,7 +81,6 @@ class Spent:
     tokens: int = 0
 
     def __add__(self, other: "Spent") -> "Spent":
-        """Return the sum of both."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         return Spent(cost, self.tokens + other.tokens)
 
