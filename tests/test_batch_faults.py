@@ -83,7 +83,7 @@ def last_line(run: Run) -> str:
 def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was_in_flight(
     tmp_path: Path,
 ) -> None:
-    toll = kill_often(tmp_path, rows=200, kills=25, in_flight=4, flags=OFF)
+    toll = kill_often(tmp_path, rows=200, kills=25, in_flight=4, flags=OFF, forked=True)
     assert (toll.code, toll.statuses) == (0, {"accepted": 200}), toll.said
     assert len(toll.answers) == 200
     assert toll.saved_twice == 0

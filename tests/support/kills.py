@@ -1,18 +1,21 @@
 """`kill -9` at random moments of a batch, and what the record and the server tell of it afterwards."""
 
 import csv
+import multiprocessing
 import os
 import random
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synopsis_writer import cli
 from synopsis_writer.examples import load_example
 from tests.support.loopback import LoopbackServer, Reply, Request, Step
 from tests.support.terminal import COMMAND, CORPUS
@@ -80,6 +83,43 @@ class Toll:
         return sum(count > 1 for count in self.answers.values())
 
 
+class Forked:
+    """The command in a process that is forked from one which has loaded the program and its word lists.
+
+    Its memory is that of a process of its own, but it starts at once.
+    """
+
+    _forks = multiprocessing.get_context("forkserver")
+    _forks.set_forkserver_preload(["tests.support.warm"])
+
+    def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = self._forks.Process(target=self.run, args=(folder, arguments, environment))
+        self._process.start()
+        self.kill = self._process.kill
+
+    @staticmethod
+    def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Be the command; what it says goes to the file `said`."""
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.argv = [COMMAND, *arguments]
+        cli.main()
+
+    def poll(self) -> int | None:
+        """Return what it exited with, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, and return what it exited with."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        assert code is not None
+        return code
+
+
 class Corpus(LoopbackServer):
     """Answers each brief with the text of the corpus that belongs to its theme; a call takes a while.
 
@@ -115,7 +155,14 @@ def write_briefs(path: Path, rows: int) -> dict[str, str]:
 
 
 def kill_often(
-    folder: Path, *, rows: int, kills: int, in_flight: int, flags: Sequence[str] = (), seed: int = 1
+    folder: Path,
+    *,
+    rows: int,
+    kills: int,
+    in_flight: int,
+    flags: Sequence[str] = (),
+    seed: int = 1,
+    forked: bool = False,
 ) -> Toll:
     """Run a batch that is killed so many times and then ends by itself.
 
@@ -132,7 +179,11 @@ def kill_often(
     with Corpus(themes, 0.005) as server:
         for number in range(kills + 1):
             is_last = number == kills
-            process = _start(folder, server, number, ["--concurrency", str(in_flight), *flags])
+            start = Forked if forked else _start
+            arguments = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1"]
+            arguments += ["--concurrency", str(in_flight), *flags]
+            key = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": f"{_KEY}{number}"}
+            process = start(folder, arguments, {**os.environ, **key})
             if not is_last:
                 wanted = len(server.chats) + rng.randint(1, max(1, 2 * rows // kills - in_flight))
                 while len(server.chats) < wanted and process.poll() is None:
@@ -141,9 +192,8 @@ def kill_often(
                 if not moments[-1]:
                     time.sleep(rng.random() * _LATEST)
                 process.kill()
-            with (folder / "said").open("rb") as said:
-                process.wait(timeout=180)
-                told = said.read().decode()
+            code = process.wait(timeout=180)
+            told = (folder / "said").read_text(encoding="utf-8")
             orphans.append(_left_behind(folder))
             is_whole = is_whole and _check(folder)
             saved.append(_statuses(folder)["accepted"])
@@ -161,29 +211,19 @@ def kill_often(
         tuple(killed[:-1]),
         killed[-1],
         is_whole,
-        process.returncode,
+        code,
         told,
     )
 
 
-def _start(
-    folder: Path, server: LoopbackServer, number: int, flags: Sequence[str]
-) -> subprocess.Popen[bytes]:
+def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with (folder / "said").open("wb") as said:
         return subprocess.Popen(
-            [COMMAND, "batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", *flags],
-            cwd=folder,
-            env={
-                **os.environ,
-                "OPENAI_BASE_URL": server.base_url,
-                "OPENAI_API_KEY": f"{_KEY}{number}",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=said,
+            [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said
         )
 
 
-def _log_grows(folder: Path, process: subprocess.Popen[bytes]) -> bool:
+def _log_grows(folder: Path, process: subprocess.Popen[bytes] | Forked) -> bool:
     """Wait until SQLite writes its log; return False where the run ended instead."""
     log = folder / "out" / "batch.sqlite3-wal"
     before = _size(log)
