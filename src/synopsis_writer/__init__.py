@@ -51,9 +51,8 @@ _HOMES = {
     for module, names in {
         "brief": "Brief Form make_brief",
         "document": "Document read_document",
-        "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError "
-        "ExampleError FileError GateRefusedError InputError ModelError "
-        "ReplayError RequestRefusedError SettingsError SynopsisError "
+        "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError ExampleError FileError "
+        "GateRefusedError InputError ModelError ReplayError RequestRefusedError SettingsError SynopsisError "
         "TemplateError",
         "examples": "Example Pool load_example load_pool",
         "gate.finding": "Finding",

@@ -216,11 +216,7 @@ class RunLog:
         return _run(row)
 
     def find_id(self, name: str) -> str:
-        """Return the only id that `name` is a part of; `last` is the newest run's.
-
-        Raises:
-            FileError: there is none, or there are several.
-        """
+        """Return the only id that `name` is a part of, the newest run's for `last`; raises FileError."""
         if name == "last":
             ids = [run.id for run in self.summaries(1)]
         else:
@@ -355,7 +351,6 @@ class Recording:
         self.attempts: list[Attempt] = []
 
     def __enter__(self) -> Self:
-        """Record that the run begins."""
         self._try(lambda log: log.begin(self.run))
         return self
 
@@ -422,9 +417,8 @@ class ReplayClient:
     ) -> Answer:
         """Give the next answer to these messages.
 
-        Raises:
-            ReplayError: they were never asked in this run: templates, examples or verdicts have changed.
-            ConnectionFailedError: the run holds no further answer to them; as then, none came.
+        Raises ReplayError where they were never asked in this run, and ConnectionFailedError where no further
+        answer came then.
         """
         wanted = messages_hash(messages)
         for index, (asked, attempt) in enumerate(self._left):
@@ -466,13 +460,12 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
 
     Drafts made at the same time may have come in another order: each is compared with its own.
     """
-    new = {_draft_key(attempt, index): attempt for index, attempt in enumerate(now)}
-    pairs = [(index, old, new.get(_draft_key(old, index))) for index, old in enumerate(then)]
-    changes = [
-        f"Attempt {index + 1}: {_in_words(old)} then, {_in_words(attempt)} now."
-        for index, old, attempt in pairs
-        if attempt is not None and old.problems != attempt.problems
-    ]
+    drafts = {_draft_key(draft, index): draft for index, draft in enumerate(now)}
+    changes = []
+    for index, old in enumerate(then):
+        new = drafts.get(_draft_key(old, index), old)
+        if old.problems != new.problems:
+            changes.append(f"Attempt {index + 1}: {_in_words(old)} then, {_in_words(new)} now.")
     if len(then) != len(now):
         changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
     return changes

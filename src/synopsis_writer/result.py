@@ -207,12 +207,9 @@ class Result:
             return {}
         fields: dict[str, Any] = {"model": self.best.answer.model}
         if self.prompt is not None:
-            fields["prompt"] = {
-                "name": self.prompt.name,
-                "version": self.prompt.version,
-                "hash": self.prompt.hash,
-            }
-            fields["examples"] = list(self.prompt.example_ids)
+            prompt = self.prompt
+            fields["prompt"] = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
+            fields["examples"] = list(prompt.example_ids)
         return fields | {
             **bill_data([attempt.answer for attempt in self.attempts]),
             "gate": {

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MOST_SEEDS = 2**31
 _DRAFTS = 100  # seeds that a sample has for itself: attempts are 10 at most, drafts of the first one 16
 
 
@@ -97,9 +96,7 @@ class Writer:
         budget: money that may be spent, or a ledger that is shared with others.
         log: where runs are recorded: True is the file in the settings, False is nowhere.
         command: what the log calls a run.
-        rpm: requests a minute at most; None: no bound.
-        tpm: tokens a minute at most; None: no bound.
-        calls: calls at once; None: no bound.
+        rpm, tpm, calls: requests a minute, tokens a minute, and calls at once; None: no bound.
         environment: variables to read instead of this process's.
         given: settings by their names, such as `model`, `base_url`, `examples`, `prompts`, `profile`.
 
@@ -186,10 +183,7 @@ class Writer:
     def prompt(
         self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
     ) -> Prompt:
-        """Return the request for a synopsis, with examples chosen for the brief; asks no model.
-
-        Examples whose ids are in `exclude` are not shown.
-        """
+        """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
         return self.workspace.prompt(brief, outline, exclude=exclude)
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
@@ -286,25 +280,25 @@ class Writer:
             InputError: there is no such run, it cannot be replayed, or the house cannot be opened.
         """
         log = self.log
-        found = log.find(run)
-        attempts = log.attempts(found.id)
-        if found.command != "write" or not attempts:
-            raise ReplayError(f"run {found.id} holds no answer to a write: synopsis log show {found.id}")
+        then = log.find(run)
+        attempts = log.attempts(then.id)
+        if then.command != "write" or not attempts:
+            raise ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
         await self._in_thread(lambda: self.workspace)
-        show = self.find_show(found.brief.show)
-        author: Author = ReplayAuthor(found, attempts)
+        show = self.find_show(then.brief.show)
+        author: Author = ReplayAuthor(then, attempts)
         prompt = None
-        if found.prompt is not None:
-            prompt = await self._in_thread(partial(self.prompt, found.brief, found.outline))
-            client = ReplayClient(found, attempts)
+        if then.prompt is not None:
+            prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline))
+            client = ReplayClient(then, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
-            found.brief, show, author, self.examiner, attempts=found.attempts, best_of=found.best_of
+            then.brief, show, author, self.examiner, attempts=then.attempts, best_of=then.best_of
         )
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
-        _log.info("replayed %s: %s", found.id, " ".join(changes) or same)
-        return replace(result, prompt=prompt, run=found.id, created=found.created)
+        _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
+        return replace(result, prompt=prompt, run=then.id, created=then.created)
 
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
@@ -403,21 +397,17 @@ class Writer:
         return self._opened_log
 
     async def __aenter__(self) -> Self:
-        """Keep connections of this event loop open."""
         self._connections[asyncio.get_running_loop()] = _Connection()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close all that is open."""
         await self._connections.pop(asyncio.get_running_loop()).stack.aclose()
         self._close()
 
     def __enter__(self) -> Self:
-        """Keep what the `_sync` methods open until the block ends."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close all that is open."""
         self.close()
 
     def close(self) -> None:
@@ -464,14 +454,13 @@ class Writer:
     def _recording(
         self, command: str, brief: Brief, model: str, prompt: Prompt | None, **more: Any
     ) -> Recording:
-        run, created = new_run()
+        name, created = new_run()
         if prompt is not None:
             more |= {"prompt": prompt.name, "version": prompt.version, "prompt_hash": prompt.hash}
             more["examples"] = tuple(prompt.example_ids)
         server = self.model.server if self._client is None else None
-        attempts = self.settings.attempts
-        started = Run(run, command, created, brief, model, server, attempts=attempts, **more)
-        return Recording(self.log if self._log else None, started)
+        run = Run(name, command, created, brief, model, server, attempts=self.settings.attempts, **more)
+        return Recording(self.log if self._log else None, run)
 
     @contextlib.asynccontextmanager
     async def _author(
@@ -505,7 +494,7 @@ class Writer:
         if isinstance(seed, str):
             seed = int(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
         else:
-            seed = secrets.randbelow(_MOST_SEEDS) if seed is None else seed
+            seed = secrets.randbelow(2**31) if seed is None else seed
             _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
             if brief.words or brief.notes:
                 hint = "--words and --notes have no effect"

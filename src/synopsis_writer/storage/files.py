@@ -48,11 +48,9 @@ class FolderLock:
         self._lock.release()
 
     def __enter__(self) -> Self:
-        """Return the lock, which is acquired already."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let others in."""
         self.release()
 
 
