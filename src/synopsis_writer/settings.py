@@ -34,13 +34,11 @@ class Settings(BaseModel):
         profile: the file with the house's limits.
         disable: names of checks that the gate leaves out.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
-        out: the folder synopses are saved in.
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
         attempts: attempts a synopsis.
         max_retries: transport retries a call.
         retry_seconds: the time all retries of a call may take together.
         timeout: seconds to wait for one answer.
-        max_tokens: tokens an answer may have.
         temperature: sampling temperature; None leaves it to the server.
         pinned: ids of examples that every prompt shows, first and in this order.
         example_tokens: tokens the examples in a prompt may take; an example about 950.

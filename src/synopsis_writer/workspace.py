@@ -103,9 +103,8 @@ class Workspace:
         show = find_show(self.pool.shows, name)
         if show is None and name not in self._reported:
             self._reported.add(name)
-            near = nearest_shows(self.pool.shows, name)
-            known = "synopsis examples list names the known ones."
-            hint = f"did you mean {' or '.join(near)}?" if near else known
+            near = " or ".join(nearest_shows(self.pool.shows, name))
+            hint = f"did you mean {near}?" if near else "synopsis examples list names the known ones."
             _log.info("unknown show '%s': going on without its cast and place; %s", name, hint)
         return show or generic_show(name)
 
@@ -116,13 +115,9 @@ class Workspace:
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Select the examples for a brief, each with its reason; never those whose ids are in `exclude`."""
-        return select(
-            self.index,
-            self.resolve(brief)[0],
-            token_budget=self.example_tokens,
-            exclude=exclude,
-            pinned=self.pinned,
-        )
+        brief, _ = self.resolve(brief)
+        budget, pinned = self.example_tokens, self.pinned
+        return select(self.index, brief, token_budget=budget, exclude=exclude, pinned=pinned)
 
     def prompt(
         self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
@@ -217,30 +212,24 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
     shows: dict[str, Show] = {}  # by folder
     examples: list[Example] = []
     for pool in pool_folders(settings):
-        for path in example_files(pool):
+        for path in [*example_files(pool), *sorted(pool.glob(f"*/{SHOW_FILE}"))]:
             try:
-                examples.append(with_free_id(load_example(path), [example.id for example in examples]))
+                if path.name == SHOW_FILE:
+                    shows[path.parent.name] = load_show(path)
+                else:
+                    examples.append(with_free_id(load_example(path), [example.id for example in examples]))
             except InputError as error:
                 problems.append(str(error))
-        for path in sorted(pool.glob(f"*/{SHOW_FILE}")):
-            try:
-                shows[path.parent.name] = load_show(path)
-            except InputError as error:
-                problems.append(str(error))
-    gate = Gate(
-        house, index_sources(copy_sources(examples), settings.cache / "copies"), shows=tuple(shows.values())
-    )
+    copies = index_sources(copy_sources(examples), settings.cache / "copies")
+    gate = Gate(house, copies, shows=tuple(shows.values()))
     for example in examples:
-        show = shows.get(example.path.parent.name)
+        path = example.path
+        show = shows.get(path.parent.name)
         if show is None:
-            problems.append(
-                f"{example.path}: {example.path.parent} has no {SHOW_FILE}: write one with the show's name"
-            )
+            problems.append(f"{path}: {path.parent} has no {SHOW_FILE}: write one with the show's name")
             continue
         if example.brief.show != show.name:
-            problems.append(
-                f"{example.path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}"
-            )
+            problems.append(f"{path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
         findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
-        problems += [f"{example.path}: {finding.check}: {finding.message}" for finding in failures(findings)]
+        problems += [f"{path}: {finding.check}: {finding.message}" for finding in failures(findings)]
     return len(examples), problems
