@@ -25,7 +25,7 @@ def test_a_brief_needs_show_and_theme_alone() -> None:
         ({"theme": "Ein \u202eFest"}, "U+202E"),
         ({"theme": "Ein \ud800Fest"}, "U+D800"),
         ({"theme": "Ein Fest", "words": "400-200"}, "words: 400-200 is out of range"),
-        ({"theme": "Ein Fest", "words": "viele"}, "words: 'viele' is no range"),
+        ({"theme": "Ein Fest", "words": "viele"}, "words: 'viele' is not a range"),
         ({"theme": "Ein Fest", "characters": ["Name"] * 13}, "characters"),
         ({"theme": "Ein Fest", "beats": [""]}, "beats.0: is empty"),
         ({"theme": "Ein Fest", "form": "sonnet"}, "form"),

@@ -285,7 +285,7 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{s_full}", "{wer}", r"unknown place-holder \{wer\}: one of Here, dated"),
+        ("{s_full}", "{wer}", r"unknown placeholder \{wer\}: one of Here, dated"),
         ("[fear]", "[rage]", r"unknown gap \[rage\]: one of fear, worry, hope"),
         ("storyline: A", "storyline: D", r"week\.yaml:\d+: paragraphs\.0\.storyline"),
         ("titles:", "title:", r"week\.yaml:\d+: titles: field required"),
@@ -296,7 +296,7 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
             "    sentences:\n      - thread: b\n      - any",
             "thread 'b' is used",
         ),
-        ("titles:", "threads: {b: [[eins], [zwei]]}\ntitles:", "stands in 0 slots"),
+        ("titles:", "threads: {b: [[eins], [zwei]]}\ntitles:", "is used in 0 slots"),
         ("      - any:", "      - thread: b\n        any:", "needs either 'any'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Writes synopses of German TV series in a house style, and refuses to save one that does not hold it.
+"""Writes synopses of German TV series in a house style, and refuses to save one that breaks it.
 
 `Writer` does all of it; the names below are the public ones. `synopsis_writer.testing` holds a fake model
 client for tests.

@@ -1,4 +1,4 @@
-"""What the person asks for: show, theme, form, and what else the text must hold."""
+"""What a person asks for: show, theme, form, and what else the text must contain."""
 
 import re
 import unicodedata
@@ -30,7 +30,7 @@ class Form(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether the text ends on a question instead of a close."""
+        """Whether the text ends with a question instead of a conclusion."""
         return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
 
 
@@ -56,9 +56,9 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
             raise ValueError(f"is {len(text):,} characters long, at most {most:,} are allowed: {what}")
         line = clean_line(text)
         if not any(char.isalnum() for char in line):
-            raise ValueError("is empty: say it in a few words")
+            raise ValueError("is empty: describe it in a few words")
         if len(line) < least:
-            raise ValueError(f"is too short, at least {least} characters are wanted: {what}")
+            raise ValueError(f"is too short, at least {least} characters are required: {what}")
         return line
 
     return AfterValidator(check)
@@ -80,11 +80,11 @@ class Brief(BaseModel):
     Attributes:
         show: the series, by its canonical name where the show is known; 1 to 120 characters.
         theme: what the story is about, in the person's words; 1 to 500 characters.
-        characters: names that must turn up, at most 12.
-        beats: sentences of plot that must turn up, in order, at most 20.
+        characters: names that must appear, at most 12.
+        beats: plot events that must appear, in order, a sentence each, at most 20.
         before: what earlier episodes established, at most 100 lines: the text must agree, not repeat it.
-        words: the least and the most number of words, within 50 and 2000; None leaves it to the form.
-        air_date: the date or week the text may name; None: it names none.
+        words: the minimum and maximum number of words, both from 50 to 2000; None leaves it to the form.
+        air_date: the date or week the text may mention; None: it mentions none.
         notes: anything else the writer should know, at most 2000 characters.
     """
 
@@ -107,7 +107,7 @@ class Brief(BaseModel):
             return value
         match = _RANGE.fullmatch(value)
         if match is None:
-            raise ValueError(f"'{value[:40]}' is no range: write it as 250-400")
+            raise ValueError(f"'{value[:40]}' is not a range: write it as 250-400")
         return int(match[1]), int(match[2])
 
     @field_validator("air_date", mode="before")
@@ -119,7 +119,7 @@ class Brief(BaseModel):
     @classmethod
     def _check_words(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and not LEAST_WORDS <= value[0] <= value[1] <= MOST_WORDS:
-            hint = f"the least first, both within {LEAST_WORDS} and {MOST_WORDS}"
+            hint = f"put the smaller number first, both from {LEAST_WORDS} to {MOST_WORDS}"
             raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
         return value
 
@@ -128,7 +128,7 @@ class Brief(BaseModel):
         return f"{value[0]}-{value[1]}" if value else None
 
     def as_data(self) -> dict[str, Any]:
-        """Return the fields that were given, as JSON and YAML hold them."""
+        """Return the fields that were given, as data for JSON and YAML."""
         data = self.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in data.items() if value != []}
 
@@ -137,7 +137,7 @@ def make_brief(**fields: Any) -> Brief:
     """Build a brief from a person's input.
 
     Raises:
-        BriefError: a field is missing, empty, too long or holds forbidden characters.
+        BriefError: a field is missing, empty, too long or contains forbidden characters.
     """
     try:
         return Brief(**fields)

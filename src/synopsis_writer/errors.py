@@ -1,6 +1,6 @@
 """The errors of this package, one tree.
 
-Every message is one line that says what is wrong, where, and the way out.
+Every message is one line that says what is wrong, where, and what to do about it.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ class SynopsisError(Exception):
 
 
 class InputError(SynopsisError):
-    """What the person gave cannot be used as it is."""
+    """The input cannot be used as it is."""
 
 
 class BriefError(InputError):
-    """A field of the brief is missing, too long, or holds what no brief may hold."""
+    """A field of the brief is missing, too long, or contains forbidden characters."""
 
 
 class FileError(InputError):
@@ -47,10 +47,10 @@ class SettingsError(InputError):
 
 
 class ModelError(SynopsisError):
-    """The model, or the way to it, failed for good; if `is_transient`, another request may succeed.
+    """The model, or the connection to it, failed for good; if `is_transient`, another request may succeed.
 
-    `usage` holds the tokens the server counted nevertheless and `cost` their price; None where it counted
-    none, or where no price is known. `run` is the id of the run in the log; empty where none is kept.
+    `usage` has the tokens that the server counted anyway, and `cost` their price; None if it counted
+    none, or if no price is known. `run` is the id of the run in the log; empty if it is not logged.
     """
 
     exit_code = 3
@@ -61,13 +61,13 @@ class ModelError(SynopsisError):
 
 
 class ConnectionFailedError(ModelError):
-    """No whole answer came: refused, timed out, broken off, or not JSON."""
+    """There was no complete answer: refused, timed out, broken off, or not JSON."""
 
     is_transient = True
 
 
 class RequestRefusedError(ModelError):
-    """The server answered that it will not do this: key, quota, model or parameters."""
+    """The server refused the request: key, quota, model or parameters."""
 
     def __init__(self, message: str, *, is_transient: bool = False) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class EngineError(ModelError):
 
 
 class BudgetSpentError(ModelError):
-    """The next call could pass the budget, so it was not made."""
+    """The next call could exceed the budget, so it was not made."""
 
 
 class GateRefusedError(SynopsisError):

@@ -65,7 +65,7 @@ def read_brief(document: Document) -> Brief:
 
 
 def read_synopsis(document: Document) -> Synopsis:
-    """Return the synopsis that front matter and text make up; raises ExampleError."""
+    """Return the synopsis in the front matter and text; raises ExampleError."""
     texts = [part.strip() for part in document.text.split("\n\n") if part.strip()]
     lines = document.meta.get("storylines")
     if not isinstance(lines, list) or len(lines) != len(texts):
@@ -85,7 +85,7 @@ def read_synopsis(document: Document) -> Synopsis:
 
 
 def load_pool(folders: Sequence[Path]) -> Pool:
-    """Read all shows and examples below `folders`; of two shows with one name the first counts.
+    """Read all shows and examples below `folders`; of two shows with the same name the first counts.
 
     Raises:
         ExampleError: a file breaks its format, or a folder holds no example.

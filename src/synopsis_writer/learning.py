@@ -18,13 +18,13 @@ from synopsis_writer.house.house import House
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
 _SUFFIXES = frozenset({".md", ".txt"})
-_TAIL = 0.05  # share of the texts that may be beyond a quantile on either side: one odd text moves no limit
-_MARGIN = 0.15  # of the span between the quantiles, added on either side
+_TAIL = 0.05  # share of the texts that may be beyond a limit on either side, so that one odd text moves none
+_MARGIN = 0.15  # of the range between the quantiles, added on either side
 _FEW_MARGIN = 0.4  # the same for fewer than five texts
 
 
 class Rule(NamedTuple):
-    """How far limits may be learnt: never narrower than `least_width`, never beyond `floor` and `ceiling`."""
+    """What learnt limits may be: never narrower than `least_width`, never beyond `floor` and `ceiling`."""
 
     least_width: float
     floor: float
@@ -45,7 +45,7 @@ RULES = {
     "preterite": Rule(0.25, 0, 1, 2),
 }
 
-# What a text cannot have too little of, or too much.
+# Values that cannot be too low, or too high.
 _FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations"})
 _UP_TO_ONE = frozenset({"variety"})
 
@@ -59,7 +59,7 @@ class Calibration:
 
 
 def measure(text: Text, title: str = "") -> dict[str, float]:
-    """Return the values of one text that limits apply to."""
+    """Return the values of one text, by the names of the limits."""
     return {
         "words": len(text.words),
         "paragraphs": len(text.paragraphs),
@@ -75,10 +75,10 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
 
 
 def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """Return limits that hold these values with margin, within the rules.
+    """Return limits that contain these values with a margin, within the rules.
 
-    From the 5th to the 95th percentile (of fewer than five texts from the least to the most), widened by
-    15 % (40 %) of that span on either side, then to the least width.
+    They range from the 5th to the 95th percentile (with fewer than five texts from minimum to maximum),
+    widened by 15 % (40 %) of that range on either side, then to the minimum width.
     """
     rule = RULES[name]
     few = len(values) < FEWEST_TEXTS
@@ -94,8 +94,8 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
 def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -> Calibration:
     """Learn a house from the `.md` and `.txt` files below `folder`; other forms keep the limits of `house`.
 
-    A text's form is in its front matter; `form` is that of the texts without one. Raises InputError where the
-    folder holds no text, or a text has no form or cannot be read.
+    A text's form is in its front matter; `form` is the form of texts without one. Raises InputError if
+    the folder holds no text, or if a text has no form or cannot be read.
     """
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
@@ -115,7 +115,7 @@ def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -
 
 
 def as_data(house: House) -> dict[str, Any]:
-    """Return the house as its file holds it, whole numbers as such."""
+    """Return the house as data for its file, with whole numbers as integers."""
     forms = {
         form.value: {name: [int(n) if n == int(n) else n for n in limits] for name, limits in every}
         for form, every in house.forms.items()

@@ -25,23 +25,23 @@ class Settings(BaseModel):
 
     Attributes:
         model: the model to ask: a hosted model's name, a path to a GGUF file, `embedded` or `packaged`;
-            None leaves the choice to what is there.
+            None takes what is available.
         base_url: the address of an OpenAI-compatible server.
         insecure: let key and text go over plain http to a server on another machine.
-        hosted_model: the hosted model that is asked when only a key is there.
+        hosted_model: the hosted model to ask when no model is named.
         examples: a folder of examples to use instead of the pool that came with the program.
         own_examples: the folder of the user's own examples, read in addition.
         profile: the file with the house's limits.
-        disable: names of checks that the gate leaves out.
+        disable: names of checks that the gate skips.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
-        attempts: attempts a synopsis.
-        max_retries: transport retries a call.
+        attempts: attempts per synopsis.
+        max_retries: transport retries per call.
         retry_seconds: the time all retries of a call may take together.
         timeout: seconds to wait for one answer.
         temperature: sampling temperature; None leaves it to the server.
         pinned: ids of examples that every prompt shows, first and in this order.
-        example_tokens: tokens the examples in a prompt may take; an example about 950.
+        example_tokens: tokens the examples in a prompt may take; one takes about 950.
         threads: threads of the embedded engine, and of the embeddings.
         prices: a file with the user's own prices; None: `prices.toml` next to the config file, if any.
         budget: money that may be spent, in the currency of the prices; None: no bound.

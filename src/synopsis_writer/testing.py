@@ -1,4 +1,4 @@
-"""For tests of your own: a model client that answers from a script, and answers to script it with."""
+"""For your own tests: a model client that answers from a script, and answers to put into the script."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class ScriptedClient:
 
     @property
     def left(self) -> int:
-        """How many answers were not asked for yet."""
+        """How many answers have not been asked for yet."""
         return max(0, len(self._answers) - len(self.calls))
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
@@ -62,7 +62,7 @@ class ScriptedClient:
         if len(self.calls) > len(self._answers):
             raise AssertionError(
                 f"call {len(self.calls)} to '{self._name}', but its script has {len(self._answers)} answers: "
-                "add one, or find out who asks once more"
+                "add one, or find out what makes the extra call"
             )
         answer = self._answers[len(self.calls) - 1]
         if isinstance(answer, BaseException):

@@ -17,7 +17,7 @@ from synopsis_writer.errors import SynopsisError
 
 app = typer.Typer(
     name="synopsis",
-    help="Write synopses of German TV series in a house style, and refuse those that do not hold it.",
+    help="Write synopses of German TV series in a house style, and refuse those that break it.",
     epilog=(
         "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
         "4 an eval below its thresholds, 130 interrupted."

@@ -81,7 +81,7 @@ class DemoAuthor:
 
 
 def _with_outline(text: str, outline: Outline) -> str:
-    """Give a draft the outline's title, logline and people; further people of the draft stay."""
+    """Return a draft with the outline's title, logline and people, and the other people of the draft."""
     draft = Synopsis.model_validate_json(text)
     names = {person.name for person in outline.characters}
     people = (*outline.characters, *(person for person in draft.characters if person.name not in names))
@@ -187,7 +187,7 @@ _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 def lay_out(
     brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int
 ) -> tuple[Plan, Sequence[Person], tuple[Character, ...], Random]:
-    """Choose people and sentences, the same with the same seed; the random numbers continue with the gaps."""
+    """Choose people and sentences, the same with the same seed; gaps continue its random numbers."""
     rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
     people, rest = choose_people(brief, show, invented, scaffold.people, rng)
     values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)

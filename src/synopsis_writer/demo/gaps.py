@@ -26,7 +26,7 @@ _UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
 
 
 class Completer(Protocol):
-    """What the gaps need of an engine; see `Engine.complete`."""
+    """What filling gaps needs of an engine; see `Engine.complete`."""
 
     @property
     def name(self) -> str: ...  # noqa: D102 - as the engine's
@@ -88,7 +88,7 @@ class GapKind(_Data):
 
 
 class People(_Data):
-    """People in the genitive: those that `always` fit, and those that fit `if_named` by the theme."""
+    """People in the genitive: those who `always` fit, and those who fit only `if_named` by the theme."""
 
     always: Annotated[tuple[str, ...], Field(min_length=2)]
     if_named: tuple[str, ...] = ()
@@ -190,7 +190,7 @@ async def fill_gap(
 def score(
     candidate: Completion, gap: GapKind, rules: GapRules, *, theme: str, unwanted: Collection[str]
 ) -> float:
-    """Return how good a candidate is: its mean log-probability less the penalties; 0 would be perfect."""
+    """Return how good a candidate is: its mean log-probability minus the penalties; 0 would be perfect."""
     if not candidate.logprobs:
         return float("-inf")
     words = word_parts(candidate.text)

@@ -1,4 +1,4 @@
-"""The sentences of a demo draft's form, with place-holders and people."""
+"""The sentences of a demo draft's form, with placeholders and people."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,13 +78,13 @@ class Scaffold(_Data):
                 name = token[1:-1]
                 if token.startswith("{") and name not in _PLACEHOLDERS:
                     known = ", ".join(sorted(_PLACEHOLDERS))
-                    raise ValueError(f"unknown place-holder {token}: one of {known}")
+                    raise ValueError(f"unknown placeholder {token}: one of {known}")
                 if token.startswith("[") and name not in GAPS:
                     raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
         for name, variants in self.threads.items():
             used = sum(slot.thread == name for part in self.paragraphs for slot in part.sentences)
             if any(len(parts) != used for parts in variants):
-                raise ValueError(f"thread '{name}' stands in {used} slots: give each variant as many parts")
+                raise ValueError(f"thread '{name}' is used in {used} slots: give each variant as many parts")
         slots = [slot for part in self.paragraphs for slot in part.sentences]
         if unknown := {slot.thread for slot in slots if slot.thread} - set(self.threads):
             raise ValueError(f"thread '{min(unknown)}' is used and not defined: add it under 'threads'")
@@ -237,7 +237,7 @@ def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
 
 
 def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
-    """Yield each plan slot's beats, in order: one each, and more when there are more beats than slots."""
+    """Yield the beats of each plan slot, in order: one each, or several if beats outnumber slots."""
     sentences = [
         beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".")
         for beat in beats
@@ -252,9 +252,9 @@ def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
 
 _TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
 
-# What precedes a last name in German fiction, beyond the gate's list.
+# What precedes a last name in German fiction, in addition to the gate's list.
 _ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
-_LEAST_LETTERS = 4  # of a word that says something
+_LEAST_LETTERS = 4  # of a significant word
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
 
