@@ -64,6 +64,7 @@ THOUGHTS = {
     "harmony, constrained": f"<|channel|>analysis<|message|>{DRAFT}<|end|><|channel|>final <|constrain|>json"
     f"<|message|>{ANSWER}",
     "harmony without marks": f"analysisWir brauchen JSON. {DRAFT}assistantfinal{ANSWER}",
+    "with pipes": f"<|thinking|>{DRAFT}<|/thinking|>{ANSWER}",
     "Mistral": f"[THINK]{DRAFT}[/THINK]{ANSWER}",
     "Kimi": f"◁think▷{DRAFT}◁/think▷{ANSWER}",
     "Cohere": f"<|START_THINKING|>{DRAFT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",

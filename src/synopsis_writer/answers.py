@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _NAME = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|gedanken|überlegung(?:en)?)"
-_LEFT, _RIGHT = r"(?:<|\[|◁|&lt;)", r"(?:>|\]|▷|&gt;)"
+_LEFT, _RIGHT = r"(?:<\|?|\[|◁|&lt;)", r"(?:\|?>|\]|▷|&gt;)"
 # `<think>` of DeepSeek and Qwen, `[THINK]` of Mistral, `◁think▷` of Kimi; the channels of gpt-oss, also where
 # a server has dropped their marks, and of Gemma 4; `<|START_THINKING|>` of Cohere.
 _MARK = re.compile(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from synopsis_writer.answers import is_closed, without_thoughts
 from synopsis_writer.usage import Cost, Usage, format_cost, sums_data, total_cost, usage_data
 
 Role = Literal["system", "user", "assistant"]
@@ -36,11 +35,15 @@ class Answer:
     @property
     def content(self) -> str:
         """The text without the model's thoughts."""
+        from synopsis_writer.answers import without_thoughts  # not needed for --help
+
         return without_thoughts(self.text, is_cut=self.finish == "length")
 
     @property
     def is_truncated(self) -> bool:
         """Whether it ended at its limit, and its JSON is not closed."""
+        from synopsis_writer.answers import is_closed
+
         return self.finish == "length" and not is_closed(self.content)
 
     @property
