@@ -196,7 +196,7 @@ def test_what_cannot_be_read_in_one_way_only_says_where_it_breaks(answer: str, p
     assert len(parsed.problem) < 200
 
 
-def test_however_an_answer_is_cut_none_of_its_inner_objects_is_taken_for_it() -> None:
+def test_no_inner_object_of_a_truncated_answer_is_taken_for_the_answer() -> None:
     for end in range(1, len(JSON)):
         assert parse(JSON[:end], Synopsis) == Parsed(None, "the JSON is cut off"), JSON[:end]
 
@@ -345,7 +345,7 @@ async def test_the_answer_is_found_wherever_the_server_puts_it(name: str, stream
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_thoughts_that_were_cut_are_no_answer(streamed: bool) -> None:
+async def test_truncated_thoughts_are_not_an_answer(streamed: bool) -> None:
     message = {**EMPTY, "reasoning_content": f"Ein Entwurf: {DRAFT} Das ist"}
     answer = await ask(Reply("", "length", message=message), streamed=streamed)
     assert (answer.text, answer.is_spent_on_thinking) == ("", True)
@@ -427,7 +427,7 @@ CANNOT_FINISH = Fault(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_server_that_could_not_finish_has_cut_the_answer(streamed: bool) -> None:
+async def test_a_server_that_could_not_finish_truncated_the_answer(streamed: bool) -> None:
     answer = await ask(CANNOT_FINISH, streamed=streamed)
     assert (answer.text, answer.finish) == ("", "length")
 

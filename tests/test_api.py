@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("LOADED []")
 
 
-def test_every_command_stands_in_the_docs_as_it_helps() -> None:
+def test_the_docs_have_the_help_of_every_command() -> None:
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")

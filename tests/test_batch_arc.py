@@ -44,7 +44,7 @@ def run(terminal: Terminal, answers: list[str], *flags: str) -> tuple[Run, list[
     return done, [json.loads(text.split("<auftrag>")[1].split("</auftrag>")[0]) for text in asked]
 
 
-def test_later_rows_of_a_show_are_told_facts_and_texts_in_order(terminal: Terminal) -> None:
+def test_later_rows_of_a_show_get_facts_and_texts_in_order(terminal: Terminal) -> None:
     done, briefs = run(terminal, [ANSWER] * 4, "--concurrency", "8")
     assert (done.code, len(briefs)) == (0, 4)
     first, other, second, third = briefs
@@ -62,13 +62,13 @@ def test_later_rows_of_a_show_are_told_facts_and_texts_in_order(terminal: Termin
     assert "Szenen" not in third
 
 
-def test_a_refused_rows_facts_hold_and_its_text_is_not_told(terminal: Terminal) -> None:
+def test_a_refused_rows_facts_are_passed_on_and_its_text_is_not(terminal: Terminal) -> None:
     done, briefs = run(terminal, [CLOSED, ANSWER, ANSWER], "--limit", "3")
     assert done.code == 1
     assert briefs[2][BEFORE] == briefs[0]["Szenen"]
 
 
-def test_a_batch_goes_on_with_what_was_established_before(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_batch_continues_with_what_was_established_before(terminal: Terminal, tmp_path: Path) -> None:
     run(terminal, [ANSWER] * 2, "--limit", "2")
     more = FACTS + "drei:\n  - Der Hund läuft fort.\n"
     (tmp_path / "arc.yaml").write_text(more, encoding="utf-8")  # a season's arc grows
@@ -92,7 +92,7 @@ def test_a_batch_goes_on_with_what_was_established_before(terminal: Terminal, tm
     ],
     ids=["unknown row", "a list", "no text", "empty", "too many in a row"],
 )
-def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_corrected(
+def test_a_wrong_arc_is_reported_before_anything_is_asked_and_can_be_corrected(
     terminal: Terminal, tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "arc.yaml").write_text(text, encoding="utf-8")
@@ -103,9 +103,7 @@ def test_a_wrong_arc_is_said_before_anything_is_asked_and_can_be_corrected(
     assert run(terminal, [ANSWER] * 4)[0].code == 0
 
 
-def test_briefs_that_are_corrected_before_anything_was_made_are_no_change(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_briefs_may_be_corrected_before_anything_was_made(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "arc.yaml").write_text("nichts: Da ist ein Hund.", encoding="utf-8")
     assert run(terminal, [])[0].code == 2
     theme = GOOD.brief.theme
@@ -117,7 +115,7 @@ def test_briefs_that_are_corrected_before_anything_was_made_are_no_change(
     assert done.out.startswith("1 rows: 1 accepted")
 
 
-def test_more_facts_of_a_show_than_a_brief_holds_are_said(terminal: Terminal, tmp_path: Path) -> None:
+def test_more_facts_of_a_show_than_a_brief_can_have_are_reported(terminal: Terminal, tmp_path: Path) -> None:
     names = [f"folge-{number}" for number in range(6)]
     rows = [f"{name};Rote Rosen;{GOOD.brief.theme};portrait" for name in names]
     (tmp_path / "briefs.csv").write_text("\n".join(["id;show;theme;form", *rows]), encoding="utf-8")
@@ -128,7 +126,7 @@ def test_more_facts_of_a_show_than_a_brief_holds_are_said(terminal: Terminal, tm
     assert "more than 100 facts of 'Rote Rosen' up to row 'folge-5'" in done.err
 
 
-def test_a_batch_that_was_begun_with_an_arc_is_not_gone_on_with_without(terminal: Terminal) -> None:
+def test_a_batch_that_was_started_with_an_arc_is_not_continued_without_it(terminal: Terminal) -> None:
     run(terminal, [ANSWER], "--limit", "1")
     for command in ("run", "submit"):
         done = terminal(

@@ -201,7 +201,7 @@ GOOD = b"a,Rote Rosen,Ein Hund\n"
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_brief_is_said_in_one_line(
+def test_an_invalid_brief_is_reported_in_one_line(
     tmp_path: Path, name: str, content: bytes, error: type[InputError], words: str
 ) -> None:
     path = placed(tmp_path, name, content)
@@ -214,7 +214,7 @@ def test_what_is_no_brief_is_said_in_one_line(
     assert len(message) < len(str(path)) + 300
 
 
-def test_a_damaged_page_of_parquet_is_said(tmp_path: Path) -> None:
+def test_a_damaged_parquet_page_is_reported(tmp_path: Path) -> None:
     content = bytearray(as_parquet([LONG, SHORT]))
     content[4:60] = b"\xff" * 56
     with pytest.raises(FileError, match="not Parquet, or damaged"):
@@ -222,7 +222,7 @@ def test_a_damaged_page_of_parquet_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [lambda path: list(read_briefs(path)), digest_of])
-def test_a_missing_file_and_a_folder_are_said(tmp_path: Path, read: Callable[[Path], object]) -> None:
+def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(FileError, match=r"briefs\.csv: no such file"):
         read(tmp_path / "briefs.csv")
     (tmp_path / "briefs.csv").mkdir()

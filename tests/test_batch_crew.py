@@ -128,7 +128,7 @@ def test_a_row_that_three_workers_died_over_failed() -> None:
     assert cluster.said == ["a worker on node died: its 1 rows are handed to others"] * 3
 
 
-def test_a_place_where_no_worker_comes_up_is_given_up_and_others_go_on() -> None:
+def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
     cluster = Cluster([at_once, dies])
 
     async def slowly() -> RowResult[str]:

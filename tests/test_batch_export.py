@@ -90,7 +90,7 @@ HOSTILE = [
 ]
 
 
-def test_any_id_gives_a_file_of_its_own_in_the_folder(tmp_path: Path) -> None:
+def test_each_id_gives_a_separate_file_in_the_folder(tmp_path: Path) -> None:
     rows = [SavedRow(name, place, PLAIN, GOOD.synopsis, {}) for place, name in enumerate(HOSTILE, 1)]
     assert export_md(iter(rows), tmp_path / "in" / "texts") == len(HOSTILE)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -132,7 +132,7 @@ def test_json_lines_hold_the_fields_of_a_saved_file(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_told_besides_never_stands_in_for_the_text(tmp_path: Path) -> None:
+def test_provenance_never_replaces_the_text(tmp_path: Path) -> None:
     lying = SavedRow("1", 1, BRIEF, GOOD.synopsis, {"title": "x", "brief": {}, "storylines": []})
     export_md(iter([lying]), tmp_path / "texts")
     example = load_example(tmp_path / "texts" / "rote-rosen" / "1.md")
@@ -219,7 +219,7 @@ def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(FileError, match=r"cannot .*: name another (file|folder)"):
         EXPORTS[name](iter(ROWS), tmp_path / "file" / "deeper" / name)

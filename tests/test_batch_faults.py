@@ -209,7 +209,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_small_disk_that_fills_up_is_gone_on_with_when_there_is_room(
+def test_a_batch_on_a_disk_that_fills_up_continues_when_there_is_room(
     terminal: Terminal, tmp_path: Path, small_disk: Path
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 48)
@@ -231,7 +231,7 @@ def test_a_small_disk_that_fills_up_is_gone_on_with_when_there_is_room(
     assert statuses(tmp_path, "disk/out") == ["accepted"] * 48
 
 
-def test_a_disk_that_is_full_from_the_start_is_said_and_the_same_command_goes_on(
+def test_a_disk_that_is_full_from_the_start_is_reported_and_the_same_command_continues(
     terminal: Terminal, tmp_path: Path, corpus: Corpus
 ) -> None:
     for kilobytes in (0, 60):
@@ -310,7 +310,7 @@ def closing(tmp_path: Path) -> Iterator[Callable[[], None]]:
     (tmp_path / "out").chmod(0o700)
 
 
-def test_a_folder_that_cannot_be_written_is_said_read_and_gone_on_with_later(
+def test_a_read_only_folder_is_reported_can_be_read_and_is_continued_later(
     begun: Path, corpus: Corpus, bound: Callable[..., Run], closing: Callable[[], None]
 ) -> None:
     closing()
@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_written_is_said_read_and_gone_on_with_later(
     assert statuses(begun) == ["accepted"] * ROWS
 
 
-def test_a_folder_in_which_none_can_be_made_is_said(
+def test_a_folder_in_which_none_can_be_made_is_reported(
     begun: Path, corpus: Corpus, bound: Callable[..., Run], closing: Callable[[], None]
 ) -> None:
     closing()
@@ -471,7 +471,7 @@ def test_output_that_nobody_takes_ends_no_work(
 # Two at once
 
 
-def test_while_a_run_is_at_it_others_read_and_do_not_write(
+def test_while_a_run_is_active_others_read_and_do_not_write(
     terminal: Terminal, begun: Path, corpus: Corpus
 ) -> None:
     with LoopbackServer([Silence(60)]) as silent:
@@ -608,7 +608,7 @@ def execute(path: Path, statement: str) -> None:
         (newer, "was written by a newer version of this program: update synopsis-writer"),
     ],
 )
-def test_a_record_that_cannot_be_used_is_said_stays_as_it_is_and_is_put_aside_by_fresh(
+def test_an_unusable_record_is_reported_stays_as_it_is_and_is_archived_by_fresh(
     begun: Path, corpus: Corpus, damage: Callable[[Path], object], said: str
 ) -> None:
     path = begun / "out" / "batch.sqlite3"
@@ -678,7 +678,7 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
         ("a.yaml", b"- show: Rote Rosen\n  theme: Ein Hund\n  air-date: 2025-04-22\n", 0, "1 rows: "),
     ],
 )
-def test_odd_briefs_are_made_or_said_in_one_line(
+def test_odd_briefs_are_accepted_or_reported_in_one_line(
     terminal: Terminal, tmp_path: Path, name: str, content: bytes, code: int, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)

@@ -299,7 +299,7 @@ def test_answers_that_cannot_be_saved_are_printed(nodes: Nodes, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_killed_head_ends_the_batch_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_killed_head_ends_the_batch_and_the_same_command_continues(tmp_path: Path) -> None:
     briefs(tmp_path, 100)
     with started() as own, Slow(Reply(ANSWER)) as server:
         process = start(tmp_path, server, *own.flags, "--concurrency", "2", **own.token)
@@ -315,7 +315,9 @@ def test_a_killed_head_ends_the_batch_and_the_same_command_goes_on(tmp_path: Pat
     assert again.returncode == 0, said
 
 
-def test_a_killed_driver_takes_its_workers_along_and_is_gone_on_with(nodes: Nodes, tmp_path: Path) -> None:
+def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
+    nodes: Nodes, tmp_path: Path
+) -> None:
     rows, in_flight = 40, 4
     briefs(tmp_path, rows)
     flags = (*nodes.flags, "--concurrency", str(in_flight))
@@ -365,7 +367,7 @@ def test_a_budget_is_divided_into_no_parts_that_are_too_small_for_a_call(
     assert calls_left(budget, ResolvedModel("hosted", "m", "given"), settings, {}) == calls
 
 
-def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: Path) -> None:
+def test_a_wrong_or_missing_token_is_reported_in_one_line(cluster: Nodes, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     (tmp_path / "second").mkdir()
     briefs(tmp_path / "second", 1)
@@ -383,7 +385,7 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(cluster: Nodes, tmp_path: 
     assert ends == [((b"", line.encode()), 2)] * 2
 
 
-def test_a_folder_that_ray_cannot_use_is_said_in_one_line(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_folder_that_ray_cannot_use_is_reported_in_one_line(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         flags = ("--engine", "ray")
@@ -437,7 +439,7 @@ def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_pat
         (("--engine", "ray", "--model", "packaged"), "leave out --engine ray"),
     ],
 )
-def test_what_no_cluster_can_do_is_said_in_one_line(
+def test_what_no_cluster_can_do_is_reported_in_one_line(
     terminal: Terminal, tmp_path: Path, flags: tuple[str, ...], said: str
 ) -> None:
     briefs(tmp_path, 1)
@@ -447,7 +449,7 @@ def test_what_no_cluster_can_do_is_said_in_one_line(
     assert said in done.err
 
 
-def test_what_answers_but_is_no_cluster_is_told_from_one(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_server_that_is_not_a_cluster_is_recognised(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         address = "ray" + server.base_url.removeprefix("http").removesuffix("/v1")

@@ -78,7 +78,7 @@ def test_a_fault_that_ends_the_work_keeps_what_was_made(terminal: Terminal, tmp_
     assert run(terminal, [Reply(ANSWER)] * 2).code == 0
 
 
-def test_a_limit_and_a_budget_end_a_run_that_can_go_on(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_limit_and_a_budget_end_a_run_that_can_be_continued(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
     assert run(terminal, [Reply(ANSWER)], "--limit", "1").code == 0
     assert statuses(tmp_path) == ["accepted", "pending", "pending"]
@@ -87,7 +87,9 @@ def test_a_limit_and_a_budget_end_a_run_that_can_go_on(terminal: Terminal, tmp_p
     assert "raise --max-tokens-total" in spent.err
 
 
-def test_a_batch_that_was_begun_otherwise_is_refused_unless_fresh(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_batch_that_was_started_differently_is_refused_unless_fresh(
+    terminal: Terminal, tmp_path: Path
+) -> None:
     briefs(tmp_path, 2)
     run(terminal, [Reply(ANSWER)] * 2)
     changed = run(terminal, [], "--disable", "hook")
@@ -202,14 +204,14 @@ def test_bad_input_exits_2_with_one_line(
     assert said in done.err
 
 
-def test_checks_in_processes_of_their_own_come_to_the_same(terminal: Terminal, tmp_path: Path) -> None:
+def test_checks_in_separate_processes_give_the_same(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     done = run(terminal, [Reply(ANSWER), Reply(CLOSED)], "--workers", "1")
     assert (done.code, statuses(tmp_path)) == (1, ["accepted", "refused"])
     assert "hook: " in terminal("batch", "status", "out").out
 
 
-def test_a_folder_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     (tmp_path / "out").write_text("", encoding="utf-8")
     done = run(terminal, [])
@@ -217,9 +219,7 @@ def test_a_folder_that_cannot_be_written_is_said(terminal: Terminal, tmp_path: P
     assert "name another --out" in done.err
 
 
-def test_answers_before_a_fault_that_ends_the_work_are_kept_and_counted(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_answers_before_a_fatal_error_are_saved_and_counted(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     broken = run(terminal, [Reply(CLOSED), Fault(401)], "--attempts", "2")
     assert (broken.code, statuses(tmp_path)) == (3, ["pending", "pending"])
@@ -268,7 +268,7 @@ def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(terminal: Termi
         (["--address", "auto"], "--address is a cluster's: add --engine ray"),
     ],
 )
-def test_flags_that_cannot_be_meant_are_said_before_anything_is_made(
+def test_senseless_flags_are_reported_before_anything_is_made(
     terminal: Terminal, tmp_path: Path, flags: list[str], said: str
 ) -> None:
     briefs(tmp_path, 1)

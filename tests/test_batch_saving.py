@@ -55,9 +55,7 @@ def kept(store: BatchStore) -> list[tuple[str, int]]:
     return database.execute("SELECT status, attempts FROM rows ORDER BY place").fetchall()
 
 
-def test_of_two_rows_that_came_to_the_same_the_later_is_to_be_repaired(
-    store: BatchStore, writer: Writer
-) -> None:
+def test_of_two_similar_rows_the_later_is_to_be_repaired(store: BatchStore, writer: Writer) -> None:
     made: list[tuple[str, str, bool]] = []
     saving = saver(store, writer, made)
     assert saving.save(ROWS[0], FIRST) is None

@@ -32,7 +32,7 @@ def test_a_brief_needs_show_and_theme_alone() -> None:
         ({"theme": "Ein Fest", "colour": "red"}, "colour"),
     ],
 )
-def test_what_no_brief_may_hold_is_said_in_one_line(fields: dict[str, object], said: str) -> None:
+def test_forbidden_values_of_a_brief_are_reported_in_one_line(fields: dict[str, object], said: str) -> None:
     with pytest.raises(BriefError) as caught:
         make_brief(show="Rote Rosen", **fields)
     assert said in str(caught.value)
@@ -70,7 +70,7 @@ def test_a_clean_line_is_one_clean_line(text: str) -> None:
     assert "  " not in line
 
 
-def test_a_date_as_yaml_reads_it_is_kept_as_it_was_written() -> None:
+def test_a_date_that_yaml_parses_stays_as_it_was_written() -> None:
     from datetime import date
 
     assert make_brief(show="AWZ", theme="Ein Fest", air_date=date(2025, 4, 22)).air_date == "2025-04-22"

@@ -77,7 +77,7 @@ async def test_the_call_that_could_break_the_budget_is_not_made() -> None:
     assert budget.spent == euros("1.5", 150)
 
 
-async def test_a_budget_that_is_met_to_the_cent_is_kept() -> None:
+async def test_a_budget_may_be_spent_to_the_cent() -> None:
     client = BudgetClient(ScriptedClient(["eins", "zwei"]), PRICER, Budget(Decimal("3.50"), 350))
     await ask(client)
     assert (await ask(client)).text == "zwei"
@@ -110,7 +110,7 @@ async def test_calls_under_way_count_with_their_worst_case_until_they_are_answer
     assert budget.spent == euros("3", 300)
 
 
-async def test_a_failed_or_cancelled_call_gives_back_what_was_set_aside() -> None:
+async def test_a_failed_or_cancelled_call_releases_its_reservation() -> None:
     budget = Budget(Decimal(2))
     failing = BudgetClient(ScriptedClient([ConnectionFailedError("gone"), "da"]), PRICER, budget)
     with pytest.raises(ConnectionFailedError):
@@ -142,14 +142,14 @@ async def test_the_tokens_of_what_was_no_answer_are_spent_all_the_same() -> None
     assert budget.spent == euros("4.5", 450)
 
 
-async def test_an_answer_that_hides_its_tokens_spends_what_was_set_aside() -> None:
+async def test_an_answer_without_usage_spends_its_reservation() -> None:
     budget = Budget(Decimal(3), 1000)
     answer = await ask(BudgetClient(ScriptedClient([Answer("ja")]), PRICER, budget))
     assert answer.cost is None
     assert budget.spent == euros("2", 200)
 
 
-async def test_one_ledger_serves_several_clients_and_work_taken_up_again() -> None:
+async def test_one_ledger_serves_several_clients_and_resumed_work() -> None:
     budget = Budget(Decimal(10), spent=euros("6", 600))
     hosted = BudgetClient(ScriptedClient(["eins", "zwei"]), PRICER, budget)
     own = BudgetClient(ScriptedClient(["drei", "vier"]), FREE, budget)
@@ -162,7 +162,7 @@ async def test_one_ledger_serves_several_clients_and_work_taken_up_again() -> No
     assert (await ask(own)).text == "vier"
 
 
-async def test_a_budget_of_0_lets_free_calls_through_and_no_other() -> None:
+async def test_a_budget_of_0_allows_only_free_calls() -> None:
     budget = Budget(Decimal(0))
     assert (await ask(BudgetClient(ScriptedClient(["frei"]), FREE, budget))).text == "frei"
     with pytest.raises(BudgetSpentError, match="budget of 0 EUR"):
@@ -170,12 +170,12 @@ async def test_a_budget_of_0_lets_free_calls_through_and_no_other() -> None:
     assert budget.spent == Spent(NO_COST, 150)
 
 
-def test_a_budget_in_money_wants_a_priced_model() -> None:
+def test_a_budget_in_money_needs_a_priced_model() -> None:
     with pytest.raises(SettingsError, match=r"'m' has no known price.*prices\.toml.*--max-tokens-total"):
         BudgetClient(ScriptedClient([], name="m"), UNKNOWN, Budget(Decimal(1), 1000))
 
 
-def test_a_budget_in_money_wants_to_know_what_was_spent_before() -> None:
+def test_a_budget_in_money_needs_to_know_what_was_spent_before() -> None:
     with pytest.raises(SettingsError, match="spent before is unpriced"):
         Budget(Decimal(1), spent=Spent(None, 10))
 
@@ -235,7 +235,7 @@ async def test_a_real_servers_usage_is_what_is_spent() -> None:
     assert budget.spent == euros("1.2", 120)
 
 
-async def test_an_attempt_that_was_paid_is_kept_when_the_budget_forbids_its_repair() -> None:
+async def test_a_paid_attempt_stays_when_the_budget_forbids_its_repair() -> None:
     good = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
     refused = good.synopsis.as_json().replace("?", ".")
     workspace = open_workspace(load_settings({}, {}))

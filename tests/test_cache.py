@@ -74,7 +74,7 @@ def test_whatever_shapes_the_answer_makes_another_question(changed: str) -> None
 @pytest.mark.parametrize(
     "answer", [Answer("Nein.", "refusal"), Answer("", "filter"), Answer("halb", "length"), Answer("")]
 )
-async def test_what_is_no_whole_answer_is_not_kept(tmp_path: Path, answer: Answer) -> None:
+async def test_an_incomplete_answer_is_not_cached(tmp_path: Path, answer: Answer) -> None:
     client = ScriptedClient([answer, "Ja."])
     caches = caching(client, tmp_path / "cache.sqlite3")
     assert await caches.complete(ASK, None, LIMITS) == answer
@@ -82,7 +82,7 @@ async def test_what_is_no_whole_answer_is_not_kept(tmp_path: Path, answer: Answe
     await caches.close()
 
 
-async def test_a_fault_is_passed_on_and_not_kept(tmp_path: Path) -> None:
+async def test_an_error_is_passed_on_and_not_cached(tmp_path: Path) -> None:
     client = ScriptedClient([ConnectionFailedError("weg"), "Ja."])
     caches = caching(client, tmp_path / "cache.sqlite3")
     with pytest.raises(ConnectionFailedError):
@@ -92,7 +92,7 @@ async def test_a_fault_is_passed_on_and_not_kept(tmp_path: Path) -> None:
     assert client.closed
 
 
-def test_old_answers_are_forgotten(tmp_path: Path) -> None:
+def test_old_answers_are_deleted(tmp_path: Path) -> None:
     clock = Clock()
     cache = ResponseCache(tmp_path / "cache.sqlite3", days=2, clock=clock)
     cache.put("old", Answer("alt"))
@@ -144,7 +144,7 @@ async def test_a_cache_that_cannot_be_written_loses_no_answer(
     await client.close()
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     os.close(os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY))
     with pytest.raises(FileError, match="name another place"):
         ResponseCache(tmp_path / "file" / "cache.sqlite3")
@@ -162,7 +162,7 @@ async def test_a_cache_that_cannot_be_read_costs_one_line_and_loses_no_answer(
     await client.close()
 
 
-def test_a_kept_answer_that_is_no_text_is_none(tmp_path: Path) -> None:
+def test_a_cached_answer_that_is_not_text_is_ignored(tmp_path: Path) -> None:
     cache = ResponseCache(tmp_path / "cache.sqlite3")
     cache.put("key", Answer("Ja."))
     cache._database.execute("UPDATE answers SET text = x'ff'")
@@ -170,7 +170,7 @@ def test_a_kept_answer_that_is_no_text_is_none(tmp_path: Path) -> None:
     cache.close()
 
 
-def test_half_a_character_is_not_kept_and_said(tmp_path: Path) -> None:
+def test_half_a_character_is_reported_and_not_cached(tmp_path: Path) -> None:
     cache = ResponseCache(tmp_path / "cache.sqlite3")
     with pytest.raises(FileError, match="go on with --cache off"):
         cache.put("key", Answer("\ud83d"))

@@ -37,7 +37,7 @@ def test_the_cached_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY half a file", None], ids=["empty", "half", "cut"])
-def test_a_damaged_copy_is_written_anew(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_damaged_copy_is_written_again(tmp_path: Path, damage: bytes | None) -> None:
     (tmp_path / "whole").mkdir()
     LanguageClassifier(tmp_path / "whole").load()
     (whole,) = (tmp_path / "whole").iterdir()
@@ -59,5 +59,5 @@ def test_a_folder_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None
     "word",
     ["24-jährige", "e-mail", "geht's", "1.500", "10:30", "don't", "Klara-Marie", "'", "½", "xq-zwölf", "7"],
 )
-def test_a_word_with_marks_is_as_common_as_wordfreq_says(word: str) -> None:
+def test_a_word_with_punctuation_is_as_common_as_wordfreq_says(word: str) -> None:
     assert commonness(word) == pytest.approx(zipf_frequency(word, "de"), abs=0.011)

@@ -139,7 +139,7 @@ def test_bad_input_exits_2_with_one_line(
     assert len(run.err.strip().splitlines()) == 1
 
 
-def test_an_unknown_show_goes_on_as_a_generic_one(terminal: Terminal, tmp_path: Path) -> None:
+def test_an_unknown_show_is_used_as_a_generic_one(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(ANSWER)]) as server:
         run = terminal("write", "--show", "../../Rote Rosn", *ORDER[2:], server=server)
     assert run.code == 0
@@ -179,7 +179,7 @@ def test_the_prompt_is_printed_without_a_model(terminal: Terminal) -> None:
     assert terminal("prompt", *ORDER).out.startswith("--- system ---\n")
 
 
-def test_a_pinned_example_is_shown_first_and_an_unknown_one_is_said(terminal: Terminal) -> None:
+def test_a_pinned_example_is_shown_first_and_an_unknown_one_is_reported(terminal: Terminal) -> None:
     pinned = terminal("prompt", *ORDER, "--pin", "sturm-der-liebe/elf-torten", "--json")
     assert json.loads(pinned.out)["examples"][0] == {
         "id": "sturm-der-liebe/elf-torten",
@@ -207,7 +207,7 @@ def test_check_reads_files_and_pipes(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("width", ["20", "47", "200"])
-def test_marks_stand_below_their_words_at_any_width(terminal: Terminal, width: str) -> None:
+def test_underlines_are_below_their_words_at_any_width(terminal: Terminal, width: str) -> None:
     text = GOOD.synopsis.text.replace("Gesa", "GESAMEINECKE", 1).replace("Hamburg", "\x1b[31mHamburg")
     run = terminal("check", "-", "--form", "portrait", stdin=text.encode(), COLUMNS=width)
     lines = run.out.splitlines()
@@ -228,7 +228,7 @@ def test_examples_are_listed_shown_and_checked(terminal: Terminal) -> None:
     assert run.out.endswith("all hold\n")
 
 
-def test_ones_own_example_is_used(terminal: Terminal, tmp_path: Path) -> None:
+def test_the_users_own_example_is_used(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
     run = terminal("examples", "add", "text.txt", *ORDER, "--title", "Der Hund")
     assert run.code == 0
@@ -257,7 +257,7 @@ def test_models_exits_3_when_the_server_does_not_answer(terminal: Terminal) -> N
     assert "no connection: check --base-url" in json.loads(run.out)["error"]
 
 
-def test_models_lists_the_server_of_the_flag_beside_a_local_model(terminal: Terminal) -> None:
+def test_models_lists_the_server_of_the_flag_despite_a_local_model(terminal: Terminal) -> None:
     with LoopbackServer([Reply("x")], models=["m-small"]) as server:
         run = terminal("models", "--json", "--base-url", server.base_url, SYNOPSIS_MODEL="packaged")
         assert (run.code, run.err) == (0, "")
@@ -312,7 +312,7 @@ def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(monkeypatch: pyt
     assert end.value.code == 130
 
 
-def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         f"{COMMAND} examples show rote-rosen/reine-herztoene | head -c 1",
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -341,7 +341,7 @@ def test_a_text_survives_a_stderr_that_cannot_be_written(tmp_path: Path, stderr:
 
 
 @pytest.mark.parametrize(("target", "code"), [(">/dev/full", 2), (">&-", 0), ("| (exec <&-; sleep 1)", 141)])
-def test_a_stdout_that_cannot_be_written_is_no_traceback(tmp_path: Path, target: str, code: int) -> None:
+def test_a_stdout_that_cannot_be_written_causes_no_traceback(tmp_path: Path, target: str, code: int) -> None:
     command = f"set -o pipefail; {COMMAND} examples list {target}"
     done = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -361,7 +361,7 @@ def test_an_example_of_a_taken_name_harms_nothing(terminal: Terminal, tmp_path: 
     assert terminal("examples", "check").code == 0
 
 
-def test_a_theme_alone_is_held_against_the_text(terminal: Terminal) -> None:
+def test_a_text_is_checked_against_a_theme_alone(terminal: Terminal) -> None:
     run = terminal("check", "-", "--theme", "Raketen fliegen zum Mond", stdin=GOOD.synopsis.text.encode())
     assert run.code == 1
     assert "theme: The theme is hardly told" in run.out

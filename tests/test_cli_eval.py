@@ -53,7 +53,7 @@ def results(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_a_run_is_made_scored_and_held_to_its_thresholds(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_run_is_made_scored_and_compared_with_its_thresholds(terminal: Terminal, tmp_path: Path) -> None:
     done = run(terminal, GOOD)
     assert done.code == 0, done.err
     assert "m · prompts\n  7 rows: 7 accepted, 0 refused, 0 failed\n" in done.out
@@ -73,7 +73,7 @@ def test_a_missed_threshold_exits_4_and_says_which(terminal: Terminal) -> None:
     assert "refused for: " in done.out
 
 
-def test_a_run_that_breaks_off_says_so_and_goes_on(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_run_that_breaks_off_says_so_and_can_be_continued(terminal: Terminal, tmp_path: Path) -> None:
     broken = run(terminal, [GOOD[0], Hangup(), GOOD[2], Fault(401)])
     assert broken.code == 3
     assert "set OPENAI_API_KEY" in broken.err
@@ -140,7 +140,7 @@ def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path)
     assert "7 won, 0 tied, 0 lost: better" in better
 
 
-def test_several_models_and_prompts_are_groups_of_their_own(terminal: Terminal, tmp_path: Path) -> None:
+def test_several_models_and_prompts_are_separate_groups(terminal: Terminal, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "prompts", tmp_path / "andere")
     flags = ("--cases", "small", "--model", "n", "--prompt", "andere", "--prompt", str(ROOT / "prompts"))
     done = run(terminal, GOOD[:1] + GOOD[2:3] + [GOOD[0], GOOD[2]] * 3, *flags)
@@ -173,7 +173,7 @@ def test_a_judge_reads_each_text_once(terminal: Terminal, tmp_path: Path) -> Non
     assert len((tmp_path / "run" / "judged.jsonl").read_text("utf-8").split()) > 0
 
 
-def test_one_budget_holds_for_texts_and_judge_however_often_the_run_is_taken_up(
+def test_one_budget_covers_texts_and_judge_however_often_the_run_is_continued(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     flags = ("--cases", "bis-neun", "--max-tokens-total", "20000")
@@ -212,7 +212,7 @@ def test_scores_in_a_folder_that_holds_no_run_stay(terminal: Terminal, tmp_path:
     assert (tmp_path / "scores.jsonl").read_text("utf-8") == "mine"
 
 
-def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(terminal: Terminal) -> None:
+def test_an_interrupted_judge_check_reports_results_and_cost_so_far(terminal: Terminal) -> None:
     first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
     with LoopbackServer([*[first] * 22, Fault(401)]) as server:
         order = ("eval", "judge-check", "--judge", "j", "--concurrency", "1")
@@ -225,7 +225,7 @@ def test_a_check_of_a_judge_that_breaks_off_says_what_it_found_and_took(terminal
     assert "22 attempts, 2200 + 1100 tokens" in done.err
 
 
-def test_a_judge_is_measured_on_spoilt_references(terminal: Terminal) -> None:
+def test_a_judge_is_measured_on_corrupted_references(terminal: Terminal) -> None:
     first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
     with LoopbackServer([first]) as server:
         done = terminal("eval", "judge-check", "--judge", "j", "--cases", "small", server=server)

@@ -131,7 +131,7 @@ def test_a_killed_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path
     assert (run["outcome"], run["history"][0]["answer"]) == ("running", CLOSED)
 
 
-def test_a_replay_asks_nobody_and_comes_to_the_same(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_replay_asks_no_model_and_gives_the_same(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(CLOSED), Reply(ANSWER)]) as server:
         first = terminal("write", *ORDER, "--best-of", "2", server=server)
     (tmp_path / "synopsen" / "rote-rosen" / "der-weisse-hund.md").rename(tmp_path / "first.md")
@@ -176,13 +176,13 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(terminal: Terminal
         (["--replay", "none", "--theme", "Eis"], "leave out theme"),
     ],
 )
-def test_a_replay_that_cannot_be_is_said(terminal: Terminal, arguments: list[str], said: str) -> None:
+def test_an_impossible_replay_is_reported(terminal: Terminal, arguments: list[str], said: str) -> None:
     run = terminal("write", *arguments)
     assert (run.code, len(run.err.splitlines())) == (2, 1)
     assert said in run.err
 
 
-def test_kept_answers_are_given_again_only_where_it_is_wished(terminal: Terminal) -> None:
+def test_cached_answers_are_returned_only_on_request(terminal: Terminal) -> None:
     with LoopbackServer([Reply(CLOSED), Reply(ANSWER)]) as server:
         first = terminal("write", *ORDER, server=server)
         assert len(server.chats) == 2
@@ -234,7 +234,7 @@ def test_a_budget_ends_the_work_before_the_call_that_would_break_it(
         assert (run.code, len(run.err.splitlines())) == (2, 1)
 
 
-def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(terminal: Terminal) -> None:
+def test_a_truncated_answer_is_asked_for_once_more_with_a_larger_limit(terminal: Terminal) -> None:
     half = Reply(ANSWER[: len(ANSWER) // 2], finish="length")
     with LoopbackServer([half, Reply(ANSWER)]) as server:
         run = terminal("write", *ORDER, "--json", server=server)
@@ -247,7 +247,7 @@ def test_a_cut_answer_is_asked_for_once_more_with_a_larger_limit(terminal: Termi
     assert large["max_tokens"] == 2 * small["max_tokens"]
 
 
-def test_an_outline_is_logged_and_its_tokens_are_said(terminal: Terminal) -> None:
+def test_an_outline_is_logged_and_its_tokens_are_reported(terminal: Terminal) -> None:
     with LoopbackServer([Reply("Gern!")]) as server:
         run = terminal("outline", *ORDER, "--attempts", "2", server=server)
     assert run.code == 1
@@ -265,7 +265,7 @@ def test_the_log_is_one_file_that_sqlite_reads(terminal: Terminal) -> None:
     database.close()
 
 
-def test_a_replay_tells_cut_drafts_of_one_round_apart(terminal: Terminal) -> None:
+def test_a_replay_distinguishes_truncated_drafts_of_one_attempt(terminal: Terminal) -> None:
     half = Reply(ANSWER[:700], finish="length")
     with LoopbackServer([half, half, Reply(CLOSED), Reply(ANSWER)]) as server:
         first = terminal("write", *ORDER, "--best-of", "2", server=server)
@@ -290,7 +290,7 @@ def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path
     assert b"synopsis log show" not in said
 
 
-def test_an_outline_that_is_refused_or_cut_is_asked_for_as_a_synopsis_is(terminal: Terminal) -> None:
+def test_a_refused_or_truncated_outline_is_repeated_as_a_synopsis_is(terminal: Terminal) -> None:
     steps = [Reply("", refusal="Nein."), Reply("Es war", finish="length"), Reply("Gern!")]
     with LoopbackServer(steps) as server:
         run = terminal("outline", *ORDER, "--attempts", "2", server=server)
@@ -347,7 +347,7 @@ def test_all_but_the_runs_at_work_are_removed(terminal: Terminal) -> None:
     assert terminal("log", "rm", "at-work").err == "removed 1 run\n"
 
 
-def test_what_another_program_reads_is_said_to_be_overwritten_later(terminal: Terminal) -> None:
+def test_data_that_another_program_reads_is_reported_as_overwritten_later(terminal: Terminal) -> None:
     later = "what was removed is overwritten in the file when it is opened next"
     with contextlib.closing(filled(log_file())) as log:
         log._database.execute("BEGIN")

@@ -95,7 +95,7 @@ async def test_an_answer_comes_with_its_usage() -> None:
     assert "temperature" not in sent.body
 
 
-async def test_a_transport_of_ones_own_answers_the_requests() -> None:
+async def test_a_given_transport_answers_the_requests() -> None:
     requests: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -121,7 +121,7 @@ async def test_a_transport_of_ones_own_answers_the_requests() -> None:
 
 
 @pytest.mark.parametrize("end", [DONE, ""])
-async def test_a_transport_of_ones_own_may_stream(end: str) -> None:
+async def test_a_given_transport_may_stream(end: str) -> None:
     texts: list[str] = []
     piece = {"choices": [{"index": 0, "delta": {"content": "Ja."}, "finish_reason": "stop"}]}
     body = f"data: {json.dumps(piece)}\n\n{end}"
@@ -151,7 +151,7 @@ async def test_a_temperature_is_sent_where_one_is_set() -> None:
         (Reply(""), "stop", ""),
     ],
 )
-async def test_answers_that_are_none_keep_text_and_usage(reply: Reply, finish: str, text: str) -> None:
+async def test_unusable_answers_keep_text_and_usage(reply: Reply, finish: str, text: str) -> None:
     with LoopbackServer([reply]) as server:
         answer = await ask(server, Waits())
     assert (answer.finish, answer.text) == (finish, text)
@@ -223,7 +223,7 @@ async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> 
     ],
     ids=name_of,
 )
-async def test_faults_that_never_pass_are_said_at_once(
+async def test_permanent_errors_are_reported_at_once(
     fault: Step, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     waits = Waits()
@@ -266,7 +266,7 @@ async def test_no_retries_means_none() -> None:
     assert len(server.requests) == 1
 
 
-async def test_a_server_that_is_not_there_is_said() -> None:
+async def test_an_unreachable_server_is_reported() -> None:
     with LoopbackServer([Reply("x")]) as server:
         pass
     waits = Waits()
@@ -305,7 +305,7 @@ async def test_a_date_to_wait_for_is_honoured() -> None:
     assert 3500 <= waits.seconds[0] <= 3700
 
 
-async def test_a_wait_beyond_the_budget_is_not_begun() -> None:
+async def test_a_wait_beyond_the_retry_time_is_not_started() -> None:
     waits = Waits()
     with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(RequestRefusedError):
         await ask(server, waits, budget=60)
@@ -373,7 +373,7 @@ async def test_waits_grow() -> None:
         (["json_schema", "json_object"], ["json_schema", "json_object", None, None]),
     ],
 )
-async def test_the_way_down_from_json_schema_is_remembered(
+async def test_the_fallback_from_json_schema_is_remembered(
     refuses: list[str], formats: list[str | None]
 ) -> None:
     with LoopbackServer([Reply("Ja.")], refuses=refuses) as server:
@@ -490,7 +490,7 @@ async def test_a_servers_models_are_listed() -> None:
     ],
     ids=name_of,
 )
-async def test_a_server_that_cannot_list_its_models_is_said(step: Step, said: str) -> None:
+async def test_a_server_that_cannot_list_its_models_is_reported(step: Step, said: str) -> None:
     with LoopbackServer([], models=step) as server:
         client = HostedClient("m", server.base_url, KEY)
         with pytest.raises(ModelError, match=said):
@@ -503,7 +503,7 @@ async def test_a_server_that_cannot_list_its_models_is_said(step: Step, said: st
     ["nowhere", "htp://host/v1", "localhost:8000/v1", "http://", "http://[::1", "http://host:abc", "http://h:0",
      "http://host:99999/v1", "http://ex ample/v1", "http://a\x00b/v1", "me:hunter2@host/v1"],
 )  # fmt: skip
-def test_an_address_that_is_none_is_refused_before_any_request(address: str) -> None:
+def test_an_invalid_address_is_refused_before_any_request(address: str) -> None:
     with pytest.raises(SettingsError, match="write base_url as in") as caught:
         HostedClient("m", address)
     assert "hunter2" not in str(caught.value)
@@ -532,7 +532,7 @@ async def test_a_password_in_the_address_is_not_shown() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) -> None:
+async def test_a_redirect_is_reported_and_not_followed(status: int, stream: bool) -> None:
     with LoopbackServer([Reply("Ja.")]) as other:
         target = other.base_url.replace("127.0.0.1", "localhost")
         with LoopbackServer([Redirect(f"{target}/chat/completions", status)]) as server:
@@ -547,7 +547,7 @@ async def test_a_redirect_is_said_and_not_followed(status: int, stream: bool) ->
 
 
 @pytest.mark.parametrize("target", ["/elsewhere", "https://[::1", ""])
-async def test_a_redirect_to_nowhere_in_particular_is_said_too(target: str) -> None:
+async def test_a_redirect_without_a_target_is_reported_too(target: str) -> None:
     with (
         LoopbackServer([Redirect(target)]) as server,
         pytest.raises(RequestRefusedError, match="another address"),
@@ -589,7 +589,7 @@ NO_ADDRESS = ["http://[::1", "http://[", "http://a]b/v1", "http://loc\u2100host/
 
 
 @pytest.mark.parametrize("address", NO_ADDRESS)
-def test_a_broken_address_is_said_before_anything_is_read_out_of_it(address: str) -> None:
+def test_a_broken_address_is_reported_before_anything_is_read_from_it(address: str) -> None:
     for flags in ({"base_url": address}, {"base_url": address, "model": "m"}):
         with pytest.raises(SettingsError, match="write base_url as in"):
             resolve_model(load_settings(flags, {}), {})
@@ -621,7 +621,7 @@ async def test_no_proxy_gets_what_goes_over_plain_http_to_this_machine(
     [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "gopher://127.0.0.1:9"),
      ("SSL_CERT_FILE", "/nonexistent/ca.pem")],
 )  # fmt: skip
-def test_an_environment_that_cannot_be_used_is_said(
+def test_an_unusable_environment_is_reported(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -641,7 +641,7 @@ async def test_the_parts_of_a_content_are_joined() -> None:
 
 
 @pytest.mark.parametrize("parts", [["Ja."], [7], {"text": "Ja."}])
-async def test_a_content_of_another_shape_is_none(parts: Any) -> None:
+async def test_content_of_another_shape_is_not_an_answer(parts: Any) -> None:
     step = Body({"choices": [{"message": {"content": parts}}]})
     with (
         LoopbackServer([step]) as server,
@@ -712,7 +712,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_its_mend_works(
+async def test_an_untrusted_certificate_is_reported_at_once_and_the_suggested_fix_works(
     certificate: Path, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = json.dumps(Reply("Ja.").as_data("m")).encode()

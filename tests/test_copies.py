@@ -80,7 +80,7 @@ def test_a_small_index_is_not_cached(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_changed_source_builds_anew_and_old_indexes_go(tmp_path: Path) -> None:
+def test_a_changed_source_rebuilds_the_index_and_old_ones_are_deleted(tmp_path: Path) -> None:
     seen: set[Path] = set()
     for change in range(6):
         changed = [*MANY[:-1], Source("filler/last", f"anders {change}")]
@@ -95,7 +95,7 @@ def test_a_changed_source_builds_anew_and_old_indexes_go(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("part", ["hashes", "positions", "starts"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
-def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str, damage: str) -> None:
+def test_a_damaged_index_is_rebuilt(tmp_path: Path, part: str, damage: str) -> None:
     index_sources(MANY, tmp_path)
     (path,) = tmp_path.iterdir()
     file = path / f"{part}.npy"

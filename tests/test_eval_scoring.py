@@ -142,7 +142,7 @@ def preferences(run: EvalResults) -> dict[str, float | None]:
     return {one.row.id.case: one.scores["judge_preference"] for one in run.scored if len(one.scores) > 14}
 
 
-def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path, warned: Warned) -> None:
+def test_a_judgement_truncated_by_a_kill_loses_only_its_own_line(tmp_path: Path, warned: Warned) -> None:
     rows = [row_of(case) for case in CASES[:3]]
     path = write_run(tmp_path / "run", rows, CASES[:3])
     for row in rows[:2]:
@@ -158,7 +158,7 @@ def test_a_judgement_that_a_kill_cut_loses_only_its_own_line(tmp_path: Path, war
 @pytest.mark.parametrize(
     "broken", ['{"row": "ROW", "scores": [1]}', '{"row": "ROW", "scores": {"chrf": "high"}}', "[", "\udc80"]
 )
-def test_kept_scores_that_are_none_are_computed_anew(tmp_path: Path, broken: str) -> None:
+def test_invalid_cached_scores_are_computed_again(tmp_path: Path, broken: str) -> None:
     path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:1])
     found = opened(path).scored
     digest = json.loads((path / "scores.jsonl").read_text("utf-8"))["row"]
@@ -189,7 +189,7 @@ def _other_profile(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspa
     ("change", "kept"),
     [(_as_it_was, True), (_other_reference, False), (_one_example_less, False), (_other_profile, False)],
 )
-def test_kept_scores_hold_as_long_as_the_yardstick_does(
+def test_cached_scores_are_valid_as_long_as_the_references(
     tmp_path: Path,
     change: Callable[[Workspace, Sequence[Case]], tuple[Workspace, Sequence[Case]]],
     kept: bool,
@@ -206,7 +206,7 @@ def test_kept_scores_hold_as_long_as_the_yardstick_does(
     assert scored(*change(workspace(), CASES)) == (12.5 if kept else pytest.approx(100))
 
 
-def test_scores_are_used_though_they_cannot_be_kept(tmp_path: Path, warned: Warned) -> None:
+def test_scores_are_used_though_they_cannot_be_cached(tmp_path: Path, warned: Warned) -> None:
     path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:1])
     (path / "scores.jsonl").mkdir()
     assert opened(path).scored[0].scores["chrf"] == pytest.approx(100)
@@ -231,7 +231,7 @@ def test_a_row_keeps_its_digest_when_rows_get_a_field() -> None:
 
 
 @pytest.mark.parametrize("best", [1, -1])
-def test_a_row_whose_best_attempt_is_not_there_is_none(tmp_path: Path, best: int, warned: Warned) -> None:
+def test_a_row_without_its_best_attempt_is_damaged(tmp_path: Path, best: int, warned: Warned) -> None:
     data = {**line_of(CASES[0]).model_dump(), "best": best}
     with pytest.raises(ValidationError, match=f"best is {best}, and there are 1 attempts"):
         RowLine.model_validate(data)
@@ -254,7 +254,7 @@ def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) ->
     assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
 
 
-async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
+async def test_a_changed_judge_judges_again_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
     rows = [row_of(CASES[0])]
     path = write_run(tmp_path / "run", rows, CASES[:1])
     templates = load_judge_templates(folder("prompts"))
@@ -269,7 +269,7 @@ async def test_a_changed_judge_judges_anew_and_one_that_comes_back_does_not(tmp_
     assert asked == [4, 0, 4, 0, 4]
 
 
-def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -> None:
+def test_a_run_has_spent_what_its_rows_and_judges_took(tmp_path: Path) -> None:
     lost: Row = RowResult(Key("x", "m", "p", 0), "failed")
     rows = [row_of(case) for case in CASES[:2]]
     for judge in (FIRST, SECOND):
@@ -285,7 +285,7 @@ def test_what_a_run_has_spent_is_what_its_rows_and_judges_took(tmp_path: Path) -
     assert run_spending(tmp_path / "none", []) == Spent()
 
 
-def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
+def test_a_model_is_compared_only_with_its_own_baseline(tmp_path: Path) -> None:
     suite = suite_in(tmp_path / "suite")
     bless(opened(write_run(tmp_path / "good", [row_of(case) for case in CASES]), suite), None)
     bad = [row_of(case, "n", passed=False) for case in CASES]
@@ -304,7 +304,7 @@ def test_a_model_is_held_against_its_own_baseline_alone(tmp_path: Path) -> None:
         ("results.jsonl", None, "the baseline of m is incomplete: 7 of 7 rows are missing"),
     ],
 )
-def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str | None, said: str) -> None:
+def test_a_broken_baseline_is_reported(tmp_path: Path, file: str, text: str | None, said: str) -> None:
     suite = suite_in(tmp_path / "suite")
     run = opened(write_run(tmp_path / "run", [row_of(case) for case in CASES]), suite)
     (blessed,) = bless(run, None)
@@ -316,7 +316,7 @@ def test_a_broken_baseline_is_a_shortcoming(tmp_path: Path, file: str, text: str
     assert found.startswith(said)
 
 
-def test_two_models_of_one_file_name_have_baselines_of_their_own() -> None:
+def test_two_models_of_one_file_name_have_separate_baselines() -> None:
     models = ["openai/gpt-x", "azure/gpt-x", "openai/gpt.x", "a/../openai/gpt-x"]
     folders = {baseline_folder(ALL, model) for model in models}
     assert len(folders) == 4
@@ -357,7 +357,7 @@ def test_missing_rows_are_counted_by_what_was_planned(tmp_path: Path) -> None:
         bless(run, None)
 
 
-def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path, warned: Warned) -> None:
+def test_changed_cases_are_reported_once(tmp_path: Path, warned: Warned) -> None:
     path = write_run(tmp_path / "run", [row_of(CASES[0])], CASES[:3])
     info = read_info(path)
     cases = {**info.cases, CASES[1].id: "0" * 12, CASES[2].id: "1" * 12, "gone": "2" * 12}
@@ -370,7 +370,7 @@ def test_cases_that_are_not_as_they_were_are_said_once(tmp_path: Path, warned: W
     ]
 
 
-def test_each_group_is_held_against_the_first_of_its_model_and_of_its_prompts(tmp_path: Path) -> None:
+def test_each_group_is_compared_with_the_first_of_its_model_and_of_its_prompts(tmp_path: Path) -> None:
     rows = [row_of(case, model, prompt) for model in "ab" for prompt in "pq" for case in CASES[:2]]
     comparisons = compare_groups(opened(write_run(tmp_path / "run", rows, CASES[:2])))
     assert [(one.second, one.first) for one in comparisons] == [

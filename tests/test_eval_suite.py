@@ -40,7 +40,7 @@ def test_cases_are_named_by_pattern_or_form(patterns: list[str], found: set[str]
     assert found in ({case.id for case in cases}, {str(case.brief.form) for case in cases})
 
 
-def test_a_pattern_that_fits_none_is_said_with_the_cases() -> None:
+def test_a_pattern_that_matches_none_is_reported_with_the_cases() -> None:
     with pytest.raises(ExampleError, match="no case fits 'nein': the cases are abtrift, "):
         load_suite(EVALS, METRICS).select(["nein"])
 
@@ -61,26 +61,26 @@ def test_a_pattern_that_fits_none_is_said_with_the_cases() -> None:
         ("a: [", "suite.yaml"),
     ],
 )
-def test_a_broken_suite_is_said(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_suite_is_reported(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         load_suite(suite_in(tmp_path, text), METRICS)
     assert str(caught.value).startswith(str(tmp_path / "suite.yaml"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_suite_is_said(tmp_path: Path) -> None:
+def test_a_missing_suite_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         load_suite(tmp_path / "none.yaml", METRICS)
 
 
-def test_a_case_without_reference_is_said(tmp_path: Path) -> None:
+def test_a_case_without_reference_is_reported(tmp_path: Path) -> None:
     text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
     (tmp_path / "leer.md").write_text(text[: text.rindex("---") + 4], encoding="utf-8")
     with pytest.raises(ExampleError, match=r"leer\.md.*has no reference"):
         load_cases(tmp_path)
 
 
-def test_two_cases_of_one_id_are_said(tmp_path: Path) -> None:
+def test_two_cases_of_one_id_are_reported(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(EVALS / "cases" / "bis-neun.md", tmp_path / folder)
@@ -89,14 +89,14 @@ def test_two_cases_of_one_id_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [("facts:", "facts: [1]\nx:"), ("facts:", "same_story: eins\nx:")])
-def test_a_list_that_is_none_is_said_with_its_line(tmp_path: Path, old: str, new: str) -> None:
+def test_a_value_that_is_not_a_list_is_reported_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
     (tmp_path / "falsch.md").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ExampleError, match=r"falsch\.md:\d+: '.*' must be a list of"):
         load_cases(tmp_path)
 
 
-def test_an_empty_or_missing_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="holds no case"):
         load_cases(tmp_path)
     with pytest.raises(FileError, match="no such folder"):
@@ -108,7 +108,7 @@ def group(*, is_demo: bool = False, **means: float | None) -> Group:
     return Group("m", "prompts", is_demo, 4, 4, 4, 0, 0, metrics, {})
 
 
-def test_a_missed_threshold_is_said_and_an_unscored_metric_misses_its_own() -> None:
+def test_a_missed_threshold_is_reported_and_an_unscored_metric_misses_its_own() -> None:
     suite = Suite.model_validate(
         {
             "thresholds": {"passed": {"min": 0.8}, "delta": {"max": 1.5}},

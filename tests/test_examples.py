@@ -26,7 +26,7 @@ def test_the_pool_is_what_was_promised() -> None:
     assert all(show.cast and show.place for show in POOL.shows)
 
 
-def test_the_pool_holds_format_and_gate(tmp_path: Path) -> None:
+def test_the_pool_keeps_to_format_and_gate(tmp_path: Path) -> None:
     count, problems = check_pool(Settings(examples=folder("examples"), cache=tmp_path))
     assert problems == []
     assert count == len(POOL.examples)
@@ -65,7 +65,7 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
         ("show: Rote Rosen", "show: [Rote", "not YAML"),
     ],
 )
-def test_a_broken_example_is_said_with_file_line_and_mend(
+def test_a_broken_example_is_reported_with_file_line_and_fix(
     tmp_path: Path, old: str, new: str, said: str
 ) -> None:
     assert old in GOOD
@@ -79,14 +79,14 @@ def test_a_broken_example_is_said_with_file_line_and_mend(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_empty_pools_are_said(tmp_path: Path) -> None:
+def test_missing_and_empty_pools_are_reported(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file or directory: name another with --examples"):
         load_pool([tmp_path / "none"])
     with pytest.raises(ExampleError, match="holds no example"):
         load_pool([tmp_path])
 
 
-def test_a_broken_show_file_is_said_with_its_line(tmp_path: Path) -> None:
+def test_a_broken_show_file_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "show.yaml"
     path.write_text("name: X\ncast:\n  - {name: Ada, role: Wirtin, gender: x}\n", encoding="utf-8")
     with pytest.raises(ExampleError, match=r"show.yaml:3: cast.0.gender: "):

@@ -180,7 +180,7 @@ def test_a_spreadsheet_runs_no_text_of_the_table(text: str) -> None:
     assert plain_text(record["answered"]) == text
 
 
-def test_a_row_without_a_text_is_told_with_the_texts_it_belongs_to() -> None:
+def test_a_row_without_a_text_is_exported_with_its_group() -> None:
     rows = [whole(row("bis-neun", words_by_model=7)), whole(failed()), whole(failed(model="n"))]
     info = run("m-1.5", "n")
     lines = [json.loads(line)["is_demo"] for line in as_jsonl(info, rows, cases())]
@@ -286,7 +286,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "datei").read_text(encoding="utf-8") == "bleibt"
 
 
-def test_without_inspect_the_mend_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_inspect_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
     monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
     with pytest.raises(SettingsError, match=re.escape("pip install 'synopsis-writer[inspect]'")):
@@ -362,7 +362,7 @@ class TestInspect:
         assert (scores["chrf"].scored_samples, scores["chrf"].unscored_samples) == (3, 1)
         assert scores["delta"].metrics == {}
 
-    def test_demo_drafts_have_a_mean_of_their_own(self, tmp_path: Path) -> None:
+    def test_demo_drafts_have_a_separate_mean(self, tmp_path: Path) -> None:
         from inspect_ai.log import read_eval_log
 
         rows = [
@@ -390,7 +390,7 @@ class TestInspect:
         assert write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path) == first
         assert sorted(tmp_path.iterdir()) == sorted(first)
 
-    def test_a_folder_that_cannot_be_made_is_said(self, tmp_path: Path) -> None:
+    def test_a_folder_that_cannot_be_made_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "datei").write_text("x", encoding="utf-8")
         with pytest.raises(FileError, match="name another folder"):
             write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path / "datei")

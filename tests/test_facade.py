@@ -153,7 +153,7 @@ async def _planned(log: RunLog) -> str:
     return log.find("last").id if log.find("last").command == "outline" else log.runs()[1].id
 
 
-async def test_any_text_is_checked_by_what_is_said_of_it() -> None:
+async def test_any_text_is_checked_against_the_brief_it_is_given() -> None:
     async with Writer(log=False) as writer:
         good = await writer.check(
             GOOD.synopsis.text, show="rote rosen", theme=GOOD.brief.theme, form="portrait"
@@ -203,7 +203,7 @@ def test_a_log_that_cannot_be_opened_costs_no_text(tmp_path: Path, caplog: pytes
     assert "this run is not logged" in caplog.text
 
 
-async def test_a_server_that_fails_for_good_is_said() -> None:
+async def test_a_server_that_fails_for_good_is_reported() -> None:
     with LoopbackServer([Fault(401)]) as server:
         writer = Writer(model="m", base_url=server.base_url, log=False)
         with pytest.raises(Exception, match="set OPENAI_API_KEY"):

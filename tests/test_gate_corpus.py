@@ -21,7 +21,7 @@ def test_passes_good_text(example: Example) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_refuses_damage(damage: Damage, record_property: Callable[[str, object], None]) -> None:
+def test_refuses_a_corruption(damage: Damage, record_property: Callable[[str, object], None]) -> None:
     row = measure(damage)
     record_property("damage", (damage.name, row.refused, row.applied))  # for the table below the results
     assert row.missed == ()
@@ -33,9 +33,9 @@ def test_halves_are_about_equal() -> None:
     assert min(sizes) >= 0.4 * sum(sizes)
 
 
-def test_every_check_has_a_damage() -> None:
+def test_every_check_has_a_corruption() -> None:
     assert {damage.check for damage in DAMAGES} == set(CHECKS)
 
 
-def test_damages_are_named_once() -> None:
+def test_corruptions_are_named_once() -> None:
     assert len({damage.name for damage in DAMAGES}) == len(DAMAGES)

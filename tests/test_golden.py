@@ -104,7 +104,7 @@ def test_commands_print_ask_and_save_the_same(house: House, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", old.OLD_SCENES)
-def test_what_the_old_version_left_opens_and_goes_on(house: House, name: str) -> None:
+def test_what_the_old_version_left_opens_and_continues(house: House, name: str) -> None:
     old.OLD_SCENES[name](house)
     assert_same(house.records, load(f"opened/{name}.json.gz"))
 

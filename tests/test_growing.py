@@ -46,12 +46,12 @@ SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
         ('{"title": "Hund \\ud83d', "Hund"),
     ],
 )
-def test_what_stands_in_an_unfinished_answer_is_found(answer: str, shown: str) -> None:
+def test_the_text_in_an_unfinished_answer_is_found(answer: str, shown: str) -> None:
     assert story(answer) == shown
 
 
 @pytest.mark.parametrize("length", range(0, len(ANSWER) + 1, 7))
-def test_a_cut_answer_shows_the_beginning_of_the_whole_one(length: int) -> None:
+def test_a_truncated_answer_shows_the_beginning_of_the_whole_one(length: int) -> None:
     assert story(ANSWER).startswith(story(ANSWER[:length]))
 
 
@@ -136,7 +136,7 @@ def test_a_terminal_that_has_gone_costs_no_answer() -> None:
     status("weiter")
 
 
-def test_nobody_is_shown_anything_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_drawn_where_stderr_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert STDERR.screen() is None
     monkeypatch.setattr(sys, "stderr", None)

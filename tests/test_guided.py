@@ -118,7 +118,7 @@ async def test_beats_replace_plan_sentences_in_order() -> None:
 
 
 @pytest.mark.parametrize("theme", ["Wer war es?", "sucht.", "Ein Riss [fear] im {show} …", "Schluss!"])
-async def test_any_theme_stands_whole_in_the_first_paragraph(theme: str) -> None:
+async def test_any_theme_appears_whole_in_the_first_paragraph(theme: str) -> None:
     text = (await written(brief_for(SHOWS[0], Form.TEASER, theme), SHOWS[0])).paragraphs[0].text
     assert (theme[0].upper() + theme[1:]).rstrip(". ") in text
     assert not re.search(r"[?!…]\.", text)

@@ -178,7 +178,7 @@ def test_a_whole_file_without_an_entry_is_recorded_and_not_loaded_again(place: P
     assert [model.path for model in pulled_models(place.cache)] == [path]
 
 
-def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> None:
+def test_a_download_resumes_after_a_dropped_connection(place: Place, weights: bytes) -> None:
     place.hub.drops = [20_480]
 
     assert place.pull().read_bytes() == weights
@@ -186,7 +186,9 @@ def test_a_dropped_connection_is_gone_on_from(place: Place, weights: bytes) -> N
     assert place.logged("broke", "resuming")
 
 
-def test_a_failed_pull_leaves_nothing_and_the_next_one_begins_anew(place: Place, weights: bytes) -> None:
+def test_a_failed_pull_leaves_nothing_and_the_next_one_starts_from_the_beginning(
+    place: Place, weights: bytes
+) -> None:
     place.hub.drops = [20_480] + [0] * 5
 
     with pytest.raises(ConnectionFailedError, match="and pull again") as caught:
@@ -249,7 +251,7 @@ def test_wrong_bytes_are_refused_and_cleared_away(place: Place, weights: bytes) 
     assert pulled_models(place.cache) == []
 
 
-def test_a_file_of_another_length_is_not_kept_for_good(place: Place, weights: bytes) -> None:
+def test_a_file_of_another_length_is_not_kept(place: Place, weights: bytes) -> None:
     place.hub.wrong[NAME] = weights + b"more"
 
     with pytest.raises(ConnectionFailedError, match="another length"):
@@ -259,7 +261,7 @@ def test_a_file_of_another_length_is_not_kept_for_good(place: Place, weights: by
     assert place.pull().read_bytes() == weights
 
 
-def test_what_is_no_gguf_is_refused_and_cleared_away(place: Place) -> None:
+def test_a_file_that_is_not_gguf_is_refused_and_deleted(place: Place) -> None:
     place.hub.files[NAME] = b"PK\3\4" + bytes(4000)
 
     with pytest.raises(EngineError, match=r"not a GGUF file.*deleted"):
@@ -327,14 +329,16 @@ def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, ad
         place.pull()
 
 
-def test_the_library_told_to_stay_offline(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_in_offline_mode(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     with pytest.raises(ConnectionFailedError, match="HF_HUB_OFFLINE"):
         place.pull()
 
 
-def test_no_room_is_said_before_anything_is_loaded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_space_is_reported_before_anything_is_loaded(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(place.cache.parent)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
@@ -383,7 +387,7 @@ def test_a_missing_library(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
         place.pull()
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(
+def test_progress_is_logged_in_lines_without_a_terminal(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_SECONDS_A_LINE", 0.0)

@@ -206,7 +206,7 @@ async def test_an_answer_that_says_one_thing_is_read_as_a_writers_is(answer: str
     assert len(client.calls) == 1
 
 
-async def test_a_judge_whose_answer_is_cut_is_asked_with_more_tokens() -> None:
+async def test_a_judge_whose_answer_is_truncated_is_asked_with_more_tokens() -> None:
     one, client = judge(Answer("", finish="length"), scores())
     assert await one.score(CASE, TEXT) is not None
     assert [call.limits.max_tokens for call in client.calls] == [4000, 8000]
@@ -292,14 +292,14 @@ async def test_two_texts_judged_at_once_have_a_bill_each() -> None:
     assert len(one.answers) == 6
 
 
-async def test_a_fault_of_the_network_goes_up_and_what_was_answered_is_kept() -> None:
+async def test_a_network_error_is_raised_and_earlier_answers_stay() -> None:
     one, _ = judge(scores(), ConnectionFailedError("server: gone"))
     with pytest.raises(ConnectionFailedError, match="server: gone"):
         await one.judge(CASE, TEXT)
     assert len(one.answers) == 1
 
 
-async def test_a_judgement_comes_to_metrics() -> None:
+async def test_a_judgement_gives_metrics() -> None:
     one, _ = judge(scores(), better("second"), better("first"))
     metrics = judge_metrics(await one.judge(CASE, TEXT))
     assert metrics == {
@@ -377,7 +377,7 @@ async def test_a_real_server_is_asked_with_a_schema_and_its_refusal_is_unscored(
     assert ["coherence" in schema["properties"] for schema in formats] == [True, False, False, False]
 
 
-async def test_a_server_that_hangs_up_is_no_verdict() -> None:
+async def test_a_dropped_connection_is_not_a_verdict() -> None:
     from synopsis_writer.models.retry import RetryPolicy
 
     with LoopbackServer([Hangup()]) as server:
@@ -413,7 +413,7 @@ def test_a_folders_own_template_of_the_judge_goes_first(tmp_path: Path) -> None:
         ("\n<auftrag>\n", "\n<Auftrag>\n", "no line '<auftrag>'"),
     ],
 )
-def test_a_broken_template_of_the_judge_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_broken_judge_template_is_reported(tmp_path: Path, old: str, new: str, said: str) -> None:
     text = (folder("prompts") / "judge.md").read_text(encoding="utf-8")
     assert old in text
     (tmp_path / "judge.md").write_text(text.replace(old, new), encoding="utf-8")
@@ -424,7 +424,7 @@ def test_a_broken_template_of_the_judge_is_said(tmp_path: Path, old: str, new: s
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
-def test_a_damage_changes_the_text_and_keeps_it_a_synopsis(kind: Corruption) -> None:
+def test_a_corruption_changes_the_text_and_keeps_it_a_synopsis(kind: Corruption) -> None:
     spoilt = {case.id: corrupt(kind, case, CASES, seed=1) for case in CASES}
     told = [(case, text) for case in CASES if (text := spoilt[case.id]) is not None]
     assert len(told) >= 0.9 * len(CASES)
@@ -434,7 +434,7 @@ def test_a_damage_changes_the_text_and_keeps_it_a_synopsis(kind: Corruption) -> 
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
-def test_a_damage_depends_on_its_seed_alone(kind: Corruption) -> None:
+def test_a_corruption_depends_only_on_its_seed(kind: Corruption) -> None:
     def texts(seed: int) -> list[Synopsis | None]:
         return [corrupt(kind, case, CASES, seed) for case in CASES[:8]]
 
@@ -444,7 +444,7 @@ def test_a_damage_depends_on_its_seed_alone(kind: Corruption) -> None:
 
 
 @pytest.mark.parametrize("name", ["sentences shuffled", "names swapped", "ending cut off", "facts left out"])
-async def test_a_text_in_which_nothing_can_be_spoilt_makes_no_pair(name: str) -> None:
+async def test_a_text_that_cannot_be_corrupted_makes_no_pair(name: str) -> None:
     fields = {**CASE.reference.model_dump(), "paragraphs": [{"storyline": "A", "text": "Regen fällt."}]}
     bare = replace(CASE, reference=Synopsis.model_validate(fields))
     kind = next(kind for kind in CORRUPTIONS if kind.name == name)
@@ -459,7 +459,7 @@ def workspace() -> Workspace:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
-def test_the_gate_sees_of_each_damage_what_its_kind_says(kind: Corruption) -> None:
+def test_the_gate_sees_each_corruption_as_its_kind_says(kind: Corruption) -> None:
     refused = []
     for case in CASES:
         spoilt, show = corrupt(kind, case, CASES, seed=0), find_show(workspace().pool.shows, case.brief.show)
@@ -509,7 +509,7 @@ async def test_a_judge_that_always_says_the_same_ends_in_ties(always: str) -> No
     assert whole.ties > 30
 
 
-async def test_a_judge_that_likes_the_spoilt_texts_loses() -> None:
+async def test_a_judge_that_prefers_the_corrupted_texts_loses() -> None:
     tallies, _ = await checked("second", "first")
     assert [tally.wins + tally.ties for tally in tallies] == [0] * len(CORRUPTIONS)
     assert total("all", "", tallies).losses > 30

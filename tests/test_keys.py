@@ -92,7 +92,7 @@ def test_a_keyring_without_the_key_gives_none(ring: Any, kept: str | None) -> No
     "error",
     [keyring.errors.KeyringLocked(KEY), keyring.errors.NoKeyringError(KEY), OSError(KEY), KeyError(KEY)],
 )
-async def test_a_keyring_that_fails_is_no_key_and_a_hint_when_the_server_wants_one(
+async def test_a_keyring_that_fails_gives_no_key_and_a_hint_when_the_server_wants_one(
     ring: Any, error: Exception
 ) -> None:
     def fail(*_: str) -> str | None:
@@ -110,7 +110,7 @@ async def test_a_keyring_that_fails_is_no_key_and_a_hint_when_the_server_wants_o
     assert KEY not in said
 
 
-def test_a_keyring_that_waits_for_a_person_does_not_hold_up_a_program_without_one(
+def test_a_keyring_that_waits_for_a_person_does_not_block_an_unattended_program(
     ring: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -120,7 +120,7 @@ def test_a_keyring_that_waits_for_a_person_does_not_hold_up_a_program_without_on
     released.set()
 
 
-async def test_the_key_of_a_server_is_the_one_kept_under_its_host_and_port(ring: Any) -> None:
+async def test_the_key_of_a_server_is_the_one_stored_under_its_host_and_port(ring: Any) -> None:
     with LoopbackServer([Reply("Ja.")], key=KEY) as server:
         host = server.base_url.removeprefix("http://").removesuffix("/v1")
         asked = ring(lambda _, name: KEY if name == host else None).asked
@@ -208,7 +208,7 @@ STORM: tuple[Step, ...] = (
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("step", STORM, ids=lambda step: str(step)[:60])
-async def test_after_a_storm_of_faults_the_key_stands_nowhere(
+async def test_after_a_storm_of_faults_the_key_appears_nowhere(
     step: Step, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Locals of a traceback are left out on purpose: whoever prints those prints the client's arguments, too.

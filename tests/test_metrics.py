@@ -208,7 +208,7 @@ def test_characters_are_found_inflected_and_missed_when_renamed() -> None:
     assert scores(case, other)["characters"] == 0.0
 
 
-def test_facts_are_told_by_another_writer_of_the_story_and_not_by_other_stories() -> None:
+def test_facts_are_recalled_by_another_text_of_the_story_and_not_by_other_stories() -> None:
     told = [fact_recall(case_of(name), analyse(EXAMPLES[id_].text)) for name, id_ in SAME_STORY.items()]
     strange = [
         fact_recall(case, analyse(text.synopsis.text))

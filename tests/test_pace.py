@@ -72,7 +72,7 @@ async def test_a_request_larger_than_a_second_of_tokens_waits_for_all_of_them() 
     assert await asked_within_a_window(None, 60 * tokens * 0.9) <= 2
 
 
-async def test_without_a_pace_nothing_waits() -> None:
+async def test_without_a_rate_limit_nothing_waits() -> None:
     client = ScriptedClient(["ja"])
     assert (await RateLimitedClient(client, None, None).complete(MESSAGES, None, Limits())).text == "ja"
 

@@ -60,7 +60,7 @@ def test_the_model_that_answered_is_priced_before_the_one_that_was_asked() -> No
     assert asked.cost(USAGE, "a-name-of-the-house") == listed("gpt-5.4", USAGE)
 
 
-def test_a_long_prompt_costs_what_its_tier_costs() -> None:
+def test_a_long_prompt_costs_the_price_of_its_tier() -> None:
     pricer = HostedPricer("gpt-5.4")
     short, long = pricer.cost(Usage(200_000)), pricer.cost(Usage(400_000))
     assert short is not None
@@ -106,7 +106,7 @@ def test_a_providers_own_host_has_list_prices(base_url: str, model: str, provide
         ("http://localhost:many/v1", MINI),
     ],
 )
-def test_a_server_of_ones_own_is_unpriced_whatever_its_model_is_called(base_url: str, model: str) -> None:
+def test_a_users_own_server_is_unpriced_whatever_its_model_is_called(base_url: str, model: str) -> None:
     assert HostedPricer(model, base_url).cost(USAGE) is None
 
 
@@ -146,7 +146,7 @@ def test_the_table_goes_before_list_prices_whichever_name_it_knows(tmp_path: Pat
     )
 
 
-def test_list_prices_are_converted_or_unpriced_where_nobody_said_the_rate(tmp_path: Path) -> None:
+def test_list_prices_are_converted_or_unpriced_without_a_rate(tmp_path: Path) -> None:
     dollars = listed(MINI, USAGE)
     converted = HostedPricer(MINI, None, table(tmp_path, EUROS))
     assert converted.cost(USAGE) == Cost(dollars.amount * Decimal("0.92"), "EUR")
@@ -175,7 +175,7 @@ def test_list_prices_are_converted_or_unpriced_where_nobody_said_the_rate(tmp_pa
         ("models = 3", "models: "),
     ],
 )
-def test_a_wrong_table_is_said_in_one_line_by_its_name(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_table_is_reported_in_one_line_by_name(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         table(tmp_path, content)
     message = str(caught.value)
@@ -184,7 +184,7 @@ def test_a_wrong_table_is_said_in_one_line_by_its_name(tmp_path: Path, content: 
     assert "\n" not in message
 
 
-def test_the_table_lies_beside_the_config_file_or_where_the_setting_says(tmp_path: Path) -> None:
+def test_the_table_is_next_to_the_config_file_or_where_the_setting_says(tmp_path: Path) -> None:
     environment = {"SYNOPSIS_CONFIG": str(tmp_path / "config.toml")}
     (tmp_path / "config.toml").write_text("attempts = 2\n", encoding="utf-8")
     assert load_prices(load_settings({}, environment), environment) == PriceTable()

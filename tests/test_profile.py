@@ -32,7 +32,9 @@ HOUSE = BUILT_IN_HOUSE.read_text(encoding="utf-8")
         ("forms:", "forms: [", "not YAML"),
     ],
 )
-def test_a_wrong_profile_is_said_with_file_and_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_wrong_profile_is_reported_with_file_and_line(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
     assert old in HOUSE
     path = tmp_path / "profile.yaml"
     path.write_text(HOUSE.replace(old, new, 1), encoding="utf-8")
@@ -42,7 +44,7 @@ def test_a_wrong_profile_is_said_with_file_and_line(tmp_path: Path, old: str, ne
     assert str(caught.value).startswith(f"{path}:")
 
 
-def test_a_profile_without_a_form_is_said(tmp_path: Path) -> None:
+def test_a_profile_without_a_form_is_reported(tmp_path: Path) -> None:
     data = yaml.safe_load(HOUSE)
     del data["forms"]["week"]
     path = tmp_path / "profile.yaml"
@@ -52,7 +54,7 @@ def test_a_profile_without_a_form_is_said(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(sorted(RULES)), st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_learnt_limits_hold_the_middle_of_its_values_and_the_hard_rules(
+def test_learnt_limits_contain_the_middle_of_the_values_and_keep_to_the_rules(
     name: str, values: list[float]
 ) -> None:
     rule = RULES[name]
@@ -92,7 +94,7 @@ def test_forms_without_a_text_keep_the_houses_limits(tmp_path: Path) -> None:
     assert learnt.house.forms[Form.WEEK] != built_in_house().forms[Form.WEEK]
 
 
-def test_a_folder_that_cannot_be_learnt_from_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_learnt_from_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no text"):
         calibrate(tmp_path, built_in_house(), "own")
     (tmp_path / "a.txt").write_text("Sie geht.", encoding="utf-8")

@@ -93,7 +93,7 @@ def test_a_terminal_has_one_line_that_waits_renew(clock: Clock, capsys: pytest.C
     assert printed.startswith("unknown show 'X'\n--rpm is reached; asking in 5.0 s\na line\n1 of 100 rows")
 
 
-def test_a_row_that_is_still_to_be_mended_counts_its_tokens_alone(clock: Clock) -> None:
+def test_a_row_that_is_still_to_be_repaired_counts_only_its_tokens(clock: Clock) -> None:
     progress = Progress(10, 0, None, clock)
     add(progress, None)
     assert progress.line().startswith("0 of 10 rows; 0.0 a minute; 150 tokens")

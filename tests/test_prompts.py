@@ -137,7 +137,7 @@ def test_a_repair_never_grows() -> None:
         ("synopsis", "version: 1", "author: me", "and a 'version'"),
     ],
 )
-def test_a_broken_template_is_said_with_file_and_line(
+def test_a_broken_template_is_reported_with_file_and_line(
     tmp_path: Path, name: str, old: str, new: str, said: str
 ) -> None:
     shutil.copytree(folder("prompts"), tmp_path / "prompts")
@@ -149,7 +149,7 @@ def test_a_broken_template_is_said_with_file_and_line(
     assert str(caught.value).startswith(f"{path}:")
 
 
-def test_a_missing_template_is_said(tmp_path: Path) -> None:
+def test_a_missing_template_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="no such file"):
         load_prompts(tmp_path)
 

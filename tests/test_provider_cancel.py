@@ -41,9 +41,7 @@ def test_a_batch_that_is_cancelled_gives_what_is_done(house: House) -> None:
     ],
     ids=str,
 )
-def test_a_shard_that_was_never_made_a_batch_is_let_go_by_cancel(
-    house: House, faults: Any, batches: int
-) -> None:
+def test_cancel_releases_a_shard_that_never_became_a_batch(house: House, faults: Any, batches: int) -> None:
     house.briefs(2)
     with BatchServer(good, faults=faults) as server:
         with pytest.raises((ConnectionFailedError, RequestRefusedError)):
@@ -59,7 +57,7 @@ def test_a_shard_that_was_never_made_a_batch_is_let_go_by_cancel(
 SETTLING = replace(QUICK, settle_seconds=2.0, answer_seconds=0.3)
 
 
-def test_cancel_waits_until_the_list_is_sure_before_a_shard_is_let_go(house: House) -> None:
+def test_cancel_waits_until_the_list_is_certain_before_it_releases_a_shard(house: House) -> None:
     house.briefs(2)
     faults: Any = {"POST /batches": ["slow"], "GET /batches": [Fault(400)]}
     with BatchServer(good, faults=faults, unlisted=1, ends=("in_progress",)) as server:
@@ -70,7 +68,7 @@ def test_cancel_waits_until_the_list_is_sure_before_a_shard_is_let_go(house: Hou
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-def test_cancel_asks_all_batches_to_end_where_one_is_gone_or_ends_by_itself(house: House) -> None:
+def test_cancel_asks_all_batches_to_end_though_one_is_gone_or_ends_by_itself(house: House) -> None:
     house.briefs(3)
     with BatchServer(good, ends=("in_progress",), looks=1) as server:
         house.submit(server, replace(QUICK, requests=1))

@@ -59,7 +59,7 @@ def test_a_batch_whose_answer_was_lost_is_found_among_others_of_the_account(hous
         assert told(house.fetch(server)) == (1, 0, 0, 0)
 
 
-def test_a_create_that_stays_unclear_is_taken_up_by_the_same_command(house: House) -> None:
+def test_a_create_that_stays_unclear_is_resumed_by_the_same_command(house: House) -> None:
     house.briefs(2)
     faults: Any = {"POST /batches": ["lost"], "GET /batches": [Fault(500)] * 3}
     with BatchServer(good, faults=faults) as server:
@@ -85,7 +85,7 @@ SETTLING = replace(QUICK, settle_seconds=0.3, answer_seconds=0.3)
 
 
 @pytest.mark.parametrize("fault", ["slow", "lost", Fault(408), Fault(409)], ids=str)
-def test_a_batch_that_stands_in_the_list_late_is_not_made_twice(house: House, fault: Any) -> None:
+def test_a_batch_that_is_listed_late_is_not_created_twice(house: House, fault: Any) -> None:
     house.briefs(2)
     is_made = isinstance(fault, str)
     faults = {"POST /batches": [fault]}
@@ -128,7 +128,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_kill_while_results_are_saved_goes_on_with_the_file_that_is_there(house: House) -> None:
+def test_after_a_kill_while_results_are_saved_the_downloaded_file_is_used(house: House) -> None:
     house.briefs(4)
 
     class Dying(list[RowResult[str]]):

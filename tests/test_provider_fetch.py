@@ -39,7 +39,7 @@ def test_rows_go_out_and_come_back_in_no_order_each_saved_once_with_its_tokens(h
 
 
 @pytest.mark.parametrize(("status", "code"), [("expired", "batch_expired"), ("cancelled", "batch_cancelled")])
-def test_what_was_done_before_a_batch_ended_is_kept_and_the_rest_goes_out_again(
+def test_what_was_done_before_a_batch_ended_stays_and_the_rest_is_sent_again(
     house: House, status: str, code: str
 ) -> None:
     house.briefs(5)
@@ -67,7 +67,7 @@ def test_rows_without_any_line_are_pending_again(house: House) -> None:
         assert house.said[-1] == "shard 1: batch batch_1 is expired; 2 rows are pending again"
 
 
-def test_a_rejected_request_fails_its_row_and_a_passing_fault_does_not(house: House) -> None:
+def test_a_rejected_request_fails_its_row_and_a_transient_error_does_not(house: House) -> None:
     house.briefs(4)
     outcomes: list[Reply | Fault] = [Reply(ANSWER), Fault(400, message="too long"), Fault(429), Fault(500)]
     with BatchServer(lambda body: outcomes[row_of(body)]) as server:
@@ -79,7 +79,7 @@ def test_a_rejected_request_fails_its_row_and_a_passing_fault_does_not(house: Ho
     ]
 
 
-def test_a_body_that_is_no_answer_is_paid_all_the_same(house: House) -> None:
+def test_a_body_that_is_not_an_answer_is_paid_anyway(house: House) -> None:
     house.briefs(1)
     with BatchServer(good) as server:
         house.submit(server)
@@ -91,7 +91,7 @@ def test_a_body_that_is_no_answer_is_paid_all_the_same(house: House) -> None:
     assert house.ask("SELECT prompt_tokens, completion_tokens FROM rows") == [(100, 50)]
 
 
-def test_lines_that_belong_to_no_row_are_said_and_ignored_and_the_first_result_stays(house: House) -> None:
+def test_lines_of_no_row_are_reported_and_ignored_and_the_first_result_stays(house: House) -> None:
     house.briefs(2)
     with BatchServer(good) as server:
         house.submit(server)
@@ -156,7 +156,7 @@ def test_a_provider_that_counts_failed_requests_as_completed_keeps_nothing_open(
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_batch_or_file_that_is_gone_keeps_no_other_from_being_read(house: House, wait: bool) -> None:
+def test_a_missing_batch_or_file_does_not_keep_others_from_being_read(house: House, wait: bool) -> None:
     house.briefs(6)
     with BatchServer(good) as server:
         house.submit(server, replace(QUICK, requests=2))
@@ -225,7 +225,7 @@ def test_a_strange_batch_of_the_account_hides_none(house: House) -> None:
         assert len(server.batches) == 2
 
 
-def test_a_time_that_no_calendar_has_is_said(house: House) -> None:
+def test_an_impossible_time_is_reported(house: House) -> None:
     house.briefs(1)
     with BatchServer(good, ends=("in_progress",)) as server:
         house.submit(server)
@@ -388,7 +388,7 @@ def test_a_line_without_an_answer_says_why(line: Any, reason: str, passes: bool)
     assert (found.reason, found.is_transient) == (reason, passes)
 
 
-def test_texts_checked_in_processes_of_their_own_come_to_the_same(house: House) -> None:
+def test_texts_checked_in_separate_processes_give_the_same(house: House) -> None:
     house.briefs(3)
     with BatchServer(lambda body: Reply(CLOSED if row_of(body) == 1 else ANSWER)) as server:
         house.submit(server, attempts=1)

@@ -19,7 +19,7 @@ from tests.support.provider import BatchServer
 from tests.support.terminal import ANSWER, CLOSED
 
 
-def test_what_the_gate_refuses_goes_out_again_and_is_told_why(house: House) -> None:
+def test_what_the_gate_refuses_is_sent_again_with_the_reasons(house: House) -> None:
     house.briefs(4)
 
     def answer(body: Any) -> Reply:
@@ -74,7 +74,9 @@ def test_few_rows_are_repaired_by_live_calls_when_all_others_are_in(house: House
     assert house.answers.count(("row: 0", 2)) == 1
 
 
-def test_a_cut_answer_may_be_longer_and_a_withheld_one_is_asked_for_anew(house: House) -> None:
+def test_after_a_truncated_answer_the_limit_grows_and_after_a_withheld_one_the_brief_is_sent_again(
+    house: House,
+) -> None:
     house.briefs(2)
 
     def answer(body: Any) -> Reply:
@@ -93,7 +95,7 @@ def test_a_cut_answer_may_be_longer_and_a_withheld_one_is_asked_for_anew(house: 
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-def test_texts_of_one_batch_that_are_alike_are_told_apart(house: House) -> None:
+def test_similar_texts_of_one_batch_are_distinguished(house: House) -> None:
     house.briefs(2)
     house.variety = True
     with BatchServer(good) as server:
@@ -120,7 +122,7 @@ def titled(place: int) -> str:
 
 
 @pytest.mark.parametrize("live_below", [0, 20])
-def test_a_row_that_is_made_anew_is_repaired_from_its_newest_answer(house: House, live_below: int) -> None:
+def test_a_row_that_is_made_again_is_repaired_from_its_newest_answer(house: House, live_below: int) -> None:
     house.briefs(1)
     made: list[Any] = []
 
@@ -220,7 +222,7 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_lie(house: House) ->
     assert house.answers == [("row: 0", 1), ("row: 0", 2), ("row: 1", 1), ("row: 2", 1)]
 
 
-def test_fewer_attempts_at_a_fetch_are_said(house: House) -> None:
+def test_fewer_attempts_at_a_fetch_are_reported(house: House) -> None:
     house.briefs(1)
     with BatchServer(lambda _: Reply(CLOSED), ends=("completed", "in_progress")) as server:
         house.submit(server)

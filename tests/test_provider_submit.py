@@ -82,7 +82,7 @@ def test_a_server_without_a_batch_interface_says_so(house: House) -> None:
         house.submit(server)
 
 
-def test_a_row_that_the_providers_check_names_has_failed_and_the_others_go_on(house: House) -> None:
+def test_a_row_that_the_providers_check_names_failed_and_the_others_go_on(house: House) -> None:
     house.briefs(3)
     problems = [{"code": "invalid_request", "message": "Invalid model", "line": 2}]
     with BatchServer(good, ends=("failed", "completed"), problems=problems) as server:
@@ -107,7 +107,7 @@ def test_a_batch_that_is_refused_whole_is_not_sent_again_by_itself(house: House)
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-def test_a_full_queue_is_no_fault_of_the_rows(house: House) -> None:
+def test_a_full_queue_does_not_fail_the_rows(house: House) -> None:
     house.briefs(2)
     problems = [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None}]
     with BatchServer(good, ends=("failed", "completed"), problems=problems) as server:
@@ -118,7 +118,7 @@ def test_a_full_queue_is_no_fault_of_the_rows(house: House) -> None:
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-def test_a_wrong_key_is_said_in_one_line_and_nothing_holds_it(house: House) -> None:
+def test_a_wrong_key_is_reported_in_one_line_and_appears_nowhere(house: House) -> None:
     house.briefs(1)
     with (
         BatchServer(good, faults={"POST /files": [Fault(401)]}) as server,
@@ -152,7 +152,7 @@ def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House)
             house.fetch(server, settings={"example_tokens": 500})
 
 
-def test_a_budget_lets_as_much_through_as_it_can_pay_in_the_worst_case(house: House) -> None:
+def test_a_budget_allows_what_it_can_pay_in_the_worst_case(house: House) -> None:
     house.briefs(5)
     with BatchServer(good) as server:
         with pytest.raises(BudgetSpentError, match=r"raise --max-tokens-total"):
@@ -167,7 +167,7 @@ def test_a_budget_lets_as_much_through_as_it_can_pay_in_the_worst_case(house: Ho
         assert told(house.fetch(server)) == (5, 0, 0, 0)
 
 
-def test_a_budget_in_money_wants_prices(house: House) -> None:
+def test_a_budget_in_money_needs_prices(house: House) -> None:
     house.briefs(1)
     with BatchServer(good) as server, pytest.raises(SettingsError, match="no known price"):
         house.submit(server, budget=Decimal(1))
@@ -193,7 +193,7 @@ def test_a_batch_costs_what_the_providers_list_says_and_half_of_the_users_table_
         assert house.fetch(server, settings=prices).cost == Cost(Decimal("1.2"), "USD")
 
 
-def test_a_live_run_leaves_what_lies_at_the_provider(house: House) -> None:
+def test_a_live_run_leaves_what_is_at_the_provider(house: House) -> None:
     house.briefs(4)
     with BatchServer(good) as server:
         house.submit(server, order={"limit": 2})
@@ -216,7 +216,7 @@ def test_a_live_run_and_a_submit_may_follow_each_other(house: House) -> None:
         assert server.batches == []
 
 
-def test_a_batch_that_lies_at_a_provider_is_not_begun_anew(house: House) -> None:
+def test_a_batch_that_is_at_a_provider_is_not_started_over(house: House) -> None:
     house.briefs(1)
     with BatchServer(good) as server:
         house.submit(server)
@@ -277,7 +277,7 @@ class Watched(Spent):
         return super().__getattribute__(name)
 
 
-def test_a_thousand_requests_are_set_aside_without_adding_up_those_before() -> None:
+def test_a_thousand_requests_are_reserved_without_adding_up_those_before() -> None:
     budget, few = Budget(Decimal(1000), 100_000), 20
     worst = Watched(Cost(Decimal("0.5"), "USD"), 50)
     for _ in range(1000):
@@ -291,7 +291,7 @@ def test_a_thousand_requests_are_set_aside_without_adding_up_those_before() -> N
         budget.reserve(Spent(Cost(Decimal(751), "USD"), 1))
 
 
-def test_an_unpriced_call_is_set_aside_in_tokens_until_it_is_settled() -> None:
+def test_an_unpriced_call_is_reserved_in_tokens_until_it_is_settled() -> None:
     budget = Budget(Decimal(1), 100)
     budget.reserve(Spent(None, 60))
     with pytest.raises(BudgetSpentError, match="60 tokens reserved"):

@@ -138,7 +138,7 @@ def test_the_headings_leave_out_no_level() -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_every_header_cell_says_what_it_heads() -> None:
+def test_every_header_cell_has_a_scope() -> None:
     cells = [attributes for tag, attributes in Elements(page_of(whole())).tags if tag == "th"]
     assert cells
     assert {attributes.get("scope") for attributes in cells} == {"col", "row"}
@@ -205,7 +205,7 @@ def test_a_failed_row_shows_its_error_and_no_text() -> None:
     assert "unpriced" in page
 
 
-def test_an_answer_without_structure_is_shown_as_it_came_and_cut_where_it_is_too_long() -> None:
+def test_an_answer_without_structure_is_shown_as_received_and_shortened_if_too_long() -> None:
     long = shapeless(CASES[0]).model_copy(update={"answer": "x" * 7_500})
     page = page_of_row(row_of(CASES[0], [long, shapeless(CASES[0])]))
     assert "No answer had the structure of a synopsis." in page
@@ -237,7 +237,7 @@ def test_findings_are_underlined_where_they_point_and_listed_below() -> None:
     assert "<li>cast: nobody turns up</li>" in page
 
 
-def test_a_verdict_stands_only_where_a_comparison_gives_it() -> None:
+def test_a_verdict_is_shown_only_where_a_comparison_gives_one() -> None:
     a, b = (
         [
             Scored(row_of(case, repeat=place), dict.fromkeys(METRICS) | {"facts": value, "length_ratio": 1.0})
@@ -284,7 +284,7 @@ def test_a_time_reads_well(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
 
 
-def test_a_date_that_is_none_stays_as_it_is() -> None:
+def test_an_impossible_date_stays_as_it_is() -> None:
     assert format_time("2026-11-21T08:15:30+00:00") == "2026-11-21 08:15 UTC"
     assert format_time("last week") == "last week"
 
@@ -366,7 +366,7 @@ def test_spans_that_overlap_or_touch_become_one() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-5, 3000), st.integers(-5, 3000)), max_size=8))
-def test_marks_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> None:
+def test_highlights_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> None:
     synopsis = CASES[0].reference
     passages = highlight(synopsis, spans)
     assert ["".join(text for text, _ in pieces) for _, pieces in passages] == [
@@ -375,7 +375,7 @@ def test_marks_lose_no_character_of_the_text(spans: list[tuple[int, int]]) -> No
     assert [storyline for storyline, _ in passages] == [each.storyline for each in synopsis.paragraphs]
 
 
-def test_template_style_and_script_lie_beside_the_module() -> None:
+def test_template_style_and_script_are_next_to_the_module() -> None:
     import synopsis_writer.evals.report as module
 
     here = Path(module.__file__).parent

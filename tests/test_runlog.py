@@ -88,7 +88,7 @@ def test_an_attempt_is_in_the_file_before_its_run_ends(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_prompt_is_kept_once(tmp_path: Path) -> None:
+def test_a_prompt_is_stored_once(tmp_path: Path) -> None:
     log = filled(tmp_path / "runs.sqlite3")
     log.add(RUN.id, REFUSED)
     assert log._database.execute("SELECT hash FROM prompts").fetchall() == [(messages_hash(ASKED),)]
@@ -104,7 +104,7 @@ def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
     ("name", "said"),
     [("", "no such run"), ("%", "no such run"), ("2026", "2 runs match"), ("x", "log list")],
 )
-def test_a_run_that_is_none_or_several_is_said(name: str, said: str) -> None:
+def test_an_id_of_no_run_or_of_several_is_reported(name: str, said: str) -> None:
     log = filled()
     log.begin(replace(RUN, id="20261121T090000-ffffff"))
     with pytest.raises(FileError, match=said):
@@ -145,7 +145,7 @@ def test_a_log_that_cannot_be_written_says_what_to_do() -> None:
         log.runs()
 
 
-def test_a_figure_that_sqlite_cannot_hold_is_said() -> None:
+def test_a_number_that_sqlite_cannot_store_is_reported() -> None:
     log = filled()
     with pytest.raises(FileError, match=r"too large.*go on with --no-log"):
         log.add(RUN.id, replace(TAKEN, answer=Answer("Ja.", usage=Usage(2**63))))
@@ -170,7 +170,7 @@ def test_a_figure_that_sqlite_cannot_hold_is_said() -> None:
         "UPDATE prompts SET messages = '[1]'",
     ],
 )
-def test_a_run_that_cannot_be_read_is_said_and_can_be_removed(damage: str) -> None:
+def test_an_unreadable_run_is_reported_and_can_be_removed(damage: str) -> None:
     log = filled()
     log._database.execute(damage)
     with pytest.raises(FileError) as caught:

@@ -217,7 +217,7 @@ def test_a_small_index_is_not_cached(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_changed_example_builds_anew_and_old_indexes_go(tmp_path: Path) -> None:
+def test_a_changed_example_rebuilds_the_index_and_old_ones_are_deleted(tmp_path: Path) -> None:
     pool, seen = many(), set[Path]()
     for change in range(5):
         pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])
@@ -235,7 +235,7 @@ PARTS = ("shows", "forms", "costs", "order", "vocabulary", "starts", "entries", 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
-def test_a_damaged_index_is_built_anew(tmp_path: Path, part: str, damage: str) -> None:
+def test_a_damaged_index_is_rebuilt(tmp_path: Path, part: str, damage: str) -> None:
     pool = many()
     index_examples(pool, tmp_path / "cache")
     (path,) = (tmp_path / "cache").iterdir()
@@ -290,7 +290,7 @@ def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(wo
         ("0000", "synopsis examples list names them"),
     ],
 )
-def test_an_unknown_pinned_id_is_said_with_those_near_it(name: str, said: str) -> None:
+def test_an_unknown_pinned_id_is_reported_with_similar_ones(name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=f"^no example '{name}' to pin: {said}"):
         open_workspace(load_settings({"pinned": [name]}, {}))
 

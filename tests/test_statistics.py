@@ -165,7 +165,7 @@ def test_few_cases_name_no_winner_however_clear_they_look() -> None:
         assert found.verdict == ("better" if cases >= MIN_CASES else "no difference shown")
 
 
-def test_two_runs_of_one_quality_are_seldom_told_apart() -> None:
+def test_two_runs_of_equal_quality_seldom_differ() -> None:
     rng = random.Random(8)
     verdicts = [
         compare(

@@ -88,7 +88,7 @@ def test_without_hard_links_names_are_reserved(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", ["file in the way", "no folder possible"])
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, kind: str) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, kind: str) -> None:
     (tmp_path / "taken").write_text("x", "utf-8")
     folder = tmp_path / "taken" / "deeper" if kind == "no folder possible" else tmp_path / "taken"
     with pytest.raises(FileError, match=r"cannot save into .*: name another folder"):

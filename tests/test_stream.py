@@ -149,7 +149,7 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(
     ],
     ids=name_of,
 )
-async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> None:
+async def test_a_stream_that_fails_each_time_is_reported(fault: Step, said: str) -> None:
     with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailedError, match=said) as caught:
         await ask(server, Ears())
     assert len(server.chats) == 3
@@ -170,7 +170,7 @@ async def test_a_stream_that_fails_each_time_is_said(fault: Step, said: str) -> 
     ],
     ids=name_of,
 )
-async def test_a_stream_that_will_never_do_is_said_at_once(
+async def test_a_permanent_stream_error_is_reported_at_once(
     fault: Step, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ears = Ears()
@@ -340,7 +340,7 @@ async def test_a_connection_that_stays_open_after_the_text_is_not_waited_for(
     assert (answer.text, answer.finish) == ("Ja.", "stop")
 
 
-async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
+async def test_a_stalled_stream_times_out() -> None:
     async with OpenStream(piece("Ja")) as address:
         client = HostedClient("m", address, on_text=print, retry=RetryPolicy(0))
         with pytest.raises(ConnectionFailedError, match="did not answer in time"):
@@ -348,7 +348,7 @@ async def test_a_stream_that_stands_still_runs_out_of_time() -> None:
         await client.close()
 
 
-async def test_a_cancelled_stream_lets_the_connection_go() -> None:
+async def test_a_cancelled_stream_closes_the_connection() -> None:
     begun = asyncio.Event()
     async with OpenStream(piece("Ja")) as address:
         client = HostedClient("m", address, on_text=lambda _: begun.set())
@@ -386,7 +386,7 @@ def test_no_bytes_give_another_error_than_a_broken_body(raw: bytes, size: int) -
     assert streamed.is_done or streamed.is_finished
 
 
-def test_an_event_without_data_is_none() -> None:
+def test_an_event_without_data_is_ignored() -> None:
     reader = EventReader()
     assert list(reader.feed(b"id: 3\n\n: x\n\nretry: 1\n\ndata\n\n")) == [b""]
 

@@ -94,7 +94,7 @@ def test_a_metric_has_its_mean_over_cases_and_its_unscored_rows() -> None:
     assert group.metrics["cost"] is None
 
 
-def test_judge_metrics_stand_behind_the_others() -> None:
+def test_judge_metrics_come_after_the_others() -> None:
     group = groups(scored(scores={"judge_theme": 4.0, "chrf": 40.0}))["zeta", "v1", False]
     assert list(group.metrics) == [*METRICS, "judge_theme"]
 

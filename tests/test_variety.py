@@ -149,7 +149,7 @@ def test_twenty_words_in_a_row_are_always_found() -> None:
         assert [raw[slice(*span)] for span in finding.spans] == [" ".join(words[start : start + 20])]
 
 
-def test_two_texts_that_share_twenty_words_share_a_mark() -> None:
+def test_two_texts_that_share_twenty_words_share_a_fingerprint() -> None:
     dice = Random(9)
     for _ in range(200):
         shared = [f"w{dice.random()}" for _ in range(20)]
@@ -165,11 +165,11 @@ def rest(dice: Random) -> list[str]:
 
 
 @pytest.mark.parametrize("words", [0, 5, 6, 12, 20, 21])
-def test_short_texts_have_marks_from_six_words_on(words: int) -> None:
+def test_short_texts_have_fingerprints_from_six_words_on(words: int) -> None:
     assert bool(len(fingerprints(run_hashes(list(map(str, range(words))), frozenset())))) == (words >= 6)
 
 
-def test_the_index_finds_each_of_many_texts_by_its_own_marks_however_they_came() -> None:
+def test_the_index_finds_each_of_many_texts_by_its_fingerprints_in_any_order() -> None:
     marks = [np.arange(n * 50, n * 50 + 50, dtype=np.uint32) for n in range(300)]
     singly, at_once = FingerprintIndex(), FingerprintIndex()
     for number, own in enumerate(marks):
@@ -179,13 +179,13 @@ def test_the_index_finds_each_of_many_texts_by_its_own_marks_however_they_came()
         assert singly.sharing(own) == at_once.sharing(own) == {number: 50}
 
 
-def test_the_largest_mark_and_number_find_each_other() -> None:
+def test_the_largest_fingerprint_and_number_match() -> None:
     index, most = FingerprintIndex(), 2**32 - 1
     index.add(np.array([most], dtype=np.uint32), most)
     assert index.sharing(np.array([0, most], dtype=np.uint32)) == {most: 1}
 
 
-def test_a_mark_of_very_many_texts_is_a_fixed_phrase() -> None:
+def test_a_fingerprint_of_very_many_texts_is_a_fixed_phrase() -> None:
     mark, index = np.array([7], dtype=np.uint32), FingerprintIndex()
     index.add(np.full(MOST_SHARING - 1, 7, dtype=np.uint32), np.arange(MOST_SHARING - 1))
     assert len(index.sharing(mark)) == MOST_SHARING - 1
@@ -222,7 +222,7 @@ def test_an_opening_with_other_names_is_the_same_opening() -> None:
     assert set(batch.failed(other)) == {"variety_opening"}
 
 
-def test_the_name_of_show_and_people_is_no_opening() -> None:
+def test_the_names_of_show_and_people_are_not_an_opening() -> None:
     show = next(show for show in pool().shows if show.name.endswith("Die jungen Ärzte"))
     people = [show.cast[0].name]
     batch = Batch()
@@ -231,7 +231,7 @@ def test_the_name_of_show_and_people_is_no_opening() -> None:
     assert not batch.failed(other, show)
 
 
-def test_a_first_sentence_of_two_words_is_no_opening() -> None:
+def test_a_first_sentence_of_two_words_is_not_an_opening() -> None:
     batch = Batch()
     batch.add("r1", a_synopsis("Eins", first="Es regnet."))
     assert not batch.failed(a_synopsis("Zwei", first="Es regnet."))
@@ -239,7 +239,7 @@ def test_a_first_sentence_of_two_words_is_no_opening() -> None:
 
 
 @pytest.mark.parametrize("title", ["Das Spiel", "ein  Spiel!", "SPIEL", "„Spiel“"])
-def test_the_same_title_is_found_whatever_its_case_marks_and_article(title: str) -> None:
+def test_the_same_title_is_found_whatever_its_case_punctuation_and_article(title: str) -> None:
     batch = Batch()
     batch.add("r1", a_synopsis("Das Spiel", first="Drei Uhr früh am Hafen, und niemand schläft."))
     finding = batch.failed(a_synopsis(title))["variety_title"]
@@ -332,7 +332,7 @@ def test_what_a_batch_holds_is_found_when_it_is_opened_again(tmp_path: Path) -> 
         assert f"row {text.id}," in found["variety_copy"].message
 
 
-def test_rows_made_without_variety_are_taken_in_as_one_and_known_ones_stay() -> None:
+def test_rows_made_without_variety_are_added_in_one_transaction_and_known_ones_stay() -> None:
     batch = full(TEXTS[:3])
     batch.texts.update({text.id: text.synopsis.text for text in TEXTS[:9]})
     batch.variety.load((text.id, text.synopsis, show_of(text)) for text in TEXTS[:9])
@@ -368,7 +368,7 @@ def test_the_most_texts_share_no_opening_by_their_first_two_words_of_content() -
 
 
 @pytest.mark.parametrize("work", ["find", "add"])
-def test_a_damaged_database_is_one_clear_line(work: str) -> None:
+def test_a_damaged_database_is_reported_in_one_line(work: str) -> None:
     batch = full(TEXTS[:2])
     batch.database.execute("DROP TABLE variety_texts")
     text = TEXTS[2]

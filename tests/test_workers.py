@@ -9,7 +9,7 @@ from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import FileError
 
 
-async def test_the_first_fault_lets_the_others_end_and_nothing_new_begin() -> None:
+async def test_after_the_first_error_the_others_finish_and_nothing_new_starts() -> None:
     begun, ended = [], []
 
     async def do(piece: int) -> None:
@@ -25,7 +25,7 @@ async def test_the_first_fault_lets_the_others_end_and_nothing_new_begin() -> No
     assert ended == [0]
 
 
-async def test_a_piece_that_cannot_be_read_lets_those_in_flight_end() -> None:
+async def test_an_item_that_cannot_be_read_lets_those_in_flight_finish() -> None:
     ended = []
 
     def pieces() -> Iterator[int]:

@@ -48,7 +48,7 @@ async def test_a_good_answer_is_accepted_at_once(workspace: Workspace) -> None:
     assert len(result.attempts) == len(client.calls) == 1
 
 
-async def test_a_repair_is_told_the_findings_and_nothing_older(workspace: Workspace) -> None:
+async def test_a_repair_gets_the_findings_and_nothing_older(workspace: Workspace) -> None:
     client = ScriptedClient([SHORT, NO_QUESTION, ANSWER])
     result = await run(workspace, client)
     assert result.accepted == GOOD.synopsis
@@ -115,7 +115,7 @@ async def test_an_answer_that_copies_its_example_is_refused(workspace: Workspace
     assert any(f"copied from {shown}" in problem for problem in result.best.problems)
 
 
-async def test_the_best_of_several_drafts_goes_on(workspace: Workspace) -> None:
+async def test_the_best_of_several_drafts_is_continued(workspace: Workspace) -> None:
     client = ScriptedClient(["kein JSON", NO_QUESTION, SHORT, ANSWER])
     result = await run(workspace, client, attempts=2, best_of=3)
     assert result.accepted == GOOD.synopsis
@@ -123,7 +123,7 @@ async def test_the_best_of_several_drafts_goes_on(workspace: Workspace) -> None:
     assert client.calls[3].messages[-2].content == NO_QUESTION
 
 
-async def test_the_best_refused_attempt_is_kept(workspace: Workspace) -> None:
+async def test_the_best_refused_attempt_is_returned(workspace: Workspace) -> None:
     result = await run(workspace, ScriptedClient([NO_QUESTION, "kein JSON", SHORT]))
     assert result.accepted is None
     assert result.best is result.attempts[0]
@@ -142,7 +142,7 @@ async def test_a_fault_before_any_answer_is_raised(workspace: Workspace) -> None
         await run(workspace, ScriptedClient([ConnectionFailedError("server: gone")]))
 
 
-async def test_a_cut_answer_that_cannot_be_longer_is_repaired(workspace: Workspace) -> None:
+async def test_a_truncated_answer_that_cannot_be_longer_is_repaired(workspace: Workspace) -> None:
     client = ScriptedClient(
         [
             Answer(ANSWER[:600], "length"),
@@ -193,7 +193,7 @@ async def test_drafts_that_failed_are_logged(workspace: Workspace, caplog: pytes
     assert [line for line in caplog.messages if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
 
 
-async def test_earlier_work_is_gone_on_with_and_its_rounds_count(workspace: Workspace) -> None:
+async def test_earlier_work_is_continued_and_its_attempts_count(workspace: Workspace) -> None:
     previous = Attempt(2, Answer("Der letzte Text."), problem="variety_title: Row 7 has the title, too.")
     client = ScriptedClient([NO_QUESTION])
     show = show_of(workspace)
@@ -210,7 +210,7 @@ class KilledGate:
         raise EngineError("a process that checks texts was ended from outside")
 
 
-async def test_an_answer_that_no_gate_could_judge_is_kept_with_its_tokens(workspace: Workspace) -> None:
+async def test_an_answer_that_no_gate_could_check_is_saved_with_its_tokens(workspace: Workspace) -> None:
     show = show_of(workspace)
     author = ModelAuthor(ScriptedClient([ANSWER]), workspace.prompts, workspace.prompt(GOOD.brief), Limits())
     result = await write(GOOD.brief, show, author, KilledGate())

@@ -129,7 +129,7 @@ def test_the_page_opens_without_a_complaint(chromium: Any, address: str, scored:
         assert page.get_by_text(f"{len(scored)} of {len(scored)} results").is_visible()
 
 
-def test_the_policy_lets_no_other_script_style_or_image_in(chromium: Any, address: str) -> None:
+def test_the_policy_allows_no_other_script_style_or_image(chromium: Any, address: str) -> None:
     context = chromium.new_context()
     context.add_init_script(WATCH)
     page = context.new_page()
@@ -232,7 +232,7 @@ def test_a_result_of_the_table_leads_to_its_text(chromium: Any, address: str) ->
         )
 
 
-def test_a_text_stands_beside_its_reference_and_on_a_phone_above_it(chromium: Any, address: str) -> None:
+def test_a_text_is_beside_its_reference_and_on_a_phone_above_it(chromium: Any, address: str) -> None:
     for width, is_beside in ((1280, True), (375, False)):
         with opened(chromium, address, viewport={"width": width, "height": 800}) as page:
             page.locator("details.case > summary").first.click()

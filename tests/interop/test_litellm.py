@@ -93,9 +93,7 @@ def test_a_synopsis_is_written_and_saved(server: str, tmp_path: Path) -> None:
         ("defekt", "answered 500 every time: try again later"),
     ],
 )
-def test_a_passing_fault_is_announced_and_tried_again(
-    server: str, tmp_path: Path, model: str, said: str
-) -> None:
+def test_a_transient_error_is_logged_and_retried(server: str, tmp_path: Path, model: str, said: str) -> None:
     flags = ["--base-url", server, "--model", model, "--max-retries", "1"]
     run = synopsis(tmp_path, "write", *ORDER, *flags)
     assert (run.code, run.out, files(tmp_path)) == (3, "", [])
@@ -104,7 +102,7 @@ def test_a_passing_fault_is_announced_and_tried_again(
 
 
 @pytest.mark.parametrize("model", ["kurz", "nie-gehoert"])
-def test_what_never_passes_is_said_at_once(server: str, tmp_path: Path, model: str) -> None:
+def test_a_permanent_error_is_reported_at_once(server: str, tmp_path: Path, model: str) -> None:
     run = synopsis(tmp_path, "write", *ORDER, "--base-url", server, "--model", model)
     assert (run.code, run.out, files(tmp_path)) == (3, "", [])
     assert f"answered 400 for model '{model}': " in run.err

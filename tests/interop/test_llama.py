@@ -57,7 +57,7 @@ async def test_the_model_is_listed(client: HostedClient) -> None:
     assert await client.models() == [NAME]
 
 
-async def test_a_schema_is_held_and_the_usage_counted(client: HostedClient) -> None:
+async def test_a_schema_is_enforced_and_the_usage_counted(client: HostedClient) -> None:
     answer = await client.complete(ASKED, Quick.model_json_schema(), Limits(max_tokens=80, temperature=0))
     assert Quick.model_validate_json(answer.text)
     assert (answer.finish, answer.model) == ("stop", NAME)
@@ -65,7 +65,7 @@ async def test_a_schema_is_held_and_the_usage_counted(client: HostedClient) -> N
     assert 5 < answer.usage.completion_tokens < 80
 
 
-async def test_a_cut_answer_is_said_to_be_cut(client: HostedClient) -> None:
+async def test_a_truncated_answer_is_called_truncated(client: HostedClient) -> None:
     answer = await client.complete(ASKED, None, Limits(max_tokens=3, temperature=0))
     assert (answer.finish, answer.usage.completion_tokens) == ("length", 3)
 
