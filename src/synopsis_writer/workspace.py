@@ -83,20 +83,18 @@ class Report:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The pool of examples, the prompt templates, and the gate; `Settings` explains the other fields."""
+    """The pool of examples, the prompt templates, and the gate that the settings name."""
 
     pool: Pool
     prompts: Prompts
     gate: Gate
-    cache: Path
-    example_tokens: int
-    pinned: tuple[str, ...] = ()
+    settings: Settings
     _reported: set[str] = field(default_factory=set, compare=False, repr=False)  # unknown shows
 
     @cached_property
     def index(self) -> ExampleIndex:
         """The index that examples are selected by, built when it is first needed."""
-        return index_examples(self.pool.examples, self.cache / "selection")
+        return index_examples(self.pool.examples, self.settings.cache / "selection")
 
     def find_show(self, name: str) -> Show:
         """Return the show with this name or alias; an unknown one is logged once, and is a generic show."""
@@ -116,7 +114,7 @@ class Workspace:
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Select the examples for a brief, each with its reason; never those whose ids are in `exclude`."""
         brief, _ = self.resolve(brief)
-        budget, pinned = self.example_tokens, self.pinned
+        budget, pinned = self.settings.example_tokens, self.settings.pinned
         return select(self.index, brief, token_budget=budget, exclude=exclude, pinned=pinned)
 
     def prompt(
@@ -194,7 +192,7 @@ def open_workspace(settings: Settings) -> Workspace:
         embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
     classify = LanguageClassifier(settings.cache / "languages")
     gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, classify)
-    return Workspace(pool, prompts, gate, settings.cache, settings.example_tokens, settings.pinned)
+    return Workspace(pool, prompts, gate, settings)
 
 
 def pool_folders(settings: Settings) -> list[Path]:
