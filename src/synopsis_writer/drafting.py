@@ -65,13 +65,9 @@ class ModelAuthor:
     """
 
     def __init__(self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits) -> None:
+        self.name = client.name
         self._client, self._prompts, self._prompt, self._limits = client, prompts, prompt, limits
         self._max_tokens = limits.max_tokens
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._client.name
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""

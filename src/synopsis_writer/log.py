@@ -128,15 +128,7 @@ _FINDINGS = TypeAdapter(tuple[dict[str, Any], ...])
 
 
 class RunLog:
-    """The log in one SQLite file.
-
-    Args:
-        path: the file; None for a log in memory.
-        open_file: opens it; `read_database` if it is only read.
-
-    Raises:
-        FileError: it cannot be opened.
-    """
+    """The log in one SQLite file, or in memory; `read_database` opens one that is only read."""
 
     def __init__(self, path: Path | None, open_file: OpenFile = open_database) -> None:
         self._path = path
@@ -400,14 +392,9 @@ class ReplayClient:
     """A `ModelClient` that gives a run's answers again, each to the prompt it was given to."""
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
-        self._run = run
-        self._known = {messages_hash(attempt.messages) for attempt in attempts}
+        self.name, self._id = run.model, run.id
         self._left = [(messages_hash(attempt.messages), attempt) for attempt in attempts]
-
-    @property
-    def name(self) -> str:
-        """The name of the model that answered."""
-        return self._run.model
+        self._known = {asked for asked, _ in self._left}
 
     async def complete(
         self,
@@ -426,9 +413,9 @@ class ReplayClient:
                 del self._left[index]
                 return attempt.answer
         if wanted in self._known or not self._left:
-            raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
+            raise ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
         raise ReplayError(
-            f"run {self._run.id} used a different prompt: templates, examples, pins or gate have changed "
+            f"run {self._id} used a different prompt: templates, examples, pins or gate have changed "
             "since; give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
         )
 
@@ -440,18 +427,13 @@ class ReplayAuthor:
     """Gives the drafts of a demo run again, in order."""
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
-        self._run = run
+        self.name, self._id = run.model, run.id
         self._left = list(attempts)
-
-    @property
-    def name(self) -> str:
-        """The name of the model that answered."""
-        return self._run.model
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - they are drafted
         """Give the next draft."""
         if not self._left:
-            raise ConnectionFailedError(f"run {self._run.id} holds no further answer: it ended there")
+            raise ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
         yield Attempt(number, self._left.pop(0).answer)
 
 

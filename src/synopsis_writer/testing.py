@@ -37,14 +37,9 @@ class ScriptedClient:
 
     def __init__(self, answers: Iterable[str | Answer | BaseException], name: str = "scripted") -> None:
         self._answers = list(answers)
-        self._name = name
+        self.name = name
         self.calls: list[Call] = []
         self.closed = False
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._name
 
     @property
     def left(self) -> int:
@@ -61,13 +56,13 @@ class ScriptedClient:
         self.calls.append(Call(tuple(messages), schema, limits))
         if len(self.calls) > len(self._answers):
             raise AssertionError(
-                f"call {len(self.calls)} to '{self._name}', but its script has {len(self._answers)} answers: "
+                f"call {len(self.calls)} to '{self.name}', but its script has {len(self._answers)} answers: "
                 "add one, or find out what makes the extra call"
             )
         answer = self._answers[len(self.calls) - 1]
         if isinstance(answer, BaseException):
             raise answer
-        return Answer(answer, usage=_USAGE, model=self._name) if isinstance(answer, str) else answer
+        return Answer(answer, usage=_USAGE, model=self.name) if isinstance(answer, str) else answer
 
     async def close(self) -> None:
         """Remember that the client was closed."""
