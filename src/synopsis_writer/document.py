@@ -56,11 +56,7 @@ class Document:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file of at most 1 MB.
-
-    Raises:
-        FileError: it is missing, a folder, unreadable, too large, binary or not UTF-8.
-    """
+    """Read a UTF-8 file of at most 1 MB; raises FileError."""
     try:
         if path.is_dir():
             raise FileError(f"{path}: is a folder: name a file in it")
@@ -154,12 +150,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shape:
-    """Read a YAML file into a pydantic model.
-
-    Raises:
-        InputError: of the class `wrong`, when it is not YAML or breaks the model; names file and line.
-        FileError: it cannot be read.
-    """
+    """Read a YAML file into a pydantic model; raises FileError, and `wrong` where it does not fit."""
     text = read_text(path)
     try:
         meta, lines = read_yaml(text, path)

@@ -143,10 +143,7 @@ def add(
     """Save a person's own synopsis, its text unchanged, as an example in `folder`; return its path.
 
     The title defaults to the first line if that is short, else to the file's name; the logline to the theme;
-    `people`, given as `Name: Rolle`, to the show's cast members that the text names.
-
-    Raises:
-        InputError: the file cannot be read or holds no text, or a field breaks a rule.
+    `people`, given as `Name: Rolle`, to the show's cast members that the text names. Raises InputError.
     """
     document = read_document(file)
     known = find_show(shows, show) or generic_show(show)

@@ -257,8 +257,7 @@ class Result:
     ) -> Path | None:
         """Save the best attempt, refused as it is, straight into `folder`; None when no model answered.
 
-        Raises:
-            FileError: it cannot be written; nothing is left behind.
+        Raises FileError, and leaves nothing behind then.
         """
         if self.best is None:
             return None

@@ -21,10 +21,7 @@ SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database, or one in memory, and bring its schema up to date.
 
-    `migrations` are SQL scripts; `PRAGMA user_version` counts those that the file has seen.
-
-    Raises:
-        FileError: the file cannot be opened or written, is not a database, or a newer program wrote it.
+    `migrations` are SQL scripts; `PRAGMA user_version` counts those that the file has seen. Raises FileError.
     """
     try:
         if path is not None:
