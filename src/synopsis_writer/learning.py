@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -50,14 +49,6 @@ _FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations
 _UP_TO_ONE = frozenset({"variety"})
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The learnt house, and how many texts of each form it was learnt from."""
-
-    house: House
-    counts: dict[Form, int]
-
-
 def measure(text: Text, title: str = "") -> dict[str, float]:
     """Return the values of one text, by the names of the limits."""
     return {
@@ -91,11 +82,13 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
     return round(low, rule.digits or None), round(high, rule.digits or None)
 
 
-def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -> Calibration:
-    """Learn a house from the `.md` and `.txt` files below `folder`; other forms keep the limits of `house`.
+def calibrate(
+    folder: Path, house: House, name: str, form: Form | None = None
+) -> tuple[House, dict[Form, int]]:
+    """Return a house learnt from the `.md` and `.txt` files below `folder`, and the number of texts a form.
 
-    A text's form is in its front matter; `form` is the form of texts without one. Raises InputError if
-    the folder holds no text, or if a text has no form or cannot be read.
+    Other forms keep the limits of `house`. A text's form is in its front matter; `form` is the form of texts
+    without one. Raises InputError if the folder holds no text, or if a text has no form or cannot be read.
     """
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
     for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
@@ -111,7 +104,7 @@ def calibrate(folder: Path, house: House, name: str, form: Form | None = None) -
     for known, rows in values.items():
         learnt = {name: learn(name, [row[name] for row in rows]) for name in RULES}
         forms[known] = house.forms[known].model_copy(update=learnt)
-    return Calibration(House(name=name, forms=forms), {known: len(rows) for known, rows in values.items()})
+    return House(name=name, forms=forms), {known: len(rows) for known, rows in values.items()}
 
 
 def as_data(house: House) -> dict[str, Any]:

@@ -269,8 +269,8 @@ def calibrate_style(
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt = calibrate(examples, built_in_house(), name, Form(form) if form else None)
-    for own, count in learnt.counts.items():
+    learnt, counts = calibrate(examples, built_in_house(), name, Form(form) if form else None)
+    for own, count in counts.items():
         few = f": too few to know their spread, at least {FEWEST_TEXTS} are needed" * (count < FEWEST_TEXTS)
         status(f"{own}: learned from {count} text{'s' if count > 1 else ''}{few}")
-    print_result(format_yaml(as_data(learnt.house)))
+    print_result(format_yaml(as_data(learnt)))
