@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pydantic import TypeAdapter
@@ -131,13 +130,8 @@ class RunLog:
     """The log in one SQLite file, or in memory; `read_database` opens one that is only read."""
 
     def __init__(self, path: Path | None, open_file: OpenFile = open_database) -> None:
-        self._path = path
+        self._path, self.is_in_file = path, path is not None
         self._database = open_file(path, _MIGRATIONS)
-
-    @property
-    def is_in_file(self) -> bool:
-        """Whether it outlives the program."""
-        return self._path is not None
 
     def begin(self, run: Run) -> None:
         """Record a run, before its first request."""
@@ -292,24 +286,22 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 
 def _summary(row: Mapping[str, Any]) -> RunSummary:
-    try:
+    created: datetime | None = None
+    with contextlib.suppress(ValueError, TypeError):
         created = datetime.fromisoformat(row["created"])
-    except (ValueError, TypeError):
-        return RunSummary(str(row["id"]), None, str(row["outcome"]))
-    in_zone = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return RunSummary(str(row["id"]), in_zone, str(row["outcome"]))
+        created = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return RunSummary(str(row["id"]), created, str(row["outcome"]))
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
     usage = {name: row[name] for name in asdict(Usage())}
     answer = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
+    answer |= {"text": row["answer"], "is_cached": row["is_kept"]}
     cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
     with _reading(row["run"]):
         return Attempt.recorded(
             int(row["number"]),
-            _ANSWER.validate_python(
-                {"text": row["answer"], "usage": usage, "cost": cost, "is_cached": row["is_kept"], **answer}
-            ),
+            _ANSWER.validate_python({**answer, "usage": usage, "cost": cost}),
             passed=bool(row["passed"]),
             problems=_PROBLEMS.validate_json(row["problems"]),
             findings=[Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
@@ -346,9 +338,7 @@ class Recording:
         self._try(lambda log: log.begin(self.run))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Record the error that ended the run, if one did."""
         if error is None:
             return

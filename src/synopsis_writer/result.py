@@ -23,7 +23,6 @@ from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Usage, total_cost
 
 Outcome = Literal["accepted", "refused", "failed", "interrupted", "running", "pending"]
-
 FileFormat = Literal["md", "json", "txt"]
 
 UNJUDGED = "not judged yet"

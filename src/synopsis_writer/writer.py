@@ -337,11 +337,7 @@ class Writer:
         return await self._in_thread(lambda: self.workspace.check(document, **given))
 
     def check_pool(self) -> tuple[int, list[str]]:
-        """Return how many examples the pool has, and each problem of format, show and style, in one line.
-
-        Raises:
-            InputError: a folder is missing, unreadable or empty, or the house cannot be used.
-        """
+        """Return the number of examples in the pool, and its problems, a line each; raises InputError."""
         return check_pool(self.settings)
 
     def save(
@@ -352,12 +348,7 @@ class Writer:
         *,
         force: bool = False,
     ) -> Path:
-        """Save an accepted synopsis into `folder`, or the one in the settings, and record where.
-
-        Raises:
-            GateRefusedError: no attempt was accepted.
-            FileError: it cannot be written.
-        """
+        """Save an accepted synopsis into `folder`, or the settings' one, as `Result.save`; record where."""
         path = result.save(folder or self.settings.out, file_format, force=force)
         self.saved(result, path)
         return path
