@@ -238,7 +238,7 @@ def test_hostile_answers_are_read_in_no_more_steps_than_they_have_letters(answer
 
 @pytest.mark.parametrize("padding", ["", "\n" * 500, " \t" * 300, "\n```", "\n\nIch habe dar"])
 @pytest.mark.parametrize("before", ["", "<think>Hm.</think>", "Gern:\n```json\n"])
-def test_an_answer_whose_json_is_closed_is_not_cut(before: str, padding: str) -> None:
+def test_an_answer_whose_json_is_closed_is_not_truncated(before: str, padding: str) -> None:
     answer = Answer(before + ANSWER + padding, "length")
     assert not answer.is_truncated
     assert parse(answer.content, Synopsis).value == GOOD.synopsis
@@ -247,7 +247,7 @@ def test_an_answer_whose_json_is_closed_is_not_cut(before: str, padding: str) ->
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "<think>Hm.", f"<think>{ANSWER}", "<think>Hm.</think>\n", f"[THINK]{DRAFT} Zu kurz"]
 )
-def test_thoughts_that_took_all_tokens_hold_no_answer(text: str) -> None:
+def test_thoughts_that_took_all_tokens_have_no_answer(text: str) -> None:
     answer = Answer(text, "length")
     assert answer.is_truncated
     assert answer.is_spent_on_thinking
@@ -255,7 +255,7 @@ def test_thoughts_that_took_all_tokens_hold_no_answer(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [ANSWER[:-1], f"{DRAFT}\n{ANSWER[:300]}", "{}", "Es war"])
-def test_an_answer_that_is_not_closed_is_cut(text: str) -> None:
+def test_an_answer_that_is_not_closed_is_truncated(text: str) -> None:
     assert Answer(text, "length").is_truncated
     assert not Answer(text, "length").is_spent_on_thinking
     assert not Answer(text).is_truncated
@@ -369,7 +369,7 @@ async def test_the_end_is_read_as_what_it_means(reason: str, finish: str, stream
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("reason", ["error", "ERROR", "network_error", "abort"])
-async def test_an_error_for_an_end_is_a_failed_call_that_is_tried_again(reason: str, streamed: bool) -> None:
+async def test_a_finish_reason_of_error_is_a_failed_call_that_is_retried(reason: str, streamed: bool) -> None:
     answer = await ask(Reply(ANSWER[:300], reason), streamed=streamed, retries=1)
     assert (answer.text, answer.usage) == (ANSWER, Usage(200, 100))
     with pytest.raises(ConnectionFailedError, match="failed in the middle of the answer: try again"):
@@ -397,7 +397,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("name", STREAMS)
-async def test_a_strange_stream_is_read(name: str, end: str) -> None:
+async def test_an_unusual_stream_is_read(name: str, end: str) -> None:
     answer = await ask(Events(STREAMS[name].replace("\n", end)), streamed=True)
     assert (answer.text, answer.finish) == ("Ja, gern.", "stop")
 

@@ -118,7 +118,7 @@ def test_columns_may_be_written_as_a_person_writes_them(tmp_path: Path) -> None:
     assert row.brief == BRIEFS[1].brief
 
 
-def test_a_row_without_an_id_is_called_by_its_brief(tmp_path: Path) -> None:
+def test_a_row_without_an_id_is_named_after_its_brief(tmp_path: Path) -> None:
     theme = {"theme": "Ein Hund läuft zu", "show": "Rote Rosen"}
     path = placed(tmp_path, "a.jsonl", as_jsonl([theme, {**theme, "id": None, "form": "teaser"}]))
     canonical = '{"form":"episode","show":"Rote Rosen","theme":"Ein Hund läuft zu"}'
@@ -255,7 +255,7 @@ def test_rows_come_one_by_one_and_do_not_stay_in_memory(tmp_path: Path, ending: 
 
 
 @given(ending=st.sampled_from(sorted(WRITERS)), content=st.binary(max_size=300))
-def test_no_file_brings_more_than_a_clear_error(ending: str, content: bytes) -> None:
+def test_no_file_causes_more_than_a_clear_error(ending: str, content: bytes) -> None:
     read_anything(ending, content)
 
 
@@ -268,7 +268,7 @@ SNIPPETS = (
     ending=st.sampled_from([".csv", ".jsonl", ".yaml"]),
     content=st.lists(st.sampled_from([*SNIPPETS, " ", "\n", "\r", "- ", ": "]), max_size=40),
 )
-def test_no_text_brings_more_than_a_clear_error(ending: str, content: list[str]) -> None:
+def test_no_text_causes_more_than_a_clear_error(ending: str, content: list[str]) -> None:
     read_anything(ending, "".join(content).encode("utf-8"))
 
 

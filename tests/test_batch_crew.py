@@ -118,7 +118,7 @@ def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int
         logger.setLevel(logging.NOTSET)
 
 
-def test_a_row_that_three_workers_died_over_failed() -> None:
+def test_a_row_on_which_three_workers_died_failed() -> None:
     cluster = Cluster([at_once], dies)
     [done] = made_by(cluster, 1)
     assert (done.outcome, done.reason) == (
@@ -142,7 +142,7 @@ def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
     assert cluster.made == 4
 
 
-def test_where_no_worker_comes_up_at_all_one_sentence_of_rays_says_why() -> None:
+def test_if_no_worker_starts_at_all_a_sentence_of_rays_says_why() -> None:
     with pytest.raises(EngineError) as caught:
         made_by(Cluster([dies]), 2)
     assert str(caught.value) == (
@@ -167,7 +167,7 @@ def test_without_a_head_the_batch_ends_though_a_call_never_comes_back() -> None:
         made_by(cluster, 1)
 
 
-def test_a_head_that_is_away_for_a_moment_ends_nothing() -> None:
+def test_a_head_that_is_briefly_unreachable_ends_nothing() -> None:
     cluster = Cluster([at_once])
 
     async def loses_its_head() -> RowResult[str]:

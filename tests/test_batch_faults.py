@@ -446,7 +446,7 @@ def test_a_signal_that_ends_the_program_leaves_the_record_whole_and_no_process(
         (">/dev/full", 2),
     ],
 )
-def test_output_that_nobody_takes_ends_no_work(
+def test_output_that_nobody_reads_ends_no_work(
     begun: Path, corpus: Corpus, redirected: str, code: int
 ) -> None:
     # Shows that are not known, so that there is something to say from the first row on.

@@ -225,7 +225,9 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
     assert rows <= asked <= rows + lost[0]
 
 
-def test_limits_hold_in_total_and_ray_keeps_no_key(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
+def test_limits_apply_in_total_and_ray_stores_no_key(
+    nodes: Nodes, terminal: Terminal, tmp_path: Path
+) -> None:
     briefs(tmp_path, 25)
     with Clocked(Reply(ANSWER)) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "16", "--rpm", "300")
@@ -251,9 +253,7 @@ def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, terminal: Termin
     assert asked <= 4
 
 
-def test_a_row_that_came_out_like_another_is_repaired(
-    nodes: Nodes, terminal: Terminal, tmp_path: Path
-) -> None:
+def test_a_row_that_resembles_another_is_repaired(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Reply(ANSWER)]) as server:
         flags = (*nodes.flags, "--concurrency", "2", "--attempts", "2")
@@ -336,7 +336,7 @@ def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
     assert rows <= asked <= rows + in_flight
 
 
-def test_a_budget_is_divided_and_never_passed(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
+def test_a_budget_is_divided_and_never_exceeded(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with LoopbackServer([Reply(ANSWER, prompt_tokens=9000)]) as server:
         flags = (*nodes.flags, "--variety", "off", "--concurrency", "2", "--max-tokens-total", "80000")
@@ -358,7 +358,7 @@ def test_a_budget_is_divided_and_never_passed(nodes: Nodes, terminal: Terminal, 
         (Budget(Decimal("0.01"), 900_000), 0),
     ],
 )
-def test_a_budget_is_divided_into_no_parts_that_are_too_small_for_a_call(
+def test_a_budget_is_not_divided_into_parts_too_small_for_a_call(
     budget: Budget, calls: int | None, tmp_path: Path
 ) -> None:
     prices = tmp_path / "prices.toml"
@@ -472,7 +472,7 @@ def test_without_ray_the_line_names_the_extra(tmp_path: Path) -> None:
     assert "pip install 'synopsis-writer[ray]'" in done.stderr
 
 
-def test_an_error_comes_whole_through_a_pickle() -> None:
+def test_an_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(RequestRefusedError("no", is_transient=True)))
     assert (str(error), error.is_transient) == ("no", True)
 

@@ -53,9 +53,7 @@ def test_every_row_is_written_and_saved_once(terminal: Terminal, tmp_path: Path)
     assert (again.code, again.out) == (0, done.out)
 
 
-def test_refused_and_failed_rows_are_made_again_where_it_is_wished(
-    terminal: Terminal, tmp_path: Path
-) -> None:
+def test_refused_and_failed_rows_are_made_again_on_request(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
     first = run(terminal, [Reply(CLOSED), Hangup(), Reply(ANSWER)])
     assert (first.code, statuses(tmp_path)) == (3, ["refused", "failed", "accepted"])
@@ -70,7 +68,7 @@ def test_refused_and_failed_rows_are_made_again_where_it_is_wished(
     assert "400 + 200 tokens" in refused.out  # the refused answer was paid, too
 
 
-def test_a_fault_that_ends_the_work_keeps_what_was_made(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_fatal_error_keeps_what_was_made(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 3)
     broken = run(terminal, [Reply(ANSWER), Fault(401)])
     assert (broken.code, statuses(tmp_path)) == (3, ["accepted", "pending", "pending"])
@@ -102,7 +100,7 @@ def test_a_batch_that_was_started_differently_is_refused_unless_fresh(
     assert "the old record is now out/batch-1.sqlite3" in fresh.err
 
 
-def test_a_second_process_says_who_is_at_the_batch(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_second_process_says_who_holds_the_batch(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Silence(600)]) as server:
         first = start(tmp_path, server)
@@ -125,7 +123,7 @@ def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen
     )
 
 
-def test_ctrl_c_once_ends_orderly(tmp_path: Path) -> None:
+def test_ctrl_c_once_ends_in_order(tmp_path: Path) -> None:
     briefs(tmp_path, 200)
     with LoopbackServer([Reply(ANSWER)]) as server:
         process = start(tmp_path, server, "--concurrency", "4")
@@ -251,7 +249,7 @@ def test_tokens_of_failed_calls_survive_a_further_try_that_fails_at_once(
     assert "800 + 57 tokens" in run(terminal, [Reply(ANSWER)]).out
 
 
-def test_a_fresh_beginning_that_cannot_be_made_leaves_the_record(terminal: Terminal, tmp_path: Path) -> None:
+def test_a_fresh_start_that_fails_leaves_the_record(terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 1)
     run(terminal, [Reply(ANSWER)])
     for flags in (["--profile", "none.yaml"], ["--engine", "local", "--address", "auto"]):

@@ -87,7 +87,7 @@ def test_a_repaired_row_replaces_the_refused_one_and_both_are_counted(
     assert store.counts().usage == Usage(300, 150)
 
 
-def test_a_row_without_rounds_left_stays_refused(store: BatchStore, writer: Writer) -> None:
+def test_a_row_without_attempts_left_stays_refused(store: BatchStore, writer: Writer) -> None:
     made: list[tuple[str, str, bool]] = []
     settings = writer.settings.model_copy(update={"attempts": 1})
     saving = saver(store, Writer(settings, environment={}, log=False), made)

@@ -6,7 +6,7 @@ from synopsis_writer.brief import Brief, Form, clean_line, make_brief
 from synopsis_writer.errors import BriefError
 
 
-def test_a_brief_needs_show_and_theme_alone() -> None:
+def test_a_brief_needs_only_show_and_theme() -> None:
     brief = make_brief(show="Rote Rosen", theme="Ein  Fest\nam Fluss")
     assert brief.theme == "Ein Fest am Fluss"
     assert brief.form is Form.EPISODE

@@ -95,7 +95,7 @@ async def test_tokens_are_bounded_for_an_unpriced_model_too() -> None:
     assert budget.spent == Spent(None, 150)
 
 
-async def test_calls_under_way_count_with_their_worst_case_until_they_are_answered() -> None:
+async def test_calls_in_flight_count_with_their_worst_case() -> None:
     held, budget = Held(), Budget(Decimal(5))
     client = BudgetClient(held, PRICER, budget)
     calls = [asyncio.create_task(ask(client)) for _ in range(3)]
@@ -126,7 +126,7 @@ async def test_a_failed_or_cancelled_call_releases_its_reservation() -> None:
     assert (await ask(failing)).text == "da"
 
 
-async def test_the_tokens_of_what_was_no_answer_are_spent_all_the_same() -> None:
+async def test_the_tokens_of_a_useless_answer_are_spent_anyway() -> None:
     counted = {"prompt_tokens": 60, "completion_tokens": 40}
     empty = Body({"choices": [], "usage": counted})
     budget = Budget(Decimal(100))
@@ -202,7 +202,7 @@ def test_a_prompts_most_tokens_are_a_third_of_its_bytes_with_the_schema(text: st
     tokens=st.integers(1, 900),
     calls=st.lists(st.tuples(st.integers(1, 100), st.integers(0, 100)), max_size=12),
 )
-def test_calls_that_keep_their_limits_never_pass_a_budget(
+def test_calls_within_their_limits_never_exceed_a_budget(
     amount: int, tokens: int, calls: list[tuple[int, int]]
 ) -> None:
     async def run() -> Spent:

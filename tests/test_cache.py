@@ -64,7 +64,7 @@ async def test_a_cache_that_is_only_written_asks_every_time(tmp_path: Path) -> N
         request_key("s", "m", ASK, None, Limits(sample=1)),
     ],
 )
-def test_whatever_shapes_the_answer_makes_another_question(changed: str) -> None:
+def test_whatever_shapes_the_answer_makes_another_request(changed: str) -> None:
     assert changed != request_key("s", "m", ASK, None, LIMITS)
     assert request_key("s", "m", ASK, None, replace(LIMITS, timeout=1)) == request_key(
         "s", "m", ASK, None, LIMITS
@@ -177,7 +177,7 @@ def test_half_a_character_is_reported_and_not_cached(tmp_path: Path) -> None:
     cache.close()
 
 
-def test_a_full_cache_reads_no_more_rows_than_it_forgets(tmp_path: Path) -> None:
+def test_a_full_cache_reads_no_more_rows_than_it_deletes(tmp_path: Path) -> None:
     clock = Clock()
     cache = ResponseCache(tmp_path / "cache.sqlite3", megabytes=0.01, clock=clock)
     for place in range(1000):

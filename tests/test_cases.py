@@ -34,7 +34,7 @@ def test_a_reference_passes_the_gate(case: Example) -> None:
     assert 4 <= len(facts) <= 7
 
 
-def test_no_reference_shares_more_with_an_example_than_the_copy_guard_allows() -> None:
+def test_no_reference_shares_more_with_an_example_than_the_check_allows() -> None:
     examples = load_pool([folder("examples")]).examples
     index = index_sources(copy_sources(examples))
 

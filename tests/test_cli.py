@@ -148,7 +148,7 @@ def test_an_unknown_show_is_used_as_a_generic_one(terminal: Terminal, tmp_path: 
     assert saved(tmp_path) == ["synopsen/rote-rosn/der-weisse-hund.md"]
 
 
-def test_an_outline_is_written_and_given_back(terminal: Terminal, tmp_path: Path) -> None:
+def test_an_outline_is_written_and_passed_back(terminal: Terminal, tmp_path: Path) -> None:
     plan = {
         "title": "Der weiße Hund",
         "logline": GOOD.synopsis.logline,
@@ -351,7 +351,7 @@ def test_a_stdout_that_cannot_be_written_causes_no_traceback(tmp_path: Path, tar
     assert done.returncode == code
 
 
-def test_an_example_of_a_taken_name_harms_nothing(terminal: Terminal, tmp_path: Path) -> None:
+def test_an_example_with_a_taken_name_replaces_nothing(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(GOOD.synopsis.text, "utf-8")
     run = terminal("examples", "add", "text.txt", *ORDER, "--title", "Reine Herztöne")
     assert run.code == 0

@@ -26,7 +26,7 @@ def logged(terminal: Terminal) -> list[dict[str, object]]:
     return runs
 
 
-def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_place(
+def test_a_run_is_logged_with_prompt_answer_verdict_tokens_and_path(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     with LoopbackServer([Reply("Gern!"), Reply(ANSWER, prompt_tokens=900, cached_tokens=700)]) as server:
@@ -199,7 +199,7 @@ def test_cached_answers_are_returned_only_on_request(terminal: Terminal) -> None
     assert "answers:  0 (0.0 of at most 200 MB)" in terminal("cache", "info").out
 
 
-def test_several_drafts_of_one_prompt_are_several_questions(terminal: Terminal) -> None:
+def test_several_drafts_of_one_prompt_are_separate_requests(terminal: Terminal) -> None:
     with LoopbackServer([Reply(CLOSED), Reply("Gern!"), Reply(ANSWER)]) as server:
         run = terminal("write", *ORDER, "--best-of", "3", "--cache", "read", "--json", server=server)
     assert len(server.chats) == 3
@@ -333,7 +333,7 @@ def test_a_run_that_cannot_be_read_costs_no_other_run(terminal: Terminal) -> Non
     assert [run["run"] for run in logged(terminal)] == ["20261121T090000-ffffff"]
 
 
-def test_all_but_the_runs_at_work_are_removed(terminal: Terminal) -> None:
+def test_all_but_the_active_runs_are_removed(terminal: Terminal) -> None:
     now = datetime.now(UTC)
     with contextlib.closing(filled(log_file())) as log:
         log.end(RUN.id, "accepted")
@@ -379,7 +379,7 @@ def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(terminal
     assert json.loads(terminal("cache", "info", "--json").out)["answers"] == 0
 
 
-def test_log_and_cache_can_be_looked_into_where_nothing_can_be_written(terminal: Terminal) -> None:
+def test_log_and_cache_can_be_read_where_nothing_can_be_written(terminal: Terminal) -> None:
     filled(log_file()).close()
     with contextlib.closing(ResponseCache(cache_file())) as cache:
         cache.put("key", Answer("Ja."))

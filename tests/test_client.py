@@ -175,7 +175,7 @@ def limits_for(step: Step) -> Limits:
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
-async def test_faults_that_may_pass_are_retried(fault: Step, caplog: pytest.LogCaptureFixture) -> None:
+async def test_transient_errors_are_retried(fault: Step, caplog: pytest.LogCaptureFixture) -> None:
     waits = Waits()
     with LoopbackServer([fault, fault, Reply("Ja.")]) as server:
         assert (await ask(server, waits, limits=limits_for(fault))).text == "Ja."
@@ -185,7 +185,7 @@ async def test_faults_that_may_pass_are_retried(fault: Step, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
-async def test_faults_that_do_not_pass_end_after_the_last_retry(fault: Step) -> None:
+async def test_errors_that_persist_end_after_the_last_retry(fault: Step) -> None:
     with LoopbackServer([fault]) as server, pytest.raises(ModelError) as caught:
         await ask(server, Waits(), retries=2, limits=limits_for(fault))
     assert len(server.requests) == 3
@@ -247,7 +247,7 @@ async def test_permanent_errors_are_reported_at_once(
         ({"prompt_tokens_details": {"cached_tokens": 2**63}}, Usage()),
     ],
 )
-async def test_a_strange_usage_does_not_lose_the_text(usage: Any, expected: Usage) -> None:
+async def test_malformed_usage_does_not_lose_the_text(usage: Any, expected: Usage) -> None:
     body = {"choices": [{"message": {"content": "Ja."}}], "usage": usage}
     with LoopbackServer([Body(body)]) as server:
         answer = await ask(server, Waits())
@@ -289,7 +289,7 @@ async def test_an_unreachable_server_is_reported() -> None:
         ({"retry-after": "90", "retry-after-ms": "1500"}, 1.5),
     ],
 )
-async def test_the_servers_wish_to_wait_is_honoured(headers: dict[str, str], least: float) -> None:
+async def test_the_servers_retry_after_is_honoured(headers: dict[str, str], least: float) -> None:
     waits = Waits()
     with LoopbackServer([Fault(429, headers), Reply("Ja.")]) as server:
         await ask(server, waits, budget=10_000)
@@ -314,7 +314,7 @@ async def test_a_wait_beyond_the_retry_time_is_not_started() -> None:
 
 
 @pytest.mark.parametrize(("retries", "seconds", "requests"), [(1, 200.0, 2), (50, 200.0, 4)])
-async def test_attempts_and_time_are_bounds_together(
+async def test_attempts_and_time_are_both_bounded(
     monkeypatch: pytest.MonkeyPatch, retries: int, seconds: float, requests: int
 ) -> None:
     now = 1000.0
@@ -383,7 +383,7 @@ async def test_the_fallback_from_json_schema_is_remembered(
 
 @pytest.mark.parametrize("status", [400, 422, 501])
 @pytest.mark.parametrize("said", ["response format `json_schema`", "response_format.type", "json_object"])
-async def test_each_way_to_refuse_the_format_leads_down(status: int, said: str) -> None:
+async def test_each_way_of_refusing_the_format_leads_to_a_fallback(status: int, said: str) -> None:
     with LoopbackServer([Fault(status, message=said), Reply("Ja.")]) as server:
         assert (await ask(server, Waits())).text == "Ja."
     assert server.requests[1].body["response_format"] == {"type": "json_object"}
@@ -413,7 +413,7 @@ async def test_a_server_that_refuses_each_format_ends() -> None:
     assert len(server.requests) == 3
 
 
-async def test_calls_at_once_go_down_one_step_together() -> None:
+async def test_concurrent_calls_go_down_one_step_together() -> None:
     with LoopbackServer([Reply("Ja.")], refuses=["json_schema"]) as server:
         client = HostedClient("m", server.base_url)
         await asyncio.gather(*(client.complete(ASK, SCHEMA, Limits()) for _ in range(4)))
@@ -516,7 +516,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
     assert "sk-" not in str(caught.value)
 
 
-async def test_blanks_around_a_key_are_left_out() -> None:
+async def test_spaces_around_a_key_are_removed() -> None:
     with LoopbackServer([Reply("Ja.")], key=KEY) as server:
         assert (await ask(server, Waits(), key=f" {KEY}\n")).text == "Ja."
 
@@ -580,7 +580,9 @@ async def test_plain_http_to_another_machine_is_refused_and_warned_of_where_it_i
 
 
 @pytest.mark.parametrize("address", SAFE)
-async def test_https_and_this_machine_need_no_leave(address: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_https_and_this_machine_need_no_permission(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
     await HostedClient("m", address, KEY).close()
     assert caplog.messages == []
 

@@ -108,7 +108,7 @@ def unwritable() -> Iterator[Path]:
         path.parent.chmod(0o755)
 
 
-def test_a_whole_file_is_read_where_nothing_can_be_written(unwritable: Path) -> None:
+def test_an_intact_file_is_read_where_nothing_can_be_written(unwritable: Path) -> None:
     with pytest.raises(FileError, match="see whether the disk is full") as caught:
         open_database(unwritable, [FIRST])
     assert "move it away" not in str(caught.value)

@@ -62,7 +62,7 @@ def test_every_import_is_declared() -> None:
     ] == []
 
 
-def test_what_an_extra_brings_is_imported_only_when_it_is_called_for() -> None:
+def test_the_package_of_an_extra_is_imported_only_when_needed() -> None:
     early = [found for found in sorted(IMPORTS) if not found[1]]
     assert [found for found in early if not declared(found[0], CORE)] == []
 
@@ -77,7 +77,7 @@ def test_every_declared_package_has_a_tested_version() -> None:
     assert (CORE | EXTRAS) - pins == set()
 
 
-def test_an_eval_says_first_which_extra_is_missing(
+def test_an_eval_first_names_the_missing_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics.chrf", None)

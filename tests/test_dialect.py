@@ -80,7 +80,7 @@ async def test_a_field_that_is_refused_is_left_out_from_then_on_by_other_process
     assert instead.items() <= fields(server).items()
 
 
-async def test_an_old_server_that_refuses_all_of_it_is_asked_in_its_own_way_at_last() -> None:
+async def test_an_old_server_that_refuses_all_options_is_finally_asked_in_its_own_way() -> None:
     refused = ["max_tokens", "temperature", "prompt_cache_key", "stream_options", "stream",
                "json_schema", "json_object"]  # fmt: skip
     with LoopbackServer([Reply("Ja.")], refuses=refused) as server:
@@ -132,7 +132,7 @@ async def test_a_refusal_that_is_not_about_a_field_is_reported_at_once_and_not_r
     assert names_in(tmp_path) == []
 
 
-async def test_what_led_to_no_answer_is_not_remembered(tmp_path: Path) -> None:
+async def test_options_that_led_to_no_answer_are_not_remembered(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefusedError):
         await ask(server, store)
@@ -149,7 +149,7 @@ async def test_a_refusal_of_a_field_that_was_not_sent_is_raised_at_once() -> Non
     assert len(server.chats) == 1
 
 
-async def test_calls_at_once_learn_what_each_of_them_found() -> None:
+async def test_concurrent_calls_learn_from_each_other() -> None:
     with LoopbackServer([Reply("Ja.")], refuses=["json_schema", "temperature"]) as server:
         client = HostedClient("m", server.base_url)
         await asyncio.gather(

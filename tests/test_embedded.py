@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_text(terminal: Terminal, draft: Draft) -> 
     assert again["usage"]["completion_tokens"] > 0
 
 
-def test_an_outline_of_the_packaged_model_can_be_given_back(terminal: Terminal, tmp_path: Path) -> None:
+def test_an_outline_of_the_packaged_model_can_be_passed_back(terminal: Terminal, tmp_path: Path) -> None:
     done = terminal("outline", "--show", "Rote Rosen", "--theme", "Ein Fest fällt aus", "--seed", "3")
     assert done.code == 0, done.err
     beat = "Am Nachmittag zieht ein Gewitter über die Stadt und reißt das Zelt aus der Verankerung."

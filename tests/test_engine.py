@@ -95,7 +95,7 @@ def test_every_string_and_list_of_a_schema_is_bounded() -> None:
     assert "maxLength" not in wire_schema(Synopsis)["properties"]["title"]
 
 
-def test_an_answer_that_just_stops_was_cut() -> None:
+def test_an_answer_that_just_stops_was_truncated() -> None:
     chunks: list[Chunk] = [{"choices": [{"index": 0, "text": "Ein", "finish_reason": None}]}]
     assert completion(chunks, 0).finish == "length"
 
@@ -139,7 +139,7 @@ def test_the_second_call_reads_no_package(gguf: Path, monkeypatch: pytest.Monkey
 
 @needs_model
 @pytest.mark.embedded
-async def test_completions_hold_the_grammar_and_the_seed(engine: Engine) -> None:
+async def test_completions_follow_the_grammar_and_the_seed(engine: Engine) -> None:
     async def ask() -> list[str]:
         answers = await engine.complete(
             "Satz: Sie fürchtet um",

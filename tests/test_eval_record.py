@@ -133,7 +133,7 @@ def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo
         pass
 
 
-def test_an_order_that_made_nothing_does_not_pin_the_folder(tmp_path: Path) -> None:
+def test_a_batch_that_made_nothing_does_not_fix_its_settings(tmp_path: Path) -> None:
     with RunFolder(tmp_path, INFO):
         pass
     other = replace(INFO, models=("n",))

@@ -90,7 +90,7 @@ def test_a_refused_request_ends_the_run_and_keeps_what_was_made(tmp_path: Path) 
     assert [row.outcome for row in rows(tmp_path)] == ["accepted", "accepted"]
 
 
-def test_a_budget_holds_over_all_models_of_a_run(tmp_path: Path) -> None:
+def test_a_budget_covers_all_models_of_a_run(tmp_path: Path) -> None:
     long = Reply(CASES[TWO[0]].reference.as_json(), prompt_tokens=15_000)
     with pytest.raises(BudgetSpentError):
         go(tmp_path, [long], cases=TWO[:1], models=("m", "n"), max_tokens_total=20_000)
@@ -130,7 +130,7 @@ def test_repeats_never_come_out_of_the_cache(tmp_path: Path) -> None:
     assert bodies[0] == bodies[1] == bodies[2]
 
 
-def test_no_prompt_holds_its_reference_or_an_example_of_its_story(tmp_path: Path) -> None:
+def test_no_prompt_contains_its_reference_or_an_example_of_its_story(tmp_path: Path) -> None:
     log = RunLog(None)
     go(tmp_path, [answer(case) for case in CASES], cases=(), log=log)
     workspace = open_workspace(load_settings({}, {}))

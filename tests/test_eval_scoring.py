@@ -349,7 +349,7 @@ def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
     assert found == [["passed"], ["passed", "judge_preference"]]
 
 
-def test_missing_rows_are_counted_by_what_was_planned(tmp_path: Path) -> None:
+def test_missing_rows_are_counted_against_the_plan(tmp_path: Path) -> None:
     stray = line_of(CASES[0]).model_copy(update={"repeat": 5}).to_row()
     run = opened(write_run(tmp_path / "run", [row_of(CASES[0]), stray], CASES[:2]))
     assert (run.missing, len(run.scored), run.info.planned) == (1, 2, 2)

@@ -18,7 +18,7 @@ POOL = load_pool([folder("examples")])
 GOOD = (folder("examples") / "rote-rosen" / "reine-herztoene.md").read_text(encoding="utf-8")
 
 
-def test_the_pool_is_what_was_promised() -> None:
+def test_the_pool_has_the_promised_examples() -> None:
     forms = Counter(example.brief.form for example in POOL.examples)
     assert len(POOL.examples) >= 24
     assert all(forms[form] >= 4 for form in Form)

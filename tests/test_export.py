@@ -140,7 +140,7 @@ def test_a_metric_that_a_row_lacks_is_null_in_it() -> None:
     assert scores == [{"chrf": 1.0, "delta": None}, {"chrf": None, "delta": 2.0}]
 
 
-def test_a_row_whose_case_is_gone_is_exported_all_the_same() -> None:
+def test_a_row_whose_case_is_gone_is_still_exported() -> None:
     rows = [whole(row("weg"))]
     (line,) = [json.loads(line) for line in as_jsonl(run("m-1.5"), rows, cases())]
     assert (line["case"], line["show"], line["form"]) == ("weg", None, None)
@@ -160,7 +160,7 @@ def test_the_table_holds_a_row_with_its_metrics_as_columns() -> None:
     assert (records[1]["cost"], records[1]["score_chrf"], records[1]["error"]) == ("", "", f"weg: {BAD}")
 
 
-def test_json_and_table_tell_the_same_of_a_row() -> None:
+def test_json_and_table_agree_on_a_row() -> None:
     lines = [json.loads(line) for line in as_jsonl(run("m-1.5"), some(), cases())]
     records = table("".join(as_csv(run("m-1.5"), some(), cases())))
     for line, record in zip(lines, records, strict=True):
@@ -195,13 +195,13 @@ def test_a_negative_number_stays_one_in_the_table() -> None:
     assert record["score_chrf"] == "-1.5"
 
 
-def test_of_a_run_without_rows_the_table_has_its_header() -> None:
+def test_the_table_of_a_run_without_rows_has_its_header() -> None:
     assert table("".join(as_csv(run("m-1.5"), [], cases()))) == []
     assert "".join(as_csv(run("m-1.5"), [], cases())).startswith("case,model,prompt,repeat,")
     assert list(as_jsonl(run("m-1.5"), [], cases())) == []
 
 
-def test_parts_name_the_rows_that_are_missing() -> None:
+def test_shards_name_the_rows_that_are_missing() -> None:
     house, worse = parts(run("m-1.5"), some())
     assert (len(house.scored), house.missing) == (4, ())
     assert [each.row.id.case for each in worse.scored] == ["bis-neun"]
@@ -224,7 +224,7 @@ def test_junit_counts_what_happened() -> None:
     assert [worse.get(name) for name in ("tests", "skipped", "time")] == ["4", "3", "3.500"]
 
 
-def test_junit_tells_a_row_as_a_test() -> None:
+def test_a_row_is_a_test_in_junit() -> None:
     root = fromstring(as_junit(run("m-1.5"), some(), cases()))
     first, second, third, _ = root.findall("testsuite")[0].findall("testcase")
     clean = BAD.translate({0: "\ufffd", 0x1B: "\ufffd", 0xFFFE: "\ufffd"})
@@ -268,7 +268,7 @@ def test_junit_is_well_formed_whatever_a_text_holds(text: str) -> None:
     assert (error.text or "") == re.sub("\r\n?", "\n", kept)  # as every XML reader reads line ends
 
 
-def test_a_file_is_written_whole_in_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_file_replaces_the_old_one_whole(tmp_path: Path) -> None:
     path = tmp_path / "neu" / "lauf.csv"
     for text in ("alt\r\n", "größer\r\n"):
         write_file(path, text)

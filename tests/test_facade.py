@@ -68,7 +68,7 @@ def test_one_writer_works_in_two_event_loops() -> None:
     assert [result.run for result in results] == ["", ""]
 
 
-async def test_calls_side_by_side_share_what_is_open() -> None:
+async def test_concurrent_calls_share_what_is_open() -> None:
     with LoopbackServer([Reply(ANSWER)] * 6) as server:
         async with Writer(model="m", base_url=server.base_url, log=False, calls=2) as writer:
             results = await asyncio.gather(*(writer.write(**FIELDS) for _ in range(6)))

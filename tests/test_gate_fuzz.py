@@ -99,7 +99,7 @@ def test_long_text(raw: str) -> None:
 
 @given(raw=TEXTS)
 @settings(max_examples=100)
-def test_analysis_holds_together(raw: str) -> None:
+def test_analysis_is_consistent(raw: str) -> None:
     text = analyse(raw)
     assert len(text.raw) == min(len(raw), MOST_CHARACTERS)
     assert [word.form for word in text.words] == [text.raw[slice(*word.span)] for word in text.words]

@@ -316,7 +316,7 @@ def test_occupations_know_women_and_compounds() -> None:
     assert cast.occupation("tisch") is None
 
 
-def test_other_casts_are_strangers_but_for_shared_people() -> None:
+def test_other_casts_are_foreign_except_for_shared_people() -> None:
     assert foreign_cast((SHOW, OTHER), SHOW) == ["Dr. Matteo Moreau", "Ben Ahlbeck", "Raya"]
 
 
@@ -333,7 +333,7 @@ def test_tags_follow_context() -> None:
     assert tags[2, "verletzt"] == "VV(PP)"
 
 
-def test_long_sentences_and_texts_keep_one_tag_a_word() -> None:
+def test_long_sentences_and_texts_have_one_tag_per_word() -> None:
     for analysed in (analyse("und der Mann geht " * 500), analyse("Er geht fort. " * 3_000), analyse("")):
         assert len(analysed.tags) == len(analysed.words)
 

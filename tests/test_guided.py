@@ -261,7 +261,7 @@ async def test_only_people_whom_the_theme_names_may_turn_up() -> None:
         (" die Freiheit der Braut.", "a few-shot noun"),
     ],
 )
-def test_faults_cost_points(text: str, fault: str) -> None:
+def test_faults_lower_the_score(text: str, fault: str) -> None:
     rules = load_gap_rules(GUIDED)
     gap = rules.kinds["worry"]
     good, bad = [

@@ -167,7 +167,7 @@ def test_a_model_that_was_damaged_since_is_pulled_again(place: Place, weights: b
     assert place.logged("is damaged")
 
 
-def test_a_whole_file_without_an_entry_is_recorded_and_not_loaded_again(place: Place) -> None:
+def test_a_complete_file_without_an_entry_is_recorded_and_not_downloaded_again(place: Place) -> None:
     path = place.pull()
     (place.cache / "pulled.json").write_text("{half a rec")
     assert pulled_models(place.cache) == []
@@ -230,9 +230,7 @@ LEFT = [
 
 @pytest.mark.parametrize("left", LEFT)
 @pytest.mark.parametrize("content", [b"<html>", b"GGUF" + bytes(200_000)])
-def test_what_a_broken_pull_left_is_thrown_away(
-    place: Place, weights: bytes, left: str, content: bytes
-) -> None:
+def test_what_a_broken_pull_left_is_deleted(place: Place, weights: bytes, left: str, content: bytes) -> None:
     path = place.cache / "models" / "haus--klein-GGUF" / left
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -588,7 +586,7 @@ def test_names_that_cannot_be(place: Place, name: str, words: str) -> None:
     assert place.hub.seen == []
 
 
-def test_known_models_are_of_the_size_that_serves() -> None:
+def test_known_models_are_of_a_useful_size() -> None:
     for name, model in KNOWN.items():
         assert name == name.lower()
         assert 3 <= model.parameters < 9

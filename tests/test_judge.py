@@ -111,7 +111,7 @@ async def test_the_rubric_is_the_system_turn_and_the_case_the_users() -> None:
     assert block(user.content, "text")["Absätze"] == [paragraph.text for paragraph in TEXT.paragraphs]
 
 
-async def test_the_checklist_is_numbered_beats_first() -> None:
+async def test_the_checklist_is_numbered_with_beats_first() -> None:
     one, client = judge(scores())
     await one.score(CASE, TEXT)
     facts = block(client.calls[0].messages[1].content, "fakten")
@@ -198,7 +198,7 @@ UNREADABLE: list[str | Answer] = [
         Answer(scores() + "\n\n", finish="length"),
     ],
 )
-async def test_an_answer_that_says_one_thing_is_read_as_a_writers_is(answer: str | Answer) -> None:
+async def test_an_unambiguous_answer_is_read_like_a_writers(answer: str | Answer) -> None:
     one, client = judge(answer)
     told = await one.score(CASE, TEXT)
     assert told is not None
@@ -277,7 +277,7 @@ async def test_an_unpriced_answer_makes_the_sum_unpriced() -> None:
     assert (judgement.amount, judgement.currency) == (None, "")
 
 
-async def test_two_texts_judged_at_once_have_a_bill_each() -> None:
+async def test_two_texts_judged_at_once_have_separate_bills() -> None:
     import asyncio
 
     class Slow(ScriptedClient):
@@ -335,7 +335,7 @@ def attacked(synopsis: Synopsis, attack: str) -> Synopsis:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_a_text_under_judgement_stays_in_its_block(attack: str) -> None:
+async def test_a_judged_text_stays_in_its_block(attack: str) -> None:
     spoken = attacked(TEXT, attack)
     case = replace(CASE, reference=attacked(CASE.reference, attack), facts=(attack, *CASE.facts[1:]))
     one, client = judge(scores(), better("first"), better("second"))
@@ -387,7 +387,7 @@ async def test_a_dropped_connection_is_not_a_verdict() -> None:
         await client.close()
 
 
-def test_a_folder_of_prompts_needs_no_template_of_the_judge(tmp_path: Path) -> None:
+def test_a_folder_of_prompts_needs_no_judge_template(tmp_path: Path) -> None:
     for name in ("system", "synopsis", "outline", "repair"):
         shutil.copy(folder("prompts") / f"{name}.md", tmp_path)
     assert set(load_prompts(tmp_path).templates) == {"system", "synopsis", "outline", "repair"}
@@ -397,7 +397,7 @@ def test_a_folder_of_prompts_needs_no_template_of_the_judge(tmp_path: Path) -> N
     }
 
 
-def test_a_folders_own_template_of_the_judge_goes_first(tmp_path: Path) -> None:
+def test_a_judge_template_in_the_folder_goes_first(tmp_path: Path) -> None:
     own = (folder("prompts") / "judge.md").read_text(encoding="utf-8").replace("version: 1", "version: haus")
     (tmp_path / "judge.md").write_text(own, encoding="utf-8")
     templates = load_judge_templates(tmp_path)

@@ -59,7 +59,7 @@ def asked_too_often(server: LoopbackServer) -> None:
         caught.value.close()
 
 
-def test_a_server_that_does_not_repeat_complains_of_one_request_too_many() -> None:
+def test_a_server_that_does_not_repeat_reports_a_request_too_many() -> None:
     with pytest.raises(AssertionError, match="2 completions were asked of a script with 1 steps"):
         asked_too_often(LoopbackServer([Body(1)], repeat_last=False))
 
@@ -97,7 +97,7 @@ def raw_chat(server: LoopbackServer, **fields: Any) -> tuple[str, str]:
         return answer.headers["content-type"], answer.read().decode()
 
 
-def test_a_reply_is_streamed_to_whom_asks_for_it_with_the_usage_if_wanted() -> None:
+def test_a_reply_is_streamed_on_request_with_the_usage_if_wanted() -> None:
     with LoopbackServer([Reply("Ein Hund bellt.", "length")]) as server:
         kind, bare = raw_chat(server, stream=True)
         _, counted = raw_chat(server, stream=True, stream_options={"include_usage": True})
@@ -134,7 +134,7 @@ def test_what_is_cut_breaks_off(step: Step, fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("field", ["temperature", "max_tokens", "stream_options"])
-def test_a_field_that_is_refused_is_named_as_openai_does_and_takes_no_step(field: str) -> None:
+def test_a_refused_field_is_named_as_openai_does_and_uses_no_step(field: str) -> None:
     with LoopbackServer([Reply("Ja.")], refuses=[field], repeat_last=False) as server:
         with pytest.raises(urllib.error.HTTPError, match="400") as caught:
             raw_chat(server, **{field: 1})

@@ -178,7 +178,7 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence_and_tells_umlauts_a
     assert word_overlap([], ["a"]) == 0.0
 
 
-def test_chrf_is_that_of_its_paper() -> None:
+def test_chrf_agrees_with_its_paper() -> None:
     def f2(text: str, reference: str) -> float:
         # every run of each length, spaces left out; the mean of precision and of recall; recall counts twice
         shares = []
@@ -268,7 +268,7 @@ def test_the_ending_differs_once_the_last_question_is_answered_or_a_question_is_
     assert scores(case, with_text(case.reference, changed))["ending"] == 0.0
 
 
-def test_delta_is_smaller_for_the_form_s_own_texts_than_for_plain_or_clipped_ones() -> None:
+def test_delta_is_smaller_for_texts_of_the_form_than_for_plain_or_clipped_ones() -> None:
     plain = (
         "Der Arzt geht in das Zimmer. Er sieht die Frau. Die Frau ist krank und der Mann ist es auch. " * 12
     )

@@ -139,7 +139,7 @@ def test_the_longest_name_in_the_table_wins(tmp_path: Path, model: str, amount: 
     assert pricer.currency == "EUR"
 
 
-def test_the_table_goes_before_list_prices_whichever_name_it_knows(tmp_path: Path) -> None:
+def test_the_table_overrides_list_prices_under_either_name(tmp_path: Path) -> None:
     own = table(tmp_path, f'[models."{MINI}"]\ninput = 1\noutput = 1\n')
     assert HostedPricer(MINI, None, own).cost(Usage(500_000, 500_000), f"{MINI}-2026-03-17") == Cost(
         Decimal(1), "USD"
@@ -206,7 +206,7 @@ def test_the_table_in_the_docs_is_one(tmp_path: Path) -> None:
     assert own.rate("haus-klein") == Rate(input=Decimal("0.10"), output=Decimal("0.30"))
 
 
-def test_prices_are_read_from_the_installed_package_when_a_cost_is_asked_for_and_not_before() -> None:
+def test_prices_are_read_from_the_installed_package_when_first_needed() -> None:
     code = (
         "import sys, threading; from synopsis_writer.models import resolve; "
         "from synopsis_writer.usage import Usage; "

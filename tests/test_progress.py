@@ -75,7 +75,7 @@ def test_a_wait_is_printed_at_once_and_the_next_of_its_reason_in_the_line(
         assert "waiting" not in capsys.readouterr().err
 
 
-def test_a_terminal_has_one_line_that_waits_renew(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_has_one_line_that_waits_update(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     out = io.StringIO()
     with Progress(100, 0, Console(file=out, force_terminal=True, width=40, height=9), clock) as progress:
         status("unknown show 'X'")

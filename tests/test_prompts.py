@@ -74,7 +74,7 @@ def test_no_field_of_a_brief_leaves_its_block(attack: str) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_answer_that_obeys_an_attack_changes_no_place(attack: str, tmp_path: Path) -> None:
+def test_an_answer_that_obeys_an_attack_changes_no_path(attack: str, tmp_path: Path) -> None:
     path = save("Text", tmp_path / "out" / generic_show(attack).slug, attack, "md")
     assert path.resolve().parent.parent == (tmp_path / "out").resolve()
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [path.name]

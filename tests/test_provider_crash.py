@@ -36,7 +36,7 @@ from tests.support.terminal import ANSWER, CLOSED, COMMAND
     ],
     ids=str,
 )
-def test_a_fault_between_two_steps_makes_no_second_batch(house: House, faults: Any) -> None:
+def test_an_error_between_two_steps_creates_no_second_batch(house: House, faults: Any) -> None:
     house.briefs(3)
     with BatchServer(good, faults=faults) as server:
         house.submit(server)
@@ -97,7 +97,7 @@ def test_a_batch_that_is_listed_late_is_not_created_twice(house: House, fault: A
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
-def test_a_command_asks_for_a_batch_twice_at_most(house: House) -> None:
+def test_a_command_creates_a_batch_twice_at_most(house: House) -> None:
     house.briefs(1)
 
     def creates(server: BatchServer) -> int:
@@ -113,7 +113,7 @@ def test_a_command_asks_for_a_batch_twice_at_most(house: House) -> None:
         assert server.batches == []
 
 
-def test_a_shard_that_cannot_be_sent_keeps_none_from_being_read(house: House) -> None:
+def test_a_shard_that_cannot_be_sent_does_not_keep_others_from_being_read(house: House) -> None:
     house.briefs(4)
     with BatchServer(good, faults={"POST /files": [None, Fault(403), Fault(403)]}) as server:
         with pytest.raises(RequestRefusedError):

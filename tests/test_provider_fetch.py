@@ -21,7 +21,7 @@ from tests.support.provider import BatchServer, Unasked
 from tests.support.terminal import ANSWER, CLOSED, Terminal
 
 
-def test_rows_go_out_and_come_back_in_no_order_each_saved_once_with_its_tokens(house: House) -> None:
+def test_rows_come_back_in_any_order_and_are_saved_once_with_their_tokens(house: House) -> None:
     house.briefs(6)
     with BatchServer(lambda body: Reply(ANSWER, prompt_tokens=100 + row_of(body), cached_tokens=7)) as server:
         assert told(house.submit(server)) == (0, 0, 0, 6)
@@ -123,7 +123,9 @@ def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_answers_that_the_provider_counts_and_does_not_give_are_waited_for(house: House, kept: int) -> None:
+def test_answers_that_the_provider_counts_but_does_not_deliver_are_waited_for(
+    house: House, kept: int
+) -> None:
     house.briefs(3)
     with BatchServer(good) as server:
         house.submit(server)
@@ -207,7 +209,7 @@ def test_a_field_that_nobody_needs_loses_nothing(house: House, odd: dict[str, An
         assert told(house.fetch(server)) == (1, 0, 0, 0)
 
 
-def test_a_strange_batch_of_the_account_hides_none(house: House) -> None:
+def test_a_malformed_batch_of_the_account_hides_no_other(house: House) -> None:
     house.briefs(1)
     with BatchServer(good, faults={"POST /batches": [None, "lost"]}, page=1) as server:
         other = replace(house, folder=house.folder / "other")
@@ -246,7 +248,7 @@ def test_the_model_is_that_of_the_batch_unless_a_flag_names_another(house: House
         assert "model changed" in terminal("batch", *FETCH, "--model", "x", server=server, **environment).err
 
 
-def test_rows_that_nobody_is_at_after_waiting_are_an_error(house: House) -> None:
+def test_rows_that_nobody_works_on_after_waiting_are_an_error(house: House) -> None:
     house.briefs(2)
     with BatchServer(lambda body: Reply(ANSWER) if row_of(body) else Fault(429)) as server:
         house.submit(server)
@@ -272,7 +274,7 @@ def test_no_file_of_a_shard_that_is_done_with_stays(house: House) -> None:
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
-def test_an_answer_behind_a_line_that_passes_is_taken(house: House) -> None:
+def test_an_answer_after_a_line_with_a_transient_error_is_used(house: House) -> None:
     house.briefs(2)
     with BatchServer(good) as server:
         house.submit(server, replace(QUICK, requests=1))

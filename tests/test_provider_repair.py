@@ -44,7 +44,7 @@ def test_what_the_gate_refuses_is_sent_again_with_the_reasons(house: House) -> N
     assert house.ask("SELECT sum(prompt_tokens), sum(completion_tokens) FROM rows") == [(600, 300)]
 
 
-def test_a_row_that_is_refused_in_every_round_stays_refused(house: House) -> None:
+def test_a_row_that_is_refused_at_every_attempt_stays_refused(house: House) -> None:
     house.briefs(1)
     with BatchServer(lambda _: Reply(CLOSED)) as server:
         house.submit(server)
@@ -175,7 +175,7 @@ def test_repairs_stay_whole_while_the_queue_is_full(house: House) -> None:
         assert len(server.batches) == 6
 
 
-def test_a_saved_text_tells_what_all_its_rounds_took(house: House) -> None:
+def test_a_saved_text_records_what_all_its_attempts_took(house: House) -> None:
     house.briefs(1)
     prices = house.folder / "prices.toml"
     prices.write_text("[models.m]\ninput = 2000\noutput = 4000\n", encoding="utf-8")
@@ -188,7 +188,7 @@ def test_a_saved_text_tells_what_all_its_rounds_took(house: House) -> None:
     assert origin["cost"] == "0.8000 USD"
 
 
-def test_a_run_repairs_what_waits_and_says_where_the_others_lie(house: House) -> None:
+def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) -> None:
     house.briefs(3)
     files = house.folder / "files"
     with BatchServer(

@@ -62,7 +62,7 @@ def test_a_file_holds_no_more_requests_and_bytes_than_the_provider_takes(house: 
         assert told(house.fetch(server)) == (5, 0, 0, 0)
 
 
-def test_two_thousand_rows_go_out_once_each(house: House) -> None:
+def test_two_thousand_rows_are_each_sent_once(house: House) -> None:
     house.briefs(2000)
     with BatchServer(good) as server:
         house.submit(server, replace(QUICK, requests=600))
@@ -245,7 +245,7 @@ def test_another_server_and_other_settings_are_noticed(house: House) -> None:
             house.fetch(server, settings={"model": "packaged", "base_url": None})
 
 
-def test_status_tells_the_shards(house: House) -> None:
+def test_status_lists_the_shards(house: House) -> None:
     house.briefs(2)
     terminal = Terminal(house.folder)
     with BatchServer(good, ends=("in_progress",)) as server:

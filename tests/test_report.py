@@ -169,7 +169,7 @@ def test_demo_drafts_are_marked_in_banner_summary_table_and_chart() -> None:
     assert '<li class="demo">' in page
 
 
-def test_a_run_without_any_result_is_a_page_all_the_same() -> None:
+def test_a_run_without_any_result_still_gives_a_page() -> None:
     page = page_of([])
     assert "0 of 24 planned results are here" in page
     assert "Unscored in every group." in page
@@ -190,7 +190,7 @@ def test_a_metric_without_a_value_is_unscored_and_counted() -> None:
     assert '<td data-value="0.25">0.25</td>' in page
 
 
-def test_a_case_that_the_suite_has_no_more_is_shown_without_brief_and_reference() -> None:
+def test_a_case_that_left_the_suite_is_shown_without_brief_and_reference() -> None:
     row = row_of(CASES[0], [accepted(CASES[0].reference)], best=0, outcome="accepted")
     page = page_of_row(row, CASES[1:])
     assert "This case is no longer in the suite" in page
@@ -273,7 +273,7 @@ def test_three_digits_of_the_largest_figure_are_shown(values: list[float | None]
         (0.1, 3, "0.100"),
     ],
 )
-def test_a_figure_reads_well(value: float | None, places: int, shown: str) -> None:
+def test_a_number_reads_well(value: float | None, places: int, shown: str) -> None:
     assert format_number(value, places) == shown
 
 
@@ -289,7 +289,7 @@ def test_an_impossible_date_stays_as_it_is() -> None:
     assert format_time("last week") == "last week"
 
 
-def test_costs_are_summed_a_currency_and_unpriced_rows_are_counted() -> None:
+def test_costs_are_summed_per_currency_and_unpriced_rows_are_counted() -> None:
     paid = row_of(CASES[0], amount=Decimal("0.5"), currency="USD")
     assert format_total([paid, paid]) == "1.00 USD"
     assert format_total([paid, row_of(CASES[0])]) == "0.5000 USD, and 1 of 2 results unpriced"

@@ -57,7 +57,7 @@ def test_an_attempt_names_the_checks_that_refuse_it() -> None:
         Attempt(1, Answer("Nein."), problem="the model refused: Nein: das geht nicht."),
     ],
 )
-def test_an_attempt_of_which_only_the_verdict_was_recorded_has_it_again(attempt: Attempt) -> None:
+def test_an_attempt_recorded_with_its_verdict_alone_has_it_again(attempt: Attempt) -> None:
     again = Attempt.recorded(
         attempt.number,
         attempt.answer,
@@ -88,7 +88,7 @@ def test_a_refused_synopsis_is_not_saved_among_the_good_ones(tmp_path: Path) -> 
     assert result.save_refused(tmp_path) == tmp_path / "der-schluessel.md"
 
 
-def test_an_answer_without_structure_is_saved_as_it_came(tmp_path: Path) -> None:
+def test_an_answer_without_structure_is_saved_as_received(tmp_path: Path) -> None:
     result = made(Attempt(1, Answer("Gern!"), problem="structure: the answer holds no JSON object"))
     path = result.save_refused(tmp_path, "json")
     assert path == tmp_path / "antwort-ohne-struktur.txt"
@@ -114,7 +114,7 @@ def test_a_row_is_what_its_result_is() -> None:
     )
 
 
-def test_an_error_that_another_request_may_escape_fails_the_row_and_no_other_ends_the_work() -> None:
+def test_a_transient_error_fails_the_row_and_any_other_ends_the_work() -> None:
     gone, spent = ConnectionFailedError("server: gone"), BudgetSpentError("the budget is spent")
     rows = [RowResult.of("7", made(REFUSED, error=error)) for error in (gone, spent)]
     assert [(row.outcome, row.reason, row.error) for row in rows] == [

@@ -83,7 +83,7 @@ def test_within_a_large_tier_the_theme_finds_its_example() -> None:
     assert chosen[-1].why == "same show and form, close in theme: Pfeifen"
 
 
-def test_a_second_telling_of_a_story_gives_way_to_another_story() -> None:
+def test_another_story_goes_before_a_second_telling_of_a_story() -> None:
     told = next(example for example in POOL if example.id == "die-jungen-aerzte/eine-niere-auf-eis")
     again = replace(told, id="die-jungen-aerzte/noch-eine-niere")
     other = likeness("Ein Arzt und die Niere seiner Frau", told)
@@ -91,7 +91,7 @@ def test_a_second_telling_of_a_story_gives_way_to_another_story() -> None:
     assert other.id in ids(chosen)
 
 
-def test_every_example_says_why_it_is_there() -> None:
+def test_every_example_has_a_reason() -> None:
     chosen = select(INDEX, brief("Ein Koch wettet"), pinned=["rote-rosen/reine-herztoene"])
     assert [one.why for one in chosen] == [
         "pinned",
@@ -183,12 +183,12 @@ def test_the_last_is_not_much_longer_than_the_others_unless_all_are() -> None:
     assert select(replace(INDEX, costs=costs), brief(form=Form.WEEK))[-1].example == last
 
 
-def test_themes_that_hold_no_word_at_all_can_be_indexed_and_asked_for() -> None:
+def test_themes_without_words_can_be_indexed_and_queried() -> None:
     bare = [likeness("Ei", example) for example in POOL[:3]]
     assert len(select(index_examples(bare), brief("Ob es so ist"))) == 3
 
 
-def test_function_words_say_nothing_of_a_theme() -> None:
+def test_function_words_do_not_count_for_a_theme() -> None:
     assert stems("Während zwei von ihnen nicht können, operiert die Chirurgin") == {"operie", "chirur"}
 
 
@@ -274,7 +274,7 @@ def test_the_workspace_pins_hides_and_indexes_once(workspace: Workspace) -> None
     assert workspace.index is workspace.index
 
 
-def test_two_prompts_of_one_show_and_form_are_the_same_up_to_the_last_example(workspace: Workspace) -> None:
+def test_two_prompts_for_one_show_and_form_are_the_same_up_to_the_last_example(workspace: Workspace) -> None:
     one, two = (workspace.prompt(brief(theme)) for theme in THEMES[:2])
     assert one.messages[:-3] == two.messages[:-3]
     assert one.messages[-3:] != two.messages[-3:]

@@ -165,7 +165,7 @@ def test_the_gate_runs_them_only_with_embeddings_and_unless_disabled() -> None:
     assert names(embeddings=embeddings(TEXTS), disabled=frozenset({"closeness"})) == {*CHECKS, "paraphrase"}
 
 
-def test_a_source_without_sentences_is_like_nothing() -> None:
+def test_a_source_without_sentences_resembles_nothing() -> None:
     made = embeddings({**TEXTS, "a/leer": "?!"})
     assert made.similarities(made.embed(["Der Wolf kommt nachts."]))[-1] == 0.0
 
@@ -185,7 +185,7 @@ def test_a_text_is_embedded_once(tmp_path: Path) -> None:
     assert np.array_equal(more.vectors[more.starts[2] :], made.vectors[made.starts[2] :])
 
 
-def test_vectors_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
+def test_vectors_of_another_model_are_not_used(tmp_path: Path) -> None:
     embed_sources(sources(TEXTS), WordEmbedder(), tmp_path)
     other = WordEmbedder("words-2")
     embed_sources(sources(TEXTS), other, tmp_path)
@@ -241,7 +241,7 @@ def test_the_setting_is_read_from_everywhere(tmp_path: Path, value: str) -> None
     assert not load_settings({"semantic": None}, {}).semantic
 
 
-def test_disable_knows_them() -> None:
+def test_they_can_be_disabled() -> None:
     workspace = open_workspace(load_settings({"disable": ["paraphrase", "closeness"]}, {}))
     assert workspace.gate.disabled == set(SEMANTIC_CHECKS)
 
@@ -358,7 +358,7 @@ class TestRealModel:
             assert max(value for value, _ in new) < LIKENESS <= min(value for value, _ in told)
             assert max(lead for _, lead in new) < LEAD <= min(lead for _, lead in told)
 
-    def test_most_texts_are_not_close_to_a_strange_theme(self, real: SourceEmbeddings) -> None:
+    def test_most_texts_are_not_close_to_a_wrong_theme(self, real: SourceEmbeddings) -> None:
         subjects = [replace(subject_of(draft_of(example)), embeddings=real) for example in good_texts()]
         briefs = [example.brief for example in good_texts()]
         found = [

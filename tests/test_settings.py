@@ -109,7 +109,7 @@ def test_a_gguf_file_is_taken_as_it_is(tmp_path: Path) -> None:
         ({"base_url": "http://127.0.0.1:1/v1", "model": "packaged"}, {}),
     ],
 )
-def test_a_base_url_on_the_command_line_is_never_overruled(
+def test_a_base_url_on_the_command_line_is_never_overridden(
     tmp_path: Path, flags: dict[str, str], variables: dict[str, str]
 ) -> None:
     with pytest.raises(SettingsError, match=r"runs on this machine: name a model of the server"):
@@ -117,7 +117,7 @@ def test_a_base_url_on_the_command_line_is_never_overruled(
 
 
 @pytest.mark.usefixtures("packaged")
-def test_a_base_url_of_the_settings_gives_way_to_a_local_model() -> None:
+def test_a_local_model_overrides_a_base_url_of_the_settings() -> None:
     settings = load_settings({"model": "packaged"}, {"SYNOPSIS_BASE_URL": "http://127.0.0.1:1/v1"})
     assert resolve_model(settings, {}).kind == "packaged"
 

@@ -86,7 +86,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
     assert compare(shuffled, rng.sample(better, len(better)), METRIC) == compare(rows, better, METRIC)
 
 
-def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_true_mean_about_as_often_as_it_says() -> None:
     rng = random.Random(21)
     found = [interval([rng.gauss(5.0, 2.0) for _ in range(21)]) for _ in range(300)]
     share = sum(each.low <= 5.0 <= each.high for each in found) / len(found)

@@ -34,7 +34,7 @@ def test_a_saved_synopsis_loads_as_an_example(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_json_and_text_hold_the_whole_text() -> None:
+def test_json_and_text_have_the_whole_text() -> None:
     result = made(words_by_model=17)
     data = json.loads(result.render("json"))
     assert data["text"] == GOOD.synopsis.text

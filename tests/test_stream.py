@@ -224,7 +224,7 @@ async def test_a_server_that_refuses_to_stream_or_to_count_is_asked_without(refu
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_cut", [False, True])
-async def test_a_strange_stream_with_a_whole_text_gives_the_text(
+async def test_an_unusual_stream_with_a_whole_text_gives_the_text(
     stream: str, usage: Usage, is_cut: bool
 ) -> None:
     ears = Ears()
@@ -264,7 +264,7 @@ async def test_the_parts_of_a_content_are_joined_in_a_stream() -> None:
         assert (await ask(server, Ears())).text == "Ja."
 
 
-async def test_line_ends_of_unicode_in_a_text_end_no_line() -> None:
+async def test_unicode_line_ends_in_a_text_end_no_line() -> None:
     said = "a\u2028b\u0085c\u2029d"
     raw = "data: " + json.dumps({"choices": [{"delta": {"content": said}}]}, ensure_ascii=False) + "\n\n"
     with LoopbackServer([Events(raw + DONE)]) as server:

@@ -107,7 +107,7 @@ def test_the_one_guest_who_turns_up_in_two_good_texts_is_found_where_she_stands(
     assert {raw[slice(*span)].removesuffix("s") for span in finding.spans} <= {"Farida Nouri", "Nouri"}
 
 
-def test_a_text_of_which_a_fifth_of_the_words_is_changed_is_a_copy_of_its_row() -> None:
+def test_a_text_with_a_fifth_of_the_words_changed_is_a_copy_of_its_row() -> None:
     batch, dice = full(), Random(6)
     words = [word for text in TEXTS for word in lower_words(text.synopsis.text)]
     for text in TEXTS:
@@ -282,7 +282,7 @@ def test_a_first_name_may_come_back(people: list[str]) -> None:
     [{"characters": ("Uta Kampe",)}, {"theme": "Uta Kampes Hut"}, {"notes": "Frau Kampe kommt wieder."},
      {"beats": ("Kampe verliert den Hut.",)}],
 )  # fmt: skip
-def test_whom_the_brief_names_may_come_back(asked: dict[str, object]) -> None:
+def test_people_whom_the_brief_names_may_come_back(asked: dict[str, object]) -> None:
     batch = Batch()
     batch.add("r1", a_guest("Uta Kampe"))
     brief = make_brief(**{"show": SHOW.name, "theme": "Ein Hut", **asked})

@@ -129,7 +129,7 @@ async def test_the_best_refused_attempt_is_returned(workspace: Workspace) -> Non
     assert result.best is result.attempts[0]
 
 
-async def test_a_fault_of_the_network_never_reaches_a_prompt(workspace: Workspace) -> None:
+async def test_a_network_error_never_reaches_a_prompt(workspace: Workspace) -> None:
     client = ScriptedClient([NO_QUESTION, ConnectionFailedError("server: gone")])
     result = await run(workspace, client)
     assert isinstance(result.error, ConnectionFailedError)
@@ -137,7 +137,7 @@ async def test_a_fault_of_the_network_never_reaches_a_prompt(workspace: Workspac
     assert not any("gone" in message.content for call in client.calls for message in call.messages)
 
 
-async def test_a_fault_before_any_answer_is_raised(workspace: Workspace) -> None:
+async def test_an_error_before_any_answer_is_raised(workspace: Workspace) -> None:
     with pytest.raises(ModelError, match="server: gone"):
         await run(workspace, ScriptedClient([ConnectionFailedError("server: gone")]))
 
@@ -157,7 +157,7 @@ async def test_a_truncated_answer_that_cannot_be_longer_is_repaired(workspace: W
     assert "cut off" in client.calls[2].messages[-1].content
 
 
-async def test_an_answer_is_noted_before_it_is_judged(workspace: Workspace) -> None:
+async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -> None:
     seen: list[str] = []
 
     class Taking:

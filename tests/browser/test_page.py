@@ -121,7 +121,7 @@ def column(page: Any, head: str) -> list[float | None]:
     )
 
 
-def test_the_page_opens_without_a_complaint(chromium: Any, address: str, scored: list[Scored]) -> None:
+def test_the_page_opens_without_errors(chromium: Any, address: str, scored: list[Scored]) -> None:
     with opened(chromium, address) as page:
         assert page.title() == "herbst-vergleich: eval report"
         assert page.locator("#table tbody tr").count() == len(scored)
@@ -155,7 +155,7 @@ def test_the_policy_allows_no_other_script_style_or_image(chromium: Any, address
 @pytest.mark.parametrize(
     ("head", "first"), [("chrF", "descending"), ("seconds", "ascending"), ("cost", "ascending")]
 )
-def test_a_head_sorts_by_the_better_first_and_then_the_other_way(
+def test_a_column_sorts_best_first_and_then_the_other_way(
     chromium: Any, address: str, head: str, first: str
 ) -> None:
     with opened(chromium, address) as page:
@@ -171,14 +171,14 @@ def test_a_head_sorts_by_the_better_first_and_then_the_other_way(
             assert values[: len(known)] == known  # what is unscored stands last, either way
 
 
-def test_a_head_of_words_sorts_by_them(chromium: Any, address: str) -> None:
+def test_a_column_of_words_sorts_by_them(chromium: Any, address: str) -> None:
     with opened(chromium, address) as page:
         page.get_by_role("button", name="Outcome").click()
         outcomes = page.locator("#table tbody tr td:nth-child(6)").all_inner_texts()
         assert outcomes == sorted(outcomes)
 
 
-def test_sorting_is_done_by_keyboard_and_the_focus_is_seen(chromium: Any, address: str) -> None:
+def test_sorting_works_by_keyboard_and_the_focus_is_visible(chromium: Any, address: str) -> None:
     with opened(chromium, address) as page:
         page.locator("#outcome").focus()
         page.keyboard.press("Tab")  # the table, which scrolls
@@ -207,7 +207,7 @@ def test_the_filters_leave_what_fits_in_table_and_cases(
         assert page.locator("#table tbody tr:visible").count() == 0
 
 
-def test_the_form_is_found_too(chromium: Any, address: str, scored: list[Scored]) -> None:
+def test_the_form_is_detected_too(chromium: Any, address: str, scored: list[Scored]) -> None:
     form = CASES[0].brief.form
     fitting = {case.id for case in CASES if case.brief.form is form}
     with opened(chromium, address) as page:
@@ -253,7 +253,7 @@ def test_the_page_itself_never_scrolls_sideways(chromium: Any, address: str, wid
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_on_its_ground(chromium: Any, address: str, scheme: str) -> None:
+def test_text_is_readable_on_its_background(chromium: Any, address: str, scheme: str) -> None:
     selectors = [
         "h1", ".kicker", ".banner", ".banner b", "nav a", ".note", ".sub", "td b", "table.results td",
         ".none",
@@ -269,7 +269,7 @@ def test_text_can_be_read_on_its_ground(chromium: Any, address: str, scheme: str
 
 
 @pytest.mark.parametrize("has_script", [True, False])
-def test_print_holds_every_text_and_no_control(
+def test_the_printed_page_has_every_text_and_no_control(
     chromium: Any, address: str, scored: list[Scored], has_script: bool
 ) -> None:
     pypdf = pytest.importorskip("pypdf", reason="pypdf is missing: pip install --group dev")
