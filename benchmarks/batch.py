@@ -1,4 +1,4 @@
-"""Measure how fast a batch is: the real command against a stub, beside the bare SDK; prints one table.
+"""Measure how fast a batch is: the real command against a stub, compared with the bare SDK; prints one table.
 
     python -m benchmarks.batch
 
@@ -38,7 +38,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Run:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         rows: rows that were made.
@@ -66,7 +66,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Server:
-    """The stub, as it is seen from outside."""
+    """The stub, as seen from outside."""
 
     base_url: str
     process: subprocess.Popen[str]
@@ -80,7 +80,7 @@ class Server:
 
 @contextmanager
 def stub(seconds: float, first: int, last: int) -> Iterator[Server]:
-    """Run the stub in a process of its own."""
+    """Run the stub in a separate process."""
     command = [sys.executable, "-m", "benchmarks.batch_stub", str(seconds), str(first), str(last)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -117,7 +117,7 @@ def command_of(server: Server) -> list[str]:
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """Return the environment of a run: kept answers and the like lie in the folder."""
+    """Return the environment of a run: cached answers and the like are in the folder."""
     return {**os.environ, "SYNOPSIS_CACHE": str(folder / "cache"), "OPENAI_API_KEY": "none"}
 
 
@@ -134,7 +134,7 @@ def batch(folder: Path, server: Server, rows: int, *flags: str) -> Run:
 
 
 def followed(command: list[str], folder: Path, server: Server, rows: int) -> Run:
-    """Run a command up to its end, and look at it every tenth of a second."""
+    """Run a command to its end, and measure it every tenth of a second."""
     cpu = most = 0.0
     environment = environment_of(folder) | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -163,7 +163,7 @@ def bare(folder: Path, server: Server, rows: int) -> Run:
 
 
 async def bare_loop(base_url: str) -> None:
-    """Send the prompts of the briefs by the SDK alone, as many side by side as the batch has in flight."""
+    """Send the prompts of the briefs by the SDK alone, as many at once as the batch has in flight."""
     import openai
 
     from synopsis_writer.batch.briefs import read_briefs
@@ -190,14 +190,14 @@ async def bare_loop(base_url: str) -> None:
 
 @contextmanager
 def fresh(first: int, last: int) -> Iterator[Path]:
-    """Give a folder with the briefs of some texts, and a cache of its own."""
+    """Yield a folder with the briefs of some texts, and a separate cache."""
     with tempfile.TemporaryDirectory() as place:
         write_briefs(Path(place) / "briefs.jsonl", first, last)
         yield Path(place)
 
 
 def gate_rows() -> list[Row]:
-    """Say what the gate has to do with the texts, judged one after the other in a process of its own."""
+    """Measure the gate on the texts, checked one after the other in a separate process."""
     command = [sys.executable, "-m", "benchmarks.batch", "gate"]
     told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return [
@@ -259,7 +259,7 @@ def slow_rows() -> list[Row]:
 
 
 def quick_rows() -> list[Row]:
-    """Measure the ceiling: the server is so quick that this machine is what is measured."""
+    """Measure the ceiling: the server is so fast that only this machine is measured."""
     with stub(QUICK, 0, QUICK_ROWS) as server, fresh(0, QUICK_ROWS) as folder:
         alone = bare(folder, server, QUICK_ROWS)
     with stub(QUICK, 0, QUICK_ROWS) as server, fresh(0, QUICK_ROWS) as folder:
@@ -278,7 +278,7 @@ def quick_rows() -> list[Row]:
 
 
 def rates(run: Run) -> str:
-    """Say a run's rates."""
+    """Return a run's rates as text."""
     return f"{run.rate:.1f}, {run.steady:.1f} rows/s"
 
 

@@ -87,7 +87,7 @@ def scale_rows() -> Iterator[Row]:
 
 
 def make_texts(folder: Path) -> float:
-    """Write all briefs and texts, a line each, in two processes; return the seconds."""
+    """Write all briefs and texts, one line each, in two processes; return the seconds."""
     started = time.perf_counter()
     with (
         ProcessPoolExecutor(2) as pool,
@@ -114,7 +114,7 @@ def made_texts(first: int) -> list[tuple[str, str]]:
 
 
 def fill(folder: Path, upto: int) -> float:
-    """Save the rows that are pending up to one, as the engine does; return the seconds a row."""
+    """Save the pending rows up to a given one, as the engine does; return the seconds per row."""
     if not upto:
         return 0.0
     workspace = open_workspace(load_settings({}))
@@ -155,7 +155,7 @@ def fill(folder: Path, upto: int) -> float:
 
 
 def look(folder: Path, first: int, limit: int | None) -> Look:
-    """Run the real command on the rows from one on, and look at its memory ten times a second."""
+    """Run the real command on the rows from a given one on, and measure its memory ten times a second."""
     last = ROWS if limit is None else first + limit + TRIED
     with stub(QUICK, first, min(last, ROWS)) as server:
         flags = ["--workers", str(WORKERS), "--quiet"] + ([] if limit is None else ["--limit", str(limit)])
@@ -212,7 +212,7 @@ def exports(folder: Path) -> Iterator[Row]:
 
 
 def bare_files(folder: Path) -> float:
-    """Write what was exported as md once more, file by file, and return how many a second."""
+    """Write the files of the md export once more, and return how many per second."""
     spent, count = 0.0, 0
     for path in (folder / "texts-md").glob("*/*.md"):
         content = path.read_bytes()

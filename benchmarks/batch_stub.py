@@ -29,7 +29,7 @@ class Stub(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Store the transport for the answers."""
         self._way = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:

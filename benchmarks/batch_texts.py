@@ -1,4 +1,4 @@
-"""Texts for benchmarks of batches: as many as are wanted, all different, nearly all good by the gate.
+"""Texts for benchmarks of batches: any number, all different, and nearly all accepted by the gate.
 
 Each is built of sentences of the good texts of the test corpus and of the evals. Of a sentence only its frame
 stays: nouns, adjectives, verbs, adverbs, articles, prepositions and names are replaced by others of the same
@@ -87,7 +87,7 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """A sentence: what stands before each word, the words with the lists they are drawn from, and its end."""
+    """A sentence: what precedes each word, the words with the lists they are drawn from, and its end."""
 
     parts: tuple[tuple[str, str, "_Words | None"], ...]
     end: str
@@ -95,7 +95,7 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Words:
-    """Words that may stand for each other, with the running sums of their frequencies."""
+    """Words that may replace each other, with the running sums of their frequencies."""
 
     words: Sequence[str]
     sums: Sequence[float]
@@ -148,7 +148,7 @@ def _is_noun(word: str) -> bool:
 
 
 def _drawn(frames: Sequence[_Frame], used: list[_Frame], dice: Random) -> _Frame:
-    """Return a frame that this text does not have yet, and that begins otherwise than the last one."""
+    """Return a frame that this text does not have yet, and that begins differently from the last one."""
     frame = dice.choice(frames)
     while frame in used or (used and frame.parts[0][1].lower() == used[-1].parts[0][1].lower()):
         frame = dice.choice(frames)

@@ -50,7 +50,7 @@ def serve(pipe: Connection) -> None:
 
 
 async def cpu(work: Callable[[Example], Awaitable[object]]) -> float:
-    """Return the milliseconds of CPU time that `work` takes an example."""
+    """Return the milliseconds of CPU time that `work` takes per example."""
     started = time.process_time()
     for example in EXAMPLES:
         await work(example)
@@ -136,7 +136,7 @@ def measure(what: str, base_url: str, place: str, pipe: Connection) -> None:
 
 
 def client_rows() -> list[Row]:
-    """Start the server and each measurement in a process of its own."""
+    """Start the server and each measurement in a separate process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     server = context.Process(target=serve, args=(theirs,), daemon=True)

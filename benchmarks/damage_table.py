@@ -1,4 +1,4 @@
-"""Prints the table of damages as Markdown, or writes it between the marks in a document.
+"""Prints the table of corruptions as Markdown, or writes it between the markers in a document.
 
 python -m benchmarks.damage_table [DOCUMENT]
 """
@@ -14,7 +14,7 @@ BEGIN, END = "<!-- damages: begin -->", "<!-- damages: end -->"
 
 
 def main(arguments: list[str]) -> None:
-    """Measure all damages, and print or write the table."""
+    """Measure all corruptions, and print or write the table."""
     table = "\n".join(as_markdown([measure(damage) for damage in DAMAGES]))
     if not arguments:
         print(table)

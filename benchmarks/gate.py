@@ -1,4 +1,4 @@
-"""Measure the style gate and the copy guard, in one process on one core; prints one table.
+"""Measure the style gate and the copy check, in one process on one core; prints one table.
 
     python -m benchmarks.gate
 
@@ -33,7 +33,7 @@ def memory(kind: str) -> int:
 
 
 def gate_rows() -> list[Row]:
-    """Measure loading, a text never seen, and memory."""
+    """Measure loading, a new text, and memory."""
     started = time.perf_counter()
     workspace = open_workspace(load_settings({}))
     workspace.gate.warm_up()
@@ -60,7 +60,7 @@ def gate_rows() -> list[Row]:
 
 
 def copy_rows() -> list[Row]:
-    """Measure the copy guard against 100,000 texts: building, size, heap, and a query."""
+    """Measure the copy check against 100,000 texts: building, size, heap, and a query."""
     examples = load_pool([folder("examples")]).examples
     vocabulary = sorted({word for example in examples for word in example.synopsis.text.split()})
     rng = random.Random(1)

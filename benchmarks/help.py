@@ -1,4 +1,4 @@
-"""Measure how soon the command is there, beside another program of its kind; prints one table.
+"""Measure how soon the command starts, compared with a similar program; prints one table.
 
     python -m benchmarks.help
 
@@ -38,7 +38,7 @@ def import_rows() -> list[Row]:
 
 
 def help_rows() -> list[Row]:
-    """Measure `synopsis --help` beside `llm --help`."""
+    """Measure `synopsis --help` and `llm --help`."""
     with tempfile.TemporaryDirectory() as folder:
         llm, version = install_llm(Path(folder))
         own: list[Sample] = []

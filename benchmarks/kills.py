@@ -39,7 +39,7 @@ def kill_rows(toll: Toll, seconds: float) -> list[Row]:
 
 
 def holds(toll: Toll) -> bool:
-    """Whether no limit is broken."""
+    """Whether all limits are kept."""
     return (
         toll.statuses == {"accepted": ROWS}
         and len(toll.answers) == ROWS
@@ -50,7 +50,7 @@ def holds(toll: Toll) -> bool:
 
 
 def main() -> int:
-    """Run the scenario, print the table, and return 1 where a limit is broken."""
+    """Run the scenario, print the table, and return 1 if a limit is broken."""
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()
         toll = kill_often(

@@ -21,7 +21,7 @@ class Sample:
 
 
 def measure(command: Sequence[str], runs: int, **environment: str) -> list[Sample]:
-    """Run a command some times, after one run that does not count."""
+    """Run a command several times, after one run that does not count."""
     samples = []
     for _ in range(runs + 1):
         started = time.perf_counter()

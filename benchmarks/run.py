@@ -26,7 +26,7 @@ THEME = "Ein Chirurg verliert nach einem Schlaganfall das Gefühl in der Hand"
 
 
 def first_request_row() -> list[Row]:
-    """Measure from the command to its first request, beside the bare import of the SDK."""
+    """Measure from the command to its first request, and the bare import of the SDK."""
     answer = load_example(CASE).synopsis.as_json()
     seconds = []
     with LoopbackServer([Reply(answer)]) as server, tempfile.TemporaryDirectory() as out:

@@ -1,4 +1,4 @@
-"""Measure the selection of examples, and what a second prompt re-reads on the embedded engine; one table.
+"""Measure the selection of examples, and what a second prompt rereads on the embedded engine; one table.
 
     python -m benchmarks.selection
 
@@ -74,7 +74,7 @@ def small_rows() -> list[Row]:
 
 
 def large_rows() -> list[Row]:
-    """Measure building, saving, opening and asking an index of 100,000 examples."""
+    """Measure building, saving, opening and querying an index of 100,000 examples."""
     pool = made_pool(load_pool([folder("examples")]).examples)
     with tempfile.TemporaryDirectory() as cache:
         built, _ = timed(index_examples, pool, Path(cache))
@@ -110,7 +110,7 @@ def made_pool(examples: tuple[Example, ...]) -> list[Example]:
 
 
 def embedded_rows() -> list[Row]:
-    """Measure what the embedded engine re-reads of a second prompt for the same show and form."""
+    """Measure what the embedded engine rereads of a second prompt for the same show and form."""
     if not is_packaged_available():
         return [Row("re-read of a second prompt", "not measured: the extra `local` is missing")]
     settings = load_settings({})
@@ -166,7 +166,7 @@ def timed(work: Callable[..., T], *arguments: Any) -> tuple[float, T]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time as it stands in the table."""
+    """Return a time as it is shown in the table."""
     return f"{seconds * 1000:.1f} ms"
 
 

@@ -1,4 +1,4 @@
-"""Measure how long the event loop stands still while 40 texts are written side by side; prints one table.
+"""Measure how long the event loop stalls while 40 texts are written concurrently; prints one table.
 
     python -m benchmarks.stalls
 
@@ -36,7 +36,7 @@ def serve(pipe: Connection) -> None:
 
 
 async def ticking(stalls: list[float]) -> None:
-    """Note by how many milliseconds each tick comes late."""
+    """Record by how many milliseconds each tick is late."""
     while True:
         before = time.perf_counter()
         await asyncio.sleep(TICK)
@@ -44,7 +44,7 @@ async def ticking(stalls: list[float]) -> None:
 
 
 async def round_of(writer: Writer, examples: list[Example]) -> list[float]:
-    """Write all examples side by side, and return the stalls."""
+    """Write all examples concurrently, and return the stalls."""
     stalls: list[float] = []
     task = asyncio.create_task(ticking(stalls))
     await asyncio.gather(*(writer.write(example.brief) for example in examples))
@@ -62,7 +62,7 @@ async def idle() -> list[float]:
 
 
 async def rounds(base_url: str, cache: Path) -> list[list[float]]:
-    """Write with one writer: after its warming up, and once more with all objects frozen."""
+    """Write with one warmed-up writer, and once more with all objects frozen."""
     chosen = (list(EXAMPLES) * WRITES)[: 2 * WRITES]
     async with Writer(
         model="m", base_url=base_url, cache=cache, attempts=1, responses="off", log=False

@@ -1,4 +1,4 @@
-"""What holds for every test: no network but loopback, no user's settings, no user's folders."""
+"""What applies to every test: no network but loopback, no user's settings, no user's folders."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The arc of a season: what earlier rows establish is told to the later ones, in order."""
+"""The arc of a season: later rows are given what earlier ones establish, in order."""
 
 import json
 import sqlite3
@@ -36,7 +36,7 @@ def terminal(tmp_path: Path) -> Terminal:
 
 
 def run(terminal: Terminal, answers: list[str], *flags: str) -> tuple[Run, list[dict[str, list[str]]]]:
-    """Run the batch; return what the command said, and the brief of each request."""
+    """Run the batch; return what the command printed, and the brief of each request."""
     always = ("--attempts", "1", "--variety", "off", "--disable", "cast", "--arc", "arc.yaml")
     with LoopbackServer([Reply(answer) for answer in answers], repeat_last=False) as server:
         done = terminal("batch", "run", "briefs.csv", "--out", "out", *always, *flags, server=server)

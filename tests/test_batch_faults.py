@@ -35,7 +35,7 @@ def corpus(tmp_path: Path) -> Iterator[Corpus]:
 def start(
     folder: Path, server: LoopbackServer, *flags: str, before: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start a batch in a group of processes of its own, as a terminal does."""
+    """Start a batch in a new process group, as a terminal does."""
     return subprocess.Popen(
         [*before, COMMAND, *RUN, *flags],
         cwd=folder,
@@ -167,7 +167,7 @@ def run_limited(folder: Path, server: LoopbackServer, kilobytes: int, *arguments
 
 
 def check_full(folder: Path, full: Run, server: Corpus, out: str) -> None:
-    """Hold what a full disk must keep: the record whole, and each answer saved or printed."""
+    """Check what a full disk must not lose: the record is intact, and each answer saved or printed."""
     assert full.code == 2, full.err
     assert "what is saved stays; make room, and run the same again" in last_line(full)
     printed = [json.loads(line) for line in full.out.splitlines()]
@@ -284,7 +284,7 @@ UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--i
 
 @pytest.fixture
 def bound(terminal: Terminal) -> Callable[..., Run]:
-    """Run the command as somebody whom the rights of files bind: root is not, unless it lays that aside."""
+    """Run the command as a user to whom file permissions apply: to root they do not."""
 
     def run(*arguments: str, server: LoopbackServer) -> Run:
         before = UNPRIVILEGED if os.geteuid() == 0 else ()
@@ -305,7 +305,7 @@ def bound(terminal: Terminal) -> Callable[..., Run]:
 
 @pytest.fixture
 def closing(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Take the right to write from the folder `out`, and give it back at the end."""
+    """Make the folder `out` read-only, and writable again at the end."""
     yield lambda: (tmp_path / "out").chmod(0o500)
     (tmp_path / "out").chmod(0o700)
 

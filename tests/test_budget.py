@@ -41,7 +41,7 @@ async def ask(client: BudgetClient) -> Answer:
 
 
 class Held:
-    """Answers when it is let go."""
+    """Answers when it is released."""
 
     name = "m"
 

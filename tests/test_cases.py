@@ -1,4 +1,4 @@
-"""The references that evals will compare with hold the gate themselves, and copy no example."""
+"""The references that evals compare with pass the gate themselves, and copy no example."""
 
 from pathlib import Path
 

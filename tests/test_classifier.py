@@ -21,7 +21,7 @@ OTHERS = [
 
 @pytest.fixture(autouse=True)
 def _one_model_of_languages() -> Iterator[None]:
-    """Have a model for each folder, as the program has, and give them back after a test."""
+    """Have a model for each folder, as the program has, and restore them after a test."""
     yield
     _identifier.cache_clear()
 

@@ -23,7 +23,7 @@ GOOD = [Reply(case.reference.as_json(), prompt_tokens=5000, completion_tokens=80
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
-    """Seven cases of the program's, in a suite of their own."""
+    """Seven of the program's cases, in a separate suite."""
     evals = tmp_path / "evals"
     (evals / "cases").mkdir(parents=True)
     for case in CASES:
@@ -36,7 +36,7 @@ def terminal(tmp_path: Path) -> Terminal:
 
 
 def run(terminal: Terminal, steps: Sequence[Step], *flags: str, out: str = "run") -> Run:
-    """Run the suite, one text after the other, against a server that plays `steps` and no more."""
+    """Run the suite, one text after the other, against a server that plays exactly `steps`."""
     with LoopbackServer(steps, repeat_last=False) as server:
         order = ["eval", "run", "--out", out, "--model", "m", "--concurrency", "1", "--max-retries", "0"]
         return terminal(*order, *flags, server=server)

@@ -52,7 +52,7 @@ def _log_level(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Waits:
-    """Takes down the waits instead of waiting."""
+    """Records the waits instead of waiting."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

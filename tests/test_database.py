@@ -92,7 +92,7 @@ def test_a_transaction_is_done_whole_or_not_at_all() -> None:
 
 @pytest.fixture
 def unwritable() -> Iterator[Path]:
-    """A whole database in a folder that takes nothing more; root gives its rights away for the test."""
+    """An intact database in a read-only folder; root drops its rights for the test."""
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "notes.sqlite3")

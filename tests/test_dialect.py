@@ -32,7 +32,7 @@ async def ask(
     limits: Limits = WARM,
     stream: bool = True,
 ) -> str:
-    """Ask once with a client of its own, as another process would."""
+    """Ask once with a new client, as another process would."""
     client = HostedClient(
         model,
         server.base_url.replace("//", "//me:hunter2@"),

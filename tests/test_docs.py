@@ -1,4 +1,4 @@
-"""What the docs show is what the program prints: every ```console block is run."""
+"""The docs show what the program prints: every ```console block is run."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Scores and judgements of runs that lie in folders, and what they are held against."""
+"""Scores and judgements of runs in folders, and what they are compared with."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Every good text passes the gate, and every damage is refused by the check that can name the reason."""
+"""Every good text passes the gate, and every corruption is refused by the check that can name the reason."""
 
 from collections.abc import Callable
 

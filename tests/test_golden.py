@@ -1,4 +1,4 @@
-"""What the program did before its rebuild, it does still: prompts, verdicts, wire, output, files, exit codes.
+"""The program does what it did before it was restructured: prompts, verdicts, wire, output, files, exits.
 
 The data was made by `tests/golden/make.py`, which says when a part of it may be renewed. Everything here goes
 through the command line and through files, and knows no module of the program.
@@ -15,7 +15,7 @@ from tests.golden import exits, helps, old, scenes, verdicts
 from tests.golden.command import House
 from tests.golden.material import PROMPTS, load
 
-ERRORS = ("err", "said")  # kept for reading; messages may be worded anew
+ERRORS = ("err", "said")  # for reading only; messages may be reworded
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def house(tmp_path: Path, shared: Path) -> House:
 
 
 def without_errors(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records as JSON holds them, without what is only kept for reading."""
+    """Return the records as JSON has them, without what is only there for reading."""
     kept = [{key: _parsed(record, key) for key in record if key not in ERRORS} for record in records]
     found: list[dict[str, Any]] = json.loads(json.dumps(kept, ensure_ascii=False))
     return found

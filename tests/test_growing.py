@@ -178,7 +178,7 @@ class Terminal:
         self.seen = ""
 
     def read_until(self, said: str | None) -> None:
-        """Read on until `said` was seen; None: until everybody has closed the terminal."""
+        """Read on until `said` was seen; None: until all processes have closed the terminal."""
         end = time.monotonic() + 60
         while said is None or said not in self.seen:
             assert time.monotonic() < end, self.seen

@@ -471,7 +471,7 @@ def test_the_gate_sees_each_corruption_as_its_kind_says(kind: Corruption) -> Non
 
 
 class Reader(ScriptedClient):
-    """Says what it is told to say when the reference stands first or second, as often as it is asked."""
+    """Gives one set answer when the reference is first and one when it is second, as often as it is asked."""
 
     def __init__(self, reference_first: str, reference_second: str) -> None:
         super().__init__([])

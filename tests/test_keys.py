@@ -46,7 +46,7 @@ OPENAI = "api.openai.com"
 
 
 class Ring(keyring.backend.KeyringBackend):
-    """A keyring in memory; what a test gives as its answer may also raise."""
+    """A keyring in memory; the answer that a test gives may also raise."""
 
     priority = 1.0
 

@@ -1,4 +1,4 @@
-"""The metrics: each moves the way it says, and is unscored, not 0, where it cannot be computed."""
+"""The metrics: each moves in the stated direction, and is unscored, not 0, where it cannot be computed."""
 
 import re
 from collections.abc import Sequence

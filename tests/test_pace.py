@@ -1,4 +1,4 @@
-"""A pace is held in total, from the first minute on."""
+"""A rate limit applies in total, from the first minute on."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""A long run says how far it is, and what it waits for."""
+"""A long run reports its progress, and what it is waiting for."""
 
 import io
 import logging

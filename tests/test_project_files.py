@@ -1,4 +1,4 @@
-"""The files that other tools read: workflows, hooks, pins."""
+"""Files that other tools read: workflows, hooks, pins."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Batches at a provider are called back: what is done by then is fetched, no shard is lost."""
+"""Batches at a provider are cancelled: what is done by then is fetched, and no shard is lost."""
 
 import asyncio
 from dataclasses import replace

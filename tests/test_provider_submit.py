@@ -267,7 +267,7 @@ def test_status_lists_the_shards(house: House) -> None:
 
 
 class Watched(Spent):
-    """What is set aside, and how often any of it was looked at."""
+    """What is reserved, and how often any of it was read."""
 
     looks: ClassVar[int] = 0
 

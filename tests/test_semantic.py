@@ -51,7 +51,7 @@ ELSE = "Ulla repariert Fahrräder. Ihr Vater malt Segel. Gestern regnete es heft
 
 @dataclass
 class WordEmbedder:
-    """Gives each word a direction of its own: what shares words is alike. Counts what it embeds."""
+    """Gives each word its own direction: texts with common words are similar. Counts what it embeds."""
 
     name: str = "words-1"
     lines: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The summary: a group a model and prompt version, demo drafts apart, nothing hidden."""
+"""The summary: one group per model and prompt version, demo drafts separate, nothing hidden."""
 
 from collections.abc import Mapping
 from typing import Literal

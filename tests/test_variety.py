@@ -40,7 +40,7 @@ BRIEF = make_brief(show=SHOW.name, theme="Ein alter Schlüssel taucht auf")
 
 
 class Batch:
-    """A batch's texts in a real database, beside the variety that is kept in it."""
+    """A batch's texts in a real database, with the variety that is stored in it."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.texts: dict[str, str] = {}
@@ -71,7 +71,7 @@ def full(texts: Iterable[Example] = TEXTS) -> Batch:
 def a_synopsis(
     title: str = "Kein Titel", people: Iterable[str] = (), first: str = "", text: str = ""
 ) -> Synopsis:
-    """Return a synopsis of words that no other title has, but for what is given."""
+    """Return a synopsis with words that no other title has, except for what is given."""
     names = [*people] or ["Fladi"]
     words = " ".join(str(crc32(f"{title} {place}".encode())).translate(LETTERS) for place in range(200))
     return Synopsis(

@@ -1,4 +1,4 @@
-"""What is begun side by side is ended, for it is paid."""
+"""What was started concurrently is finished, because it is paid for."""
 
 import asyncio
 from collections.abc import Iterator

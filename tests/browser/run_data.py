@@ -1,4 +1,4 @@
-"""A made run for the report: real references, real damages judged by the real gate, and drawn scores."""
+"""A made-up run for the report: real references, corrupted and checked by the real gate; random scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -47,7 +47,7 @@ def corpus() -> tuple[Case, ...]:
 
 @cache
 def refused(case: Case) -> tuple[AttemptLine, ...]:
-    """The reference, damaged in as many ways as apply and keep the structure, with what the gate said."""
+    """The reference, corrupted in as many ways as apply and keep the structure, with the findings."""
     example = Example(f"x/{case.path.stem}", case.brief, case.reference, case.path)
     good, made = draft_of(example), []
     for damage in DAMAGES:

@@ -1,4 +1,4 @@
-"""Measures the gate on the good texts and on their damages, in two halves."""
+"""Measures the gate on the good texts and on their corruptions, in two halves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ GOOD = Path(__file__).parent / "good"
 
 @dataclass(frozen=True)
 class Row:
-    """How one damage fared: in each half, how often its check refused it, of how many, and what got by."""
+    """The result for one corruption: per half, how often its check refused it, of how many; what passed."""
 
     damage: Damage
     refused: dict[str, int]
@@ -45,7 +45,7 @@ def subject_of(draft: Draft) -> Subject:
 
 
 def damaged(damage: Damage) -> Iterator[tuple[str, Draft]]:
-    """Yield the id and the damaged draft of each good text that the damage applies to."""
+    """Yield the id and the corrupted draft of each good text that the corruption applies to."""
     for example in good_texts():
         good = draft_of(example)
         bad = damage.change(good)
@@ -72,7 +72,7 @@ def measure(damage: Damage) -> Row:
 
 
 def as_markdown(rows: Sequence[Row]) -> list[str]:
-    """Return the table, a line each, its last line the sum."""
+    """Return the lines of the table, the last one with the sums."""
     refused = [sum(row.refused[half] for row in rows) for half in HALVES]
     applied = [sum(row.applied[half] for row in rows) for half in HALVES]
     sums = " | ".join(f"{some}/{all_}" for some, all_ in zip(refused, applied, strict=True))

@@ -1,4 +1,4 @@
-"""Runs `synopsis` in this process, in a folder of its own, and keeps a record of what it did."""
+"""Runs `synopsis` in this process, in a separate folder, and records what it did."""
 
 import contextlib
 import csv
@@ -108,7 +108,7 @@ class House:
         self.records.append({"note": name, "value": json.loads(self.placeheld(text))})
 
     def placeheld(self, text: str) -> str:
-        """Put placeholders for what differs from run to run and from machine to machine."""
+        """Put placeholders in place of what differs from run to run and from machine to machine."""
         for path, name in ((self.folder.resolve(), "DIR"), (self.folder, "DIR"), (ROOT, "ROOT")):
             text = text.replace(str(path), name)
         for pattern, placeholder in _PLACEHOLDERS:
@@ -139,7 +139,7 @@ class House:
         }
 
     def _request(self, request: Request) -> dict[str, Any]:
-        """Return a request as JSON keeps it; the order of its fields is kept, too."""
+        """Return a request as JSON, with the order of its fields."""
         headers = {name: request.headers.get(name) for name in ("authorization", "content-type")}
         kind = headers["content-type"]
         if kind and kind.startswith("multipart/form-data"):

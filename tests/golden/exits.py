@@ -199,7 +199,7 @@ LINES = [
 
 
 def outcome(one: Line, house: House) -> dict[str, object]:
-    """Return the exit code of a command line, and the last line that it says, for reading."""
+    """Return the exit code of a command line, and the last line that it prints, for reading."""
     prepare(house.folder)
     if one.steps is None:
         house(*one.arguments, environment=one.environment)

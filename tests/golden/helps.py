@@ -46,7 +46,7 @@ def promise(page: str) -> dict[str, Any]:
 
 
 def _items(body: str) -> list[str]:
-    """Return the entries of a section, each in one line; two blanks part the names from the rest."""
+    """Return the entries of a section, each in one line; two blanks separate the names from the rest."""
     entries = [entry for entry in _ITEM.split(body) if entry.strip()]
     return ["  ".join(part.strip() for part in re.split(r"\s{2,}", entry.strip())) for entry in entries]
 

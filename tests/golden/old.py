@@ -191,7 +191,7 @@ def _make_settings(house: House) -> None:
 
 
 def large_pool(folder: Path) -> None:
-    """Write 500 short examples: so many that their indexes are kept."""
+    """Write 500 short examples: so many that their indexes are cached."""
     shows = {"rote-rosen": "Rote Rosen", "nord": "Nordlicht"}
     things = "Koffer Brief Garten Ofen Kahn Spiegel Pinsel Sattel Amboss Ring".split()
     places = "Lüneburg Bremen Husum Goslar Celle".split()
@@ -223,7 +223,7 @@ def _make_indexes(house: House) -> None:
 
 
 def open_log(house: House) -> None:
-    """Old runs are listed, shown, replayed, removed; new ones come beside them."""
+    """Old runs are listed, shown, replayed, removed; new ones are added."""
     unpack("log", house.folder)
     runs = house("log", "list", "--json").data["runs"]
     house.note("ids", len({run["run"] for run in runs}))
@@ -238,7 +238,7 @@ def open_log(house: House) -> None:
 
 
 def open_cache(house: House) -> None:
-    """Kept answers are given again, though nobody answers at their server's address any more."""
+    """Cached answers are returned, though nobody answers at their server's address any more."""
     unpack("cache", house.folder)
     address = (house.folder / "cache" / "address").read_text(encoding="utf-8")
     forever = {"SYNOPSIS_CACHE_DAYS": "36500"}
@@ -251,7 +251,7 @@ def open_cache(house: House) -> None:
 
 
 def open_server_capabilities(house: House) -> None:
-    """What was learnt of a server is known: it is asked at once as it takes it."""
+    """What a server accepts is known: its first request is already right."""
     unpack("cache", house.folder)
     path = house.folder / "cache" / "dialects.json"
     address = (house.folder / "cache" / "address").read_text(encoding="utf-8").removeprefix("http://")
@@ -282,7 +282,7 @@ def open_texts(house: House) -> None:
 
 
 def open_batches(house: House) -> None:
-    """A done batch is exported; a half done one goes on with exactly the rows that are to be made."""
+    """A done batch is exported; a half done one continues with exactly the rows that are to be made."""
     unpack("batches", house.folder)
     closed, good = Reply(closed_answer()), Reply(good_answer())
     for name in ("done", "half", "varied"):
@@ -311,7 +311,7 @@ def open_batches(house: House) -> None:
 
 
 def open_provider(house: House) -> None:
-    """A batch that lies at a provider is fetched, repaired and submitted again."""
+    """A batch that is at a provider is fetched, repaired and submitted again."""
     unpack("provider", house.folder)
     state: dict[str, Any] = json.loads((house.folder / "server.json").read_text(encoding="utf-8"))
     for name in ("submitted", "fetched", "files"):
@@ -350,7 +350,7 @@ def open_provider(house: House) -> None:
 
 
 def open_evals(house: House) -> None:
-    """Old runs are scored, compared, reported and exported; a half made one goes on; the baseline holds."""
+    """Old runs are scored, compared, reported and exported; a half made one continues; baselines are used."""
     unpack("evals", house.folder)
     house("eval", "score", "run")
     house("eval", "compare", "run", "worse")
@@ -370,7 +370,7 @@ def open_evals(house: House) -> None:
 
 
 def open_settings(house: House) -> None:
-    """The config file and the table of prices hold."""
+    """The config file and the table of prices are still read."""
     unpack("settings", house.folder)
     own = {"SYNOPSIS_CONFIG": "config.toml"}
     house("prompt", *ORDER, "--json", environment=own)
@@ -381,7 +381,7 @@ def open_settings(house: House) -> None:
 
 
 def open_indexes(house: House) -> None:
-    """With old indexes in the cache a large pool gives what it gave; they may be used, or be built anew."""
+    """With old indexes in the cache a large pool gives what it gave; they may be used, or rebuilt."""
     unpack("indexes", house.folder)
     large_pool(house.folder / "pool")
     house("prompt", *ORDER, "--examples", "pool", "--json")

@@ -152,7 +152,7 @@ def pool_and_models(house: House) -> None:
 
 
 def own_pool(house: House) -> None:
-    """A text is added to a pool, and shown by a prompt; bands are learnt from a folder, and held."""
+    """A text is added to a pool, and shown by a prompt; limits are learnt from a folder, and applied."""
     texts = house.folder / "texts"
     texts.mkdir()
     for path in sorted(CORPUS.glob("rote-rosen/*.md"))[:3]:
@@ -225,7 +225,7 @@ def batch_run(house: House) -> None:
 
 
 def batch_variety(house: House) -> None:
-    """Texts of one batch are held against each other, and a repair is told; an arc tells of earlier rows."""
+    """Texts of one batch are compared, and a repair gets the findings; an arc passes on earlier rows."""
     briefs(house.folder, 2)
     once = ("--concurrency", "1", "--max-retries", "0")
     good = Reply(good_answer())

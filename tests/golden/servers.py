@@ -21,7 +21,7 @@ __all__ = [
 
 
 def state_of(server: BatchServer) -> dict[str, Any]:
-    """Return the files and batches that a provider holds, as JSON keeps them."""
+    """Return the files and batches that a provider has, as JSON."""
     return {
         "files": {name: content.decode() for name, content in server.files.items()},
         "batches": [
@@ -32,7 +32,7 @@ def state_of(server: BatchServer) -> dict[str, Any]:
 
 
 def restored_server(state: dict[str, Any], answer: Callable[[Any], Reply | Fault | Unasked]) -> BatchServer:
-    """Return a provider that holds what `state_of` returned, its batches still at work."""
+    """Return a provider with what `state_of` returned, its batches still in progress."""
     server = BatchServer(answer)
     server.files = {name: content.encode() for name, content in state["files"].items()}
     for one in state["batches"]:

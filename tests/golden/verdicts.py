@@ -13,7 +13,7 @@ FOLDERS = ("tests/corpus/good", "tests/corpus/paraphrases", "examples", "evals/c
 
 
 def good_texts() -> dict[str, str]:
-    """Return the files of all good texts, by their places in the repository."""
+    """Return the files of all good texts, by their paths in the repository."""
     return {
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for folder in FOLDERS
@@ -22,7 +22,7 @@ def good_texts() -> dict[str, str]:
 
 
 def damaged_texts() -> dict[str, str]:
-    """Return what each damage of the corpus makes of each of its texts, as files; by text, then damage."""
+    """Return each text of the corpus with each corruption, as files; by text, then corruption."""
     from tests.corpus.damage.table import DAMAGES
     from tests.corpus.measure import damaged
 
@@ -42,7 +42,7 @@ def damaged_texts() -> dict[str, str]:
 
 
 def orders(texts: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the texts, each with the forms it is held against; an empty one is its own."""
+    """Return the texts, each with the forms it is checked as; an empty one is its own."""
     return [(name, form) for name in texts for form in (FORMS if name.endswith(".md") else ("",))]
 
 
@@ -68,7 +68,7 @@ def verdicts(house: House, texts: dict[str, str], wanted: list[tuple[str, str]])
 
 
 def _in_place(name: str, file: Path) -> str:
-    """Return the file of a text: an example stands where it is, for the gate knows it by its place."""
+    """Return the file of a text: an example stays where it is, because the gate knows it by its path."""
     place = ROOT / name
     is_example = name.startswith("examples/") and place.is_file()
     return str(place if is_example and place.read_bytes() == file.read_bytes() else file)

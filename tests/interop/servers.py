@@ -1,4 +1,4 @@
-"""Servers nobody here wrote, each a process of its own on loopback, and the real command to ask them with."""
+"""Other projects' servers, each in a separate process on loopback, and the real command to ask them with."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ CLOSED = "http://127.0.0.1:9"  # nothing listens there
 def running(
     command: Sequence[str], ready: str, environment: Mapping[str, str], seconds: float = 120
 ) -> Iterator[str]:
-    """Start a server, and give the base URL that its output names; stop it in the end.
+    """Start a server, and yield the base URL that its output names; stop it at the end.
 
     Args:
         command: starts the server.
@@ -70,7 +70,7 @@ def _await(ready: str, lines: Iterator[str], log: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What a command said."""
+    """What a command printed."""
 
     code: int
     out: str
@@ -78,7 +78,7 @@ class Run:
 
 
 def synopsis(folder: Path, *arguments: str, key: str = KEY, **environment: str) -> Run:
-    """Run the real command in `folder`; neither a traceback nor the key may be in what it says."""
+    """Run the real command in `folder`; its output may contain neither a traceback nor the key."""
     done = subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -95,5 +95,5 @@ def synopsis(folder: Path, *arguments: str, key: str = KEY, **environment: str) 
 
 
 def files(folder: Path) -> list[str]:
-    """Return the files that lie in `folder`, below it included."""
+    """Return the files in `folder`, including those in its subfolders."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Interop with the LiteLLM proxy, in an environment of its own; its backend gives set answers and faults."""
+"""Interop with the LiteLLM proxy, in a separate environment; its backend gives fixed answers and errors."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 def config() -> str:
-    """The proxy's config: no retries and no pauses of its own, so that each fault is seen."""
+    """The proxy's config: no retries and no pauses, so that each error is seen."""
     return yaml.safe_dump(
         {
             "model_list": [

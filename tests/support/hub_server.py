@@ -27,7 +27,7 @@ class Seen:
 
 @dataclass
 class Hub:
-    """What the hub holds, the faults it is told to have, and the requests it has seen."""
+    """What the hub has, the faults it is set to have, and the requests it has seen."""
 
     files: dict[str, bytes] = field(default_factory=dict)  # "owner/repo:file" to its bytes
     wrong: dict[str, bytes] = field(default_factory=dict)  # sent in place of the bytes the sum is of

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a batch, and what the record and the server tell of it afterwards."""
+"""`kill -9` at random moments of a batch, and what the record and the server show afterwards."""
 
 import csv
 import multiprocessing
@@ -99,7 +99,7 @@ class Forked:
 
     @staticmethod
     def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Be the command; what it says goes to the file `said`."""
+        """Act as the command; its output goes to the file `said`."""
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -143,7 +143,7 @@ class Corpus(LoopbackServer):
 
 
 def write_briefs(path: Path, rows: int) -> dict[str, str]:
-    """Write a table of so many briefs, the corpus's own in turns; return the answer to each theme."""
+    """Write a table of so many briefs, taken in turn from the corpus; return the answer to each theme."""
     examples = [load_example(found) for found in sorted(CORPUS.glob("*/*.md"))]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -250,7 +250,7 @@ def _left_behind(folder: Path, seconds: float = 20.0) -> tuple[str, ...]:
 
 
 def processes(folder: Path) -> tuple[str, ...]:
-    """Return the command lines of the processes that were started in a folder; Linux alone tells them."""
+    """Return the command lines of the processes that were started in a folder; only on Linux."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:

@@ -134,14 +134,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Body:
-    """Any JSON with status 200, for a completion that is none."""
+    """Any JSON with status 200 that is not a completion."""
 
     data: Any
 
 
 @dataclass(frozen=True)
 class Html:
-    """A web page, as a wrong address or a login page gives it."""
+    """A web page, as from a wrong address or a login page."""
 
     page: str = "<!doctype html><title>Willkommen</title>"
     status: int = 200
@@ -149,7 +149,7 @@ class Html:
 
 @dataclass(frozen=True)
 class BrokenJson:
-    """Text with status 200 that calls itself JSON and is none."""
+    """Text with status 200 that claims to be JSON and is not."""
 
     text: str = '{"choices": [{"message": '
 
@@ -240,7 +240,7 @@ Step = (
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came: path, headers by lower-case name, and the JSON body (None: it had none)."""
+    """A request as received: path, headers by lower-case name, and the JSON body (None: it had none)."""
 
     path: str
     headers: dict[str, str]

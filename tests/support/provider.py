@@ -33,7 +33,7 @@ Outcome = Reply | Fault | Unasked
 
 @dataclass
 class Batch:
-    """A batch as the server holds it.
+    """A batch as the server has it.
 
     Attributes:
         id: its name.
@@ -55,7 +55,7 @@ class Batch:
     problems: list[dict[str, Any]] = field(default_factory=list)
 
     def end(self, status: str, answer: Callable[[Ask], Outcome], rng: random.Random) -> None:
-        """Come to an end: the results are there, in no order."""
+        """Complete the batch: the results are there, in random order."""
         self.status = status
         for ask in self.requests:
             self._result(ask, answer(ask["body"]))
@@ -63,7 +63,7 @@ class Batch:
         rng.shuffle(self.errors)
 
     def contents(self) -> dict[str, bytes]:
-        """Return the files of results by their names; one without lines is none."""
+        """Return the files of results by name; empty ones are left out."""
         kinds = {"output": self.output, "errors": self.errors}
         return {f"{self.id}_{kind}": "".join(lines).encode() for kind, lines in kinds.items() if lines}
 
@@ -84,7 +84,7 @@ class Batch:
         self.errors.append(json.dumps(line) + "\n")
 
     def as_data(self) -> dict[str, Any]:
-        """Return what the server tells of it."""
+        """Return what the server reports about it."""
         files = self.contents() if self.status not in {"validating", "in_progress", "cancelling"} else {}
         names = {kind: name for kind in ("output", "errors") if (name := f"{self.id}_{kind}") in files}
         return {
@@ -217,7 +217,7 @@ class BatchServer:
             return found
 
     def note(self, request: Request) -> None:
-        """Take a call down."""
+        """Record a call."""
         self._seen(request)
         with self._lock:
             self.requests.append(request)

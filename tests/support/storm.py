@@ -110,7 +110,7 @@ def _logged_to(lines: list[str]) -> Iterator[None]:
 
 
 async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
-    """Write the same brief `writes` times into folders of their own, 16 side by side."""
+    """Write the same brief `writes` times into separate folders, 16 at once."""
     steps = script(writes * 4, seed)
     workspace = open_workspace(load_settings({"cache": folder / "cache"}, {}))
     log = RunLog(folder / "runs.sqlite3")

@@ -1,4 +1,4 @@
-"""The real command in a folder of its own, and a good answer for it."""
+"""The real command in a separate folder, and a good answer for it."""
 
 import gc
 import io
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Terminal:
-    """Runs the command in a folder of its own: in this process, or in one of its own."""
+    """Runs the command in a separate folder: in this process, or in a new one."""
 
     folder: Path
 
@@ -73,7 +73,7 @@ class Terminal:
         stdin: bytes = b"",
         **environment: str,
     ) -> Run:
-        """Run the command in a process of its own, where what it leaves in this one would do harm."""
+        """Run the command in a new process, for tests in which it would change this one for good."""
         done = subprocess.run(
             [COMMAND, *arguments],
             cwd=self.folder,
@@ -100,7 +100,7 @@ def _checked(code: int, out: bytes, err: bytes) -> Run:
 
 @contextmanager
 def _standard_files(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
-    """Put files in the place of stdin, stdout and stderr; yield what is filled at the end of the block."""
+    """Replace stdin, stdout and stderr with files; yield what is filled in at the end of the block."""
     written = io.BytesIO(), io.BytesIO()
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
@@ -127,7 +127,7 @@ def _standard_files(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
-    """Give back what a command may change of its process; let its log go where a process's own goes."""
+    """Restore what a command may change in its process; send its log where that of a new process goes."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     collects = gc.isenabled()
     with _bare_logging(), warnings.catch_warnings():

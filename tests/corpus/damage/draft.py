@@ -1,4 +1,4 @@
-"""What a damage is done to, and the small tools all damages share."""
+"""What is corrupted, and the small tools that all corruptions share."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ HALVES = ("A", "B")
 
 @dataclass(frozen=True)
 class Draft:
-    """A synopsis on its way to the gate, in the parts that a damage may change.
+    """A synopsis for the gate, in the parts that a corruption may change.
 
     The thresholds were set on the texts of half A; those of half B were held out.
     """
@@ -40,7 +40,7 @@ class Draft:
         return tuple(dict.fromkeys((*self.people, *self.brief.characters)))
 
     def pick(self, name: str, count: int = 1) -> str:
-        """Return hand-written passages of one file; the texts of the two halves never meet the same."""
+        """Return hand-written passages of one file; the two halves get different ones."""
         return " ".join(dice(self.text).sample(passages(name)[HALVES.index(self.half) :: 2], count))
 
 
@@ -69,13 +69,13 @@ def on_text(change: TextChange) -> Change:
 
 
 def dice(text: str) -> Random:
-    """The same text throws the same dice, on every machine and in every order."""
+    """Return random numbers that depend only on the text, on every machine and in every order."""
     return Random(zlib.crc32(text.encode("utf-8")))
 
 
 @cache
 def passages(name: str) -> tuple[str, ...]:
-    """Return the passages of a file of hand-written text, parted by blank lines."""
+    """Return the passages of a file of hand-written text, separated by blank lines."""
     return tuple((_TEXTS / f"{name}.txt").read_text(encoding="utf-8").strip().split("\n\n"))
 
 
@@ -97,7 +97,7 @@ def sentences(text: str) -> list[str]:
 
 
 def each_sentence(text: str, change: Callable[[int, str], str]) -> str:
-    """Change each sentence, told its number; what stands between them stays."""
+    """Change each sentence, given its number; what is between them stays."""
     parts, end = [], 0
     for number, sentence in enumerate(analyse(text).sentences):
         parts += [text[end : sentence.span.start], change(number, sentence.text)]
@@ -118,14 +118,14 @@ def each_word(text: str, pattern: str, change: TextChange, every: int = 1) -> st
 
 
 def insert(text: str, passage: str) -> str:
-    """Put a passage behind a paragraph that is not the last, so that beginning and end stay sound."""
+    """Insert a passage after a paragraph that is not the last, so that beginning and end stay intact."""
     parts = paragraphs(text)
     place = dice(text).randrange(len(parts) - 1)
     return joined([*parts[:place], f"{parts[place]} {passage}", *parts[place + 1 :]])
 
 
 def inserting(name: str, count: int = 1) -> Change:
-    """Put `count` hand-written passages of one file into the text."""
+    """Insert `count` hand-written passages of one file into the text."""
     return lambda draft: replace(draft, text=insert(draft.text, draft.pick(name, count)))
 
 
@@ -135,12 +135,12 @@ def before(name: str) -> Change:
 
 
 def behind(name: str) -> Change:
-    """Put a hand-written passage behind the text."""
+    """Put a hand-written passage after the text."""
     return lambda draft: replace(draft, text=joined([draft.text, draft.pick(name)]))
 
 
 def replacing(name: str) -> Change:
-    """Put a hand-written text in the text's place."""
+    """Replace the text with a hand-written one."""
     return on_text(lambda _: joined(passages(name)))
 
 

@@ -1,4 +1,4 @@
-"""Damages that dress the prose up, or put a model's chatter around it."""
+"""Corruptions that add markup to the prose, or a model's chatter around it."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ _SPEAKERS = ("Ärztin", "Dr. Seidel", "Pfleger Jonas", "MUTTER", "Erzähler (lei
 
 
 def last_paragraph(dress: TextChange) -> Change:
-    """Dress the last paragraph alone: the rest stays sound."""
+    """Change only the last paragraph."""
     return on_text(lambda text: joined([*paragraphs(text)[:-1], dress(paragraphs(text)[-1])]))
 
 
@@ -106,7 +106,7 @@ def control(text: str) -> str:
 
 
 def quotation_marks(opening: str, closing: str) -> TextChange:
-    """Write all quotations with other marks; a text without any gets one."""
+    """Write all quotations with other quotation marks; a text without any gets one."""
 
     def change(text: str) -> str:
         sound = text if "„" in text else insert(text, "Alle nennen ihn nur „den Langen“.")

@@ -1,4 +1,4 @@
-"""Damages to letters and words: encodings, spellings, articles."""
+"""Corruptions of letters and words: encodings, spellings, articles."""
 
 import re
 from random import Random
@@ -55,7 +55,7 @@ def garbled(text: str) -> str:
 
 
 def typos(text: str) -> str:
-    """Slip in every sixth long word: two letters swapped, one dropped or one doubled."""
+    """Mistype every sixth long word: two letters swapped, one dropped or one doubled."""
     throw = dice(text)
     return each_word(text, _LONG_WORD, lambda word: _slip(word, throw), every=6)
 
@@ -73,7 +73,7 @@ def dialect(text: str) -> str:
 
 
 def nonsense_words(text: str) -> str:
-    """Put an invented word in the place of every fourth noun."""
+    """Replace every fourth noun with an invented word."""
     throw = dice(text)
     return each_word(text, _NOUN, lambda _: "".join(throw.sample(_SYLLABLES, 3)).capitalize(), every=4)
 

@@ -1,4 +1,4 @@
-"""Damages to what is told: language, tense, person, originality, theme, cast."""
+"""Corruptions of the content: language, tense, person, originality, theme, cast."""
 
 import re
 from dataclasses import replace
@@ -55,7 +55,7 @@ def _long_part(parts: list[str], least: int, text: str) -> str:
 
 
 def prompt_leak(text: str) -> str:
-    """Repeat a sentence of the instructions; those that a template's marks run through are left out."""
+    """Repeat a sentence of the instructions; those with template markup in them are left out."""
     rules = [
         rule
         for template in load_prompts(folder("prompts")).templates.values()
@@ -79,7 +79,7 @@ def copied_paragraph(draft: Draft) -> Draft:
 
 
 def copied_with_other_names(draft: Draft) -> Draft:
-    """Hand in an example whose people are all called otherwise, and declare nobody."""
+    """Return an example with all people renamed, and declare nobody."""
     example = _other_example(draft)
     old = [person.name for person in example.synopsis.characters]
     text = renamed(example.synopsis.text, old, lines("names"))
@@ -87,7 +87,7 @@ def copied_with_other_names(draft: Draft) -> Draft:
 
 
 def copied_with_own_names(draft: Draft) -> Draft:
-    """Hand in an example under the names that the brief asks for and the answer declares."""
+    """Return an example with the names that the brief asks for and the answer declares."""
     example = _other_example(draft)
     old = [person.name for person in example.synopsis.characters]
     text = renamed(example.synopsis.text, old, list(islice(cycle(draft.names), len(old))))
@@ -133,7 +133,7 @@ def crowd_of_strangers(draft: Draft) -> Draft:
 
 
 def changed_last_name(draft: Draft) -> Draft:
-    """Call a person of the text by another last name once."""
+    """Give a person of the text another last name once."""
     told = [name.split() for name in draft.names if name in draft.text and name.count(" ") == 1]
     first = next((first for first, _ in told if not first.endswith(".")), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""Damages to the shape: length, cuts, loops, rhythm, paragraphs, speech, questions."""
+"""Corruptions of the shape: length, cuts, loops, rhythm, paragraphs, speech, questions."""
 
 import re
 
@@ -58,7 +58,7 @@ def loop_of_paragraphs(text: str) -> str:
 
 
 def soft_loop(text: str) -> str:
-    """Say a long sentence thrice, each time with one word more or less."""
+    """Repeat a long sentence three times, each time with one word more or less."""
     parts = paragraphs(text)
     words = max(sentences(parts[-2]), key=len).split()
     again = [*words[:4], "wieder", *words[4:]]
@@ -88,7 +88,7 @@ def endless_sentence(text: str) -> str:
 
 
 def _chopped(text: str, size: int) -> str:
-    """Part the words into sentences of one size, whatever they say; four sentences a paragraph."""
+    """Split the words into sentences of equal length, whatever they say; four sentences per paragraph."""
     words = re.findall(r"[^\W\d_]+", text)
     cut = [" ".join(words[i : i + size]) for i in range(0, len(words) - size + 1, size)]
     told = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in cut]
@@ -104,7 +104,7 @@ def staccato(text: str) -> str:
 
 
 def long_winded(text: str) -> str:
-    """Join three sentences each into one."""
+    """Join every three sentences into one."""
 
     def linked(number: int, told: str) -> str:
         return told if number % 3 == 2 else told.rstrip(".?!“") + ", wobei"

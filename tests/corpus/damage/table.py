@@ -1,4 +1,4 @@
-"""The table of damages: what each is called, which check must refuse it, and how it is done."""
+"""The table of corruptions: the name of each, the check that must refuse it, and how it is done."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from tests.corpus.damage.draft import Change, Draft, TextChange, before, behind,
 
 @dataclass(frozen=True)
 class Damage:
-    """One kind of damage.
+    """One kind of corruption.
 
     A damage that finds nothing to damage returns the draft as it is, and is not counted for it.
 
@@ -29,7 +29,7 @@ def _text(name: str, check: str, change: TextChange) -> Damage:
 
 
 def _only(change: TextChange, *, is_open: bool) -> Change:
-    """Damage the forms that end open, or those that end closed."""
+    """Corrupt the forms that end open, or those that end closed."""
     return lambda draft: on_text(change)(draft) if draft.brief.form.is_open == is_open else draft
 
 
