@@ -169,10 +169,10 @@ async def bare_loop(base_url: str) -> None:
     from synopsis_writer.batch.briefs import read_briefs
     from synopsis_writer.settings import load_settings
     from synopsis_writer.synopsis import Synopsis, wire_schema
-    from synopsis_writer.workspace import open_workspace
+    from synopsis_writer.writer import Writer
 
-    workspace = open_workspace(load_settings({}, os.environ))
-    prompts = [workspace.prompt(row.brief) for row in read_briefs(Path("briefs.jsonl"))]
+    writer = Writer(load_settings({}, os.environ))
+    prompts = [writer.prompt(row.brief) for row in read_briefs(Path("briefs.jsonl"))]
     schema = {"name": "answer", "strict": True, "schema": wire_schema(Synopsis)}
     waiting = iter(
         [[{"role": one.role, "content": one.content} for one in prompt.messages] for prompt in prompts]

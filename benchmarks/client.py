@@ -29,10 +29,10 @@ from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.resolve import open_client, resolve_model
 from synopsis_writer.result import new_run
 from synopsis_writer.settings import Settings, load_settings
-from synopsis_writer.show import Show, find_show, generic_show
+from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.workspace import Workspace, open_workspace
+from synopsis_writer.writer import Writer
 from tests.support.loopback import LoopbackServer, Reply
 
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus" / "good"
@@ -57,21 +57,19 @@ async def cpu(work: Callable[[Example], Awaitable[object]]) -> float:
     return (time.process_time() - started) * 1000 / len(EXAMPLES)
 
 
-def show_of(workspace: Workspace, example: Example) -> Show:
+def show_of(writer: Writer, example: Example) -> Show:
     """Return the example's show."""
-    return find_show(workspace.pool.shows, example.brief.show) or generic_show(example.brief.show)
+    return writer.find_show(example.brief.show)
 
 
-async def whole_write(
-    example: Example, client: ModelClient, workspace: Workspace, log: RunLog, out: Path
-) -> None:
-    """Do all that a write does once its workspace is loaded."""
-    show, brief = show_of(workspace, example), example.brief
-    prompt = workspace.prompt(brief)
+async def whole_write(example: Example, client: ModelClient, writer: Writer, log: RunLog, out: Path) -> None:
+    """Do all that a write does once its writer has loaded its workspace."""
+    show, brief = show_of(writer, example), example.brief
+    prompt = writer.prompt(brief)
     name, created = new_run()
-    author = ModelAuthor(client, workspace.prompts, prompt, Limits())
+    author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits())
     with Recording(log, Run(name, "write", created, brief, MODEL)) as recording:
-        result = await write(brief, show, author, workspace.gate, attempts=1, recorder=recording)
+        result = await write(brief, show, author, writer.workspace.gate, attempts=1, recorder=recording)
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")
@@ -80,21 +78,22 @@ async def whole_write(
         recording.end(result.outcome)
 
 
-def warmed_desk(settings: Settings) -> Workspace:
-    """Return a workspace whose gate has judged the pool's examples."""
-    workspace = open_workspace(settings)
+def warmed_desk(settings: Settings) -> Writer:
+    """Return a writer whose gate has judged the pool's examples."""
+    writer = Writer(settings)
+    workspace = writer.workspace
     workspace.gate.warm_up()
     for example in workspace.pool.examples:
-        workspace.gate.examine(example.synopsis, example.brief, show_of(workspace, example))
-    return workspace
+        workspace.gate.examine(example.synopsis, example.brief, show_of(writer, example))
+    return writer
 
 
-async def bare_calls(workspace: Workspace, base_url: str) -> float:
+async def bare_calls(writer: Writer, base_url: str) -> float:
     """Measure the SDK's calls alone, with the prompts of the writes."""
     schema = {"name": "answer", "strict": True, "schema": wire_schema(Synopsis)}
     requests: dict[str, dict[str, Any]] = {}
     for example in EXAMPLES:
-        prompt = workspace.prompt(example.brief)
+        prompt = writer.prompt(example.brief)
         requests[example.id] = {
             "model": MODEL,
             "messages": [{"role": one.role, "content": one.content} for one in prompt.messages],
@@ -104,20 +103,20 @@ async def bare_calls(workspace: Workspace, base_url: str) -> float:
         return await cpu(lambda example: sdk.chat.completions.create(**requests[example.id]))
 
 
-async def gate_alone(workspace: Workspace) -> float:
+async def gate_alone(writer: Writer) -> float:
     """Measure the gate on the texts that the server answers with."""
 
     async def examine(example: Example) -> None:
-        workspace.gate.examine(example.synopsis, example.brief, show_of(workspace, example))
+        writer.workspace.gate.examine(example.synopsis, example.brief, show_of(writer, example))
 
     return await cpu(examine)
 
 
-async def whole_writes(workspace: Workspace, settings: Settings, out: Path) -> float:
+async def whole_writes(writer: Writer, settings: Settings, out: Path) -> float:
     """Measure all that a write does."""
     log = RunLog(out / "runs.sqlite3")
     async with open_client(resolve_model(settings, {}), settings, {}) as client:
-        taken = await cpu(lambda example: whole_write(example, client, workspace, log, out))
+        taken = await cpu(lambda example: whole_write(example, client, writer, log, out))
     log.close()
     return taken
 
@@ -125,13 +124,13 @@ async def whole_writes(workspace: Workspace, settings: Settings, out: Path) -> f
 def measure(what: str, base_url: str, place: str, pipe: Connection) -> None:
     """Measure one of the three in this process, and send the milliseconds."""
     settings = load_settings({"base_url": base_url, "model": MODEL, "cache": Path(place) / "cache"}, {})
-    workspace = warmed_desk(settings)
+    writer = warmed_desk(settings)
     if what == "bare":
-        taken = asyncio.run(bare_calls(workspace, base_url))
+        taken = asyncio.run(bare_calls(writer, base_url))
     elif what == "gate":
-        taken = asyncio.run(gate_alone(workspace))
+        taken = asyncio.run(gate_alone(writer))
     else:
-        taken = asyncio.run(whole_writes(workspace, settings, Path(place)))
+        taken = asyncio.run(whole_writes(writer, settings, Path(place)))
     pipe.send(taken)
 
 

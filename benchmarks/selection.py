@@ -29,7 +29,7 @@ from synopsis_writer.models.embedded import EmbeddedClient, Engine
 from synopsis_writer.prompts.selection import index_examples, select
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.workspace import Workspace, open_workspace
+from synopsis_writer.writer import Writer
 
 T = TypeVar("T")
 
@@ -56,11 +56,12 @@ SHOWS = (
 def small_rows() -> list[Row]:
     """Measure what selecting adds to a command with the packaged pool, imports included."""
     code = (
-        "import time; from synopsis_writer.workspace import open_workspace;"
+        "import time; from synopsis_writer.writer import Writer;"
         "from synopsis_writer.brief import make_brief;"
-        "from synopsis_writer.settings import load_settings; workspace = open_workspace(load_settings({}));"
+        "from synopsis_writer.settings import load_settings;"
+        "writer = Writer(load_settings({})); writer.workspace;"
         "brief = make_brief(show='Rote Rosen', theme='Ein Gärtner rettet eine Linde');"
-        "begun = time.perf_counter(); workspace.select(brief); print(time.perf_counter() - begun)"
+        "begun = time.perf_counter(); writer.select(brief); print(time.perf_counter() - begun)"
     )
     command = [sys.executable, "-c", code]
     seconds = [float(subprocess.check_output(command, encoding="utf-8")) for _ in range(10)][1:]
@@ -116,16 +117,16 @@ def embedded_rows() -> list[Row]:
     settings = load_settings({})
     engine = Engine(packaged_weights(settings.cache), context=16384, chat_template=TEMPLATE)
     try:
-        return asyncio.run(_embedded_rows(open_workspace(settings), EmbeddedClient(engine)))
+        return asyncio.run(_embedded_rows(Writer(settings), EmbeddedClient(engine)))
     finally:
         engine.close()
 
 
-async def _embedded_rows(workspace: Workspace, client: EmbeddedClient) -> list[Row]:
+async def _embedded_rows(writer: Writer, client: EmbeddedClient) -> list[Row]:
     rows, shares = [], []
     for name, form in SHOWS:
         (first, _, before), (second, cached, after) = [
-            await read(workspace, client, brief) for brief in apart(workspace, name, form)
+            await read(writer, client, brief) for brief in apart(writer, name, form)
         ]
         shares.append((second - cached) / first)
         rows.append(
@@ -139,21 +140,21 @@ async def _embedded_rows(workspace: Workspace, client: EmbeddedClient) -> list[R
     return [*rows, Row("of all these, the median and the most", most)]
 
 
-def apart(workspace: Workspace, name: str, form: str) -> tuple[Brief, Brief]:
+def apart(writer: Writer, name: str, form: str) -> tuple[Brief, Brief]:
     """Return two briefs for one show and form whose themes choose different examples."""
-    show = workspace.find_show(name)
+    show = writer.find_show(name)
     briefs = {
-        workspace.select(brief)[-1].example.id: brief
-        for example in workspace.pool.examples
+        writer.select(brief)[-1].example.id: brief
+        for example in writer.workspace.pool.examples
         for brief in [make_brief(show=show.name, form=form, theme=example.brief.theme)]
     }
     first, second, *_ = briefs.values()
     return first, second
 
 
-async def read(workspace: Workspace, client: EmbeddedClient, brief: Brief) -> tuple[int, int, float]:
+async def read(writer: Writer, client: EmbeddedClient, brief: Brief) -> tuple[int, int, float]:
     """Return a prompt's tokens, how many the engine had in its cache, and the seconds it took."""
-    prompt = workspace.prompt(brief)
+    prompt = writer.prompt(brief)
     answer = await client.complete(prompt.messages, wire_schema(Synopsis), Limits(max_tokens=8))
     return answer.usage.prompt_tokens, answer.usage.cached_tokens, answer.seconds
 

@@ -20,7 +20,7 @@ from synopsis_writer.settings import load_settings
 from synopsis_writer.show import find_show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage
-from synopsis_writer.workspace import open_workspace
+from synopsis_writer.writer import Writer
 from tests.support.loopback import Body, LoopbackServer, Reply
 
 # A prompt of 276 bytes is at most 100 tokens: 276 / 3 + 8. With 100 of the answer a call takes 200 at most.
@@ -238,10 +238,11 @@ async def test_a_real_servers_usage_is_what_is_spent() -> None:
 async def test_a_paid_attempt_stays_when_the_budget_forbids_its_repair() -> None:
     good = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
     refused = good.synopsis.as_json().replace("?", ".")
-    workspace = open_workspace(load_settings({}, {}))
+    writer = Writer(load_settings({}, {}))
+    workspace = writer.workspace
     show = find_show(workspace.pool.shows, good.brief.show)
     assert show is not None
-    prompt = workspace.prompt(good.brief)
+    prompt = writer.prompt(good.brief)
     budget = Budget(tokens=estimate_tokens(prompt.messages, None) + 2000)
     scripted = ScriptedClient([refused, refused])
     author = ModelAuthor(

@@ -18,7 +18,8 @@ from synopsis_writer.prompts.selection import (
 )
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.storage.arrays import FEWEST_CACHED
-from synopsis_writer.workspace import Workspace, open_workspace
+from synopsis_writer.workspace import open_workspace
+from synopsis_writer.writer import Writer
 
 POOL = load_pool([folder("examples")]).examples
 INDEX = index_examples(POOL)
@@ -257,25 +258,25 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
     assert same(index_examples(pool, tmp_path / "file"), index_examples(pool))
 
 
-# The workspace
+# The writer
 
 
 @pytest.fixture
-def workspace() -> Workspace:
-    return open_workspace(load_settings({"pinned": ["rote-rosen/reine-herztoene"]}, {}))
+def writer() -> Writer:
+    return Writer(load_settings({"pinned": ["rote-rosen/reine-herztoene"]}, {}))
 
 
-def test_the_workspace_pins_hides_and_indexes_once(workspace: Workspace) -> None:
-    prompt = workspace.prompt(brief())
+def test_a_writer_pins_hides_and_indexes_once(writer: Writer) -> None:
+    prompt = writer.prompt(brief())
     assert prompt.example_ids[0] == "rote-rosen/reine-herztoene"
     last = prompt.example_ids[-1]
-    assert last not in workspace.prompt(brief(), exclude={last}).example_ids
-    assert last not in workspace.outline_prompt(brief(), exclude={last}).example_ids
-    assert workspace.index is workspace.index
+    assert last not in writer.prompt(brief(), exclude={last}).example_ids
+    assert last not in writer.outline_prompt(brief(), exclude={last}).example_ids
+    assert writer.workspace.index is writer.workspace.index
 
 
-def test_two_prompts_for_one_show_and_form_are_the_same_up_to_the_last_example(workspace: Workspace) -> None:
-    one, two = (workspace.prompt(brief(theme)) for theme in THEMES[:2])
+def test_two_prompts_for_one_show_and_form_are_the_same_up_to_the_last_example(writer: Writer) -> None:
+    one, two = (writer.prompt(brief(theme)) for theme in THEMES[:2])
     assert one.messages[:-3] == two.messages[:-3]
     assert one.messages[-3:] != two.messages[-3:]
     changing = sum(len(message.content) for message in one.messages[-3:])

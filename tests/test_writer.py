@@ -9,12 +9,14 @@ from synopsis_writer.errors import ConnectionFailedError, EngineError, ModelErro
 from synopsis_writer.examples import load_example
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import Answer, Limits
+from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.settings import load_settings
 from synopsis_writer.show import Show, find_show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 from synopsis_writer.workspace import Workspace, open_workspace
+from synopsis_writer.writer import Writer
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()
@@ -35,9 +37,15 @@ def show_of(workspace: Workspace) -> Show:
     return show
 
 
+def prompt_of(workspace: Workspace) -> Prompt:
+    writer = Writer(load_settings({}, {}))
+    writer.workspace = workspace
+    return writer.prompt(GOOD.brief)
+
+
 async def run(workspace: Workspace, client: ScriptedClient, attempts: int = 3, best_of: int = 1) -> Result:
     show = show_of(workspace)
-    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
     return await write(GOOD.brief, show, author, workspace.gate, attempts=attempts, best_of=best_of)
 
 
@@ -108,7 +116,7 @@ async def test_an_english_answer_is_refused_as_such(workspace: Workspace) -> Non
 
 
 async def test_an_answer_that_copies_its_example_is_refused(workspace: Workspace) -> None:
-    shown = workspace.prompt(GOOD.brief).example_ids[-1]
+    shown = prompt_of(workspace).example_ids[-1]
     example = next(example for example in workspace.pool.examples if example.id == shown)
     result = await run(workspace, ScriptedClient([example.synopsis.as_json()]), attempts=1)
     assert result.best is not None
@@ -172,7 +180,7 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
     author = ModelAuthor(
         ScriptedClient(["Gern!", ANSWER]),
         workspace.prompts,
-        workspace.prompt(GOOD.brief),
+        prompt_of(workspace),
         Limits(),
     )
     await write(GOOD.brief, show, author, workspace.gate, recorder=Taking())
@@ -188,7 +196,7 @@ async def test_drafts_that_failed_are_logged(workspace: Workspace, caplog: pytes
     caplog.set_level(logging.INFO)
     show = show_of(workspace)
     client = ScriptedClient([ConnectionFailedError("weg"), ANSWER, ConnectionFailedError("weg")])
-    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
     await write(GOOD.brief, show, author, workspace.gate, best_of=3)
     assert [line for line in caplog.messages if "failed" in line] == ["attempt 1 of 3: a draft failed: weg"]
 
@@ -197,7 +205,7 @@ async def test_earlier_work_is_continued_and_its_attempts_count(workspace: Works
     previous = Attempt(2, Answer("Der letzte Text."), problem="variety_title: Row 7 has the title, too.")
     client = ScriptedClient([NO_QUESTION])
     show = show_of(workspace)
-    author = ModelAuthor(client, workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    author = ModelAuthor(client, workspace.prompts, prompt_of(workspace), Limits())
     result = await write(GOOD.brief, show, author, workspace.gate, attempts=3, previous=previous)
     assert [(attempt.number, attempt.passed) for attempt in result.attempts] == [(3, False)]
     asked = client.calls[0].messages
@@ -212,7 +220,7 @@ class KilledGate:
 
 async def test_an_answer_that_no_gate_could_check_is_saved_with_its_tokens(workspace: Workspace) -> None:
     show = show_of(workspace)
-    author = ModelAuthor(ScriptedClient([ANSWER]), workspace.prompts, workspace.prompt(GOOD.brief), Limits())
+    author = ModelAuthor(ScriptedClient([ANSWER]), workspace.prompts, prompt_of(workspace), Limits())
     result = await write(GOOD.brief, show, author, KilledGate())
     assert [attempt.answer.text for attempt in result.attempts] == [ANSWER]
     assert result.usage == Usage(100, 50)

@@ -1,14 +1,13 @@
-"""The workspace: pool, templates and gate of a house, opened once, to build prompts and to check texts."""
+"""The workspace: pool, templates and gate of a house, opened once; and checks of texts and of the pool."""
 
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.brief import Brief, Form, make_brief
+from synopsis_writer.brief import Form, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, SettingsError
 from synopsis_writer.examples import (
@@ -26,11 +25,10 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import built_in_house, load_house
-from synopsis_writer.prompts.selection import Chosen, ExampleIndex, index_examples, select
-from synopsis_writer.prompts.templates import Prompt, Prompts, load_prompts
+from synopsis_writer.prompts.selection import ExampleIndex, index_examples
+from synopsis_writer.prompts.templates import Prompts, load_prompts
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
-from synopsis_writer.synopsis import Outline
 
 _log = logging.getLogger(__name__)
 
@@ -105,31 +103,6 @@ class Workspace:
             hint = f"did you mean {near}?" if near else "synopsis examples list names the known ones."
             _log.info("unknown show '%s': going on without its cast and place; %s", name, hint)
         return show or generic_show(name)
-
-    def resolve(self, brief: Brief) -> tuple[Brief, Show]:
-        """Return the brief with the canonical name of its show, and the show."""
-        show = self.find_show(brief.show)
-        return brief.model_copy(update={"show": show.name}), show
-
-    def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
-        """Select the examples for a brief, each with its reason; never those whose ids are in `exclude`."""
-        brief, _ = self.resolve(brief)
-        budget, pinned = self.settings.example_tokens, self.settings.pinned
-        return select(self.index, brief, token_budget=budget, exclude=exclude, pinned=pinned)
-
-    def prompt(
-        self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
-    ) -> Prompt:
-        """Render the request for a synopsis, with the examples that `select` gives."""
-        brief, show = self.resolve(brief)
-        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
-        return self.prompts.synopsis(brief, show, examples, outline)
-
-    def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
-        """Render the request for an outline, with the examples that `select` gives."""
-        brief, show = self.resolve(brief)
-        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
-        return self.prompts.outline(brief, show, examples)
 
     def check(
         self, document: Document, *, show: str | None, theme: str | None, form: Form | str | None

@@ -27,7 +27,7 @@ from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.models.server import KEY_VARIABLE
-from synopsis_writer.prompts.selection import Chosen
+from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, new_run
 from synopsis_writer.settings import Settings, load_settings
@@ -180,15 +180,30 @@ class Writer:
         """Return the show with this name or alias; an unknown one is logged once, and is a generic show."""
         return self.workspace.find_show(name)
 
+    def resolve(self, brief: Brief) -> tuple[Brief, Show]:
+        """Return the brief with the canonical name of its show, and the show."""
+        show = self.find_show(brief.show)
+        return brief.model_copy(update={"show": show.name}), show
+
     def prompt(
         self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
     ) -> Prompt:
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
-        return self.workspace.prompt(brief, outline, exclude=exclude)
+        brief, show = self.resolve(brief)
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        return self.workspace.prompts.synopsis(brief, show, examples, outline)
+
+    def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
+        """Return the request for an outline; asks no model."""
+        brief, show = self.resolve(brief)
+        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
+        return self.workspace.prompts.outline(brief, show, examples)
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Return the examples that a prompt for the brief shows, each with its reason."""
-        return self.workspace.select(brief, exclude=exclude)
+        brief, _ = self.resolve(brief)
+        tokens, pinned = self.settings.example_tokens, self.settings.pinned
+        return select(self.workspace.index, brief, token_budget=tokens, exclude=exclude, pinned=pinned)
 
     async def warm_up(self) -> None:
         """Load now what the first calls would load: house, templates, word lists, the model's library."""
@@ -230,7 +245,7 @@ class Writer:
             ModelError: the model failed for good before any answer.
         """
         await self._open()
-        brief, show = self.workspace.resolve(_brief(brief, fields))
+        brief, show = self.resolve(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
             more = {"outline": outline, "best_of": best_of}
             with self._recording(self._command, brief, author.name, prompt, **more) as recording:
@@ -259,11 +274,11 @@ class Writer:
             ModelError: the model failed for good.
         """
         await self._open()
-        brief, show = self.workspace.resolve(_brief(brief, fields))
+        brief, show = self.resolve(_brief(brief, fields))
         if self._is_demo:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
-            prompt = await self._in_thread(partial(self.workspace.outline_prompt, brief))
+            prompt = await self._in_thread(partial(self.outline_prompt, brief))
             with self._recording("outline", brief, client.name, prompt) as recording:
                 author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
                 try:
@@ -302,7 +317,7 @@ class Writer:
 
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
-        brief, show = self.workspace.resolve(brief)
+        brief, show = self.resolve(brief)
         judged = await judge(attempt, brief, show, self.examiner)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
 

@@ -21,7 +21,7 @@ from synopsis_writer.models.pricing import HostedPricer
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import load_settings
 from synopsis_writer.storage.files import save
-from synopsis_writer.workspace import Workspace, open_workspace
+from synopsis_writer.writer import Writer
 from tests.support.loopback import (
     Body,
     BrokenJson,
@@ -112,7 +112,7 @@ def _logged_to(lines: list[str]) -> Iterator[None]:
 async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     """Write the same brief `writes` times into separate folders, 16 at once."""
     steps = script(writes * 4, seed)
-    workspace = open_workspace(load_settings({"cache": folder / "cache"}, {}))
+    writer = Writer(load_settings({"cache": folder / "cache"}, {}))
     log = RunLog(folder / "runs.sqlite3")
     reported: dict[int, str] = {}
     said: list[str] = []
@@ -127,7 +127,7 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
         async def one(number: int) -> None:
             async with turn:
                 try:
-                    reason = await _write(number, client, workspace, log, folder)
+                    reason = await _write(number, client, writer, log, folder)
                 except ModelError as error:
                     reason = str(error)
             if reason:
@@ -143,14 +143,14 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     return Tally(saved, reported, calls, faults, logged, said)
 
 
-async def _write(number: int, client: CachingClient, workspace: Workspace, log: RunLog, folder: Path) -> str:
+async def _write(number: int, client: CachingClient, writer: Writer, log: RunLog, folder: Path) -> str:
     """Write one brief, and save it; return why it was not saved."""
-    show = workspace.find_show(GOOD.brief.show)
-    prompt = workspace.prompt(GOOD.brief)
+    show = writer.find_show(GOOD.brief.show)
+    prompt = writer.prompt(GOOD.brief)
     run = Run(f"{number:05}", "write", datetime.now(UTC), GOOD.brief, client.name)
-    author = ModelAuthor(client, workspace.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
+    author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
     with Recording(log, run) as recording:
-        result = await write(GOOD.brief, show, author, workspace.gate, recorder=recording)
+        result = await write(GOOD.brief, show, author, writer.workspace.gate, recorder=recording)
         recording.end(result.outcome)
         accepted = result.accepted
         if accepted is None:

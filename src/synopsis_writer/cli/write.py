@@ -101,7 +101,7 @@ def outline(
     brief, _ = _read_brief(flags, None)
     with Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)
-        brief, _ = writer.workspace.resolve(brief)
+        brief, _ = writer.resolve(brief)
     print_result(format_outline(brief, planned))
 
 

@@ -30,7 +30,7 @@ from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_o
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Cost, Spent
-from synopsis_writer.workspace import open_workspace
+from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def calls_left(
     if budget.amount is None and budget.tokens is None:
         return None
     # As many examples as any brief's, and no cast.
-    prompt = open_workspace(settings).prompt(Brief(show="Serie", theme="ein Streit"))
+    prompt = Writer(settings, environment=environment).prompt(Brief(show="Serie", theme="ein Streit"))
     pricer = open_pricer(resolved, settings, environment)
     worst = worst_case(pricer, prompt.messages, wire_schema(Synopsis), longer(limits_of(settings)))
     amount, tokens = _left(budget)
