@@ -88,6 +88,17 @@ def test_runs_are_removed_one_by_one_by_age_or_all(terminal: Terminal) -> None:
     assert terminal("log", "list").err == "the log is empty\n"
 
 
+def test_a_folder_in_the_place_of_log_or_cache_is_refused_in_one_line(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "cache" / "responses.sqlite3").mkdir(parents=True)
+    for command in (("log", "list"), ("log", "show"), ("cache", "info")):
+        run = terminal(*command, SYNOPSIS_LOG="cache", SYNOPSIS_CACHE="cache")
+        assert (run.code, run.out, run.err.count("\n")) == (2, "", 1)
+        assert run.err.startswith("synopsis: cannot open ")
+        assert run.err.endswith(": name another place\n")
+
+
 def test_a_log_that_cannot_be_used_costs_no_text(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Das ist keine Datenbank.", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:

@@ -130,6 +130,11 @@ def test_a_file_that_is_not_a_database_is_not_read_either(tmp_path: Path) -> Non
         read_database(tmp_path / "file", [FIRST])
 
 
+def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="name another place"):
+        read_database(tmp_path, [FIRST])
+
+
 def test_a_database_is_deleted_with_its_logs(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite3"
     for end in ("", "-wal", "-shm"):

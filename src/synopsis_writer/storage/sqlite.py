@@ -100,7 +100,10 @@ def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
     log = path.with_name(path.name + "-wal")
     is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
     for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        try:
+            database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        except sqlite3.Error:  # a folder
+            continue
         try:
             if _version(database) == version:
                 return database
