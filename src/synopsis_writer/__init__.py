@@ -89,3 +89,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'synopsis_writer' has no attribute '{name}'")
     return getattr(importlib.import_module(f"synopsis_writer.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
