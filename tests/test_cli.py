@@ -11,6 +11,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.cli import main, options
@@ -299,7 +300,9 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> 
     assert "Traceback" not in err
 
 
-def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Interrupted(MetaPathFinder):
         def find_spec(self, fullname: str, *_: object) -> None:
             if fullname == "synopsis_writer.cli.app":
@@ -310,6 +313,19 @@ def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(monkeypatch: pyt
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
+    assert capsys.readouterr().err == "synopsis: interrupted\n"
+
+
+@pytest.mark.parametrize("step", ["get_command", "get_group"])
+def test_ctrl_c_while_the_commands_are_built_ends_it_in_the_same_way(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(typer.main, step, interrupted)
+    run = terminal("check", "-")
+    assert (run.code, run.out, run.err) == (130, "", "synopsis: interrupted\n")
 
 
 def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
