@@ -102,9 +102,11 @@ def test_a_folder_in_the_place_of_log_or_cache_is_refused_in_one_line(
 def test_a_log_that_cannot_be_used_costs_no_text(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("Das ist keine Datenbank.", "utf-8")
     with LoopbackServer([Reply(ANSWER)]) as server:
-        run = terminal("write", *ORDER, server=server, SYNOPSIS_LOG="log")
+        run = terminal("write", *ORDER, "--quiet", server=server, SYNOPSIS_LOG="log")
     assert run.code == 0
-    assert "this run is not logged" in run.err
+    assert run.err.startswith("synopsis: cannot use log: ")
+    assert run.err.endswith("; this run is not logged\n")
+    assert run.err.count("\n") == 1
     assert run.out.startswith(GOOD.synopsis.title)
 
 

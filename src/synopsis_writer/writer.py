@@ -374,7 +374,7 @@ class Writer:
             try:
                 self.log.saved(result.run, path)
             except FileError as error:
-                _log.warning("%s", error)
+                _log.error("%s", error)
 
     write_sync = _sync(write)
     outline_sync = _sync(outline)
@@ -398,7 +398,7 @@ class Writer:
             try:
                 self._opened_log = RunLog(self.settings.log if self._log else None)
             except FileError as error:
-                _log.warning("%s; this run is not logged", error)
+                _log.error("%s; this run is not logged", error)
                 self._opened_log = RunLog(None)
         return self._opened_log
 

@@ -58,8 +58,8 @@ def printable(text: str) -> str:
 class StderrHandler(logging.Handler):
     """Prints the package's log on stderr: INFO is a line of status, WARNING is printed with --quiet, too.
 
-    It also draws what grows or counts on a terminal, and takes that away before it prints a line. A terminal
-    that has gone ends no work.
+    ERROR is printed as the error that ends a command. It also draws what grows or counts on a terminal, and
+    takes that away before it prints a line. A terminal that has gone ends no work.
     """
 
     _live: "Live | None" = None
@@ -81,7 +81,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        self.print_line(self.format(record))
+        (print_error if record.levelno >= logging.ERROR else self.print_line)(self.format(record))
 
     def print_line(self, line: str) -> None:
         """Print a line, above what is drawn."""
