@@ -67,8 +67,9 @@ def test_a_wait_is_printed_at_once_and_the_next_of_its_reason_in_the_line(
         assert capsys.readouterr().err == "the server answered 429; trying again in 5.0 s\n"
         clock.now += 10
         add(progress)
-        assert "1 accepted; 2 waiting, 20 s at most: the server answered 429; 6.0 a minute" in (
-            capsys.readouterr().err
+        assert capsys.readouterr().err == (
+            "1 of 100 rows; 1 accepted; 6.0 a minute; 150 tokens; unpriced; about 16 min left; "
+            "2 waiting, 20 s at most: the server answered 429\n"
         )
         clock.now += 30
         add(progress)
@@ -77,15 +78,16 @@ def test_a_wait_is_printed_at_once_and_the_next_of_its_reason_in_the_line(
 
 def test_a_terminal_has_one_line_that_waits_update(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     out = io.StringIO()
-    with Progress(100, 0, Console(file=out, force_terminal=True, width=40, height=9), clock) as progress:
+    with Progress(100, 0, Console(file=out, force_terminal=True, width=81, height=9), clock) as progress:
         status("unknown show 'X'")
         wait("--rpm is reached", 5.0)
         assert out.getvalue() == ""
         wait("--rpm is reached", 6.0)
-        assert "0 of 100 rows; 2 waiting, 6 s at most: …" in out.getvalue()  # as wide as the terminal
+        # as wide as the terminal: what does not fit is cut off at the wait
+        assert "0 tokens; no cost; 2 waiting, 6 s at most: --rpm is…" in out.getvalue()
         clock.now += 1
         add(progress)
-        assert "1 of 100 rows; 1 accepted; 2 waiting" in out.getvalue()
+        assert "1 accepted; 60.0 a minute; 150 tokens; unpriced; about 2 min left…" in out.getvalue()
         assert out.getvalue().count(HIDE_CURSOR) == 1
         status("a line")
         assert out.getvalue().count(SHOW_CURSOR) == 1

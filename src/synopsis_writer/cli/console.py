@@ -203,17 +203,16 @@ class Progress:
         _log.info(self.line())
 
     def line(self) -> str:
-        """Return the line: done, outcomes, waits, rate, tokens, cost so far, and the time left."""
+        """Return the line: done, outcomes, rate, tokens, cost, time left, and waits (cut off first)."""
         rows = self._rows
         done = self.before + rows
         seconds = max(self.clock() - self._started, 1e-9)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        parts = [f"{done} of {self.planned} rows", counts, *self._waiting()]
-        parts.append(f"{rows * _MINUTE / seconds:.1f} a minute")
+        parts = [f"{done} of {self.planned} rows", counts, f"{rows * _MINUTE / seconds:.1f} a minute"]
         parts += [f"{self.tokens} tokens", format_cost(self.cost)]
         if done < self.planned and rows:
             parts.append(f"about {_duration((self.planned - done) * seconds / rows)} left")
-        return "; ".join(part for part in parts if part)
+        return "; ".join(part for part in (*parts, *self._waiting()) if part)
 
     @property
     def _rows(self) -> int:
