@@ -180,9 +180,8 @@ def _one_example_less(workspace: Workspace, cases: Sequence[Case]) -> tuple[Work
 
 
 def _other_profile(workspace: Workspace, cases: Sequence[Case]) -> tuple[Workspace, Sequence[Case]]:
-    return replace(
-        workspace, gate=replace(workspace.gate, house=replace(workspace.gate.house, name="x"))
-    ), cases
+    house = workspace.gate.house.model_copy(update={"name": "x"})
+    return replace(workspace, gate=replace(workspace.gate, house=house)), cases
 
 
 @pytest.mark.parametrize(
