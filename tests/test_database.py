@@ -2,6 +2,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,26 @@ def test_a_database_that_another_process_holds_is_reported(tmp_path: Path) -> No
     )
     holder.close()
     other.close()
+
+
+def test_threads_share_a_connection_and_take_turns(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "notes.sqlite3", [FIRST])
+
+    def note(text: str) -> None:
+        with transaction(database):
+            before = database.execute("SELECT count(*) FROM notes").fetchone()[0]
+            database.execute("INSERT INTO notes VALUES (?)", (f"{before} {text}",))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(note, "abcdefgh" * 20))
+    numbers = [int(text.split()[0]) for (text,) in database.execute("SELECT text FROM notes ORDER BY rowid")]
+    assert numbers == list(range(160))
+    database.close()
+
+
+def test_a_closed_connection_is_no_damage(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "notes.sqlite3", [FIRST])
+    database.close()
+    with pytest.raises(sqlite3.ProgrammingError) as caught:
+        database.execute("SELECT 1")
+    assert "move it away" not in describe(caught.value, "move it away, it is damaged")

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from synopsis_writer.errors import FileError, os_reason
 
@@ -13,6 +15,15 @@ _READERS = 1.0  # seconds for another process's reading, where what was removed 
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
+
+
+class _Database(sqlite3.Connection):
+    """A connection that several threads may use; their transactions are made one after the other."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more | {"isolation_level": None, "check_same_thread": False})
+        self.lock = threading.RLock()
+
 
 # What a statement may raise: half a character and a number beyond 64 bits never reach SQLite.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
@@ -28,7 +39,7 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):  # only its owner may read it
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        database = sqlite3.connect(path or ":memory:", timeout=_WAIT, isolation_level=None)
+        database = sqlite3.connect(path or ":memory:", timeout=_WAIT, factory=_Database)
     except OSError as error:
         raise FileError(f"cannot open {os_reason(error, path or Path())}: name another place") from error
     except sqlite3.Error as error:
@@ -72,14 +83,15 @@ def _version(database: sqlite3.Connection) -> int:
 @contextlib.contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
     """Commit all of a block, or none of it."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:  # SQLite itself undoes it where the disk is full
-            database.execute("ROLLBACK")
-        raise
+    with database.lock if isinstance(database, _Database) else contextlib.nullcontext():
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:  # SQLite itself undoes it where the disk is full
+                database.execute("ROLLBACK")
+            raise
 
 
 def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -100,16 +112,12 @@ def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
     log = path.with_name(path.name + "-wal")
     is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
     for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
-        try:
-            database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
-        except sqlite3.Error:  # a folder
-            continue
-        try:
-            if _version(database) == version:
-                return database
-        except sqlite3.Error:
-            pass  # the next way, or none
-        database.close()
+        with contextlib.suppress(sqlite3.Error):  # the next way, or none
+            database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, factory=_Database)
+            with contextlib.suppress(sqlite3.Error):
+                if _version(database) == version:
+                    return database
+            database.close()
     return None
 
 
@@ -146,6 +154,8 @@ def describe(error: Exception, way_out: str) -> str:
         return f"{error}: see whether the disk is full, or the file or its folder cannot be written"
     if code in _LOCKED:
         return f"{error}: another program holds it: try again when it is done"
+    if isinstance(error, sqlite3.ProgrammingError):  # such as use after `close`: the file is sound
+        return f"{error}: this is a mistake in the program"
     return f"{error}: {way_out}"
 
 
