@@ -1,5 +1,10 @@
 import asyncio
+import gc
 import logging
+import sys
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,7 @@ from synopsis_writer.models.limits import Budget
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import BriefFields, Writer
+from tests.conftest import Warned
 from tests.support.loopback import Fault, LoopbackServer, Reply
 from tests.support.terminal import ANSWER, GOOD
 
@@ -209,3 +215,73 @@ async def test_a_server_that_fails_for_good_is_reported() -> None:
         with pytest.raises(Exception, match="set OPENAI_API_KEY"):
             await writer.write(**FIELDS)
         writer.close()
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    """Run `work` in a thread of its own, and raise what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+@pytest.mark.parametrize("where", ["here", "in another thread", "in an event loop"])
+def test_a_writer_that_is_not_closed_is_collected_in_silence(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+
+    async def drop() -> None:
+        held.clear()
+        gc.collect()
+
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        writer = Writer(model="m", base_url=server.base_url, cache=tmp_path, log=RunLog(tmp_path / "runs"))
+        assert writer.write_sync(**FIELDS).accepted
+        reference, held = weakref.ref(writer), [writer]
+        del writer
+        gc.disable()
+        try:
+            if where == "here":
+                held.clear()
+            elif where == "in another thread":
+                in_thread(held.clear)
+            else:
+                asyncio.run(drop())
+            assert reference() is None  # without the cycle collector, which runs in any thread
+        finally:
+            gc.enable()
+        gc.collect()
+    assert raised == []
+
+
+def test_a_writer_works_in_several_threads(tmp_path: Path, warned: Warned) -> None:
+    log = RunLog(tmp_path / "runs.sqlite3")
+    with (
+        LoopbackServer([Reply(ANSWER)] * 9) as server,
+        Writer(model="m", base_url=server.base_url, cache=tmp_path, log=log, responses="read") as writer,
+    ):
+        assert writer.write_sync(**FIELDS).accepted
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(writer.write_sync, **FIELDS, best_of=number) for number in (1, 1, 2, 2)]
+            results = [call.result() for call in calls]
+        in_thread(writer.close)
+        assert writer.write_sync(**FIELDS).attempts[0].answer.is_cached
+    assert [result.outcome for result in results] == ["accepted"] * 4
+    assert results[0].attempts[0].answer.is_cached
+    assert [run.outcome for run in log.runs()] == ["accepted"] * 6
+    log.close()
+    assert warned.take() == []
+
+
+async def test_a_sync_method_in_an_event_loop_names_the_one_to_await() -> None:
+    with Writer(log=False) as writer, pytest.raises(RuntimeError, match=r"use 'await writer\.check\("):
+        writer.check_sync("Ein Text.")
+
+
+async def test_blocks_of_one_writer_may_be_nested() -> None:
+    with LoopbackServer([Reply(ANSWER)] * 2) as server:
+        writer = Writer(model="m", base_url=server.base_url, log=False)
+        async with writer:
+            async with writer:
+                assert (await writer.write(**FIELDS)).accepted
+            assert (await writer.write(**FIELDS)).accepted

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import secrets
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,7 @@ class BriefFields(TypedDict, total=False):
 class _Connection:
     """A client that stays open in one event loop."""
 
+    entries: int = 1  # of the blocks that hold it open
     client: ModelClient | None = None
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -101,7 +103,7 @@ class Writer:
         given: settings by their names, such as `model`, `base_url`, `examples`, `prompts`, `profile`.
 
     Attributes:
-        examiner: what judges a text; another one may be put in its place.
+        examiner: what judges texts instead of the workspace's gate; None: the gate itself.
 
     Raises:
         SettingsError: an unknown or wrong setting.
@@ -133,7 +135,7 @@ class Writer:
             raise SettingsError("settings are given whole, and some by name besides: leave one of both out")
         self.settings = settings
         self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
-        self.examiner: Examiner = self
+        self.examiner: Examiner | None = None
         self._client, self._command = client, command
         self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
         self._log = log
@@ -142,6 +144,7 @@ class Writer:
         self._thread: ThreadPoolExecutor | None = None
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
+        self._turn = threading.RLock()  # of the `_sync` methods
         self._is_open = self._is_warm = False
 
     @cached_property
@@ -253,7 +256,7 @@ class Writer:
                     brief,
                     show,
                     author,
-                    self.examiner,
+                    self.examiner or self,
                     attempts=self.settings.attempts,
                     best_of=best_of,
                     previous=previous,
@@ -308,7 +311,7 @@ class Writer:
             client = ReplayClient(then, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
-            then.brief, show, author, self.examiner, attempts=then.attempts, best_of=then.best_of
+            then.brief, show, author, self.examiner or self, attempts=then.attempts, best_of=then.best_of
         )
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
@@ -318,7 +321,7 @@ class Writer:
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
         brief, show = self.resolve(brief)
-        judged = await judge(attempt, brief, show, self.examiner)
+        judged = await judge(attempt, brief, show, self.examiner or self)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
 
     async def examine(
@@ -382,12 +385,17 @@ class Writer:
     check_sync = _sync(check)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run one of the asynchronous methods in the loop that all `_sync` methods share."""
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-            self._connections[self._runner.get_loop()] = _Connection()
-            self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
-        return self._runner.run(work)
+        """Run one of the asynchronous methods in the loop that all `_sync` methods share, one at a time."""
+        if _is_in_loop():
+            work.close()
+            call = f"await writer.{getattr(work, '__name__', '…')}(…)"
+            raise RuntimeError(f"an event loop is running here: use '{call}' instead")
+        with self._turn:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+                self._connections[self._runner.get_loop()] = _Connection()
+                self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
+            return self._runner.run(work)
 
     @property
     def log(self) -> RunLog:
@@ -403,12 +411,18 @@ class Writer:
         return self._opened_log
 
     async def __aenter__(self) -> Self:
-        self._connections[asyncio.get_running_loop()] = _Connection()
+        connection = self._connections.setdefault(asyncio.get_running_loop(), _Connection(0))
+        connection.entries += 1
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._connections.pop(asyncio.get_running_loop()).stack.aclose()
-        self._close()
+        connection = self._connections[asyncio.get_running_loop()]
+        connection.entries -= 1
+        if not connection.entries:
+            del self._connections[asyncio.get_running_loop()]
+            await connection.stack.aclose()
+        if not self._connections:
+            self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -418,10 +432,11 @@ class Writer:
 
     def close(self) -> None:
         """Close what the `_sync` methods opened; the writer can go on being used."""
-        if self._runner is not None:
-            self._finalizer()
-            self._runner = None
-        self._close()
+        with self._turn:
+            if self._runner is not None:
+                self._finalizer()
+                self._runner = None
+            self._close()
 
     def _close(self) -> None:
         if self._thread is not None:
@@ -454,8 +469,8 @@ class Writer:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="synopsis-gate")
         return self._thread
 
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _recording(
         self, command: str, brief: Brief, model: str, prompt: Prompt | None, **more: Any
@@ -485,7 +500,7 @@ class Writer:
         async with self._connected(on_text) as client:
             prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude))
             is_hosted = self._client is not None or self.model.kind == "hosted"
-            if not self._is_warm and is_hosted and self.examiner is self:
+            if not self._is_warm and is_hosted and self.examiner is None:
                 # While the server writes; beside an embedded model there is no room for it.
                 self._is_warm = True
                 self._executor.submit(self.workspace.gate.warm_up)
@@ -541,12 +556,21 @@ def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
     """Close the loop of the `_sync` methods, and what is connected in it."""
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()  # collected amid another loop, where no second one can run
-        runner.get_loop().close()
+    if _is_in_loop():  # collected amid another loop, where no second one can run
+        thread = threading.Thread(target=_end, args=(runner, connections))
+        thread.start()
+        thread.join()
         return
     runner.run(connections.pop(runner.get_loop()).stack.aclose())
     runner.close()
+
+
+def _is_in_loop() -> bool:
+    """Whether an event loop is running in this thread."""
+    try:
+        return bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 def _import_slow() -> None:

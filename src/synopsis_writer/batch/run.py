@@ -219,7 +219,8 @@ async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop:
             with stop.shielded():
                 pool.start()
             gate = await stack.enter_async_context(pool)
-        writer.examiner = VarietyGate(gate, variety) if variety else gate
+        if workers or variety:
+            writer.examiner = VarietyGate(gate, variety) if variety else gate
         yield
 
 
