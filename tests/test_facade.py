@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,12 +17,14 @@ from synopsis_writer.errors import (
     BudgetSpentError,
     ConnectionFailedError,
     GateRefusedError,
+    InputError,
     ReplayError,
     SettingsError,
 )
 from synopsis_writer.examples import load_example
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.limits import Budget
+from synopsis_writer.result import FileFormat
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import BriefFields, Writer
@@ -285,3 +288,29 @@ async def test_blocks_of_one_writer_may_be_nested() -> None:
             async with writer:
                 assert (await writer.write(**FIELDS)).accepted
             assert (await writer.write(**FIELDS)).accepted
+
+
+@pytest.mark.parametrize("best_of", [0, -1, 17])
+def test_drafts_are_1_to_16(best_of: int, tmp_path: Path) -> None:
+    settings = load_settings({"log": tmp_path / "runs.sqlite3"}, {})
+    message = f"best_of is {best_of}: give a number from 1 to 16"
+    with (
+        Writer(settings, client=ScriptedClient([])) as writer,
+        pytest.raises(InputError, match=message),
+    ):
+        writer.write_sync(**FIELDS, best_of=best_of)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    async with Writer(client=ScriptedClient([ANSWER]), log=False) as writer:
+        result = await writer.write(**FIELDS)
+    for save in (result.save, result.save_refused):
+        with pytest.raises(InputError, match="no format 'docx': the formats are md, json, txt"):
+            save(tmp_path / "out", cast(FileFormat, "docx"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_that_is_no_unicode_is_refused() -> None:
+    with Writer(log=False) as writer, pytest.raises(InputError, match=r"text: is not UTF-8 \(byte 1\)"):
+        writer.check_sync("\udcff abc")

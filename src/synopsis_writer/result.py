@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_document
-from synopsis_writer.errors import GateRefusedError, ModelError
+from synopsis_writer.errors import GateRefusedError, InputError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.text import Span
@@ -287,7 +287,9 @@ class Result:
 
 
 def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
-    """Return the content of a saved file with `fields` as its front matter."""
+    """Return the content of a saved file with `fields` as its front matter; raises InputError."""
+    if file_format not in get_args(FileFormat):
+        raise InputError(f"no format '{file_format}': the formats are {', '.join(get_args(FileFormat))}")
     if file_format == "json":
         return json.dumps({**fields, "text": synopsis.text}, ensure_ascii=False, indent=2) + "\n"
     if file_format == "txt":

@@ -21,7 +21,7 @@ from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import BriefError, FileError, ReplayError, SettingsError
+from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MOST_DRAFTS = 16  # of the first attempt
 _DRAFTS = 100  # seeds that a sample has for itself: attempts are 10 at most, drafts of the first one 16
 
 
@@ -235,7 +236,7 @@ class Writer:
         Args:
             brief: what is asked for; None: `fields` make it.
             outline: the plan to follow.
-            best_of: drafts of the first attempt.
+            best_of: drafts of the first attempt, 1 to 16.
             seed: of a demo draft; a text stands for a number; None draws one.
             previous: an earlier attempt to go on from; its number counts.
             exclude: ids of examples that the prompt must not show.
@@ -247,6 +248,8 @@ class Writer:
             InputError: a field, an example, a template, a setting or the house cannot be used.
             ModelError: the model failed for good before any answer.
         """
+        if not 1 <= best_of <= _MOST_DRAFTS:
+            raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         await self._open()
         brief, show = self.resolve(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
@@ -350,7 +353,10 @@ class Writer:
         Raises:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
-        document = text if isinstance(text, Document) else parse_document(text.encode(), Path("text"))
+        if isinstance(text, str):
+            document = parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
+        else:
+            document = text
         given = {"show": show, "theme": theme, "form": form}
         return await self._in_thread(lambda: self.workspace.check(document, **given))
 
