@@ -27,7 +27,6 @@ from synopsis_writer.cli.console import (
 )
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
-from synopsis_writer.usage import format_cost, usage_data
 
 if TYPE_CHECKING:
     from synopsis_writer.batch.run import Stop
@@ -242,6 +241,7 @@ def _stop_on_ctrl_c() -> "Stop":
 def show_status(folder: _DIR, json: options.Json = False) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
+    from synopsis_writer.usage import format_cost, usage_data
 
     with read_batch(folder) as reader:
         counts, reasons = reader.counts(), reader.reasons()
@@ -396,6 +396,8 @@ def cancel(
 
 def summary(counts: "Counts") -> str:
     """Return how far a batch is, in two lines: rows, and what they took."""
+    from synopsis_writer.usage import format_cost
+
     usage = counts.usage
     cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
     outcomes = ", ".join(f"{getattr(counts, name)} {name}" for name in (*_OUTCOMES, "pending"))

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from synopsis_writer.usage import NO_COST, Cost, Usage, format_cost, total_cost
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+
+    from synopsis_writer.usage import Cost, Usage
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
@@ -148,9 +148,12 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     outcomes: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
-    cost: Cost | None = NO_COST
+    cost: "Cost | None" = field(init=False)
 
     def __post_init__(self) -> None:
+        from synopsis_writer.usage import NO_COST
+
+        self.cost = NO_COST
         self._started = self._shown = self.clock()
         self._logged_rows = 0
         self._waits: dict[str, list[float]] = {}  # reason: when each wait ends
@@ -165,8 +168,10 @@ class Progress:
         if self._rows > self._logged_rows:
             self._log_line()
 
-    def add(self, outcome: str | None, usage: Usage, cost: Cost | None) -> None:
+    def add(self, outcome: str | None, usage: "Usage", cost: "Cost | None") -> None:
         """Count a row and what it took; an outcome of None: the row is still to be repaired."""
+        from synopsis_writer.usage import total_cost
+
         if outcome is not None:
             self.outcomes[outcome] += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
@@ -204,6 +209,8 @@ class Progress:
 
     def line(self) -> str:
         """Return the line: done, outcomes, rate, tokens, cost, time left, and waits (cut off first)."""
+        from synopsis_writer.usage import format_cost
+
         rows = self._rows
         done = self.before + rows
         seconds = max(self.clock() - self._started, 1e-9)

@@ -17,7 +17,6 @@ from synopsis_writer.cli.console import (
 )
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import BriefError, FileError, GateRefusedError
-from synopsis_writer.models.base import bill
 
 if TYPE_CHECKING:
     from synopsis_writer.brief import Brief
@@ -168,6 +167,8 @@ def _deliver(
     An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
     when there is one, and nowhere else. A text that cannot be saved is printed all the same.
     """
+    from synopsis_writer.models.base import bill
+
     accepted, best = result.accepted, result.best
     code, path = 0, None
     if folder is not None:
