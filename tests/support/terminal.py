@@ -129,13 +129,14 @@ def _standard_files(stdin: bytes) -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
 def _process_state_kept() -> Iterator[None]:
     """Restore what a command may change in its process; send its log where that of a new process goes."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
-    collects = gc.isenabled()
+    collects, thresholds = gc.isenabled(), gc.get_threshold()
     with _bare_logging(), warnings.catch_warnings():
         try:
             yield
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            gc.set_threshold(*thresholds)
             if collects:
                 gc.enable()
 
