@@ -9,6 +9,7 @@ have warmed up.
 """
 
 import asyncio
+import gc
 import multiprocessing
 import statistics
 import tempfile
@@ -85,6 +86,7 @@ def warmed_desk(settings: Settings) -> Writer:
     workspace.gate.warm_up()
     for example in workspace.pool.examples:
         workspace.gate.examine(example.synopsis, example.brief, show_of(writer, example))
+    gc.collect()  # as `Writer.warm_up` does
     return writer
 
 
