@@ -600,7 +600,7 @@ def execute(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda path: path.write_text("Liebes Tagebuch", encoding="utf-8"), "file is not a database"),
         pytest.param(lambda path: os.truncate(path, 20_000), "malformed", marks=pytest.mark.slow),
@@ -609,7 +609,7 @@ def execute(path: Path, statement: str) -> None:
     ],
 )
 def test_an_unusable_record_is_reported_stays_as_it_is_and_is_archived_by_fresh(
-    begun: Path, corpus: Corpus, damage: Callable[[Path], object], said: str
+    begun: Path, corpus: Corpus, damage: Callable[[Path], object], message: str
 ) -> None:
     path = begun / "out" / "batch.sqlite3"
     damage(path)
@@ -622,7 +622,7 @@ def test_an_unusable_record_is_reported_stays_as_it_is_and_is_archived_by_fresh(
     ):
         done = terminal(*arguments, server=corpus)
         assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done
-        assert said in done.err
+        assert message in done.err
         assert path.read_bytes() == before
     assert not (begun / "x").exists()
     assert not corpus.chats

@@ -561,7 +561,7 @@ def test_the_interval_is_wilsons(successes: int, trials: int, low: float, high: 
 def test_a_table_names_each_kind_and_sums_up() -> None:
     tallies = [Tally("ending cut off", "partly", 9, 1, 0, 2), Tally("another story", "yes", 10, 0, 0, 0)]
     assert table(tallies).splitlines() == [
-        "damage                 gate     wins  ties  losses  unscored   prefers the good text",
+        "corruption             gate     wins  ties  losses  unscored   prefers the good text",
         "ending cut off         partly      9     1       0         2   90% (60% to 98%)",
         "another story          yes        10     0       0         0   100% (72% to 100%)",
         "all                               19     1       0         2   95% (76% to 99%)",

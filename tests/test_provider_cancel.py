@@ -48,7 +48,7 @@ def test_cancel_releases_a_shard_that_never_became_a_batch(house: House, faults:
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), KEY, limits=QUICK)
         asyncio.run(work)
-        assert ("let go: 2 rows" in house.said[-1]) is (batches == 0)
+        assert ("released: 2 rows" in house.said[-1]) is (batches == 0)
         house.submit(server)
         assert len(server.batches) == 1
         assert told(house.fetch(server)) == (2, 0, 0, 0)

@@ -369,7 +369,7 @@ def test_the_same_files_run_elsewhere_and_are_read_back(house: House) -> None:
     assert "1 requests in a file: give its results to batch fetch --from-file" in last.out
     strange = terminal(*fetch, "briefs.csv", **cache)
     assert (strange.code, "holds no result of this batch" in strange.err) == (2, True)
-    assert terminal("batch", "cancel", "out").err == "shard 3: let go: 1 rows are pending again\n"
+    assert terminal("batch", "cancel", "out").err == "shard 3: released: 1 rows are pending again\n"
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_a_batch_that_is_at_a_provider_is_not_started_over(house: House) -> None
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), {}, forget=(1,))
         asyncio.run(work)
-        assert house.said[-1] == "shard 1: let go: 1 rows are pending again"
+        assert house.said[-1] == "shard 1: released: 1 rows are pending again"
         assert archive(house.out) is not None
 
 

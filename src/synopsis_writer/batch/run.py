@@ -50,7 +50,7 @@ class Order:
     retry: tuple[Outcome, ...] = ()  # rows that are made again: refused ones, failed ones
     variety: bool = True  # whether a text is compared with the batch's others
     arc: Path | None = None  # the file of what rows establish; None: rows know nothing of each other
-    fresh: bool = False  # archive the record that is there, and begin anew
+    fresh: bool = False  # archive the record that is there, and start over
 
 
 class Engine(Protocol):
@@ -132,7 +132,7 @@ async def run_batch(
         engine.check(resolved)
     facts = facts_of(order, settings, resolved)
     if order.fresh:
-        begin_anew(order)
+        start_over(order)
     with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs))
         store.retry(order.retry)
@@ -169,7 +169,7 @@ async def run_batch(
 def end_repairs(store: BatchStore, settings: Settings) -> None:
     """Give up on queued repairs that have no attempts left."""
     if count := store.end_beyond(settings.attempts):
-        reason = f"for --attempts is {settings.attempts} now: --retry refused makes them anew"
+        reason = f"for --attempts is {settings.attempts} now: --retry refused makes them again"
         _log.info("%d rows that were to be repaired stay refused, %s", count, reason)
 
 
@@ -184,7 +184,7 @@ def _held(store: BatchStore, folder: Path) -> int:
     return at_provider + in_files
 
 
-def begin_anew(order: Order) -> None:
+def start_over(order: Order) -> None:
     """Archive the record, once it is sure that the briefs can begin another."""
     for _ in read_briefs(order.briefs):
         pass

@@ -82,7 +82,7 @@ MIGRATIONS = (
     """,
 )
 
-RECOVERY = "put a copy of it in its place, or begin anew with --fresh"
+RECOVERY = "put a copy of it in its place, or start over with --fresh"
 
 _CHUNK = 1000  # rows read at a time
 
@@ -249,7 +249,7 @@ class BatchStore(BatchReader):
                 self.database.close()
                 raise FileError(
                     f"{self._folder}: {name} changed from {begun[name]} to {value} since this batch began: "
-                    "go on as it began, or begin anew with --fresh"
+                    "go on as it began, or start over with --fresh"
                 )
         with self.transaction():
             added = [(name, value) for name, value in facts.items() if name not in begun]
@@ -359,7 +359,7 @@ class BatchStore(BatchReader):
         self.execute("UPDATE rows SET status = 'pending' WHERE id = ? AND status <> 'accepted'", row)
 
     def wait(self, attempt: NextAttempt) -> None:
-        """Put a pending row into the queue of repairs: nobody begins it anew."""
+        """Put a pending row into the queue of repairs: no new first draft is made."""
         values = (attempt.place, attempt.number, attempt.flaw, attempt.returns)
         self.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", *values)
 
@@ -401,7 +401,7 @@ class BatchStore(BatchReader):
         """
         if attempt.number == 1:
             return None
-        # The newest with that number: earlier ones are of a go that was begun anew.
+        # The newest with that number: earlier ones are of a batch that was started over.
         sql = "SELECT text, problems FROM answers WHERE row = ? AND number = ? ORDER BY rowid DESC LIMIT 1"
         number = attempt.number - 1
         for text, problems in self.query(sql, row, number):
@@ -441,7 +441,7 @@ def read_batch(folder: Path) -> Iterator[BatchReader]:
 
 
 def archive(folder: Path) -> Path | None:
-    """Move the record of a batch aside, so that the next run begins anew; return where it is now."""
+    """Move the record of a batch out of the way, so that the next run starts over; return where it is now."""
     record = folder / RECORD_FILE
     if not record.exists():
         return None

@@ -55,32 +55,32 @@ def check(
             try:
                 path = Path(name)
                 text = parse_document(sys.stdin.buffer.read(), path) if name == "-" else read_document(path)
-                found = writer.check_sync(text, show=show, theme=theme, form=form)
+                result = writer.check_sync(text, show=show, theme=theme, form=form)
             except InputError as error:
                 print_error(str(error))
                 code = error.exit_code
                 continue
-            for line in render(found):
+            for line in render(result):
                 print_result(line)
-            if not found.passed:
+            if not result.passed:
                 code = max(code, GateRefusedError.exit_code)
     return code
 
 
-def _json(found: "Report") -> Iterator[str]:
-    yield jsonlib.dumps(found.as_data(), ensure_ascii=False)
+def _json(result: "Report") -> Iterator[str]:
+    yield jsonlib.dumps(result.as_data(), ensure_ascii=False)
 
 
-def _lines(found: "Report") -> Iterator[str]:
-    refused = found.refused
-    guessed = ", the form that fits best" if found.guessed else ""
-    count = len(found.findings)
+def _lines(result: "Report") -> Iterator[str]:
+    refused = result.refused
+    guessed = ", the form that fits best" if result.guessed else ""
+    count = len(result.findings)
     verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
-    yield f"{printable(found.source)}: {verdict} checks as {found.form}{guessed}"
+    yield f"{printable(result.source)}: {verdict} checks as {result.form}{guessed}"
     if refused:
         spans = [span for finding in refused for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
-        yield from ("", *_underlined(found.text, spans, width), "")
+        yield from ("", *_underlined(result.text, spans, width), "")
     for finding in refused:
         yield f"{finding.check}: {printable(finding.message)}"
 
@@ -124,11 +124,11 @@ def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def _annotations(found: "Report") -> Iterator[str]:
+def _annotations(result: "Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
-    for finding in found.refused:
-        line, column = found.position(finding)
-        file = _escaped(found.source).replace(":", "%3A").replace(",", "%2C")
+    for finding in result.refused:
+        line, column = result.position(finding)
+        file = _escaped(result.source).replace(":", "%3A").replace(",", "%2C")
         place = f"file={file},line={line},col={column},title={finding.check}"
         yield f"::error {place}::{_escaped(finding.message)}"
 
@@ -188,10 +188,10 @@ def show_example(
     from synopsis_writer.workspace import pool_folders
 
     pool = load_pool(pool_folders(options.settings_from(examples=examples)))
-    found = next((example for example in pool.examples if example.id == example_id), None)
-    if found is None:
+    example = next((example for example in pool.examples if example.id == example_id), None)
+    if example is None:
         raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
-    print_result(read_text(found.path))
+    print_result(read_text(example.path))
 
 
 @examples_app.command("check")

@@ -115,9 +115,9 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
 
     read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
-    found = _opened(run, suite)
-    print_result(groups_table(found.groups, ALL_METRICS, found.judgements.name))
-    return _completeness(found)
+    results = _opened(run, suite)
+    print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
+    return _completeness(results)
 
 
 @app.command("compare")
@@ -172,14 +172,16 @@ def write_report(
     from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs
     from synopsis_writer.storage.files import write_file
 
-    found = _opened(run, suite)
-    comparisons = compare_groups(found)
+    results = _opened(run, suite)
+    comparisons = compare_groups(results)
     if against:
-        comparisons += compare_runs(_opened(against, suite), found)
-    page = render_report(found.info, found.groups, found.scored, found.suite.cases, ALL_METRICS, comparisons)
+        comparisons += compare_runs(_opened(against, suite), results)
+    page = render_report(
+        results.info, results.groups, results.scored, results.suite.cases, ALL_METRICS, comparisons
+    )
     write_file(output, page)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
-    return _completeness(found)
+    return _completeness(results)
 
 
 @app.command("export")
@@ -198,8 +200,8 @@ def export_run(
     from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
     from synopsis_writer.storage.files import write_file
 
-    found = _opened(run, suite)
-    exported = (found.info, found.scored, found.suite.cases)
+    results = _opened(run, suite)
+    exported = (results.info, results.scored, results.suite.cases)
     match export_format:
         case "jsonl":
             write_file(output, "".join(as_jsonl(*exported)))
@@ -210,7 +212,7 @@ def export_run(
         case "inspect":
             write_inspect_logs(*exported, output)
     status(f"written: {output}")
-    return _completeness(found)
+    return _completeness(results)
 
 
 @app.command("judge-check")

@@ -61,18 +61,18 @@ def show_run(
     from synopsis_writer.models.base import bill
 
     with _open_log() as log:
-        found = log.find(run)
-        attempts = log.attempts(found.id)
+        logged = log.find(run)
+        attempts = log.attempts(logged.id)
     if json:
         history = [_attempt_data(attempt) for attempt in attempts]
-        print_json({**_run_data(found, attempts), "history": history})
+        print_json({**_run_data(logged, attempts), "history": history})
         return
-    fields = {key: value for key, value in _run_data(found, attempts).items() if value not in (None, [])}
+    fields = {key: value for key, value in _run_data(logged, attempts).items() if value not in (None, [])}
     print_result(printable(format_yaml(fields)))
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         took = bill([attempt.answer])
-        print_result(printable(f"\n--- attempt {position} (round {attempt.number}): {verdict} ({took})"))
+        print_result(printable(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})"))
         for message in attempt.messages if prompts else ():
             print_result(printable(f"\n[{message.role}]\n{message.content}"))
         if prompts:

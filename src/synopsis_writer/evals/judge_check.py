@@ -155,7 +155,9 @@ _COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
 
 def table(tallies: Sequence[Tally]) -> str:
     """Return the tallies as lines to print, the sum last."""
-    lines = [_COLUMNS.format("damage", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")]
+    lines = [
+        _COLUMNS.format("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
+    ]
     for each in [*tallies, total("all", "", tallies)]:
         share = each.agreement
         agreement = (
@@ -271,7 +273,7 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
 
 
 # They say nothing about any story, and are true of every one.
-_HOLLOW = (
+_FILLERS = (
     "Manchmal schreibt das Leben eben seine ganz eigenen Geschichten.",
     "Für alle Beteiligten ist das wahrlich keine leichte Zeit.",
     "Doch jedes Ende birgt bekanntlich auch einen neuen Anfang.",
@@ -287,11 +289,11 @@ _HOLLOW = (
 )
 
 
-def _hollow_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
+def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """End all paragraphs but the last with a sentence that says nothing."""
     *sentences, last = _sentences(case.reference)
-    hollow = rng.sample(_HOLLOW, len(_HOLLOW))
-    padded = [[*paragraph, hollow[row % len(hollow)]] for row, paragraph in enumerate(sentences)]
+    filler = rng.sample(_FILLERS, len(_FILLERS))
+    padded = [[*paragraph, filler[row % len(filler)]] for row, paragraph in enumerate(sentences)]
     return _with_sentences(case.reference, [*padded, last])
 
 
@@ -329,11 +331,11 @@ def _repeated(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 CORRUPTIONS = (
     Corruption("sentences shuffled", "no", _shuffled),
     Corruption("words swapped", "no", _words_swapped),
-    Corruption("hollow sentences", "no", _hollow_sentences),
+    Corruption("filler sentences", "no", _filler_sentences),
     Corruption("foreign paragraph", "partly", _foreign_paragraph),
     Corruption("names swapped", "partly", _names_swapped),
     Corruption("facts left out", "partly", _facts_left_out),
     Corruption("ending cut off", "partly", _ending_cut_off),
-    Corruption("paragraph told twice", "yes", _repeated),
+    Corruption("paragraph repeated", "yes", _repeated),
     Corruption("another story", "yes", _another_story),
 )

@@ -48,7 +48,7 @@ class Answer:
 
     @property
     def is_spent_on_thinking(self) -> bool:
-        """Whether it ended at its limit before it said anything."""
+        """Whether it ended at its limit before any text."""
         return self.finish == "length" and not self.content.strip()
 
 

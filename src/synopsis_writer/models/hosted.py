@@ -221,7 +221,7 @@ class HostedClient:
     async def _call(self, request: Mapping[str, Any], seconds: float) -> Answer:
         started = time.perf_counter()
         create = self._sdk.chat.completions.with_raw_response.create
-        # The SDK's time-out starts anew with each byte, and some servers send blanks while they queue.
+        # The SDK's time-out restarts with each byte, and some servers send blanks while they queue.
         async with asyncio.timeout(seconds):
             raw = await create(**_sdk_arguments(request, seconds))
         media_type = raw.headers.get("content-type", "")

@@ -128,13 +128,13 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _validate(_Completion, data, "completion", usage)
     choice = completion.choices[0]
-    said = _Said()
-    said.add(choice.message)
-    return said.answer(choice.finish_reason, usage, seconds, completion.model or model)
+    parts = _Parts()
+    parts.add(choice.message)
+    return parts.answer(choice.finish_reason, usage, seconds, completion.model or model)
 
 
 @dataclass
-class _Said:
+class _Parts:
     """The texts of a response, whole or as far as they have come."""
 
     content: str = ""
@@ -308,14 +308,14 @@ class StreamedAnswer:
 
     Attributes:
         is_finished: the model has ended; only the usage may still come.
-        is_done: the server has said that nothing follows.
+        is_done: the server announced that nothing follows.
         usage: the tokens that the server has counted so far.
     """
 
     is_finished: bool = False
     is_done: bool = False
     usage: Usage = field(default_factory=Usage)
-    _said: _Said = field(default_factory=_Said)
+    _parts: _Parts = field(default_factory=_Parts)
     _finish: str | None = None
     _model: str | None = None
     _events: EventReader = field(default_factory=EventReader)
@@ -324,7 +324,7 @@ class StreamedAnswer:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._said.content
+        return self._parts.content
 
     def feed(self, piece: bytes) -> bool:
         """Take some bytes; return whether the text has grown.
@@ -353,9 +353,9 @@ class StreamedAnswer:
         first = (self._raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
         if self._raw is not None and ("event-stream" not in media_type or first == b"{"):
             return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
-        if not self.is_finished and not (self.is_done and self._said != _Said()):
+        if not self.is_finished and not (self.is_done and self._parts != _Parts()):
             raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
-        return self._said.answer(self._finish, self.usage, seconds, self._model or model)
+        return self._parts.answer(self._finish, self.usage, seconds, self._model or model)
 
     def _take(self, data: bytes) -> None:
         if not data.strip():  # keeps the connection open
@@ -378,7 +378,7 @@ class StreamedAnswer:
         self._model = chunk.model or self._model
         for choice in (choice for choice in chunk.choices or () if not choice.index):
             if choice.delta is not None:
-                self._said.add(choice.delta)
+                self._parts.add(choice.delta)
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
 

@@ -17,7 +17,7 @@ from synopsis_writer.examples import Example
 from synopsis_writer.prompts.templates import brief_block, estimate_tokens
 from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
 
-# Five: the one that the theme chooses, and a cache must read anew, is then a sixth of the prompt.
+# Five: the one that the theme chooses, and a cache must read again, is then a sixth of the prompt.
 MOST_EXAMPLES = 5
 TOKEN_BUDGET = 6000
 CLOSENESS = 0.7  # against variety; docs/examples.md says how it was chosen
@@ -164,7 +164,7 @@ class _Selection:
     def closest(self) -> list[Chosen]:
         """Take the row closest to the theme in the best tier that is left: one, or none that fits."""
         rows = self._nearest_tier()
-        if self.chosen:  # a cache must read the last one anew: it is not much longer than the others
+        if self.chosen:  # a cache must read the last one again: it is not much longer than the others
             costs = self.index.costs
             fair = rows[costs[rows] <= _LONGER * costs[self.chosen].mean()]
             rows = fair if len(fair) else rows

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow, read_briefs
-from synopsis_writer.batch.run import Order, begin_anew, end_repairs, facts_of
+from synopsis_writer.batch.run import Order, end_repairs, facts_of, start_over
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer, repair_messages
@@ -214,7 +214,7 @@ class ProviderBatch:
             shard = self.shards.update(shard, file=await self.server.upload(path))
 
         def record(tried: float | None) -> None:
-            # A file that was refused may be gone there: it is uploaded anew.
+            # A file that was refused may be gone there: it is uploaded again.
             self.shards.update(shard, **({"tried": tried} if tried else {"tried": None, "file": None}))
 
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
@@ -305,7 +305,7 @@ class ProviderBatch:
         """Let a shard go: its rows are pending again."""
         count = self.shards.close(shard)
         self.sweep()
-        _log.info("shard %d: let go: %d rows are pending again", shard.number, count)
+        _log.info("shard %d: released: %d rows are pending again", shard.number, count)
 
 
 async def submit_batch(
@@ -328,7 +328,7 @@ async def submit_batch(
     resolved = hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = facts_of(order, settings, resolved) | examples_fact(settings)
     if order.fresh:
-        begin_anew(order)
+        start_over(order)
     with BatchStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs))
         store.retry(order.retry)
@@ -357,8 +357,8 @@ async def cancel_batch(
 ) -> None:
     """Ask for the end of all open batches; what is done by then is fetched all the same.
 
-    Shards that were never sent, or that somebody else runs, are let go at once. With `forget`, the shards of
-    these numbers are, and no others: what the provider still makes of them is paid and lost.
+    Shards that were never sent, or that somebody else runs, are released at once. With `forget`, the shards
+    of these numbers are, and no others: what the provider still makes of them is paid and lost.
 
     Raises:
         InputError: the folder holds no batch, or no such shard.
