@@ -141,9 +141,9 @@ def house_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def house(tmp_path: Path, house_cache: Path) -> "Iterator[House]":
-    """A folder with briefs and a provider's batch; what is logged of it is in `said`."""
+    """A folder with briefs and a provider's batch; what is logged of it is in `messages`."""
     from tests.support.house import House, logged
 
     house = House(tmp_path, house_cache)
-    with logged(house.said):
+    with logged(house.messages):
         yield house

@@ -82,7 +82,7 @@ def test_a_batch_continues_with_what_was_established_before(terminal: Terminal, 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("vier: Der Hund ist da.", "arc.yaml: the batch has no row 'vier'"),
         ("- eins", "arc.yaml:1: no fields found"),
@@ -93,12 +93,12 @@ def test_a_batch_continues_with_what_was_established_before(terminal: Terminal, 
     ids=["unknown row", "a list", "no text", "empty", "too many in a row"],
 )
 def test_a_wrong_arc_is_reported_before_anything_is_asked_and_can_be_corrected(
-    terminal: Terminal, tmp_path: Path, text: str, said: str
+    terminal: Terminal, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "arc.yaml").write_text(text, encoding="utf-8")
     done, briefs = run(terminal, [])
     assert (done.code, len(done.err.splitlines()), briefs) == (2, 1, [])
-    assert said in done.err
+    assert message in done.err
     (tmp_path / "arc.yaml").write_text(FACTS, encoding="utf-8")
     assert run(terminal, [ANSWER] * 4)[0].code == 0
 

@@ -275,12 +275,12 @@ def test_no_text_causes_more_than_a_clear_error(ending: str, content: list[str])
 def read_anything(ending: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = placed(Path(folder), f"x{ending}", content)
-        said, ids = "", []
+        reported, ids = "", []
         try:
             ids = [row.id for row in read_briefs(path)]
         except InputError as error:
-            said = str(error)
-        assert len(said.splitlines()) + (len(ids) > 0) == 1, "either rows or one line"
+            reported = str(error)
+        assert len(reported.splitlines()) + (len(ids) > 0) == 1, "either rows or one line"
         assert len(set(ids)) == len(ids)
 
 

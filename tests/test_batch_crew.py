@@ -55,7 +55,7 @@ class Cluster:
     makes: Callable[[], Awaitable[Any]] = is_made
     made: int = 0
     has_head: bool = True
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     exceptions: Any = ray.exceptions
 
@@ -90,7 +90,7 @@ class Cluster:
         actor.kill()
 
     def hear(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
         self.heard.set()
 
     def reach(self) -> None:
@@ -125,7 +125,7 @@ def test_a_row_on_which_three_workers_died_failed() -> None:
         "failed",
         "3 workers died over this row: is there memory enough on the nodes?",
     )
-    assert cluster.said == ["a worker on node died: its 1 rows are handed to others"] * 3
+    assert cluster.messages == ["a worker on node died: its 1 rows are handed to others"] * 3
 
 
 def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
@@ -137,8 +137,8 @@ def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
 
     cluster.makes = slowly
     assert [done.outcome for done in made_by(cluster, 2, rows=3)] == ["accepted"] * 3
-    assert len(cluster.said) == 1
-    assert cluster.said[0].startswith("a worker less, 1 are left: no worker comes up on the cluster")
+    assert len(cluster.messages) == 1
+    assert cluster.messages[0].startswith("a worker less, 1 are left: no worker comes up on the cluster")
     assert cluster.made == 4
 
 

@@ -84,7 +84,7 @@ def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was
     tmp_path: Path,
 ) -> None:
     toll = kill_often(tmp_path, rows=200, kills=25, in_flight=4, flags=OFF, forked=True)
-    assert (toll.code, toll.statuses) == (0, {"accepted": 200}), toll.said
+    assert (toll.code, toll.statuses) == (0, {"accepted": 200}), toll.messages
     assert len(toll.answers) == 200
     assert toll.saved_twice == 0
     assert toll.is_whole
@@ -96,7 +96,7 @@ def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was
 
 def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: Path) -> None:
     toll = kill_often(tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1"), seed=2)
-    assert (toll.code, toll.statuses) == (0, {"accepted": 24}), toll.said
+    assert (toll.code, toll.statuses) == (0, {"accepted": 24}), toll.messages
     assert (len(toll.answers), toll.saved_twice, toll.is_whole) == (24, 0, True)
     assert all(0 <= killed.lost <= 6 for killed in toll.kills)  # four calls, and two rows that are checked
     assert [killed.orphans for killed in (*toll.kills, toll.last)] == [()] * 3
@@ -176,8 +176,8 @@ def check_full(folder: Path, full: Run, server: Corpus, out: str) -> None:
     assert printed
     assert len({*saved, *(line["id"] for line in printed)}) == len(saved) + len(printed) == len(server.chats)
     assert all(line["status"] == "accepted" and "title" in json.loads(line["answers"][0]) for line in printed)
-    said = f"{len(printed)} rows cannot be saved: their answers are printed, a line of JSON a row"
-    assert said in full.err
+    reported = f"{len(printed)} rows cannot be saved: their answers are printed, a line of JSON a row"
+    assert reported in full.err
     assert statuses(folder, out).count("accepted") == len(saved)
 
 
@@ -318,7 +318,7 @@ def test_a_read_only_folder_is_reported_can_be_read_and_is_continued_later(
     for flags in ((), ("--fresh",)):
         refused = bound(*RUN, *OFF, *flags, server=corpus)
         assert (refused.code, refused.out, len(refused.err.splitlines())) == (2, "", 1)
-        assert any(said in refused.err for said in ("cannot be written", "permission denied"))
+        assert any(reported in refused.err for reported in ("cannot be written", "permission denied"))
     told = bound("batch", "status", "out", server=corpus)
     assert (told.code, told.out.splitlines()[0]) == (
         0,
@@ -408,13 +408,13 @@ def test_ctrl_c_twice_ends_the_wait_of_a_retry_at_once(tmp_path: Path) -> None:
     write_briefs(tmp_path / "briefs.csv", 2)
     with LoopbackServer([Fault(429, {"retry-after": "250"})]) as server:
         process = start(tmp_path, server, *OFF)
-        said = b""
+        reported = b""
         assert process.stderr is not None
-        while b"trying again" not in said:
-            said += process.stderr.readline()
+        while b"trying again" not in reported:
+            reported += process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
-        while b"Ctrl-C again" not in said:
-            said += process.stderr.readline()
+        while b"Ctrl-C again" not in reported:
+            reported += process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
         done = ended(process)  # which gives it less time than the retry would wait
     assert (done.code, last_line(done)) == (130, "synopsis: interrupted")
@@ -667,7 +667,7 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "said"),
+    ("name", "content", "code", "reported"),
     [
         ("a.csv", b"\xef\xbb\xbfid;show;theme;form\r\nx;Rote Rosen;Ein Hund;portrait\r\n", 0, "1 rows: "),
         ("a.csv", b"id,show,theme\n", 2, "holds no brief: write one a row"),
@@ -679,7 +679,7 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
     ],
 )
 def test_odd_briefs_are_accepted_or_reported_in_one_line(
-    terminal: Terminal, tmp_path: Path, name: str, content: bytes, code: int, said: str
+    terminal: Terminal, tmp_path: Path, name: str, content: bytes, code: int, reported: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with LoopbackServer([Reply(ANSWER)]) as server:
@@ -687,6 +687,6 @@ def test_odd_briefs_are_accepted_or_reported_in_one_line(
         done = terminal(*order, server=server)
         asked = len(server.chats)
     assert done.code == code, done.err
-    assert said in (done.err if code else done.out)
+    assert reported in (done.err if code else done.out)
     assert asked == (not code)
     assert not code or len(done.err.splitlines()) == 1

@@ -62,12 +62,12 @@ class Nodes:
         (self.folder / "token").write_text("0123456789abcdef" * 4, encoding="utf-8")
         small = ("--block", "--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats")
         log = self.folder / f"node-{len(self.running)}.log"
-        with log.open("wb") as said:
+        with log.open("wb") as message:
             node = subprocess.Popen(
                 [Path(sys.executable).with_name("ray"), "start", *flags, *small],
                 env={**os.environ, "HOME": str(self.folder), **self.token, **environment},
-                stdout=said,
-                stderr=said,
+                stdout=message,
+                stderr=message,
                 start_new_session=True,
             )
         self.running.append(node)
@@ -208,18 +208,18 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
             assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         nodes.kill_last()
-        out, said = process.communicate(timeout=120)
+        out, message = process.communicate(timeout=120)
         asked = len(server.chats)
     nodes.start_second()
     assert (process.returncode, out.splitlines()[0]) == (
         0,
         f"{rows} rows: {rows} accepted, 0 refused, 0 failed, 0 pending".encode(),
-    ), said
-    assert b"rows are handed to others" in said
-    assert b"workers 2" in said
-    assert b"Traceback" not in said
+    ), message
+    assert b"rows are handed to others" in message
+    assert b"workers 2" in message
+    assert b"Traceback" not in message
     assert statuses(tmp_path) == ["accepted"] * rows
-    lost = [int(count) for count in re.findall(rb"its (\d+) rows are handed", said)]
+    lost = [int(count) for count in re.findall(rb"its (\d+) rows are handed", message)]
     assert len(lost) == 1
     assert lost[0] <= in_flight / 2  # a row goes to the worker with the fewest
     assert rows <= asked <= rows + lost[0]
@@ -271,11 +271,11 @@ def test_ctrl_c_twice_ends_at_once(nodes: Nodes, tmp_path: Path) -> None:
         until_asked(server, 2, process)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        said = list(iter(process.stderr.readline, ENDING))
+        message = list(iter(process.stderr.readline, ENDING))
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"Traceback" not in b"".join(said) + rest
+    assert b"Traceback" not in b"".join(message) + rest
     assert statuses(tmp_path) == ["pending"] * 20
 
 
@@ -288,14 +288,14 @@ def test_answers_that_cannot_be_saved_are_printed(nodes: Nodes, tmp_path: Path) 
             # Like another program that holds the record, but without the ten seconds until that is given up.
             other.execute("CREATE TRIGGER held BEFORE UPDATE ON rows BEGIN SELECT RAISE(ABORT, 'held'); END")
             other.commit()
-            out, said = process.communicate(timeout=120)
+            out, message = process.communicate(timeout=120)
         asked = len(server.chats)
-    assert process.returncode == 2, said
+    assert process.returncode == 2, message
     printed = [json.loads(line) for line in out.splitlines()]
     saved = statuses(tmp_path).count("accepted")
     assert len(printed) == asked - saved > 0
     assert all(row["answers"] == [ANSWER] for row in printed)
-    assert f"{len(printed)} rows cannot be saved".encode() in said
+    assert f"{len(printed)} rows cannot be saved".encode() in message
 
 
 @pytest.mark.slow
@@ -305,14 +305,14 @@ def test_a_killed_head_ends_the_batch_and_the_same_command_continues(tmp_path: P
         process = start(tmp_path, server, *own.flags, "--concurrency", "2", **own.token)
         until_asked(server, 6, process)
         own.kill_last()
-        out, said = process.communicate(timeout=55)  # Ray would end it after 60 s, with code 1
+        out, message = process.communicate(timeout=55)  # Ray would end it after 60 s, with code 1
     assert (process.returncode, out) == (3, b"")
-    assert b"the cluster's head does not answer: start it again" in said.splitlines()[-1]
+    assert b"the cluster's head does not answer: start it again" in message.splitlines()[-1]
     assert statuses(tmp_path).count("accepted") >= 4
     with started() as own, LoopbackServer([Reply(ANSWER)]) as server:
         again = start(tmp_path, server, *own.flags, **own.token)
-        _, said = again.communicate(timeout=120)
-    assert again.returncode == 0, said
+        _, message = again.communicate(timeout=120)
+    assert again.returncode == 0, message
 
 
 def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
@@ -328,10 +328,10 @@ def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
         process.communicate()
         saved = statuses(tmp_path).count("accepted")
         again = start(tmp_path, server, *flags)
-        _, said = again.communicate(timeout=120)
+        _, message = again.communicate(timeout=120)
         asked = len(server.chats)
     assert 0 < saved < rows
-    assert again.returncode == 0, said
+    assert again.returncode == 0, message
     assert statuses(tmp_path) == ["accepted"] * rows
     assert rows <= asked <= rows + in_flight
 
@@ -417,18 +417,18 @@ def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_pat
         process = start(tmp_path, server, *flags)
         until_asked(server, 10, process)
         os.killpg(process.pid, signal.SIGINT)
-        out, said = process.communicate(timeout=120)
+        out, message = process.communicate(timeout=120)
         asked = len(server.chats)
     saved = statuses(tmp_path).count("accepted")
-    assert (process.returncode, saved) == (130, asked), said
+    assert (process.returncode, saved) == (130, asked), message
     assert out.startswith(f"{rows} rows: {saved} accepted".encode())
-    assert b"workers 1" in said
-    assert b"Traceback" not in said
+    assert b"workers 1" in message
+    assert b"Traceback" not in message
     assert not (Path(os.environ["HOME"]) / ".ray").exists()  # no token that later clusters would demand
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (
             ("--engine", "ray", "--address", "127.0.0.1:9"),
@@ -440,13 +440,13 @@ def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_pat
     ],
 )
 def test_what_no_cluster_can_do_is_reported_in_one_line(
-    terminal: Terminal, tmp_path: Path, flags: tuple[str, ...], said: str
+    terminal: Terminal, tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
     briefs(tmp_path, 1)
     with LoopbackServer([]) as server:
         done = run(terminal, server, *flags)
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1), done.err
-    assert said in done.err
+    assert message in done.err
 
 
 def test_a_server_that_is_not_a_cluster_is_recognised(terminal: Terminal, tmp_path: Path) -> None:

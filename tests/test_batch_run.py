@@ -130,11 +130,11 @@ def test_ctrl_c_once_ends_in_order(tmp_path: Path) -> None:
         while len(server.chats) < 20:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=120)
         asked = len(server.chats)
     assert process.returncode == 130
-    assert b"the rows in flight are still made and saved" in said
-    assert b"Traceback" not in said
+    assert b"the rows in flight are still made and saved" in message
+    assert b"Traceback" not in message
     assert statuses(tmp_path).count("accepted") == asked < 200
 
 
@@ -149,9 +149,9 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
         while b"Ctrl-C again ends at once" not in (line := process.stderr.readline()):
             assert line
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"Traceback" not in said
+    assert b"Traceback" not in message
     assert statuses(tmp_path).count("accepted") == 5
 
 
@@ -185,7 +185,7 @@ def test_exported_markdown_is_a_pool_of_examples(terminal: Terminal, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", "none.csv", "--out", "out"], "none.csv"),
         (["run", "wrong.csv", "--out", "out"], "weather"),
@@ -194,12 +194,12 @@ def test_exported_markdown_is_a_pool_of_examples(terminal: Terminal, tmp_path: P
     ],
 )
 def test_bad_input_exits_2_with_one_line(
-    terminal: Terminal, tmp_path: Path, arguments: list[str], said: str
+    terminal: Terminal, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "wrong.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
     done = terminal("batch", *arguments, SYNOPSIS_BASE_URL="http://127.0.0.1:9/v1")
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
-    assert said in done.err
+    assert message in done.err
 
 
 def test_checks_in_separate_processes_give_the_same(terminal: Terminal, tmp_path: Path) -> None:
@@ -260,18 +260,18 @@ def test_a_fresh_start_that_fails_leaves_the_record(terminal: Terminal, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--profile", "none.yaml"], "none.yaml"),
         (["--address", "auto"], "--address is a cluster's: add --engine ray"),
     ],
 )
 def test_senseless_flags_are_reported_before_anything_is_made(
-    terminal: Terminal, tmp_path: Path, flags: list[str], said: str
+    terminal: Terminal, tmp_path: Path, flags: list[str], message: str
 ) -> None:
     briefs(tmp_path, 1)
     done = run(terminal, [], *flags)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
-    assert said in done.err
+    assert message in done.err
     assert "cannot print" not in done.err
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ def test_a_brief_needs_only_show_and_theme() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"theme": ""}, "theme: is empty"),
         ({"theme": " \n "}, "theme: is empty"),
@@ -32,10 +32,12 @@ def test_a_brief_needs_only_show_and_theme() -> None:
         ({"theme": "Ein Fest", "colour": "red"}, "colour"),
     ],
 )
-def test_forbidden_values_of_a_brief_are_reported_in_one_line(fields: dict[str, object], said: str) -> None:
+def test_forbidden_values_of_a_brief_are_reported_in_one_line(
+    fields: dict[str, object], message: str
+) -> None:
     with pytest.raises(BriefError) as caught:
         make_brief(show="Rote Rosen", **fields)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

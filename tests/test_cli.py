@@ -80,7 +80,7 @@ def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "reported"),
     [
         (Fault(401), "set OPENAI_API_KEY"),
         (Fault(404), "check --model and --base-url"),
@@ -93,17 +93,17 @@ def test_a_text_that_cannot_be_saved_is_printed(terminal: Terminal, tmp_path: Pa
     ids=str,
 )
 def test_a_failing_server_exits_3_with_one_line(
-    terminal: Terminal, tmp_path: Path, step: Step, said: str
+    terminal: Terminal, tmp_path: Path, step: Step, reported: str
 ) -> None:
     with LoopbackServer([step]) as server:
         run = terminal("write", *ORDER, "--max-retries", "0", "-q", server=server, SYNOPSIS_TIMEOUT="0.5")
     assert (run.code, run.out, saved(tmp_path)) == (3, "", [])
-    assert said in run.err
+    assert reported in run.err
     assert len(run.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reported"),
     [
         (["write"], "no show: name it with --show"),
         (["write", "--show", "AWZ"], "no theme: name it with --theme"),
@@ -132,11 +132,11 @@ def test_a_failing_server_exits_3_with_one_line(
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_bad_input_exits_2_with_one_line(
-    terminal: Terminal, tmp_path: Path, arguments: list[str], said: str
+    terminal: Terminal, tmp_path: Path, arguments: list[str], reported: str
 ) -> None:
     run = terminal(*arguments)
     assert (run.code, run.out, saved(tmp_path)) == (2, "", [])
-    assert said in run.err
+    assert reported in run.err
     assert len(run.err.strip().splitlines()) == 1
 
 

@@ -121,9 +121,9 @@ def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path
         while len(server.chats) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"what was answered so far is kept: synopsis log show" in said
+    assert b"what was answered so far is kept: synopsis log show" in message
     run = json.loads(terminal("log", "show", "--json").out)
     assert (run["outcome"], run["history"][0]["answer"]) == ("interrupted", CLOSED)
 
@@ -183,16 +183,16 @@ def test_a_replay_says_where_verdicts_or_prompts_have_changed(terminal: Terminal
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--replay", "last"], "no such run"),
         (["--replay", "none", "--theme", "Eis"], "leave out theme"),
     ],
 )
-def test_an_impossible_replay_is_reported(terminal: Terminal, arguments: list[str], said: str) -> None:
+def test_an_impossible_replay_is_reported(terminal: Terminal, arguments: list[str], message: str) -> None:
     run = terminal("write", *arguments)
     assert (run.code, len(run.err.splitlines())) == (2, 1)
-    assert said in run.err
+    assert message in run.err
 
 
 def test_cached_answers_are_returned_only_on_request(terminal: Terminal) -> None:
@@ -298,9 +298,9 @@ def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path
         while len(server.chats) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert b"synopsis log show" not in said
+    assert b"synopsis log show" not in message
 
 
 def test_a_refused_or_truncated_outline_is_repeated_as_a_synopsis_is(terminal: Terminal) -> None:
@@ -339,9 +339,9 @@ def test_a_run_that_cannot_be_read_costs_no_other_run(terminal: Terminal) -> Non
     read, unread = sorted(logged(terminal), key=lambda run: run["outcome"] == "unreadable")
     assert (read["run"], unread["run"]) == ("20261121T090000-ffffff", RUN.id)
     for command in (("log", "show", "abc123"), ("write", "--replay", "abc123")):
-        said = terminal(*command)
-        assert (said.code, len(said.err.splitlines())) == (2, 1)
-        assert f"run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}" in said.err
+        message = terminal(*command)
+        assert (message.code, len(message.err.splitlines())) == (2, 1)
+        assert f"run {RUN.id} cannot be read: remove it with synopsis log rm {RUN.id}" in message.err
     assert terminal("log", "rm", "0000-abc", RUN.id).err == "removed 1 run\n"  # it is named twice
     assert [run["run"] for run in logged(terminal)] == ["20261121T090000-ffffff"]
 
@@ -354,8 +354,8 @@ def test_all_but_the_active_runs_are_removed(terminal: Terminal) -> None:
         log.begin(replace(RUN, id="killed", created=now - timedelta(days=2)))
         log.begin(replace(RUN, id="broken", created=now))
     damage(log_file(), "UPDATE runs SET created = 'x' WHERE id = 'broken'")
-    said = terminal("log", "rm", "--all").err
-    assert said == "removed 3 runs; left 1 run in progress: give the id to remove it\n"
+    message = terminal("log", "rm", "--all").err
+    assert message == "removed 3 runs; left 1 run in progress: give the id to remove it\n"
     assert [run["run"] for run in logged(terminal)] == ["at-work"]
     assert terminal("log", "rm", "at-work").err == "removed 1 run\n"
 
@@ -365,14 +365,14 @@ def test_data_that_another_program_reads_is_reported_as_overwritten_later(termin
     with contextlib.closing(filled(log_file())) as log:
         log._database.execute("BEGIN")
         log.runs()
-        said = terminal("log", "rm", RUN.id).err
-    assert said == f"removed 1 run\nanother program reads the log: {later}\n"
+        message = terminal("log", "rm", RUN.id).err
+    assert message == f"removed 1 run\nanother program reads the log: {later}\n"
     with contextlib.closing(ResponseCache(cache_file())) as cache:
         cache.put("key", Answer("Ja."))
         cache._database.execute("BEGIN")
         cache.size()
-        said = terminal("cache", "clear").err
-    assert said == f"removed 1 answer\nanother program reads the cache: {later}\n"
+        message = terminal("cache", "clear").err
+    assert message == f"removed 1 answer\nanother program reads the cache: {later}\n"
 
 
 def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(terminal: Terminal) -> None:

@@ -194,7 +194,7 @@ async def test_errors_that_persist_end_after_the_last_retry(fault: Step) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "reported"),
     [
         (Fault(400), "check model, key and parameters"),
         (Fault(401), "set OPENAI_API_KEY"),
@@ -224,10 +224,10 @@ async def test_errors_that_persist_end_after_the_last_retry(fault: Step) -> None
     ids=name_of,
 )
 async def test_permanent_errors_are_reported_at_once(
-    fault: Step, said: str, caplog: pytest.LogCaptureFixture
+    fault: Step, reported: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     waits = Waits()
-    with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=said):
+    with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=reported):
         await ask(server, waits)
     assert len(server.requests) == 1
     assert waits.seconds == []
@@ -382,9 +382,9 @@ async def test_the_fallback_from_json_schema_is_remembered(
 
 
 @pytest.mark.parametrize("status", [400, 422, 501])
-@pytest.mark.parametrize("said", ["response format `json_schema`", "response_format.type", "json_object"])
-async def test_each_way_of_refusing_the_format_leads_to_a_fallback(status: int, said: str) -> None:
-    with LoopbackServer([Fault(status, message=said), Reply("Ja.")]) as server:
+@pytest.mark.parametrize("reported", ["response format `json_schema`", "response_format.type", "json_object"])
+async def test_each_way_of_refusing_the_format_leads_to_a_fallback(status: int, reported: str) -> None:
+    with LoopbackServer([Fault(status, message=reported), Reply("Ja.")]) as server:
         assert (await ask(server, Waits())).text == "Ja."
     assert server.requests[1].body["response_format"] == {"type": "json_object"}
 
@@ -465,10 +465,10 @@ async def test_the_key_is_in_no_message_and_no_traceback(
         try:
             await ask(server, waits, retries=1, limits=limits_for(fault))
         except ModelError as error:
-            said = "".join(traceback.format_exception(error)) + caplog.text
+            reported = "".join(traceback.format_exception(error)) + caplog.text
         else:
             pytest.fail("the fault passed")
-    assert KEY not in said
+    assert KEY not in reported
 
 
 async def test_a_servers_models_are_listed() -> None:
@@ -479,7 +479,7 @@ async def test_a_servers_models_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "reported"),
     [
         (Html(), "a page or text"),
         (BrokenJson(), "broken JSON"),
@@ -490,10 +490,10 @@ async def test_a_servers_models_are_listed() -> None:
     ],
     ids=name_of,
 )
-async def test_a_server_that_cannot_list_its_models_is_reported(step: Step, said: str) -> None:
+async def test_a_server_that_cannot_list_its_models_is_reported(step: Step, reported: str) -> None:
     with LoopbackServer([], models=step) as server:
         client = HostedClient("m", server.base_url, KEY)
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=reported):
             await client.models()
         await client.close()
 
@@ -682,8 +682,8 @@ async def test_retries_are_counted_over_all_that_a_server_refuses() -> None:
 
 
 async def test_the_time_of_a_call_bounds_each_request_in_it() -> None:
-    said = "raise timeout or retry_seconds"
-    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailedError, match=said):
+    reported = "raise timeout or retry_seconds"
+    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailedError, match=reported):
         await asyncio.wait_for(ask(server, Waits(), budget=0.2, limits=Limits(timeout=3600)), 60)
     assert len(server.requests) == 1
 

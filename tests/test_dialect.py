@@ -227,8 +227,8 @@ async def test_the_file_holds_neither_key_nor_password_nor_prompt(tmp_path: Path
 async def test_the_cache_key_is_the_same_for_the_same_beginning_and_reveals_nothing() -> None:
     with LoopbackServer([Reply("Ja.")]) as server:
         client = HostedClient("m", server.base_url)
-        for system, said in (("Eins.", "a"), ("Eins.", "b"), ("Zwei.", "a")):
-            await client.complete([Message("system", system), Message("user", said)], None, Limits())
+        for system, reported in (("Eins.", "a"), ("Eins.", "b"), ("Zwei.", "a")):
+            await client.complete([Message("system", system), Message("user", reported)], None, Limits())
         await client.complete([Message("user", "a")], None, Limits())
         await client.close()
     first, second, third, none = (request.body.get("prompt_cache_key") for request in server.chats)

@@ -38,7 +38,7 @@ def test_places_name_the_line_of_a_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"---\ntitle: A: B\n---\nText", "x.md:2: not YAML"),
         (b"---\n\ttitle: A\n---\nText", "x.md:2: not YAML"),
@@ -49,17 +49,17 @@ def test_places_name_the_line_of_a_field() -> None:
         (b"---\na: !!python/object/apply:os.system [ls]\n---\nText", "x.md:2: not YAML"),
     ],
 )
-def test_broken_front_matter_is_reported_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_broken_front_matter_is_reported_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.md"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_document(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"Gr\xfc\xdfe", "is not UTF-8 (byte 3)"),
         (b"a\x00b", "is a binary file"),
@@ -67,11 +67,11 @@ def test_broken_front_matter_is_reported_with_its_line(tmp_path: Path, content: 
         (None, "no such file"),
     ],
 )
-def test_files_that_are_not_text(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_files_that_are_not_text(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.md"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FileError, match=said.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(FileError, match=message.replace("(", r"\(").replace(")", r"\)")):
         read_document(path)
     with pytest.raises(FileError, match="is a folder"):
         read_document(tmp_path)

@@ -180,14 +180,14 @@ def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"", "is not a GGUF file"), (b"GGUF" + bytes(100), ""), (b"PK", "is not a GGUF file")],
 )
-def test_a_broken_gguf_is_reported(terminal: Terminal, tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_broken_gguf_is_reported(terminal: Terminal, tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "model.gguf").write_bytes(content)
     done = terminal("write", "--show", "AWZ", "--theme", "Ein Fest", "--model", "model.gguf", "-q")
     assert done.code == 3
     assert done.err.startswith("synopsis: model.gguf: ")
-    assert said in done.err
+    assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert done.out == ""

@@ -108,15 +108,15 @@ def test_a_truncated_line_is_reported_and_left_and_its_row_made_again(tmp_path: 
     with RunFolder(tmp_path, INFO) as folder:
         assert list(folder.rows) == [row().id]
         folder.add(row("zwei"))
-    (said,) = warned.take()
-    assert said.startswith(f"{path}:2: the line is truncated")
+    (message,) = warned.take()
+    assert message.startswith(f"{path}:2: the line is truncated")
     assert path.read_bytes().startswith(half + b"\n")
     assert list(read_rows(tmp_path)) == [row().id, row("zwei").id]
     assert len(warned.take()) == 1
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (replace(INFO, models=("m", "n")), "models changed from m to m, n"),
         (replace(INFO, repeats=3), "repeats changed from 2 to 3"),
@@ -124,10 +124,10 @@ def test_a_truncated_line_is_reported_and_left_and_its_row_made_again(tmp_path: 
         (replace(INFO, cases={"eins": "1", "drei": "3"}), r"cases changed \(drei, zwei\)"),
     ],
 )
-def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo, said: str) -> None:
+def test_another_run_is_not_mixed_into_a_folder(tmp_path: Path, changed: RunInfo, message: str) -> None:
     with RunFolder(tmp_path, INFO) as folder:
         folder.add(row())
-    with pytest.raises(FileError, match=said + " since this run began: name another --out"):
+    with pytest.raises(FileError, match=message + " since this run began: name another --out"):
         RunFolder(tmp_path, changed)
     with RunFolder(tmp_path, replace(INFO, created="later", version="9")):
         pass
@@ -160,7 +160,7 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "holds no run"),
         ("{", "is broken"),
@@ -170,11 +170,11 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_without_a_run_of_this_version_is_reported(
-    tmp_path: Path, content: str | None, said: str
+    tmp_path: Path, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / RUN_FILE).write_text(content, encoding="utf-8")
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(FileError, match=message):
         read_info(tmp_path)
 
 

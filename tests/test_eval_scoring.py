@@ -296,14 +296,14 @@ def test_a_model_is_compared_only_with_its_own_baseline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("run.json", "{", "the baseline of m cannot be read: "),
         ("run.json", None, "the baseline of m cannot be read: "),
         ("results.jsonl", None, "the baseline of m is incomplete: 7 of 7 rows are missing"),
     ],
 )
-def test_a_broken_baseline_is_reported(tmp_path: Path, file: str, text: str | None, said: str) -> None:
+def test_a_broken_baseline_is_reported(tmp_path: Path, file: str, text: str | None, message: str) -> None:
     suite = suite_in(tmp_path / "suite")
     run = opened(write_run(tmp_path / "run", [row_of(case) for case in CASES]), suite)
     (blessed,) = bless(run, None)
@@ -312,7 +312,7 @@ def test_a_broken_baseline_is_reported(tmp_path: Path, file: str, text: str | No
     else:
         (blessed / file).write_text(text, "utf-8")
     (found,) = find_problems(run, workspace())
-    assert found.startswith(said)
+    assert found.startswith(message)
 
 
 def test_two_models_of_one_file_name_have_separate_baselines() -> None:

@@ -46,7 +46,7 @@ def test_a_pattern_that_matches_none_is_reported_with_the_cases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("thresholds: {beauty: {min: 1}}", "no metric 'beauty': the metrics are passed_first"),
         ("watched: [beauty]", "no metric 'beauty'"),
@@ -61,8 +61,8 @@ def test_a_pattern_that_matches_none_is_reported_with_the_cases() -> None:
         ("a: [", "suite.yaml"),
     ],
 )
-def test_a_broken_suite_is_reported(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
+def test_a_broken_suite_is_reported(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
         load_suite(suite_in(tmp_path, text), METRICS)
     assert str(caught.value).startswith(str(tmp_path / "suite.yaml"))
     assert "\n" not in str(caught.value)

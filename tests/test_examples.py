@@ -49,7 +49,7 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("form: portrait", "form: porträt", ":5: form: input should be"),
         ("  theme: Eine Ärztin verliert", "  thema: Eine Ärztin verliert", "theme: field required"),
@@ -66,7 +66,7 @@ def test_examples_read_back_what_is_written(example: object, tmp_path: Path) -> 
     ],
 )
 def test_a_broken_example_is_reported_with_file_line_and_fix(
-    tmp_path: Path, old: str, new: str, said: str
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in GOOD
     path = tmp_path / "rote-rosen" / "broken.md"
@@ -74,7 +74,7 @@ def test_a_broken_example_is_reported_with_file_line_and_fix(
     path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ExampleError) as caught:
         load_pool([tmp_path])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

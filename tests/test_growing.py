@@ -177,10 +177,10 @@ class Terminal:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         self.seen = ""
 
-    def read_until(self, said: str | None) -> None:
-        """Read on until `said` was seen; None: until all processes have closed the terminal."""
+    def read_until(self, message: str | None) -> None:
+        """Read on until `message` was seen; None: until all processes have closed the terminal."""
         end = time.monotonic() + 60
-        while said is None or said not in self.seen:
+        while message is None or message not in self.seen:
             assert time.monotonic() < end, self.seen
             if select.select([self.master], [], [], 1)[0]:
                 try:

@@ -59,7 +59,7 @@ class ScriptedEngine:
         return list(self._candidates[:n])
 
 
-def said(text: str, logprob: float = -0.5) -> Completion:
+def reported(text: str, logprob: float = -0.5) -> Completion:
     return Completion(text, logprobs=(logprob, logprob), usage=Usage(10, 2))
 
 
@@ -133,7 +133,7 @@ async def test_a_week_names_a_date_only_when_the_brief_does() -> None:
 async def test_the_words_of_the_model_and_its_tokens_are_counted() -> None:
     brief = brief_for(SHOWS[0], Form.PORTRAIT)
     scaffold = load_scaffold(Form.PORTRAIT, GUIDED)
-    engine = ScriptedEngine(said(" den guten Ruf der Wiege."))
+    engine = ScriptedEngine(reported(" den guten Ruf der Wiege."))
     answer = await write_draft(engine, brief, SHOWS[0], scaffold, GUIDED, 1)
     assert answer.words_by_model == 5  # three gaps, and none repeats another
     assert answer.usage.completion_tokens == 2 * len(engine.prompts)
@@ -222,7 +222,9 @@ async def filling(engine: ScriptedEngine, taken: Sequence[str] = (), theme: str 
 
 
 async def test_the_best_candidate_takes_the_gap() -> None:
-    engine = ScriptedEngine(said(" die Zukunft der anderen.", -2.0), said(" den Ruf der anderen.", -0.4))
+    engine = ScriptedEngine(
+        reported(" die Zukunft der anderen.", -2.0), reported(" den Ruf der anderen.", -0.4)
+    )
     assert await filling(engine) == ("den Ruf der anderen", 4)
     assert engine.prompts[0].endswith(f"Thema: {THEME}\nSatz: Arzu fürchtet um")
 
@@ -230,8 +232,8 @@ async def test_the_best_candidate_takes_the_gap() -> None:
 async def test_a_weak_or_repeated_candidate_leaves_the_gap_to_a_fixed_phrase() -> None:
     fixed = load_gap_rules(GUIDED).kinds["worry"].fixed
     for engine, taken in [
-        (ScriptedEngine(said(" den Ruf der anderen.", -2.4)), ()),
-        (ScriptedEngine(said(" den Ruf der anderen.")), ("den Ruf der anderen",)),
+        (ScriptedEngine(reported(" den Ruf der anderen.", -2.4)), ()),
+        (ScriptedEngine(reported(" den Ruf der anderen.")), ("den Ruf der anderen",)),
         (ScriptedEngine(), ()),
     ]:
         text, words = await filling(engine, taken)
@@ -265,7 +267,7 @@ def test_faults_lower_the_score(text: str, fault: str) -> None:
     rules = load_gap_rules(GUIDED)
     gap = rules.kinds["worry"]
     good, bad = [
-        score(said(line), gap, rules, theme="Sucht", unwanted=["chirurg"])
+        score(reported(line), gap, rules, theme="Sucht", unwanted=["chirurg"])
         for line in (" die Freiheit der anderen.", text)
     ]
     assert good == -0.5

@@ -105,9 +105,9 @@ async def test_a_keyring_that_fails_gives_no_key_and_a_hint_when_the_server_want
         with pytest.raises(RequestRefusedError) as caught:
             await client.complete(ASK, None, Limits())
         await client.close()
-    said = "".join(traceback.format_exception(caught.value))
-    assert f"set OPENAI_API_KEY (the keyring cannot be read: {type(error).__name__})" in said
-    assert KEY not in said
+    reported = "".join(traceback.format_exception(caught.value))
+    assert f"set OPENAI_API_KEY (the keyring cannot be read: {type(error).__name__})" in reported
+    assert KEY not in reported
 
 
 def test_a_keyring_that_waits_for_a_person_does_not_block_an_unattended_program(
@@ -221,7 +221,7 @@ async def test_after_a_storm_of_faults_the_key_appears_nowhere(
 
     store = CapabilityStore(tmp_path / "dialects.json")
     refuses = [] if step == Reply("Ja.") else ["prompt_cache_key"]
-    said = ""
+    reported = ""
     with LoopbackServer([step], refuses=refuses) as server:
         client = HostedClient(
             "m",
@@ -236,14 +236,14 @@ async def test_after_a_storm_of_faults_the_key_appears_nowhere(
             try:
                 await client.complete(messages, wire_schema(Synopsis), limits)
             except ModelError as error:
-                said += "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__)
-        said += repr(client) + repr([repr(part) for part in vars(client).values()])
+                reported += "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__)
+        reported += repr(client) + repr([repr(part) for part in vars(client).values()])
         await client.close()
         assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in server.requests)
-    said += "".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
-    said += "".join(path.read_text(encoding="utf-8") for path in [store.path] if path and path.is_file())
+    reported += "".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    reported += "".join(path.read_text(encoding="utf-8") for path in [store.path] if path and path.is_file())
     assert len(caplog.records) > 3
-    assert (KEY in said) is False
+    assert (KEY in reported) is False
 
 
 @pytest.mark.parametrize(

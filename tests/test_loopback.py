@@ -106,9 +106,9 @@ def test_a_reply_is_streamed_on_request_with_the_usage_if_wanted() -> None:
     assert bare.endswith("data: [DONE]\n\n")
     assert '"usage"' not in bare
     chunks = [json.loads(one.removeprefix("data: ")) for one in counted.strip().split("\n\n")[:-1]]
-    said = [choice for chunk in chunks for choice in chunk["choices"]]
-    assert "".join(choice["delta"].get("content", "") for choice in said) == "Ein Hund bellt."
-    assert said[-1]["finish_reason"] == "length"
+    reported = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content", "") for choice in reported) == "Ein Hund bellt."
+    assert reported[-1]["finish_reason"] == "length"
     assert chunks[-1]["usage"]["total_tokens"] == 150
 
 
@@ -139,8 +139,8 @@ def test_a_refused_field_is_named_as_openai_does_and_uses_no_step(field: str) ->
         with pytest.raises(urllib.error.HTTPError, match="400") as caught:
             raw_chat(server, **{field: 1})
         with caught.value as error:
-            said = json.loads(error.read())["error"]
-        assert (said["param"], said["code"]) == (field, "unsupported_parameter")
+            reported = json.loads(error.read())["error"]
+        assert (reported["param"], reported["code"]) == (field, "unsupported_parameter")
         assert "Ja." in raw_chat(server)[1]
 
 

@@ -154,7 +154,7 @@ def test_list_prices_are_converted_or_unpriced_without_a_rate(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reported"),
     [
         ("usd =", "not TOML"),
         ("[models.m]\ninput = 1\noutput = 2\n[models.m]\ninput = 1\n", "not TOML"),
@@ -175,12 +175,12 @@ def test_list_prices_are_converted_or_unpriced_without_a_rate(tmp_path: Path) ->
         ("models = 3", "models: "),
     ],
 )
-def test_a_wrong_table_is_reported_in_one_line_by_name(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_table_is_reported_in_one_line_by_name(tmp_path: Path, content: str, reported: str) -> None:
     with pytest.raises(SettingsError) as caught:
         table(tmp_path, content)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'prices.toml'}: ")
-    assert said in message
+    assert reported in message
     assert "\n" not in message
 
 

@@ -18,7 +18,7 @@ HOUSE = BUILT_IN_HOUSE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("    paragraphs: [5, 14]", "    paragraph: [5, 14]", "extra inputs are not permitted"),
         (
@@ -33,14 +33,14 @@ HOUSE = BUILT_IN_HOUSE.read_text(encoding="utf-8")
     ],
 )
 def test_a_wrong_profile_is_reported_with_file_and_line(
-    tmp_path: Path, old: str, new: str, said: str
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in HOUSE
     path = tmp_path / "profile.yaml"
     path.write_text(HOUSE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         load_house(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}:")
 
 

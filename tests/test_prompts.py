@@ -128,7 +128,7 @@ def test_a_repair_never_grows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "said"),
+    ("name", "old", "new", "reported"),
     [
         ("system", "show.name", "shwo.name", "unknown field 'shwo'"),
         ("synopsis", "{{ brief }}", "", "never uses the field 'brief'"),
@@ -138,14 +138,14 @@ def test_a_repair_never_grows() -> None:
     ],
 )
 def test_a_broken_template_is_reported_with_file_and_line(
-    tmp_path: Path, name: str, old: str, new: str, said: str
+    tmp_path: Path, name: str, old: str, new: str, reported: str
 ) -> None:
     shutil.copytree(folder("prompts"), tmp_path / "prompts")
     path = tmp_path / "prompts" / f"{name}.md"
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(TemplateError) as caught:
         load_prompts(tmp_path / "prompts")
-    assert said in str(caught.value)
+    assert reported in str(caught.value)
     assert str(caught.value).startswith(f"{path}:")
 
 

@@ -27,7 +27,7 @@ def test_a_batch_that_is_cancelled_gives_what_is_done(house: House) -> None:
         house.submit(server)
         work = cancel_batch(house.out, house.settings(server), KEY, limits=QUICK)
         asyncio.run(work)
-        assert "asked to end" in house.said[-1]
+        assert "asked to end" in house.messages[-1]
         assert told(house.fetch(server)) == (1, 0, 0, 2)
 
 
@@ -48,7 +48,7 @@ def test_cancel_releases_a_shard_that_never_became_a_batch(house: House, faults:
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), KEY, limits=QUICK)
         asyncio.run(work)
-        assert ("released: 2 rows" in house.said[-1]) is (batches == 0)
+        assert ("released: 2 rows" in house.messages[-1]) is (batches == 0)
         house.submit(server)
         assert len(server.batches) == 1
         assert told(house.fetch(server)) == (2, 0, 0, 0)
@@ -64,7 +64,7 @@ def test_cancel_waits_until_the_list_is_certain_before_it_releases_a_shard(house
         with pytest.raises(RequestRefusedError):
             house.submit(server, SETTLING)
         house.cancel(server, SETTLING)
-        assert "its batch is asked to end" in house.said[-1]
+        assert "its batch is asked to end" in house.messages[-1]
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
 
@@ -85,5 +85,5 @@ def test_cancel_asks_all_batches_to_end_though_one_is_gone_or_ends_by_itself(hou
         assert [batch.status for batch in server.batches] == ["completed", "cancelling"]
         house.cancel(server, forget=(1,))
         assert told(house.fetch(server)) == (1, 0, 0, 2)
-        assert "batch batch_3 is cancelling" in house.said[-1]
+        assert "batch batch_3 is cancelling" in house.messages[-1]
         assert told(house.fetch(server)) == (2, 0, 0, 1)

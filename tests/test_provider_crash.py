@@ -92,7 +92,7 @@ def test_a_batch_that_is_listed_late_is_not_created_twice(house: House, fault: A
     with BatchServer(good, faults=faults, unlisted=1 if is_made else 0) as server:
         house.submit(server, SETTLING)
         assert len(server.batches) == 1
-        assert any("unclear whether the batch was made" in line for line in house.said)
+        assert any("unclear whether the batch was made" in line for line in house.messages)
         assert sum(request.path == "/v1/batches" for request in server.requests) == (1 if is_made else 2)
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
@@ -143,10 +143,10 @@ def test_after_a_kill_while_results_are_saved_the_downloaded_file_is_used(house:
         with pytest.raises(Killed):
             dying.fetch(server)
         assert house.statuses.count("accepted") == 2
-        house.said.clear()
+        house.messages.clear()
         assert told(house.fetch(server)) == (4, 0, 0, 0)
         assert sum(request.path.endswith("/content") for request in server.requests) == 1
-    assert not any("ignored" in line for line in house.said)
+    assert not any("ignored" in line for line in house.messages)
     assert house.answers == [(f"row: {n}", 1) for n in range(4)]
     assert house.ask("SELECT sum(prompt_tokens) FROM rows") == [(400,)]
 
@@ -208,6 +208,6 @@ def test_a_file_that_was_lost_before_it_was_sent_gives_its_rows_back(house: Hous
             house.submit(server)
         next((house.out / "provider").iterdir()).write_text("{}", encoding="utf-8")
         house.submit(server)
-        assert any("2 rows are pending again" in line for line in house.said)
+        assert any("2 rows are pending again" in line for line in house.messages)
         assert [len(batch.requests) for batch in server.batches] == [2]
         assert told(house.fetch(server)) == (2, 0, 0, 0)

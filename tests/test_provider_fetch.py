@@ -64,7 +64,7 @@ def test_rows_without_any_line_are_pending_again(house: House) -> None:
         del server.batches[0].output[1:]
         server.files["batch_1_output"] = server.batches[0].output[0].encode()
         assert told(house.fetch(server)) == (1, 0, 0, 2)
-        assert house.said[-1] == "shard 1: batch batch_1 is expired; 2 rows are pending again"
+        assert house.messages[-1] == "shard 1: batch batch_1 is expired; 2 rows are pending again"
 
 
 def test_a_rejected_request_fails_its_row_and_a_transient_error_does_not(house: House) -> None:
@@ -105,10 +105,10 @@ def test_lines_of_no_row_are_reported_and_ignored_and_the_first_result_stays(hou
         content = [*batch.output, json.dumps(again), *map(json.dumps, strange), '{"custom_id', "", "[]"]
         server.files["batch_1_output"] = "\n".join(line.strip() for line in content).encode()
         assert told(house.fetch(server)) == (2, 0, 0, 0)
-    ignored = [line for line in house.said if "is ignored" in line]
+    ignored = [line for line in house.messages if "is ignored" in line]
     assert "the first one stays" in ignored[0]
     assert "unknown request id 'x'" in ignored[1]
-    assert any("7 lines in all" in line for line in house.said)
+    assert any("7 lines in all" in line for line in house.messages)
     assert house.answers == [("row: 0", 1), ("row: 1", 1)]
 
 
@@ -137,15 +137,15 @@ def test_answers_that_the_provider_counts_but_does_not_deliver_are_waited_for(
         else:
             server.odd["output_file_id"] = None
         assert told(house.fetch(server)) == (kept, 0, 0, 3 - kept)
-        assert f"the provider counts 3 answers and gave {kept}" in house.said[-1]
+        assert f"the provider counts 3 answers and gave {kept}" in house.messages[-1]
         assert list((house.out / "provider").iterdir()) == []
         house.submit(server)
         assert len(server.batches) == 1  # they are paid
         server.odd.clear()
         server.files["batch_1_output"] = whole
-        house.said.clear()
+        house.messages.clear()
         assert told(house.fetch(server)) == (3, 0, 0, 0)
-    assert not any("ignored" in line for line in house.said)
+    assert not any("ignored" in line for line in house.messages)
     assert house.answers == [(f"row: {n}", 1) for n in range(3)]
 
 
@@ -171,7 +171,7 @@ def test_a_missing_batch_or_file_does_not_keep_others_from_being_read(house: Hou
         ):
             house.fetch(server, wait=wait)
         assert house.statuses == ["pending"] * 4 + ["accepted"] * 2
-        assert any("does not know 'batch_2_output' of shard 2" in line for line in house.said)
+        assert any("does not know 'batch_2_output' of shard 2" in line for line in house.messages)
         with pytest.raises(SettingsError, match=r"shard 3 is not open: name one that is \(1, 2\)"):
             house.cancel(server, forget=(3,))
         house.cancel(server, forget=(1,))
@@ -184,7 +184,7 @@ def test_waiting_outlasts_an_outage(house: House) -> None:
     with BatchServer(good, faults=faults) as server:
         house.submit(server)
         assert told(house.fetch(server, wait=True)) == (1, 0, 0, 0)
-    assert any("answered 503 every time" in line for line in house.said)
+    assert any("answered 503 every time" in line for line in house.messages)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_an_answer_after_a_line_with_a_transient_error_is_used(house: House) -> 
             content = json.dumps(undone) + "\n" + batch.output[0] + strange
             server.files[f"batch_{place + 1}_output"] = content.encode()
         assert told(house.fetch(server)) == (2, 0, 0, 0)
-    assert [line.split(":")[1] for line in house.said if "lines in all" in line] == [
+    assert [line.split(":")[1] for line in house.messages if "lines in all" in line] == [
         " 6 lines in all belong to no row, or to one that was read"
     ]
 
@@ -304,7 +304,7 @@ def test_open_batches_are_waited_for(house: House) -> None:
     with BatchServer(good, looks=3) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (0, 0, 0, 2)
-        assert house.said[-1] == "shard 1: batch batch_1 is in_progress: 0 of 2 done, 0 failed"
+        assert house.messages[-1] == "shard 1: batch batch_1 is in_progress: 0 of 2 done, 0 failed"
         assert told(house.fetch(server, wait=True)) == (2, 0, 0, 0)
 
 

@@ -28,7 +28,7 @@ def test_what_the_gate_refuses_is_sent_again_with_the_reasons(house: House) -> N
     with BatchServer(answer) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (2, 0, 0, 2)
-        assert "2 rows go out again, to be repaired" in house.said
+        assert "2 rows go out again, to be repaired" in house.messages
         asked = lines(server, 1)
         assert all(line["body"]["messages"][-2]["content"] == CLOSED for line in asked)
         assert all("hook" in line["body"]["messages"][-1]["content"] for line in asked)
@@ -53,7 +53,7 @@ def test_a_row_that_is_refused_at_every_attempt_stays_refused(house: House) -> N
             "123"
         )
         assert told(house.fetch(server)) == (0, 1, 0, 0)
-        assert house.said[-1] == "no row is at a provider, and none waits to be repaired"
+        assert house.messages[-1] == "no row is at a provider, and none waits to be repaired"
         house.submit(server, order={"retry": ("refused",)})
         assert lines(server, 3)[0]["custom_id"].endswith("-1")
 
@@ -200,7 +200,7 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) ->
         house.cancel(server, forget=(2,))
         assert house.ask("SELECT round FROM waiting") == [(2,)]
         house.cancel(server)
-        assert "1 rows wait to be repaired" in house.said[-1]
+        assert "1 rows wait to be repaired" in house.messages[-1]
         work = submit_batch(house.order(), house.settings(server), KEY, to_folder=files, limits=QUICK)
         asyncio.run(work)
         house.cancel(server)
@@ -214,9 +214,9 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) ->
         asyncio.run(work)
         with pytest.raises(FileError, match="is in files"):
             archive(house.out)
-        house.said.clear()
+        house.messages.clear()
         assert told(house.run(server)) == (1, 0, 0, 2)
-        assert house.said[0].startswith("2 rows are in files of requests, and left to whoever runs them")
+        assert house.messages[0].startswith("2 rows are in files of requests, and left to whoever runs them")
         house.cancel(server)
         assert told(house.run(server)) == (3, 0, 0, 0)
     assert house.answers == [("row: 0", 1), ("row: 0", 2), ("row: 1", 1), ("row: 2", 1)]
@@ -229,4 +229,4 @@ def test_fewer_attempts_at_a_fetch_are_reported(house: House) -> None:
         house.fetch(server)
         house.cancel(server, forget=(2,))
         assert told(house.fetch(server, settings={"attempts": 1})) == (0, 1, 0, 0)
-    assert "1 rows that were to be repaired stay refused, for --attempts is 1 now" in house.said[-1]
+    assert "1 rows that were to be repaired stay refused, for --attempts is 1 now" in house.messages[-1]

@@ -88,7 +88,7 @@ def test_a_row_that_the_providers_check_names_failed_and_the_others_go_on(house:
     with BatchServer(good, ends=("failed", "completed"), problems=problems) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (0, 0, 1, 2)
-        assert "batch batch_1 was refused: line 2: Invalid model: 1 rows failed" in house.said[-1]
+        assert "batch batch_1 was refused: line 2: Invalid model: 1 rows failed" in house.messages[-1]
         house.submit(server)
         assert sorted(row_of(line["body"]) for line in lines(server, 1)) == [0, 2]
         assert told(house.fetch(server)) == (2, 0, 1, 0)
@@ -113,7 +113,7 @@ def test_a_full_queue_does_not_fail_the_rows(house: House) -> None:
     with BatchServer(good, ends=("failed", "completed"), problems=problems) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (0, 0, 0, 2)
-        assert "Enqueued token limit reached" in house.said[-1]
+        assert "Enqueued token limit reached" in house.messages[-1]
         house.submit(server)
         assert told(house.fetch(server)) == (2, 0, 0, 0)
 
@@ -128,7 +128,7 @@ def test_a_wrong_key_is_reported_in_one_line_and_appears_nowhere(house: House) -
     assert "set OPENAI_API_KEY" in str(caught.value)
     everything = b"".join(path.read_bytes() for path in house.out.rglob("*") if path.is_file())
     assert b"sk-secret" not in everything
-    assert "sk-secret" not in "".join(house.said) + repr(caught.value.__context__)
+    assert "sk-secret" not in "".join(house.messages) + repr(caught.value.__context__)
     mode = (house.out / "provider").stat().st_mode & 0o777
     assert mode == 0o700
 
@@ -139,7 +139,7 @@ def test_an_empty_account_fails_no_row(house: House) -> None:
     with BatchServer(good, ends=("failed",), problems=problems) as server:
         house.submit(server)
         assert told(house.fetch(server, wait=True)) == (0, 0, 0, 2)
-        assert "Billing hard limit: 0 rows failed, 2 are pending again" in house.said[-1]
+        assert "Billing hard limit: 0 rows failed, 2 are pending again" in house.messages[-1]
 
 
 def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House) -> None:
@@ -198,7 +198,10 @@ def test_a_live_run_leaves_what_is_at_the_provider(house: House) -> None:
     with BatchServer(good) as server:
         house.submit(server, order={"limit": 2})
         assert told(house.run(server)) == (2, 0, 0, 2)
-        assert house.said[-1] == f"2 rows are at a provider, and left to it: synopsis batch fetch {house.out}"
+        assert (
+            house.messages[-1]
+            == f"2 rows are at a provider, and left to it: synopsis batch fetch {house.out}"
+        )
         assert len(server.chats) == 2
         assert told(house.run(server)) == (2, 0, 0, 2)
         assert told(house.fetch(server)) == (4, 0, 0, 0)
@@ -227,7 +230,7 @@ def test_a_batch_that_is_at_a_provider_is_not_started_over(house: House) -> None
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), {}, forget=(1,))
         asyncio.run(work)
-        assert house.said[-1] == "shard 1: released: 1 rows are pending again"
+        assert house.messages[-1] == "shard 1: released: 1 rows are pending again"
         assert archive(house.out) is not None
 
 

@@ -101,13 +101,13 @@ def test_a_run_is_found_by_a_part_of_its_id(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("", "no such run"), ("%", "no such run"), ("2026", "2 runs match"), ("x", "log list")],
 )
-def test_an_id_of_no_run_or_of_several_is_reported(name: str, said: str) -> None:
+def test_an_id_of_no_run_or_of_several_is_reported(name: str, message: str) -> None:
     log = filled()
     log.begin(replace(RUN, id="20261121T090000-ffffff"))
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(FileError, match=message):
         log.find(name)
 
 

@@ -284,15 +284,15 @@ def test_two_prompts_for_one_show_and_form_are_the_same_up_to_the_last_example(w
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reported"),
     [
         ("rote-rosen/reine-herztone", "did you mean rote-rosen/reine-herztoene"),
         ("reine-herztoene", "did you mean rote-rosen/reine-herztoene"),
         ("0000", "synopsis examples list names them"),
     ],
 )
-def test_an_unknown_pinned_id_is_reported_with_similar_ones(name: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=f"^no example '{name}' to pin: {said}"):
+def test_an_unknown_pinned_id_is_reported_with_similar_ones(name: str, reported: str) -> None:
+    with pytest.raises(SettingsError, match=f"^no example '{name}' to pin: {reported}"):
         open_workspace(load_settings({"pinned": [name]}, {}))
 
 

@@ -23,7 +23,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("modle = 'x'", "modle: extra inputs are not permitted"),
         ("attempts = 0", "attempts: input should be greater than or equal to 1"),
@@ -36,13 +36,13 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path) -> N
         ("base_url = 'https://host.example/v1?v=1&Access_Token=sk-123'", "set OPENAI_API_KEY"),
     ],
 )
-def test_a_wrong_config_file_is_named(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_config_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     config = tmp_path / "config.toml"
     config.write_text(content, encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
         load_settings({}, {"SYNOPSIS_CONFIG": str(config)})
     assert str(caught.value).startswith(f"{config}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "sk-123" not in str(caught.value)
 
 

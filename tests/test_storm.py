@@ -20,5 +20,5 @@ def test_in_a_storm_every_brief_is_saved_once_or_reported_and_no_file_holds_the_
     assert tally.faults >= SHARE * tally.calls * 0.6
     assert tally.calls - WRITES <= tally.faults * 1.05
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert all(KEY not in line for line in tally.said)
-    assert tally.said
+    assert all(KEY not in line for line in tally.messages)
+    assert tally.messages

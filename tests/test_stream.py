@@ -141,7 +141,7 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (CutStream(), "the answer broke off"),
         (FailingStream(), "the server failed in the middle of the answer: try again later"),
@@ -149,15 +149,15 @@ async def test_a_stream_that_fails_is_asked_for_again_and_nothing_is_doubled(
     ],
     ids=name_of,
 )
-async def test_a_stream_that_fails_each_time_is_reported(fault: Step, said: str) -> None:
-    with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailedError, match=said) as caught:
+async def test_a_stream_that_fails_each_time_is_reported(fault: Step, message: str) -> None:
+    with LoopbackServer([fault]) as server, pytest.raises(ConnectionFailedError, match=message) as caught:
         await ask(server, Ears())
     assert len(server.chats) == 3
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (FailingStream(code="insufficient_quota"), "quota is used up: top it up"),
         (FailingStream(code=400), "failed in the middle of the answer: check model and parameters"),
@@ -171,10 +171,10 @@ async def test_a_stream_that_fails_each_time_is_reported(fault: Step, said: str)
     ids=name_of,
 )
 async def test_a_permanent_stream_error_is_reported_at_once(
-    fault: Step, said: str, caplog: pytest.LogCaptureFixture
+    fault: Step, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ears = Ears()
-    with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=said):
+    with LoopbackServer([fault]) as server, pytest.raises(ModelError, match=message):
         await ask(server, ears)
     assert len(server.chats) == 1
     assert caplog.messages == []
@@ -265,10 +265,10 @@ async def test_the_parts_of_a_content_are_joined_in_a_stream() -> None:
 
 
 async def test_unicode_line_ends_in_a_text_end_no_line() -> None:
-    said = "a\u2028b\u0085c\u2029d"
-    raw = "data: " + json.dumps({"choices": [{"delta": {"content": said}}]}, ensure_ascii=False) + "\n\n"
+    message = "a\u2028b\u0085c\u2029d"
+    raw = "data: " + json.dumps({"choices": [{"delta": {"content": message}}]}, ensure_ascii=False) + "\n\n"
     with LoopbackServer([Events(raw + DONE)]) as server:
-        assert (await ask(server, Ears())).text == said
+        assert (await ask(server, Ears())).text == message
 
 
 async def test_the_halves_of_a_character_are_joined_across_pieces() -> None:
@@ -395,8 +395,10 @@ def test_an_event_without_data_is_ignored() -> None:
 def test_a_streamed_reply_is_made_of_chunks_by_the_sdks_own_model(reply: Reply) -> None:
     *events, done = reply.as_events("m", usage=True)
     chunks = [ChatCompletionChunk.model_validate_json(one.removeprefix("data: ")) for one in events]
-    said = [choice.delta for chunk in chunks for choice in chunk.choices]
-    assert "".join((delta.content or "") + (delta.refusal or "") for delta in said) == (reply.refusal or TEXT)
+    message = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join((delta.content or "") + (delta.refusal or "") for delta in message) == (
+        reply.refusal or TEXT
+    )
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 150
     assert done == DONE

@@ -160,15 +160,15 @@ def test_passes(check: str, text: str, given: dict[str, Any]) -> None:
     assert (finding.check, finding.passed, finding.spans) == (check, True, ()), finding.message
 
 
-@pytest.mark.parametrize(("check", "text", "given", "value", "said", "spots"), FAILS)
+@pytest.mark.parametrize(("check", "text", "given", "value", "reported", "spots"), FAILS)
 def test_fails(
-    check: str, text: str, given: dict[str, Any], value: float | str | None, said: str, spots: list[str]
+    check: str, text: str, given: dict[str, Any], value: float | str | None, reported: str, spots: list[str]
 ) -> None:
     finding = look(check, text, **{"sources": SOURCES, **given})
     assert finding is not None
     assert (finding.check, finding.passed) == (check, False)
     assert finding.value == (finding.value if value is None else value)
-    assert said in finding.message
+    assert reported in finding.message
     pointed = [text[span.start : span.end] for span in finding.spans]
     assert len(pointed) == len(spots), pointed
     assert all(found.startswith(spot) for found, spot in zip(pointed, spots, strict=True)), pointed

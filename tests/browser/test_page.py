@@ -94,16 +94,16 @@ def opened(chromium: Any, address: str, **options: Any) -> Iterator[Any]:
     context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
     context.add_init_script(WATCH)
     page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.append(request.url) if request.url != address else None)
+    reported: list[str] = []
+    page.on("console", lambda message: reported.append(message.text))
+    page.on("pageerror", lambda error: reported.append(str(error)))
+    page.on("request", lambda request: reported.append(request.url) if request.url != address else None)
     page.goto(address)
     try:
         yield page
         if options.get("java_script_enabled", True):
             assert page.evaluate("window.violations") == []
-        assert said == []
+        assert reported == []
     finally:
         context.close()
 

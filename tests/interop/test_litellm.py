@@ -87,18 +87,20 @@ def test_a_synopsis_is_written_and_saved(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("voll", "too many requests: try again later"),
         ("defekt", "answered 500 every time: try again later"),
     ],
 )
-def test_a_transient_error_is_logged_and_retried(server: str, tmp_path: Path, model: str, said: str) -> None:
+def test_a_transient_error_is_logged_and_retried(
+    server: str, tmp_path: Path, model: str, message: str
+) -> None:
     flags = ["--base-url", server, "--model", model, "--max-retries", "1"]
     run = synopsis(tmp_path, "write", *ORDER, *flags)
     assert (run.code, run.out, files(tmp_path)) == (3, "", [])
     assert run.err.count("trying again in") == 1
-    assert said in run.err
+    assert message in run.err
 
 
 @pytest.mark.parametrize("model", ["kurz", "nie-gehoert"])

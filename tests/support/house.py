@@ -38,7 +38,7 @@ class House:
 
     folder: Path
     cache: Path
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     made: list[RowResult[str]] = field(default_factory=list)
     variety: bool = False
 

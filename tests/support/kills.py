@@ -59,7 +59,7 @@ class Toll:
         last: the run that ended by itself.
         is_whole: whether SQLite finds no fault in the record after any of the kills.
         code: what the last run exited with.
-        said: what it said.
+        messages: what it printed on stderr.
     """
 
     rows: int
@@ -70,7 +70,7 @@ class Toll:
     last: Killed
     is_whole: bool
     code: int
-    said: str
+    messages: str
 
     @property
     def calls(self) -> int:
@@ -99,12 +99,12 @@ class Forked:
 
     @staticmethod
     def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Act as the command; its output goes to the file `said`."""
+        """Act as the command; its output goes to the file `message`."""
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open("message", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         sys.argv = [COMMAND, *arguments]
         cli.main()
 
@@ -193,7 +193,7 @@ def kill_often(
                     time.sleep(rng.random() * _LATEST)
                 process.kill()
             code = process.wait(timeout=180)
-            told = (folder / "said").read_text(encoding="utf-8")
+            told = (folder / "message").read_text(encoding="utf-8")
             orphans.append(_left_behind(folder))
             is_whole = is_whole and _check(folder)
             saved.append(_statuses(folder)["accepted"])
@@ -217,9 +217,9 @@ def kill_often(
 
 
 def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with (folder / "said").open("wb") as said:
+    with (folder / "message").open("wb") as message:
         return subprocess.Popen(
-            [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said
+            [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=message
         )
 
 

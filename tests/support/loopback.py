@@ -66,13 +66,13 @@ class Reply:
             model: who gives it.
             usage: put the tokens into the last event but one, as `stream_options` asks for.
         """
-        said, text = ("content", self.text) if self.refusal is None else ("refusal", self.refusal)
+        field, text = ("content", self.text) if self.refusal is None else ("refusal", self.refusal)
         pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
         chunks = [
             self._chunk(model, [{"index": 0, "delta": delta, "finish_reason": None}])
             for delta in (
                 {"role": "assistant", "content": ""},
-                *([self.message] if self.message else ({said: piece} for piece in pieces)),
+                *([self.message] if self.message else ({field: piece} for piece in pieces)),
             )
         ]
         chunks.append(self._chunk(model, [{"index": 0, "delta": {}, "finish_reason": self.finish}]))
@@ -464,8 +464,8 @@ class LoopbackServer:
         body = request.body if isinstance(request.body, dict) else {}
         for name in body:
             if name in self._refuses:
-                said = f"Unsupported parameter: '{name}' is not supported with this model"
-                return Fault(400, message=said, code="unsupported_parameter", param=name)
+                message = f"Unsupported parameter: '{name}' is not supported with this model"
+                return Fault(400, message=message, code="unsupported_parameter", param=name)
         asked = body.get("response_format")
         kind = asked.get("type") if isinstance(asked, dict) else None
         if kind not in self._refuses:

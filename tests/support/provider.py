@@ -76,8 +76,8 @@ class Batch:
                 self.output.append(json.dumps(line) + "\n")
                 return
             case Fault():
-                said = outcome.as_data()
-                line |= {"response": {"status_code": outcome.status, "body": said}, "error": None}
+                reported = outcome.as_data()
+                line |= {"response": {"status_code": outcome.status, "body": reported}, "error": None}
             case Unasked():
                 words = "This request could not be executed before the batch ended."
                 line |= {"response": None, "error": {"code": outcome.code, "message": words}}

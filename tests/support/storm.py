@@ -68,7 +68,7 @@ class Tally:
         calls: requests the server got.
         faults: those of them that got no good answer.
         logged: outcomes in the run log.
-        said: all lines that were said.
+        messages: all lines that were logged.
     """
 
     saved: Counter[int]
@@ -76,7 +76,7 @@ class Tally:
     calls: int
     faults: int
     logged: Counter[str]
-    said: list[str]
+    messages: list[str]
 
 
 def script(calls: int, seed: int) -> list[Step]:
@@ -115,9 +115,9 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     writer = Writer(load_settings({"cache": folder / "cache"}, {}))
     log = RunLog(folder / "runs.sqlite3")
     reported: dict[int, str] = {}
-    said: list[str] = []
+    messages: list[str] = []
     turn = asyncio.Semaphore(_SIDE_BY_SIDE)
-    with LoopbackServer(steps, key=KEY) as server, _logged_to(said):
+    with LoopbackServer(steps, key=KEY) as server, _logged_to(messages):
         policy = RetryPolicy(5, 300, first_wait=0.01)
         hosted = HostedClient("storm-model", server.base_url, KEY, retry=policy)
         pricer = HostedPricer("storm-model", server.base_url)
@@ -140,7 +140,7 @@ async def storm(writes: int, folder: Path, seed: int = 1) -> Tally:
     log.close()
     saved = Counter(int(path.parent.name) for path in (folder / "out").rglob("*.md"))
     faults = sum(step != Reply(ANSWER) for step in steps[:calls])
-    return Tally(saved, reported, calls, faults, logged, said)
+    return Tally(saved, reported, calls, faults, logged, messages)
 
 
 async def _write(number: int, client: CachingClient, writer: Writer, log: RunLog, folder: Path) -> str:

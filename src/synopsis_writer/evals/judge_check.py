@@ -37,7 +37,7 @@ class Tally:
     Attributes:
         gate: whether the style gate sees it, too: no, partly or yes; empty for a sum.
         wins: pairs in which it preferred the good text in both orders.
-        ties: pairs in which the orders disagreed, or it said equal.
+        ties: pairs in which the orders disagreed, or the answer was equal.
         losses: pairs in which it preferred the corrupted text in both orders.
         unscored: pairs of which an answer could not be read.
     """
@@ -331,11 +331,11 @@ def _repeated(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 CORRUPTIONS = (
     Corruption("sentences shuffled", "no", _shuffled),
     Corruption("words swapped", "no", _words_swapped),
-    Corruption("filler sentences", "no", _filler_sentences),
+    Corruption("hollow sentences", "no", _filler_sentences),
     Corruption("foreign paragraph", "partly", _foreign_paragraph),
     Corruption("names swapped", "partly", _names_swapped),
     Corruption("facts left out", "partly", _facts_left_out),
     Corruption("ending cut off", "partly", _ending_cut_off),
-    Corruption("paragraph repeated", "yes", _repeated),
+    Corruption("paragraph told twice", "yes", _repeated),
     Corruption("another story", "yes", _another_story),
 )
