@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import sys
 import tempfile
 import tracemalloc
@@ -286,3 +287,23 @@ def read_anything(ending: str, content: bytes) -> None:
 
 def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert digest_of(placed(tmp_path, "x.csv", b"abc")) == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;"],
+)
+def test_the_line_that_names_a_tables_separator_is_understood(tmp_path: Path, first: str) -> None:
+    path = placed(tmp_path, "b.csv", f"{first}\r\nshow;theme\r\nAWZ;Eis, und Schnee\r\n".encode())
+    assert [row.brief.theme for row in read_briefs(path)] == ["Eis, und Schnee"]
+
+
+@pytest.mark.parametrize(("sep", "named"), [("\t", "tab"), ("|", "|"), (",", "comma")])
+def test_a_named_separator_parts_the_cells_and_lines_are_still_counted(
+    tmp_path: Path, sep: str, named: str
+) -> None:
+    path = placed(tmp_path, "b.csv", f"sep={sep}\nshow{sep}theme\nAWZ{sep}Eis\nAWZ{sep}Eis{sep}x\n".encode())
+    with pytest.raises(
+        BriefError, match=rf"b\.csv:4: has 3 cells.*a text that holds a {re.escape(named)} in"
+    ):
+        list(read_briefs(path))

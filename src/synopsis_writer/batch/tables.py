@@ -55,6 +55,7 @@ def row_of(where: str, pairs: Sequence[tuple[str, Any]]) -> TableRow:
 
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_SEP = re.compile(r'"?sep=([^"\w\s]|\t)"?[,;]*', re.IGNORECASE)  # the line before the header that Excel reads
 
 _NULL = "tag:yaml.org,2002:null"
 
@@ -111,27 +112,29 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
 
 def _read_csv(path: Path, file: BinaryIO) -> Iterator[TableRow]:
     lines = _lines(path, file)
-    header = next(lines, "")
-    delimiter = max(_DELIMITERS, key=header.count)
+    header, first = next(lines, ""), 1
+    if named := _SEP.fullmatch(header.rstrip("\r\n ")):
+        header, first = next(lines, ""), 2
+    delimiter = named[1] if named else max(_DELIMITERS, key=header.count)
     columns: list[str] = []
-    for line, cells in _records(path, itertools.chain([header], lines), delimiter):
+    for line, cells in _records(path, itertools.chain([header], lines), delimiter, first):
         where = f"{path}:{line}"
         if not columns:
             columns = columns_of(cells, where)
         elif len(cells) > len(columns):
             raise BriefError(
                 f"{where}: has {len(cells)} cells for {len(columns)} columns: "
-                f"put a text that holds a {_DELIMITERS[delimiter]} in quotes"
+                f"put a text that holds a {_DELIMITERS.get(delimiter, delimiter)} in quotes"
             )
         elif cells:
             yield TableRow(where, dict(zip(columns, map(plain_text, cells), strict=False)))
 
 
-def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
     """Yield each record, without empty cells at its end, with the line on which it begins."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        begins = reader.line_num + 1
+        begins = reader.line_num + first
         try:
             record = next(reader)
         except StopIteration:
