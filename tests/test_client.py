@@ -479,6 +479,24 @@ async def test_a_servers_models_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ([{"id": "b"}, {"id": "a"}], ["a", "b"]),
+        (["b", "a"], ["a", "b"]),
+        ({"object": "list", "data": None}, []),
+        (None, []),
+        ([], []),
+    ],
+    ids=str,
+)
+async def test_a_list_of_models_may_be_bare_or_null(data: Any, names: list[str]) -> None:
+    with LoopbackServer([], models=Body(data)) as server:
+        client = HostedClient("m", server.base_url, KEY)
+        assert await client.models() == names
+        await client.close()
+
+
+@pytest.mark.parametrize(
     ("step", "reported"),
     [
         (Html(), "a page or text"),

@@ -100,12 +100,16 @@ class _Completion(BaseModel):
     model: str | None = None
 
 
+def _as_model(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
 class _Model(BaseModel):
     id: str
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: list[Annotated[_Model, BeforeValidator(_as_model)]] | None
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
@@ -176,19 +180,29 @@ def read_models(body: bytes, media_type: str) -> list[str]:
     Raises:
         InvalidResponseError: the body holds no such list.
     """
-    return sorted(model.id for model in _validate(_Models, _json(body, media_type), "list of models").data)
+    data = _load(body, media_type)
+    if data is None or isinstance(data, list):  # bare
+        data = {"data": data}
+    return sorted(model.id for model in _validate(_Models, _object(data), "list of models").data or ())
 
 
 def _json(body: bytes, media_type: str) -> dict[str, Any]:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        if "json" in media_type:
-            raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
-        data = None
+    return _object(_load(body, media_type))
+
+
+def _object(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidResponseError("the answer is a page or text, not a completion")
     return data
+
+
+def _load(body: bytes, media_type: str) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        if "json" in media_type:
+            raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
+        return body
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
