@@ -184,3 +184,16 @@ def test_a_closed_connection_is_no_damage(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError) as caught:
         database.execute("SELECT 1")
     assert "move it away" not in describe(caught.value, "move it away, it is damaged")
+
+
+def test_the_files_beside_a_log_keep_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite3"
+    first = open_database(path, ("CREATE TABLE runs (id)",))
+    first.execute("INSERT INTO runs VALUES (1)")
+    sides = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+    for side in sides:
+        side.chmod(0o644)  # as a copy or a sync leaves them
+    second = open_database(path, ("CREATE TABLE runs (id)",))
+    assert [side.stat().st_mode & 0o777 for side in (path, *sides)] == [0o600] * 3
+    second.close()
+    first.close()

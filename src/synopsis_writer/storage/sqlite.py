@@ -14,6 +14,7 @@ _WAIT = 10.0  # seconds for another process's transaction
 _READERS = 1.0  # seconds for another process's reading, where what was removed is overwritten
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SIDES = ("-wal", "-shm")
 OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
 
 
@@ -46,6 +47,8 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         raise FileError(f"cannot open {path}: {error}: name another place") from error
     try:
         database.execute("PRAGMA journal_mode=WAL")
+        if path is not None:
+            _share_rights(path)
         database.execute("PRAGMA synchronous=NORMAL")
         database.execute("PRAGMA foreign_keys=ON")
         database.execute("PRAGMA secure_delete=ON")
@@ -60,6 +63,15 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.close()
         raise
     return database
+
+
+def _share_rights(path: Path) -> None:
+    """Give the files beside a database its rights, which SQLite does only when it makes them."""
+    with contextlib.suppress(OSError):  # another's file, which stays as its owner has it
+        rights = path.stat().st_mode & 0o777
+        for side in (path.with_name(path.name + end) for end in _SIDES):
+            if side.exists() and side.stat().st_mode & 0o777 != rights:
+                side.chmod(rights)
 
 
 def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path | None) -> None:
@@ -124,7 +136,7 @@ def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
 def remove_database(path: Path) -> None:
     """Delete a database with its write-ahead log, whatever is in it; raises FileError."""
     try:
-        for end in ("", "-wal", "-shm"):
+        for end in ("", *_SIDES):
             path.with_name(path.name + end).unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"cannot delete {os_reason(error, path)}: see to its folder") from error
