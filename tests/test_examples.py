@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,11 @@ from hypothesis import strategies as st
 from synopsis_writer.brief import Form
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
+from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import add, load_example, load_pool
+from synopsis_writer.house.house import built_in_house
+from synopsis_writer.learning import calibrate
+from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import find_show, load_show, nearest_shows
 from synopsis_writer.storage.files import slug
@@ -137,3 +142,59 @@ def test_a_persons_own_text_becomes_an_example(tmp_path: Path) -> None:
     assert example.synopsis.text == body
     assert "Britta Berger" in [person.name for person in example.synopsis.characters]
     assert load_pool([tmp_path / "pool"]).shows[0].name == "Rote Rosen"
+
+
+LITTER = (
+    "._x.md",
+    ".#x.md",
+    "~$x.md",
+    ".~lock.x.md",
+    "x.bak.md",
+    ".hidden.md",
+    "#x.md#",
+    "x.md~",
+    ".DS_Store",
+)
+FOLDERS = ("__MACOSX/rote-rosen", ".git/rote-rosen", "@eaDir/rote-rosen", "rote-rosen/__MACOSX")
+
+
+def littered(folder: Path) -> None:
+    (folder / "rote-rosen").mkdir(parents=True, exist_ok=True)
+    for name in LITTER:
+        (folder / "rote-rosen" / name).write_bytes(b"\0\x05\x16\x07")
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "x.md").write_bytes(b"\0\x05\x16\x07")
+        (folder / name / "show.yaml").write_bytes(b"\0\x05\x16\x07")
+    (folder / "rote-rosen" / ".#broken.md").symlink_to("nobody@host.1234")
+
+
+def test_hidden_files_and_litter_are_no_examples(tmp_path: Path) -> None:
+    copied = shutil.copytree(folder("examples"), tmp_path / ".hidden" / "pool")
+    littered(copied)
+    pool = load_pool([copied])
+    assert [example.id for example in pool.examples] == [
+        example.id for example in load_pool([folder("examples")]).examples
+    ]
+    assert check_pool(Settings(examples=copied, cache=tmp_path / "cache"))[1] == []
+
+
+def test_hidden_files_and_litter_are_no_references(tmp_path: Path) -> None:
+    copied = shutil.copytree(folder("evals") / "cases", tmp_path / "cases")
+    littered(copied)
+    assert len(load_cases(copied)) == len(load_cases(folder("evals") / "cases"))
+
+
+def test_hidden_files_and_litter_are_no_texts_of_a_house(tmp_path: Path) -> None:
+    copied = shutil.copytree(folder("examples"), tmp_path / "pool")
+    littered(copied)
+    assert calibrate(copied, built_in_house(), "own") == calibrate(
+        folder("examples"), built_in_house(), "own"
+    )
+
+
+def test_hidden_files_and_litter_are_no_templates(tmp_path: Path) -> None:
+    copied = shutil.copytree(folder("prompts"), tmp_path / "prompts")
+    before = folder_hash(copied)
+    littered(copied)
+    assert folder_hash(copied) == before

@@ -10,7 +10,7 @@ from synopsis_writer.brief import Brief, Form, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
-from synopsis_writer.storage.files import save, write_file
+from synopsis_writer.storage.files import find_files, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
 
@@ -97,7 +97,7 @@ def load_pool(folders: Sequence[Path]) -> Pool:
         for path in example_files(folder):
             example = with_free_id(load_example(path), examples)
             examples[example.id] = example
-        for path in sorted(folder.glob(f"*/{SHOW_FILE}")):
+        for path in find_files(folder, f"*/{SHOW_FILE}"):
             show = load_show(path)
             shows.setdefault(show.name, show)
     return Pool(tuple(shows.values()), tuple(examples.values()))
@@ -115,8 +115,10 @@ def with_free_id(example: Example, taken: Collection[str]) -> Example:
 def example_files(folder: Path) -> list[Path]:
     """Return the example files below `folder`, sorted; raises ExampleError for none, and FileError."""
     try:
-        shows = sorted(path for path in folder.iterdir() if path.is_dir())
-        files = [path for show in shows for path in sorted(show.iterdir()) if path.suffix == ".md"]
+        for path in (folder, *find_files(folder, "*")):
+            if path.is_dir():
+                next(path.iterdir(), None)  # where nothing may be read `find_files` finds nothing
+        files = find_files(folder, "*/*.md")
     except OSError as error:
         raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
     if not files:

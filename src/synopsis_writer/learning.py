@@ -14,6 +14,7 @@ from synopsis_writer.gate.form import preterite_share, speech_share
 from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import Text, analyse
 from synopsis_writer.house.house import House
+from synopsis_writer.storage.files import find_files
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
 _SUFFIXES = frozenset({".md", ".txt"})
@@ -91,7 +92,7 @@ def calibrate(
     without one. Raises InputError if the folder holds no text, or if a text has no form or cannot be read.
     """
     values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES):
+    for path in (path for path in find_files(folder, "**/*") if path.suffix in _SUFFIXES):
         document = read_document(path)
         text_form = read_brief(document).form if "brief" in document.meta else form
         if text_form is None:

@@ -29,6 +29,7 @@ from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
 from synopsis_writer.settings import Settings, folder
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
+from synopsis_writer.storage.files import find_files
 
 _log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ def pool_folders(settings: Settings) -> list[Path]:
     if settings.examples is not None:
         return [settings.examples]
     own = settings.own_examples
-    return [folder("examples"), *([own] if any(own.glob("*/*.md")) else [])]
+    return [folder("examples"), *([own] if find_files(own, "*/*.md") else [])]
 
 
 def check_pool(settings: Settings) -> tuple[int, list[str]]:
@@ -183,7 +184,7 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
     shows: dict[str, Show] = {}  # by folder
     examples: list[Example] = []
     for pool in pool_folders(settings):
-        for path in [*example_files(pool), *sorted(pool.glob(f"*/{SHOW_FILE}"))]:
+        for path in [*example_files(pool), *find_files(pool, f"*/{SHOW_FILE}")]:
             try:
                 if path.name == SHOW_FILE:
                     shows[path.parent.name] = load_show(path)

@@ -1,6 +1,7 @@
 """The commands check, examples and style."""
 
 import json as jsonlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -53,7 +54,7 @@ def check(
         writer.workspace.gate.warm_up()
         for name in files:
             try:
-                path = Path(name)
+                path = Path(os.path.expanduser(name))  # noqa: PTH111
                 text = parse_document(sys.stdin.buffer.read(), path) if name == "-" else read_document(path)
                 result = writer.check_sync(text, show=show, theme=theme, form=form)
             except InputError as error:
@@ -226,11 +227,12 @@ def add_example(
     """Add a synopsis of your own to the examples, unchanged."""
     from synopsis_writer.examples import add, load_pool
     from synopsis_writer.settings import folder as packaged
+    from synopsis_writer.storage.files import find_files
     from synopsis_writer.workspace import pool_folders
 
     settings = options.settings_from(examples=examples)
     folder = settings.examples or settings.own_examples
-    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if any(pool.glob("*/*.md")))]
+    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
     shows = load_pool(list(dict.fromkeys(known))).shows
     path = add(
         file,

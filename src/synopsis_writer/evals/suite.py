@@ -14,6 +14,7 @@ from synopsis_writer.document import Document, read_document, read_fields
 from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError, os_reason
 from synopsis_writer.examples import read_brief, read_synopsis
 from synopsis_writer.settings import folder
+from synopsis_writer.storage.files import find_files
 from synopsis_writer.synopsis import Synopsis
 
 SUITE_FILE = "suite.yaml"
@@ -144,7 +145,7 @@ def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
 def load_cases(folder: Path) -> tuple[Case, ...]:
     """Read all cases below `folder`, sorted by id; raises ExampleError or FileError."""
     try:
-        paths = sorted(folder.rglob("*.md"))
+        paths = find_files(folder, "**/*.md")
         if not folder.is_dir():
             raise FileError(f"cases: {folder}: no such folder: name one that holds cases")
     except OSError as error:

@@ -14,6 +14,7 @@ from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.models.base import Message
 from synopsis_writer.show import Show
+from synopsis_writer.storage.files import find_files
 from synopsis_writer.synopsis import Outline
 
 if TYPE_CHECKING:
@@ -250,7 +251,9 @@ def folder_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     judges = {folder / f"{name}.md" for name in JUDGE_TEMPLATES}
     kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path not in judges):
+    for path in find_files(folder, "**/*"):
+        if path.suffix not in kinds or path in judges:
+            continue
         digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

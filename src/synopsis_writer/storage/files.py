@@ -70,6 +70,23 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
+_LITTER = re.compile(
+    r"[.~].*|.*~|#.*#|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|.*\.(bak|orig|tmp|swp)(\.\w+)?", re.IGNORECASE
+)
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """Return what fits a glob pattern below a folder, sorted, without hidden files and litter.
+
+    Litter is what systems and editors leave: `._x.md`, `.#x.md`, `~$x.md`, `x.bak.md`, `__MACOSX/`.
+    """
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not any(_LITTER.fullmatch(name) for name in path.relative_to(folder).parts)
+    )
+
+
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 
