@@ -1,7 +1,9 @@
 """The real command: what it prints, saves and exits with."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +18,11 @@ import typer.main
 from synopsis_writer.brief import Brief
 from synopsis_writer.cli import main, options
 from synopsis_writer.examples import load_example
-from synopsis_writer.settings import Settings
+from synopsis_writer.settings import Settings, folder, load_settings
 from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
+
+EXAMPLE = min((folder("examples") / "rote-rosen").glob("*-*.md"))
 
 
 def test_an_accepted_synopsis_is_printed_and_saved(terminal: Terminal, tmp_path: Path) -> None:
@@ -407,3 +411,80 @@ def test_flags_are_named_as_what_they_set() -> None:
     groups = (options.ServerFlags, options.PromptFlags, options.GateFlags, options.LimitFlags)
     assert {flag.name for group in groups for flag in fields(group)} <= set(Settings.model_fields)
     assert {flag.name for flag in fields(options.BriefFlags)} <= set(Brief.model_fields)
+
+
+def test_what_is_no_terminal_gets_utf_8_and_plain_line_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("stdout", "stderr"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\r\n")
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(sys, "argv", ["synopsis", "examples", "show", f"rote-rosen/{EXAMPLE.stem}"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    assert isinstance(sys.stdout.buffer, io.BytesIO)
+    written = sys.stdout.buffer.getvalue()
+    assert written == EXAMPLE.read_bytes()
+    assert "ü" in written.decode()
+
+
+@pytest.mark.parametrize(("name", "value"), [("LC_ALL", "C"), ("PYTHONIOENCODING", "cp1252")])
+def test_a_plan_that_was_redirected_is_read_back(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    plan = {
+        "title": "Der weiße Hund",
+        "logline": "Gesa zählt die Schafe und findet „Bärlauch“.",
+        "characters": [{"name": "Gesa Meinecke", "role": "Schäferin"}],
+        "beats": ["Gesa zählt.", "Der Hund fehlt.", "Übermut kommt vor dem Fall."],
+    }
+    with LoopbackServer([Reply(json.dumps(plan)), Reply(ANSWER)]) as server:
+        first = terminal.process("outline", *ORDER, server=server)
+        assert first.code == 0
+        (tmp_path / "plan.yaml").write_text(first.out, "utf-8")
+        second = terminal("write", "--outline", "plan.yaml", server=server)
+    assert second.code == 0
+    assert "Übermut kommt vor dem Fall." in server.requests[-1].body["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("way", ["flag", "environment", "config"])
+def test_a_tilde_is_home_in_every_setting_that_is_a_path(way: str) -> None:
+    paths = [name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation)]
+    assert len(paths) >= 8
+    given = {name: f"~/{name}" for name in paths}
+    environment, flags = {}, {}
+    if way == "flag":
+        flags = {name: Path(path) for name, path in given.items()}
+    elif way == "environment":
+        environment = {f"SYNOPSIS_{name.upper()}": path for name, path in given.items()}
+    else:
+        (Path.home() / "mine.toml").write_text(
+            "".join(f'{name} = "{path}"\n' for name, path in given.items()), "utf-8"
+        )
+        environment = {"SYNOPSIS_CONFIG": "~/mine.toml"}
+    settings = load_settings(flags, environment)
+    assert {name: getattr(settings, name) for name in paths} == {name: Path.home() / name for name in paths}
+
+
+def test_a_tilde_is_home_in_flags_and_arguments_that_are_no_settings(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    shutil.copy(PATH, Path.home() / "text.md")
+    assert terminal("check", "~/text.md").code == 0
+    with LoopbackServer([Reply(CLOSED)]) as server:
+        terminal("write", *ORDER, "--keep-rejected=~/kept", "--prompts=~nobody-here/prompts", server=server)
+        assert terminal("write", *ORDER, "--keep-rejected=~/kept", server=server).code == 1
+    assert (Path.home() / "kept" / "der-weisse-hund.md").is_file()
+    (Path.home() / "weights.gguf").write_bytes(b"GGUF")
+    shown = json.loads(terminal("models", "--model", "~/weights.gguf", "--json").out)
+    assert shown["asked"] == str(Path.home() / "weights.gguf")
+    assert saved(tmp_path) == []
+
+
+@pytest.mark.parametrize("shell", [[], ["bash"], ["zsh"], ["fish"]], ids=str)
+def test_showing_the_completion_ends_with_0(terminal: Terminal, shell: list[str]) -> None:
+    run = terminal.process("--show-completion", *shell, SHELL="/bin/bash")
+    assert (run.code, "_SYNOPSIS_COMPLETE" in run.out) == (0, True)

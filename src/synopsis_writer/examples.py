@@ -116,7 +116,7 @@ def example_files(folder: Path) -> list[Path]:
     """Return the example files below `folder`, sorted; raises ExampleError for none, and FileError."""
     try:
         for path in (folder, *find_files(folder, "*")):
-            if path.is_dir():
+            if path == folder or path.is_dir():
                 next(path.iterdir(), None)  # where nothing may be read `find_files` finds nothing
         files = find_files(folder, "*/*.md")
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import SettingsError, explain
@@ -83,6 +83,12 @@ class Settings(BaseModel):
     log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
+    @field_validator("*")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        # `Path.expanduser` would raise for a user that there is not.
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
+
     def model_post_init(self, context: Any) -> None:
         """Remember which settings the command line gave: `load_settings` passes them as the context."""
         self._flags = frozenset(context or ())
@@ -95,7 +101,9 @@ class Settings(BaseModel):
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the config file: `SYNOPSIS_CONFIG`, or in the user's configuration folder."""
     named = environment.get(PREFIX + "CONFIG")
-    return Path(named) if named else user_config_path(APP, appauthor=False) / "config.toml"
+    if named:
+        return Path(os.path.expanduser(named))  # noqa: PTH111
+    return user_config_path(APP, appauthor=False) / "config.toml"
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -65,6 +65,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without umlauts: a question mark, no traceback
+            if not stream.isatty():  # a file or a pipe, which this program must be able to read back
+                stream.reconfigure(encoding="utf-8", newline="\n")
     code = run()
     try:
         sys.stdout.flush()
@@ -93,8 +95,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return SynopsisError.exit_code
     except OSError as error:
         return _unwritable(error)
-    except SystemExit:  # Typer's answer to a closed pipe
-        return _unwritable(BrokenPipeError())
+    except SystemExit as end:  # Typer's answer to --show-completion, or with a code to a closed pipe
+        return _unwritable(BrokenPipeError()) if end.code else 0
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         print_error("interrupted")
     return outcome if isinstance(outcome, int) else 0

@@ -238,6 +238,7 @@ def _stop_on_ctrl_c() -> "Stop":
 
 
 @app.command("status")
+@options.grouped
 def show_status(folder: _DIR, json: options.Json = False) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
@@ -264,6 +265,7 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
 
 
 @app.command("export")
+@options.grouped
 def export(
     folder: _DIR,
     output: Annotated[

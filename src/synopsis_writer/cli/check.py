@@ -210,6 +210,7 @@ def check_examples(examples: options.Examples = None) -> int:
 
 
 @examples_app.command("add")
+@options.grouped
 def add_example(
     file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
     show: Annotated[str, option("--show", "The series, by name or alias.", "NAME")],
@@ -253,6 +254,7 @@ style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=
 
 
 @style_app.command("calibrate")
+@options.grouped
 def calibrate_style(
     examples: Annotated[Path, option("--examples", "A folder of your own texts, .md or .txt.", "FOLDER")],
     form: options.FormOption = None,

@@ -107,6 +107,7 @@ def run_eval(
 
 
 @app.command("score")
+@options.grouped
 def score_run(run: _RUN, suite: _SUITE = None) -> int:
     """Recompute all metrics of a run, without asking a model, and print the table."""
     from synopsis_writer.evals.record import read_info
@@ -121,6 +122,7 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
 
 
 @app.command("compare")
+@options.grouped
 def compare_runs(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the baseline.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one to compare with it.")],
@@ -141,6 +143,7 @@ def compare_runs(
 
 
 @app.command("bless")
+@options.grouped
 def bless_run(
     run: _RUN,
     prompt: Annotated[
@@ -161,6 +164,7 @@ def bless_run(
 
 
 @app.command("report")
+@options.grouped
 def write_report(
     run: _RUN,
     output: Annotated[Path, option("--output", "The HTML file to write.", "FILE", short="-o")],
@@ -185,6 +189,7 @@ def write_report(
 
 
 @app.command("export")
+@options.grouped
 def export_run(
     run: _RUN,
     output: Annotated[

@@ -7,6 +7,7 @@ Flags that belong together are the fields of a dataclass, named as what they set
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ FileFormat = Literal["md", "json", "txt"]
 
 
 def grouped(command: Callable[..., T]) -> Callable[..., T]:
-    """Expand each parameter of a command that is a dataclass of flags into one parameter a flag."""
+    """Expand each parameter of a command that is a dataclass of flags into one a flag, and `~` in paths."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     for parameter in inspect.signature(command).parameters.values():
@@ -40,6 +41,7 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def expanded(**given: Any) -> T:
+        given |= {name: with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
         made = {
             name: group(**{flag: given.pop(flag) for flag in flags})
             for name, (group, flags) in groups.items()
@@ -48,6 +50,13 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
 
     expanded.__dict__["__signature__"] = inspect.Signature(parameters)
     return expanded
+
+
+def with_home(value: Path | list[Any]) -> Any:
+    """Return a path with `~` as home, which a shell leaves in --out=~/x, or the paths of a list."""
+    if isinstance(value, list):
+        return [with_home(each) if isinstance(each, Path) else each for each in value]
+    return Path(os.path.expanduser(value))  # noqa: PTH111 - it would raise for a user that there is not
 
 
 def option(flag: str, text: str, metavar: str | None = None, short: str = "", **more: Any) -> Any:

