@@ -16,8 +16,8 @@ NAMES = """
     Answer Attempt Brief BriefError Budget BudgetSpentError ConnectionFailedError Cost Document EngineError
     Example ExampleError FileError Finding Form Gate GateRefusedError HostedClient House InputError Limits
     Message ModelClient ModelError Outline Pool Prompt ReplayError Report RequestRefusedError Result RowResult
-    RunLog Settings SettingsError Show Synopsis SynopsisError TemplateError Usage Writer load_example
-    load_house load_pool load_settings make_brief read_document
+    RunLog Settings SettingsError Show Synopsis SynopsisError TemplateError UnavailableError Usage
+    Writer load_example load_house load_pool load_settings make_brief read_document
 """
 
 

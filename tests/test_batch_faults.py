@@ -141,6 +141,45 @@ class Same(LoopbackServer):
         return Reply(ANSWER) if place <= self._count else Silence(60)
 
 
+# A server that wants to be left alone, or is not there
+
+LONG_WAIT = "takes no more requests until "
+
+
+def test_a_wait_of_hours_ends_a_batch_and_leaves_the_other_rows_pending(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    themes = write_briefs(tmp_path / "briefs.csv", ROWS)
+    with LoopbackServer([Reply(ANSWER)] * 2 + [Fault(429, {"retry-after": "7200"})]) as server:
+        done = terminal(*RUN, *OFF, "--concurrency", "2", server=server)
+        asked = len(server.chats)
+    assert (done.code, done.out) == (3, "")
+    assert LONG_WAIT in last_line(done)
+    assert last_line(done).endswith("(in 2.0 h): run the same command again then")
+    assert asked <= 4  # two answers, and a fault for each of two in flight
+    assert set(statuses(tmp_path)) <= {"accepted", "refused", "pending"}
+    assert statuses(tmp_path).count("pending") == ROWS - 2
+    with Corpus(themes, 0.01) as server:
+        assert terminal(*RUN, *OFF, "--retry", "refused", server=server).code == 0
+    assert statuses(tmp_path) == ["accepted"] * ROWS
+
+
+def test_five_rows_in_a_row_without_a_connection_end_a_batch(terminal: Terminal, tmp_path: Path) -> None:
+    themes = write_briefs(tmp_path / "briefs.csv", ROWS)
+    with LoopbackServer([]) as server:
+        pass
+    done = terminal(*RUN, *OFF, "--concurrency", "1", "--max-retries", "0", server=server)
+    assert (done.code, done.out) == (3, "")
+    assert "no connection: check --base-url" in last_line(done)
+    assert last_line(done).endswith(
+        "5 calls in a row failed like this: run the same command again once it works"
+    )
+    assert statuses(tmp_path) == ["failed"] * 4 + ["pending"] * (ROWS - 4)
+    with Corpus(themes, 0.01) as corpus:
+        assert terminal(*RUN, *OFF, "--retry", "failed", server=corpus).code == 0
+    assert statuses(tmp_path) == ["accepted"] * ROWS
+
+
 # A full disk
 
 

@@ -275,6 +275,17 @@ def test_models_lists_the_server_of_the_flag_despite_a_local_model(terminal: Ter
         assert server.chats == []
 
 
+@pytest.mark.parametrize("command", ["write", "outline"])
+def test_a_wait_of_hours_is_reported_in_one_line(terminal: Terminal, tmp_path: Path, command: str) -> None:
+    with LoopbackServer([Fault(429, {"retry-after": "7200"})]) as server:
+        run = terminal(command, *ORDER, "--quiet", server=server)
+    assert (run.code, run.out, len(run.err.splitlines())) == (3, "", 1)
+    assert "takes no more requests until " in run.err
+    assert run.err.endswith("(in 2.0 h): run the same command again then\n")
+    assert len(server.chats) == 1
+    assert saved(tmp_path) == []
+
+
 @pytest.mark.parametrize("moment", ["while starting", "while asking"])
 def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
     config = tmp_path / "config.toml"

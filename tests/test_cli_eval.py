@@ -90,6 +90,22 @@ def test_a_run_that_breaks_off_says_so_and_can_be_continued(terminal: Terminal, 
     assert "7 rows: 7 accepted" in whole.out
 
 
+def test_a_wait_of_hours_ends_a_run_which_goes_on_later(terminal: Terminal, tmp_path: Path) -> None:
+    ended = run(terminal, [*GOOD[:2], Fault(429, {"x-ratelimit-reset-requests": "2h0m0s"})])
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.splitlines()[-1].endswith("(in 2.0 h): run the same command again then")
+    assert len(results(tmp_path / "run")) == 2
+    assert run(terminal, GOOD[2:]).code == 0
+
+
+def test_a_wait_of_hours_ends_the_judge(terminal: Terminal) -> None:
+    ended = run(
+        terminal, [GOOD[0], Fault(429, {"retry-after": "7200"})], "--judge", "j", "--cases", CASES[0].id
+    )
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.splitlines()[-1].endswith("(in 2.0 h): run the same command again then")
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_an_ended_run_loses_at_most_what_was_in_flight(
     terminal: Terminal, tmp_path: Path, end: signal.Signals

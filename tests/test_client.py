@@ -1,6 +1,7 @@
 import asyncio
 import email.utils
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -15,7 +16,13 @@ import httpx2
 import pytest
 
 from synopsis_writer.cli.app import run
-from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, SettingsError
+from synopsis_writer.errors import (
+    ConnectionFailedError,
+    ModelError,
+    RequestRefusedError,
+    SettingsError,
+    UnavailableError,
+)
 from synopsis_writer.models.base import Answer, Limits, Message
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.resolve import resolve_model
@@ -34,6 +41,7 @@ from tests.support.loopback import (
     LoopbackServer,
     Redirect,
     Reply,
+    Request,
     Silence,
     Step,
 )
@@ -294,7 +302,7 @@ async def test_the_servers_retry_after_is_honoured(headers: dict[str, str], leas
     with LoopbackServer([Fault(429, headers), Reply("Ja.")]) as server:
         await ask(server, waits, budget=10_000)
     assert least <= waits.seconds[0] <= max(least + 200, 2)
-    assert retry_after(headers) >= least
+    assert (retry_after(headers) or 0) >= least
 
 
 async def test_a_date_to_wait_for_is_honoured() -> None:
@@ -307,15 +315,172 @@ async def test_a_date_to_wait_for_is_honoured() -> None:
 
 async def test_a_wait_beyond_the_retry_time_is_not_started() -> None:
     waits = Waits()
-    with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(RequestRefusedError):
+    with LoopbackServer([Fault(429, {"retry-after": "600"})]) as server, pytest.raises(UnavailableError):
         await ask(server, waits, budget=60)
     assert waits.seconds == []
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("retries", "seconds", "requests"), [(1, 200.0, 2), (50, 200.0, 4)])
+HOURS = 7200
+LONG_WAITS: Sequence[Fault] = (
+    Fault(429, {"retry-after": "7200"}),
+    Fault(429, {"Retry-After": "7200.5"}),
+    Fault(429, {"retry-after": "7200s"}),
+    Fault(429, {"retry-after": "2h"}),
+    Fault(429, {"retry-after": "2 hours"}),
+    Fault(429, {"retry-after": "120 min"}),
+    Fault(503, {"retry-after": "7200"}),
+    Fault(429, {"retry-after-ms": "7200000"}),
+    Fault(429, {"x-ms-retry-after-ms": "7200000"}),
+    Fault(429, {"retry-after": "soon", "x-ratelimit-reset-tokens": "2h0m0s"}),
+    Fault(429, {"x-ratelimit-reset-requests": "2h", "x-ratelimit-remaining-requests": "0"}),
+    Fault(429, {"x-ratelimit-reset-requests": "12ms", "x-ratelimit-reset-tokens": "119m59.9s"}),
+    Fault(429, {"X-RateLimit-Reset-Requests": "7200"}),
+    Fault(429, body={"error": {"details": [{"retryDelay": "7200s"}]}}),
+    Fault(429, message="Rate limit reached. Please try again in 2h0m0.5s. Visit the limits page."),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", LONG_WAITS, ids=name_of)
+async def test_a_wait_of_hours_in_any_spelling_ends_the_call_and_says_until_when(
+    fault: Fault, stream: bool
+) -> None:
+    waits = Waits()
+    with LoopbackServer([fault]) as server:
+        retry = RetryPolicy(0 if fault.status == 503 else 3, sleep=waits.sleep)
+        client = HostedClient("m", server.base_url, retry=retry, on_text=print if stream else None)
+        for _ in range(2):  # the second call does not even ask
+            with pytest.raises(UnavailableError) as caught:
+                await client.complete(ASK, None, LIMITS)
+        await client.close()
+    assert (len(server.requests), waits.seconds, caught.value.is_transient) == (1, [], False)
+    assert re.fullmatch(
+        r"127\.0\.0\.1:\d+: takes no more requests until (\d{4}-\d\d-\d\d )?\d\d:\d\d \(in 2\.0 h\): "
+        "run the same command again then",
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        email.utils.formatdate(4e9, usegmt=True),
+        "2096-10-02T07:06:40Z",
+        "2096-10-02T07:06:40",
+        "4000000000",
+        "4000000000000",
+    ],
+)
+def test_dates_in_every_spelling_mean_the_same(date: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "synopsis_writer.models.retry.time", SimpleNamespace(time=lambda: 4e9 - HOURS, monotonic=lambda: 0)
+    )
+    assert retry_after({"retry-after": date}) == pytest.approx(HOURS, abs=1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(429, {"x-ratelimit-reset-tokens": "2h", "x-ratelimit-remaining-tokens": "70"}),
+        Fault(500, {"x-ratelimit-reset-requests": "2h"}),
+        Fault(429, {"retry-after": "0", "x-ratelimit-reset-requests": "2h"}),
+        Fault(429, {"retry-after": "1e300"}),
+        Fault(429, {"retry-after": "2h from now or so"}),
+    ],
+    ids=name_of,
+)
+async def test_a_reset_of_what_is_not_used_up_and_nonsense_are_no_wait(fault: Fault) -> None:
+    waits = Waits()
+    with LoopbackServer([fault, Reply("Ja.")]) as server:
+        assert (await ask(server, waits)).text == "Ja."
+    assert waits.seconds[0] < 2
+
+
+async def test_no_call_asks_before_the_time_that_the_server_named_to_another() -> None:
+    asked: list[float] = []
+    has_refused = asyncio.Event()
+
+    class Timed(LoopbackServer):
+        def answer(self, request: Request) -> Step:
+            asked.append(time.monotonic())
+            return super().answer(request)
+
+    async def sleep(seconds: float) -> None:
+        has_refused.set()
+        await asyncio.sleep(seconds)
+
+    with Timed([Fault(429, {"retry-after-ms": "400"}), Reply("Ja.")]) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(sleep=sleep))
+        first = asyncio.create_task(client.complete(ASK, None, LIMITS))
+        await has_refused.wait()
+        await asyncio.gather(first, *(client.complete(ASK, None, LIMITS) for _ in range(6)))
+        await client.close()
+    assert len(asked) == 8
+    assert all(moment - asked[0] >= 0.4 for moment in asked[1:])
+
+
+async def test_after_five_calls_without_a_connection_the_error_is_one_that_ends_the_work() -> None:
+    with LoopbackServer([Reply("x")]) as server:
+        pass
+    client = HostedClient("m", server.base_url, retry=RetryPolicy(1, sleep=Waits().sleep))
+    errors = []
+    for _ in range(6):
+        with pytest.raises(ModelError, match="no connection: check --base-url") as caught:
+            await client.complete(ASK, None, LIMITS)
+        errors.append(caught.value)
+    await client.close()
+    assert [error.is_transient for error in errors] == [True] * 4 + [False] * 2
+    assert "5 calls in a row failed like this: run the same command again once it works" in str(errors[4])
+
+
+async def test_an_answer_begins_the_count_of_calls_without_a_connection_anew() -> None:
+    steps: list[Step] = [Hangup(), Hangup(), Hangup(), Hangup(), Reply("Ja."), Hangup()]
+    with LoopbackServer(steps) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(0))
+        for step in steps:
+            if step == Hangup():
+                with pytest.raises(ConnectionFailedError):
+                    await client.complete(ASK, None, LIMITS)
+            else:
+                await client.complete(ASK, None, LIMITS)
+        await client.close()
+
+
+async def test_no_try_begins_with_less_time_than_an_earlier_one_took() -> None:
+    with LoopbackServer([Silence(60)]) as server, pytest.raises(ConnectionFailedError, match="raise timeout"):
+        await ask(server, Waits(), budget=0.5, limits=Limits(timeout=0.3))
+    assert len(server.requests) == 1
+
+
+async def test_a_try_after_a_quick_fault_has_as_much_time_as_the_first() -> None:
+    class Slow(LoopbackServer):
+        def answer(self, request: Request) -> Step:
+            step = super().answer(request)
+            if isinstance(step, Reply):
+                time.sleep(0.5)
+            return step
+
+    with Slow([Fault(429, {"retry-after-ms": "400"}), Reply("Ja.")]) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(3, 0.6, first_wait=0.01))
+        assert (await client.complete(ASK, None, LIMITS)).text == "Ja."
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("retries", "seconds", "requests", "kind", "said"),
+    [
+        (1, 200.0, 2, ConnectionFailedError, "answered 503 every time"),
+        (50, 200.0, 4, UnavailableError, "takes no more requests until"),
+    ],
+)
 async def test_attempts_and_time_are_both_bounded(
-    monkeypatch: pytest.MonkeyPatch, retries: int, seconds: float, requests: int
+    monkeypatch: pytest.MonkeyPatch,
+    retries: int,
+    seconds: float,
+    requests: int,
+    kind: type[ModelError],
+    said: str,
 ) -> None:
     now = 1000.0
 
@@ -329,7 +494,7 @@ async def test_attempts_and_time_are_both_bounded(
     policy = RetryPolicy(retries, seconds, first_wait=0.001, sleep=sleep)
     with LoopbackServer([Fault(503, {"retry-after": "55"})]) as server:
         client = HostedClient("m", server.base_url, retry=policy)
-        with pytest.raises(ConnectionFailedError, match="answered 503 every time"):
+        with pytest.raises(kind, match=said):
             await client.complete(ASK, None, LIMITS)
         await client.close()
     assert len(server.requests) == requests

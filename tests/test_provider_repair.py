@@ -11,6 +11,7 @@ from synopsis_writer.batch.store import archive
 from synopsis_writer.errors import (
     FileError,
     RequestRefusedError,
+    UnavailableError,
 )
 from synopsis_writer.provider.submit import submit_batch
 from tests.support.house import KEY, QUICK, House, good, is_repair, lines, row_of, told
@@ -157,6 +158,28 @@ def test_a_live_fault_for_good_loses_no_paid_answer(house: House) -> None:
         assert told(house.fetch(server, live_below=20)) == (0, 1, 0, 0)
         assert len(server.chats) == 3
     assert house.answers == [("row: 0", n) for n in (1, 2, 3)]
+
+
+def test_a_wait_of_hours_ends_live_repairs_and_they_stay_in_the_queue(house: House) -> None:
+    house.briefs(3)
+    faults = {"POST /chat/completions": [Fault(429, {"retry-after": "7200"})] * 3}
+    with BatchServer(lambda body: Reply(ANSWER if is_repair(body) else CLOSED), faults=faults) as server:
+        house.submit(server)
+        with pytest.raises(UnavailableError, match=r"\(in 2\.0 h\): run the same command again then"):
+            house.fetch(server, live_below=20, wait=True)
+        assert 1 <= len(server.chats) <= 3
+        assert house.ask("SELECT count(*) FROM waiting") == [(3,)]
+
+
+def test_no_call_to_the_provider_goes_out_before_the_time_that_it_named(house: House) -> None:
+    house.briefs(2)
+    faults = {"GET /batches/ID": [Fault(429, {"retry-after": "7200"})] * 2}
+    with BatchServer(good, faults=faults) as server:
+        house.submit(server, replace(QUICK, requests=1))
+        asked = len(server.requests)
+        with pytest.raises(UnavailableError, match="takes no more requests until"):
+            house.fetch(server)
+        assert len(server.requests) == asked + 1
 
 
 def test_repairs_stay_whole_while_the_queue_is_full(house: House) -> None:

@@ -33,6 +33,7 @@ from tests.support.loopback import (
     LoopbackServer,
     Reply,
     Silence,
+    StalledStream,
     Step,
     event,
 )
@@ -178,6 +179,24 @@ async def test_a_permanent_stream_error_is_reported_at_once(
         await ask(server, ears)
     assert len(server.chats) == 1
     assert caplog.messages == []
+
+
+async def test_a_stream_that_flows_is_not_cut_by_the_total_time() -> None:
+    reply = Reply(TEXT, pause=0.4)
+    thoughts = Reply("", message={"reasoning_content": "Hm.", "content": TEXT}, pause=0.4)
+    limits = Limits(timeout=1.5)
+    with LoopbackServer([reply, thoughts]) as server:
+        answers = await asyncio.gather(*(ask(server, Ears(), limits=limits) for _ in range(2)))
+    assert [(answer.text, answer.finish) for answer in answers] == [(TEXT, "stop")] * 2
+    assert all(answer.seconds > limits.timeout for answer in answers)
+
+
+@pytest.mark.parametrize("filler", ["", ": still here\n\n", "\n", piece("")], ids=name_of)
+async def test_a_stream_that_stalls_is_cut_after_the_silence_and_asked_for_again(filler: str) -> None:
+    with LoopbackServer([StalledStream(TEXT, filler=filler), Reply(TEXT)]) as server:
+        answer = await asyncio.wait_for(ask(server, Ears(), limits=Limits(timeout=0.5)), 30)
+    assert answer.text == TEXT
+    assert len(server.chats) == 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "event-stream"])

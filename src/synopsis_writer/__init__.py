@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SettingsError,
         SynopsisError,
         TemplateError,
+        UnavailableError,
     )
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
     from synopsis_writer.gate.finding import Finding
@@ -53,7 +54,7 @@ _HOMES = {
         "document": "Document read_document",
         "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError ExampleError FileError "
         "GateRefusedError InputError ModelError ReplayError RequestRefusedError SettingsError SynopsisError "
-        "TemplateError",
+        "TemplateError UnavailableError",
         "examples": "Example Pool load_example load_pool",
         "gate.finding": "Finding",
         "gate.gate": "Gate",
@@ -80,8 +81,8 @@ __all__ = [
     "Gate", "GateRefusedError", "HostedClient", "House", "InputError", "Limits", "Message",
     "ModelClient", "ModelError", "Outline", "Pool", "Prompt", "ReplayError", "Report",
     "RequestRefusedError", "Result", "RowResult", "RunLog", "Settings", "SettingsError", "Show",
-    "Synopsis", "SynopsisError", "TemplateError", "Usage", "Writer", "load_example", "load_house",
-    "load_pool", "load_settings", "make_brief", "read_document",
+    "Synopsis", "SynopsisError", "TemplateError", "UnavailableError", "Usage", "Writer",
+    "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document",
 ]  # fmt: skip
 
 

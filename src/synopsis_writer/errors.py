@@ -74,6 +74,10 @@ class RequestRefusedError(ModelError):
         self.is_transient = is_transient
 
 
+class UnavailableError(ModelError):
+    """The server cannot be asked for now: it named a time too far off, or was out of reach several times."""
+
+
 class EngineError(ModelError):
     """The embedded engine or its weights failed."""
 

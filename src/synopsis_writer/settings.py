@@ -37,8 +37,8 @@ class Settings(BaseModel):
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
         attempts: attempts per synopsis.
         max_retries: transport retries per call.
-        retry_seconds: the time all retries of a call may take together.
-        timeout: seconds to wait for one answer.
+        retry_seconds: the time within which retries of a call may begin.
+        timeout: seconds to wait for one answer; for a streamed one, seconds of silence.
         temperature: sampling temperature; None leaves it to the server.
         pinned: ids of examples that every prompt shows, first and in this order.
         example_tokens: tokens the examples in a prompt may take; one takes about 950.

@@ -29,6 +29,7 @@ class Reply:
         cached_tokens: the part of `prompt_tokens` that came from the provider's cache.
         refusal: the words of a refusal; the message then has no content.
         message: the message's fields in place of all these, such as `{"content": None, "reasoning": "…"}`.
+        pause: seconds before each event of a stream.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Reply:
     cached_tokens: int = 0
     refusal: str | None = None
     message: Mapping[str, Any] | None = None
+    pause: float = 0.0
 
     def as_data(self, model: str) -> dict[str, Any]:
         """Return the body of `/v1/chat/completions`, given by `model`."""
@@ -221,6 +223,21 @@ class FailingStream:
     code: str | int | None = None
 
 
+@dataclass(frozen=True)
+class StalledStream:
+    """A stream that is silent after half of `text`; a request without `stream` gets a Silence.
+
+    Attributes:
+        text: the answer, half of which is sent.
+        seconds: how long the silence is; ends early when the server is closed.
+        filler: what is sent every 20 ms meanwhile, such as a comment that keeps the connection open.
+    """
+
+    text: str = "Ein Satz, der nicht zu Ende"
+    seconds: float = 60.0
+    filler: str = ""
+
+
 Step = (
     Reply
     | Fault
@@ -235,6 +252,7 @@ Step = (
     | Events
     | CutStream
     | FailingStream
+    | StalledStream
 )
 
 
@@ -290,11 +308,11 @@ class Player(http.server.BaseHTTPRequestHandler):
     def _do(self, step: Step, request: Request) -> None:
         body = request.body if isinstance(request.body, dict) else {}
         match step:
-            case Reply() | CutStream() | FailingStream() if body.get("stream"):
+            case Reply() | CutStream() | FailingStream() | StalledStream() if body.get("stream"):
                 self._stream(step, body)
             case Events():
                 self._send_events([step.text], promise=1000 if step.is_cut else 0)
-            case Silence():
+            case Silence() | StalledStream():
                 self._loopback.stopping.wait(step.seconds)
             case Drip():
                 self._drip(step.seconds)
@@ -303,20 +321,28 @@ class Player(http.server.BaseHTTPRequestHandler):
             case _:
                 self._answer(step, str(body.get("model")))
 
-    def _stream(self, step: Reply | CutStream | FailingStream, body: Mapping[str, Any]) -> None:
+    def _stream(
+        self, step: Reply | CutStream | FailingStream | StalledStream, body: Mapping[str, Any]
+    ) -> None:
         asked = body.get("stream_options") or {}
         model = f"{body['model']}-2026"
         if isinstance(step, Reply):
-            self._send_events(step.as_events(model, usage=bool(asked.get("include_usage"))))
+            events = step.as_events(model, usage=bool(asked.get("include_usage")))
+            self._send_events(events, pause=step.pause)
             return
         begun = Reply(step.text[: len(step.text) // 2]).as_events(model, usage=False)[:-2]
         if isinstance(step, CutStream):
             self._send_events(begun, promise=1000)
+        elif isinstance(step, StalledStream):
+            self._send_events(begun, promise=1_000_000)
+            end = time.monotonic() + step.seconds
+            while time.monotonic() < end and not self._loopback.stopping.wait(_DRIP):
+                self.wfile.write(step.filler.encode())
         else:
             error = {"message": step.message, "type": "server_error", "code": step.code}
             self._send_events([*begun, event({"error": error})])
 
-    def _send_events(self, events: Sequence[str], promise: int = 0) -> None:
+    def _send_events(self, events: Sequence[str], promise: int = 0, pause: float = 0.0) -> None:
         """Send one event a packet, as a model that writes does."""
         pieces = [one.encode() for one in events]
         self.send_response(200)
@@ -324,6 +350,8 @@ class Player(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(sum(map(len, pieces)) + promise))
         self.end_headers()
         for piece in pieces:
+            if pause:
+                self._loopback.stopping.wait(pause)
             self.wfile.write(piece)
 
     def _answer(self, step: Step, model: str) -> None:

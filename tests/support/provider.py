@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tests.support.loopback import Fault, Reply, Request
@@ -331,7 +331,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if fault == "hangup":
                 return
             if isinstance(fault, Fault):
-                self._send(fault.status, fault.as_data())
+                self._send(fault.status, fault.as_data(), headers=fault.headers)
                 return
             status, body = self._batches.do(method, request)
             if fault == "slow":
@@ -341,10 +341,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # the other side has gone
 
-    def _send(self, status: int, body: Any, *, is_cut: bool = False) -> None:
+    def _send(
+        self,
+        status: int,
+        body: Any,
+        *,
+        is_cut: bool = False,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if is_cut else content)

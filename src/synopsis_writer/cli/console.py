@@ -132,7 +132,7 @@ class StderrHandler(logging.Handler):
 STDERR = StderrHandler()
 _PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
 _LINE_SECONDS = 10.0  # between two plain lines
-_MINUTE, _HOUR = 60, 3600
+_MINUTE = 60
 
 
 @dataclass
@@ -209,6 +209,7 @@ class Progress:
 
     def line(self) -> str:
         """Return the line: done, outcomes, rate, tokens, cost, time left, and waits (cut off first)."""
+        from synopsis_writer.models.retry import duration
         from synopsis_writer.usage import format_cost
 
         rows = self._rows
@@ -218,7 +219,7 @@ class Progress:
         parts = [f"{done} of {self.planned} rows", counts, f"{rows * _MINUTE / seconds:.1f} a minute"]
         parts += [f"{self.tokens} tokens", format_cost(self.cost)]
         if done < self.planned and rows:
-            parts.append(f"about {_duration((self.planned - done) * seconds / rows)} left")
+            parts.append(f"about {duration((self.planned - done) * seconds / rows)} left")
         return "; ".join(part for part in (*parts, *self._waiting()) if part)
 
     @property
@@ -231,14 +232,6 @@ class Progress:
             ends[:] = [end for end in ends if end > now]
             if ends:
                 yield f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:.1f} h"
 
 
 class LiveText:

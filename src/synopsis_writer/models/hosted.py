@@ -24,8 +24,10 @@ from synopsis_writer.models.responses import (
 )
 from synopsis_writer.models.retry import (
     InvalidResponseError,
+    LongWaitError,
     RetryBudget,
     RetryPolicy,
+    ServerState,
     is_quota,
     model_error,
     retrying,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
+
+# A server accepts a connection at once; a firewall that drops packets would take all the time of a call.
+_CONNECT_SECONDS = 30.0
 
 # What a stream may still take once the text is complete: for the usage, and to reuse the connection.
 _USAGE_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
@@ -158,6 +163,7 @@ class HostedClient:
         self._base_url = base_url or DEFAULT_BASE_URL
         self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
         self._retry = retry or RetryPolicy()
+        self._server = ServerState()
         self._on_text = on_text
         self._key_hint = key_hint
         self._store = capabilities or CapabilityStore()
@@ -174,6 +180,7 @@ class HostedClient:
         Raises:
             ConnectionFailedError: no complete answer came within the retry policy.
             RequestRefusedError: the server will not do this.
+            UnavailableError: the server named a time too far off, or several calls in a row did not reach it.
         """
         import openai
 
@@ -185,9 +192,11 @@ class HostedClient:
             request = chat_request(self._model, messages, schema, limits, current, stream=stream)
             try:
                 answer = await self._with_retries(request, limits, budget)
-            except (openai.APIError, TimeoutError, InvalidResponseError) as error:
+            except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
                 fault: BaseException = error
+                self._server.record(fault)
             else:
+                self._server.record(None)
                 # Only now: what led to no answer is not worth remembering.
                 self._capabilities = self._capabilities.updated(first, current)
                 self._store.learn(server_of(self._base_url), self._model, first, current)
@@ -206,9 +215,9 @@ class HostedClient:
             tried.add(current)
 
     async def _with_retries(self, request: Mapping[str, Any], limits: Limits, budget: RetryBudget) -> Answer:
-        async for attempt in retrying(budget):
+        timeout = min(limits.timeout, budget.policy.seconds)
+        async for attempt in retrying(budget, self._server):
             with attempt:
-                timeout = min(limits.timeout, budget.seconds_left)
                 try:
                     if "stream" in request and self._on_text is not None:
                         return await self._stream(request, timeout, self._on_text, budget)
@@ -243,11 +252,14 @@ class HostedClient:
             async with asyncio.timeout_at(end) as deadline, create(**arguments) as response:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
+                    length = streamed.length
                     if streamed.feed(piece):
                         show(repair_surrogates(streamed.text))
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
-                        deadline.reschedule(end)
+                    elif streamed.length > length:  # blanks and comments only keep a connection open
+                        end = now() + seconds
+                    deadline.reschedule(end)
         # The SDK lets the transport's own errors through while a stream is read.
         except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             if not (streamed.is_finished or streamed.is_done):
@@ -272,7 +284,8 @@ class HostedClient:
         raise self._error(fault, Usage())
 
     def _error(self, fault: BaseException, wasted: Usage) -> ModelError:
-        error = model_error(fault, host_of(self._base_url), self._model, self._key_hint)
+        host, unreached = host_of(self._base_url), self._server.unreached
+        error = model_error(fault, host, self._model, self._key_hint, unreached)
         error.usage = None if wasted == Usage() else wasted
         return error
 
@@ -357,7 +370,10 @@ def _sdk_arguments(request: Mapping[str, Any], timeout: float) -> dict[str, Any]
     """
     large = {name: request[name] for name in ("messages", "response_format") if name in request}
     small = {name: value for name, value in request.items() if name not in large}
-    return {**small, "messages": [], "extra_body": large, "timeout": timeout}
+    import httpx2
+
+    seconds = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
+    return {**small, "messages": [], "extra_body": large, "timeout": seconds}
 
 
 # Their reasoning models refuse `max_tokens`; most others ignore `max_completion_tokens` without a word.

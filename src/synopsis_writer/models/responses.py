@@ -340,6 +340,12 @@ class StreamedAnswer:
         """The text so far."""
         return self._parts.content
 
+    @property
+    def length(self) -> int:
+        """How many characters came so far, thoughts and the like included."""
+        parts = self._parts
+        return len(parts.content) + len(parts.refusal) + len(parts.arguments) + len(parts.thoughts)
+
     def feed(self, piece: bytes) -> bool:
         """Take some bytes; return whether the text has grown.
 

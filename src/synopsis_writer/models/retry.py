@@ -8,13 +8,19 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import tenacity
 
-from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError
+from synopsis_writer.errors import (
+    ConnectionFailedError,
+    ModelError,
+    RequestRefusedError,
+    UnavailableError,
+)
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
@@ -22,7 +28,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 60.0  # seconds
+_LONGEST_WAIT = 60.0  # seconds, where the server names no time
+
+_MOST_UNREACHED = 5  # calls in a row without a connection, after which further ones are not worth their time
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class RetryPolicy:
     """How long to go on with one call."""
 
     retries: int = 5
-    seconds: float = 300.0  # for the call and its retries together
+    seconds: float = 300.0  # within which retries may begin
     first_wait: float = 0.5  # seconds before the first retry, about; each further wait doubles
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -54,6 +62,32 @@ class InvalidResponseError(Exception):
         self.is_quota = is_quota
 
 
+class LongWaitError(Exception):
+    """The server wants no request for longer than the call may wait."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no request for {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class ServerState:
+    """What all calls of a client know of their server.
+
+    Attributes:
+        not_before: when the server may be asked again, by the monotonic clock.
+        unreached: calls in a row that ended without a connection.
+    """
+
+    def __init__(self) -> None:
+        self.not_before = 0.0
+        self.unreached = 0
+
+    def record(self, fault: BaseException | None) -> None:
+        """Record how a call ended."""
+        if not isinstance(fault, LongWaitError):
+            self.unreached = self.unreached + 1 if fault is not None and _is_unreached(fault) else 0
+
+
 class RetryBudget:
     """What is left for one call, over all its retries and whatever the server refuses on the way."""
 
@@ -61,35 +95,62 @@ class RetryBudget:
         self.policy = policy
         self.retries_left = policy.retries
         self.wasted = Usage()  # tokens that the server counted for responses that were no answer
+        self.waited_until = 0.0  # the `not_before` that was waited for
+        self.try_began = 0.0
+        self.longest_try = 0.0  # seconds of the longest try that failed
         self._end = time.monotonic() + policy.seconds
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that the call may still take; 0 at least."""
+        """Seconds in which a retry may begin; 0 at least."""
         return max(0.0, self._end - time.monotonic())
 
 
-def retrying(budget: RetryBudget) -> tenacity.AsyncRetrying:
-    """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault."""
+def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying:
+    """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault.
+
+    No try begins before the time that the server named to any call; where that is later than the call may
+    wait, LongWaitError is raised. No retry begins when less time is left than an earlier try took.
+    """
     first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
-    stop_by_count = tenacity.stop_after_attempt(budget.retries_left + 1)
+
+    async def before(_: tenacity.RetryCallState) -> None:
+        while (until := server.not_before) > budget.waited_until:
+            seconds = until - time.monotonic()
+            if seconds > budget.seconds_left:
+                raise LongWaitError(seconds)
+            budget.waited_until = until
+            if seconds > 0:
+                log_wait(_log, "the server wants no requests for now", "asking", seconds)
+                await budget.policy.sleep(seconds)
+        budget.try_began = time.monotonic()
 
     def wait(state: tenacity.RetryCallState) -> float:
+        now = time.monotonic()
+        budget.longest_try = max(budget.longest_try, now - budget.try_began)
         fault = state.outcome.exception() if state.outcome else None
-        response = getattr(fault, "response", None)
-        return max(backoff(state), retry_after(response.headers) if response is not None else 0.0)
+        server.not_before = max(server.not_before, now + _requested_wait(fault))
+        return max(backoff(state), server.not_before - now)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        seconds = server.not_before - time.monotonic()
+        if seconds > budget.seconds_left:
+            raise LongWaitError(seconds)
+        return budget.retries_left <= 0 or state.upcoming_sleep + budget.longest_try > budget.seconds_left
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         budget.retries_left -= 1
+        budget.waited_until = server.not_before
         fault = state.outcome.exception() if state.outcome else None
         if fault is not None:
             log_wait(_log, _reason(fault), "trying again", state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_transient),
-        stop=stop_by_count | tenacity.stop_before_delay(budget.seconds_left),
+        stop=stop,
         wait=wait,
+        before=before,
         before_sleep=before_sleep,
         sleep=budget.policy.sleep,
         reraise=True,
@@ -120,6 +181,16 @@ def _is_untrusted(fault: BaseException) -> bool:
     return cause is not None
 
 
+def _is_unreached(fault: BaseException) -> bool:
+    """Whether there was no connection to the server, or none that it did not close without a word."""
+    import httpx2
+    import openai
+
+    if isinstance(fault, openai.APITimeoutError):
+        return isinstance(fault.__cause__, httpx2.ConnectTimeout)
+    return isinstance(fault, openai.APIConnectionError)
+
+
 def is_transient_status(status: int) -> bool:
     """Whether the next try may succeed after this HTTP status."""
     return status in {408, 409, 429} or is_server_fault(status)
@@ -136,28 +207,92 @@ def is_quota(fault: "openai.APIStatusError") -> bool:
     return fault.status_code == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in codes
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds a server asks to wait: from `retry-after-ms`, or `retry-after`, number or date."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return max(0.0, milliseconds / 1000)
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None:
-        return max(0.0, seconds)
-    try:
-        parsed = email.utils.parsedate_tz(value) if value else None
-        return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else 0.0
-    except (ValueError, OverflowError):  # a date no calendar has
+def _requested_wait(fault: BaseException | None) -> float:
+    """Return the seconds for which a server that answered with `fault` wants no request; 0: it names none."""
+    import openai
+
+    if not isinstance(fault, openai.APIStatusError):
         return 0.0
+    headers = fault.response.headers
+    seconds = retry_after(headers)
+    if seconds is None and fault.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        in_body = _WAIT_IN_BODY.search(str(fault.body))
+        seconds = _limit_reset(headers) or (in_body and _seconds(in_body[1]))
+    return seconds or 0.0
 
 
-def _number(text: str | None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that `retry-after` or its kin ask to wait; None where none can be read."""
+    for name, unit in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
+        seconds = _seconds(headers.get(name), unit)
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _limit_reset(headers: Mapping[str, str]) -> float:
+    """Return the seconds until limits that are used up are reset, as in `x-ratelimit-reset-requests`."""
+    waits = [0.0]
+    for name, value in headers.items():
+        if "ratelimit" in name.lower() and "reset" in name.lower():
+            remaining = _seconds(headers.get(name.lower().replace("reset", "remaining")))
+            waits.append(0.0 if remaining else _seconds(value) or 0.0)
+    return max(waits)
+
+
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhd])[a-z]*[\s,]*"
+_DURATION = re.compile(rf"(?:{_PART})+")  # 6m0s, 7200s, 2 hours
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_WAIT_IN_BODY = re.compile(rf"(?:retryDelay\W+|(?:again|retry) (?:in|after) )((?:{_PART})+)", re.IGNORECASE)
+_EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
+_LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
+
+
+def _seconds(text: str | None, unit: float = 1.0) -> float | None:
+    """Return the seconds that a number of units, a duration, or a date means; None where none can be read."""
+    text = (text or "").strip()
     try:
-        number = float(text) if text else None
+        seconds = float(text) * unit
+        if seconds > _EPOCH_SECONDS:
+            seconds = seconds / (1000 if seconds > _EPOCH_MILLISECONDS else 1) - time.time()
     except ValueError:
+        if _DURATION.fullmatch(text.lower()):
+            seconds = sum(float(count) * _UNITS[name] for count, name in re.findall(_PART, text.lower()))
+        else:
+            date = _date(text)
+            if date is None:
+                return None
+            seconds = date - time.time()
+    return max(0.0, seconds) if seconds < _LONGEST_REQUEST else None
+
+
+def _date(text: str) -> float | None:
+    """Return the seconds since 1970 of a date as in HTTP, or by ISO 8601; None for another text."""
+    try:
+        parsed = email.utils.parsedate_tz(text)
+        if parsed is not None:
+            return email.utils.mktime_tz(parsed)
+        date = datetime.fromisoformat(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):  # a date no calendar has, too
         return None
-    return number if number is not None and number < float("inf") else None
+
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in a few words."""
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"
+
+
+def _clock(seconds: float) -> str:
+    """Return the local time in so many seconds, never too early; with its date where that is another day."""
+    now = datetime.now(UTC).astimezone()
+    then = (now + timedelta(seconds=seconds + 59)).astimezone()
+    return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"
 
 
 def _reason(fault: BaseException) -> str:
@@ -166,11 +301,9 @@ def _reason(fault: BaseException) -> str:
 
     if isinstance(fault, openai.APIStatusError):
         return f"the server answered {fault.status_code}"
-    if isinstance(fault, openai.APITimeoutError | TimeoutError):
-        return "the server did not answer in time"
     if isinstance(fault, InvalidResponseError):
         return str(fault)
-    return "no connection to the server"
+    return "no connection to the server" if _is_unreached(fault) else "the server did not answer in time"
 
 
 _REDIRECTS = range(300, 400)
@@ -196,22 +329,33 @@ _TOO_LONG_FIX = (
 )
 
 
-def model_error(fault: BaseException, server: str, model: str, key_hint: str = "") -> ModelError:
-    """Return the error for a fault that no retry got past; `key_hint` says why there may be no key."""
+def model_error(
+    fault: BaseException, server: str, model: str, key_hint: str = "", unreached: int = 0
+) -> ModelError:
+    """Return the error for a fault that no retry got past.
+
+    `key_hint` says why there may be no key, and `unreached` how many calls in a row had no connection.
+    """
     import openai
 
+    if isinstance(fault, LongWaitError):
+        until = f"until {_clock(fault.seconds)} (in {duration(fault.seconds)})"
+        return UnavailableError(f"{server}: takes no more requests {until}: run the same command again then")
     if isinstance(fault, openai.APIStatusError):
         return _status_error(fault, server, model, key_hint)
     if isinstance(fault, InvalidResponseError):
         if fault.is_quota:
             return RequestRefusedError(f"{server}: {_QUOTA}")
         return ConnectionFailedError(f"{server}: {fault}: {fault.fix}")
-    if isinstance(fault, openai.APITimeoutError | TimeoutError):
+    if not _is_unreached(fault):
         message = "did not answer in time: raise timeout or retry_seconds, or try again"
     elif _is_untrusted(fault):
         message = "its certificate is not trusted: set SSL_CERT_FILE to your house's CA"
     else:
         message = "no connection: check --base-url, and that the server runs"
+    if unreached >= _MOST_UNREACHED:
+        calls = f"{unreached} calls in a row failed like this"
+        return UnavailableError(f"{server}: {message}; {calls}: run the same command again once it works")
     return ConnectionFailedError(f"{server}: {message}")
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -31,8 +31,10 @@ from synopsis_writer.errors import (
 from synopsis_writer.models.responses import is_cut_message
 from synopsis_writer.models.retry import (
     InvalidResponseError,
+    LongWaitError,
     RetryBudget,
     RetryPolicy,
+    ServerState,
     is_server_fault,
     is_transient_status,
     model_error,
@@ -195,6 +197,7 @@ class BatchServer:
     retry: RetryPolicy
     key_hint: str  # why there may be no key
     limits: ProviderLimits
+    state: ServerState = field(default_factory=ServerState)
 
     @property
     def host(self) -> str:
@@ -348,11 +351,11 @@ class BatchServer:
         seconds = seconds or self.limits.answer_seconds
         budget = RetryBudget(replace(self.retry, seconds=max(self.retry.seconds, seconds)))
         try:
-            async for attempt in retrying(budget):
+            async for attempt in retrying(budget, self.state):
                 with attempt:
                     async with asyncio.timeout(seconds):
                         return await ask()
-        except (openai.APIError, TimeoutError, InvalidResponseError) as error:
+        except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
         if missing and isinstance(fault, openai.APIStatusError) and fault.status_code == _NOT_FOUND:
