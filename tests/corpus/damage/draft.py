@@ -118,8 +118,15 @@ def each_word(text: str, pattern: str, change: TextChange, every: int = 1) -> st
 
 
 def insert(text: str, passage: str) -> str:
-    """Insert a passage after a paragraph that is not the last, so that beginning and end stay intact."""
+    """Insert a passage after a paragraph that is not the last, so that beginning and end stay intact.
+
+    A text of one paragraph gets it between two sentences.
+    """
     parts = paragraphs(text)
+    if len(parts) == 1:
+        told = sentences(text)
+        place = 1 + dice(text).randrange(max(1, len(told) - 1))
+        return " ".join([*told[:place], passage, *told[place:]])
     place = dice(text).randrange(len(parts) - 1)
     return joined([*parts[:place], f"{parts[place]} {passage}", *parts[place + 1 :]])
 

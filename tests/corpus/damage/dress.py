@@ -93,7 +93,7 @@ def link(text: str) -> str:
 
 def _in_mid_word(text: str, marks: tuple[str, ...]) -> str:
     throw = dice(text)
-    at = text.index("en", throw.randrange(len(text) // 2)) + 1
+    at = max(text.find("en", throw.randrange(len(text) // 2)), text.index("en")) + 1
     return text[:at] + throw.choice(marks) + text[at:]
 
 

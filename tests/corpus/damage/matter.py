@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from itertools import cycle, islice
 
 from synopsis_writer.brief import Brief, Form
@@ -54,16 +55,21 @@ def _long_part(parts: list[str], least: int, text: str) -> str:
     return dice(text).choice([part for part in parts if len(part.split()) >= least])
 
 
-def prompt_leak(text: str) -> str:
-    """Repeat a sentence of the instructions; those with template markup in them are left out."""
-    rules = [
+@cache
+def _rules() -> list[str]:
+    """Return the sentences of the templates that have no markup in them."""
+    return [
         rule
         for template in load_prompts(folder("prompts")).templates.values()
         for line in re.split(r"\n|{%.*?%}", template.source)
         for rule in sentences(line)
         if "{" not in rule
     ]
-    return insert(text, _long_part(rules, _LONG_SENTENCE, text).lstrip("- "))
+
+
+def prompt_leak(text: str) -> str:
+    """Repeat a sentence of the instructions."""
+    return insert(text, _long_part(_rules(), _LONG_SENTENCE, text).lstrip("- "))
 
 
 def copied_sentence(draft: Draft) -> Draft:

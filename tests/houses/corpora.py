@@ -1,0 +1,105 @@
+"""Texts of three invented houses, of each half to learn from and half to be judged by what was learnt."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from synopsis_writer.document import read_document, read_text
+
+House = Literal["presse", "schweiz", "epg"]
+HOUSES: tuple[House, ...] = ("presse", "schweiz", "epg")
+FORMS: dict[House, str] = {"presse": "vorschau", "schweiz": "folge", "epg": "kurz"}
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class HouseText:
+    """One text of a house, and what was ordered.
+
+    Attributes:
+        id: `<file>` or `<file>:<row>`, below the house's folder.
+        people: the names that the brief asks for; most briefs ask for none.
+    """
+
+    house: House
+    id: str
+    show: str
+    theme: str
+    form: str
+    title: str
+    text: str
+    people: tuple[str, ...] = ()
+
+
+class Corpus(NamedTuple):
+    """The texts of one house."""
+
+    learn: tuple[HouseText, ...]
+    judge: tuple[HouseText, ...]
+
+
+class CastMember(NamedTuple):
+    """A regular of a show."""
+
+    show: str
+    name: str
+    role: str
+
+
+class _Brief(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    show: str
+    theme: str
+    form: str
+    characters: tuple[str, ...] = ()
+
+
+def learn_folder(house: House) -> Path:
+    """Return the folder as an editor has it: `.txt` by show, `.md` with front matter, or a `.csv`."""
+    return _FOLDER / house / "learn"
+
+
+@cache
+def load(house: House) -> Corpus:
+    """Return the texts to learn from and the texts to judge, each in the order of their files."""
+    return Corpus(tuple(_read(house, learn_folder(house))), tuple(_read(house, _FOLDER / house / "judge")))
+
+
+@cache
+def cast(house: House) -> tuple[CastMember, ...]:
+    """Return the regulars of all shows of a house, whether or not a text names them."""
+    return tuple(CastMember(*row) for row in _rows(_FOLDER / house / "cast.csv"))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return list(csv.reader(read_text(path).splitlines()))[1:]
+
+
+@cache
+def _themes(house: House) -> dict[str, str]:
+    return dict(_rows(_FOLDER / house / "themes.csv"))
+
+
+def _read(house: House, folder: Path) -> Iterator[HouseText]:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(_FOLDER / house).as_posix()
+        if path.suffix == ".csv":
+            for number, (show, title, text, theme) in enumerate(_rows(path), 1):
+                yield HouseText(house, f"{name}:{number}", show, theme, FORMS[house], title, text)
+        elif path.suffix == ".txt":
+            title, text = read_text(path).strip().split("\n\n", 1)
+            theme = _themes(house)[path.relative_to(folder).as_posix()]
+            yield HouseText(house, name, path.parent.name, theme, FORMS[house], title, text)
+        else:
+            document = read_document(path)
+            brief = _Brief.model_validate(document.meta["brief"])
+            title = document.meta["title"]
+            people = brief.characters
+            yield HouseText(house, name, brief.show, brief.theme, brief.form, title, document.text, people)
