@@ -1,12 +1,13 @@
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synopsis_writer.errors import RequestRefusedError
-from synopsis_writer.models.base import Limits, Message
+from synopsis_writer.errors import ModelError, RequestRefusedError
+from synopsis_writer.models.base import Limits, Message, Schema
 from synopsis_writer.models.hosted import (
     CapabilityStore,
     HostedClient,
@@ -15,13 +16,16 @@ from synopsis_writer.models.hosted import (
 )
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from tests.support.loopback import Fault, LoopbackServer, Reply, Step
+from tests.support.loopback import Body, Events, Fault, LoopbackServer, Reply, Step, event
+from tests.support.terminal import Terminal
 
 KEY = "sk-secret-0123456789"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
 WARM = Limits(timeout=10, temperature=0.5)
 DAY = 24 * 3600.0
+WITHOUT_KEY = ServerCapabilities(omitted=frozenset({"prompt_cache_key"}))
+WITHOUT_TEMPERATURE = ServerCapabilities(omitted=frozenset({"temperature"}))
 
 
 async def ask(
@@ -30,6 +34,7 @@ async def ask(
     *,
     model: str = "m",
     limits: Limits = WARM,
+    schema: Schema | None = SCHEMA,
     stream: bool = True,
 ) -> str:
     """Ask once with a new client, as another process would."""
@@ -42,7 +47,7 @@ async def ask(
         capabilities=store,
     )
     try:
-        return (await client.complete(ASK, SCHEMA, limits)).text
+        return (await client.complete(ASK, schema, limits)).text
     finally:
         await client.close()
 
@@ -65,6 +70,7 @@ def fields(server: LoopbackServer, place: int = -1) -> dict[str, Any]:
         ("stream_options", {"stream": True}),
         ("stream", {"temperature": 0.5}),
         ("json_schema", {"response_format": {"type": "json_object"}}),
+        ("system", {"messages": [{"role": "user", "content": "Du schreibst.\n\nSchreibe."}]}),
     ],
 )
 async def test_a_field_that_is_refused_is_left_out_from_then_on_by_other_processes_too(
@@ -114,9 +120,9 @@ async def test_a_new_model_behind_an_old_name_is_noticed(tmp_path: Path) -> None
     "fault",
     [
         Fault(400, message="max_tokens is too large: 4000. The maximum is 2048"),
-        Fault(400, message="bad value for temperature", param="messages"),
-        Fault(400, message="stop is not supported"),
-        Fault(404, message="temperature"),
+        Fault(400, message="This model's maximum context length is 4096 tokens: temperature"),
+        Fault(400, message="prompt flagged: temperature", code="content_filter"),
+        Fault(403, message="temperature"),
         Fault(402, message="temperature"),
         Fault(429, message="prompt_cache_key", code="insufficient_quota"),
     ],
@@ -135,7 +141,7 @@ async def test_a_refusal_that_is_not_about_a_field_is_reported_at_once_and_not_r
 async def test_options_that_led_to_no_answer_are_not_remembered(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Fault(400, message="temperature")]) as server, pytest.raises(RequestRefusedError):
-        await ask(server, store)
+        await ask(server, store, schema=None)
     assert len(server.chats) == 2
     assert names_in(tmp_path) == []
 
@@ -145,8 +151,196 @@ async def test_a_refusal_of_a_field_that_was_not_sent_is_raised_at_once() -> Non
         LoopbackServer([Fault(400, message="temperature")]) as server,
         pytest.raises(RequestRefusedError),
     ):
-        await ask(server, limits=Limits(timeout=10))
+        await ask(server, limits=Limits(timeout=10), schema=None)
     assert len(server.chats) == 1
+
+
+FORMATS = ["json_schema", "json_object"]
+# What servers, gateways and wrong words say; none names the format.
+UNCLEAR: Sequence[Fault] = (
+    Fault(400, message="Bad Request"),
+    Fault(400, body=""),
+    Fault(400, body={"detail": "unexpected keyword argument"}),
+    Fault(404, message="No endpoints found that can handle the requested parameters."),
+    Fault(404, body="Not Found"),
+    Fault(422, body={"detail": [{"loc": ["body"], "msg": "extra fields not permitted"}]}),
+    Fault(500, message="list index out of range"),
+    Fault(500, body=""),
+    Fault(501, message="Not Implemented"),
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("refusal", UNCLEAR, ids=str)
+async def test_a_schema_that_is_refused_in_other_words_is_left_out_and_that_is_told_once(
+    refusal: Fault, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Reply("Ja.")], refuses=FORMATS, refusal=refusal) as server:
+        assert [await ask(server, store, stream=stream) for _ in range(3)] == ["Ja."] * 3
+    assert ["response_format" in chat.body for chat in server.chats] == [True, False, False, False]
+    (line,) = caplog.messages
+    assert line.startswith("m does not accept a format for the answer: asking without one")
+    assert "synopsis cache clear" in line
+
+
+@pytest.mark.parametrize(
+    "body", [{"code": 400, "message": "Provider returned error"}, {"status": 422}], ids=str
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_that_comes_with_status_200_counts_as_one(body: Any, stream: bool) -> None:
+    refusal: Step = Events(event({"error": body})) if stream else Body({"error": body})
+    with LoopbackServer([Reply("Ja.")], refuses=FORMATS, refusal=refusal) as server:
+        assert await ask(server, stream=stream) == "Ja."
+    assert len(server.chats) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
+async def test_nothing_is_learnt_where_the_request_without_a_schema_fails_too(
+    status: int, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with (
+        LoopbackServer([Fault(status, message="first"), Fault(status)]) as server,
+        pytest.raises(ModelError, match="the server says: first"),
+    ):
+        await ask(server, store)
+    assert ["response_format" in chat.body for chat in server.chats] == [True, False]
+    assert names_in(tmp_path) == []
+
+
+async def test_a_busy_server_leaves_open_whether_it_takes_a_schema() -> None:
+    async def sleep(_: float) -> None:
+        pass
+
+    steps: list[Step] = [Fault(400), Fault(503), Fault(400), Reply("Ja.")]
+    with LoopbackServer(steps, repeat_last=False) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(1, sleep=sleep))
+        assert (await client.complete(ASK, SCHEMA, WARM)).text == "Ja."
+        await client.close()
+    assert ["response_format" in chat.body for chat in server.chats] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_server_that_has_answered_by_a_schema_is_asked_for_it_again(
+    status: int, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Reply("Ja."), Fault(status)]) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(0), capabilities=store)
+        await client.complete(ASK, SCHEMA, WARM)
+        with pytest.raises(ModelError):
+            await client.complete(ASK, SCHEMA, WARM)
+        await client.close()
+    assert len(server.chats) == 2
+
+
+async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(
+    tmp_path: Path,
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Reply("Ja."), Fault(500)]) as server:
+        await ask(server, store)
+        with pytest.raises(ModelError):
+            await ask(server, store)
+    assert len(server.chats) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (
+            Fault(
+                400,
+                body={
+                    "error": {
+                        "message": "Failed to generate JSON. See 'failed_generation' for more details.",
+                        "type": "invalid_request_error",
+                        "code": "json_validate_failed",
+                        "failed_generation": '{"title": ',
+                    }
+                },
+            ),
+            '{"title": ',
+        ),
+        (Fault(400, message="Failed to validate JSON", code="json_validate_failed"), ""),
+        (Fault(422, message="The model generated invalid JSON"), ""),
+        (Fault(500, message="failed to parse model output: could not produce valid JSON"), ""),
+    ],
+    ids=str,
+)
+async def test_bad_json_of_a_model_is_an_answer_and_no_refusal(
+    fault: Fault, text: str, stream: bool, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([fault, Reply("Ja.")]) as server:
+        assert [await ask(server, store, stream=stream) for _ in range(2)] == [text, "Ja."]
+    assert all(chat.body["response_format"]["type"] == "json_schema" for chat in server.chats)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model only support stream mode, please enable the stream parameter to access the model.",
+        "Stream must be set to true",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "'stream' is required to be true for this model",
+    ],
+)
+async def test_a_model_that_only_streams_is_streamed_to(said: str, tmp_path: Path) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    refusal = Fault(400, message=said)
+    with LoopbackServer([Reply("Ja.")], refuses=["whole"], refusal=refusal) as server:
+        assert [await ask(server, store, stream=False) for _ in range(2)] == ["Ja.", "Ja."]
+    assert ["stream" in chat.body for chat in server.chats] == [False, True, True]
+
+
+async def test_a_model_that_streams_without_being_asked_to_is_understood() -> None:
+    with LoopbackServer([Events("".join(Reply("Ja.").as_events("m", usage=True)))]) as server:
+        assert await ask(server, stream=False) == "Ja."
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(400, message="System role not supported"),
+        Fault(400, message="Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+              param="messages[0].role"),
+        Fault(400, message="Developer instruction is not enabled for models/gemma-3-27b-it"),
+        Fault(500, message="Error rendering prompt with jinja template: Only user and assistant roles are"
+              " supported!"),
+        Fault(422, message="This model doesn't support system messages. Try again without system messages."),
+        Fault(400, message="Conversation roles must alternate user/assistant/user/assistant/..."),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_model_without_a_system_role_gets_it_in_the_first_turn_of_the_user(
+    fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    with LoopbackServer([Reply("Ja.")], refuses=["system"], refusal=fault) as server:
+        client = HostedClient("m", server.base_url)
+        messages = [*ASK, Message("assistant", "So?"), Message("user", "Anders.")]
+        await client.complete(messages, None, Limits())
+        await client.complete(messages, None, Limits())
+        await client.close()
+    assert [(turn["role"], turn["content"]) for turn in fields(server)["messages"]] == [
+        ("user", "Du schreibst.\n\nSchreibe."),
+        ("assistant", "So?"),
+        ("user", "Anders."),
+    ]
+    assert len(server.chats) == 3
+    assert len(caplog.messages) == 1
+
+
+def test_what_was_learnt_of_servers_is_forgotten_with_the_cache(tmp_path: Path, terminal: Terminal) -> None:
+    store = CapabilityStore(tmp_path / "cache" / "dialects.json")
+    store.learn("a", "m", ServerCapabilities(), WITHOUT_KEY)
+    run = terminal("cache", "clear", SYNOPSIS_CACHE=str(tmp_path / "cache"))
+    assert run.err.splitlines()[0] == "forgot what servers accept"
+    assert store.find("a", "m") == ServerCapabilities()
 
 
 async def test_concurrent_calls_learn_from_each_other() -> None:
@@ -164,11 +358,13 @@ async def test_concurrent_calls_learn_from_each_other() -> None:
 def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
     path = tmp_path / "dialects.json"
     one, two = CapabilityStore(path, lambda: 10.0), CapabilityStore(path, lambda: 10.0)
-    one.learn("a:1/v1", "m", ServerCapabilities(), ServerCapabilities(cache_key=False))
-    two.learn("b:1/v1", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
-    two.learn("a:1/v1", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
-    assert one.find("a:1/v1", "m") == ServerCapabilities(cache_key=False, temperature=False)
-    assert one.find("b:1/v1", "m") == ServerCapabilities(temperature=False)
+    one.learn("a:1/v1", "m", ServerCapabilities(), WITHOUT_KEY)
+    two.learn("b:1/v1", "m", ServerCapabilities(), WITHOUT_TEMPERATURE)
+    two.learn("a:1/v1", "m", ServerCapabilities(), WITHOUT_TEMPERATURE)
+    assert one.find("a:1/v1", "m") == ServerCapabilities(
+        omitted=frozenset({"prompt_cache_key", "temperature"})
+    )
+    assert one.find("b:1/v1", "m") == WITHOUT_TEMPERATURE
     assert one.find("a:1/v1", "other") == one.find("a:1/v2", "m") == initial_capabilities("a:1/v1")
 
 
@@ -176,12 +372,10 @@ def test_entries_of_others_stay_and_are_added_to(tmp_path: Path) -> None:
 def test_what_was_learnt_expires_after_thirty_days(tmp_path: Path, days: float, kept: bool) -> None:
     path = tmp_path / "dialects.json"
     begun = 1000 * DAY
-    CapabilityStore(path, lambda: begun).learn(
-        "a", "m", ServerCapabilities(), ServerCapabilities(cache_key=False)
-    )
+    CapabilityStore(path, lambda: begun).learn("a", "m", ServerCapabilities(), WITHOUT_KEY)
     later = CapabilityStore(path, lambda: begun + days * DAY)
-    assert (later.find("a", "m") == ServerCapabilities(cache_key=False)) is kept
-    later.learn("b", "m", ServerCapabilities(), ServerCapabilities(temperature=False))
+    assert (later.find("a", "m") == WITHOUT_KEY) is kept
+    later.learn("b", "m", ServerCapabilities(), WITHOUT_TEMPERATURE)
     assert len(json.loads(path.read_text(encoding="utf-8"))["dialects"]) == (2 if kept else 1)
 
 
@@ -189,15 +383,15 @@ def test_what_was_learnt_expires_after_thirty_days(tmp_path: Path, days: float, 
     "content",
     [b"", b"{", b"\xff\xfe", b"[]", b'{"dialects": [{"server": "a"}]}',
      b'{"dialects": [{"server": "a", "model": "m", "since": 1, "dialect": {"answer_format": "xml"}}]}',
-     b'{"dialects": [{"server": "a", "model": "m", "since": NaN, "dialect": {"cache_key": false}}]}'],
+     b'{"dialects": [{"server": "a", "model": "m", "since": NaN, "dialect": {"omitted": ["a"]}}]}'],
 )  # fmt: skip
 def test_a_damaged_file_is_ignored_and_replaced(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "dialects.json"
     path.write_bytes(content)
     store = CapabilityStore(path, lambda: 2.0)
     assert store.find("a", "m") == ServerCapabilities()
-    store.learn("a", "m", ServerCapabilities(), ServerCapabilities(cache_key=False))
-    assert store.find("a", "m") == ServerCapabilities(cache_key=False)
+    store.learn("a", "m", ServerCapabilities(), WITHOUT_KEY)
+    assert store.find("a", "m") == WITHOUT_KEY
 
 
 @pytest.mark.parametrize("place", ["file/dialects.json", "folder"])

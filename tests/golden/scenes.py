@@ -85,7 +85,7 @@ def write_refused(house: House) -> None:
 def write_failed(house: House) -> None:
     asked(house, [Fault(401)], "write", *ORDER, *HOSTED, "--json")
     asked(house, [Reply(closed_answer()), Fault(401)], "write", *ORDER, *HOSTED, "--json")
-    asked(house, [Fault(500)], "write", *ORDER, *HOSTED, *PATIENT, "--json")
+    asked(house, [Fault(500)] * 2, "write", *ORDER, *HOSTED, *PATIENT, "--json")
     asked(house, [Hangup()], "write", *ORDER, *HOSTED, *PATIENT, "--json")
     asked(house, [Fault(429, code="insufficient_quota")], "write", *ORDER, *HOSTED, "--json")
     asked(house, [], "write", *ORDER, *HOSTED, "--max-tokens-total", "100", "--json")

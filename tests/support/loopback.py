@@ -409,7 +409,8 @@ class LoopbackServer:
             `with` block raises an AssertionError.
         refuses: what it answers 400 to: types of `response_format` (`json_schema`, `json_object`), and
             names of fields, such as `max_completion_tokens`, `temperature`, `prompt_cache_key`, `stream` or
-            `stream_options`; such a request takes no step.
+            `stream_options`, `system` (a message), `whole` (not streamed); such a request takes no step.
+        refusal: what such a request gets in place of a 400 that names what is refused.
         key: the key it demands; any other one gets a 401 and takes no step.
         models: the models it lists, or a step to give to that request.
 
@@ -423,12 +424,14 @@ class LoopbackServer:
         *,
         repeat_last: bool = True,
         refuses: Iterable[str] = (),
+        refusal: Step | None = None,
         key: str | None = None,
         models: Sequence[str] | Step = ("loopback-model",),
     ) -> None:
         self._steps = tuple(steps)
         self._repeat_last = repeat_last
         self._refuses = frozenset(refuses)
+        self._refused_with = refusal
         self._key = key
         self._models = models
         self._taken = 0
@@ -488,17 +491,22 @@ class LoopbackServer:
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "you"} for name in self._models]
         return Body({"object": "list", "data": models})
 
-    def _refusal(self, request: Request) -> Fault | None:
+    def _refusal(self, request: Request) -> Step | None:
         body = request.body if isinstance(request.body, dict) else {}
-        for name in body:
-            if name in self._refuses:
-                message = f"Unsupported parameter: '{name}' is not supported with this model"
-                return Fault(400, message=message, code="unsupported_parameter", param=name)
         asked = body.get("response_format")
         kind = asked.get("type") if isinstance(asked, dict) else None
-        if kind not in self._refuses:
-            return None
-        return Fault(400, message=f"Invalid parameter: 'response_format' of type '{kind}' is not supported")
+        shape = [message.get("role") for message in body.get("messages", ())]
+        shape += [] if body.get("stream") else ["whole"]
+        refused = next((name for name in (*body, kind, *shape) if name in self._refuses), None)
+        if refused is None or self._refused_with is not None:
+            return self._refused_with if refused else None
+        if refused in body:
+            said = f"Unsupported parameter: '{refused}' is not supported with this model"
+            return Fault(400, message=said, code="unsupported_parameter", param=refused)
+        said = {"system": "System role not supported", "whole": "This model only supports streaming"}.get(
+            refused, f"Invalid parameter: 'response_format' of type '{kind}' is not supported"
+        )
+        return Fault(400, message=said)
 
     def _next(self) -> Step:
         with self._lock:

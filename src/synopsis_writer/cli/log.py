@@ -199,11 +199,14 @@ def show_info(json: options.Json = False) -> None:
 
 @cache_app.command("clear")
 def clear_cache() -> None:
-    """Delete all cached answers; a file that cannot be used is deleted."""
+    """Delete all cached answers, and what was learnt of servers; a file that cannot be used is deleted."""
+    from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore
     from synopsis_writer.models.resolve import CACHE_FILE, open_cache
     from synopsis_writer.storage.sqlite import is_locked, remove_database
 
     settings = options.settings_from()
+    if CapabilityStore(settings.cache / CAPABILITIES_FILE).clear():
+        status("forgot what servers accept")
     try:
         with contextlib.closing(open_cache(settings)) as cache:
             count = cache.size().answers

@@ -8,31 +8,34 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synopsis_writer.errors import FileError, ModelError, SettingsError
+from synopsis_writer.errors import FileError, ModelError, SettingsError, os_reason
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
-from synopsis_writer.models.responses import (
-    StreamedAnswer,
-    is_cut_message,
-    read_answer,
-    read_models,
-    repair_surrogates,
-)
+from synopsis_writer.models.faults import Report, report_of
+from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models, repair_surrogates
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
     RetryBudget,
     RetryPolicy,
     ServerState,
-    is_quota,
     model_error,
+    requested_wait,
     retrying,
 )
-from synopsis_writer.models.server import DEFAULT_BASE_URL, check_address, host_of, is_loopback, server_of
+from synopsis_writer.models.server import (
+    DEFAULT_BASE_URL,
+    check_address,
+    host_of,
+    is_loopback,
+    secrets_of,
+    server_of,
+)
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.usage import Usage
 
@@ -56,19 +59,22 @@ class ServerCapabilities:
     """What one model of one server accepts."""
 
     answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"  # plain: any shape
+    has_answered_format: bool = False  # has answered a request with `response_format`
     limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
-    cache_key: bool = True  # takes `prompt_cache_key`
-    temperature: bool = True  # reasoning models refuse it
     streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
+    whole_answers: bool = True  # False: the model only streams
+    system_role: bool = True  # False: the system message leads the first turn of the user
+    omitted: frozenset[str] = frozenset()  # other fields of a request that it refuses
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
         """Return these with what changed from `before` to `after`; other calls may have learned more."""
         old = asdict(before)
-        return replace(self, **{name: value for name, value in asdict(after).items() if value != old[name]})
+        changes = {name: value for name, value in asdict(after).items() if value != old[name]}
+        return replace(self, **{**changes, "omitted": self.omitted | (after.omitted - before.omitted)})
 
 
 class _StoredCapabilities(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")  # another version knows other fields
 
     server: str
     model: str
@@ -113,6 +119,18 @@ class CapabilityStore:
         content = _CapabilitiesFile(dialects=[*others, entry])
         with contextlib.suppress(FileError), replacing(self.path) as file:
             file.write(content.model_dump_json(by_alias=True, indent=1).encode())
+
+    def clear(self) -> bool:
+        """Forget everything; return whether there was anything. Raises FileError."""
+        if self.path is None:
+            return False
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise FileError(os_reason(error, self.path)) from error
+        return True
 
     def _read(self) -> list[_StoredCapabilities]:
         if self.path is None:
@@ -168,6 +186,8 @@ class HostedClient:
         self._key_hint = key_hint
         self._store = capabilities or CapabilityStore()
         self._capabilities = self._store.find(server_of(self._base_url), model)
+        self._has_answered_format = False  # in this process: a server may have got another model since
+        self._notices: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -184,48 +204,120 @@ class HostedClient:
         """
         import openai
 
-        budget = RetryBudget(self._retry)
         first = current = self._capabilities
-        tried = {first}
-        stream = self._on_text is not None
-        while True:
-            request = chat_request(self._model, messages, schema, limits, current, stream=stream)
-            try:
-                answer = await self._with_retries(request, limits, budget)
-            except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
-                fault: BaseException = error
-                self._server.record(fault)
-            else:
-                self._server.record(None)
-                # Only now: what led to no answer is not worth remembering.
-                self._capabilities = self._capabilities.updated(first, current)
-                self._store.learn(server_of(self._base_url), self._model, first, current)
-                return replace(answer, usage=budget.wasted + answer.usage)
-            reduced = None
-            if isinstance(fault, openai.APIStatusError):
-                if is_cut_message(f"{fault.message} {fault.body}"):
-                    return Answer("", "length", budget.wasted, model=self._model)
-                reduced = reduced_capabilities(current, fault, request)
-            if reduced is None or reduced in tried:
-                # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
-                raise self._error(fault, budget.wasted)
-            if current.temperature and not reduced.temperature:
-                _log.info("%s does not accept a temperature: asking without one", self._model)
-            current = reduced
-            tried.add(current)
+        call = _Call(messages, schema, limits, RetryBudget(self._retry), {first})
+        answer: Answer | None = None
+        try:
+            while answer is None:
+                answer, current = await self._with_retries(call, current)
+        except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
+            fault: BaseException = error
+            self._server.record(fault)
+        else:
+            self._server.record(None)
+            # Only now: what led to no answer is not worth remembering.
+            self._learn(call, first, current)
+            return replace(answer, usage=call.budget.wasted + answer.usage)
+        # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
+        raise self._error(fault, call.budget.wasted)
 
-    async def _with_retries(self, request: Mapping[str, Any], limits: Limits, budget: RetryBudget) -> Answer:
-        timeout = min(limits.timeout, budget.policy.seconds)
-        async for attempt in retrying(budget, self._server):
+    async def _with_retries(
+        self, call: "_Call", current: ServerCapabilities
+    ) -> tuple[Answer | None, ServerCapabilities]:
+        """Return the answer and what it was asked with; or None, and what to ask with next."""
+        import openai
+
+        async for attempt in retrying(call.budget, self._server):
             with attempt:
                 try:
-                    if "stream" in request and self._on_text is not None:
-                        return await self._stream(request, timeout, self._on_text, budget)
-                    return await self._call(request, timeout)
-                except InvalidResponseError as fault:
-                    budget.wasted += fault.usage
-                    raise
+                    return await self._ask(call, current), current
+                except (openai.APIStatusError, InvalidResponseError) as fault:
+                    report = _report_in(fault)
+                    if (answer := self._reported_answer(report)) is not None:
+                        return answer, current
+                    if (reduced := self._reduced(call, current, report)) is not None:
+                        return None, reduced
+                    if requested_wait(fault) or not self._may_be_the_schema(call, current, report):
+                        raise
+                    return await self._without_schema(call, current, fault)
         raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
+
+    def _may_be_the_schema(self, call: "_Call", current: ServerCapabilities, report: Report) -> bool:
+        """Whether a refusal in whatever words may mean the schema: no such request was answered before."""
+        is_first = call.schema is not None and not call.has_left_out_schema and not self._has_answered_format
+        is_refused = (
+            report.status in _REFUSED and report.meaning == "other" and not _TOO_HIGH.search(report.text)
+        )
+        # A 500 passes, as a rule: where another process had an answer, it is retried as it is.
+        is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and current.has_answered_format
+        return is_first and is_refused and not is_fault and current.answer_format != "plain"
+
+    async def _without_schema(
+        self, call: "_Call", current: ServerCapabilities, fault: Exception
+    ) -> tuple[Answer | None, ServerCapabilities]:
+        """Ask once without the schema, as `_with_retries`; raises `fault` if that does not help."""
+        import openai
+
+        plain = replace(current, answer_format="plain")
+        try:
+            answer = await self._ask(call, plain)
+        except (openai.APIStatusError, InvalidResponseError) as error:
+            report = _report_in(error)
+            if report.status not in _REFUSED:
+                raise  # it says nothing of the schema
+            call.has_left_out_schema = True
+            if (reduced := self._reduced(call, plain, report)) is not None:
+                return None, reduced
+            found = self._reported_answer(report)
+            if found is None:
+                raise fault from None
+            answer = found
+        call.has_left_out_schema = True
+        return answer, plain
+
+    def _reduced(
+        self, call: "_Call", current: ServerCapabilities, report: Report
+    ) -> ServerCapabilities | None:
+        """Return what to ask with next if a report names what the server does not support; else None."""
+        reduced = _reduced_capabilities(current, report, self._request(call, current))
+        if reduced is None or reduced in call.tried:
+            return None
+        call.tried.add(reduced)
+        return reduced
+
+    def _reported_answer(self, report: Report) -> Answer | None:
+        """Return the answer of a model in the report of an error; None if there is none."""
+        if report.meaning == "cut":
+            return Answer("", "length", model=self._model)
+        return Answer(report.generated, model=self._model) if report.meaning == "bad_json" else None
+
+    def _learn(self, call: "_Call", first: ServerCapabilities, current: ServerCapabilities) -> None:
+        """Remember what a call was answered with, and log once what is new."""
+        if call.schema is not None and current.answer_format != "plain":
+            self._has_answered_format = True
+            current = replace(current, has_answered_format=True)
+        elif call.has_left_out_schema and self._has_answered_format:  # another call has had an answer
+            current = replace(current, answer_format=first.answer_format)
+        before, self._capabilities = self._capabilities, self._capabilities.updated(first, current)
+        self._store.learn(server_of(self._base_url), self._model, first, current)
+        for option in _OPTIONS:
+            if option.notice and option.is_refused(self._capabilities) and not option.is_refused(before):
+                _log.info("%s %s", self._model, option.notice)
+
+    def _request(self, call: "_Call", capabilities: ServerCapabilities) -> dict[str, Any]:
+        stream = self._on_text is not None or not capabilities.whole_answers
+        return chat_request(self._model, call.messages, call.schema, call.limits, capabilities, stream=stream)
+
+    async def _ask(self, call: "_Call", capabilities: ServerCapabilities) -> Answer:
+        request = self._request(call, capabilities)
+        timeout = min(call.limits.timeout, call.budget.policy.seconds)
+        try:
+            if "stream" in request:
+                return await self._stream(request, timeout, call.budget)
+            return await self._call(request, timeout)
+        except InvalidResponseError as fault:
+            call.budget.wasted += fault.usage
+            raise
 
     async def _call(self, request: Mapping[str, Any], seconds: float) -> Answer:
         started = time.perf_counter()
@@ -234,11 +326,14 @@ class HostedClient:
         async with asyncio.timeout(seconds):
             raw = await create(**_sdk_arguments(request, seconds))
         media_type = raw.headers.get("content-type", "")
-        return read_answer(raw.content, media_type, time.perf_counter() - started, self._model)
+        seconds = time.perf_counter() - started
+        if "event-stream" in media_type:  # it only streams, whatever it is asked for
+            streamed = StreamedAnswer()
+            streamed.feed(raw.content)
+            return streamed.answer(media_type, seconds, self._model)
+        return read_answer(raw.content, media_type, seconds, self._model)
 
-    async def _stream(
-        self, request: Mapping[str, Any], seconds: float, show: Callable[[str], None], budget: RetryBudget
-    ) -> Answer:
+    async def _stream(self, request: Mapping[str, Any], seconds: float, budget: RetryBudget) -> Answer:
         import httpx2
 
         streamed = StreamedAnswer()
@@ -253,8 +348,8 @@ class HostedClient:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
                     length = streamed.length
-                    if streamed.feed(piece):
-                        show(repair_surrogates(streamed.text))
+                    if streamed.feed(piece) and self._on_text is not None:
+                        self._on_text(repair_surrogates(streamed.text))
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
                     elif streamed.length > length:  # blanks and comments only keep a connection open
@@ -284,8 +379,14 @@ class HostedClient:
         raise self._error(fault, Usage())
 
     def _error(self, fault: BaseException, wasted: Usage) -> ModelError:
-        host, unreached = host_of(self._base_url), self._server.unreached
-        error = model_error(fault, host, self._model, self._key_hint, unreached)
+        error = model_error(
+            fault,
+            host_of(self._base_url),
+            self._model,
+            self._key_hint,
+            self._server.unreached,
+            secrets_of(self._base_url, self._sdk.api_key),
+        )
         error.usage = None if wasted == Usage() else wasted
         return error
 
@@ -341,12 +442,15 @@ def chat_request(
     """Return the body of a request for a chat completion, of what the server accepts of all this."""
     request: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "messages": [
+            {"role": message.role, "content": message.content}
+            for message in (messages if capabilities.system_role else _without_system(messages))
+        ],
         capabilities.limit_field: limits.max_tokens,
     }
-    if limits.temperature is not None and capabilities.temperature:
+    if limits.temperature is not None:
         request["temperature"] = limits.temperature
-    if capabilities.cache_key and messages and messages[0].role == "system":
+    if messages and messages[0].role == "system":
         # Leads prompts with the same beginning to the same cache at the provider, and reveals no text.
         digest = hashlib.sha256(messages[0].content.encode("utf-8", "surrogatepass"))
         request["prompt_cache_key"] = digest.hexdigest()[:16]
@@ -359,7 +463,16 @@ def chat_request(
         request["stream"] = True
         if capabilities.streaming == "usage":
             request["stream_options"] = {"include_usage": True}
-    return request
+    return {name: value for name, value in request.items() if name not in capabilities.omitted}
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """Return messages with what the system says at the beginning of the user's first turn."""
+    system = [message.content for message in messages if message.role == "system"]
+    turns = [message for message in messages if message.role != "system"]
+    if turns and turns[0].role == "user":
+        system.append(turns.pop(0).content)
+    return [Message("user", "\n\n".join(system)), *turns]
 
 
 def _sdk_arguments(request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
@@ -390,39 +503,120 @@ def initial_capabilities(server: str) -> ServerCapabilities:
     return ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
 
 
-# The field of a request, what servers call it, and what changes when it is refused; the cheapest comes first.
-_REFUSABLE: Mapping[str, tuple[re.Pattern[str], Mapping[str, Any]]] = {
-    name: (re.compile(pattern, re.IGNORECASE), change)
-    for name, pattern, change in (
-        ("prompt_cache_key", r"prompt.?cache.?key", {"cache_key": False}),
-        ("stream_options", r"stream.?options|include.?usage", {"streaming": "bare"}),
-        ("temperature", r"\btemperature\b", {"temperature": False}),
-        ("response_format", r"response.?format|json.?schema|json.?object|structured.?output", {}),
-        ("max_completion_tokens", r"max.?completion.?tokens", {"limit_field": "max_tokens"}),
-        ("max_tokens", r"max.?tokens", {"limit_field": "max_completion_tokens"}),
-        ("stream", r"\bstream(ing)?\b", {"streaming": "none"}),
-    )
-}
+@dataclass(frozen=True)
+class _Option:
+    """What a server may refuse of a request.
+
+    Attributes:
+        name: the field, or "whole" (not streamed), "system" (a message), or a type of `response_format`.
+        pattern: what servers call it.
+        change: what changes in the capabilities when it is refused; empty: the field is omitted.
+        notice: what the user is told, after the model's name; empty: nothing is lost.
+    """
+
+    name: str
+    pattern: str
+    change: Mapping[str, Any] = field(default_factory=dict)
+    notice: str = ""
+
+    def refused(self, capabilities: ServerCapabilities) -> ServerCapabilities:
+        """Return `capabilities` without this."""
+        omitted = {"omitted": capabilities.omitted | {self.name}}
+        return replace(capabilities, **(self.change or omitted))
+
+    def is_refused(self, capabilities: ServerCapabilities) -> bool:
+        """Whether these are without this."""
+        return self.refused(capabilities) == capabilities
+
+
+_FORMAT = r"response.?format|json.?schema|json.?object|structured.?output"
+_FORGET = "(forget this with: synopsis cache clear)"
+
+# The cheapest comes first.
+_OPTIONS = (
+    _Option("prompt_cache_key", r"prompt.?cache.?key"),
+    _Option("stream_options", r"stream.?options|include.?usage", {"streaming": "bare"}),
+    _Option("temperature", r"\btemperature\b", notice="does not accept a temperature: asking without one"),
+    _Option(
+        "json_schema",
+        _FORMAT,
+        {"answer_format": "json_object"},
+        f"does not accept a schema for the answer: asking for a JSON object {_FORGET}",
+    ),
+    _Option(
+        "json_object",
+        _FORMAT,
+        {"answer_format": "plain"},
+        f"does not accept a format for the answer: asking without one {_FORGET}",
+    ),
+    _Option("max_completion_tokens", r"max.?completion.?tokens", {"limit_field": "max_tokens"}),
+    _Option("max_tokens", r"max.?tokens", {"limit_field": "max_completion_tokens"}),
+    _Option("stream", r"\bstream(ing)?\b", {"streaming": "none"}),
+    _Option(
+        "whole",
+        r"(only|must|requires?|enable|set|non).{0,60}\bstream|\bstream.{0,60}(only|must|require|true|enable)",
+        {"whole_answers": False},
+    ),
+    _Option(
+        "system",
+        r"system.?(role|message|prompt|instruction)s?\b|\brole\b.{0,60}\bsystem\b|\bsystem\b.{0,20}\brole"
+        r"|only user and assistant|roles must alternate|developer.?instruction|messages\[\d+\]\.role",
+        {"system_role": False},
+        f"does not accept a system message: it leads the first turn of the user {_FORGET}",
+    ),
+)
+
+_REFUSED = frozenset({400, 404, 422, 500, 501})  # what servers answer to something they do not support
 
 # A limit that is too high is not an unknown field: another name for it would not help.
-_TOO_HIGH = re.compile(r"too (large|long|many|high)|maximum|at most|less than|context.?length", re.IGNORECASE)
+_TOO_HIGH = re.compile(
+    r"max.?(completion.?)?tokens.{0,80}(too (large|long|many|high)|maximum|at most|less than)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
-def reduced_capabilities(
-    current: ServerCapabilities, fault: "openai.APIStatusError", request: Mapping[str, Any]
+def _reduced_capabilities(
+    current: ServerCapabilities, report: Report, request: Mapping[str, Any]
 ) -> ServerCapabilities | None:
-    """Return `current` without the field of `request` that `fault` names; None if it names none."""
-    if fault.status_code not in {400, 422, 501} or is_quota(fault):
+    """Return `current` without what of `request` a report names; None if it names nothing."""
+    if report.status not in _REFUSED or report.meaning != "other":
         return None
-    parameter = fault.param if isinstance(fault.param, str) and fault.param else None
-    message = f"{fault.message} {fault.body}"
-    for name, (pattern, change) in _REFUSABLE.items():
-        if name not in request or not pattern.search(parameter or message):
-            continue
-        if "tokens" in name and _TOO_HIGH.search(message):
-            return None
-        if name == "response_format":
-            is_strict = current.answer_format == "json_schema"
-            return replace(current, answer_format="json_object" if is_strict else "plain")
-        return replace(current, **change)
+    format_type = request.get("response_format", {}).get("type", "")
+    roles = {message["role"] for message in request["messages"]}
+    present = {*request, *roles, format_type, "" if "stream" in request else "whole"}
+    for option in _OPTIONS:
+        # OpenAI names the field of the role, others all messages.
+        is_named = report.parameter and not (
+            option.name == "system" and report.parameter.startswith("messages")
+        )
+        named = report.parameter if is_named else report.text
+        if option.name in present and re.search(option.pattern, named, re.IGNORECASE | re.DOTALL):
+            if "tokens" in option.name and _TOO_HIGH.search(report.text):
+                return None
+            return option.refused(current)
     return None
+
+
+def _report_in(fault: "openai.APIStatusError | InvalidResponseError") -> Report:
+    if isinstance(fault, InvalidResponseError):
+        return fault.report or Report(0)
+    return report_of(fault)
+
+
+@dataclass
+class _Call:
+    """A call under way.
+
+    Attributes:
+        messages, schema, limits: as they were given.
+        budget: retries and time.
+        tried: the capabilities that it was asked with.
+        has_left_out_schema: whether it was asked without the schema on suspicion, with a clear result.
+    """
+
+    messages: Sequence[Message]
+    schema: Schema | None
+    limits: Limits
+    budget: RetryBudget
+    tried: set[ServerCapabilities]
+    has_left_out_schema: bool = False

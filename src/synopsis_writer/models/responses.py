@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.answers import without_thoughts
 from synopsis_writer.models.base import Answer, Finish
+from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import Usage
 
@@ -39,16 +39,6 @@ _FAILED = frozenset(
     "cancelled timeout failed malformed_response".split()
 )
 _FAILED_MIDWAY = "the server failed in the middle of the answer"
-
-# A 400 of OpenAI's reasoning models, when thinking took all tokens.
-_CUT_MESSAGE = re.compile(
-    r"could not finish the message|max_tokens or model output limit was reached", re.IGNORECASE
-)
-
-
-def is_cut_message(message: str) -> bool:
-    """Whether a server's error says that an answer was cut at its limit of tokens."""
-    return bool(_CUT_MESSAGE.search(message))
 
 
 def repair_surrogates(text: str) -> str:
@@ -251,21 +241,24 @@ def _count(value: Any) -> int:
     return int(value) if is_count else 0
 
 
-def _reported_error(error: Any, message: str, usage: Usage | None = None) -> InvalidResponseError:
+def _reported_error(
+    error: Any, message: str, usage: Usage | None = None, *, is_begun: bool = False
+) -> InvalidResponseError:
     """Return the fault that a server reports in a body, when it is too late for a status.
 
     Args:
         error: the value of the field `error`.
         message: what happened, in a few words.
         usage: the tokens that the server counted.
+        is_begun: the answer had begun, so that the request was accepted.
     """
     codes = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
-    if "insufficient_quota" in codes:
-        return InvalidResponseError("the account's quota is used up", usage=usage, is_quota=True)
-    numbers = (int(code) for code in codes if isinstance(code, int | str) and str(code).isdecimal())
-    is_transient = is_transient_status(next(numbers, HTTPStatus.INTERNAL_SERVER_ERROR))
+    numbers = (int(code) for code in map(str, codes) if re.fullmatch("[1-5][0-9]{2}", code))
+    status = next(numbers, 0)
+    report = read_report(0 if is_begun else status, error)
+    is_transient = report.meaning == "other" and (not status or is_transient_status(status))
     fix = "try again later" if is_transient else "check model and parameters"
-    return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage)
+    return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage, report=report)
 
 
 class _ChunkChoice(BaseModel):
@@ -390,7 +383,7 @@ class StreamedAnswer:
         if event.get("usage"):
             self.usage = _usage(event["usage"])
         if event.get("error"):
-            raise _reported_error(event["error"], _FAILED_MIDWAY)
+            raise _reported_error(event["error"], _FAILED_MIDWAY, is_begun=bool(self.text))
         try:
             chunk = _Chunk.model_validate(event)
         except ValidationError:

@@ -6,7 +6,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -21,6 +21,7 @@ from synopsis_writer.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from synopsis_writer.models.faults import Meaning, Report, quote, report_of
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ class InvalidResponseError(Exception):
         is_transient: bool = False,
         fix: str = "check --base-url (it often ends in /v1)",
         usage: Usage | None = None,  # that the server counted nevertheless
-        is_quota: bool = False,  # the account is out of money
+        report: Report | None = None,  # the error in the body
     ) -> None:
         super().__init__(message)
         self.is_transient = is_transient
         self.fix = fix
         self.usage = usage or Usage()
-        self.is_quota = is_quota
+        self.report = report
 
 
 class LongWaitError(Exception):
@@ -130,7 +131,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
         now = time.monotonic()
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
         fault = state.outcome.exception() if state.outcome else None
-        server.not_before = max(server.not_before, now + _requested_wait(fault))
+        server.not_before = max(server.not_before, now + requested_wait(fault))
         return max(backoff(state), server.not_before - now)
 
     def stop(state: tenacity.RetryCallState) -> bool:
@@ -169,7 +170,7 @@ def is_transient(fault: BaseException) -> bool:
     if isinstance(fault, InvalidResponseError):
         return fault.is_transient
     if isinstance(fault, openai.APIStatusError):
-        return not is_quota(fault) and is_transient_status(fault.status_code)
+        return is_transient_status(fault.status_code) and report_of(fault).meaning == "other"
     return isinstance(fault, openai.APIConnectionError | TimeoutError) and not _is_untrusted(fault)
 
 
@@ -201,13 +202,7 @@ def is_server_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
 
-def is_quota(fault: "openai.APIStatusError") -> bool:
-    """Whether the account is out of money: a 402, or a 429 with a code, which is never transient."""
-    codes = (fault.code, fault.type)  # either may be any JSON, so nothing hashable
-    return fault.status_code == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in codes
-
-
-def _requested_wait(fault: BaseException | None) -> float:
+def requested_wait(fault: BaseException | None) -> float:
     """Return the seconds for which a server that answered with `fault` wants no request; 0: it names none."""
     import openai
 
@@ -319,33 +314,44 @@ _FIXES = {
 
 # No other request to this server with this key and model will succeed either.
 _FINAL_STATUS = frozenset({401, 402, 403, 404, *_REDIRECTS})
-_QUOTA = "the account's quota is used up: top it up or use another key"
-
-# OpenAI and vLLM say context length, llama.cpp context size, others context window.
-_TOO_LONG = re.compile(r"context.?(length|size|window)", re.IGNORECASE)
-_TOO_LONG_FIX = (
-    "prompt and answer are longer than its context: lower example_tokens or max_tokens, "
-    "or give the server a larger context"
-)
+_MEANINGS: Mapping[Meaning, str] = {
+    "quota": "the account's quota is used up: top it up or use another key",
+    "too_long": "prompt and answer are longer than its context: lower example_tokens or max_tokens, "
+    "or give the server a larger context",
+    "filter": "its content filter refused the prompt: change theme, beats or notes, or take another model",
+}
 
 
 def model_error(
-    fault: BaseException, server: str, model: str, key_hint: str = "", unreached: int = 0
+    fault: BaseException,
+    server: str,
+    model: str,
+    key_hint: str = "",
+    unreached: int = 0,
+    secrets: Iterable[str] = (),
 ) -> ModelError:
     """Return the error for a fault that no retry got past.
 
-    `key_hint` says why there may be no key, and `unreached` how many calls in a row had no connection.
+    Args:
+        fault: the SDK's, a time-out, or one of those above.
+        server: the server's host, for the message.
+        model: the model that was asked.
+        key_hint: why there may be no key.
+        unreached: how many calls in a row had no connection.
+        secrets: what a server may have quoted, and no message may show.
     """
     import openai
 
     if isinstance(fault, LongWaitError):
         until = f"until {_clock(fault.seconds)} (in {duration(fault.seconds)})"
         return UnavailableError(f"{server}: takes no more requests {until}: run the same command again then")
-    if isinstance(fault, openai.APIStatusError):
-        return _status_error(fault, server, model, key_hint)
+    if isinstance(fault, openai.APIStatusError) and fault.status_code in _REDIRECTS:
+        target = _redirect_target(fault)
+        return RequestRefusedError(f"{server}: redirects to {target}: set base_url to where it moved")
+    report = report_of(fault) if isinstance(fault, openai.APIStatusError) else getattr(fault, "report", None)
+    if report is not None:
+        return _reported_error(fault, report, server, model, key_hint, secrets)
     if isinstance(fault, InvalidResponseError):
-        if fault.is_quota:
-            return RequestRefusedError(f"{server}: {_QUOTA}")
         return ConnectionFailedError(f"{server}: {fault}: {fault.fix}")
     if not _is_unreached(fault):
         message = "did not answer in time: raise timeout or retry_seconds, or try again"
@@ -359,21 +365,24 @@ def model_error(
     return ConnectionFailedError(f"{server}: {message}")
 
 
-def _status_error(fault: "openai.APIStatusError", server: str, model: str, key_hint: str) -> ModelError:
-    status = fault.status_code
-    if is_quota(fault):
-        return RequestRefusedError(f"{server}: {_QUOTA}")
+def _reported_error(
+    fault: BaseException, report: Report, server: str, model: str, key_hint: str, secrets: Iterable[str]
+) -> ModelError:
+    """Return the error for what a server reports, with its own words at the end."""
+    status = report.status
+    words = quote(report.message, secrets)
+    quoted = f"; the server says: {words}" if words else ""
+    if report.meaning in _MEANINGS:
+        message = f"{server}: {_MEANINGS[report.meaning]}{quoted}"
+        return RequestRefusedError(message, is_transient=report.meaning != "quota")
+    if isinstance(fault, InvalidResponseError):
+        return ConnectionFailedError(f"{server}: {fault}: {fault.fix}{quoted}")
     if is_server_fault(status):
-        return ConnectionFailedError(f"{server}: answered {status} every time: try again later")
-    if status in _REDIRECTS:
-        target = _redirect_target(fault)
-        return RequestRefusedError(f"{server}: redirects to {target}: set base_url to where it moved")
+        return ConnectionFailedError(f"{server}: answered {status} every time: try again later{quoted}")
     fix = _FIXES.get(status, "check model and parameters")
-    if fault.code == "context_length_exceeded" or _TOO_LONG.search(f"{fault.message} {fault.body}"):
-        fix = _TOO_LONG_FIX if status in {400, 413} else fix
     if status == HTTPStatus.UNAUTHORIZED and key_hint:
         fix = f"{fix} ({key_hint})"
-    message = f"{server}: answered {status} for model '{model}': {fix}"
+    message = f"{server}: answered {status} for model '{model}': {fix}{quoted}"
     return RequestRefusedError(message, is_transient=status not in _FINAL_STATUS)
 
 

@@ -1,5 +1,6 @@
 """Addresses and keys of servers: what is safe to send where."""
 
+import base64
 import importlib.util
 import ipaddress
 import queue
@@ -7,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from synopsis_writer.errors import SettingsError
 
@@ -23,6 +24,14 @@ def host_of(address: str) -> str:
 def server_of(address: str) -> str:
     """Return host, port and path, which identify a server, without user name, password and query."""
     return host_of(address) + _split(address).path.rstrip("/")
+
+
+def secrets_of(address: str, key: str) -> list[str]:
+    """Return what no message may show: the key, and what an address contains of passwords and keys."""
+    parts = _split(address)
+    user, password = parts.username or "", unquote(parts.password or "")
+    login = base64.b64encode(f"{unquote(user)}:{password}".encode()).decode() if password else ""
+    return [key, password, parts.password or "", login, *(value for _, value in parse_qsl(parts.query))]
 
 
 def _split(address: str) -> SplitResult:

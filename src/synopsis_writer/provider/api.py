@@ -28,7 +28,7 @@ from synopsis_writer.errors import (
     RequestRefusedError,
     os_reason,
 )
-from synopsis_writer.models.responses import is_cut_message
+from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
@@ -40,6 +40,7 @@ from synopsis_writer.models.retry import (
     model_error,
     retrying,
 )
+from synopsis_writer.models.server import secrets_of
 from synopsis_writer.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -363,7 +364,8 @@ class BatchServer:
         raise self._failure(fault)
 
     def _failure(self, fault: BaseException) -> ModelError:
-        return model_error(fault, self.host, self.model, self.key_hint)
+        secrets = secrets_of(str(self.sdk.base_url), self.sdk.api_key)
+        return model_error(fault, self.host, self.model, self.key_hint, secrets=secrets)
 
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
@@ -439,7 +441,7 @@ def read_result(line: bytes) -> ResultLine | str:
     if not isinstance(error, dict):
         error = {"message": error}
     code, message = _short(error.get("code")), _short(error.get("message"))
-    if is_cut_message(message):
+    if read_report(status if isinstance(status, int) else 0, error).meaning == "cut":
         return ResultLine(*request, _CUT_BODY)
     is_undone = code in {"batch_expired", "batch_cancelled"}  # OpenAI's words: it ended before its turn
     is_transient = is_undone or (isinstance(status, int) and is_transient_status(status))

@@ -1,0 +1,180 @@
+"""What a server reports in place of an answer: its words, and what they mean."""
+
+import contextlib
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import openai
+
+Meaning = Literal["quota", "cut", "bad_json", "too_long", "filter", "other"]
+
+_LONGEST_MESSAGE = 200  # characters of a server's words in our messages
+_MOST_SEARCHED = 20_000  # characters of a body that are searched: no server says more with a reason
+_DEEPEST = 6  # levels of errors in errors
+
+# Each provider has its own words, and gateways pass them on in errors of their own.
+_MEANINGS: Mapping[Meaning, str] = {
+    # A 400 of OpenAI's reasoning models, when thinking took all tokens.
+    "cut": r"could not finish the message|max_tokens or model output limit was reached",
+    # Groq, and gateways before it: the model was to write by a schema, and did not.
+    "bad_json": r"json_validate_failed|failed_generation|json.(generation|parse|validation).(failed|error)"
+    r"|(fail(ed|ure)|unable|could not|couldn't|did not|didn't) (to |in )?"
+    r"(generat\w+|validat\w+|produce|return|output) (a |any )?(valid |structured )?(json|output)"
+    r"|(model|generat\w+)\b.{0,40}\b(invalid|malformed|not valid) json",
+    "filter": r"content.?(filter|polic|management|moderat|violat|inspection|safety|exists.?risk)"
+    r"|responsible.?ai|data.?inspection|(input|prompt|request|was|been|is) flagged|prohibited.?content"
+    r"|requires moderation|moderation.?block|violat\w+.{0,40}(polic|guideline|terms)"
+    r"|(usage|safety) (polic|guideline)|inappropriate (content|input)|safety (filter|system|setting)"
+    r"|considered high risk|guardrail|sensitive (content|information|words?)|input.?new.?sensitive"
+    r"|blocked.?(by|reason)|\u4e0d\u5b89\u5168|\u654f\u611f",  # Zhipu: unsafe, sensitive
+    "too_long": r"context.{0,3}(length|size|window|limit|overflow)|exceed_context|context the overflows"
+    r"|(prompt|inputs?|messages?|conversation|request)\b.{0,60}\b(is|are|was|body) too (long|large|big)"
+    r"|too many (input |prompt |total )?tokens|(input|prompt) (is )?too (long|large)"
+    r"|request (entity )?too large|too large for model"
+    r"|(input|prompt)\b.{0,80}(exceed|longer than|greater than|larger than|must have less than)"
+    r"|(input|prompt|requested?) tokens?\b.{0,60}(exceed|limit|supports? (only )?up to)"
+    r"|(reduce|shorten)\b.{0,30}\b(messages?|prompt|input)\b|inputs`? tokens \+|range of input length"
+    r"|max(imum)?.?(prompt|input|model|seq(uence)?).?len(gth)?|max(imum)? size: \d+ tokens"
+    r"|token.?limit.?(reached|:|exceeded)|exceeds the maximum size",
+}
+_QUOTA = "insufficient_quota"
+# With these statuses the words above are about the key, the account or the pace.
+_NOT_OF_THE_PROMPT = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a server reports of a request that it did not answer.
+
+    Attributes:
+        status: the HTTP status, or the code of an error that came with status 200.
+        text: all that it says, for searching.
+        message: its message, in one line without unprintable characters; it may quote the key.
+        parameter: the field of the request that it names; empty if none.
+        generated: the text of a model that did not write by the schema.
+        meaning: what is wrong.
+    """
+
+    status: int
+    text: str = ""
+    message: str = ""
+    parameter: str = ""
+    generated: str = ""
+    meaning: Meaning = "other"
+
+
+def read_report(status: int, body: object) -> Report:
+    """Return what the body of an error says; it may be anything."""
+    details = _details(body)
+    try:
+        text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = ""
+    text = text[:_MOST_SEARCHED]
+    parameter, generated = details.get("param"), details.get("failed_generation")
+    return Report(
+        status,
+        text,
+        _printable(_words(body)),
+        parameter if isinstance(parameter, str) else "",
+        generated if isinstance(generated, str) else json.dumps(generated) if generated else "",
+        _meaning(status, text, details),
+    )
+
+
+def report_of(fault: "openai.APIStatusError") -> Report:
+    """Return what a response with an error's status says."""
+    import httpx2
+
+    try:
+        body = json.loads(fault.response.content)
+    except (ValueError, RecursionError, httpx2.StreamError):
+        body = fault.body
+    return read_report(fault.status_code, body)
+
+
+def _details(body: object) -> dict[str, Any]:
+    """Return the object that describes an error, inside whatever it is wrapped in."""
+    for _ in range(_DEEPEST):
+        if isinstance(body, list) and body:
+            body = body[0]  # Gemini's
+        elif isinstance(body, dict) and isinstance(body.get("error"), dict | list):
+            body = body["error"]
+    return body if isinstance(body, dict) else {}
+
+
+def _meaning(status: int, text: str, details: dict[str, Any]) -> Meaning:
+    codes = [details.get(name) for name in ("code", "type", "status")]  # any JSON, so nothing hashable
+    if status == HTTPStatus.PAYMENT_REQUIRED or _QUOTA in codes:
+        return "quota"
+    if status in _NOT_OF_THE_PROMPT:
+        return "other"
+    flags = re.IGNORECASE | re.DOTALL
+    text = re.sub(r"\\*\"(error|message|msg|detail)\\*\"\s*:", " ", text)  # names of fields, not words
+    return next((name for name, pattern in _MEANINGS.items() if re.search(pattern, text, flags)), "other")
+
+
+def _words(body: object, depth: int = 0) -> str:
+    """Return the message in the body of an error: JSON of any shape, a page, a text."""
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(body, str):
+        return _words_in_text(body.strip()[:_MOST_SEARCHED], depth)
+    if isinstance(body, list):
+        return "; ".join(filter(None, (_words(item, depth + 1) for item in body[:3])))
+    if not isinstance(body, dict):
+        return ""
+    names = ("message", "msg", "detail", "error", "errors", "error_description", "title", "reason")
+    words = next(filter(None, (_words(body.get(name), depth + 1) for name in names)), "")
+    field = body.get("loc")  # FastAPI's
+    if words and isinstance(field, list):
+        words = f"{'.'.join(map(str, field))}: {words}"
+    metadata = body.get("metadata")
+    raw = _words(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""  # OpenRouter's
+    return ": ".join(filter(None, (words, raw)))
+
+
+def _words_in_text(text: str, depth: int) -> str:
+    if text.startswith(("{", "[")):  # an upstream's error, passed on as text
+        with contextlib.suppress(ValueError, RecursionError):
+            return _words(json.loads(text), depth + 1) or text
+    title = re.search(r"<(title|h1)[^>]*>(.*?)</\1", text, re.IGNORECASE | re.DOTALL)
+    return html.unescape(title[2] if title else re.sub(r"<[^>]{1,200}>", " ", text))
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())
+
+
+_SHORTEST_SECRET = 8  # characters: runs of a key that are cut out wherever they stand
+_MASKED = re.compile(r"\S*\*{3}\S*|\b(sk|pk|gsk|xai)-[\w-]{6,}")
+
+
+def quote(message: str, secrets: Iterable[str] = ()) -> str:
+    """Return the beginning of a server's message, without `secrets`, for a message of ours."""
+    text = message[:_MOST_SEARCHED]
+    for secret in filter(None, secrets):
+        if len(secret) < _SHORTEST_SECRET:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
+            continue
+        runs = range(len(secret) - _SHORTEST_SECRET + 1)
+        parts = {secret[start : start + _SHORTEST_SECRET].lower() for start in runs}
+        text = _without_runs(text, parts)
+    text = _MASKED.sub("…", text)
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _without_runs(text: str, parts: set[str]) -> str:
+    """Return `text` with an ellipsis in place of each run that is made of `parts`, all of one length."""
+    hidden = [False] * len(text)
+    for start in range(len(text) - _SHORTEST_SECRET + 1):
+        if text[start : start + _SHORTEST_SECRET].lower() in parts:
+            hidden[start : start + _SHORTEST_SECRET] = [True] * _SHORTEST_SECRET
+    kept = ("\0" if is_hidden else char for char, is_hidden in zip(text, hidden, strict=True))
+    return re.sub("\0+", "…", "".join(kept))
