@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from synopsis_writer.gate.text import analyse
@@ -305,6 +305,11 @@ def _prompt_leak(text: HouseText) -> HouseText:
     return replace(text, text=_spelt_for(text.house, matter.prompt_leak(text.text)))
 
 
+def _loop_of_words(text: str) -> str:
+    last = analyse(text).words[-1].form
+    return f"{text} {' '.join([last] * 30)}."
+
+
 def _loop_of_sentences(text: str) -> str:
     told = sentences(text)
     return " ".join([*told[:-1], *[max(told[:-1], key=len)] * 3, told[-1]])
@@ -450,11 +455,11 @@ DAMAGES = (
     _text("many typos", "spelling", letters.typos, _LONG),
     _text("dialect spelling", "spelling", letters.dialect, _LONG),
     _text("nonsense words", "spelling", letters.nonsense_words, _LONG),
-    _text("wrong articles", "agreement", letters.wrong_articles, _LONG),
+    _text("wrong articles", "agreement", partial(letters.wrong_articles, every=1), _LONG),
     Damage("prompt leak", "copy", _prompt_leak),
     Damage("one copied sentence", "copy", _copied_sentence),
     Damage("copied text under other names", "copy", _copied_text),
-    _text("loop of words", "repetition", shape.loop_of_words),
+    _text("loop of words", "repetition", _loop_of_words),
     _text("loop of sentences", "repetition", _loop_of_sentences),
     _text("soft loop", "repetition", _soft_loop),
     _text("three sentences begin alike", "repetition", _same_opening, _LONG),

@@ -82,10 +82,10 @@ def one_noun_for_all(text: str) -> str:
     return each_word(text, _NOUN, lambda _: "Sache")
 
 
-def wrong_articles(text: str) -> str:
-    """Give every second article before a noun another gender."""
+def wrong_articles(text: str, every: int = 2) -> str:
+    """Give every `every`-th article before a noun another gender."""
     article = "|".join(_ARTICLES)
-    return each_word(text, rf"(?:{article})(?= [A-ZÄÖÜ])", lambda word: _ARTICLES[word], every=2)
+    return each_word(text, rf"(?:{article})(?= [A-ZÄÖÜ])", lambda word: _ARTICLES[word], every)
 
 
 def other_tense(text: str, *, to_present: bool) -> str:
