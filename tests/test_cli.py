@@ -287,28 +287,23 @@ def test_a_wait_of_hours_is_reported_in_one_line(terminal: Terminal, tmp_path: P
 
 
 @pytest.mark.parametrize("moment", ["while starting", "while asking"])
-def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
-    config = tmp_path / "config.toml"
-    os.mkfifo(config)  # the program waits for who writes into it
+def test_ctrl_c_ends_at_once_and_leaves_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, moment: str
+) -> None:
+    log = tmp_path_factory.mktemp("log") / "runs.sqlite3"  # opened before the model is loaded
     with LoopbackServer([Silence(600)]) as server:
         process = subprocess.Popen(
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
-            env={**os.environ, "OPENAI_BASE_URL": server.base_url, "SYNOPSIS_CONFIG": str(config)},
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url, "SYNOPSIS_LOG": str(log)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        with config.open("w", encoding="utf-8") as writer:
-            if moment == "while starting":
-                process.send_signal(signal.SIGINT)
-                process.wait(timeout=120)
-            else:
-                writer.close()
-                while not server.chats:
-                    assert process.poll() is None, process.communicate()
-                    time.sleep(0.01)
-                process.send_signal(signal.SIGINT)
+        while not (log.exists() if moment == "while starting" else server.chats):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (out, saved(tmp_path)) == ("", [])

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from synopsis_writer.errors import FileError, InputError, explain, os_reason
+from synopsis_writer.errors import FileError, InputError, explain
+from synopsis_writer.storage.files import MOST_BYTES, read_input
 
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -20,8 +21,6 @@ _MOST_NESTED = 100
 _OPENERS = re.compile(r"[\[{]|[-?][ \t]")  # each may begin a level on the same line
 _DEEPEST = 6  # levels of fields whose lines are looked up
 _FENCE = "---"
-MOST_BYTES = 1_000_000
-_TOO_LARGE = "is larger than 1 MB: that is no synopsis"
 _Keys = tuple[str | int, ...]  # of a field: ("brief", "beats", 0)
 
 
@@ -57,16 +56,7 @@ class Document:
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file of at most 1 MB; raises FileError."""
-    try:
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder: name a file in it")
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise FileError(f"{path}: {_TOO_LARGE}")
-    except OSError as error:
-        raise FileError(os_reason(error, path)) from error
-    return decode(data, str(path))
+    return decode(read_input(path), str(path))
 
 
 def decode(data: bytes, source: str) -> str:
@@ -93,7 +83,7 @@ def read_document(path: Path) -> Document:
 def parse_document(data: bytes, path: Path) -> Document:
     """Read a Markdown text from a pipe, say, as `read_document` does; `path` names it in messages."""
     if len(data) > MOST_BYTES:
-        raise FileError(f"{path}: {_TOO_LARGE}")
+        raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
     return _part(decode(data, str(path)), path)
 
 

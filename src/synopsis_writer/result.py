@@ -249,7 +249,7 @@ class Result:
         if self.accepted is None:
             raise GateRefusedError(f"nothing to save: {self.reason}")
         title, home = self.accepted.title, Path(folder) / self.show.slug
-        return save(self.render(file_format), home, title, file_format, force=force)
+        return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
 
     def save_refused(
         self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False

@@ -85,7 +85,7 @@ def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
         FileError: the file cannot be written; what was there stays as it was.
     """
     count = 0
-    with replacing(path) as file:
+    with replacing(path, output=True) as file:
         for row in rows:
             count += 1
             fields = {**_fields(row), "text": row.synopsis.text}
@@ -102,7 +102,7 @@ def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
         FileError: the file cannot be written; what was there stays as it was.
     """
     count = 0
-    with replacing(path) as file:
+    with replacing(path, output=True) as file:
         file.write(csv_record(_COLUMNS).encode("utf-8"))
         for row in rows:
             count += 1
@@ -118,7 +118,7 @@ def export_parquet(rows: Iterable[SavedRow], path: Path) -> int:
         SettingsError: pyarrow is not installed.
     """
     types = _types()
-    with replacing(path) as file:
+    with replacing(path, output=True) as file:
         return write_parquet((_cells(row) for row in rows), file, types)
 
 

@@ -4,9 +4,10 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from synopsis_writer.document import MOST_BYTES, YAML_LOADER, check_nesting, decode
-from synopsis_writer.errors import BriefError, FileError, SettingsError, os_reason
+from synopsis_writer.document import YAML_LOADER, check_nesting, decode
+from synopsis_writer.errors import BriefError, FileError, SettingsError
+from synopsis_writer.storage.files import MOST_BYTES, open_input
 
 COLUMNS = ("id", "show", "theme", "form", "character", "beat", "words", "air-date", "notes")
 
-_LONGEST_NAME = 40  # letters of an unknown column's name that a message shows
+_MOST_COLUMNS = 1_000
+_MOST_NAMED, _LONGEST_NAME = 5, 40  # unknown columns, and letters of a name, that a message shows
+_MOST_TABLE_BYTES = 1_000_000_000  # of a file: 100,000 briefs have some 30 MB
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class TableRow:
 
 def columns_of(names: Sequence[str], where: str) -> list[str]:
     """Return the columns that `names` mean: case does not count, and `air_date` is `air-date`."""
+    if len(names) > _MOST_COLUMNS:
+        raise BriefError(f"{where}: has {len(names)} columns: known are {', '.join(COLUMNS)}")
     columns = [name.strip().lower().replace("_", "-") for name in names]
     unknown = [name for name, column in zip(names, columns, strict=True) if column not in COLUMNS]
     if unknown:
         listed = ", ".join(
             repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…")
-            for name in dict.fromkeys(unknown)
+            for name in list(dict.fromkeys(unknown))[:_MOST_NAMED]
         )
         raise BriefError(
             f"{where}: unknown column{'s' * (len(unknown) > 1)} {listed}: known are {', '.join(COLUMNS)}"
@@ -70,25 +76,18 @@ def read_table(path: Path) -> Iterator[TableRow]:
         FileError: the file is missing, a folder, of an unknown kind, binary, damaged or not UTF-8.
         SettingsError: it is Parquet, and pyarrow is not installed.
     """
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder: name a file in it")
     read = _READERS.get(path.suffix.lower())
-    if read is None:
+    if read is None and not path.is_dir():
         raise FileError(
             f"{path}: '{path.suffix}' is not a table of briefs: name a file in {', '.join(sorted(_READERS))}"
         )
     with opened(path) as file:
-        yield from read(path, file)
+        yield from read(path, file) if read is not None else ()
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a file to read its bytes; raises FileError."""
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise FileError(os_reason(error, path)) from error
+def opened(path: Path) -> AbstractContextManager[BufferedReader]:
+    """Open a table to read its bytes; raises FileError."""
+    return open_input(path, _MOST_TABLE_BYTES, "split it into several batches")
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
@@ -132,9 +131,19 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[TableRow]:
 
 def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
     """Yield each record, without empty cells at its end, with the line on which it begins."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    size = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal size
+        for line in lines:  # a cell in quotes may have many lines
+            size += len(line)
+            if size > MOST_BYTES:
+                raise BriefError(f"{path}:{begins}: the row that begins here is longer than 1 MB")
+            yield line
+
+    reader = csv.reader(counted(), delimiter=delimiter, strict=True)
     while True:
-        begins = reader.line_num + first
+        begins, size = reader.line_num + first, 0
         try:
             record = next(reader)
         except StopIteration:
@@ -170,14 +179,66 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[TableRow]:
 def _read_parquet(path: Path, file: BinaryIO) -> Iterator[TableRow]:
     arrow = pyarrow()
     try:
-        table = arrow.parquet.ParquetFile(file)
+        table = _open_parquet(path, file, arrow)
         columns = columns_of(table.schema_arrow.names, str(path))
-        batches = (batch.to_pylist() for batch in table.iter_batches(batch_size=_ROWS))
-        for number, row in enumerate(itertools.chain.from_iterable(batches), 1):
+        for number, row in enumerate(_parquet_rows(path, table, arrow), 1):
             yield TableRow(f"{path}: row {number}", dict(zip(columns, row.values(), strict=True)))
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise FileError(f"{path}: not Parquet, or damaged: {reason}: write the file again") from error
+
+
+def _open_parquet(path: Path, file: BinaryIO, arrow: Any) -> Any:
+    """Open a Parquet file within bounds, by its footer: a few kilobytes can stand for gigabytes.
+
+    A text that is repeated takes memory once.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))  # the length of the footer, and a mark
+    if int.from_bytes(file.read(4), "little") > _MOST_FOOTER_BYTES < size:
+        raise FileError(f"{path}: has a footer of over {_MOST_FOOTER_BYTES // 10**6} MB: write it again")
+    file.seek(0)
+    footer = arrow.parquet.read_metadata(file)
+    if footer.num_columns > _MOST_COLUMNS:
+        raise BriefError(f"{path}: has {footer.num_columns} columns: known are {', '.join(COLUMNS)}")
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        count = max((chunk.num_values for chunk in chunks), default=0)
+        if count > _MOST_VALUES or sum(chunk.total_uncompressed_size for chunk in chunks) > _MOST_GROUP_BYTES:
+            raise FileError(
+                f"{path}: row group {number + 1} holds over {_MOST_GROUP_BYTES // 10**6} MB, or "
+                f"{_MOST_VALUES // 10**6} million values, of a column: write smaller groups"
+            )
+    leaves = [footer.schema.column(index) for index in range(footer.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    file.seek(0)
+    return arrow.parquet.ParquetFile(
+        file, metadata=footer, read_dictionary=texts, pre_buffer=False, buffer_size=_MOST_BATCH_BYTES
+    )
+
+
+def _parquet_rows(path: Path, table: Any, arrow: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows, no more than a few megabytes of them at a time."""
+    compute = arrow.compute
+    for batch in table.iter_batches(batch_size=_ROWS):
+        widest = 1
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            cells, count = column, 1
+            if arrow.types.is_list(column.type) or arrow.types.is_large_list(column.type):
+                cells, count = column.flatten(), compute.max(compute.list_value_length(column)).as_py() or 1
+            kind = cells.type
+            width = getattr(kind, "byte_width", 8) if arrow.types.is_primitive(kind) else 8
+            if arrow.types.is_dictionary(kind):
+                width = compute.max(compute.binary_length(cells.dictionary)).as_py() or 1
+            elif not arrow.types.is_primitive(kind) and not arrow.types.is_null(kind):
+                raise BriefError(f"{path}: the column '{name}' holds {kind}: write text, or lists of it")
+            if width * count > MOST_BYTES:
+                raise BriefError(f"{path}: the column '{name}' has a cell of over 1 MB: that is not a brief")
+            widest += width * count
+        step = max(1, _MOST_BATCH_BYTES // widest)
+        for start in range(0, batch.num_rows, step):
+            yield from batch.slice(start, step).to_pylist()
 
 
 def _read_yaml(path: Path, file: BinaryIO) -> Iterator[TableRow]:
@@ -235,6 +296,10 @@ _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {
     ".yml": _read_yaml,
 }
 
+_MOST_FOOTER_BYTES, _MOST_GROUP_BYTES, _MOST_BATCH_BYTES = 16_000_000, 200_000_000, 8_000_000
+
+_MOST_VALUES = 10_000_000  # of a column in one row group
+
 _ROWS = 1_000  # in memory at once: some hundred kilobytes of briefs, about 5 MB of synopses
 
 
@@ -242,6 +307,7 @@ def pyarrow() -> Any:
     """Return the module, with `parquet` loaded; raises SettingsError where it is not installed."""
     try:
         import pyarrow as pa
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise SettingsError(

@@ -45,6 +45,7 @@ def check(
     file is one line of JSON.
     """
     from synopsis_writer.document import parse_document, read_document
+    from synopsis_writer.storage.files import MOST_BYTES
     from synopsis_writer.writer import Writer
 
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
@@ -55,7 +56,8 @@ def check(
         for name in files:
             try:
                 path = Path(os.path.expanduser(name))  # noqa: PTH111
-                text = parse_document(sys.stdin.buffer.read(), path) if name == "-" else read_document(path)
+                stdin = sys.stdin.buffer.read(MOST_BYTES + 1) if name == "-" else None
+                text = read_document(path) if stdin is None else parse_document(stdin, path)
                 result = writer.check_sync(text, show=show, theme=theme, form=form)
             except InputError as error:
                 print_error(str(error))

@@ -183,7 +183,7 @@ def write_report(
     page = render_report(
         results.info, results.groups, results.scored, results.suite.cases, ALL_METRICS, comparisons
     )
-    write_file(output, page)
+    write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
     return _completeness(results)
 
@@ -209,11 +209,11 @@ def export_run(
     exported = (results.info, results.scored, results.suite.cases)
     match export_format:
         case "jsonl":
-            write_file(output, "".join(as_jsonl(*exported)))
+            write_file(output, "".join(as_jsonl(*exported)), output=True)
         case "csv":
-            write_file(output, "".join(as_csv(*exported)))
+            write_file(output, "".join(as_csv(*exported)), output=True)
         case "junit":
-            write_file(output, as_junit(*exported))
+            write_file(output, as_junit(*exported), output=True)
         case "inspect":
             write_inspect_logs(*exported, output)
     status(f"written: {output}")

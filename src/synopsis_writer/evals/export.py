@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import Key, Row, RowLine, RunInfo
 from synopsis_writer.evals.statistics import estimate, group_rows
 from synopsis_writer.evals.suite import Case
-from synopsis_writer.storage.files import slug
+from synopsis_writer.storage.files import slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
 
 
@@ -211,12 +210,12 @@ def write_inspect_logs(
     known = {case.id: case for case in cases}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".synopsis-", dir=folder) as work:
+        with temporary_folder(folder) as work:
             written = []
             for part in parts(info, scored):
                 # A name as Inspect gives: its viewer reads time, task, model and id from it.
                 words = (slug(part.prompt), slug(part.model), _id(info, part.model, part.prompt))
-                path = Path(work).resolve() / ("_".join([info.created.replace(":", "-"), *words]) + ".eval")
+                path = work.resolve() / ("_".join([info.created.replace(":", "-"), *words]) + ".eval")
                 write_eval_log(_log(info, part, known), path, format="eval")
                 written.append(path)
             return [path.replace(folder / path.name) for path in written]

@@ -19,11 +19,12 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
-from synopsis_writer.storage.files import FolderLock, write_file
+from synopsis_writer.storage.files import FolderLock, input_lines, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
 
 FORMAT = 1
+_MOST_BYTES, _LONGEST_LINE = 1_000_000_000, 50_000_000  # of a file; an answer has 8 MB at most
 RUN_FILE, RESULTS_FILE = "run.json", "results.jsonl"
 
 _log = logging.getLogger(__name__)
@@ -240,7 +241,7 @@ class RunFolder:
             return list(_all_rows(results))
         if info.exists():
             read_info(self._path)  # another run without rows may be replaced, a foreign file may not
-        write_file(info, self._info.as_json())
+        write_file(info, self._info.as_json(), private=True)
         return []
 
     def __enter__(self) -> Self:
@@ -317,16 +318,23 @@ def _change(before: RunInfo, now: RunInfo) -> str:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of each line that is not empty, none of a missing file; raises FileError."""
     try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-    except OSError as error:
-        raise FileError(f"cannot read {os_reason(error, path)}: make it readable, or move it away") from error
-    yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+        yield from input_lines(path, _MOST_BYTES, _LONGEST_LINE)
+    except FileError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise FileError(f"cannot read {error}: make it readable, or move it away") from error
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line, whole and on the disk before this returns, a truncated one before it ended."""
+    """Append a line, whole and on the disk before this returns, a truncated one before it ended.
+
+    Only its owner may read a new file; a link is refused, as FileError.
+    """
     try:
-        with path.open("ab+", buffering=0) as file:
+        with open(path, "ab+", buffering=0, opener=_open_private) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else f"\n{line}"

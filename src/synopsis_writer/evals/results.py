@@ -162,7 +162,7 @@ def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspac
     if references is not None:
         lines = (_ScoreLine(row=digest, scores=dict(cached[digest])).model_dump_json() for digest in digests)
         try:
-            write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines))
+            write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines), private=True)
         except FileError as error:
             _log.warning("the scores are not saved: %s", error)
     return [Scored(row, cached[digest]) for row, digest in zip(rows, digests, strict=True)]

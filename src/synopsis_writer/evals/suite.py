@@ -14,7 +14,7 @@ from synopsis_writer.document import Document, read_document, read_fields
 from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError, os_reason
 from synopsis_writer.examples import read_brief, read_synopsis
 from synopsis_writer.settings import folder
-from synopsis_writer.storage.files import find_files
+from synopsis_writer.storage.files import find_files, read_input
 from synopsis_writer.synopsis import Synopsis
 
 SUITE_FILE = "suite.yaml"
@@ -185,7 +185,7 @@ def load_case(path: Path) -> Case:
 
 def case_hash(case: Case) -> str:
     """Return 12 hex digits that change when the case's file does."""
-    return hashlib.sha256(case.path.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(read_input(case.path)).hexdigest()[:12]
 
 
 def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
-from synopsis_writer.storage.files import replacing
+from synopsis_writer.storage.files import read_input, replacing
 
 _log = logging.getLogger(__name__)
 
@@ -181,8 +181,8 @@ def parse_name(name: str) -> HubFile:
 def pulled_models(cache: Path) -> list[PulledModel]:
     """Return the models that were pulled into `cache`, newest first, leaving out those whose file is gone."""
     try:
-        entries = json.loads((cache / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        entries = json.loads(read_input(cache / _RECORD))
+    except (FileError, ValueError):
         return []
     models: list[PulledModel] = []
     for entry in entries if isinstance(entries, list) else []:

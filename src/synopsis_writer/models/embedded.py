@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.errors import EngineError, os_reason
+from synopsis_writer.errors import EngineError, FileError
 from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL
+from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
 
@@ -248,6 +249,7 @@ def bounded(node: Any, field: str = "") -> Any:
 
 
 _MAGIC = b"GGUF"
+_MOST_BYTES = 10**12
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
 
@@ -255,15 +257,14 @@ _TEMPLATE_KEY = b"tokenizer.chat_template"
 def _holds_chat_template(path: Path) -> bool:
     """Return whether the header names a chat template; raise EngineError unless `path` is a GGUF file."""
     try:
-        if path.is_dir():
-            raise EngineError(f"{path}: is a folder: name a GGUF file in it")
-        with path.open("rb") as file:
+        with open_input(path, _MOST_BYTES) as file:
             header = file.read(len(_MAGIC))
             if header != _MAGIC:
                 raise EngineError(f"{path}: is not a GGUF file: name a model in the GGUF format")
             return _TEMPLATE_KEY in file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise EngineError(f"model {os_reason(error, path)}: name a GGUF file you can read") from error
+    except FileError as error:
+        fix = ": name a GGUF file you can read" if isinstance(error.__cause__, OSError) else ""
+        raise EngineError(f"model {error}{fix}") from error
 
 
 def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> Any:

@@ -36,7 +36,7 @@ from synopsis_writer.models.server import (
     secrets_of,
     server_of,
 )
-from synopsis_writer.storage.files import replacing
+from synopsis_writer.storage.files import read_input, replacing
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ class CapabilityStore:
         if self.path is None:
             return []
         try:
-            content = _CapabilitiesFile.model_validate_json(self.path.read_bytes())
-        except (OSError, ValidationError):
+            content = _CapabilitiesFile.model_validate_json(read_input(self.path))
+        except (FileError, ValidationError):
             return []
         now = self.clock()
         return [entry for entry in content.dialects if 0 <= now - entry.since < _KEEP_SECONDS]

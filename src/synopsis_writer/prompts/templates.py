@@ -14,7 +14,7 @@ from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.models.base import Message
 from synopsis_writer.show import Show
-from synopsis_writer.storage.files import find_files
+from synopsis_writer.storage.files import find_files, read_input
 from synopsis_writer.synopsis import Outline
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def folder_hash(folder: Path) -> str:
         if path.suffix not in kinds or path in judges:
             continue
         digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(path.read_bytes() + b"\0")
+        digest.update(read_input(path) + b"\0")
     return digest.hexdigest()[:12]
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,8 @@ from pydantic import (
 from synopsis_writer.batch.store import NextAttempt
 from synopsis_writer.errors import (
     ConnectionFailedError,
-    FileError,
     ModelError,
     RequestRefusedError,
-    os_reason,
 )
 from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.retry import (
@@ -376,7 +374,9 @@ _LONGEST_REASON = 200  # characters of a server's message
 
 _CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
 
-_LONGEST_LINE = 10_000_000  # bytes: an answer has some thousand
+LONGEST_LINE = 10_000_000  # bytes: an answer has some thousand, and 8 MB at most
+
+MOST_BYTES = 4_000_000_000  # of a file of results
 
 
 @dataclass(frozen=True)
@@ -406,17 +406,6 @@ def request_line(key: str, attempt: NextAttempt, body: Mapping[str, Any]) -> byt
     name = f"{key}-{attempt.place}-{attempt.number}"
     line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file that are not blank, one by one."""
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(_LONGEST_LINE):
-                if line.strip():
-                    yield line
-    except OSError as error:
-        raise FileError(f"cannot read {os_reason(error, path)}: name another file") from error
 
 
 def read_result(line: bytes) -> ResultLine | str:

@@ -28,16 +28,18 @@ from synopsis_writer.models.responses import read_answer
 from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.provider.api import (
     LIMITS,
+    LONGEST_LINE,
+    MOST_BYTES,
     ProviderLimits,
     RemoteBatch,
     ResultLine,
-    read_lines,
     read_result,
 )
 from synopsis_writer.provider.shards import Shard, open_shards
 from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fact, hosted, raise_first
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
+from synopsis_writer.storage.files import input_lines
 from synopsis_writer.usage import NO_COST, Usage
 
 
@@ -261,7 +263,7 @@ class _Fetcher:
         transient: dict[tuple[int, int], ResultLine] = {}
         for path in paths:
             ignored = 0
-            for number, content in enumerate(read_lines(path), 1):
+            for number, content in input_lines(path, MOST_BYTES, LONGEST_LINE):
                 match = self._find(read_result(content), shards, seen)
                 if isinstance(match, str):
                     ignored += 1

@@ -1,18 +1,77 @@
-"""Files and folders written whole or not at all, and the lock of a folder."""
+"""Input files within their limits; files and folders written whole or not at all; the lock of a folder."""
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
+import stat
+import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from filelock import FileLock, Timeout
 
 from synopsis_writer.errors import FileError, os_reason
+
+MOST_BYTES = 1_000_000  # of a text, a brief, a template, a table of settings
+
+
+@contextlib.contextmanager
+def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iterator[BufferedReader]:
+    """Open a plain file of at most `most` bytes to read it; a pipe or a device is refused, not waited for.
+
+    Raises:
+        FileError: it cannot be read, is something else, or is larger; `hint` is the way out then.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder: name a file in it")
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"{path}: is a pipe or a device: name a file")
+            if status.st_size > most:
+                raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
+            yield file
+    except ValueError as error:  # the name holds a NUL
+        raise FileError(f"{str(path)!a}: is not the name of a file: name another") from error
+    except OSError as error:
+        raise FileError(os_reason(error, path)) from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def read_input(path: Path, most: int = MOST_BYTES, hint: str = "name a smaller file") -> bytes:
+    """Read a file whole, and no further than `most` bytes; raises as `open_input`."""
+    with open_input(path, most, hint) as file:
+        data = file.read(most + 1) or b""
+        if len(data) > most:  # it grows, or does not know its size, like those in /proc
+            raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
+        return data
+
+
+def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line that is not blank; one of over `longest` bytes comes empty.
+
+    Raises as `open_input`, while it is read.
+    """
+    with open_input(path, most) as file:
+        for number in itertools.count(1):
+            line = file.readline(longest + 1)
+            is_whole = len(line) <= longest
+            while line and not line.endswith(b"\n") and len(line) > longest:
+                line = file.readline(longest + 1)  # of the rest nothing stays in memory
+            if not line and is_whole:
+                return
+            if line.strip() or not is_whole:
+                yield number, line if is_whole else b""
 
 
 class FolderLock:
@@ -32,14 +91,14 @@ class FolderLock:
             self._lock.acquire()
         except Timeout as error:
             holder = ""
-            with contextlib.suppress(OSError):
-                holder = self._note.read_text(encoding="utf-8").strip()
+            with contextlib.suppress(FileError):
+                holder = read_input(self._note).decode(errors="replace").strip()
             reason = f"{holder or 'another process'} is using this {kind}"
             raise FileError(f"{folder}: {reason}: wait for it, or name another --out") from error
         except OSError as error:
             raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
-        with contextlib.suppress(OSError):
-            self._note.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        with contextlib.suppress(FileError):
+            write_file(self._note, f"process {os.getpid()}\n")
 
     def release(self) -> None:
         """Let others in; the note stays where the folder cannot be written any more."""
@@ -61,13 +120,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises OSError where it cannot be written, or `path` is there by then and not empty; nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=".synopsis-", dir=path.parent))
-    try:
+    with temporary_folder(path.parent) as hidden:
         yield hidden
         hidden.chmod(0o777 & ~umask())
         hidden.replace(path)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
 
 
 _LITTER = re.compile(
@@ -90,27 +146,37 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 
 
+# What Windows keeps for devices, whatever the suffix.
+_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
+
+
 def slug(text: str, most: int = 60) -> str:
-    """Return a file name for `text`: a–z, 0–9 and hyphens, 1 to `most` characters, never empty."""
+    """Return a file name for `text`, on Windows too: a–z, 0–9 and hyphens, 1 to `most` characters."""
     plain = unicodedata.normalize("NFC", text).lower().translate(_UMLAUTS)
     plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
     words = re.findall(r"[a-z0-9]+", plain)
-    return "-".join(words)[:most].strip("-") or "ohne-titel"
+    name = "-".join(words)[:most].strip("-") or "ohne-titel"
+    return f"{name}-1" if _DEVICES.fullmatch(name) else name
 
 
 _MOST_NUMBERED = 10_000
 
 
-def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = False) -> Path:
+def save(
+    content: str, folder: Path, title: str, suffix: str, *, within: Path | None = None, force: bool = False
+) -> Path:
     """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
 
     Raises:
-        FileError: the folder cannot be made or written, or the disk is full; nothing is left behind.
+        FileError: the folder cannot be made or written, is a link that leads out of the folder `within`, or
+            the disk is full; nothing is left behind.
     """
     stem = slug(title)
     target = folder / f"{stem}.{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if within is not None and not folder.resolve().is_relative_to(within.resolve()):
+            raise FileError(f"{folder}: is a link out of {within}: name another folder")
         with _temporary(folder) as (temporary, file):
             file.write(content.encode("utf-8"))
             _settle(temporary, file)
@@ -127,57 +193,145 @@ def save(content: str, folder: Path, title: str, suffix: str, *, force: bool = F
     raise FileError(f"cannot save into {folder}: {_MOST_NUMBERED} files are called {stem}: clear it up")
 
 
-def write_file(path: Path, content: str) -> None:
-    """Write a file whole, replacing one that is there; raises as `replacing`."""
-    with replacing(path) as file:
+def write_file(path: Path, content: str, *, private: bool = False, output: bool = False) -> None:
+    """Write a file whole, replacing one that is there; arguments and errors are those of `replacing`."""
+    with replacing(path, private=private, output=output) as file:
         file.write(content.encode("utf-8"))
 
 
+STDOUT = Path("-")
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False, output: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write into, which replaces `path` when the block ends without an error.
 
-    A device or a pipe is written directly: it must stay what it is.
+    A link is replaced, never followed. If `private`, only the owner may read the file. If it is an `output`
+    that a person named, it may be `STDOUT`, and a device or a pipe is written into: it must stay what it is.
 
     Raises:
         FileError: it cannot be written, or the disk is full; what was there stays as it was.
     """
+    if output and path == STDOUT:
+        yield sys.stdout.buffer
+        return
     try:
-        if path.exists() and not path.is_file():
+        if output and _is_special(path):
             with path.open("wb") as file:
                 yield file
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as (temporary, file):
             yield file
-            _settle(temporary, file)
+            _settle(temporary, file, private=private)
             temporary.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
 
 
+def _is_special(path: Path) -> bool:
+    """Whether `path` is a device, a pipe, or a name that the system has for an open file (`/dev/stdout`)."""
+    folder = path.parent.resolve()
+    if folder == Path("/dev") or folder.is_relative_to("/proc"):
+        return path.exists()
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+    return False
+
+
+# 8 characters that nobody can guess, as `tempfile` draws them.
+_TEMPORARY = re.compile(r"\.synopsis-[a-z0-9_]{8}\.tmp")
+_PREFIX, _SUFFIX = ".synopsis-", ".tmp"
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give a hidden folder in `parent`, for its owner alone, until the block ends; raises OSError."""
+    with _locked(parent, lambda: tempfile.mkdtemp(_SUFFIX, _PREFIX, parent)) as path:
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    handle, name = tempfile.mkstemp(prefix=".synopsis-", dir=folder)
-    path = Path(name)
+    def make() -> str:
+        handle, name = tempfile.mkstemp(_SUFFIX, _PREFIX, folder)
+        os.close(handle)
+        return name
+
+    with _locked(folder, make) as path:
+        try:
+            with path.open("r+b") as file:
+                yield path, file
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, make: Callable[[], str]) -> Iterator[Path]:
+    """Give what `make` makes, locked: the system releases it when this process dies, and others clear it."""
+    _clear_leftovers(folder)
+    while True:
+        path = Path(make())
+        handle = _lock(path, wait=True)
+        if handle is not None or path.exists():  # without locks on this file system nobody clears anything
+            break
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield path, file
+        yield path
     finally:
-        path.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
 
 
-def _settle(path: Path, file: BinaryIO) -> None:
-    """Flush the file to the disk, and give it the permissions of a new file."""
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """Lock a temporary file or folder, and return its handle; None: it is gone, in use, or without locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(path.lstat(), os.fstat(handle)):
+            return handle
+    except OSError:
+        pass
+    os.close(handle)
+    return None
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Delete temporary files and folders that a kill left in `folder`; what is in use or not ours stays."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if not _TEMPORARY.fullmatch(entry.name) or entry.is_symlink():
+                continue
+            with contextlib.suppress(OSError):
+                handle = _lock(Path(entry.path), wait=False)
+                if handle is None:
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink()
+                os.close(handle)
+
+
+def _settle(path: Path, file: BinaryIO, *, private: bool = False) -> None:
+    """Flush the file to the disk, and unless it is private give it the permissions of a new file."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
-    path.chmod(0o666 & ~umask())
+    if not private:
+        path.chmod(0o666 & ~umask())
 
 
 def umask() -> int:
     """Return the permissions that new files of this process do not get."""
-    current = os.umask(0o022)
+    current = os.umask(0o077)
     os.umask(current)
     return current
 
