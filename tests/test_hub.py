@@ -327,6 +327,27 @@ def test_no_hub_at_the_address(place: Place, monkeypatch: pytest.MonkeyPatch, ad
         place.pull()
 
 
+@pytest.mark.parametrize("address", ["http://hub.example", "HTTP://hub.example:8080/hf", "http://10.0.0.1"])
+def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(SettingsError, match=r"HF_ENDPOINT: plain http to .* allow it with --insecure"):
+        place.pull()
+    with pytest.raises(Exception, match="is not on this machine"):  # it is asked
+        pull(NAME, place.cache, insecure=True)
+
+
+@pytest.mark.parametrize("token", ["hf_\u00fc", '"hf_a"', "hf_a\nb"])
+def test_a_token_that_cannot_be_sent_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(SettingsError, match=r"^HF_TOKEN h") as caught:
+        place.pull()
+    assert "hf_" not in str(caught.value)
+
+
 def test_the_library_in_offline_mode(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
@@ -417,10 +438,10 @@ from synopsis_writer.cli import app, models
 from synopsis_writer.models import download
 assert not {"huggingface_hub", "httpx2", "tqdm"} & set(sys.modules)
 pull = download.pull
-def in_small_pieces(*arguments):
+def in_small_pieces(*arguments, **more):
     import huggingface_hub.constants
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
-    return pull(*arguments)
+    return pull(*arguments, **more)
 download.pull = in_small_pieces
 sys.exit(app.run(["models", "pull", *sys.argv[1:]]))
 """

@@ -83,6 +83,13 @@ class Settings(BaseModel):
     log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
+    @field_validator("base_url")
+    @classmethod
+    def _refuse_empty(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty: name a server, or leave it out")
+        return value
+
     @field_validator("*")
     @classmethod
     def _expand_home(cls, value: Any) -> Any:
@@ -121,7 +128,8 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
         if name in {"disable", "pinned"}
         else environment[variable]
         for name in Settings.model_fields
-        if (variable := PREFIX + name.upper()) in environment and environment[variable]
+        if (variable := PREFIX + name.upper()) in environment
+        and (environment[variable] or name == "base_url")
     }
     given = {name: value for name, value in flags.items() if value not in (None, [])}
     merged: dict[str, Any] = {}

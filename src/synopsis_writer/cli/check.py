@@ -13,7 +13,7 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_json, print_result, printable, status
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import ExampleError, GateRefusedError, InputError
+from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
 
 if TYPE_CHECKING:
     from synopsis_writer.workspace import Report
@@ -45,7 +45,6 @@ def check(
     file is one line of JSON.
     """
     from synopsis_writer.document import parse_document, read_document
-    from synopsis_writer.storage.files import MOST_BYTES
     from synopsis_writer.writer import Writer
 
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
@@ -56,8 +55,7 @@ def check(
         for name in files:
             try:
                 path = Path(os.path.expanduser(name))  # noqa: PTH111
-                stdin = sys.stdin.buffer.read(MOST_BYTES + 1) if name == "-" else None
-                text = read_document(path) if stdin is None else parse_document(stdin, path)
+                text = parse_document(_stdin(), path) if name == "-" else read_document(path)
                 result = writer.check_sync(text, show=show, theme=theme, form=form)
             except InputError as error:
                 print_error(str(error))
@@ -68,6 +66,17 @@ def check(
             if not result.passed:
                 code = max(code, GateRefusedError.exit_code)
     return code
+
+
+def _stdin() -> bytes:
+    from synopsis_writer.storage.files import MOST_BYTES
+
+    try:
+        if sys.stdin is None:
+            raise FileError("-: stdin is closed: pipe a text into the command, or name a file")
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise FileError(os_reason(error, Path("-"))) from error
 
 
 def _json(result: "Report") -> Iterator[str]:

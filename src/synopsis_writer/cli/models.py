@@ -102,6 +102,9 @@ def pull_model(
     name: Annotated[
         str, typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf.")
     ],
+    insecure: Annotated[
+        bool | None, options.option("--insecure", "Allow plain http to another machine.")
+    ] = None,
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
     from synopsis_writer.models.download import pull
@@ -110,7 +113,8 @@ def pull_model(
     # answer outside our cache, where Xet writes its logs, too.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    print_result(str(pull(name, options.settings_from().cache)))
+    settings = options.settings_from(insecure=insecure)
+    print_result(str(pull(name, settings.cache, insecure=settings.insecure)))
 
 
 @app.command("known")

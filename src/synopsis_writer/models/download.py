@@ -30,6 +30,7 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
+from synopsis_writer.models.server import check_header, host_of, is_open
 from synopsis_writer.storage.files import read_input, replacing
 
 _log = logging.getLogger(__name__)
@@ -261,14 +262,17 @@ _SECONDS_A_LINE = 5.0
 _GIGA = 1e9
 
 
-def pull(name: str, cache: Path) -> Path:
+def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     """Download a model into `cache` unless it is there, verify it, and return its path.
+
+    `insecure` allows plain http to a hub on another machine.
 
     Progress is logged, except on a terminal, where the hub's own bar shows it. A connection that breaks is
     resumed; a pull that ends without the whole file leaves nothing behind.
 
     Raises:
-        SettingsError: the name is neither known nor of that form, or names a part of a model.
+        SettingsError: the name is neither known nor of that form, or names a part of a model; or the hub's
+            address or the token cannot be used.
         ConnectionFailedError: the hub cannot be reached, or the connection broke.
         RequestRefusedError: the hub does not know the name, or wants a token or a licence accepted.
         EngineError: `huggingface-hub` is not installed, the disk is full, or the file is damaged or not GGUF.
@@ -283,7 +287,7 @@ def pull(name: str, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         # Two pulls would overwrite each other's entry in the record.
         with FileLock(cache / "pulled.lock", timeout=1), _hub_warnings_logged():
-            return _pull(file, cache)
+            return _pull(file, cache, insecure=insecure)
     except Timeout:
         raise EngineError(f"{cache}: another pull is running: wait until it has finished") from None
     except HFValidationError:
@@ -295,7 +299,7 @@ def pull(name: str, cache: Path) -> Path:
         raise _pull_error(error, file, cache) from None
 
 
-def _pull(file: HubFile, cache: Path) -> Path:
+def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     model = next((model for model in pulled_models(cache) if model.name == file.name), None)
@@ -307,7 +311,12 @@ def _pull(file: HubFile, cache: Path) -> Path:
         model.path.unlink()
     endpoint = _hub_address()
     # The variable alone: with a stored login the library may call the hub and write outside the cache.
-    token = os.environ.get("HF_TOKEN", "").strip() or False
+    token = check_header("HF_TOKEN", os.environ.get("HF_TOKEN", "")) or False
+    if is_open(endpoint) and not insecure:
+        raise SettingsError(
+            f"HF_ENDPOINT: plain http to {host_of(endpoint)} shows the token to everyone on the way: "
+            "use https, or allow it with --insecure"
+        )
     url = hf_hub_url(file.repo, file.file, endpoint=endpoint)
     remote = get_hf_file_metadata(url, token=token, endpoint=endpoint)
     sha256 = remote.etag or ""

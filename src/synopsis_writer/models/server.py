@@ -6,6 +6,7 @@ import ipaddress
 import queue
 import sys
 import threading
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -53,6 +54,51 @@ def check_address(address: str) -> None:
         is_usable = False
     if not is_usable or " " in address:
         raise SettingsError(_NOT_A_URL)
+
+
+def check_header(name: str, value: str) -> str:
+    """Return what the variable `name` has for a header, without blanks around it; raises SettingsError."""
+    value = value.strip()
+    if any(char in value for char in _QUOTES):
+        raise SettingsError(f"{name} has quotes in it: set it without them")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingsError(f"{name} holds a character that cannot be sent: copy it again")
+    return value
+
+
+_QUOTES = "\"'`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
+
+
+def proxy_of(address: str) -> str:
+    """Return host and port of the proxy in the environment for an address, empty for none.
+
+    Raises SettingsError if the proxy's address is not one.
+    """
+    parts = _split(address)
+    host = parts.hostname or ""
+    if (parts.scheme == "http" and is_loopback(host)) or urllib.request.proxy_bypass(host_of(address)):
+        return ""
+    proxies = urllib.request.getproxies()
+    name = parts.scheme if parts.scheme in proxies else "all"
+    proxy = proxies.get(name, "")
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_usable = bool(parts.hostname) and parts.port != 0 and " " not in proxy
+    except ValueError:
+        is_usable = False
+    if proxy and not is_usable:
+        raise SettingsError(
+            f"{name.upper()}_PROXY is not the address of a proxy: write it as in http://proxy.example:3128"
+        )
+    return parts.netloc.rpartition("@")[2] if proxy else ""
+
+
+def is_open(address: str) -> bool:
+    """Whether all on the way can read what is sent to an address: plain http to another machine."""
+    import httpx2
+
+    url = httpx2.URL(address)  # as it is read by the library that will connect
+    return url.scheme == "http" and not is_loopback(url.host)
 
 
 def is_loopback(host: str) -> bool:

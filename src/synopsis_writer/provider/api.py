@@ -38,7 +38,7 @@ from synopsis_writer.models.retry import (
     model_error,
     retrying,
 )
-from synopsis_writer.models.server import secrets_of
+from synopsis_writer.models.server import proxy_of, secrets_of
 from synopsis_writer.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -362,8 +362,12 @@ class BatchServer:
         raise self._failure(fault)
 
     def _failure(self, fault: BaseException) -> ModelError:
-        secrets = secrets_of(str(self.sdk.base_url), self.sdk.api_key)
-        return model_error(fault, self.host, self.model, self.key_hint, secrets=secrets)
+        address = str(self.sdk.base_url)
+        query = map(str, self.sdk.default_query.values())
+        secrets = [*secrets_of(address, self.sdk.api_key), *query]
+        return model_error(
+            fault, self.host, self.model, self.key_hint, secrets=secrets, proxy=proxy_of(address)
+        )
 
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")

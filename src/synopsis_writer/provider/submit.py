@@ -28,7 +28,7 @@ from synopsis_writer.errors import (
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
 from synopsis_writer.models.pricing import HostedPricer, load_prices
-from synopsis_writer.models.resolve import ADDRESS, ResolvedModel, limits_of, resolve_model
+from synopsis_writer.models.resolve import ADDRESS, SERVERS, ResolvedModel, limits_of, resolve_model
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.prompts.templates import folder_hash
@@ -439,7 +439,9 @@ def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: 
     """
     if is_elsewhere and settings.model is not None:
         address = settings.base_url or environment.get(ADDRESS) or "http://localhost/v1"  # has no list prices
-        return ResolvedModel("hosted", settings.model, "named with --model or in the settings", address)
+        return ResolvedModel(
+            "hosted", settings.model.removeprefix(SERVERS), "named with --model or in the settings", address
+        )
     resolved = resolve_model(settings, environment)
     if resolved.kind != "hosted":
         raise SettingsError(
