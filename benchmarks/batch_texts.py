@@ -15,14 +15,17 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate import text
 from synopsis_writer.gate.form import _known_forms, tense_of
 from synopsis_writer.gate.lexicon import _frequencies, commonness, gender, is_known
 from synopsis_writer.gate.text import Sentence, Text, analyse
+from synopsis_writer.house.house import built_in_house
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
+
+FORMS = tuple(built_in_house().forms)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWS = (
@@ -108,7 +111,7 @@ class _Words:
 def written(number: int) -> Written:
     """Return the text of a number, always the same; two numbers never have a title or a person in common."""
     dice = Random(number)
-    form, show = list(Form)[number % len(Form)], SHOWS[number // len(Form) % len(SHOWS)]
+    form, show = FORMS[number % len(FORMS)], SHOWS[number // len(FORMS) % len(SHOWS)]
     shapes, frames = _frames()[form]
     people = (_person(2 * number), _person(2 * number + 1))
     lasts = [last for _, last in people]
@@ -166,13 +169,13 @@ def _filled(frame: _Frame, people: Sequence[str], dice: Random) -> str:
 
 
 @cache
-def _frames() -> dict[Form, tuple[list[list[list[str]]], dict[str, list[_Frame]]]]:
+def _frames() -> dict[str, tuple[list[list[list[str]]], dict[str, list[_Frame]]]]:
     """Return, for each form, what its texts are shaped like, and frames for each kind of sentence."""
     stock, groups = _stock(), _groups()
     pool = load_pool([ROOT / "tests" / "corpus" / "good"]).examples
     told = [(example.brief.form, example.synopsis) for example in pool]
     told += [(case.brief.form, case.reference) for case in load_cases(ROOT / "evals" / "cases")]
-    found: dict[Form, tuple[list[list[list[str]]], dict[str, list[_Frame]]]] = {}
+    found: dict[str, tuple[list[list[list[str]]], dict[str, list[_Frame]]]] = {}
     for form, synopsis in told:
         shapes, frames = found.setdefault(form, ([], defaultdict(list)))
         text = analyse(synopsis.text)

@@ -40,13 +40,9 @@ def test_every_error_is_exported() -> None:
 
 
 def test_the_choices_of_flags_are_those_of_the_values() -> None:
-    from typing import get_args
-
     from synopsis_writer import result, settings
-    from synopsis_writer.brief import Form
     from synopsis_writer.cli import options
 
-    assert list(get_args(options.FormName)) == list(Form)
     assert options.CacheUse == settings.CacheUse
     assert options.FileFormat == result.FileFormat
 

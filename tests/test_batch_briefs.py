@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, id_of, read_briefs
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 
 LONG = {
@@ -41,7 +41,7 @@ BRIEFS = [
         Brief(
             show="Rote Rosen",
             theme="Eine Ärztin; sie verliert ihr Gehör, und schweigt",
-            form=Form.PORTRAIT,
+            form="portrait",
             characters=("Britta Berger", "Hannes Ott"),
             beats=("Sie überhört einen Herzfehler.", "Sie sagt „Nein“."),
             words=(250, 400),

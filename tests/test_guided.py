@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from synopsis_writer.brief import Brief, Form, make_brief
+from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.demo.author import write_draft
 from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
 from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
@@ -21,6 +21,8 @@ from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, generic_show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Usage
+
+FORMS = tuple(built_in_house().forms)
 
 GUIDED = folder("prompts") / "guided"
 POOL = load_pool([folder("examples")])
@@ -63,7 +65,7 @@ def reported(text: str, logprob: float = -0.5) -> Completion:
     return Completion(text, logprobs=(logprob, logprob), usage=Usage(10, 2))
 
 
-def brief_for(show: Show, form: Form, theme: str = THEME, characters: Sequence[str] = ()) -> Brief:
+def brief_for(show: Show, form: str, theme: str = THEME, characters: Sequence[str] = ()) -> Brief:
     return make_brief(show=show.name, theme=theme, form=form, characters=tuple(characters))
 
 
@@ -76,9 +78,9 @@ async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completi
 # Whole drafts
 
 
-@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("show", SHOWS, ids=lambda show: show.slug)
-async def test_every_form_renders_for_every_show_and_passes_the_gate(form: Form, show: Show) -> None:
+async def test_every_form_renders_for_every_show_and_passes_the_gate(form: str, show: Show) -> None:
     gate = Gate(built_in_house(), index_sources(copy_sources(POOL.examples)))
     for seed, people in enumerate([(), ("Kim", "Eva Lang"), ("Dr. Otto Stein", "Kim", "Jo", "Ute", "Al")]):
         brief = brief_for(show, form, characters=people)
@@ -91,8 +93,8 @@ async def test_every_form_renders_for_every_show_and_passes_the_gate(form: Form,
         assert not failures(gate.examine(synopsis, brief, show))
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_no_sentence_of_a_scaffold_shares_six_words_with_an_example(form: Form) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_no_sentence_of_a_scaffold_shares_six_words_with_an_example(form: str) -> None:
     def runs(text: str) -> set[tuple[str, ...]]:
         words = re.findall(r"\w+", re.sub(r"\{\w+\}|\[\w+\]", "#", text).lower())
         return {tuple(words[start : start + 6]) for start in range(len(words) - 5)}
@@ -101,8 +103,8 @@ def test_no_sentence_of_a_scaffold_shares_six_words_with_an_example(form: Form) 
     assert not [text for text in load_scaffold(form, GUIDED).texts() if runs(text) & taken]
 
 
-@pytest.mark.parametrize("form", list(Form))
-async def test_a_seed_gives_the_same_text_and_another_seed_another(form: Form) -> None:
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_seed_gives_the_same_text_and_another_seed_another(form: str) -> None:
     brief = brief_for(SHOWS[0], form)
     first, again, other = [await written(brief, SHOWS[0], seed) for seed in (1, 1, 2)]
     assert first == again
@@ -119,7 +121,7 @@ async def test_beats_replace_plan_sentences_in_order() -> None:
 
 @pytest.mark.parametrize("theme", ["Wer war es?", "sucht.", "Ein Riss [fear] im {show} …", "Schluss!"])
 async def test_any_theme_appears_whole_in_the_first_paragraph(theme: str) -> None:
-    text = (await written(brief_for(SHOWS[0], Form.TEASER, theme), SHOWS[0])).paragraphs[0].text
+    text = (await written(brief_for(SHOWS[0], "teaser", theme), SHOWS[0])).paragraphs[0].text
     assert (theme[0].upper() + theme[1:]).rstrip(". ") in text
     assert not re.search(r"[?!…]\.", text)
 
@@ -131,8 +133,8 @@ async def test_a_week_names_a_date_only_when_the_brief_does() -> None:
 
 
 async def test_the_words_of_the_model_and_its_tokens_are_counted() -> None:
-    brief = brief_for(SHOWS[0], Form.PORTRAIT)
-    scaffold = load_scaffold(Form.PORTRAIT, GUIDED)
+    brief = brief_for(SHOWS[0], "portrait")
+    scaffold = load_scaffold("portrait", GUIDED)
     engine = ScriptedEngine(reported(" den guten Ruf der Wiege."))
     answer = await write_draft(engine, brief, SHOWS[0], scaffold, GUIDED, 1)
     assert answer.words_by_model == 5  # three gaps, and none repeats another
@@ -306,7 +308,7 @@ def test_a_broken_scaffold_is_explained(tmp_path: Path, old: str, new: str, mess
     if "{theme}" in old:
         old, new = ": {theme}.", "."
     with pytest.raises(TemplateError, match=message) as caught:
-        load_scaffold(Form.WEEK, broken(tmp_path, old, new))
+        load_scaffold("week", broken(tmp_path, old, new))
     assert "\n" not in str(caught.value)
 
 

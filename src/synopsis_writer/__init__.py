@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synopsis_writer.brief import Brief, Form, make_brief
+    from synopsis_writer.brief import Brief, make_brief
     from synopsis_writer.document import Document, read_document
     from synopsis_writer.errors import (
         BriefError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
+    from synopsis_writer.house.form import Form
     from synopsis_writer.house.house import House, load_house
     from synopsis_writer.log import RunLog
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
@@ -50,7 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     name: module
     for module, names in {
-        "brief": "Brief Form make_brief",
+        "brief": "Brief make_brief",
         "document": "Document read_document",
         "errors": "BriefError BudgetSpentError ConnectionFailedError EngineError ExampleError FileError "
         "GateRefusedError InputError ModelError ReplayError RequestRefusedError SettingsError SynopsisError "
@@ -58,6 +59,7 @@ _HOMES = {
         "examples": "Example Pool load_example load_pool",
         "gate.finding": "Finding",
         "gate.gate": "Gate",
+        "house.form": "Form",
         "house.house": "House load_house",
         "log": "RunLog",
         "models.base": "Answer Limits Message ModelClient",

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,27 +11,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     field_validator,
 )
 
 from synopsis_writer.errors import BriefError, explain
-
-
-class Form(StrEnum):
-    """The kind of text."""
-
-    EPISODE = "episode"
-    TEASER = "teaser"
-    SPECIAL = "special"
-    WEEK = "week"
-    PORTRAIT = "portrait"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the text ends with a question instead of a conclusion."""
-        return self in {Form.TEASER, Form.WEEK, Form.PORTRAIT}
-
 
 # Control, format (invisible, direction) characters, surrogates and private use: nobody types them.
 _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
@@ -64,11 +48,23 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
     return AfterValidator(check)
 
 
+_SLUG = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*")
+
+
+def _check_slug(name: str) -> str:
+    if not _SLUG.fullmatch(name) or len(name) > _LONGEST_SLUG:
+        raise ValueError(f"'{name[:_LONGEST_SLUG]}' is no form's name: write letters, digits and hyphens")
+    return name
+
+
+_LONGEST_SLUG = 60
+FormName = Annotated[str, AfterValidator(_check_slug)]
 Name = Annotated[str, _line(80, "give the name alone", 2)]
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
 Before = Annotated[str, _line(800, "one fact a line", 5)]
 
-LEAST_WORDS, MOST_WORDS = 50, 2000
+LEAST_WORDS, MOST_WORDS = 5, 2000
+_LENGTHS = {"words": (LEAST_WORDS, MOST_WORDS), "character_count": (20, 20_000)}
 MOST_CHARACTERS, MOST_BEATS, MOST_BEFORE = 12, 20, 100
 
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
@@ -80,10 +76,12 @@ class Brief(BaseModel):
     Attributes:
         show: the series, by its canonical name where the show is known; 1 to 120 characters.
         theme: what the story is about, in the person's words; 1 to 500 characters.
+        form: a form of the house, by its name; where none is given, the house's first one is meant.
         characters: names that must appear, at most 12.
         beats: plot events that must appear, in order, a sentence each, at most 20.
         before: what earlier episodes established, at most 100 lines: the text must agree, not repeat it.
-        words: the minimum and maximum number of words, both from 50 to 2000; None leaves it to the form.
+        words: the minimum and maximum number of words, both from 5 to 2000; None leaves it to the form.
+        character_count: the same in characters, from 20 to 20,000; only one of the two is given.
         air_date: the date or week the text may mention; None: it mentions none.
         notes: anything else the writer should know, at most 2000 characters.
     """
@@ -92,15 +90,16 @@ class Brief(BaseModel):
 
     show: Annotated[str, _line(120, "give the series' name alone")]
     theme: Annotated[str, _line(500, "put details into --beat or --notes")]
-    form: Form = Form.EPISODE
+    form: FormName = "episode"
     characters: Annotated[tuple[Name, ...], Field(max_length=MOST_CHARACTERS)] = ()
     beats: Annotated[tuple[Beat, ...], Field(max_length=MOST_BEATS)] = ()
     before: Annotated[tuple[Before, ...], Field(max_length=MOST_BEFORE)] = ()
     words: tuple[int, int] | None = None
+    character_count: tuple[int, int] | None = None
     air_date: Annotated[str, _line(80, "a date or a week")] | None = None
     notes: Annotated[str, _line(2000, "keep to what the text needs")] | None = None
 
-    @field_validator("words", mode="before")
+    @field_validator("words", "character_count", mode="before")
     @classmethod
     def _read_words(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -115,17 +114,30 @@ class Brief(BaseModel):
     def _read_date(cls, value: Any) -> Any:
         return str(value) if isinstance(value, date) else value  # YAML reads 2025-04-22 as a date
 
-    @field_validator("words")
+    @field_validator("words", "character_count")
     @classmethod
-    def _check_words(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and not LEAST_WORDS <= value[0] <= value[1] <= MOST_WORDS:
-            hint = f"put the smaller number first, both from {LEAST_WORDS} to {MOST_WORDS}"
+    def _check_words(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        least, most = _LENGTHS[info.field_name or "words"]
+        if value is not None and not least <= value[0] <= value[1] <= most:
+            hint = f"put the smaller number first, both from {least} to {most}"
             raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
+        if value is not None and info.field_name == "character_count" and info.data.get("words"):
+            raise ValueError("the length is given in words, too: leave one of both out")
         return value
 
-    @field_serializer("words")
+    @field_serializer("words", "character_count")
     def _write_words(self, value: tuple[int, int] | None) -> str | None:
         return f"{value[0]}-{value[1]}" if value else None
+
+    @property
+    def named_form(self) -> str | None:
+        """The form, if the person named one."""
+        return self.form if "form" in self.model_fields_set else None
+
+    @property
+    def length(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """The limits of words and of characters; at most one of them is given."""
+        return self.words, self.character_count
 
     def as_data(self) -> dict[str, Any]:
         """Return the fields that were given, as data for JSON and YAML."""

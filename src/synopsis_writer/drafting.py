@@ -125,7 +125,7 @@ def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) 
     """Return messages that quote an answer and its problems; the prompt's own where there was none."""
     if previous is None or withheld_because(previous.answer) or not previous.answer.content.strip():
         return prompt.messages
-    return prompts.repair(prompt, previous.answer.content, previous.problems)
+    return prompts.repair(prompt, previous.answer.content, (*previous.problems, *previous.warnings))
 
 
 def longer(limits: Limits) -> Limits:
@@ -180,16 +180,21 @@ async def write(
         if not made:
             raise errors[0]
         newest_first = reversed(made)
-        best = min(newest_first, key=lambda attempt: (attempt.synopsis is None, len(attempt.problems)))
+        best = min(newest_first, key=_faults)
         for error in dict.fromkeys(map(str, errors)):
             _log.info("attempt %d of %d: a draft failed: %s", number, attempts, error)
         if best.passed:
-            _log.info("attempt %d of %d: accepted", number, attempts)
+            warned = f", with warnings; {' '.join(best.warnings)}" if best.warnings else ""
+            _log.info("attempt %d of %d: accepted%s", number, attempts, warned)
             break
         if len(errors) == len(ends):
             return Result(brief, show, tuple(made), best, errors[0])
         _log.info("attempt %d of %d: refused; %s", number, attempts, " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
+
+
+def _faults(attempt: Attempt) -> tuple[bool, int, int]:
+    return attempt.synopsis is None, len(attempt.problems), len(attempt.warnings)
 
 
 def _raise_others(ends: Sequence[BaseException | None]) -> None:

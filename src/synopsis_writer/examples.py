@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from synopsis_writer.brief import Brief, Form, make_brief
+from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
@@ -137,7 +137,7 @@ def add(
     *,
     show: str,
     theme: str,
-    form: Form | str,
+    form: str,
     title: str | None,
     logline: str | None,
     people: Sequence[str],
@@ -150,7 +150,7 @@ def add(
     document = read_document(file)
     known = find_show(shows, show) or generic_show(show)
     brief = make_brief(show=known.name, theme=theme, form=form)
-    heading, text = _heading(document.text)
+    heading, text = split_heading(document.text)
     if not text:
         raise FileError(f"{file}: holds no text: name a file with a synopsis")
     cast = [
@@ -181,10 +181,14 @@ def add(
     return path
 
 
-def _heading(text: str) -> tuple[str, str]:
+def split_heading(text: str) -> tuple[str, str]:
     """Split a short first line without a full stop from the text below it."""
     first, _, rest = text.partition("\n")
     heading = first.strip("#* ")
-    if rest.strip() and len(heading) <= _LONGEST_HEADING and not heading.endswith((".", "!", "?", "“", "…")):
+    if (
+        rest.strip()
+        and len(heading) <= _LONGEST_HEADING
+        and not heading.endswith((".", "!", "?", "“", "…", ":"))
+    ):
         return heading, rest.strip()
     return "", text.strip()

@@ -6,14 +6,13 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
 
-from synopsis_writer.brief import Form
-from synopsis_writer.document import read_document
+from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import ExampleError, InputError
 from synopsis_writer.examples import read_brief
 from synopsis_writer.gate.form import preterite_share, speech_share
 from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import Text, analyse
-from synopsis_writer.house.house import House
+from synopsis_writer.house.house import House, make_house
 from synopsis_writer.storage.files import find_files
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
@@ -83,15 +82,13 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
     return round(low, rule.digits or None), round(high, rule.digits or None)
 
 
-def calibrate(
-    folder: Path, house: House, name: str, form: Form | None = None
-) -> tuple[House, dict[Form, int]]:
+def calibrate(folder: Path, house: House, name: str, form: str | None = None) -> tuple[House, dict[str, int]]:
     """Return a house learnt from the `.md` and `.txt` files below `folder`, and the number of texts a form.
 
     Other forms keep the limits of `house`. A text's form is in its front matter; `form` is the form of texts
     without one. Raises InputError if the folder holds no text, or if a text has no form or cannot be read.
     """
-    values: defaultdict[Form, list[dict[str, float]]] = defaultdict(list)
+    values: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
     for path in (path for path in find_files(folder, "**/*") if path.suffix in _SUFFIXES):
         document = read_document(path)
         text_form = read_brief(document).form if "brief" in document.meta else form
@@ -101,17 +98,18 @@ def calibrate(
         values[text_form].append(measure(analyse(document.text), title))
     if not values:
         raise ExampleError(f"{folder}: holds no text: name a folder with .md or .txt files")
-    forms = dict(house.forms)
+    forms = as_data(house)["forms"]
     for known, rows in values.items():
-        learnt = {name: learn(name, [row[name] for row in rows]) for name in RULES}
-        forms[known] = house.forms[known].model_copy(update=learnt)
-    return House(name=name, forms=forms), {known: len(rows) for known, rows in values.items()}
+        house.form(known)
+        forms[known] = {name: learn(name, [row[name] for row in rows]) for name in RULES}
+    learnt = make_house(Document(folder, {"name": name, "forms": forms}, ""))
+    return learnt, {known: len(rows) for known, rows in values.items()}
 
 
 def as_data(house: House) -> dict[str, Any]:
-    """Return the house as data for its file, with whole numbers as integers."""
+    """Return name and limits of the house as data for a profile, with whole numbers as integers."""
     forms = {
-        form.value: {name: [int(n) if n == int(n) else n for n in limits] for name, limits in every}
+        form: {name: [int(n) if n == int(n) else n for n in getattr(every, name)] for name in RULES}
         for form, every in house.forms.items()
     }
     return {"name": house.name, "forms": forms}

@@ -13,7 +13,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import GateRefusedError, InputError, ModelError
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.gate import failures, warnings
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
 from synopsis_writer.prompts.templates import Prompt
@@ -91,10 +91,15 @@ class Attempt:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with it, in sentences: what the repair prompt lists."""
+        """What refuses it, in sentences."""
         if self.problem:
             return (self.problem,)
         return tuple(f"{finding.check}: {finding.message}" for finding in failures(self.findings))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is reported and does not refuse it, in sentences."""
+        return tuple(f"{finding.check}: {finding.message}" for finding in warnings(self.findings))
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -212,7 +217,9 @@ class Result:
         return fields | {
             **bill_data([attempt.answer for attempt in self.attempts]),
             "gate": {
-                finding.check: finding.value if finding.passed else f"refused: {finding.message}"
+                finding.check: finding.value
+                if finding.passed
+                else f"{'refused' if finding.level == 'error' else finding.level}: {finding.message}"
                 for finding in self.best.findings
             },
             **({"run": self.run} if self.run else {}),

@@ -31,7 +31,8 @@ class Settings(BaseModel):
         hosted_model: the hosted model to ask when no model is named.
         examples: a folder of examples to use instead of the pool that came with the program.
         own_examples: the folder of the user's own examples, read in addition.
-        profile: the file with the house's limits.
+        house: the folder of your house: `house.yaml`, shows and examples, and `prompts` if it has its own.
+        profile: a file with the house's limits, instead of the house's own.
         disable: names of checks that the gate skips.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
@@ -60,6 +61,7 @@ class Settings(BaseModel):
     examples: Path | None = None
     own_examples: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "examples")
     prompts: Path | None = None
+    house: Path | None = None
     profile: Path | None = None
     disable: tuple[str, ...] = ()
     semantic: bool = False
@@ -99,6 +101,12 @@ class Settings(BaseModel):
     def model_post_init(self, context: Any) -> None:
         """Remember which settings the command line gave: `load_settings` passes them as the context."""
         self._flags = frozenset(context or ())
+
+    @property
+    def own_prompts(self) -> Path | None:
+        """The folder of templates that is named, or else the house's own, if it has one."""
+        own = self.house / "prompts" if self.house else None
+        return self.prompts or (own if own and own.is_dir() else None)
 
     def is_flag(self, name: str) -> bool:
         """Whether the setting `name` was given on the command line."""

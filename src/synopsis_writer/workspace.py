@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.brief import Form, make_brief
+from synopsis_writer.brief import make_brief
 from synopsis_writer.document import Document
-from synopsis_writer.errors import BriefError, ExampleError, FileError, InputError, SettingsError
+from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError
 from synopsis_writer.examples import (
     Example,
     Pool,
@@ -22,9 +22,9 @@ from synopsis_writer.examples import (
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures
+from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import LanguageClassifier
-from synopsis_writer.house.house import built_in_house, load_house
+from synopsis_writer.house.house import House, open_house
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
 from synopsis_writer.settings import Settings, folder
@@ -50,7 +50,7 @@ class Report:
     source: str
     text: str
     first_line: int
-    form: Form
+    form: str
     guessed: bool
     findings: tuple[Finding, ...]
 
@@ -64,6 +64,11 @@ class Report:
         """The findings that refuse the text."""
         return failures(self.findings)
 
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that are reported and do not refuse it."""
+        return warnings(self.findings)
+
     def position(self, finding: Finding) -> tuple[int, int]:
         """Return line and column, from 1, of a finding's first span in the file, or of the text."""
         start = finding.spans[0].start if finding.spans else 0
@@ -74,7 +79,7 @@ class Report:
         return {
             "file": self.source,
             "passed": self.passed,
-            "form": self.form.value,
+            "form": self.form,
             "form_guessed": self.guessed,
             "findings": [finding.as_data() for finding in self.findings],
         }
@@ -105,14 +110,15 @@ class Workspace:
             _log.info("unknown show '%s': going on without its cast and place; %s", name, hint)
         return show or generic_show(name)
 
-    def check(
-        self, document: Document, *, show: str | None, theme: str | None, form: Form | str | None
-    ) -> Report:
+    @property
+    def house(self) -> House:
+        """The house that the gate holds."""
+        return self.gate.house
+
+    def check(self, document: Document, *, show: str | None, theme: str | None, form: str | None) -> Report:
         """Check a text against the brief in its front matter, and what is given here before that."""
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
-        if form is not None and form not in list(Form):
-            raise BriefError(f"no form '{form}': the forms are {', '.join(Form)}")
         fields = {"show": show, "theme": theme, "form": form}
         given = {name: value for name, value in fields.items() if value is not None}
         brief = None
@@ -125,7 +131,7 @@ class Workspace:
         listed = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
         subject = self.gate.subject(
             document.text,
-            brief.form if brief else Form(form or Form.EPISODE),
+            brief.named_form if brief else form,
             find_show(self.pool.shows, name) or generic_show(name),
             brief,
             str(document.meta.get("title", "")),
@@ -137,11 +143,11 @@ class Workspace:
         subject = replace(subject, exclude_source=itself, strangers=strangers)
         guessed = form is None and "brief" not in document.meta
         if guessed:
-            candidates = [self.gate.as_form(subject, form) for form in Form]
+            candidates = [self.gate.as_form(subject, name) for name in self.house.forms]
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = self.gate.judge(subject)
         source = str(document.path)
-        return Report(source, document.text, document.first_line, subject.form, guessed, findings)
+        return Report(source, document.text, document.first_line, subject.form.name, guessed, findings)
 
 
 def open_workspace(settings: Settings) -> Workspace:
@@ -154,8 +160,8 @@ def open_workspace(settings: Settings) -> Workspace:
         near = get_close_matches(missing, known, cutoff=_ALIKE)
         hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
         raise SettingsError(f"no example '{missing}' to pin: {hint}")
-    prompts = load_prompts(settings.prompts or folder("prompts"))
-    house = load_house(settings.profile) if settings.profile else built_in_house()
+    prompts = load_prompts(settings.own_prompts or folder("prompts"))
+    house = open_house(settings)
     if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())
@@ -170,16 +176,16 @@ def open_workspace(settings: Settings) -> Workspace:
 
 
 def pool_folders(settings: Settings) -> list[Path]:
-    """Return the folders examples are read from: the named one, or the program's and the user's own."""
-    if settings.examples is not None:
-        return [settings.examples]
+    """Return the folders of examples: the named one, the house's, or the program's and the user's own."""
+    if (named := settings.examples or settings.house) is not None:
+        return [named]
     own = settings.own_examples
     return [folder("examples"), *([own] if find_files(own, "*/*.md") else [])]
 
 
 def check_pool(settings: Settings) -> tuple[int, list[str]]:
     """Return how many examples there are, and each problem of format, show and style, in one line."""
-    house = load_house(settings.profile) if settings.profile else built_in_house()
+    house = open_house(settings)
     problems: list[str] = []
     shows: dict[str, Show] = {}  # by folder
     examples: list[Example] = []
@@ -202,6 +208,11 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
             continue
         if example.brief.show != show.name:
             problems.append(f"{path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
+        if example.brief.form not in house.forms:
+            problems.append(
+                f"{path}: the house has no form '{example.brief.form}': it has {', '.join(house.forms)}"
+            )
+            continue
         findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
         problems += [f"{path}: {finding.check}: {finding.message}" for finding in failures(findings)]
     return len(examples), problems

@@ -18,7 +18,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
-from synopsis_writer.brief import Brief, Form, make_brief
+from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
@@ -51,11 +51,12 @@ class BriefFields(TypedDict, total=False):
 
     show: str
     theme: str
-    form: Form | str
+    form: str
     characters: Sequence[str]
     beats: Sequence[str]
     before: Sequence[str]
     words: str | tuple[int, int] | None
+    character_count: str | tuple[int, int] | None
     air_date: str | None
     notes: str | None
 
@@ -102,7 +103,7 @@ class Writer:
         command: what the log calls a run.
         rpm, tpm, calls: requests a minute, tokens a minute, and calls at once; None: no bound.
         environment: variables to read instead of this process's.
-        given: settings by their names, such as `model`, `base_url`, `examples`, `prompts`, `profile`.
+        given: settings by their names, such as `model`, `base_url`, `house`, `examples`, `prompts`.
 
     Attributes:
         examiner: what judges texts instead of the workspace's gate; None: the gate itself.
@@ -186,9 +187,9 @@ class Writer:
         return self.workspace.find_show(name)
 
     def resolve(self, brief: Brief) -> tuple[Brief, Show]:
-        """Return the brief with the canonical name of its show, and the show."""
-        show = self.find_show(brief.show)
-        return brief.model_copy(update={"show": show.name}), show
+        """Return the brief with its form and its show's canonical name, and the show; raises BriefError."""
+        show, form = self.find_show(brief.show), self.workspace.house.form(brief.named_form)
+        return brief.model_copy(update={"show": show.name, "form": form.name}), show
 
     def prompt(
         self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
@@ -342,7 +343,7 @@ class Writer:
         *,
         show: str | None = None,
         theme: str | None = None,
-        form: Form | str | None = None,
+        form: str | None = None,
     ) -> Report:
         """Check any text with the gate.
 

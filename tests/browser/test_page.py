@@ -209,9 +209,9 @@ def test_the_filters_leave_what_fits_in_table_and_cases(
 
 def test_the_form_is_detected_too(chromium: Any, address: str, scored: list[Scored]) -> None:
     form = CASES[0].brief.form
-    fitting = {case.id for case in CASES if case.brief.form is form}
+    fitting = {case.id for case in CASES if case.brief.form == form}
     with opened(chromium, address) as page:
-        page.locator("#find").fill(form.value)
+        page.locator("#find").fill(form)
         rows = sum(each.row.id.case in fitting for each in scored)
         assert 0 < rows < len(scored)
         assert page.locator("#table tbody tr:visible").count() == rows

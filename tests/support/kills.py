@@ -150,7 +150,7 @@ def write_briefs(path: Path, rows: int) -> dict[str, str]:
         writer.writerow(["id", "show", "theme", "form", "notes"])
         for number in range(rows):
             brief = examples[number % len(examples)].brief
-            writer.writerow([f"row-{number}", brief.show, brief.theme, brief.form.value, brief.notes or ""])
+            writer.writerow([f"row-{number}", brief.show, brief.theme, brief.form, brief.notes or ""])
     return {example.brief.theme: example.synopsis.as_json() for example in examples}
 
 

@@ -15,6 +15,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.errors import EngineError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
+from synopsis_writer.house.house import HOUSE_FILE
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
@@ -98,9 +99,10 @@ def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> t
 
 def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
     """Return the facts that do not stand in the briefs."""
+    named = settings.profile or (settings.house and settings.house / HOUSE_FILE)
     return {
         "model": resolved.model,
-        "prompts": folder_hash(settings.prompts or folder("prompts")),
-        "profile": digest_of(settings.profile)[:12] if settings.profile else "the house's",
+        "prompts": folder_hash(settings.own_prompts or folder("prompts")),
+        "profile": digest_of(named)[:12] if named else "the house's",
         "disabled checks": ", ".join(sorted(settings.disable)) or "none",
     }

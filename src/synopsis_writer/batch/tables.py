@@ -19,7 +19,18 @@ from synopsis_writer.document import YAML_LOADER, check_nesting, decode
 from synopsis_writer.errors import BriefError, FileError, SettingsError
 from synopsis_writer.storage.files import MOST_BYTES, open_input
 
-COLUMNS = ("id", "show", "theme", "form", "character", "beat", "words", "air-date", "notes")
+COLUMNS = (
+    "id",
+    "show",
+    "theme",
+    "form",
+    "character",
+    "beat",
+    "words",
+    "character_count",
+    "air-date",
+    "notes",
+)
 
 _MOST_COLUMNS = 1_000
 _MOST_NAMED, _LONGEST_NAME = 5, 40  # unknown columns, and letters of a name, that a message shows

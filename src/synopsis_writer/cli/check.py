@@ -30,6 +30,7 @@ def check(
     show: options.Show = None,
     theme: options.Theme = None,
     form: options.FormOption = None,
+    house: options.House = None,
     examples: options.Examples = None,
     gate: options.GateFlags,
     semantic: options.Semantic = None,
@@ -48,7 +49,7 @@ def check(
     from synopsis_writer.writer import Writer
 
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
-    settings = options.settings_from(gate, examples=examples, semantic=semantic)
+    settings = options.settings_from(gate, house=house, examples=examples, semantic=semantic)
     code = 0
     with Writer(settings) as writer:
         writer.workspace.gate.warm_up()
@@ -84,17 +85,20 @@ def _json(result: "Report") -> Iterator[str]:
 
 
 def _lines(result: "Report") -> Iterator[str]:
-    refused = result.refused
+    refused, warned = result.refused, result.warnings
     guessed = ", the form that fits best" if result.guessed else ""
     count = len(result.findings)
     verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
-    yield f"{printable(result.source)}: {verdict} checks as {result.form}{guessed}"
-    if refused:
-        spans = [span for finding in refused for span in finding.spans]
+    number = f", {len(warned)} warning{'s' * (len(warned) > 1)}" if warned else ""
+    yield f"{printable(result.source)}: {verdict} checks as {result.form}{guessed}{number}"
+    if refused or warned:
+        spans = [span for finding in (*refused, *warned) for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
         yield from ("", *_underlined(result.text, spans, width), "")
     for finding in refused:
         yield f"{finding.check}: {printable(finding.message)}"
+    for finding in warned:
+        yield f"warning: {finding.check}: {printable(finding.message)}"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
@@ -138,11 +142,11 @@ def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
 
 def _annotations(result: "Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
-    for finding in result.refused:
+    for finding in (*result.refused, *result.warnings):
         line, column = result.position(finding)
         file = _escaped(result.source).replace(":", "%3A").replace(",", "%2C")
         place = f"file={file},line={line},col={column},title={finding.check}"
-        yield f"::error {place}::{_escaped(finding.message)}"
+        yield f"::{finding.level} {place}::{_escaped(finding.message)}"
 
 
 def _escaped(text: str) -> str:
@@ -156,6 +160,7 @@ examples_app = typer.Typer(help="The examples that prompts are built from.", no_
 def list_examples(
     show: options.Show = None,
     form: options.FormOption = None,
+    house: options.House = None,
     examples: options.Examples = None,
     json: options.Json = False,
 ) -> None:
@@ -164,7 +169,7 @@ def list_examples(
     from synopsis_writer.show import find_show
     from synopsis_writer.workspace import pool_folders
 
-    pool = load_pool(pool_folders(options.settings_from(examples=examples)))
+    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
     wanted = find_show(pool.shows, show) if show else None
     if show and wanted is None:
         raise ExampleError(
@@ -174,7 +179,7 @@ def list_examples(
         {
             "id": example.id,
             "show": example.brief.show,
-            "form": example.brief.form.value,
+            "form": example.brief.form,
             "words": len(example.synopsis.text.split()),
             "theme": example.brief.theme,
             "title": example.synopsis.title,
@@ -192,6 +197,7 @@ def list_examples(
 @examples_app.command("show")
 def show_example(
     example_id: Annotated[str, typer.Argument(metavar="ID", help="As 'synopsis examples list' gives it.")],
+    house: options.House = None,
     examples: options.Examples = None,
 ) -> None:
     """Print one example with its front matter."""
@@ -199,19 +205,19 @@ def show_example(
     from synopsis_writer.examples import load_pool
     from synopsis_writer.workspace import pool_folders
 
-    pool = load_pool(pool_folders(options.settings_from(examples=examples)))
-    example = next((example for example in pool.examples if example.id == example_id), None)
+    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
+    example = next((each for each in pool.examples if each.id == example_id), None)
     if example is None:
         raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
     print_result(read_text(example.path))
 
 
 @examples_app.command("check")
-def check_examples(examples: options.Examples = None) -> int:
+def check_examples(house: options.House = None, examples: options.Examples = None) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""
     from synopsis_writer.workspace import check_pool, pool_folders
 
-    settings = options.settings_from(examples=examples)
+    settings = options.settings_from(house=house, examples=examples)
     count, problems = check_pool(settings)
     for problem in problems:
         print_error(problem)
@@ -226,7 +232,9 @@ def add_example(
     file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
     show: Annotated[str, option("--show", "The series, by name or alias.", "NAME")],
     theme: Annotated[str, option("--theme", "What the text is about, in one clause.", "TEXT")],
-    form: Annotated[options.FormName, option("--form", "The kind of text.")],
+    form: Annotated[
+        str, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
+    ],
     title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
     logline: Annotated[
         str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")
@@ -234,6 +242,7 @@ def add_example(
     character: Annotated[
         list[str] | None, option("--character", "'Name: Rolle' of a person in it; repeatable.", "NAME")
     ] = None,
+    house: options.House = None,
     examples: options.Examples = None,
 ) -> None:
     """Add a synopsis of your own to the examples, unchanged."""
@@ -242,7 +251,7 @@ def add_example(
     from synopsis_writer.storage.files import find_files
     from synopsis_writer.workspace import pool_folders
 
-    settings = options.settings_from(examples=examples)
+    settings = options.settings_from(house=house, examples=examples)
     folder = settings.examples or settings.own_examples
     known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
     shows = load_pool(list(dict.fromkeys(known))).shows
@@ -276,7 +285,6 @@ def calibrate_style(
     A text's form is in its front matter; --form is the form of texts without one. Forms without a text keep
     the built-in limits.
     """
-    from synopsis_writer.brief import Form
     from synopsis_writer.document import format_yaml
     from synopsis_writer.errors import FileError
     from synopsis_writer.house.house import built_in_house
@@ -284,7 +292,7 @@ def calibrate_style(
 
     if not examples.is_dir():
         raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt, counts = calibrate(examples, built_in_house(), name, Form(form) if form else None)
+    learnt, counts = calibrate(examples, built_in_house(), name, form)
     for own, count in counts.items():
         few = f": too few to know their spread, at least {FEWEST_TEXTS} are needed" * (count < FEWEST_TEXTS)
         status(f"{own}: learned from {count} text{'s' if count > 1 else ''}{few}")

@@ -57,6 +57,7 @@ def run_eval(
     concurrency: _Concurrency = 4,
     judge: Annotated[str | None, option("--judge", "A model that judges the texts, too.", "MODEL")] = None,
     server: options.ServerFlags,
+    house: options.House = None,
     examples: options.Examples = None,
     profile: options.Profile = None,
     limits: options.LimitFlags,
@@ -79,7 +80,9 @@ def run_eval(
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
-    settings = options.settings_from(server, limits, examples=examples, profile=profile, responses=responses)
+    settings = options.settings_from(
+        server, limits, house=house, examples=examples, profile=profile, responses=responses
+    )
     loaded = loaded_suite(suite)
     with Writer(settings, log=not no_log) as writer:
         run = EvalRun(

@@ -4,6 +4,7 @@ Flags that belong together are the fields of a dataclass, named as what they set
 `grouped` gives them to a command.
 """
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -15,15 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from synopsis_writer.cli.console import STDERR
+from synopsis_writer.cli.console import STDERR, status
 
 if TYPE_CHECKING:
     from synopsis_writer.settings import Settings
 
 T = TypeVar("T")
 
-# As in brief, settings and result, whose import takes long; a test compares them.
-FormName = Literal["episode", "teaser", "special", "week", "portrait"]
+# As in settings and result, whose import takes long; a test compares them.
 CacheUse = Literal["read", "write", "off"]
 FileFormat = Literal["md", "json", "txt"]
 
@@ -68,9 +68,25 @@ def settings_from(*groups: Any, **more: Any) -> "Settings":
     """Load the settings; flags, in groups or by the settings' names, go before everything else."""
     from synopsis_writer.settings import load_settings
 
-    return load_settings(
+    settings = load_settings(
         {name: value for flags in (*map(vars, groups), more) for name, value in flags.items()}
     )
+    for name, where in {"examples": "shows and examples", "profile": "limits, as house.yaml"}.items():
+        if settings.is_flag(name):
+            status(f"--{name} still works; --house FOLDER takes its place: put the {where} into that folder")
+    return settings
+
+
+def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the forms of the house that begin with what was typed; none where it cannot be read."""
+    from synopsis_writer.errors import SynopsisError
+    from synopsis_writer.house.house import open_house
+    from synopsis_writer.settings import load_settings
+
+    with contextlib.suppress(SynopsisError):
+        house = open_house(load_settings({name: ctx.params.get(name) for name in ("house", "profile")}))
+        return [name for name in house.forms if name.startswith(incomplete)]
+    return []
 
 
 def _silence(wanted: bool) -> None:
@@ -80,7 +96,19 @@ def _silence(wanted: bool) -> None:
 
 Show = Annotated[str | None, option("--show", "The series, by name or alias.", "NAME")]
 Theme = Annotated[str | None, option("--theme", "What the story is about, in your words.", "TEXT")]
-FormOption = Annotated[FormName | None, option("--form", "The kind of text.  [default: episode]")]
+FormOption = Annotated[
+    str | None,
+    option(
+        "--form",
+        "A form of the house; 'synopsis house show' lists them.  [default: its first]",
+        "NAME",
+        autocompletion=complete_form,
+    ),
+]
+House = Annotated[
+    Path | None,
+    option("--house", "Your house: a folder with house.yaml, shows and examples.", "FOLDER"),
+]
 OutlineFile = Annotated[
     Path | None, option("--outline", "A plan from 'synopsis outline'; it includes show and theme.", "FILE")
 ]
@@ -90,10 +118,8 @@ Model = Annotated[
         "--model", "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.", "MODEL"
     ),
 ]
-Examples = Annotated[
-    Path | None, option("--examples", "A folder of examples to use instead of the built-in ones.", "FOLDER")
-]
-Profile = Annotated[Path | None, option("--profile", "A file with your house's style limits.", "FILE")]
+Examples = Annotated[Path | None, option("--examples", "A folder of examples alone; see --house.", "FOLDER")]
+Profile = Annotated[Path | None, option("--profile", "A file with limits alone; see --house.", "FILE")]
 Semantic = Annotated[
     bool | None, option("--semantic", "Add two checks by meaning; needs the extra 'semantic'.")
 ]
@@ -127,6 +153,10 @@ class BriefFlags:
         option("--beat", "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT"),
     ] = None
     words: Annotated[str | None, option("--words", "Length in words, such as 250-400.", "MIN-MAX")] = None
+    character_count: Annotated[
+        str | None,
+        option("--characters", "Length in characters with blanks, such as 120-180.", "MIN-MAX"),
+    ] = None
     air_date: Annotated[
         str | None, option("--air-date", "The date or week the text may mention.", "DATE")
     ] = None
@@ -149,6 +179,7 @@ class ServerFlags:
 class PromptFlags:
     """What the prompt is built from."""
 
+    house: House = None
     examples: Examples = None
     pinned: Annotated[
         list[str] | None, option("--pin", "An example to show first in every prompt; repeatable.", "ID")

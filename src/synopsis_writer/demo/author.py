@@ -108,7 +108,7 @@ def demo_author(
     return DemoAuthor(
         brief,
         show,
-        (settings.prompts or folder("prompts")) / "guided",
+        (settings.own_prompts or folder("prompts")) / "guided",
         packaged_weights(settings.cache),
         tuple(member.name for other in shows if other.name != show.name for member in other.cast),
         settings.threads,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
@@ -130,9 +130,12 @@ class Plan:
     paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
 
 
-def load_scaffold(form: Form, folder: Path) -> Scaffold:
+def load_scaffold(form: str, folder: Path) -> Scaffold:
     """Read `<folder>/<form>.yaml`; raises TemplateError, which names file and line, or FileError."""
-    return read_fields(folder / f"{form.value}.yaml", Scaffold, TemplateError)
+    path = folder / f"{form}.yaml"
+    if not path.is_file():
+        raise TemplateError(f"{path}: a demo draft of the form '{form}' needs it: write one, or name a model")
+    return read_fields(path, Scaffold, TemplateError)
 
 
 def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str], rng: Random) -> Plan:

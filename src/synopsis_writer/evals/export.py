@@ -102,7 +102,7 @@ def _flat_rows(
         fields = {
             **RowLine.of(row).model_dump(),
             "show": case and case.brief.show,
-            "form": case and case.brief.form.value,
+            "form": case and case.brief.form,
             "is_demo": row.id in demos,
             "title": row.synopsis and row.synopsis.title,
             "text": row.synopsis and row.synopsis.text,

@@ -10,9 +10,9 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from synopsis_writer.batch.run import run_concurrently
-from synopsis_writer.brief import Form
 from synopsis_writer.evals.judge import Judge
 from synopsis_writer.evals.suite import Case
+from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.synopsis import Paragraph, Synopsis
@@ -243,8 +243,8 @@ def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis | Non
 
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
     """Insert a paragraph of another story in the same tense, from the same series where there is one."""
-    is_past = case.brief.form == Form.SPECIAL
-    alike = [other for other in others if (other.brief.form == Form.SPECIAL) == is_past]
+    is_past = _is_past(case)
+    alike = [other for other in others if _is_past(other) == is_past]
     near = [other for other in alike if other.brief.show == case.brief.show] or alike
     if not near:
         return None
@@ -252,6 +252,10 @@ def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synop
     half = (len(paragraphs) + 1) // 2
     stray = rng.choice(rng.choice(near).reference.paragraphs)
     return _with_paragraphs(case.reference, [*paragraphs[:half], stray, *paragraphs[half:]])
+
+
+def _is_past(case: Case) -> bool:
+    return preterite_share(analyse(case.reference.text)) > 1 / 2
 
 
 def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | None:

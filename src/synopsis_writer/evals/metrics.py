@@ -10,7 +10,6 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal
 
-from synopsis_writer.brief import LEAST_WORDS, Form
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.suite import Case
@@ -45,16 +44,16 @@ class FunctionWordProfile:
     words: tuple[str, ...]
     means: tuple[float, ...]
     deviations: tuple[float, ...]
-    profiles: Mapping[Form, tuple[float, ...]]
+    profiles: Mapping[str, tuple[float, ...]]
 
-    def distance(self, words: Sequence[str], form: Form) -> float | None:
+    def distance(self, words: Sequence[str], form: str) -> float | None:
         """Return Delta: the mean absolute difference of z-scores to the form's profile, 0 and up.
 
         None for a form without a profile, and for a text of fewer than 50 words.
         Source: Burrows, "'Delta': a Measure of Stylistic Difference", 2002.
         """
         profile = self.profiles.get(form)
-        if profile is None or len(words) < LEAST_WORDS:
+        if profile is None or len(words) < _LEAST_WORDS:
             return None
         return fmean(abs(score - mean) for score, mean in zip(self.z_scores(words), profile, strict=True))
 
@@ -191,10 +190,11 @@ def characters(text: Text, case: Case, references: References) -> float | None:
 
     Names are matched as in the gate's check `cast`: inflected, by last or by first name alone.
     """
-    form, people = case.brief.form, tuple(person.name for person in case.reference.characters)
+    house, people = references.house, tuple(person.name for person in case.reference.characters)
     show = find_show(references.shows, case.brief.show) or generic_show(case.brief.show)
     brief = case.brief.model_copy(update={"characters": people})
-    return named(Subject(text, form, references.house.forms[form], show, brief))[0]
+    form = house.forms.get(brief.form, house.form(None))  # names are looked for alike in all
+    return named(Subject(text, form, show, house, brief))[0]
 
 
 @_of_text
@@ -210,15 +210,17 @@ def length_ratio(text: Text, case: Case, _references: References) -> float | Non
 
 
 @_of_text
-def ending(text: Text, case: Case, _references: References) -> float | None:
+def ending(text: Text, case: Case, references: References) -> float | None:
     """Whether text and reference both end on a question, or both do not: 1 or 0, more is better.
 
     It is seen as by the gate's check `hook`: in an open form a question in the last fifth of the sentences
     counts, in a closed one the last sentence must ask.
     """
+    form = references.house.forms.get(case.brief.form)
+    is_open = form is not None and form.ending == "question"
 
     def ends_asking(text: Text) -> bool:
-        last = max(1, round(len(text.sentences) / 5)) if case.brief.form.is_open else 1
+        last = max(1, round(len(text.sentences) / 5)) if is_open else 1
         return any(sentence.is_question for sentence in text.sentences[-last:])
 
     return float(ends_asking(text) == ends_asking(analysed(case.reference.text)))
@@ -303,10 +305,11 @@ def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
 
 # Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest occur in three.
 _FUNCTION_WORDS = 80
+_LEAST_WORDS = 50  # in fewer the shares of function words are chance
 MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
 
 
-def learn_function_words(texts: Sequence[tuple[Form, Sequence[str]]]) -> FunctionWordProfile:
+def learn_function_words(texts: Sequence[tuple[str, Sequence[str]]]) -> FunctionWordProfile:
     """Learn from references, each its form and its lower-case words; an empty profile from fewer than five.
 
     A form has few references, so the standard deviations are those of all forms' references together.
@@ -321,7 +324,7 @@ def learn_function_words(texts: Sequence[tuple[Form, Sequence[str]]]) -> Functio
         return FunctionWordProfile((), (), (), {})
     words, means, deviations = zip(*varied, strict=True)
     bare = FunctionWordProfile(words, means, deviations, {})
-    scores: defaultdict[Form, list[tuple[float, ...]]] = defaultdict(list)
+    scores: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
     for form, text in texts:
         scores[form].append(bare.z_scores(text))
     profiles = {form: tuple(map(fmean, zip(*rows, strict=True))) for form, rows in scores.items()}

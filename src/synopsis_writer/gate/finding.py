@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import Span, Text, lower_words
-from synopsis_writer.house.house import FormLimits
+from synopsis_writer.house.form import Form
+from synopsis_writer.house.house import House
 from synopsis_writer.show import Show
 
 _MOST_SPANS = 20
@@ -21,9 +22,9 @@ class Subject:
     """A text, and what it is checked against."""
 
     text: Text
-    form: Form
-    limits: FormLimits
+    form: Form  # with the length that the brief asks for
     show: Show
+    house: House
     brief: Brief | None = None  # None: a text of unknown origin
     title: str = ""
     people: tuple[str, ...] = ()  # whom the answer itself declares
@@ -59,8 +60,16 @@ class Subject:
         """All words a text may take from brief, show, answer and title, and their genitives."""
         lines = (self.show.name, self.show.place, self.title, *self.show.aliases, *self.known_names)
         words = self.brief_words.union(*map(lower_words, lines))
+        words = words.union(*map(lower_words, self.house.known_words))
         parts = words.union(*(word.split("-") for word in words))
         return frozenset(parts | {word + "s" for word in parts})
+
+
+class Fix(NamedTuple):
+    """What code can put right without judgement: `text` goes where `span` is."""
+
+    span: Span
+    text: str
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,20 @@ class Finding:
     limit: str  # what it was measured against, in words
     message: str  # one sentence a writer understands
     spans: tuple[Span, ...] = ()  # where, in characters of the text; at most 20
+    level: Literal["error", "warning"] = "error"  # an error refuses the text, a warning does not
+    fixes: tuple[Fix, ...] = ()
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """Return the finding that `as_data` wrote; raises TypeError for anything else."""
-        return cls(**dict(data) | {"spans": tuple(Span(*span) for span in data.get("spans", ()))})
+        spans = tuple(Span(*span) for span in data.get("spans", ()))
+        fixes = tuple(Fix(Span(*span), text) for span, text in data.get("fixes", ()))
+        return cls(**{**data, "spans": spans, "fixes": fixes})
 
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""
-        return {**vars(self), "spans": [list(span) for span in self.spans]}
+        fixes = [[list(span), text] for span, text in self.fixes]
+        return {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
 
 
 def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
@@ -90,7 +104,7 @@ def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
 
 
 def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
-    """Return a finding that refuses the text."""
+    """Return a finding that refuses the text, unless the house has another level for the check."""
     first = tuple(spans[:_MOST_SPANS])
     return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
 

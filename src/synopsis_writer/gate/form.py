@@ -1,6 +1,7 @@
-"""Checks of form: length, paragraphs, rhythm, ending, dialogue, hook, tense."""
+"""Checks of form: length, paragraphs, headline, rhythm, ending, dialogue, actors, hook, tense."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -9,34 +10,49 @@ from typing import Literal, NamedTuple
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
 from synopsis_writer.gate.lexicon import word_lists
 from synopsis_writer.gate.text import Span, Text, Word
-from synopsis_writer.house.house import within
+from synopsis_writer.house.form import within
 
 
 def length(subject: Subject) -> Finding:
-    """The number of words is within the brief's limits, or else the form's."""
-    words = len(subject.text.words)
-    limits = (subject.brief and subject.brief.words) or subject.limits.words
-    limit = f"{limits[0]:g} to {limits[1]:g} words"
-    if within(words, limits):
-        return passed("length", words, limit, f"The text has {words} words.")
-    way_out = "tell more" if words < limits[0] else "cut"
-    return failed("length", words, limit, f"The text has {words} words, {limit} are wanted: {way_out}.")
+    """The number of words or characters is within the brief's limits, or else the form's."""
+    limits, unit = subject.form.length
+    count = len(subject.text.words) if unit == "words" else count_characters(subject.text.raw)
+    limit = f"{limits[0]:g} to {limits[1]:g} {unit}"
+    if within(count, limits):
+        return passed("length", count, limit, f"The text has {count} {unit}.")
+    way_out = "tell more" if count < limits[0] else "cut"
+    return failed("length", count, limit, f"The text has {count} {unit}, {limit} are wanted: {way_out}.")
+
+
+def count_characters(raw: str) -> int:
+    """Return the number of NFC code points with blanks; a line or paragraph end counts as one blank."""
+    return len(" ".join(unicodedata.normalize("NFC", raw).split()))
 
 
 def paragraphs(subject: Subject) -> Finding:
     """The number of paragraphs is within the form's limits."""
-    count, limits = len(subject.text.paragraphs), subject.limits.paragraphs
+    count, limits = len(subject.text.paragraphs), subject.form.paragraphs
     limit = f"{limits[0]:g} to {limits[1]:g} paragraphs"
     if within(count, limits):
         return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
     counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
-    message = f"The text has {counted}; the form {subject.form} wants {limit}: part it anew."
+    message = f"The text has {counted}; the form {subject.form.name} wants {limit}: part it anew."
     return failed("paragraphs", count, limit, message)
+
+
+def headline(subject: Subject) -> Finding | None:
+    """A text whose form wants a headline has a title; `markup` refuses one where none is wanted."""
+    if subject.form.headline != "yes":
+        return None
+    if subject.title:
+        return passed("headline", subject.title, "a headline", "The text has a headline.")
+    message = f"The form {subject.form.name} wants a headline: put a short line without a full stop first."
+    return failed("headline", "none", "a headline", message)
 
 
 def rhythm(subject: Subject) -> Finding:
     """Sentences are neither all short nor all long, and each can be read aloud."""
-    text, limits = subject.text, subject.limits
+    text, limits = subject.text, subject.form
     longest = max(text.lengths, default=0)
     limit = (
         f"mean {limits.sentence_mean[0]:g} to {limits.sentence_mean[1]:g}, "
@@ -85,7 +101,7 @@ _CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄ
 def exclamations(subject: Subject) -> Finding:
     """Few exclamation marks, and no words in capitals."""
     marks = [Span(*match.span()) for match in re.finditer(r"!", subject.text.raw)]
-    most = subject.limits.exclamations[1]
+    most = subject.form.exclamations[1]
     limit = f"{most:g} exclamation marks, no capitals"
     if len(marks) > most:
         message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
@@ -101,7 +117,7 @@ def exclamations(subject: Subject) -> Finding:
 def dialogue(subject: Subject) -> Finding:
     """The share of spoken lines is within the form's limit; a quoted title or single word is not speech."""
     share = speech_share(subject.text, subject.title)
-    most = subject.limits.speech[1]
+    most = subject.form.speech[1]
     limit = f"at most {most:.0%} of the characters"
     measured = f"Spoken lines make up {share:.0%} of the text"
     if share <= most:
@@ -129,24 +145,61 @@ def _is_speech(inner: str, title: str) -> bool:
     return len(inner.split()) > _LONGEST_QUOTED_NAME or inner.endswith((".", "!", "?"))
 
 
+_NAME = r"[^\W\d_a-zäöü][\w'’-]+\.?"
+_ACTOR = re.compile(rf"(?<=[\w.]) \(({_NAME}(?: (?:[a-z]{{2,4}} ){{0,2}}{_NAME}){{1,3}})\)")
+
+
+def find_actors(raw: str) -> list[re.Match[str]]:
+    """Return names of two words or more in brackets behind another word; group 1 is the name."""
+    return list(_ACTOR.finditer(raw))
+
+
+def actors(subject: Subject) -> Finding | None:
+    """The actors whom the brief names stand in brackets where the form wants them, or none do."""
+    wanted, found = subject.form.actors_in_brackets, find_actors(subject.text.raw)
+    if wanted == "no":
+        if not found:
+            return passed("actors", 0, "none in brackets", "No actors stand in brackets.")
+        names = quoted([match[1] for match in found])
+        message = f"Actors stand in brackets: {names}; the form {subject.form.name} leaves them out."
+        return failed("actors", len(found), "none in brackets", message, [Span(*m.span()) for m in found])
+    given = find_actors(" ".join(map(str, subject.brief.as_data().values()))) if subject.brief else []
+    if wanted == "either" or not given:
+        return None
+    missing = [match[1] for match in given if match[1] not in {each[1] for each in found}]
+    if not missing:
+        return passed("actors", len(found), "the brief's in brackets", "The actors stand in brackets.")
+    message = f"Actors of the brief are missing: put {quoted(missing)} in brackets behind their parts."
+    return failed("actors", len(found), "the brief's in brackets", message)
+
+
+_ENDS = {"question": "a question", "ellipsis": "an ellipsis", "closed": "no question", "any": "any sentence"}
+_ELLIPSIS_END = re.compile(r"(?:…|\.\.\.)[“”\"«»)\s]*$")
+
+
 def hook(subject: Subject) -> Finding:
-    """Open forms end on a question, closed forms do not, and questions stay the exception."""
-    text = subject.text
+    """The text ends as its form says, openly or closed, and questions stay the exception."""
+    text, form = subject.text, subject.form
     asking = [sentence for sentence in text.sentences if sentence.is_question]
-    most = subject.limits.questions[1]
-    end = "a question" if subject.form.is_open else "no question"
-    limit = f"{end} at the end, at most {most:.0%} questions"
-    if text.question_share > most:
+    most = form.questions[1]
+    limit = f"{_ENDS[form.ending]} at the end, at most {most:.0%} questions"
+    if text.question_share > most and (len(asking) > 1 or not most):
         message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
     fifth = max(1, round(len(text.sentences) / 5))
     tail = text.sentences[-fifth:]
-    if subject.form.is_open and not any(sentence.is_question for sentence in tail):
-        message = f"The form {subject.form} ends open: put a question into the last sentences."
+    trails_off = _ELLIPSIS_END.search(text.raw) is not None
+    message = ""
+    if form.ending == "question" and not any(sentence.is_question for sentence in tail):
+        message = f"The form {form.name} ends open: put a question into the last sentences."
+    elif form.ending == "ellipsis" and not trails_off:
+        message = f"The form {form.name} ends open: let the last sentence trail off with „…“."
+    elif form.ending == "closed" and tail and tail[-1].is_question:
+        message = f"The form {form.name} ends closed: its last sentence must not ask."
+    elif form.ending == "closed" and trails_off:
+        message = f"The form {form.name} ends closed: its last sentence must not trail off."
+    if message:
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in tail[-1:]])
-    if not subject.form.is_open and tail and tail[-1].is_question:
-        message = f"The form {subject.form} ends closed: its last sentence must not ask."
-        return failed("hook", text.question_share, limit, message, [tail[-1].span])
     return passed("hook", text.question_share, limit, f"{text.question_share:.0%} of the sentences ask.")
 
 
@@ -183,7 +236,7 @@ def tense(subject: Subject) -> Finding | None:
     verbs = tensed_verbs(subject.text)
     if len(verbs) < _LEAST_VERBS:
         return None
-    limits = subject.limits.preterite
+    limits = subject.form.preterite
     past = sum(verb.tense == "preterite" for verb in verbs) / len(verbs)
     limit = f"{limits[0]:.0%} to {limits[1]:.0%} of the verbs in the preterite, no switch"
     if not within(past, limits):
@@ -191,7 +244,7 @@ def tense(subject: Subject) -> Finding | None:
         wrong = [verb.word for verb in verbs if verb.tense != wanted]
         message = (
             f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "
-            f"the tense of the form '{subject.form}': {quoted([word.form for word in wrong])}."
+            f"the tense of the form '{subject.form.name}': {quoted([word.form for word in wrong])}."
         )
         return failed("tense", past, limit, message, [word.span for word in wrong])
     switched = _switch(subject.text, verbs, "preterite" if past > _HALF else "present")

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from synopsis_writer.brief import Brief, Form
-from synopsis_writer.examples import Example
+from synopsis_writer.brief import Brief
+from synopsis_writer.examples import Example, split_heading
 from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import House
@@ -25,6 +26,7 @@ def _by_name(*checks: Check) -> dict[str, Check]:
 CHECKS: Mapping[str, Check] = _by_name(
     form.length,
     form.paragraphs,
+    form.headline,
     form.rhythm,
     language.language,
     form.ending,
@@ -33,6 +35,7 @@ CHECKS: Mapping[str, Check] = _by_name(
     form.exclamations,
     language.person,
     form.dialogue,
+    form.actors,
     form.tense,
     language.umlauts,
     language.spelling,
@@ -89,18 +92,28 @@ class Gate:
     def subject(
         self,
         raw: str,
-        form: Form,
+        form: str | None,
         show: Show,
         brief: Brief | None = None,
         title: str = "",
         people: tuple[str, ...] = (),
     ) -> Subject:
-        """Analyse a text, and add what it is checked against; without a brief some checks do not apply."""
+        """Analyse a text, and add what it is checked against; without a brief some checks do not apply.
+
+        Raises BriefError where the house has no such form.
+        """
+        asked = self.house.form(form)
+        asked = asked.with_length(*brief.length) if brief else asked
+        if asked.headline != "no" and not title and (heading := split_heading(raw))[0]:
+            title, rest = heading
+            raw = rest.rjust(len(raw.rstrip()))  # blanks for the headline, so that spans stay
+        if asked.actors_in_brackets != "no":
+            people = (*people, *(match[1] for match in find_actors(raw)))
         return Subject(
             analyse(raw),
-            form,
-            self.house.forms[form],
+            asked,
             show,
+            self.house,
             brief,
             title,
             people,
@@ -110,19 +123,29 @@ class Gate:
             classify=self.classify,
         )
 
-    def as_form(self, subject: Subject, form: Form) -> Subject:
+    def as_form(self, subject: Subject, form: str) -> Subject:
         """Return the same text as another form."""
-        return replace(subject, form=form, limits=self.house.forms[form])
+        length = subject.brief.length if subject.brief else (None, None)
+        return replace(subject, form=self.house.form(form).with_length(*length))
 
     def judge(self, subject: Subject) -> tuple[Finding, ...]:
-        """Run all checks that apply and are not disabled; one finding a check."""
-        findings = (check(subject) for name, check in ALL_CHECKS.items() if name not in self.disabled)
-        return tuple(finding for finding in findings if finding is not None)
+        """Run all checks that apply and are neither disabled nor off; one finding a check."""
+        findings: list[Finding] = []
+        for name, check in ALL_CHECKS.items():
+            level = subject.form.level(name)
+            if name not in self.disabled and level != "off" and (finding := check(subject)) is not None:
+                findings.append(replace(finding, level=level) if level == "warning" else finding)
+        return tuple(findings)
 
 
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings that refuse the text."""
-    return tuple(finding for finding in findings if not finding.passed)
+    return tuple(finding for finding in findings if not finding.passed and finding.level == "error")
+
+
+def warnings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings that are reported and do not refuse the text."""
+    return tuple(finding for finding in findings if not finding.passed and finding.level == "warning")
 
 
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:

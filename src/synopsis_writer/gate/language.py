@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.finding import Finding, Fix, Subject, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import GERMAN_WORDS, LONGEST_WORD, Gender, commonness, gender, is_known
 from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
 
@@ -120,15 +121,22 @@ def umlauts(subject: Subject) -> Finding:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
     names = name_forms(subject.known_names)
-    spelt_out = [word for word in subject.text.words if word.lower not in names and _is_spelt_out(word.lower)]
+    is_swiss = subject.house.orthography == "de-CH"
+    words = [word for word in subject.text.words if word.lower not in names]
+    sharp = [word for word in words if is_swiss and "ß" in word.lower]
+    if sharp:
+        message = f"The house writes ss instead of ß: {quoted([word.form for word in sharp])}."
+        finding = failed("umlauts", len(sharp), "ss, no ß", message, [word.span for word in sharp])
+        return replace(finding, fixes=tuple(Fix(word.span, word.form.replace("ß", "ss")) for word in sharp))
+    spelt_out = [word for word in words if _is_spelt_out(word.lower, is_swiss=is_swiss)]
     if spelt_out:
         message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."
         return failed("umlauts", len(spelt_out), "none spelt out", message, [word.span for word in spelt_out])
     return passed("umlauts", 0, "none spelt out", "Umlauts and ß are real.")
 
 
-def _is_spelt_out(word: str) -> bool:
-    if _NO_SHARP_S.search(word):
+def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
+    if not is_swiss and _NO_SHARP_S.search(word):
         return True
     if not _SPELT_OUT.search(word) or len(word) > LONGEST_WORD:
         return False

@@ -18,16 +18,29 @@ _PATTERNS = (
     ("a hashtag", r"(?<!\w)#\w+"),
     ("a link", r"(?<!\w)@\w+|https?://\S+|www\.\S+|\b\w+\.(?:de|com|org|net)\b|\[[^\[\]\n]*\]\([^()\n]*\)"),
     ("an invisible or control character", "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ue000-\uf8ff\ufff9-\uffff]"),
-    ("quotation marks other than „ “", r"“[^“”„\n]*”|(?<!\w)\"|\"(?!\w)|(?<!\w)'(?=\w)|»|«"),
     ("a rule or table", r"^[ \t]*[-–—_=*]{3,}[ \t]*$|\|.*\|"),
 )  # fmt: skip
 
 _MARKUP = tuple((name, re.compile(pattern, re.MULTILINE)) for name, pattern in _PATTERNS)
 
+# By the house's quotation marks: all others, and these the wrong way round. A word may begin with an apostrophe.
+_STRAIGHT = r"(?<!\w)\"|\"(?!\w)"
+_OTHER_MARKS = {
+    marks: (f"quotation marks other than {marks[0]} {marks[1]}", re.compile(rf"{others}|(?<!\w)'(?=\w)"))
+    for marks, others in {
+        "„“": rf"“[^“”„\n]*”|{_STRAIGHT}|»|«",
+        "»«": rf"[„“”]|{_STRAIGHT}|«(?=\w)|(?<=[\w.!?…,])»",
+        "«»": rf"[„“”]|{_STRAIGHT}|»(?=\w)|(?<=[\w.!?…,])«",
+        "“”": rf"[„»«]|{_STRAIGHT}",
+        '""': r"[„“”»«]",
+    }.items()
+}
+
 
 def markup(subject: Subject) -> Finding:
     """The text is plain prose: no lists, headings, tags, labels, symbols, links, or invisible characters."""
-    matches = [(name, match) for name, pattern in _MARKUP for match in pattern.finditer(subject.text.raw)]
+    patterns = (*_MARKUP, _OTHER_MARKS[subject.house.quotation_marks])
+    matches = [(name, match) for name, pattern in patterns for match in pattern.finditer(subject.text.raw)]
     if not matches:
         return passed("markup", 0, "none", "The text is plain prose.")
     names = " and ".join(list(dict.fromkeys(name for name, _ in matches))[:3])

@@ -124,7 +124,7 @@ _MOST_COMPARED = 150  # sentences; a longer text is refused for its length anywa
 def repetition(subject: Subject) -> Finding:
     """No sentence twice, few runs of four words twice, a varied vocabulary, varied sentence openings."""
     text = subject.text
-    least = subject.limits.variety[0]
+    least = subject.form.variety[0]
     limit = f"no near-equal sentences, repeated runs ≤ {REPEATED_SHARE:.0%}, variety ≥ {least:g}"
     twins = near_equal(text)
     if twins:

@@ -133,7 +133,7 @@ _PART = re.compile(_LETTERS)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
 _LINE_END = re.compile(r"(?<=[.!?…“\"])[ \t]*\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_QUOTE = re.compile('„[^„“]{0,2000}“|“[^“”]{0,2000}”|»[^»«]{0,2000}«|"[^"\n]{0,2000}"')
+_QUOTE = re.compile('„[^„“]{0,2000}“|“[^“”]{0,2000}”|»[^»«]{0,2000}«|«[^»«]{0,2000}»|"[^"\n]{0,2000}"')
 
 
 def analyse(raw: str) -> Text:

@@ -1,72 +1,142 @@
-"""What a house asks of its texts: the limits of each form."""
+"""A house: how one newsroom writes, as its `house.yaml` says."""
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from synopsis_writer.brief import Form
-from synopsis_writer.document import read_fields
-from synopsis_writer.errors import SettingsError
+from synopsis_writer.document import Document, read_text, read_yaml
+from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
+from synopsis_writer.house.form import CHECK_NAMES, Aim, Form, inherit
+from synopsis_writer.settings import Settings, folder
 
-BUILT_IN_HOUSE = Path(__file__).with_name("house.yaml")
+HOUSE_FILE = "house.yaml"
 
-
-def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError(f"the limits {limits[0]:g} to {limits[1]:g} are reversed: put the smaller one first")
-    return limits
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
-
-
-class FormLimits(BaseModel):
-    """The limits of one form: least and most, both allowed; a share is from 0 to 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    words: Range
-    paragraphs: Range
-    sentence_mean: Range  # words
-    sentence_deviation: Range  # standard, in words
-    sentence_longest: Range  # words
-    questions: Range  # share of the sentences
-    speech: Range  # share of the characters inside quotation marks
-    exclamations: Range  # marks
-    variety: Range  # MATTR-50, the mean share of distinct words in windows of 50
-    preterite: Range  # share of the narration's verbs in present or preterite
+Orthography = Literal["de-DE", "de-AT", "de-CH"]
+QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
 
 
 class House(BaseModel):
-    """A named set of limits, one a form."""
+    """How one newsroom writes.
+
+    Attributes:
+        quotation_marks: the opening and the closing mark.
+        known_words: words that the spelling check takes as right, beside its lists.
+        forms: by their names; the first one is taken where none is named.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    forms: dict[Form, FormLimits]
+    name: Annotated[str, Field(min_length=1)]
+    language: Literal["de"] = "de"
+    orthography: Orthography = "de-DE"
+    quotation_marks: Annotated[
+        QuotationMarks,
+        BeforeValidator(lambda value: "".join(value.split()) if isinstance(value, str) else value),
+    ] = "„“"
+    known_words: tuple[str, ...] = ()
+    forms: Annotated[Mapping[str, Form], Field(min_length=1)]
+
+    def form(self, name: str | None) -> Form:
+        """Return a form, the first one for None; raises BriefError, which names the nearest one."""
+        if name is None:
+            return next(iter(self.forms.values()))
+        if name not in self.forms:
+            near = get_close_matches(name, self.forms, 1)
+            meant = f"did you mean '{near[0]}'? " if near else ""
+            raise BriefError(
+                f"no form '{name}': {meant}the forms of the house '{self.name}' are {', '.join(self.forms)}"
+            )
+        return self.forms[name]
 
 
 @cache
 def built_in_house() -> House:
     """Return the house that comes with the program."""
-    return load_house(BUILT_IN_HOUSE)
+    return load_house(folder("examples"))
+
+
+def open_house(settings: Settings) -> House:
+    """Return the house that the settings name; raises InputError."""
+    named = settings.profile or settings.house
+    return load_house(named) if named else built_in_house()
 
 
 def load_house(path: Path) -> House:
-    """Read a house's file; all five forms must be in it.
+    """Read a house: its folder, or a `house.yaml`, which may be a profile of `synopsis style calibrate`.
 
     Raises:
-        SettingsError: an unknown key, a missing form, or reversed limits; names file and line.
+        SettingsError: an unknown or missing key, or a wrong value; names file and line.
         FileError: it cannot be read.
     """
-    house = read_fields(path, House, SettingsError)
-    if missing := [form for form in Form if form not in house.forms]:
-        raise SettingsError(f"{path}:1: lacks the form '{missing[0]}': add it under 'forms'")
-    return house
+    if not path.exists():
+        raise FileError(f"{path}: no such folder: name one that holds a {HOUSE_FILE}")
+    if path.is_dir() and not (path / HOUSE_FILE).exists():
+        raise FileError(f"{path}: holds no {HOUSE_FILE}: write one, or name a folder that has one")
+    path = path / HOUSE_FILE if path.is_dir() else path
+    try:
+        return make_house(read_house(path))
+    except SettingsError:
+        raise
+    except InputError as error:
+        raise error if isinstance(error, FileError) else SettingsError(str(error)) from error
 
 
-def within(value: float, limits: tuple[float, float]) -> bool:
-    """Whether `value` is between the limits, both included."""
-    return limits[0] <= value <= limits[1]
+def read_house(path: Path) -> Document:
+    """Return a house's file with its keys checked; raises SettingsError, FileError and InputError."""
+    data, lines = read_yaml(read_text(path), path)
+    document = Document(path, data, "", lines)
+    forms = data.get("forms")
+    _check_keys(document, {*House.model_fields, "defaults"})
+    for keys in [("defaults",), *(("forms", name) for name in (forms if isinstance(forms, dict) else ()))]:
+        _check_keys(document, set(Form.model_fields) - {"name"}, *keys)
+        _check_keys(document, set(Aim.model_fields), *keys, "aim")
+        _check_keys(document, set(CHECK_NAMES), *keys, "checks")
+    return document
+
+
+def _check_keys(document: Document, known: set[str], *keys: str) -> None:
+    """Raise SettingsError for a key below `keys` that is not `known`; names the nearest."""
+    data: Any = document.meta
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    for key in data if isinstance(data, dict) else ():
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(sorted(known))}"
+            above = f" in {'.'.join(keys)}" if keys else ""
+            raise SettingsError(f"{document.location(*keys, str(key))}: unknown key '{key}'{above}: {hint}")
+
+
+def make_house(document: Document) -> House:
+    """Return the house of a file; what it leaves out is the built-in house's.
+
+    A form takes what it lacks from the file's `defaults`, then from the built-in form of its name, or else
+    from the built-in `defaults`; without forms a house has the built-in ones. Raises SettingsError.
+    """
+    own: dict[str, Any] = {**document.meta}
+    built_in = document.meta if document.path.resolve() == _BUILT_IN else _built_in_data()
+    defaults = own.pop("defaults", None) or {}
+    own.setdefault("name", document.path.resolve().parent.name)
+    forms = own.setdefault("forms", built_in["forms"])
+    if isinstance(forms, dict) and isinstance(defaults, dict):
+        own["forms"] = {str(name): form for name, form in forms.items()}
+        for name, form in own["forms"].items():
+            if isinstance(form, dict) or form is None:
+                base = inherit(built_in["forms"].get(name, {}), built_in["defaults"])
+                own["forms"][name] = {**inherit(form or {}, inherit(defaults, base)), "name": name}
+    try:
+        return House.model_validate(own)
+    except ValidationError as error:
+        raise SettingsError(document.explain(error)) from error
+
+
+_BUILT_IN = (folder("examples") / HOUSE_FILE).resolve()
+
+
+@cache
+def _built_in_data() -> Mapping[str, Any]:
+    return read_house(_BUILT_IN).meta

@@ -216,7 +216,7 @@ def _cosine(stems: frozenset[str], others: frozenset[str]) -> float:
 
 def index_examples(examples: Sequence[Example], folder: Path | None = None) -> ExampleIndex:
     """Index `examples`, one at least; a large index is cached below `folder`, if there is one."""
-    names = {example.brief.show for example in examples} | {example.brief.form.value for example in examples}
+    names = {example.brief.show for example in examples} | {example.brief.form for example in examples}
     numbers = {name: number for number, name in enumerate(sorted(names))}
 
     def build() -> Arrays:

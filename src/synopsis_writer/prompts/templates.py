@@ -111,7 +111,7 @@ class Prompts:
     ) -> Prompt:
         system, request = self.templates["system"], self.templates[name]
         typed = show.model_copy(update={"name": _escape(show.name)})  # what a person typed is data here, too
-        messages = [Message("system", system.render(form=brief.form.value, show=typed))]
+        messages = [Message("system", system.render(form=brief.form, show=typed))]
         for _, shown, answer in shots:
             messages += [Message("user", request.render(brief=shown)), Message("assistant", answer)]
         messages.append(Message("user", request.render(brief=block)))
@@ -137,6 +137,7 @@ _LABELS = {
     "characters": "Figuren",
     "beats": "Szenen",
     "words": "Wörter",
+    "character_count": "Zeichen",
     "air_date": "Sendetermin",
     "notes": "Hinweise",
 }

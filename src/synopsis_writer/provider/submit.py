@@ -462,6 +462,7 @@ def as_begun(folder: Path, settings: Settings) -> Settings:
 
 def examples_fact(settings: Settings) -> dict[str, str]:
     """Return which examples prompts show: a repair must be shown those of the row's first attempt."""
-    pool = folder_hash(settings.examples) if settings.examples else "the house's"
+    named = settings.examples or settings.house
+    pool = folder_hash(named) if named else "the house's"
     pinned = f", pinned {', '.join(settings.pinned)}" if settings.pinned else ""
     return {"examples": f"{pool}, {settings.example_tokens} tokens{pinned}"}

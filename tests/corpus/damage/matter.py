@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import cycle, islice
 
-from synopsis_writer.brief import Brief, Form
+from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder
@@ -37,7 +37,7 @@ def english_sentence(text: str) -> str:
 
 
 def wrong_tense(draft: Draft) -> Draft:
-    return replace(draft, text=other_tense(draft.text, to_present=draft.brief.form == Form.SPECIAL))
+    return replace(draft, text=other_tense(draft.text, to_present=draft.brief.form == "special"))
 
 
 def told_by_the_hero(draft: Draft) -> Draft:

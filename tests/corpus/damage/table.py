@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from synopsis_writer.brief import Form
+from synopsis_writer.house.form import Ending
+from synopsis_writer.house.house import built_in_house
 from tests.corpus.damage import dress, letters, matter, shape
 from tests.corpus.damage.draft import Change, Draft, TextChange, before, behind, inserting, on_text, replacing
 
@@ -28,9 +29,10 @@ def _text(name: str, check: str, change: TextChange) -> Damage:
     return Damage(name, check, on_text(change))
 
 
-def _only(change: TextChange, *, is_open: bool) -> Change:
+def _only(change: TextChange, ending: Ending) -> Change:
     """Corrupt the forms that end open, or those that end closed."""
-    return lambda draft: on_text(change)(draft) if draft.brief.form.is_open == is_open else draft
+    forms = built_in_house().forms
+    return lambda draft: on_text(change)(draft) if forms[draft.brief.form].ending == ending else draft
 
 
 def _cut_by_the_server(draft: Draft) -> Draft:
@@ -38,7 +40,7 @@ def _cut_by_the_server(draft: Draft) -> Draft:
 
 
 def _speech_where_none_belongs(draft: Draft) -> Draft:
-    return draft if draft.brief.form == Form.EPISODE else inserting("lines", 2)(draft)
+    return draft if draft.brief.form == "episode" else inserting("lines", 2)(draft)
 
 
 DAMAGES = (
@@ -123,8 +125,8 @@ DAMAGES = (
     Damage("crowd of strangers", "cast", matter.crowd_of_strangers),
     Damage("person changes the last name", "cast", matter.changed_last_name),
     _text("questions only", "hook", shape.questions_only),
-    Damage("open ending in a closed form", "hook", _only(shape.question_at_the_end, is_open=False)),
-    Damage("closed ending in an open form", "hook", _only(shape.no_question_at_the_end, is_open=True)),
+    Damage("open ending in a closed form", "hook", _only(shape.question_at_the_end, "closed")),
+    Damage("closed ending in an open form", "hook", _only(shape.no_question_at_the_end, "question")),
     Damage("invented date", "dates", inserting("dates")),
     Damage("invented channel or episode", "dates", inserting("broadcasts")),
 )

@@ -1,0 +1,230 @@
+"""A form: a kind of text of a house, its limits, and the level of each check."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from synopsis_writer.brief import LEAST_WORDS, FormName
+
+Level = Literal["error", "warning", "off"]
+Tense = Literal["present", "preterite", "either"]
+Ending = Literal["question", "ellipsis", "closed", "any"]
+Wanted = Annotated[
+    Literal["yes", "no", "either"],
+    BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value)),  # as YAML reads yes and no
+]
+
+# The checks that a house can set a level for; a test compares them with the gate's.
+CHECK_NAMES = (
+    "length paragraphs headline rhythm language ending markup meta_talk exclamations person dialogue actors "
+    "tense umlauts spelling agreement copy repetition theme cast hook dates paraphrase closeness"
+).split()
+
+_RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
+
+
+def _read_range(value: Any) -> Any:
+    """Read `200-600`, `25 %`, or a number, which is the most that is allowed."""
+    if isinstance(value, str) and (match := _RANGE.fullmatch(value.strip())):
+        numbers = [float(part.replace(",", ".")) for part in match.groups() if part]
+        numbers = [number / 100 for number in numbers] if "%" in value else numbers
+        value = numbers if len(numbers) > 1 else numbers[0]
+    return (0, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"the limits {limits[0]:g} to {limits[1]:g} are reversed: put the smaller one first")
+    if limits[0] < 0:
+        raise ValueError(f"{limits[0]:g} is below 0: limits begin there")
+    return limits
+
+
+def _share(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[1] > 1:
+        raise ValueError(f"{limits[1]:g} is no share: write 0.25 or 25 % for a quarter")
+    return limits
+
+
+def _at_least(least: int) -> AfterValidator:
+    def check(limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[0] < least:
+            raise ValueError(f"{limits[0]:g} is too few: {least} at least, as in {least}-{limits[1]:g}")
+        return limits
+
+    return AfterValidator(check)
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(_read_range), AfterValidator(_in_order)]
+Share = Annotated[Range, AfterValidator(_share)]
+
+LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
+_WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
+_PRETERITE: Mapping[Tense, tuple[float, float]] = {
+    "present": (0, 0.3),
+    "preterite": (0.5, 1),
+    "either": (0, 1),
+}
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Aim(_Data):
+    """What the prompt asks for within the limits; counts where a limit is a share."""
+
+    words: Range | None = None
+    characters: Range | None = None
+    paragraphs: Range | None = None
+    sentence_mean: Range | None = None
+    sentence_longest: Range | None = None
+    spoken_sentences: Range | None = None
+    questions_asked: Range | None = None
+
+
+class Form(_Data):
+    """A kind of text of a house.
+
+    A range is least and most, both allowed; a share is from 0 to 1. Of `words` and `characters` one is given.
+
+    Attributes:
+        purpose: what it is for, in German sentences for the prompt.
+        characters: NFC code points with blanks, the title aside; a line end counts as one blank.
+        strands: how many storylines there may be, at most.
+        sentence_mean: mean words a sentence; deviation and longest are in words, too.
+        questions: share of the sentences that ask.
+        speech: share of the characters inside quotation marks.
+        exclamations: exclamation marks.
+        variety: MATTR-50, the mean share of distinct words in windows of 50.
+        preterite: share of the narration's verbs in present or preterite; follows from `tense` if not given.
+        actors_in_brackets: whether the people's actors stand in brackets behind their names.
+        headline: whether the text begins with a line that is its title.
+        aim: what the prompt asks for within the limits.
+        checks: the level of each check; `error` where none is given.
+    """
+
+    name: FormName
+    purpose: str = ""
+    words: Annotated[Range, _at_least(LEAST_WORDS)] | None = None
+    characters: Annotated[Range, _at_least(1)] | None = None
+    paragraphs: Annotated[Range, _at_least(1)]
+    strands: Literal[1, 2, 3]
+    tense: Tense
+    ending: Ending
+    sentence_mean: Range
+    sentence_deviation: Range
+    sentence_longest: Range
+    questions: Share
+    speech: Share
+    exclamations: Range
+    variety: Share
+    preterite: Share
+    actors_in_brackets: Wanted
+    headline: Wanted
+    aim: Aim = Aim()
+    checks: Mapping[str, Annotated[Level, BeforeValidator(lambda value: value or "off")]] = Field(
+        default_factory=dict  # `off` is False in YAML
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preterite") is None and data.get("tense") in _PRETERITE:
+            return {**data, "preterite": _PRETERITE[data["tense"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.purpose.strip():
+            raise ValueError("has no purpose: say in a German sentence or two what such a text is for")
+        if (self.words is None) == (self.characters is None):
+            raise ValueError("has no single length: give either words or characters, as in 'words: 200-600'")
+        for name, aim in self.aim:
+            limits = getattr(self, name, None) or self.words
+            if aim is not None and name in Form.model_fields and limits is not None:
+                if getattr(self, name) is None:
+                    raise ValueError(f"aims at {name}, which it does not limit: leave out aim.{name}")
+                if not (within(aim[0], limits) and within(aim[1], limits)):
+                    raise ValueError(
+                        f"aims at {aim[0]:g} to {aim[1]:g} {name}, outside its limits {limits[0]:g} to "
+                        f"{limits[1]:g}: aim within them"
+                    )
+        return self
+
+    def level(self, check: str) -> Level:
+        """The level of a check."""
+        return self.checks.get(check, "error")
+
+    @property
+    def length(self) -> tuple[tuple[float, float], str]:
+        """The limits of the length, and their unit."""
+        return (self.words, "words") if self.words else (self.characters or (0, 0), "characters")
+
+    @property
+    def most_words(self) -> float:
+        """The most words, about, where the length is in characters."""
+        return self.words[1] if self.words else (self.characters or (0, 0))[1] / LETTERS_A_WORD
+
+    @property
+    def storylines(self) -> int:
+        """How many storylines there is room for: one in a single paragraph, and 60 words for each."""
+        room = min(self.paragraphs[1], self.most_words // _WORDS_A_STRAND)
+        return int(max(1, min(self.strands, room)))
+
+    def with_length(self, words: tuple[int, int] | None, characters: tuple[int, int] | None) -> Self:
+        """Return the form with a brief's length, if it has one; paragraphs and shortest mean follow it."""
+        length = words or characters
+        if length is None:
+            return self
+        one = 1.0 if words else LETTERS_A_WORD
+        low, high = length[0] / one, length[1] / one
+        least, most = self.words or tuple(end / LETTERS_A_WORD for end in self.characters or (0, 0))
+        fewest = int(self.paragraphs[0] * min(1.0, low / max(1, least))) or 1
+        share = min(1.0, 2 * high / (least + most)) * max(1.0, high / most)
+        is_short = high < least
+        aim = {name: None for name, value in self.aim if name in _OF_LENGTH or (is_short and name in _COUNTS)}
+        return self.model_copy(
+            update={
+                "words": words,
+                "characters": characters,
+                "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
+                "sentence_mean": (min(self.sentence_mean[0], float(int(low))), self.sentence_mean[1]),
+                "aim": self.aim.model_copy(update=aim),
+            }
+        )
+
+
+_OF_LENGTH = frozenset({"words", "characters", "paragraphs"})
+_COUNTS = frozenset({"spoken_sentences", "questions_asked"})
+
+# What is not taken from elsewhere where a form itself says the former: it would contradict.
+_REPLACED = {"words": "characters", "characters": "words", "tense": "preterite"}
+_AIMS = {"speech": "spoken_sentences", "questions": "questions_asked"}
+
+
+def inherit(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a form's data, with what it lacks from `base`; raises nothing, for neither is checked yet."""
+    replaced = {_REPLACED[key] for key in own if key in _REPLACED}
+    data = {**{key: value for key, value in base.items() if key not in replaced}, **own}
+    changed = replaced | {key for key, value in own.items() if value != base.get(key)}
+    gone = changed | {_AIMS[key] for key in changed if key in _AIMS}
+    nested = {
+        "aim": {key: value for key, value in _fields(base.get("aim")).items() if key not in gone},
+        "checks": _fields(base.get("checks")),
+    }
+    for key, inherited in nested.items():
+        if isinstance(data.get(key, {}), dict):
+            data[key] = {**inherited, **_fields(own.get(key))}
+    return data
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def within(value: float, limits: tuple[float, float]) -> bool:
+    """Whether `value` is between the limits, both included."""
+    return limits[0] <= value <= limits[1]
