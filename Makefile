@@ -7,7 +7,7 @@ VENV := .venv
 LITELLM := .venv-litellm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-TESTED := evals,keyring,local,parquet,ray
+TESTED := evals,formats,keyring,local,parquet,ray
 
 # Taken as they are typed: a dollar sign in a theme is a dollar sign.
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)

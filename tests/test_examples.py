@@ -10,6 +10,7 @@ from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import add, load_example, load_pool
+from synopsis_writer.formats.reading import read_source
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.learning import calibrate
 from synopsis_writer.prompts.templates import folder_hash
@@ -134,8 +135,8 @@ def test_a_persons_own_text_becomes_an_example(tmp_path: Path) -> None:
     file = tmp_path / "mein-text.txt"
     file.write_text(f"Der Befund\n\n{body}\n", encoding="utf-8")
     path = add(
-        file, tmp_path / "pool", POOL.shows, show="rote rosen", theme="Eine Ärztin verliert ihr Gehör",
-        form="portrait", title=None, logline=None, people=[],
+        read_source(file), tmp_path / "pool", POOL.shows, show="rote rosen",
+        theme="Eine Ärztin verliert ihr Gehör", form="portrait",
     )  # fmt: skip
     example = load_pool([tmp_path / "pool"]).examples[0]
     assert example.path == path

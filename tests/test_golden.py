@@ -109,12 +109,16 @@ def test_what_the_old_version_left_opens_and_continues(house: House, name: str) 
     assert_same(house.records, load(f"opened/{name}.json.gz"))
 
 
-def test_the_help_promises_the_same_commands_flags_and_defaults(house: House) -> None:
+def test_the_help_still_promises_every_command_flag_and_default(house: House) -> None:
     golden = {name: helps.promise("\n".join(lines)) for name, lines in load("helps.json").items()}
-    found = {name: helps.promise(page) for name, page in helps.pages(house).items()}
-    assert sorted(found) == sorted(golden)
+    pages = {name: helps.promise(page) for name, page in helps.pages(house).items()}
     for name, promised in golden.items():
-        assert found[name] == promised, name
+        page = pages[name]
+        assert set(promised["commands"]) <= set(page["commands"]), name
+        assert len(promised["arguments"]) == len(page["arguments"]), name
+        for flag, promise in promised["options"].items():
+            assert page["options"][flag].get("default") == promise.get("default"), (name, flag)
+            assert page["options"][flag]["is_required"] <= promise["is_required"], (name, flag)
 
 
 def test_the_version_is_printed(house: House) -> None:

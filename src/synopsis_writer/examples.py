@@ -1,5 +1,7 @@
 """The example pool: synopses with their briefs, one Markdown file each, in `<pool>/<show>/`."""
 
+import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +11,12 @@ from pydantic import ValidationError
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
-from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show
+from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
+from synopsis_writer.show import SHOW_FILE, CastMember, Show, find_show, generic_show, load_show
 from synopsis_writer.storage.files import find_files, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,68 +132,87 @@ def example_files(folder: Path) -> list[Path]:
     return files
 
 
-_LONGEST_HEADING = 90
-
-
 def add(
-    file: Path,
+    source: Source,
     folder: Path,
     shows: Sequence[Show],
     *,
-    show: str,
-    theme: str,
-    form: str,
-    title: str | None,
-    logline: str | None,
-    people: Sequence[str],
+    people: Sequence[str] = (),
+    **given: str,
 ) -> Path:
-    """Save a person's own synopsis, its text unchanged, as an example in `folder`; return its path.
+    """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 
-    The title defaults to the first line if that is short, else to the file's name; the logline to the theme;
-    `people`, given as `Name: Rolle`, to the show's cast members that the text names. Raises InputError.
+    `given` may have show, theme, form, title and logline, which come before those of the source. The title
+    defaults to the file's name, the theme to the first sentence, the logline to the theme; `people`, given as
+    `Name: Rolle`, to the show's cast members whom the text names. An unknown show is made, with `people` as
+    its cast. Raises InputError.
     """
-    document = read_document(file)
-    known = find_show(shows, show) or generic_show(show)
-    brief = make_brief(show=known.name, theme=theme, form=form)
-    heading, text = split_heading(document.text)
-    if not text:
-        raise FileError(f"{file}: holds no text: name a file with a synopsis")
-    cast = [
-        Character(name=member.name, role=member.role)
-        for member in known.cast
-        if member.name.rpartition(" ")[2] in text
-    ]
+    document = source.document
+    fields = {**source.fields, **given}
+    if "show" not in fields:
+        raise ExampleError(f"{source.where}: says no show: name it with --show")
+    if "form" not in fields:
+        raise ExampleError(f"{source.where}: says no form: name it with --form")
+    if not (theme := fields.get("theme", "")):
+        theme = first_sentence(document.text)
+        _log.info("%s: its first sentence is its theme: give --theme for another", source.where)
+    known = find_show(shows, fields["show"]) or generic_show(fields["show"])
+    brief = make_brief(show=known.name, theme=theme, form=fields["form"])
+    heading = "" if "title" in document.meta else title_and_text(document.text)[0]
+    text = title_and_text(document.text)[1] if heading else document.text
+    name = document.path.stem.replace("-", " ")
     parts = [line.partition(":") for line in people]
-    named = [{"name": name.strip(), "role": role.strip() or "Figur"} for name, _, role in parts]
-    paragraphs = [{"storyline": "A", "text": part} for part in text.split("\n\n") if part.strip()]
+    named = [{"name": who.strip(), "role": role.strip() or "Figur"} for who, _, role in parts]
     try:
         synopsis = Synopsis.model_validate(
             {
-                "title": title or heading or file.stem.replace("-", " "),
-                "logline": logline or f"{theme.rstrip('.')}.",
-                "characters": named or cast,
-                "paragraphs": paragraphs,
+                "title": given.get("title") or document.meta.get("title") or heading or name,
+                "logline": given.get("logline") or f"{theme.rstrip('.')}.",
+                "characters": named or _named_members(known, text),
+                "paragraphs": [{"storyline": "A", "text": part} for part in paragraphs(text)],
             }
         )
+        if not known.cast and named:
+            cast = tuple(CastMember.model_validate(person) for person in named)
+            known = known.model_copy(update={"cast": cast})
     except ValidationError as error:
         hint = "give --title, --logline or --character 'Name: Rolle'"
-        raise ExampleError(f"{file}: {explain(error)}: {hint}") from error
+        raise ExampleError(f"{source.where}: {explain(error)}: {hint}") from error
     home = folder / known.slug
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
-    path = save(content, home, synopsis.title, "md")
     if not (home / SHOW_FILE).exists():
         write_file(home / SHOW_FILE, format_yaml(known.model_dump(mode="json", exclude_none=True)))
-    return path
+    return save(content, home, synopsis.title, "md")
 
 
-def split_heading(text: str) -> tuple[str, str]:
-    """Split a short first line without a full stop from the text below it."""
-    first, _, rest = text.partition("\n")
-    heading = first.strip("#* ")
-    if (
-        rest.strip()
-        and len(heading) <= _LONGEST_HEADING
-        and not heading.endswith((".", "!", "?", "“", "…", ":"))
-    ):
-        return heading, rest.strip()
-    return "", text.strip()
+def _named_members(show: Show, text: str) -> list[Character]:
+    """Return the members of the cast whom the text names, by the full name, or by a surname nobody shares.
+
+    A surname behind another first name is somebody else's.
+    """
+    surnames = [member.name.rpartition(" ")[2] for member in show.cast]
+    found = []
+    for member, surname in zip(show.cast, surnames, strict=True):
+        first = member.name.split()[0]
+        before = re.findall(rf"(?:(\w+\.?)\s+)?(?<![\w-]){re.escape(surname)}s?(?![\w-])", text)
+        alone = surnames.count(surname) == 1 and any(
+            not word or word[0].islower() or word.lower().strip(".") in _TITLES for word in before
+        )
+        if first in before or member.name in text or alone:
+            found.append(Character(name=member.name, role=member.role))
+    return found
+
+
+_TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pfleger".split())
+
+
+def remove(example: Example) -> None:
+    """Delete an example's file, and its show's folder when no example is left in it; raises FileError."""
+    folder = example.path.parent
+    try:
+        example.path.unlink()
+        if not any(folder.glob("*.md")) and {path.name for path in folder.iterdir()} <= {SHOW_FILE}:
+            (folder / SHOW_FILE).unlink(missing_ok=True)
+            folder.rmdir()
+    except OSError as error:
+        raise FileError(f"cannot remove {os_reason(error, example.path)}") from error

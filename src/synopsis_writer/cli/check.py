@@ -16,6 +16,7 @@ from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
 
 if TYPE_CHECKING:
+    from synopsis_writer.examples import Example
     from synopsis_writer.workspace import Report
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
@@ -25,7 +26,8 @@ _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 def check(
     *,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Text or Markdown files; - is stdin.")
+        list[str],
+        typer.Argument(metavar="FILE...", help="Texts: .md, .txt, .docx, .html, .csv, .json; - is stdin."),
     ],
     show: options.Show = None,
     theme: options.Theme = None,
@@ -45,7 +47,7 @@ def check(
     A file's front matter holds its brief; --show, --theme and --form override it. With --json each
     file is one line of JSON.
     """
-    from synopsis_writer.document import parse_document, read_document
+    from synopsis_writer.formats.reading import parse_source, read_sources
     from synopsis_writer.writer import Writer
 
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
@@ -56,16 +58,19 @@ def check(
         for name in files:
             try:
                 path = Path(os.path.expanduser(name))  # noqa: PTH111
-                text = parse_document(_stdin(), path) if name == "-" else read_document(path)
-                result = writer.check_sync(text, show=show, theme=theme, form=form)
+                sources = [parse_source(_stdin(), path)] if name == "-" else read_sources(path)
+                for source in sources:
+                    for dropped in source.dropped:
+                        status(f"{source.where}: {dropped}")
+                    given = {**source.fields, **_given(show=show, theme=theme, form=form)}
+                    result = writer.check_sync(source.document, **given)
+                    for line in render(result):
+                        print_result(line)
+                    if not result.passed:
+                        code = max(code, GateRefusedError.exit_code)
             except InputError as error:
                 print_error(str(error))
                 code = error.exit_code
-                continue
-            for line in render(result):
-                print_result(line)
-            if not result.passed:
-                code = max(code, GateRefusedError.exit_code)
     return code
 
 
@@ -78,6 +83,10 @@ def _stdin() -> bytes:
         return sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:
         raise FileError(os_reason(error, Path("-"))) from error
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _json(result: "Report") -> Iterator[str]:
@@ -206,10 +215,7 @@ def show_example(
     from synopsis_writer.workspace import pool_folders
 
     pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
-    example = next((each for each in pool.examples if each.id == example_id), None)
-    if example is None:
-        raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
-    print_result(read_text(example.path))
+    print_result(read_text(_find_example(pool.examples, example_id).path))
 
 
 @examples_app.command("check")
@@ -229,12 +235,15 @@ def check_examples(house: options.House = None, examples: options.Examples = Non
 @examples_app.command("add")
 @options.grouped
 def add_example(
-    file: Annotated[Path, typer.Argument(help="Your synopsis, as plain text or Markdown.")],
-    show: Annotated[str, option("--show", "The series, by name or alias.", "NAME")],
-    theme: Annotated[str, option("--theme", "What the text is about, in one clause.", "TEXT")],
-    form: Annotated[
-        str, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Your synopses: .md, .txt, .docx, .html, .csv, folders."),
     ],
+    show: options.Show = None,
+    theme: Annotated[str | None, option("--theme", "What the text is about, in one clause.", "TEXT")] = None,
+    form: Annotated[
+        str | None, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
+    ] = None,
     title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
     logline: Annotated[
         str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")
@@ -244,9 +253,13 @@ def add_example(
     ] = None,
     house: options.House = None,
     examples: options.Examples = None,
-) -> None:
-    """Add a synopsis of your own to the examples, unchanged."""
+) -> int:
+    """Add synopses of your own to the examples, unchanged; a CSV may have show, theme, form and title.
+
+    Without a theme, the first sentence is the theme.
+    """
     from synopsis_writer.examples import add, load_pool
+    from synopsis_writer.formats.reading import read_sources, text_files
     from synopsis_writer.settings import folder as packaged
     from synopsis_writer.storage.files import find_files
     from synopsis_writer.workspace import pool_folders
@@ -255,19 +268,50 @@ def add_example(
     folder = settings.examples or settings.own_examples
     known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
     shows = load_pool(list(dict.fromkeys(known))).shows
-    path = add(
-        file,
-        folder,
-        shows,
-        show=show,
-        theme=theme,
-        form=form,
-        title=title,
-        logline=logline,
-        people=character or [],
-    )
-    status("added")
-    print_result(str(path))
+    given = _given(show=show, theme=theme, form=form, title=title, logline=logline)
+    code = count = 0
+    for path in [path for file in files for path in (text_files(file) if file.is_dir() else [file])]:
+        try:
+            for source in read_sources(path):
+                for dropped in source.dropped:
+                    status(f"{source.where}: {dropped}")
+                print_result(str(add(source, folder, shows, people=character or [], **given)))
+                count += 1
+        except InputError as error:
+            print_error(str(error))
+            code = error.exit_code
+    if count:
+        status("added" if count == 1 else f"added {count} examples")
+    return code
+
+
+@examples_app.command("rm")
+@options.grouped
+def remove_example(
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="As 'synopsis examples list' gives it.")],
+    house: options.House = None,
+    examples: options.Examples = None,
+) -> None:
+    """Delete examples of your own; the built-in ones stay."""
+    from synopsis_writer.examples import load_pool, remove
+    from synopsis_writer.settings import folder as packaged
+    from synopsis_writer.workspace import pool_folders
+
+    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
+    chosen = [_find_example(pool.examples, example_id) for example_id in dict.fromkeys(ids)]
+    for example in chosen:
+        if example.path.is_relative_to(packaged("examples")):
+            raise ExampleError(f"'{example.id}' is built in: name a pool of your own with --examples")
+    for example in chosen:
+        remove(example)
+        print_result(str(example.path))
+
+
+def _find_example(examples: "Sequence[Example]", example_id: str) -> "Example":
+    example = next((example for example in examples if example.id == example_id), None)
+    if example is None:
+        raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
+    return example
 
 
 style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=True)

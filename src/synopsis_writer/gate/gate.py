@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.examples import Example, split_heading
+from synopsis_writer.examples import Example
+from synopsis_writer.formats.reading import title_and_text
 from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
@@ -104,7 +105,7 @@ class Gate:
         """
         asked = self.house.form(form)
         asked = asked.with_length(*brief.length) if brief else asked
-        if asked.headline != "no" and not title and (heading := split_heading(raw))[0]:
+        if asked.headline != "no" and not title and (heading := title_and_text(raw))[0]:
             title, rest = heading
             raw = rest.rjust(len(raw.rstrip()))  # blanks for the headline, so that spans stay
         if asked.actors_in_brackets != "no":

@@ -1,0 +1,1 @@
+"""Texts in and out: files of an editor, and what receivers ask for."""

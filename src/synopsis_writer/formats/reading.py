@@ -1,0 +1,336 @@
+"""Texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.document import Document, parse_document
+from synopsis_writer.errors import FileError, SettingsError, os_reason
+from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
+
+MOST_UNPACKED = 20_000_000  # bytes of a docx, which is a zip archive
+MOST_FILE = 5_000_000  # bytes of a docx, html or csv file; plain text ends at 1 MB
+MOST_COLUMNS = 1_000
+_LONGEST_TITLE = 90  # characters
+_LOCKED = b"\xd0\xcf\x11\xe0"  # an OLE container: an old .doc, or a docx under a password
+_NO_TITLE_END = (".", "!", "?", "…", "“", "«", "»", '"', ":", ",", ";")
+
+COLUMNS = {
+    "text": ("text", "inhalt", "inhaltsangabe", "synopsis", "beschreibung", "description"),
+    "title": ("title", "titel", "episodentitel", "folgentitel", "headline"),
+    "show": ("show", "serie", "series", "sendung", "reihe"),
+    "form": ("form", "textform", "sorte"),
+    "theme": ("theme", "thema"),
+}
+"""The columns of a CSV of texts: what each means, and the headings it may have."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One text of a file.
+
+    Attributes:
+        document: title and other fields in `meta`, and the text.
+        where: the file, with the line of a CSV's row.
+        fields: show, form and theme, as far as a CSV has them.
+        dropped: what the file has and a text cannot hold, a few words each.
+    """
+
+    document: Document
+    where: str
+    fields: Mapping[str, str]
+    dropped: tuple[str, ...] = ()
+
+
+def read_sources(path: Path) -> list[Source]:
+    """Read the texts of a file, one but for a CSV; a file of an unknown suffix is read as Markdown.
+
+    Paragraphs, title line, umlauts and quotation marks stay; formatting goes.
+
+    Raises:
+        FileError: missing, too large, binary, damaged, or without a text; names file and line.
+        SettingsError: it is Word or HTML, and the extra `formats` is not installed.
+        InputError: its front matter cannot be read.
+    """
+    suffix = path.suffix.lower()
+    read = READERS.get(suffix, _read_markdown)
+    data = read_input(path, MOST_FILE if suffix in _LARGER else MOST_BYTES, "that is no synopsis")
+    sources = list(read(data, path))
+    if not any(source.document.text for source in sources):
+        raise FileError(f"{path}: holds no text: write one, or name another file")
+    return sources
+
+
+def read_source(path: Path) -> Source:
+    """Read a file with one text; raises as `read_sources`, and FileError for a CSV with several."""
+    sources = read_sources(path)
+    if len(sources) > 1:
+        raise FileError(f"{path}: holds {len(sources)} texts: save the one you mean as a file of its own")
+    return sources[0]
+
+
+def parse_source(data: bytes, path: Path) -> Source:
+    """Read what a pipe holds: Markdown, plain text, or the JSON that `write` saves; raises InputError."""
+    if len(data) > MOST_BYTES:
+        raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
+    is_json = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    return next((_read_json if is_json else _read_text)(data, path))
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Return the files of texts below `folder`, sorted, without hidden ones; raises FileError for none."""
+    try:
+        found = find_files(folder, "**/*")
+        files = [path for path in found if path.suffix.lower() in READERS and path.is_file()]
+    except OSError as error:
+        raise FileError(os_reason(error, folder)) from error
+    if not files:
+        raise FileError(f"{folder}: holds no text: put {', '.join(sorted(READERS))} files into it")
+    return files
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text, at most 300 characters."""
+    match = re.match(r".{20,300}?[.!?…](?=\s|$)", text.strip().replace("\n", " "))
+    return match[0] if match else text.strip()[:300]
+
+
+def title_and_text(text: str) -> tuple[str, str]:
+    """Split a title line from the text below it: short, without a sentence's end, set apart by a blank line.
+
+    In a text whose only line break follows it, that is enough. The title is empty where there is none.
+    """
+    first, _, rest = text.strip().partition("\n")
+    title = first.strip("#*_ \t")
+    is_apart = rest.startswith("\n") or "\n\n" not in text.strip()
+    if rest.strip() and is_apart and 0 < len(title) <= _LONGEST_TITLE and not title.endswith(_NO_TITLE_END):
+        return title, rest.strip()
+    return "", text.strip()
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs: blank lines part them, or single line breaks where each line ends a sentence.
+
+    Within a paragraph, line breaks and runs of blanks become one blank.
+    """
+    blocks = [block for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
+    parts: list[str] = []
+    for block in blocks:
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        ends_sentences = all(line.endswith(_SENTENCE_ENDS) for line in lines[:-1])
+        parts += lines if ends_sentences else [" ".join(lines)]
+    return [" ".join(part.split()) for part in parts]
+
+
+_SENTENCE_ENDS = (".", "!", "?", "…", "“", "”", "«", "»", '"', ")")
+
+
+# What editors' programs write, the likeliest first; others are tried where none of these fits.
+_BYTE_ENCODINGS = ["cp1252", "mac_roman", "cp850"]
+_WIDE_ENCODINGS = ["utf_16", "utf_16_le", "utf_16_be"]
+
+
+def _decode(data: bytes, path: Path) -> str:
+    """Decode UTF-8 or UTF-16, else what charset-normalizer takes for the likeliest; raises FileError."""
+    from charset_normalizer import from_bytes
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data
+        likely = from_bytes(data, cp_isolation=_WIDE_ENCODINGS if is_wide else _BYTE_ENCODINGS)
+        match = likely.best() or from_bytes(data).best()
+        if match is None:
+            raise FileError(f"{path}: is no text in a known encoding: save it as UTF-8 text") from None
+        text = str(match).removeprefix("\ufeff")
+    if "\0" in text:
+        raise FileError(f"{path}: is a binary file: name a text file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_markdown(data: bytes, path: Path) -> Iterator[Source]:
+    yield Source(parse_document(_decode(data, path).encode("utf-8"), path), str(path), {})
+
+
+def _read_text(data: bytes, path: Path) -> Iterator[Source]:
+    raw = _decode(data, path)
+    if raw.startswith("---\n"):  # front matter, as in Markdown
+        yield from _read_markdown(data, path)
+        return
+    title, text = title_and_text(raw)
+    first_line = raw.count("\n", 0, raw.find(text)) + 1 if text else 1
+    yield Source(Document(path, {"title": title} if title else {}, text, {}, first_line), str(path), {})
+
+
+def _read_json(data: bytes, path: Path) -> Iterator[Source]:
+    hint = "write --format json saves title, paragraphs' storylines and text as one object"
+    try:
+        fields = json.loads(_decode(data, path))
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: not JSON: {str(error)[:200]}: {hint}") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
+        raise FileError(f"{path}: has no 'text': {hint}")
+    text = fields.pop("text")
+    yield Source(Document(path, fields, text.strip()), str(path), {})
+
+
+def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
+    text = _decode(data, path)
+    separator, rest = re.match(r"sep=(.)\n", text), text
+    if separator:
+        rest = text[separator.end() :]
+    header = rest.partition("\n")[0]
+    delimiter = separator[1] if separator else max(",;\t", key=header.count)
+    rows = csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter, strict=True)
+    first_line = 2 if separator else 1
+    try:
+        names = [name.strip().lower() for name in next(rows, [])]
+        if len(names) > MOST_COLUMNS:
+            raise FileError(f"{path}:{first_line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
+        columns = {
+            column: next((names.index(name) for name in known if name in names), None)
+            for column, known in COLUMNS.items()
+        }
+        if columns["text"] is None:
+            listed = ", ".join(COLUMNS["text"])
+            raise FileError(f"{path}:{first_line}: has no column of texts: call it one of {listed}")
+        line = first_line + rows.line_num
+        for row in rows:
+            cells = {
+                column: row[index].strip()
+                for column, index in columns.items()
+                if index is not None and index < len(row) and row[index].strip()
+            }
+            if body := "\n\n".join(paragraphs(cells.pop("text", ""))):
+                title = {"title": cells.pop("title")} if "title" in cells else {}
+                yield Source(Document(path, dict(title), body, {}, line), f"{path}:{line}", cells)
+            line = first_line + rows.line_num
+    except csv.Error as error:
+        line = first_line + rows.line_num - 1
+        hint = "put cells with quotes or line breaks in quotes"
+        raise FileError(f"{path}:{line}: not CSV ({error}): {hint}") from error
+
+
+def _missing(path: Path) -> SettingsError:
+    return SettingsError(f"{path}: reading it needs an extra: pip install 'synopsis-writer[formats]'")
+
+
+def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
+    if data.startswith(_LOCKED):
+        raise FileError(f"{path}: is an old .doc, or under a password: save it as .docx without one")
+    try:
+        import docx
+        from docx.opc.exceptions import PackageNotFoundError
+        from docx.text.paragraph import Paragraph
+        from lxml.etree import XMLSyntaxError
+    except ImportError as error:
+        raise _missing(path) from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MOST_UNPACKED:
+                most = MOST_UNPACKED // 1_000_000
+                raise FileError(f"{path}: unpacks to more than {most} MB: that is no synopsis")
+        file = docx.Document(io.BytesIO(data))
+    except (zipfile.BadZipFile, PackageNotFoundError, XMLSyntaxError, KeyError, ValueError, OSError) as error:
+        raise FileError(f"{path}: is no Word file, or damaged: save it again as .docx") from error
+    dropped = _settle_revisions(file.element.body)
+    title, parts = "", list[str]()
+    for element in file.element.body.iter(_W + "p"):
+        block = Paragraph(element, file)
+        style = block.style.name.lower() if block.style is not None else ""
+        if not title and not parts and style in {"title", "titel", "heading 1", "überschrift 1"}:
+            title = " ".join(block.text.split())
+        elif block.text.strip():
+            parts += paragraphs(block.text.replace("\xad", ""))
+    text = "\n\n".join(parts)
+    if not title:
+        title, text = title_and_text(text)
+    meta = {"title": title} if title else {}
+    yield Source(Document(path, meta, text), str(path), {}, dropped)
+
+
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+
+
+def _settle_revisions(body: Any) -> tuple[str, ...]:
+    """Accept the tracked changes of a Word file's body in place; return what a text cannot hold."""
+    counts: dict[str, int] = {}
+    for tags, words in (
+        (("ins", "moveTo"), "tracked changes: the insertions are in the text"),
+        (("del", "moveFrom"), "tracked changes: the deletions are not in the text"),
+        (("drawing", "pict", "object"), "pictures"),
+        (("txbxContent",), "text boxes"),
+        (("footnoteReference", "endnoteReference"), "footnotes"),
+        (("commentReference",), "comments"),
+    ):
+        counts[words] = sum(len(list(body.iter(_W + tag))) for tag in tags)
+    for tag in ("del", "moveFrom", "drawing", "pict", "object"):
+        for element in list(body.iter(_W + tag)):
+            element.getparent().remove(element)
+    for tag in ("ins", "moveTo", "smartTag", "sdtContent", "sdt"):
+        for element in list(body.iter(_W + tag)):
+            parent = element.getparent()
+            index = parent.index(element)
+            parent[index : index + 1] = list(element)
+    return tuple(words for words, count in counts.items() if count)
+
+
+_HTML_BLOCKS = frozenset(
+    "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd tr td th table section article header footer main body".split()
+    + "blockquote figure figcaption pre hr address nav aside".split()
+)
+_HTML_SKIPPED = ("script", "style", "template", "noscript", "head", "nav", "iframe", "svg", "form", "button")
+
+
+def _read_html(data: bytes, path: Path) -> Iterator[Source]:
+    try:
+        from lxml import etree, html
+    except ImportError as error:
+        raise _missing(path) from error
+    declared = re.search(rb"<meta[^>]+charset=[\"']?([\w-]+)", data[:4_000], re.IGNORECASE)
+    try:
+        source = data.decode(declared[1].decode("ascii")) if declared else _decode(data, path)
+    except (LookupError, UnicodeDecodeError):
+        source = _decode(data, path)
+    try:
+        root = html.document_fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", source))
+    except (etree.ParserError, ValueError) as error:
+        raise FileError(f"{path}: is no HTML, or empty: save the page again") from error
+    heading = root.find(".//h1")
+    named = heading if heading is not None else root.find(".//title")
+    title = " ".join(named.text_content().split()) if named is not None else ""
+    pictures = ("pictures",) if root.find(".//img") is not None else ()
+    if heading is not None:
+        heading.drop_tree()
+    etree.strip_elements(root, *_HTML_SKIPPED, etree.Comment, with_tail=False)
+    pieces: list[str] = []
+    for event, element in etree.iterwalk(root, events=("start", "end")):
+        is_block = element.tag in _HTML_BLOCKS
+        if event == "start":
+            text = "\n" if element.tag == "br" else re.sub(r"\s+", " ", element.text or "")
+            pieces.append("\n\n" * is_block + text)
+        else:
+            pieces.append("\n\n" * is_block + re.sub(r"\s+", " ", element.tail or ""))
+    text = "\n\n".join(paragraphs("".join(pieces).replace("\xad", "")))
+    if not title:
+        title, text = title_and_text(text)
+    yield Source(Document(path, {"title": title} if title else {}, text), str(path), {}, pictures)
+
+
+READERS: Mapping[str, Callable[[bytes, Path], Iterator[Source]]] = {
+    ".csv": _read_csv,
+    ".docx": _read_docx,
+    ".htm": _read_html,
+    ".html": _read_html,
+    ".json": _read_json,
+    ".markdown": _read_markdown,
+    ".md": _read_markdown,
+    ".txt": _read_text,
+}
+_LARGER = frozenset({".csv", ".docx", ".htm", ".html"})
