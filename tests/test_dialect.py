@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from synopsis_writer.errors import ModelError, RequestRefusedError
@@ -234,6 +235,32 @@ async def test_a_server_that_has_answered_by_a_schema_is_asked_for_it_again(
             await client.complete(ASK, SCHEMA, WARM)
         await client.close()
     assert len(server.chats) == 2
+
+
+async def test_an_answer_by_a_schema_refutes_what_a_call_beside_it_has_learnt(tmp_path: Path) -> None:
+    has_learnt = asyncio.Event()
+    asked: list[bool] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(b"response_format" in request.content)
+        if asked == [True]:
+            return httpx2.Response(500)
+        if asked[-1]:
+            await has_learnt.wait()
+        return httpx2.Response(200, json=Reply("Ja.").as_data("m"))
+
+    store = CapabilityStore(tmp_path / "dialects.json")
+    transport = httpx2.MockTransport(answer)
+    client = HostedClient("m", "https://llm.example.org/v1", KEY, capabilities=store, transport=transport)
+    first, second = (asyncio.create_task(client.complete(ASK, SCHEMA, WARM)) for _ in range(2))
+    await first
+    assert store.find("llm.example.org/v1", "m").answer_format == "plain"
+    has_learnt.set()
+    await second
+    await client.complete(ASK, SCHEMA, WARM)
+    await client.close()
+    assert asked[-1]
+    assert store.find("llm.example.org/v1", "m").answer_format == "json_schema"
 
 
 async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(

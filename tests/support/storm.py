@@ -49,10 +49,20 @@ PASSING: Sequence[Step] = (
     Silence(30),
     Drip(30),
     Body({"choices": []}),
+    Body({"error": {"message": "overloaded", "code": 503}}),
+    Fault(500, body="<html><title>500</title></html>"),
+)
+REFUSALS: Sequence[Step] = (
+    Fault(400, message="Bad Request"),
+    Fault(404, body="Not Found"),
+    Fault(422, body={"detail": [{"loc": ["body"], "msg": "extra fields not permitted"}]}),
+    Fault(400, message=f"prompt is too long: {KEY}"),
+    Fault(400, message="The prompt was filtered", code="content_filter"),
 )
 BAD_ANSWERS: Sequence[Step] = (
     Reply("", refusal="Das schreibe ich nicht."),
     Reply(ANSWER.replace("?", ".")),
+    Fault(400, body={"error": {"code": "json_validate_failed", "failed_generation": '{"title": '}}),
 )
 _TIMEOUT = 2.0
 _SIDE_BY_SIDE = 16
@@ -82,7 +92,7 @@ class Tally:
 def script(calls: int, seed: int) -> list[Step]:
     """Return what each call gets: a fault or a bad answer in two of five, else the good one."""
     rng = random.Random(seed)
-    bad = [*PASSING, *BAD_ANSWERS]
+    bad = [*PASSING, *BAD_ANSWERS] * 3 + [*REFUSALS]  # a refusal ends the work on a brief
     return [rng.choice(bad) if rng.random() < SHARE else Reply(ANSWER) for _ in range(calls)]
 
 

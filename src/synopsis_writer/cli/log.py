@@ -10,7 +10,7 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, printable, status
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import FileError, InputError
+from synopsis_writer.errors import FileError, InputError, os_reason
 
 if TYPE_CHECKING:
     from synopsis_writer.log import Run, RunLog, RunSummary
@@ -200,12 +200,17 @@ def show_info(json: options.Json = False) -> None:
 @cache_app.command("clear")
 def clear_cache() -> None:
     """Delete all cached answers, and what was learnt of servers; a file that cannot be used is deleted."""
-    from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore
+    from synopsis_writer.models.hosted import CAPABILITIES_FILE
     from synopsis_writer.models.resolve import CACHE_FILE, open_cache
     from synopsis_writer.storage.sqlite import is_locked, remove_database
 
     settings = options.settings_from()
-    if CapabilityStore(settings.cache / CAPABILITIES_FILE).clear():
+    capabilities = settings.cache / CAPABILITIES_FILE
+    if capabilities.is_file():
+        try:
+            capabilities.unlink()
+        except OSError as error:
+            raise FileError(os_reason(error, capabilities)) from error
         status("forgot what servers accept")
     try:
         with contextlib.closing(open_cache(settings)) as cache:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synopsis_writer.errors import FileError, ModelError, SettingsError, os_reason
+from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import Report, report_of
 from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models, repair_surrogates
@@ -124,18 +124,6 @@ class CapabilityStore:
         content = _CapabilitiesFile(dialects=[*others, entry])
         with contextlib.suppress(FileError), replacing(self.path) as file:
             file.write(content.model_dump_json(by_alias=True, indent=1).encode())
-
-    def clear(self) -> bool:
-        """Forget everything; return whether there was anything. Raises FileError."""
-        if self.path is None:
-            return False
-        try:
-            self.path.unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise FileError(os_reason(error, self.path)) from error
-        return True
 
     def _read(self) -> list[_StoredCapabilities]:
         if self.path is None:
@@ -301,6 +289,8 @@ class HostedClient:
         if call.schema is not None and current.answer_format != "plain":
             self._has_answered_format = True
             current = replace(current, has_answered_format=True)
+            # It also refutes what a call beside it learnt from a fault that passed.
+            first = replace(first, answer_format=self._capabilities.answer_format)
         elif call.has_left_out_schema and self._has_answered_format:  # another call has had an answer
             current = replace(current, answer_format=first.answer_format)
         before, self._capabilities = self._capabilities, self._capabilities.updated(first, current)
@@ -444,19 +434,16 @@ def open_sdk(
     )
     is_openai = f".{url.host}".endswith(".api.openai.com")
     # The SDK would send them to any server.
-    sdk.organization = (is_openai and check_header(*_variable("OPENAI_ORG_ID"))) or None
-    sdk.project = (is_openai and check_header(*_variable("OPENAI_PROJECT_ID"))) or None
-    for name, value in sdk.default_headers.items():
-        text = f"{name}{value}" if isinstance(value, str) else name
+    for attribute, name in (("organization", "OPENAI_ORG_ID"), ("project", "OPENAI_PROJECT_ID")):
+        value = check_header(name, os.environ.get(name, "")) if is_openai else ""
+        setattr(sdk, attribute, value or None)
+    for name, header in sdk.default_headers.items():
+        text = f"{name}{header}" if isinstance(header, str) else name
         if not text.isascii() or not text.isprintable() or " " in name:
             raise SettingsError(
                 "OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII"
             )
     return sdk
-
-
-def _variable(name: str) -> tuple[str, str]:
-    return name, os.environ.get(name, "")
 
 
 def chat_request(
