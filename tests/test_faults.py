@@ -14,7 +14,7 @@ from synopsis_writer.models.faults import quote, read_report
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from tests.support.loopback import Body, Events, Fault, LoopbackServer, Step, event
+from tests.support.loopback import Body, Events, Fault, LoopbackServer, Reply, Step, event
 from tests.support.terminal import ORDER, Terminal
 
 KEY = "sk-proj-Zx81LmQw93_abcdefgh"
@@ -66,19 +66,47 @@ async def test_a_prompt_that_a_filter_stops_is_recognized_and_not_sent_again(
     assert (calls, error.is_transient) == (1, True)
 
 
+PHRASES = [(meaning, message) for meaning, messages in CASES["phrases"].items() for message in messages]
+
+
+@pytest.mark.parametrize(("meaning", "message"), PHRASES)
+def test_the_words_of_a_message_are_understood(meaning: str, message: str) -> None:
+    assert (
+        read_report(400, {"error": {"message": message, "type": "invalid_request_error"}}).meaning == meaning
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (400, "max_tokens is too large: 4000. The maximum is 2048"),
-        (400, "temperature must be less than 2"),
-        (400, "messages: at least one message is required"),
         (429, "Rate limit reached: please reduce the length of your prompt or try again in 2 s"),
         (401, "Your request was blocked by an invalid key"),
-        (400, "Unknown model: check the prompt and the input"),
     ],
 )
-def test_other_errors_are_not_taken_for_these(status: int, message: str) -> None:
+def test_words_about_pace_and_key_are_not_about_the_prompt(status: int, message: str) -> None:
     assert read_report(status, openai_error(message)).meaning == "other"
+
+
+@pytest.mark.parametrize("message", CASES["options"]["system_role"])
+async def test_a_system_role_is_refused_in_many_words(message: str) -> None:
+    with LoopbackServer([Reply("Ja.")], refuses=["system"], refusal=Fault(400, message=message)) as server:
+        assert await answered(server) == "Ja."
+    assert [turn["role"] for turn in server.chats[1].body["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize("message", CASES["options"]["whole_answers"])
+async def test_a_whole_answer_is_refused_in_many_words(message: str) -> None:
+    with LoopbackServer([Reply("Ja.")], refuses=["whole"], refusal=Fault(400, message=message)) as server:
+        assert await answered(server) == "Ja."
+    assert server.chats[1].body["stream"]
+
+
+async def answered(server: LoopbackServer) -> str:
+    client = HostedClient("m", server.base_url)
+    answer = await client.complete(ASK, SCHEMA, Limits(timeout=10))
+    await client.close()
+    assert len(server.chats) == 2
+    return answer.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

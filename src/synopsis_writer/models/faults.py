@@ -26,13 +26,16 @@ _MEANINGS: Mapping[Meaning, str] = {
     "bad_json": r"json_validate_failed|failed_generation|json.(generation|parse|validation).(failed|error)"
     r"|(fail(ed|ure)|unable|could not|couldn't|did not|didn't) (to |in )?"
     r"(generat\w+|validat\w+|produce|return|output) (a |any )?(valid |structured )?(json|output)"
-    r"|(model|generat\w+)\b.{0,40}\b(invalid|malformed|not valid) json",
+    r"|(model|generat\w+)\b.{0,40}\b(invalid|malformed|not valid) json|(json|output) generation failed"
+    r"|(output|response|generated \w+) (does|did) not (match|conform|follow|satisfy).{0,30}(schema|json)"
+    r"|pars(e|ing) (the )?(model|structured|generated)\b.{0,20}(json|output)|generated json failed",
     "filter": r"content.?(filter|polic|management|moderat|violat|inspection|safety|exists.?risk)"
     r"|responsible.?ai|data.?inspection|(input|prompt|request|was|been|is) flagged|prohibited.?content"
     r"|requires moderation|moderation.?block|violat\w+.{0,40}(polic|guideline|terms)"
     r"|(usage|safety) (polic|guideline)|inappropriate (content|input)|safety (filter|system|setting)"
     r"|considered high risk|guardrail|sensitive (content|information|words?)|input.?new.?sensitive"
-    r"|blocked.?(by|reason)|\u4e0d\u5b89\u5168|\u654f\u611f",  # Zhipu: unsafe, sensitive
+    r"|blocked.?(by|due|because|reason)|content risk|unsafe (content|prompt|input)"
+    r"|\u4e0d\u5b89\u5168|\u654f\u611f",  # Zhipu: unsafe, sensitive
     "too_long": r"context.{0,3}(length|size|window|limit|overflow)|exceed_context|context the overflows"
     r"|(prompt|inputs?|messages?|conversation|request)\b.{0,60}\b(is|are|was|body) too (long|large|big)"
     r"|too many (input |prompt |total )?tokens|(input|prompt) (is )?too (long|large)"
@@ -41,7 +44,9 @@ _MEANINGS: Mapping[Meaning, str] = {
     r"|(input|prompt|requested?) tokens?\b.{0,60}(exceed|limit|supports? (only )?up to)"
     r"|(reduce|shorten)\b.{0,30}\b(messages?|prompt|input)\b|inputs`? tokens \+|range of input length"
     r"|max(imum)?.?(prompt|input|model|seq(uence)?).?len(gth)?|max(imum)? size: \d+ tokens"
-    r"|token.?limit.?(reached|:|exceeded)|exceeds the maximum size",
+    r"|token.?limit.?(reached|:|exceeded)|exceeds the maximum size|maximum context|model's (context|window)"
+    r"|prompt.too.long|(prompt|request) tokens.{0,20}>|n_ctx|sequence length \d+|(string|text) (is )?too long"
+    r"|tokens in (the )?(request|prompt|input).{0,20}exceed|at least 1, got -\d",
 }
 _QUOTA = "insufficient_quota"
 # With these statuses the words above are about the key, the account or the pace.

@@ -570,13 +570,15 @@ _OPTIONS = (
     _Option("stream", r"\bstream(ing)?\b", {"streaming": "none"}),
     _Option(
         "whole",
-        r"(only|must|requires?|enable|set|non).{0,60}\bstream|\bstream.{0,60}(only|must|require|true|enable)",
+        r"(only|must|requires?|enable|set|use|non).{0,60}\bstream"
+        r"|\bstream.{0,60}(only|must|require|true|enable|mandatory)",
         {"whole_answers": False},
     ),
     _Option(
         "system",
         r"system.?(role|message|prompt|instruction)s?\b|\brole\b.{0,60}\bsystem\b|\bsystem\b.{0,20}\brole"
-        r"|only user and assistant|roles must alternate|developer.?instruction|messages\[\d+\]\.role",
+        r"|only user and assistant|roles must alternate|developer.?instruction|messages\[\d+\]\.role"
+        r"|(roles?|input) (must|should) be.{0,30}\buser\b|first message must be.{0,20}\buser\b",
         {"system_role": False},
         f"does not accept a system message: it leads the first turn of the user {_FORGET}",
     ),
