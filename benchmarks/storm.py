@@ -30,6 +30,7 @@ def storm_rows() -> list[Row]:
     return [
         Row(f"briefs of {WRITES} saved once", str(len(tally.saved))),
         Row("reported with their reason", str(len(tally.reported))),
+        Row("put off by a limit of hours or an outage, and begun again", str(tally.postponed)),
         Row("lost", str(len(lost)), "0"),
         Row("saved twice, or saved and reported", str(len(twice)), "0"),
         Row("calls, of which faults and bad answers", f"{tally.calls}, {tally.faults}"),

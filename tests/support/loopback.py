@@ -238,6 +238,13 @@ class StalledStream:
     filler: str = ""
 
 
+@dataclass(frozen=True)
+class Outage:
+    """The connection is closed without an answer, and further ones are refused for `seconds`."""
+
+    seconds: float
+
+
 Step = (
     Reply
     | Fault
@@ -253,6 +260,7 @@ Step = (
     | CutStream
     | FailingStream
     | StalledStream
+    | Outage
 )
 
 
@@ -316,7 +324,7 @@ class Player(http.server.BaseHTTPRequestHandler):
                 self._loopback.stopping.wait(step.seconds)
             case Drip():
                 self._drip(step.seconds)
-            case Hangup():
+            case Hangup() | Outage():
                 pass
             case _:
                 self._answer(step, str(body.get("model")))
@@ -439,7 +447,8 @@ class LoopbackServer:
         self.requests: list[Request] = []
         self.stopping = threading.Event()
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Player, self))
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._outage = 0.0
 
     @property
     def base_url(self) -> str:
@@ -465,14 +474,30 @@ class LoopbackServer:
             AssertionError: more was asked than the script holds.
         """
         self.stopping.set()
-        self._http.shutdown()
+        with self._lock:
+            http = self._http
+        http.shutdown()
         self._thread.join()
-        self._http.server_close()
+        http.server_close()
         if error is None and self._taken > len(self._steps) and not self._repeat_last:
             raise AssertionError(
                 f"{self._taken} completions were asked of a script with {len(self._steps)} steps: "
                 "add a step, or find out who asks once more"
             )
+
+    def _serve(self) -> None:
+        """Serve until this is closed; after an outage on the same port."""
+        while not self.stopping.is_set():
+            self._http.serve_forever(_POLL)
+            if self._outage:
+                self._http.server_close()
+                self.stopping.wait(self._outage)
+                self._outage = 0.0
+                with self._lock:
+                    if not self.stopping.is_set():
+                        self._http = http.server.ThreadingHTTPServer(
+                            self._http.server_address[:2], partial(Player, self)
+                        )
 
     def answer(self, request: Request) -> Step:
         """Record a request, and return what it gets."""
@@ -512,8 +537,10 @@ class LoopbackServer:
         with self._lock:
             self._taken += 1
             place = self._taken - 1
-        if place < len(self._steps):
-            return self._steps[place]
-        if self._repeat_last and self._steps:
-            return self._steps[-1]
-        return Fault(400, message=f"the script of {len(self._steps)} steps is used up")
+        if place >= len(self._steps) and not (self._repeat_last and self._steps):
+            return Fault(400, message=f"the script of {len(self._steps)} steps is used up")
+        step = self._steps[min(place, len(self._steps) - 1)]
+        if isinstance(step, Outage):
+            self._outage = step.seconds
+            self._http.shutdown()
+        return step
