@@ -409,18 +409,21 @@ def test_a_node_with_other_examples_ends_the_batch(
     assert "examples differ from those where the batch was begun" in done.err
 
 
-def test_a_terminals_ctrl_c_reaches_rays_processes_too_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_reaches_rays_processes_too_loses_nothing(
+    tmp_path: Path, kind: signal.Signals, code: int
+) -> None:
     rows = 200
     briefs(tmp_path, rows)
     with LoopbackServer([Reply(ANSWER)]) as server:
         flags = ("--engine", "ray", "--workers", "1", "--concurrency", "2")
         process = start(tmp_path, server, *flags)
         until_asked(server, 10, process)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, kind)
         out, message = process.communicate(timeout=120)
         asked = len(server.chats)
     saved = statuses(tmp_path).count("accepted")
-    assert (process.returncode, saved) == (130, asked), message
+    assert (process.returncode, saved) == (code, asked), message
     assert out.startswith(f"{rows} rows: {saved} accepted".encode())
     assert b"workers 1" in message
     assert b"Traceback" not in message

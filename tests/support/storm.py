@@ -78,11 +78,11 @@ BAD_ANSWERS: Mapping[str, Step] = {
 }
 GOOD_ANSWERS: Mapping[str, Step] = {
     "a good answer": Reply(ANSWER),
-    "a stream that flows longer than a call may be silent": Reply(ANSWER, pause=0.02),
+    "a stream that flows longer than a call may be silent": Reply(ANSWER, pause=0.03),
 }
 OUTAGE = Outage(0.15)
 _EVERY = 100  # calls, after which the server is not there for a while
-_TIMEOUT = 2.0
+_TIMEOUT = 5.0  # a busy machine needs a while for a good answer, too
 _SIDE_BY_SIDE = 16
 
 
