@@ -17,7 +17,8 @@ HEAD = """# Commands
 The help of every command, as the program prints it. `make docs` updates this page; a test compares them.
 
 Exit codes: 0 done · 1 refused by the gate · 2 bad usage, brief, file or configuration · 3 model or network
-failed for good · 4 an eval below its thresholds, worse than its baseline, or incomplete · 130 interrupted.
+failed for good · 4 an eval below its thresholds, worse than its baseline, or incomplete · 129, 130 or 143
+ended by a signal (SIGHUP, Ctrl-C, SIGTERM).
 """
 
 

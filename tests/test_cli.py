@@ -323,7 +323,7 @@ def test_ctrl_c_while_the_program_loads_ends_it_in_the_same_way(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
-    assert capsys.readouterr().err == "synopsis: interrupted\n"
+    assert capsys.readouterr().err == "synopsis: interrupted: run the same command again\n"
 
 
 @pytest.mark.parametrize("step", ["get_command", "get_group"])
@@ -335,7 +335,7 @@ def test_ctrl_c_while_the_commands_are_built_ends_it_in_the_same_way(
 
     monkeypatch.setattr(typer.main, step, interrupted)
     run = terminal("check", "-")
-    assert (run.code, run.out, run.err) == (130, "", "synopsis: interrupted\n")
+    assert (run.code, run.out, run.err) == (130, "", "synopsis: interrupted: run the same command again\n")
 
 
 def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:

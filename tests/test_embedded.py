@@ -128,7 +128,7 @@ def test_ctrl_c_stops_the_model(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == ""
-    assert err.rstrip().endswith("synopsis: interrupted")
+    assert err.rstrip().endswith("synopsis: interrupted: run the same command again")
     answers = record.read_text(encoding="utf-8").split("\n")
     assert answers[-3:] == ["stopped", "returned", ""]
     assert answers.count("stopped") == 1

@@ -434,7 +434,7 @@ def test_progress_is_the_hubs_bar_on_a_terminal(place: Place, monkeypatch: pytes
 
 PROGRAM = """
 import sys
-from synopsis_writer.cli import app, models
+from synopsis_writer.cli import app, main, models
 from synopsis_writer.models import download
 assert not {"huggingface_hub", "httpx2", "tqdm"} & set(sys.modules)
 pull = download.pull
@@ -443,7 +443,8 @@ def in_small_pieces(*arguments, **more):
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1024
     return pull(*arguments, **more)
 download.pull = in_small_pieces
-sys.exit(app.run(["models", "pull", *sys.argv[1:]]))
+sys.argv[1:1] = ["models", "pull"]
+main()
 """
 
 
@@ -464,7 +465,17 @@ def run_program(place: Place, home: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_ctrl_c_leaves_nothing_behind(place: Place, weights: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
+)
+def test_a_signal_leaves_nothing_behind(
+    place: Place, weights: bytes, tmp_path: Path, kind: signal.Signals, code: int, word: str
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     place.hub.pause = 0.02
@@ -473,11 +484,11 @@ def test_ctrl_c_leaves_nothing_behind(place: Place, weights: bytes, tmp_path: Pa
         while not any(path.stat().st_size > 8192 for path in folder.rglob("*.incomplete")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kind)
         out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (code, "")
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "synopsis: interrupted"
+    assert err.splitlines()[-1] == f"synopsis: {word}: run the same command again"
     assert list(home.iterdir()) == []
     assert place.files() == []
     place.hub.pause = 0

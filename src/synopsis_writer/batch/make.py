@@ -78,7 +78,9 @@ class GatePool:
 
 
 def _begin(settings: Settings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it was not inherited
+    for name in ("SIGINT", "SIGHUP"):  # a terminal's, for all processes; Windows has no SIGHUP
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     gate = open_workspace(settings).gate
     gate.warm_up()

@@ -1,19 +1,55 @@
 """The command line: one module a command group; each command parses, calls and prints."""
 
 import contextlib
+import signal
 import sys
+from types import FrameType
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+
+_received: list[signal.Signals] = []  # SIGTERM or SIGHUP, in order
 
 
 def main() -> None:
-    """Run the command `synopsis`; Ctrl-C while it loads or ends is answered like one while it works."""
+    """Run the command `synopsis`; a signal while it loads or ends is answered like one while it works."""
+    _received.clear()
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        with contextlib.suppress(ValueError):  # not in the main thread
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+                signal.signal(number, _interrupt)
     try:
         from synopsis_writer.cli.app import main as run_app
 
         run_app()
     except KeyboardInterrupt:  # where Typer does not handle it
+        code, message = interruption()
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write("synopsis: interrupted\n")  # the console may not be loaded yet
-        sys.exit(130)
+            sys.stderr.write(f"synopsis: {message}\n")  # the console may not be loaded yet
+        sys.exit(code)
 
 
-__all__ = ["main"]
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """End the command as Ctrl-C does."""
+    received = signal.Signals(number)
+    if received.name == "SIGHUP" and received in _received:
+        return  # a shell that hangs up repeats the terminal's signal: that is not somebody in a hurry
+    _received.append(received)
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    else:  # Ctrl-C is ignored, as in a script's background
+        raise KeyboardInterrupt
+
+
+def interruption() -> tuple[int, str]:
+    """Return exit code and message of a command that was ended by a signal, by default Ctrl-C's."""
+    ended_by = _received[0] if _received else signal.SIGINT
+    return 128 + ended_by, f"{_WORDS[ended_by.name]}: run the same command again"
+
+
+def is_signalled() -> bool:
+    """Whether SIGTERM or SIGHUP has come."""
+    return bool(_received)
+
+
+__all__ = ["interruption", "is_signalled", "main"]

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
-from synopsis_writer import __version__
+from synopsis_writer import __version__, cli
 from synopsis_writer.cli import batch, check, evals, log, models, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
 from synopsis_writer.errors import SynopsisError
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Write synopses of German TV series in a house style, and refuse those that break it.",
     epilog=(
         "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
-        "4 an eval below its thresholds, 130 interrupted."
+        "4 an eval below its thresholds, 129, 130 or 143 ended by a signal."
     ),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -72,7 +72,8 @@ def main() -> None:
         sys.stdout.flush()
     except OSError as error:
         code = _unwritable(error)
-    sys.exit(code)
+    # Whatever failed because of a signal, as workers that got it, too, or a terminal that is gone.
+    sys.exit(cli.interruption()[0] if cli.is_signalled() else code)
 
 
 @STDERR.installed()
@@ -98,7 +99,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # Typer's answer to --show-completion, or with a code to a closed pipe
         return _unwritable(BrokenPipeError()) if end.code else 0
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
-        print_error("interrupted")
+        print_error(cli.interruption()[1])
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -143,7 +143,7 @@ def run(
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
 
-    Exits 1 when rows were refused, 3 when rows failed, 130 after Ctrl-C.
+    Exits 1 when rows were refused, 3 when rows failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
     import asyncio
 
@@ -179,7 +179,6 @@ def run(
         )
     print_result(summary(counts))
     if stop.is_set:
-        warn("run the same command again to continue")
         return INTERRUPTED
     return _exit_code(counts)
 

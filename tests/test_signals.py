@@ -1,0 +1,324 @@
+"""SIGTERM and SIGHUP end every command as Ctrl-C does: its own code, one line, nothing lost, nothing left."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.kills import Corpus, processes, write_briefs
+from tests.support.loopback import LoopbackServer, Reply, Silence, StalledStream
+from tests.support.provider import BatchServer
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, ORDER, Terminal, saved
+
+SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
+ENDS = {
+    signal.SIGINT: (130, "synopsis: interrupted: run the same command again"),
+    signal.SIGTERM: (143, "synopsis: terminated: run the same command again"),
+    signal.SIGHUP: (129, "synopsis: hung up: run the same command again"),
+}
+KINDS = pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+
+
+def start(
+    folder: Path, *command: str, server: LoopbackServer | BatchServer | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **address, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    while not happens():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def check_end(process: subprocess.Popen[str], kind: signal.Signals) -> str:
+    """Check how a process ended that got a signal; return what it printed."""
+    out, err = process.communicate(timeout=120)
+    code, line = ENDS[kind]
+    assert "Traceback" not in err, err
+    assert (process.returncode, err.splitlines()[-1]) == (code, line), err
+    return out
+
+
+@contextmanager
+def held(fifo: Path, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Wait until a process reads `fifo`, and let it wait in the block."""
+    writers: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    wait_for(is_read, process)
+    yield
+    os.close(writers[0])
+
+
+def statuses(folder: Path) -> list[str]:
+    with closing(sqlite3.connect(folder / "out" / "batch.sqlite3")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [status for (status,) in database.execute("SELECT status FROM rows ORDER BY place")]
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "-"),
+        ("log", "list"),
+        ("examples", "list"),
+        ("models", "pull", "qwen3-8b"),
+        ("batch", "submit", "briefs.csv", "--out", "out"),
+        ("cache", "info"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_has_just_begun(
+    tmp_path: Path, command: tuple[str, ...], kind: signal.Signals
+) -> None:
+    config = tmp_path / "config.toml"
+    os.mkfifo(config)  # the program waits for who writes into it
+    process = start(tmp_path, COMMAND, *command, SYNOPSIS_CONFIG=str(config))
+    with held(config, process):
+        process.send_signal(kind)
+        assert check_end(process, kind) == ""
+    assert [path for path in saved(tmp_path) if path != "config.toml"] == []
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("write", *ORDER),
+        ("outline", *ORDER),
+        ("eval", "run", "--out", "run", "--model", "m", "--no-log"),
+        ("eval", "judge-check", "--judge", "m"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_command_that_waits_for_a_model(
+    tmp_path: Path, command: tuple[str, ...], kind: signal.Signals
+) -> None:
+    with LoopbackServer([Silence(600)]) as server:
+        process = start(tmp_path, COMMAND, *command, server=server)
+        wait_for(lambda: server.chats, process)
+        process.send_signal(kind)
+        assert check_end(process, kind) == ""
+    assert not list(tmp_path.rglob("*.md"))
+
+
+def test_a_write_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
+    with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
+        process = start(tmp_path, COMMAND, "write", *ORDER, server=server)
+        wait_for(lambda: len(server.chats) == 2, process)
+        process.send_signal(signal.SIGTERM)
+        check_end(process, signal.SIGTERM)
+    assert '"outcome": "interrupted"' in terminal("log", "show", "--json").out
+
+
+@KINDS
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_batch_finishes_the_rows_in_flight(
+    terminal: Terminal, tmp_path: Path, kind: signal.Signals, workers: str
+) -> None:
+    themes = write_briefs(tmp_path / "briefs.csv", 40)
+    order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
+    with Corpus(themes, 0.2) as server:
+        flags = ["--concurrency", "4", "--workers", workers]
+        process = start(tmp_path, COMMAND, *order, *flags, server=server)
+        wait_for(lambda: len(server.chats) > 4, process)
+        process.send_signal(kind)
+        out = check_end(process, kind)
+        asked = len(server.chats)
+        assert statuses(tmp_path).count("accepted") == asked < 40
+        assert statuses(tmp_path).count("pending") == 40 - asked
+        assert out.startswith(f"40 rows: {asked} accepted")
+        assert processes(tmp_path) == ()
+        assert terminal(*order, server=server).code == 0
+    assert len(server.chats) == 40
+
+
+def test_a_second_signal_ends_a_batch_at_once(tmp_path: Path) -> None:
+    write_briefs(tmp_path / "briefs.csv", 4)
+    with LoopbackServer([Silence(600)]) as server:
+        order = ("batch", "run", "briefs.csv", "--out", "out", "--variety", "off")
+        process = start(tmp_path, COMMAND, *order, server=server)
+        wait_for(lambda: len(server.chats) == 4, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "the rows in flight are still made" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        check_end(process, signal.SIGTERM)
+    assert statuses(tmp_path) == ["pending"] * 4
+
+
+def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path: Path) -> None:
+    themes = write_briefs(tmp_path / "briefs.csv", 40)
+    order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
+    with Corpus(themes, 0.1) as server:
+        process = subprocess.Popen(
+            [COMMAND, *order, "--concurrency", "4", "--workers", "2"],
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for(lambda: len(server.chats) > 8, process)
+        os.killpg(process.pid, signal.SIGTERM)  # as a service's manager does
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 143, err
+        assert "Traceback" not in err
+        assert set(statuses(tmp_path)) == {"accepted", "pending"}
+        assert processes(tmp_path) == ()
+        assert terminal(*order, server=server).code == 0
+
+
+@pytest.mark.parametrize("command", ["submit", "fetch"])
+@KINDS
+def test_a_providers_batch_is_found_again(
+    terminal: Terminal, tmp_path: Path, kind: signal.Signals, command: str
+) -> None:
+    write_briefs(tmp_path / "briefs.csv", 2)
+    submit = ("batch", "submit", "briefs.csv", "--out", "out", "--model", "m")
+    fetch = ("batch", "fetch", "out", "--variety", "off")
+    slow = {"POST /files": ["slow"]} if command == "submit" else {"GET /batches/ID": ["slow"]}
+    with BatchServer(lambda _: Reply(ANSWER), faults=slow) as server:
+        if command == "fetch":
+            assert terminal(*submit, server=server).code == 0
+        asked = len(server.requests)
+        process = start(tmp_path, COMMAND, *(submit if command == "submit" else fetch), server=server)
+        wait_for(lambda: len(server.requests) > asked, process)
+        process.send_signal(kind)
+        assert check_end(process, kind) == ""
+        assert statuses(tmp_path) == ["pending"] * 2
+        if command == "submit":
+            assert terminal(*submit, server=server).code == 0
+        terminal(*fetch, server=server)
+        assert len(server.batches) == 1
+    assert "pending" not in statuses(tmp_path)
+
+
+@contextmanager
+def screen(folder: Path, *command: str, environment: Mapping[str, str]) -> Iterator[tuple[int, list[int]]]:
+    """Run a command whose terminal is a new pseudo-terminal; yield its pid and the terminal's other end."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    code = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command],
+        cwd=folder,
+        env={**os.environ, "TERM": "xterm", **environment},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    ends = [master]
+    try:
+        yield process.pid, ends
+    finally:
+        process.kill()
+        process.wait()
+        for end in ends:
+            os.close(end)
+
+
+def read_until(master: int, text: str | None) -> str:
+    """Read a terminal until `text` was seen; None: until nobody writes there any more."""
+    seen = ""
+    end = time.monotonic() + 60
+    while text is None or text not in seen:
+        assert time.monotonic() < end, seen
+        if select.select([master], [], [], 1)[0]:
+            try:
+                seen += os.read(master, 65536).decode("utf-8", "replace")
+            except OSError:  # all have gone
+                break
+    return seen
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_the_cursor_is_back_after_a_signal_while_the_text_grows(tmp_path: Path, kind: signal.Signals) -> None:
+    with (
+        LoopbackServer([StalledStream(ANSWER)]) as server,
+        screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (
+            pid,
+            (master,),
+        ),
+    ):
+        seen = read_until(master, HIDE_CURSOR)
+        os.kill(pid, kind)
+        seen += read_until(master, None)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == ENDS[kind][0]
+    assert HIDE_CURSOR not in seen.rpartition(SHOW_CURSOR)[2]
+    assert ENDS[kind][1] in seen.rpartition(SHOW_CURSOR)[2]
+
+
+def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> None:
+    with (
+        LoopbackServer([StalledStream(ANSWER)]) as server,
+        screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (
+            pid,
+            ends,
+        ),
+    ):
+        read_until(ends[0], HIDE_CURSOR)
+        os.close(ends.pop())
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+
+
+@pytest.mark.parametrize("command", [("write", *ORDER), ("batch", "run", "briefs.csv", "--out", "out")])
+def test_in_a_scripts_background_where_ctrl_c_is_ignored_sigterm_is_not(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    write_briefs(tmp_path / "briefs.csv", 2)
+    with LoopbackServer([StalledStream(ANSWER), Silence(1)]) as server:
+        ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh", COMMAND, *command)
+        process = start(tmp_path, *ignoring, server=server)
+        wait_for(lambda: server.chats, process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        if command[0] == "batch":
+            process.send_signal(signal.SIGTERM)
+        check_end(process, signal.SIGTERM)
+
+
+def test_with_nohup_sighup_ends_nothing(tmp_path: Path) -> None:
+    with LoopbackServer([Silence(600)]) as server:
+        ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh", COMMAND, "write", *ORDER)
+        process = start(tmp_path, *ignoring, server=server)
+        wait_for(lambda: server.chats, process)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        check_end(process, signal.SIGTERM)
