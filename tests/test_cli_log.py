@@ -207,7 +207,7 @@ def test_cached_answers_are_returned_only_on_request(terminal: Terminal) -> None
         assert len(server.chats) == 3
         info = json.loads(terminal("cache", "info", "--json").out)
         assert info["answers"] == 2
-        assert terminal("cache", "clear").err == "removed 2 answers\n"
+        assert terminal("cache", "clear").err == "forgot what servers accept\nremoved 2 answers\n"
         terminal("write", *ORDER, "--cache", "off", server=server)
     assert "answers:  0 (0.0 of at most 200 MB)" in terminal("cache", "info").out
 
