@@ -207,7 +207,7 @@ def test_cached_answers_are_returned_only_on_request(terminal: Terminal) -> None
         assert len(server.chats) == 3
         info = json.loads(terminal("cache", "info", "--json").out)
         assert info["answers"] == 2
-        assert terminal("cache", "clear").err == "forgot what servers accept\nremoved 2 answers\n"
+        assert terminal("cache", "clear").err.endswith("removed 2 answers\n")
         terminal("write", *ORDER, "--cache", "off", server=server)
     assert "answers:  0 (0.0 of at most 200 MB)" in terminal("cache", "info").out
 
@@ -385,7 +385,8 @@ def test_a_damaged_cache_costs_a_line_and_is_deleted_when_it_is_cleared(terminal
     assert (run.code, run.out.startswith(GOOD.synopsis.title)) == (0, True)
     assert run.err.count("empty it with synopsis cache clear") == 1
     cleared = terminal("cache", "clear")
-    assert (cleared.code, cleared.err) == (0, f"{cache_file()} could not be used, and was deleted\n")
+    assert cleared.code == 0
+    assert cleared.err.endswith(f"{cache_file()} could not be used, and was deleted\n")
     assert not any(cache_file().parent.glob("responses.sqlite3*"))
     cache_file().write_text("Das ist keine Datenbank.", "utf-8")
     assert terminal("cache", "clear").code == 0
