@@ -25,13 +25,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopsis_writer.batch.tables import plain_text
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, write_inspect_logs
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
+from synopsis_writer.formats.sheets import plain_text
 from synopsis_writer.storage.files import write_file
 
 CASES = Path(__file__).parent.parent / "evals" / "cases"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.batch.store import SavedRow
-from synopsis_writer.batch.tables import csv_record, pyarrow, write_parquet
+from synopsis_writer.batch.tables import pyarrow, write_parquet
+from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.formats.sheets import csv_record
 from synopsis_writer.result import render
 from synopsis_writer.storage.files import new_folder, replacing, slug
 
@@ -41,6 +43,12 @@ _COLUMNS: Mapping[str, Callable[[SavedRow], Any]] = {
     **{name: _value(name) for name in _PROVENANCE},
     "meta": lambda row: _rest(row.provenance),
 }
+
+
+def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
+    """Yield each row as the saved file that it would be, with its id as the path."""
+    for row in rows:
+        yield Document(Path(row.id), _fields(row), row.synopsis.text)
 
 
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:

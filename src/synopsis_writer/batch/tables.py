@@ -1,7 +1,6 @@
 """Tables of briefs, a row at a time: CSV, JSON lines, YAML and Parquet, in and out."""
 
 import csv
-import io
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ import yaml
 
 from synopsis_writer.document import YAML_LOADER, check_nesting, decode
 from synopsis_writer.errors import BriefError, FileError, SettingsError
+from synopsis_writer.formats.sheets import plain_text
 from synopsis_writer.storage.files import MOST_BYTES, open_input
 
 COLUMNS = (
@@ -337,37 +337,3 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], file: BinaryIO, columns: Ma
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
             count += len(group)
     return count
-
-
-# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
-_SIGNS = "=+\\-@＝＋－＠"
-
-# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
-# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
-_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
-
-_FORMULA = re.compile(_BEGINS)
-
-_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
-
-
-def csv_record(values: Iterable[Any]) -> str:
-    """Return one CSV record; None is empty, and a truth value is `true` or `false`.
-
-    What a spreadsheet would run as a formula has an apostrophe before it; `plain_text` takes it off again.
-    Records end in CR LF, as RFC 4180 has it, and a text keeps its line ends within quotes.
-    """
-    line = io.StringIO()
-    csv.writer(line).writerow([_cell(value) for value in values])
-    return line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _FORMULA.sub("'", value) if isinstance(value, str) else value
-
-
-def plain_text(cell: str) -> str:
-    """Return the text of a cell, without the apostrophes that `csv_record` put before formulas."""
-    return _DISARMED.sub("", cell)

@@ -12,7 +12,7 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, log, models, write
+from synopsis_writer.cli import batch, check, evals, log, models, publish, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
 from synopsis_writer.errors import SynopsisError
 
@@ -31,6 +31,7 @@ app.command("write")(write.write)
 app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)
+app.command("export")(publish.export)
 app.add_typer(check.examples_app, name="examples")
 app.add_typer(check.style_app, name="style")
 app.add_typer(models.app, name="models")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from synopsis_writer.batch.tables import csv_record
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import Key, Row, RowLine, RunInfo
 from synopsis_writer.evals.statistics import estimate, group_rows
 from synopsis_writer.evals.suite import Case
+from synopsis_writer.formats.sheets import csv_record
 from synopsis_writer.storage.files import slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
 

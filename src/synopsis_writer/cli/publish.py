@@ -1,0 +1,116 @@
+"""The command export: synopses as receivers want them."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import print_error, print_result, status, warn
+from synopsis_writer.cli.options import option
+from synopsis_writer.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from synopsis_writer.formats.sheets import Sheet, Slot
+
+_STDOUT = Path("-")
+
+
+@options.grouped
+def export(
+    *,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Saved synopses, folders, or a batch's folder."),
+    ],
+    file_format: Annotated[
+        Literal["docx", "html", "xmltv", "jsonld", "csv", "json", "txt"],
+        option("--format", "What the receiver wants."),
+    ],
+    output: Annotated[
+        Path, option("--output", "The file to write; - is stdout.", "FILE", short="-o")
+    ] = _STDOUT,
+    channel: Annotated[str | None, option("--channel", "XMLTV: the channel's id.", "ID")] = None,
+    start: Annotated[
+        str | None, option("--start", "XMLTV: when it begins, as 2026-12-24T20:15+01:00.", "TIME")
+    ] = None,
+    stop: Annotated[str | None, option("--stop", "XMLTV: when it ends.", "TIME")] = None,
+    into: Annotated[
+        Path | None,
+        option("--into", "XMLTV: fill the programmes of this guide, by series and title.", "GUIDE"),
+    ] = None,
+    force: Annotated[bool, option("--force", "Replace a file that is there.")] = False,
+    house: options.House = None,
+) -> int:
+    """Export synopses: as a press sheet (docx, html), for guides (xmltv), for pages (jsonld), or as data."""
+    from synopsis_writer.formats import sheets as formats
+    from synopsis_writer.house.house import open_house
+    from synopsis_writer.storage.files import replacing
+
+    if file_format != "xmltv" and (channel or start or stop or into):
+        raise InputError("--channel, --start, --stop and --into are for --format xmltv")
+    if output != _STDOUT and output.exists() and not force:
+        raise FileError(f"{output}: is there: name another file, or replace it with --force")
+    if output == _STDOUT and file_format == "docx":
+        raise InputError("a Word file is no text for a terminal or a pipe: name a file with --output")
+    language = open_house(options.settings_from(house=house)).orthography
+    chosen, code = _sheets(files, language)
+    if not chosen:
+        raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
+    if file_format == "xmltv":
+        slot = _slot(channel, start, stop) if into is None else into
+        content, unplaced = formats.xmltv_sheets(chosen, slot)
+        for sheet in unplaced:
+            print_error(f"{into}: has no programme '{sheet.show}' with the sub-title '{sheet.title}'")
+            code = InputError.exit_code
+    else:
+        content = formats.SHEETS[file_format](chosen)
+    for lost in formats.left_out(chosen, file_format):
+        warn(f"{file_format} does not hold {lost}")
+    if output == _STDOUT:
+        print_result(content.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n"))
+    else:
+        with replacing(output, output=True) as file:
+            file.write(content)
+        status(f"written: {output} ({len(chosen)} synopses)" if len(chosen) > 1 else f"written: {output}")
+    return code
+
+
+def _slot(channel: str | None, start: str | None, stop: str | None) -> "Slot":
+    from synopsis_writer.formats.sheets import Slot
+
+    if not channel or not start:
+        raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide")
+    return Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
+
+
+def _time(flag: str, text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
+
+
+def _sheets(paths: list[Path], language: str) -> tuple[list["Sheet"], int]:
+    """Return the sheets of all that can be read, and the exit code; what cannot is printed."""
+    from synopsis_writer.batch.export import documents
+    from synopsis_writer.batch.store import RECORD_FILE, read_batch
+    from synopsis_writer.formats.reading import read_sources, text_files
+    from synopsis_writer.formats.sheets import sheet_of
+
+    sheets: list[Sheet] = []
+    code = 0
+    for path in paths:
+        try:
+            if (path / RECORD_FILE).exists():
+                with read_batch(path) as batch:
+                    sheets += [sheet_of(document, language) for document in documents(batch.accepted())]
+                continue
+            for file in text_files(path) if path.is_dir() else [path]:
+                for source in read_sources(file):
+                    sheets.append(sheet_of(source.document, language))
+        except InputError as error:
+            print_error(str(error))
+            code = error.exit_code
+    return sheets, code

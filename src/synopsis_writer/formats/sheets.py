@@ -1,0 +1,393 @@
+"""Synopses as receivers want them: a press sheet as Word or HTML, XMLTV, JSON-LD, CSV, JSON, plain text."""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.document import Document
+from synopsis_writer.errors import FileError, InputError, SettingsError
+from synopsis_writer.storage.files import read_input
+
+MOST_GUIDE = 100_000_000  # bytes of an XMLTV guide that is read
+
+# IPTC's digital source types (cv.iptc.org/newscodes/digitalsourcetype) and schema.org's names of the same.
+_BY_MODEL = "TrainedAlgorithmicMedia"
+_BY_BOTH = "CompositeWithTrainedAlgorithmicMedia"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What goes out of one synopsis.
+
+    Attributes:
+        people: name and role of each.
+        fields: all else of its front matter, with the record of its release.
+    """
+
+    title: str
+    text: str
+    show: str
+    form: str
+    logline: str
+    people: tuple[tuple[str, str], ...]
+    fields: Mapping[str, Any]
+    language: str = "de-DE"
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs of the text."""
+        return [part.strip() for part in self.text.split("\n\n") if part.strip()]
+
+    @property
+    def release(self) -> Mapping[str, Any]:
+        """The record of its release; empty where nobody released it."""
+        record = self.fields.get("release")
+        return record if isinstance(record, Mapping) else {}
+
+    @property
+    def source_type(self) -> str:
+        """IPTC's digital source type: by a model, by a model and a person; empty for a person's own text."""
+        if "model" not in self.fields:
+            return ""
+        return _BY_BOTH if self.release.get("person_share") else _BY_MODEL
+
+    @property
+    def record(self) -> str:
+        """Who answers for the text and how it came about, in a German line; empty if unknown."""
+        parts = []
+        if "model" in self.fields:
+            parts.append(f"Entwurf: {self.fields['model']}")
+        if self.release:
+            parts.append(f"freigegeben von {self.release.get('by')} am {str(self.release.get('at'))[:10]}")
+        return ", ".join(parts)
+
+
+def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
+    """Return what goes out of a saved synopsis, or of any text with a title."""
+    meta = dict(document.meta)
+    brief = meta.get("brief")
+    asked = brief if isinstance(brief, Mapping) else {}
+    people = meta.pop("characters", None)
+    listed = [person for person in people if isinstance(person, Mapping)] if isinstance(people, list) else []
+    return Sheet(
+        title=str(meta.pop("title", "")) or document.path.stem.replace("-", " "),
+        text=document.text,
+        show=str(asked.get("show", "")),
+        form=str(asked.get("form", "")),
+        logline=str(meta.pop("logline", "")),
+        people=tuple((str(one.get("name", "")), str(one.get("role", ""))) for one in listed),
+        fields=meta,
+        language=language,
+    )
+
+
+def text_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return titles and texts, two blank lines between one synopsis and the next."""
+    return ("\n\n\n".join(f"{sheet.title}\n\n{sheet.text}" for sheet in sheets) + "\n").encode("utf-8")
+
+
+def json_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return one object, or a list of several."""
+    data = [
+        {
+            "title": sheet.title,
+            "logline": sheet.logline,
+            "characters": [{"name": name, "role": role} for name, role in sheet.people],
+            "text": sheet.text,
+            "language": sheet.language,
+            **({"digital_source_type": sheet.source_type} if sheet.source_type else {}),
+            **sheet.fields,
+        }
+        for sheet in sheets
+    ]
+    return _json(data[0] if len(data) == 1 else data)
+
+
+def csv_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return a row a synopsis, with a byte order mark, for spreadsheets."""
+    lines = [csv_record(_CSV_COLUMNS)]
+    for sheet in sheets:
+        people = "; ".join(f"{name}: {role}" for name, role in sheet.people)
+        record = json.dumps(dict(sheet.release), ensure_ascii=False) if sheet.release else None
+        origin = (sheet.language, sheet.fields.get("model"), sheet.source_type or None, record)
+        lines.append(
+            csv_record((sheet.show, sheet.form, sheet.title, sheet.logline, people, sheet.text, *origin))
+        )
+    return "".join(lines).encode("utf-8-sig")
+
+
+_CSV_COLUMNS = (
+    *("show", "form", "title", "logline", "characters", "text"),
+    *("language", "model", "digital_source_type", "release"),
+)
+
+
+def linked_data(sheet: Sheet) -> dict[str, Any]:
+    """Return a synopsis as schema.org's TVEpisode."""
+    data: dict[str, Any] = {
+        "@context": "https://schema.org",
+        "@type": "TVEpisode",
+        "name": sheet.title,
+        "description": sheet.text,
+        "inLanguage": sheet.language,
+    }
+    if sheet.logline:
+        data["abstract"] = sheet.logline
+    if sheet.show:
+        data["partOfSeries"] = {"@type": "TVSeries", "name": sheet.show}
+    if sheet.people:
+        data["character"] = [
+            {"@type": "Person", "name": name, "description": role} for name, role in sheet.people
+        ]
+    if sheet.source_type:
+        data["digitalSourceType"] = f"https://schema.org/{sheet.source_type}DigitalSource"
+    if sheet.release:
+        data["editor"] = {"@type": "Person", "name": str(sheet.release.get("by"))}
+        data["dateModified"] = str(sheet.release.get("at"))
+        digest = {"@type": "PropertyValue", "propertyID": "sha256"}
+        data["identifier"] = {**digest, "value": str(sheet.release.get("text_sha256"))}
+    return data
+
+
+def jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return schema.org's TVEpisode, or a graph of several."""
+    episodes = [linked_data(sheet) for sheet in sheets]
+    if len(episodes) == 1:
+        return _json(episodes[0])
+    for episode in episodes:
+        del episode["@context"]
+    return _json({"@context": "https://schema.org", "@graph": episodes})
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+
+
+def html_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return one page that prints well, each synopsis on a sheet of its own, with JSON-LD inside."""
+    # In a script element, JSON must not close it, nor begin a comment.
+    data = json.loads(jsonld_sheets(sheets))
+    inside = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    page: str = _page().render(sheets=sheets, linked_data=inside)
+    return page.encode("utf-8")
+
+
+@cache
+def _page() -> Any:
+    from jinja2 import Environment
+
+    source = files("synopsis_writer.formats").joinpath("sheet.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+
+
+def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
+    """Return a Word file, each synopsis on a page of its own; raises SettingsError without the extra."""
+    try:
+        import docx
+        from docx.enum.text import WD_BREAK
+        from docx.oxml import OxmlElement
+        from docx.oxml.ns import qn
+    except ImportError as error:
+        raise _missing() from error
+    file = docx.Document()
+    language = OxmlElement("w:lang")
+    language.set(qn("w:val"), sheets[0].language)
+    file.styles["Normal"].element.get_or_add_rPr().append(language)
+    properties = file.core_properties
+    properties.title = sheets[0].title
+    properties.language = sheets[0].language
+    properties.author = str(sheets[0].release.get("by", ""))
+    properties.comments = "; ".join(dict.fromkeys(_origin(sheet) for sheet in sheets if _origin(sheet)))
+    for number, sheet in enumerate(sheets):
+        if number:
+            file.paragraphs[-1].add_run().add_break(WD_BREAK.PAGE)
+        if sheet.show:
+            file.add_paragraph(xml_text(sheet.show)).runs[0].bold = True
+        file.add_heading(xml_text(sheet.title), 1)
+        if sheet.logline:
+            file.add_paragraph().add_run(xml_text(sheet.logline)).italic = True
+        for paragraph in sheet.paragraphs:
+            file.add_paragraph(xml_text(paragraph))
+        if sheet.people:
+            file.add_heading("Personen", 2)
+            for name, role in sheet.people:
+                file.add_paragraph(xml_text(f"{name}: {role}"), style="List Bullet")
+        if sheet.record:
+            file.add_paragraph(xml_text(sheet.record)).runs[0].italic = True
+    buffer = io.BytesIO()
+    file.save(buffer)
+    return buffer.getvalue()
+
+
+def _origin(sheet: Sheet) -> str:
+    kind = f"digitalSourceType {sheet.source_type}" if sheet.source_type else ""
+    digest = f"SHA-256 of the text {sheet.release['text_sha256']}" if "text_sha256" in sheet.release else ""
+    return ", ".join(part for part in (kind, sheet.record, digest) if part)
+
+
+def xml_text(text: str) -> str:
+    """Return `text` without the characters that XML 1.0 cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """When and where a programme is: a channel's id, and its start and end, with their zone."""
+
+    channel: str
+    start: datetime
+    stop: datetime | None = None
+
+
+def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, list[Sheet]]:
+    """Return an XMLTV guide, and the sheets without a programme: new for a slot, or one that is filled.
+
+    In a guide that is there, a programme is a sheet's if title and sub-title are its show and title; the
+    description in the same language is replaced, one in another stays.
+
+    Raises:
+        InputError: several sheets for one slot.
+        FileError: the guide cannot be read.
+    """
+    if isinstance(place, Path):
+        return _fill_guide(sheets, place)
+    etree = _etree()
+    if len(sheets) > 1:
+        raise InputError(f"{len(sheets)} synopses and one --start: export them singly, or --into a guide")
+    sheet, language = sheets[0], sheets[0].language[:2]
+    guide = etree.Element("tv", {"generator-info-name": "synopsis-writer"})
+    channel = etree.SubElement(guide, "channel", id=xml_text(place.channel))
+    etree.SubElement(channel, "display-name").text = xml_text(place.channel)
+    times = {"start": _xmltv_time(place.start), **({"stop": _xmltv_time(place.stop)} if place.stop else {})}
+    programme = etree.SubElement(guide, "programme", {**times, "channel": xml_text(place.channel)})
+    etree.SubElement(programme, "title", lang=language).text = xml_text(sheet.show or sheet.title)
+    if sheet.show:
+        etree.SubElement(programme, "sub-title", lang=language).text = xml_text(sheet.title)
+    _describe(programme, sheet)
+    return _guide_bytes(guide), []
+
+
+def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[bytes, list[Sheet]]:
+    etree = _etree()
+    data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True)
+    try:
+        guide = etree.fromstring(data, parser)
+    except etree.XMLSyntaxError as error:
+        raise FileError(f"{path}: is not XML: {str(error)[:200]}") from error
+    if guide.tag != "tv":
+        raise FileError(f"{path}: is no XMLTV guide: its root is <{str(guide.tag)[:40]}>, not <tv>")
+    wanted: dict[tuple[str, str], Sheet] = {(_key(sheet.show), _key(sheet.title)): sheet for sheet in sheets}
+    filled: set[tuple[str, str]] = set()
+    for programme in guide.iterchildren("programme"):
+        titles = {_key(title.text or "") for title in programme.iterchildren("title")}
+        episodes = {_key(title.text or "") for title in programme.iterchildren("sub-title")}
+        for key in {(title, episode) for title in titles for episode in episodes} & wanted.keys():
+            _describe(programme, wanted[key])
+            filled.add(key)
+    return _guide_bytes(guide), [sheet for key, sheet in wanted.items() if key not in filled]
+
+
+def _describe(programme: Any, sheet: Sheet) -> None:
+    language = sheet.language[:2]
+    for old in programme.findall("desc"):
+        if old.get("lang", language)[:2] == language:
+            programme.remove(old)
+    description = _etree().Element("desc", lang=language)
+    description.text = xml_text(sheet.text)
+    before = [child for child in programme if child.tag in {"title", "sub-title"}]  # the DTD has an order
+    programme.insert(programme.index(before[-1]) + 1, description)
+
+
+def _key(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text).casefold()).strip()
+
+
+def _guide_bytes(guide: Any) -> bytes:
+    head = '<!DOCTYPE tv SYSTEM "xmltv.dtd">'
+    written: bytes = _etree().tostring(
+        guide, xml_declaration=True, encoding="utf-8", pretty_print=True, doctype=head
+    )
+    return written
+
+
+def _xmltv_time(moment: datetime) -> str:
+    zoned = moment if moment.tzinfo is not None else moment.astimezone()
+    return zoned.strftime("%Y%m%d%H%M%S %z")
+
+
+def _etree() -> Any:
+    try:
+        from lxml import etree
+    except ImportError as error:
+        raise _missing() from error
+    return etree
+
+
+def _missing() -> SettingsError:
+    return SettingsError("this format needs an extra: pip install 'synopsis-writer[formats]'")
+
+
+SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
+    "docx": docx_sheets,
+    "html": html_sheets,
+    "jsonld": jsonld_sheets,
+    "csv": csv_sheets,
+    "json": json_sheets,
+    "txt": text_sheets,
+}
+"""The formats that need nothing but the sheets; XMLTV needs a slot or a guide."""
+
+
+def left_out(sheets: Iterable[Sheet], file_format: str) -> list[str]:
+    """Return what the sheets have and a format cannot hold, a few words each."""
+    lost = {"txt": ("show", "logline", "people", "record"), "xmltv": ("logline", "people", "record")}
+    names = {"show": "the series", "people": "the people", "record": "how the text came about"}
+    return [
+        names.get(field, f"the {field}")
+        for field in lost.get(file_format, ())
+        if any(getattr(sheet, field) for sheet in sheets)
+    ]
+
+
+# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
+_SIGNS = "=+\\-@＝＋－＠"
+
+# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
+# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
+_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
+
+_FORMULA = re.compile(_BEGINS)
+
+_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
+
+
+def csv_record(values: Iterable[Any]) -> str:
+    """Return one CSV record; None is empty, and a truth value is `true` or `false`.
+
+    What a spreadsheet would run as a formula has an apostrophe before it; `plain_text` takes it off again.
+    Records end in CR LF, as RFC 4180 has it, and a text keeps its line ends within quotes.
+    """
+    line = io.StringIO()
+    csv.writer(line).writerow([_cell(value) for value in values])
+    return line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
+
+
+def plain_text(cell: str) -> str:
+    """Return the text of a cell, without the apostrophes that `csv_record` put before formulas."""
+    return _DISARMED.sub("", cell)
