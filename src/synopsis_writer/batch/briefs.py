@@ -16,7 +16,7 @@ from synopsis_writer.errors import BriefError, explain
 
 _LONGEST_ID = 100
 
-_COLUMNS = {"characters": "character", "beats": "beat", "air_date": "air-date"}  # where a field's differs
+_COLUMNS = {"characters": "character", "beats": "beat"}  # where they are not the fields, with hyphens
 
 _BETWEEN = re.compile(r"\s+\|\s+|[\r\n]+")  # between the parts of a list in one cell
 
@@ -39,7 +39,7 @@ class BatchRow:
 class _Cells(Brief):
     """A brief by its columns: an error names the field as the person wrote it."""
 
-    model_config = ConfigDict(alias_generator=lambda name: _COLUMNS.get(name, name))
+    model_config = ConfigDict(alias_generator=lambda name: _COLUMNS.get(name, name.replace("_", "-")))
 
 
 def read_briefs(path: Path) -> Iterator[BatchRow]:

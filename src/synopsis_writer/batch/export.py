@@ -32,7 +32,7 @@ _COLUMNS: Mapping[str, Callable[[SavedRow], Any]] = {
     "character": lambda row: list(row.brief.characters),
     "beat": lambda row: list(row.brief.beats),
     "words": lambda row: row.brief.as_data().get("words"),
-    "character_count": lambda row: row.brief.as_data().get("character_count"),
+    "character-count": lambda row: row.brief.as_data().get("character_count"),
     "air-date": lambda row: row.brief.air_date,
     "notes": lambda row: row.brief.notes,
     "title": lambda row: row.synopsis.title,

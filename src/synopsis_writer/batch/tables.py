@@ -27,7 +27,7 @@ COLUMNS = (
     "character",
     "beat",
     "words",
-    "character_count",
+    "character-count",
     "air-date",
     "notes",
 )
