@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.gate.lexicon import ADDRESSES, TITLES, word_lists
+from synopsis_writer.gate.lexicon import ADDRESSES, ROMAN_NUMERAL, TITLES, own_words, word_lists
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
@@ -105,10 +105,28 @@ def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collectio
     names = {mention.name for mention in mentions} | {name for name in given if name.first and name.last}
     for mention in mentions:
         others = [name for name in names if name.first == mention.name.first and name != mention.name]
-        if mention.name not in declared and others:
+        if mention.name not in declared and others and not _are_two(subject.text, mention, others):
             spans = [mention.span, *(other.span for other in mentions if other.name in others)]
             return f"A person changes the last name: {_quote(subject.text, spans)}.", spans
     return None
+
+
+_NAMESAKE = re.compile(
+    r"\b(?:Namensvetter\w*|zweite[rn]?|andere[rn]?|gewisse[rn]?|ebenfalls|gleichnamig\w*)\b"
+)
+
+
+def _are_two(text: Text, mention: FullName, others: Collection[Name]) -> bool:
+    """Whether two last names are two people's: they share a sentence, alternate, or are told apart."""
+    sentence = next(s for s in text.sentences if s.span.contains(mention.span.start))
+    words = [word.lower for word in text.words]
+    here = words[sentence.first : sentence.last]
+    if _NAMESAKE.search(sentence.text) or any(_turns_up(other.last, here) for other in others):
+        return True
+    own = [index for index, word in enumerate(words) if word == mention.name.last]
+    return any(
+        own[0] < index < own[-1] for other in others for index, word in enumerate(words) if word == other.last
+    )
 
 
 def _other_occupations(
@@ -207,13 +225,29 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
     """
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
+    given = own_words("first names")
     found = []
     for index, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
             continue
         if text.raw[first.span.end : last.span.start] != " " or _is_place_or_firm(text, index):
             continue
-        name = Name(first.lower, nominative(last.lower, lasts if last.lower[:-1] in lasts else text.counts))
+        if ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
+            continue  # Friedrich II., Peter K.
+        name = Name(first.lower, _without_genitive(last.lower, {*lasts, *text.counts, *given}))
+        if (
+            name.first in given | firsts
+            and name.last in given | firsts
+            and (name.first not in firsts or name.last not in lasts)
+        ):
+            continue  # Anna Lena, Tobias Brunos (Jacke): a double first name, or two people side by side
+        before = text.words[index - 1] if index else first
+        if (
+            before is not first
+            and before.lower in given
+            and text.raw[before.span.end : first.span.start] == " "
+        ):
+            name = Name(before.lower, name.last)  # Anna Lena Richter
         if name.first in lasts - firsts or name.last in firsts - lasts:
             continue  # `Stein Ilay`: two people side by side
         is_first_name = name.first in firsts or _is_new_name(text, index)
@@ -231,6 +265,11 @@ def _is_new_name(text: Text, index: int) -> bool:
         and nominative(word, text.counts) == word
         and not is_noun(word)
     )
+
+
+def _without_genitive(word: str, known: Collection[str]) -> str:
+    base = _GENITIVE.sub("", word)
+    return base if base in known else word
 
 
 _BEFORE_PLACES = frozenset("in aus nach hotel café firma kanzlei klinik straße insel".split())

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from synopsis_writer.gate.lexicon import TITLES
 from synopsis_writer.gate.text import Span, Text, lower_words, word_spans
 from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
 
 RUN = 6  # words a shingle
+_FEWEST_PLAIN = 3  # of these, neither names nor titles: "N N und Dr. N N" is in every text
 Hashes = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.uint32]
 
@@ -56,12 +58,20 @@ class CopyIndex:
 
         `names` are lower-case single words that count as names in `text`, as the sources' own do.
         """
-        wanted = run_hashes([word.lower for word in text.words], self.names.union(names))
+        words = [word.lower for word in text.words]
+        all_names = self.names.union(names, TITLES)
+        wanted = run_hashes(words, all_names - TITLES)
+        is_plain = np.fromiter((word not in all_names for word in words), dtype=np.int64, count=len(words))
+        plain = (
+            np.convolve(is_plain, np.ones(RUN, dtype=np.int64), "valid")
+            if len(words) >= RUN
+            else is_plain[:0]
+        )
         left = np.searchsorted(self.hashes, wanted, side="left")
         right = np.searchsorted(self.hashes, wanted, side="right")
         hits = {
             int(run): set(self.positions[left[run] : right[run]].tolist())
-            for run in np.flatnonzero(right > left)
+            for run in np.flatnonzero((right > left) & (plain >= _FEWEST_PLAIN))
         }
         return [self._match(text, *chain) for chain in _chains(hits)]
 

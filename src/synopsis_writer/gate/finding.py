@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from typing import Any, Literal, NamedTuple, Self
 
 from synopsis_writer.brief import Brief
@@ -107,6 +108,22 @@ def failed(check: str, value: float | str, limit: str, message: str, spans: Sequ
     """Return a finding that refuses the text, unless the house has another level for the check."""
     first = tuple(spans[:_MOST_SPANS])
     return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
+
+
+FEWEST_CASES = 3  # behind a share that is to prove something
+_CHANCE = 0.1  # probability under which so many cases are no chance
+
+
+def exceeds(cases: int, total: int, share: float) -> bool:
+    """Whether `cases` of `total` are beyond a limit on their share, by more than chance.
+
+    There are at least three, and if each of the `total` were a case with the probability `share`, so many
+    would come up less than once in ten times: an exact one-sided binomial test.
+    """
+    if cases < FEWEST_CASES or cases <= share * total:
+        return False
+    tail = range(cases, total + 1)
+    return sum(comb(total, k) * share**k * (1 - share) ** (total - k) for k in tail) < _CHANCE
 
 
 def _rounded(value: float | str) -> float | str:

@@ -3,13 +3,14 @@
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.text import Span, Text, Word
+from synopsis_writer.gate.finding import Finding, Subject, exceeds, failed, passed, quoted, shortened
+from synopsis_writer.gate.lexicon import pattern, word_lists
+from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german
 from synopsis_writer.house.form import within
 
 
@@ -68,17 +69,19 @@ def rhythm(subject: Subject) -> Finding:
         message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
         return failed("rhythm", value, limit, message)
     if not within(text.deviation, limits.sentence_deviation):
-        return failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
+        finding = failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
+        return replace(finding, level="warning")
     return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
 
 
-_SENTENCE_END = re.compile(r"[.!?…][“”\"«»)]*$")
+_SENTENCE_END = re.compile(r"[.!?…][“”‘’\"«»‹›)]*$")
+_VARIANT = re.compile(r"(?<![\w(])\w\)")  # a) or 1), which nothing opens
 _PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
 
 
 def ending(subject: Subject) -> Finding:
     """The last sentence is whole, quotations are closed, and the answer is not truncated."""
-    raw = subject.text.raw.rstrip()
+    raw = _VARIANT.sub("", subject.text.raw).rstrip()
     limit = "a whole last sentence, quotations closed"
     last = [sentence.span for sentence in subject.text.sentences[-1:]]
     if subject.truncated:
@@ -95,7 +98,7 @@ def ending(subject: Subject) -> Finding:
     return passed("ending", "whole", limit, "The text ends with a whole sentence.")
 
 
-_CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄÖÜẞ]{2,})+\b")
+_CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b(?!-)|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄÖÜẞ]{2,})+\b")
 
 
 def exclamations(subject: Subject) -> Finding:
@@ -106,12 +109,18 @@ def exclamations(subject: Subject) -> Finding:
     if len(marks) > most:
         message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
         return failed("exclamations", len(marks), limit, message, marks)
-    capitals = list(_CAPITALS.finditer(subject.text.raw))
+    capitals = [match for match in _CAPITALS.finditer(subject.text.raw) if _shouts(match[0])]
     if capitals:
         message = f"Words in capitals shout: {quoted([match[0] for match in capitals])}."
         spans = [Span(*match.span()) for match in capitals]
         return failed("exclamations", len(capitals), limit, message, spans)
     return passed("exclamations", len(marks), limit, f"The text has {len(marks)} exclamation marks.")
+
+
+def _shouts(capitals: str) -> bool:
+    """Whether most of the words in capitals are German words: LKA NRW and UNESCO are none."""
+    words = capitals.lower().split()
+    return sum(map(is_german, words)) * 2 > len(words)
 
 
 def dialogue(subject: Subject) -> Finding:
@@ -120,15 +129,20 @@ def dialogue(subject: Subject) -> Finding:
     most = subject.form.speech[1]
     limit = f"at most {most:.0%} of the characters"
     measured = f"Spoken lines make up {share:.0%} of the text"
-    if share <= most:
-        return passed("dialogue", share, limit, f"{measured}.")
     spoken = spoken_spans(subject.text, subject.title)
+    lines = sum(max(1, len(_LINE_END.findall(subject.text.raw, *span))) for span in spoken)
+    if share <= most or lines < _LEAST_LINES:
+        return passed("dialogue", share, limit, f"{measured}.")
     return failed("dialogue", share, limit, f"{measured}: tell, do not quote.", spoken)
+
+
+_LEAST_LINES = 2  # spoken sentences; a single one is no habit
+_LINE_END = re.compile(r"[.!?…]+")
 
 
 def spoken_spans(text: Text, title: str) -> list[Span]:
     """Return the quotations that are speech; a title, a nickname or a single word is not."""
-    return [span for span in text.quotes if _is_speech(text.raw[span.start + 1 : span.end - 1], title)]
+    return [span for span in text.quotes if _is_speech(text, span, title)]
 
 
 def speech_share(text: Text, title: str) -> float:
@@ -139,10 +153,14 @@ def speech_share(text: Text, title: str) -> float:
 _LONGEST_QUOTED_NAME = 3  # words; a nickname or a ship's name in quotation marks is not speech
 
 
-def _is_speech(inner: str, title: str) -> bool:
+def _is_speech(text: Text, span: Span, title: str) -> bool:
+    inner = text.raw[span.start + 1 : span.end - 1]
     if inner.strip(" .,!?") == title.strip(" .,!?"):
         return False
-    return len(inner.split()) > _LONGEST_QUOTED_NAME or inner.endswith((".", "!", "?"))
+    if inner.endswith((".", "!", "?", "…", ",")):
+        return True
+    borders = text.raw[: span.start].rstrip().endswith(":") or text.raw[span.end :].startswith(",")
+    return borders and len(inner.split()) > _LONGEST_QUOTED_NAME  # else „Der Graf von Monte Christo“
 
 
 _NAME = r"[^\W\d_a-zäöü][\w'’-]+\.?"
@@ -173,8 +191,13 @@ def actors(subject: Subject) -> Finding | None:
     return failed("actors", len(found), "the brief's in brackets", message)
 
 
+def _is_spoken(text: Text, question: Sentence) -> bool:
+    """Whether a person of the story asks it."""
+    return text.is_quoted(text.raw.rindex("?", *question.span))
+
+
 _ENDS = {"question": "a question", "ellipsis": "an ellipsis", "closed": "no question", "any": "any sentence"}
-_ELLIPSIS_END = re.compile(r"(?:…|\.\.\.)[“”\"«»)\s]*$")
+_ELLIPSIS_END = re.compile(r"(?:…|\.\.\.)[“”‘’\"«»‹›)\s]*$")
 
 
 def hook(subject: Subject) -> Finding:
@@ -183,7 +206,7 @@ def hook(subject: Subject) -> Finding:
     asking = [sentence for sentence in text.sentences if sentence.is_question]
     most = form.questions[1]
     limit = f"{_ENDS[form.ending]} at the end, at most {most:.0%} questions"
-    if text.question_share > most and (len(asking) > 1 or not most):
+    if exceeds(len(asking), len(text.sentences), most):
         message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
     fifth = max(1, round(len(text.sentences) / 5))
@@ -194,7 +217,7 @@ def hook(subject: Subject) -> Finding:
         message = f"The form {form.name} ends open: put a question into the last sentences."
     elif form.ending == "ellipsis" and not trails_off:
         message = f"The form {form.name} ends open: let the last sentence trail off with „…“."
-    elif form.ending == "closed" and tail and tail[-1].is_question:
+    elif form.ending == "closed" and tail and tail[-1].is_question and not _is_spoken(text, tail[-1]):
         message = f"The form {form.name} ends closed: its last sentence must not ask."
     elif form.ending == "closed" and trails_off:
         message = f"The form {form.name} ends closed: its last sentence must not trail off."
@@ -206,16 +229,13 @@ def hook(subject: Subject) -> Finding:
 Tense = Literal["present", "preterite"]
 _LEAST_VERBS = 8  # fewer do not show a tense
 _HALF = 0.5
+_QUOTED_SENTENCE = 120  # characters
 
 # Sentences and verbs from which on a passage in the other tense is a switch. A text in the present may
 # look back for two sentences; one in the preterite states at most a single fact that still holds.
 _PASSAGE: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)}
 
-_LOOKS_BACK = re.compile(
-    r"\b(?:damals|früher|einst|seinerzeit|ehemals|zuvor|jene[mnrs]?|hatten?|"
-    r"vor (?:\w+ ){0,3}(?:Tag|Woche|Monat|Jahr|Jahrzehnt)\w*|(?:Jahre|Monate|Wochen) lang)\b",
-    re.IGNORECASE,
-)
+_AUXILIARY_OF_THE_PAST = frozenset({"war", "waren"})
 _PREFIX = re.compile(
     "^(?:zurück|zusammen|entgegen|vorbei|weiter|wieder|nieder|davon|empor|fest|fort|hoch|heim|teil|"
     "(?:her|hin)?(?:ab|an|auf|aus|durch|ein|über|um|unter|vor|zu)|her|hin|bei|los|mit|nach|weg|"
@@ -236,50 +256,71 @@ def tense(subject: Subject) -> Finding | None:
     verbs = tensed_verbs(subject.text)
     if len(verbs) < _LEAST_VERBS:
         return None
-    limits = subject.form.preterite
-    past = sum(verb.tense == "preterite" for verb in verbs) / len(verbs)
-    limit = f"{limits[0]:.0%} to {limits[1]:.0%} of the verbs in the preterite, no switch"
-    if not within(past, limits):
-        wanted: Tense = "present" if past > limits[1] else "preterite"
+    low, high = subject.form.preterite
+    count = sum(verb.tense == "preterite" for verb in verbs)
+    past = count / len(verbs)
+    limit = f"{low:.0%} to {high:.0%} of the verbs in the preterite, no switch"
+    if (is_past := exceeds(count, len(verbs), high)) or exceeds(len(verbs) - count, len(verbs), 1 - low):
+        wanted: Tense = "present" if is_past else "preterite"
         wrong = [verb.word for verb in verbs if verb.tense != wanted]
         message = (
             f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "
             f"the tense of the form '{subject.form.name}': {quoted([word.form for word in wrong])}."
         )
         return failed("tense", past, limit, message, [word.span for word in wrong])
-    switched = _switch(subject.text, verbs, "preterite" if past > _HALF else "present")
-    if switched:
-        message = (
-            f"The tense switches from „{switched[0].word.form}“ to „{switched[-1].word.form}“ "
-            "without a word that says when: keep to one."
-        )
-        return failed("tense", past, limit, message, [verb.word.span for verb in switched])
+    parts = [verbs]
+    if low < _HALF < high:  # the form takes either tense, if a paragraph keeps to it
+        by_paragraph = groupby(verbs, key=lambda verb: subject.text.sentences[verb.word.sentence].paragraph)
+        parts = [list(part) for _, part in by_paragraph]
+    for part in parts:
+        main: Tense = "preterite" if _share(part, "preterite") > _HALF else "present"
+        if switched := _switch(subject.text, part, main):
+            first = switched[0].word
+            sentence = shortened(subject.text.sentences[first.sentence].text, _QUOTED_SENTENCE)
+            message = (
+                f"The tense switches to the {switched[0].tense} with „{first.form}“, and no word says when: "
+                f"„{sentence}“ Keep to the {main}."
+            )
+            return failed("tense", past, limit, message, [verb.word.span for verb in switched])
     return passed("tense", past, limit, f"{past:.0%} of the verbs stand in the preterite.")
 
 
 def _switch(text: Text, verbs: Sequence[TensedVerb], main: Tense) -> list[TensedVerb]:
     """Return the verbs of the first passage that leaves the main tense, unless it has a reason.
 
-    A lead-in may look back, and so may a passage whose first sentence says when that was.
+    A lead-in may look back, and so may a passage that says when that was, anywhere or in the sentence before.
     """
     least_sentences, least_verbs = _PASSAGE[main]
     sentences = [list(group) for _, group in groupby(verbs, key=lambda verb: verb.word.sentence)]
-    for leaves, group in groupby(sentences, key=lambda each: all(verb.tense != main for verb in each)):
+    for leaves, group in groupby(sentences, key=lambda each: _share(each, main) < _HALF):
         passage = list(group)
         if not leaves or len(passage) < least_sentences:
             continue
-        first = passage[0][0].word.sentence
-        has_reason = main == "present" and (first == 0 or _LOOKS_BACK.search(text.sentences[first].text))
-        switched = [verb for sentence in passage for verb in sentence]
+        first, last = passage[0][0].word.sentence, passage[-1][0].word.sentence
+        block = text.sentences[max(0, first - 1) : last + 1]
+        has_reason = main == "present" and (first == 0 or any(_looks_back(text, one) for one in block))
+        switched = [verb for sentence in passage for verb in sentence if verb.tense != main]
         if len(switched) >= least_verbs and not has_reason:
             return switched
     return []
 
 
+def _looks_back(text: Text, sentence: Sentence) -> bool:
+    """Whether a sentence has a word of time, or the Plusquamperfekt."""
+    tags = text.tags[sentence.first : sentence.last]
+    return pattern("looks back").search(sentence.text) is not None or (
+        any(word.lower in _AUXILIARY_OF_THE_PAST for word in text.words_of(sentence))
+        and any(tag.startswith("VV(PP") for tag in tags)
+    )
+
+
 def preterite_share(text: Text) -> float:
     """Return the preterite's share of the narration's verbs of a certain tense, 0 to 1; 0 without any."""
-    verbs = tensed_verbs(text)
-    return sum(verb.tense == "preterite" for verb in verbs) / len(verbs) if verbs else 0.0
+    return _share(tensed_verbs(text), "preterite")
+
+
+def _share(verbs: Sequence[TensedVerb], tense: Tense) -> float:
+    return sum(verb.tense == tense for verb in verbs) / len(verbs) if verbs else 0.0
 
 
 def tensed_verbs(text: Text) -> list[TensedVerb]:

@@ -7,8 +7,25 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import Finding, Fix, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.lexicon import GERMAN_WORDS, LONGEST_WORD, Gender, commonness, gender, is_known
+from synopsis_writer.gate.finding import (
+    FEWEST_CASES,
+    Finding,
+    Fix,
+    Subject,
+    failed,
+    passed,
+    quoted,
+    shortened,
+)
+from synopsis_writer.gate.lexicon import (
+    GERMAN_WORDS,
+    LONGEST_WORD,
+    Gender,
+    commonness,
+    gender,
+    is_known,
+    pattern,
+)
 from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
@@ -71,8 +88,18 @@ _ADDRESS = re.compile(
     r"(?<=[\w,;] )(?:Sie|Ihnen|Ihre?[nmrs]?)\b"
     r"|\b(?:[Ss]eid|[Hh]abt|[Ww]isst|[Kk]önnt|[Ww]ollt|[Mm]üsst|[Dd]ürft|[Ww]erdet)\b"
     r"|\b(?:[Hh]ättet|[Ww]äre?t|[Ww]ürdet|[Kk]önntet|[Mm]üsstet|[Dd]ürftet)\b"
-    r"|\b[Ii]hr (?:sollt|seht|ahnt|kennt|versteht)\b"
+    r"|(?<!\b(?:an|in|zu) )(?<!\b(?:von|bei|aus|vor|auf|mit) )(?<!\b(?:nach|über|ohne|dank) )"
+    r"(?<!\b(?:unter|neben|außer) )(?<!\bhinter )(?<!\bzwischen )(?<!\bgegenüber )"
+    r"\b[Ii]hr (?:sollt|seht|(?:ahnt|kennt|versteht|erlebt|erfahrt)"
+    r"(?! (?:er|sie|es|man|niemand|keiner|jeder|sich|der|die|das|eine?|keine?|[A-ZÄÖÜ]\w*)\b))\b"
 )
+# A pronoun that stands as a noun: das neue Wir, beim Du, vom Sie, die Mir.
+_CAPITAL_PRONOUN = re.compile(r"(?:Ich|Mir|Mich|Mein|Wir|Uns|Unser|Du|Dir|Dein|Euch|Sie|Ihr|Ihnen)")
+_BEFORE_NOUNS = re.compile(
+    r"(?:das|dem|des|(?:ein|kein|mein|dein|sein|ihr|unser|euer)(?:e[mnrs]?)?|(?:dies|jen|jed|welch|manch)es"
+    r"|zum|zur|beim|vom|im|ins|ans|am|per)"
+)
+_ADJECTIVE_END = re.compile(r"\w{3}(?:es|e|en|er)$")
 
 
 def person(subject: Subject) -> Finding:
@@ -83,6 +110,8 @@ def person(subject: Subject) -> Finding:
         for name in (subject.show.name, *subject.show.aliases)
         for match in re.finditer(re.escape(name), text.raw)
     ]
+    names += [Span(*match.span()) for match in pattern("idioms with pronouns").finditer(text.raw)]
+    names += [word.span for index, word in enumerate(text.words) if _is_no_pronoun(text, index)]
     spoken = [word.span for word in text.words if _FIRST_AND_SECOND.fullmatch(word.lower)]
     spoken += [Span(*match.span()) for match in _ADDRESS.finditer(text.raw)]
     spans = [
@@ -96,6 +125,25 @@ def person(subject: Subject) -> Finding:
     return failed("person", len(spans), "third person", message, spans)
 
 
+def _is_no_pronoun(text: Text, index: int) -> bool:
+    """Whether a word like a pronoun is a noun (`das Du`) or part of a name (`Mirja du Bois`)."""
+    word, before = text.words[index], text.words[index - 1]
+    if index <= text.sentences[word.sentence].first or text.raw[before.span.end : word.span.start] != " ":
+        return False
+    if word.form == "du" and before.form[0].isupper():
+        return any(after.form[0].isupper() for after in text.words[index + 1 : index + 2])
+    if word.form in {"Ich", "Mir", "Mich", "Wir", "Uns"}:
+        return True  # within a sentence the pronoun has no capital
+    if not _CAPITAL_PRONOUN.fullmatch(word.form):
+        return False
+    earlier = text.words[index - 2] if index > 1 else before
+    if before.lower in {"und", "oder", "statt"}:  # vom Du und Sie, but not: er weiß und Sie ahnen
+        return _CAPITAL_PRONOUN.fullmatch(earlier.form) is not None
+    first = earlier if _ADJECTIVE_END.search(before.lower) else before  # das vertraute Du
+    is_relative = text.raw[: first.span.start].endswith(", ")  # das Haus, das Sie kennen
+    return _BEFORE_NOUNS.fullmatch(first.lower) is not None and not is_relative
+
+
 _MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
 _SPELT_OUT = re.compile(r"ae|oe|ue")
 _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
@@ -103,11 +151,12 @@ _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
 # Stems that always have ß. The frequency list cannot tell, since it folds ß into ss; stems that are words
 # either way (Maße and Masse, Buße and Busse, Floß and floss) are left out.
 _NO_SHARP_S = re.compile(
-    r"(?<!d)iess|äusser|ausser|aussen(?!d)|draussen|gr[oö]ss(?!ist|mann)|str[aä]ss[ec]|f[uü]ss(?!el)|gr[uü]ss|süss"
+    r"(?<![dk])iess|äusser|ausser|aussen(?!d)|draussen|gr[oö]ss(?!ist|mann|o$)|str[aä]sse(?!r$)|str[aä]ssch|f[uü]ss(?!el)|gr[uü]ss|süss"
     r"|^(?:riesen|heiden|mords)?sp[aä]ss|st[oö]ss|bl[oö]ss|kl[oö]ss|sosse|büss|müssig|mäss|gefäss|gesäss|sträuss"
     r"|mass(?:nahme|stab|los|voll|geb|band|arbeit)|ausmass|(?<!be|us|in|er|ch)weiss(?!ag)|heiss|fleiss|schweiss"
     r"|dreissig|beiss|meissel|geissel|scheiss|schmeiss|gleissend|kreisssaal|preuss"
-    r"|(?<!p)reiss(?:t|e|en|er|end|ver\w+|leine)?$|(?:s|verg|fr)ass(?:en)?$"
+    r"|(?<!p)reiss(?:t|e|en|er|end|ver\w+|leine)?$|fr[aä]ss(?:en)?$"
+    r"|^(?:be|da|fest|ver|zusammen|gegenüber|herum|bei|auf|nach|ein|er)?(?:sass(?:en|est)?|vergass(?:en)?)$"
 )
 
 _KNOWN = 2.5  # Zipf frequency of a word that is surely meant
@@ -120,7 +169,7 @@ def umlauts(subject: Subject) -> Finding:
     if broken:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
-    names = name_forms(subject.known_names)
+    names = name_forms(subject.known_names) | subject.text.names
     is_swiss = subject.house.orthography == "de-CH"
     words = [word for word in subject.text.words if word.lower not in names]
     sharp = [word for word in words if is_swiss and "ß" in word.lower]
@@ -153,8 +202,8 @@ _HYPHEN = re.compile(r"[-’'‐‑]")
 
 
 def spelling(subject: Subject) -> Finding:
-    """Few words are unknown: distinct ones for each running word, names aside."""
-    given = subject.given_words
+    """Few words are unknown: distinct ones for each running word, names aside; no spelling before 1996."""
+    given = subject.given_words | subject.text.names
     forms = {  # of a hyphenated word each part counts
         form
         for form in subject.text.counts
@@ -163,7 +212,15 @@ def spelling(subject: Subject) -> Finding:
     unknown = [word for word in subject.text.words if word.lower in forms]
     share = len(forms) / max(1, len(subject.text.words))
     limit = f"at most {UNKNOWN_SHARE:.1%} unknown words"
-    if share <= UNKNOWN_SHARE:
+    old = [  # a title in quotation marks may be
+        word
+        for word in subject.text.words
+        if pattern("old spelling").fullmatch(word.lower) and word.lower not in given and not word.quoted
+    ]
+    if old:
+        message = f"Spelt as before 1996: {quoted([word.form for word in old])}."
+        return failed("spelling", share, limit, message, [word.span for word in old])
+    if share <= UNKNOWN_SHARE or len(forms) < FEWEST_CASES:
         return passed("spelling", share, limit, f"{share:.1%} of the words are unknown.")
     message = f"{share:.1%} of the words are unknown: {quoted([word.form for word in unknown])}."
     return failed("spelling", share, limit, message, [word.span for word in unknown])

@@ -28,6 +28,12 @@ def word_lists(name: str) -> dict[str, list[str]]:
     return lists
 
 
+@cache
+def pattern(name: str) -> re.Pattern[str]:
+    """Return the expression below a heading of `gate/data/patterns.txt`."""
+    return re.compile("|".join(word_lists("patterns")[name]))
+
+
 def commonness(word: str) -> float:
     """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
     frequency = _frequencies().get(word.casefold())
@@ -64,7 +70,21 @@ def _frequencies() -> Mapping[str, float]:
     for centibels, bucket in enumerate(get_frequency_list("de", "best")):
         words.update(dict.fromkeys(bucket, cB_to_zipf(-centibels)))
     get_frequency_list.cache_clear()  # the garbage collector would visit its 630,000 words again and again
+    for heading in _OWN_LISTS:
+        words |= {word: max(words.get(word, 0.0), _OWN) for word in own_words(heading)}
     return words
+
+
+_OWN = (
+    3.5  # Zipf frequency that words of our own lists have at least: they inflect, and are parts of compounds
+)
+_OWN_LISTS = ("parts", "medicine", "trade", "de-AT", "de-CH")
+
+
+@cache
+def own_words(heading: str) -> frozenset[str]:
+    """Return the words of our own below a heading of `gate/data/words.txt`, with `ß` written `ss`."""
+    return frozenset(word.casefold() for line in word_lists("words")[heading] for word in line.split())
 
 
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
@@ -119,6 +139,8 @@ GERMAN_WORDS = frozenset(
 
 TITLES = frozenset("dr prof doktor doktorin professor professorin med".split())
 
+ROMAN_NUMERAL = re.compile(r"[IVXLC]+")
+
 # What may precede a last name, but is neither a title nor a first name.
 ADDRESSES = frozenset(
     "herr herrn frau schwester pfleger oberarzt oberärztin chefarzt chefärztin von vom van zu de der".split()
@@ -147,10 +169,22 @@ def is_known(word: str) -> bool:
     bases = (word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending))
     return (
         commonness(word) >= _LISTED
+        or _is_womans(word)
         or any(commonness(b) >= _BASE or is_compound(b) for b in bases if len(b) >= _LEAST_BASE)
         or is_compound(word)
         or _NUMBER.fullmatch(word) is not None
     )
+
+
+_UMLAUTS = str.maketrans("äöü", "aou")
+
+
+def _is_womans(word: str) -> bool:
+    """Whether a word is a woman's for a known man's: Neurochirurgin, Onkologin, Amtsärztin."""
+    man = word.removesuffix("nen").removesuffix("in")
+    if man == word or len(man) < _LEAST_BASE or not word.endswith(("in", "innen")):
+        return False
+    return any(is_known(base) for base in (man, man + "e", man.translate(_UMLAUTS)))
 
 
 def is_compound(word: str, most_parts: int = 3) -> bool:

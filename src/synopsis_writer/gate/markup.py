@@ -2,31 +2,45 @@
 
 import re
 
+from synopsis_writer.gate.cast import occupation
+from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.text import Sentence, Span, Text
+from synopsis_writer.gate.lexicon import own_words
+from synopsis_writer.gate.text import Sentence, Span, Text, lower_words
 
 _PATTERNS = (
-    ("a list", r"^[ \t]*(?:[-*•·‣▪–][ \t]+\S|\d{1,2}[.)][ \t]+[A-ZÄÖÜ„])"),
+    ("a list", r"^[ \t]*[-*•·‣▪–][ \t]+\S"),
+    ("a list", r"(?:(?<=:\n)|(?<=:\n\n))[ \t]*(?:\d{1,2}[.)]|[a-z]\))[ \t]+[A-ZÄÖÜ„]"),
+    ("a list", r"^[ \t]*(?:\d{1,2}[.)]|[a-z]\))[ \t]+[A-ZÄÖÜ„](?=[^\n]*\n\s*(?:\d{1,2}[.)]|[a-z]\))[ \t]+[A-ZÄÖÜ„])"),
     ("a heading", r"^[ \t]*#{1,6}[ \t]+\S"),
     ("a heading", r"(?:\A|(?<=\n\n))(?=.*\w)[^\n]{1,80}(?<![\s.!?…“”\"»«):;,])(?=[ \t]*\n[ \t]*\n)"),
     ("bold or code marks", r"\*\*[^*\n]+\*\*|__[^_\n]+__|(?<![\w*])\*[^*\s][^*\n]*\*(?!\w)|`[^`\n]+`|```|~~"),
     ("HTML", r"</?[a-zA-Z][^<>\n]{0,200}>|&(?:[a-z]{2,8}|#\d+);|<!--"),
     ("JSON", r"[{}]|\[\s*\"|\"\s*:\s*[\"\[{]|\\[nu\"]"),
-    ("a speaker label", r"^[ \t]*(?:[A-ZÄÖÜ][\w.-]*(?: [A-ZÄÖÜ][\w.-]*){0,2}|[A-ZÄÖÜ .]{3,30})(?: \([^)]{1,40}\))?:[ \t]+[„\"A-ZÄÖÜ]"),
+    ("a speaker label", r"^[ \t]*(?:[A-ZÄÖÜ .]{3,30}|[A-ZÄÖÜ][\w.-]*(?: [A-ZÄÖÜ][\w.-]*){0,2} \([^)]{1,40}\)):[ \t]+[„\"A-ZÄÖÜ]"),
     ("a script direction", r"^[ \t]*(?:INT|EXT|INNEN|AUSSEN|AUßEN)[ ./].*$|^[ \t]*\([^()\n]+\)[ \t]*$"),
     ("an emoji or symbol", "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u20e3]"),
     ("a hashtag", r"(?<!\w)#\w+"),
     ("a link", r"(?<!\w)@\w+|https?://\S+|www\.\S+|\b\w+\.(?:de|com|org|net)\b|\[[^\[\]\n]*\]\([^()\n]*\)"),
-    ("an invisible or control character", "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ue000-\uf8ff\ufff9-\uffff]"),
+    ("an invisible or control character", "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ue000-\uf8ff\ufff9-\uffff]"),
     ("a rule or table", r"^[ \t]*[-–—_=*]{3,}[ \t]*$|\|.*\|"),
 )  # fmt: skip
+
+# "Fehlalarm: Im Keller …" is prose; "Bruno: Komm her." and "Arzt: „Nein.“" are lines of a script.
+_LABEL = re.compile(
+    r"^[ \t]*(?![A-ZÄÖÜ .]{3,30}:)([A-ZÄÖÜ][\w.-]*(?: [A-ZÄÖÜ][\w.-]*){0,2}):[ \t]+(?=([„»«\"])|[A-ZÄÖÜ])",
+    re.MULTILINE,
+)
 
 _MARKUP = tuple((name, re.compile(pattern, re.MULTILINE)) for name, pattern in _PATTERNS)
 
 # By the house's quotation marks: all others, and these the wrong way round. A word may begin with an apostrophe.
 _STRAIGHT = r"(?<!\w)\"|\"(?!\w)"
 _OTHER_MARKS = {
-    marks: (f"quotation marks other than {marks[0]} {marks[1]}", re.compile(rf"{others}|(?<!\w)'(?=\w)"))
+    marks: (
+        f"quotation marks other than {marks[0]} {marks[1]}",
+        re.compile(rf"{others}|(?<!\w)'\w[^'\n]*'(?!\w)"),
+    )
     for marks, others in {
         "„“": rf"“[^“”„\n]*”|{_STRAIGHT}|»|«",
         "»«": rf"[„“”]|{_STRAIGHT}|«(?=\w)|(?<=[\w.!?…,])»",
@@ -41,29 +55,45 @@ def markup(subject: Subject) -> Finding:
     """The text is plain prose: no lists, headings, tags, labels, symbols, links, or invisible characters."""
     patterns = (*_MARKUP, _OTHER_MARKS[subject.house.quotation_marks])
     matches = [(name, match) for name, pattern in patterns for match in pattern.finditer(subject.text.raw)]
+    names = name_forms(subject.known_names) | subject.text.names | own_words("first names")
+    for match in _LABEL.finditer(subject.text.raw):
+        label = lower_words(match[1])
+        if not names.isdisjoint(label) or (match[2] and occupation(label[-1])):
+            matches.append(("a speaker label", match))
     if not matches:
         return passed("markup", 0, "none", "The text is plain prose.")
-    names = " and ".join(list(dict.fromkeys(name for name, _ in matches))[:3])
+    kinds = " and ".join(list(dict.fromkeys(name for name, _ in matches))[:3])
     spans = [Span(*match.span()) for _, match in matches]
-    return failed("markup", len(spans), "none", f"The text holds {names}: write plain prose.", spans)
+    return failed("markup", len(spans), "none", f"The text holds {kinds}: write plain prose.", spans)
 
 
 _WRITING = r"(?:Inhaltsangabe|Zusammenfassung|Synopsis|Text|Fassung|Variante|Vorschau|Entwurf|Teaser|Porträt)"
 
+# What is said of a text that is meant, not of one in the story.
+_OF_TEXTS = (
+    r"(?:umfasst|fasst|enthält|beschreibt|schildert|basiert|berücksichtigt|entspricht|erzählt die|hält sich|dient|hat rund"
+    r"|wurde (?:von|mit|auf|im)|steht im|ist im|ist als|folgt|erfüllt|gibt einen)"
+)
+
 _META = (
     # talk about the text
     r"\bin (?:dieser|der heutigen|der nächsten|der kommenden) (?:Folge|Episode|Vorschau)\b",
-    r"\b(?:Inhaltsangabe|Synopsis|Textentwurf|Logline)\b|\bdie(?:se|ser|sen|sem)? (?:folgende |obige )?(?:Zusammenfassung|Episode)\b",
-    r"\b(?:dieser|der folgende|ein möglicher) Text\b",
-    r"\bZuschauerinnen und Zuschauer|\b(?:unsere|liebe)[rn]? Zuschauer|\bZuschauer (?:dürfen|erwartet|erfahren|können sich)\b",
+    rf"\bdiese[rnms]? (?:{_WRITING}|Textentwurf|Logline) {_OF_TEXTS}\b|\b(?:Logline|Textentwurf):",
+    r"\b(?:diese[rnms]?|(?:der|die|den) (?:folgenden?|obigen?|gewünschten?|vorliegenden?)) (?:Inhaltsangabe|Synopsis|Zusammenfassung|Text)\b(?=.{0,80}(?:KI|Folge|Serie|Episode|Vorgabe|Wörter|Auftrag|Präsens))",
+    r"\b(?:die|eine|deine|Ihre) (?:folgende|obige|gewünschte) (?:Inhaltsangabe|Synopsis|Zusammenfassung)\b|\b(?:Inhaltsangabe|Synopsis|Zusammenfassung) (?:zur|der|dieser) (?:\w+ )?(?:Folge|Episode|Serie)\b",
+    r"\b(?:Ende|Beginn) der (?:Inhaltsangabe|Synopsis|Zusammenfassung)\b|^\W{0,3}(?:Inhaltsangabe|Synopsis|Zusammenfassung|Logline|Textentwurf)\W{0,3}$",
+    r"\b(?:diese|die) Episode (?:endet|beginnt|erzählt|handelt|zeigt|dreht sich|spielt|bringt|trägt den|heißt)\b",
+    r"\b(?:der folgende|ein möglicher) Text\b",
+    r"\bZuschauerinnen und Zuschauer (?:dürfen|erwartet|erfahren|können|werden)|\b(?:unsere|liebe)[rn]? Zuschauer|\bZuschauer (?:dürfen (?:sich|gespannt)|können sich|erwartet (?:eine? )?(?:viel|spannend|emotional|dramatisch|turbulent|packend|aufregend|neue|Folge|Finale|Woche))",
     r"\A[^\n]{1,200}:[ \t]*$",
     r"^[^\w\n]{0,2}(?:Ende|Fin|The End|Fortsetzung folgt)[^\w\n]{0,3}$",
-    r"\b(?:Präsens|Präteritum|Wortzahl|Wortanzahl|Anzahl der Wörter|\d+ Wörter)\b",
+    r"\b(?:im|ins) (?:Präsens|Präteritum)\b|\b(?:Wortzahl|Wortanzahl|Anzahl der Wörter|(?:rund|etwa|circa|ca\.|genau|insgesamt|mit) \d{2,} Wörtern?|\d{3,} Wörter)\b",
     # talk about the writer
-    r"\b(?:als|bin) (?:eine? )?(?:KI|Sprachmodell|künstliche Intelligenz|Assistent(?:in)?)\b",
+    r"\b(?:als|bin) (?:eine? )?(?:KI|Sprachmodell|künstliche Intelligenz|(?:künstlicher?|digitaler?|virtueller?|KI-)[ -]?Assistent(?:in)?)\b",
     rf"\b(?:Hier (?:ist|sind|kommt|folgt)|Gerne?[!,]|Natürlich[!,]|Selbstverständlich[!,]|Klar[!,])(?=.{{0,60}}{_WRITING})",
     r"\bIch hoffe,? (?:der Text|das|die|dies)\b|\bLass(?:en Sie)? (?:es )?mich wissen\b|\bgefällt (?:dir|Ihnen)\b",
-    r"\b(?:wie gewünscht|wunschgemäß|laut Auftrag|gemäß (?:dem )?Auftrag|der Auftrag lautet|Vorgaben (?:erfüllt|eingehalten|berücksichtigt))\b",
+    rf"\b{_WRITING}\b[^.!?\n]{{0,60}}\b(?:wie gewünscht|wunschgemäß|(?:laut|gemäß) (?:dem )?Auftrag)\b|\b(?:wie gewünscht|wunschgemäß|(?:laut|gemäß) (?:dem )?Auftrag)\b[^.!?\n]{{0,60}}\b{_WRITING}\b",
+    r"\b(?:sind|wurden|werden|habe ich) (?:damit |somit |hier |dabei |nun )?(?:alle|sämtliche) (?:deine |Ihre |genannten )?Vorgaben (?:des Auftrags )?(?:erfüllt|eingehalten|berücksichtigt|umgesetzt)\b",
     # words of the prompt
     r"^[^\w\n]*(?:Serie|Thema|Titel|Figuren|Logline|Form|Szenen|Wörter|Strang [ABC]|Storyline|Charaktere|Genre|Setting|Beispiel \d+)\W{0,3}:",
     r"^[^\w\n]*(?:Anmerkung|Hinweis|Notiz|Note)\W{0,3}:",

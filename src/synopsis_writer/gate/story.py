@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from synopsis_writer.gate.copies import RUN, name_forms
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, stem
+from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, pattern, stem
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, analyse
 
 THEME_SHARE = 0.5  # share of the theme's content words that must turn up
@@ -50,35 +51,66 @@ _DAYS = (
     "|(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)?(?:und)?(?:zwanzig|dreißig)sten"
 )
 _CHANNELS = (
-    r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|ORF|SRF|3sat|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)"
-    r"|ProSieben|Kabel eins|ServusTV|Das Erste|im Ersten(?! [A-Z])"
-    r"|Netflix|Joyn|TVNOW|Disney\+|Prime Video|YouTube"
+    r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|BR|HR|ORF(?: ?\d)?|SRF(?: ?\w+)?|3sat|arte"
+    r"|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)|ProSieben|Kabel eins|sixx|ServusTV|ATV|Puls 4"
+    r"|Das Erste|im Ersten(?! [A-Z])|Netflix|Joyn|TVNOW|Disney\+|Prime|YouTube|(?:\w{3,30})?[Mm]ediathek"
 )
 _ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
 _YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
-_DATES = re.compile(
+_WEEKDAYS = (
+    r"(?:Mon|Diens|Donners|Frei|Sams|Sonn)tags?|Mittwochs?|(?:mon|diens|donners|frei|sams|sonn)tags|mittwochs"
+)
+_DATE = (
     rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
     rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
     rf"|\b(?:{_ABOUT}) (?:19|20)\d\d\b"
-    r"|\b(?:KW|Kalenderwoche) ?\d{1,2}\b"
-    r"|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\.? (?:Folge|Staffel|Episode)\b"
-    rf"|\b(?:{_CHANNELS})(?!\w)|\b\w{{0,30}}[Mm]ediathek\b"
-    r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)ausstrahlung\b|\bDoppelfolgen?\b"
-    r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
 )
+
+# Dates and channels are the story's own unless the sentence speaks of a broadcast.
+_DATES = re.compile(rf"{_DATE}|\b(?:{_CHANNELS})(?![\w-])")
+_CHANNEL = re.compile(rf"\b(?:{_CHANNELS})(?![\w-])")
+_AROUND = 60  # characters
+_EPISODE = re.compile(
+    r"\b(?:KW|Kalenderwoche) ?\d{1,2}\b|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\. (?:Folge|Staffel|Episode)\b"
+    r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)[Aa]usstrahlung\b|\bDoppelfolgen?\b"
+    r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
+    rf"|(?<=Woche )(?:ab|vom|von) (?:dem |{_WEEKDAYS},? (?:dem |den )?)?(?:{_DATE})"
+)
+_CLOCK = re.compile(rf"\b\d{{1,2}}[.:]\d{{2}}\b|\b\d{{1,2}} Uhr\b|\b(?:{_WEEKDAYS})\b")
+_AIRS = re.compile(r"\b(?:zeigt|zeigen|sendet|senden|läuft|laufen|wiederholt|zu sehen|bringt das|startet)\b")
 
 
 def dates(subject: Subject) -> Finding | None:
-    """No date, channel, season or episode number that the brief does not give."""
+    """No air date, channel or episode number that the brief does not give; dates of the story are free."""
     if subject.brief is None:
         return None
     given = " ".join(str(value) for value in subject.brief.as_data().values())
     limit = "none but the brief's"
-    matches = [match for match in _DATES.finditer(subject.text.raw) if not _is_given(match[0], given)]
+    found = sorted(_broadcasts(subject.text), key=lambda match: match.start())
+    matches = [match for match in found if not _is_given(match[0], given)]
     if not matches:
         return passed("dates", 0, limit, "The text names no date or channel of its own.")
     message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in matches])}."
     return failed("dates", len(matches), limit, message, [Span(*match.span()) for match in matches])
+
+
+def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
+    """Yield episode numbers, and the dates and channels of sentences that speak of a broadcast."""
+    within = pattern("within the story")  # a season of swimmers, an episode of a podcast
+    for match in _EPISODE.finditer(text.raw):
+        around = text.raw[max(0, match.start() - _AROUND) : match.end() + _AROUND]
+        if not within.search(around):
+            yield match
+    for sentence in text.sentences:
+        channel = _CHANNEL.search(sentence.text)
+        airs = pattern("broadcast").search(sentence.text) or _EPISODE.search(sentence.text)
+        if channel and not airs:
+            airs = pattern("broadcast with a channel").search(sentence.text)
+        if channel and not airs and (time := _CLOCK.search(sentence.text)):
+            has_verb = any(tag.endswith("(FIN)") for tag in text.tags[sentence.first : sentence.last])
+            airs = _AIRS.search(sentence.text) if has_verb else time
+        if airs and not within.search(sentence.text):
+            yield from _DATES.finditer(text.raw, *sentence.span)
 
 
 def _is_given(date: str, given: str) -> bool:
@@ -103,7 +135,7 @@ def copy(subject: Subject) -> Finding | None:
         return passed("copy", 0, limit, "Nothing is shared with an example.")
     covered = sum(match.words - RUN + 1 for match in matches)
     share = min(1.0, covered / max(1, len(subject.text.words) - RUN + 1))
-    if longest.words < COPIED_RUN and share <= COPIED_SHARE:
+    if longest.words < COPIED_RUN and (share <= COPIED_SHARE or covered < FEWEST_CASES):
         message = f"At most {longest.words} words in a row stand in an example."
         return passed("copy", longest.words, limit, message)
     origin = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
@@ -133,20 +165,20 @@ def repetition(subject: Subject) -> Finding:
         spans = [sentence.span for a, b, _ in twins for sentence in (a, b)]
         return failed("repetition", ratio / 100, limit, message, spans)
     share, spans = repeated_runs(text)
-    if share > REPEATED_SHARE:
+    if share > REPEATED_SHARE and len(spans) >= FEWEST_CASES:
         runs = quoted([text.raw[span.start : span.end] for span in spans])
         message = f"{share:.0%} of the runs of four words stand more than once: {runs}."
         return failed("repetition", share, limit, message, spans)
     variety = moving_variety(text.words)
+    same = same_openings(text)
+    if same:
+        opening = " ".join(_opening(text.words_of(same[0]))).capitalize()
+        message = f"Three sentences in a row begin with „{opening}“: begin one of them otherwise."
+        return failed("repetition", variety, limit, message, [sentence.span for sentence in same])
     if variety < least:
         common = [word for word, _ in text.counts.most_common() if len(word) > _RUN][:3]
         message = f"The vocabulary is poor ({variety:.2f} of 1); it keeps using {quoted(common)}."
-        return failed("repetition", variety, limit, message)
-    same = same_openings(text)
-    if same:
-        opening = text.words[same[0].first].form
-        message = f"Three sentences in a row begin with „{opening}“: begin one of them otherwise."
-        return failed("repetition", variety, limit, message, [sentence.span for sentence in same])
+        return replace(failed("repetition", variety, limit, message), level="warning")
     return passed("repetition", variety, limit, "Nothing is said twice.")
 
 
@@ -197,11 +229,24 @@ def moving_variety(words: Sequence[Word]) -> float:
     return sum(shares) / len(shares)
 
 
+# Words without weight at a sentence's beginning: with one of these the next word counts, too.
+_LIGHT = frozenset(
+    """
+    der die das den dem des ein eine einen einem einer eines kein keine sein seine ihr ihre in im am an auf
+    bei beim mit nach vor zu zum zur aus vom von für um und
+    """.split()
+)
+
+
 def same_openings(text: Text) -> list[Sentence]:
-    """Return the first three sentences in a row that begin with the same word, or none."""
+    """Return the first three sentences in a row that begin with the same word of weight, or none."""
     sentences = [sentence for sentence in text.sentences if sentence.length]
+    openings = [_opening(text.words_of(sentence)) for sentence in sentences]
     for i in range(len(sentences) - _SAME_OPENINGS + 1):
-        three = sentences[i : i + _SAME_OPENINGS]
-        if len({text.words[sentence.first].lower for sentence in three}) == 1:
-            return three
+        if len(set(openings[i : i + _SAME_OPENINGS])) == 1:
+            return sentences[i : i + _SAME_OPENINGS]
     return []
+
+
+def _opening(words: Sequence[Word]) -> tuple[str, ...]:
+    return tuple(word.lower for word in words[: 2 if words[0].lower in _LIGHT else 1])

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
 from statistics import fmean, pstdev
+from string import ascii_letters
 from types import MappingProxyType
 from typing import NamedTuple
 
-from synopsis_writer.gate.lexicon import commonness
+from synopsis_writer.gate.lexicon import commonness, is_known, own_words, pattern
 
 MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis is enough to say "too long"
 
@@ -57,14 +58,14 @@ class Sentence:
     @property
     def is_question(self) -> bool:
         """Whether it ends in a question mark, ignoring quotation marks and brackets."""
-        return self.text.rstrip("“”\"')»« ").endswith("?")
+        return self.text.rstrip("“”‘’\"')»«›‹ ").endswith("?")
 
 
 @dataclass(frozen=True)
 class Text:
     """A text, analysed."""
 
-    raw: str  # lone surrogates are replaced, so that its length and all spans stay
+    raw: str  # composed (NFC); lone surrogates are replaced, so that its length and all spans stay
     paragraphs: tuple[Span, ...]
     sentences: tuple[Sentence, ...]
     words: tuple[Word, ...]  # numbers are not words
@@ -122,10 +123,43 @@ class Text:
         return tuple(tags)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The words that the text itself makes names, in lower case, and their genitives.
+
+        They follow a title, an address, a calling or a first name, or are spelt as no German word is.
+        """
+        first_names, particles = own_words("first names"), own_words("particles")
+        introduces = pattern("introduces a name")
+        found: set[str] = set()
+        for index, word in enumerate(self.words):
+            if not word.form[0].isupper():
+                continue
+            if _FOREIGN.search(word.form):
+                found.add(word.lower)
+            before = index - 1  # skip particles and initials: Karl M. von Weiss
+            while before >= 0 and (
+                self.words[before].lower in particles or len(self.words[before].form) == 1
+            ):
+                before -= 1
+            if before < self.sentences[word.sentence].first:
+                continue
+            other = self.words[before]
+            between = self.raw[other.span.end : word.span.start]
+            if between.strip(" ." + ascii_letters):
+                continue
+            if other.lower in first_names and other.form[0].isupper():
+                found |= {other.lower, word.lower}
+            elif introduces.search(other.lower):
+                found.add(word.lower)
+        return frozenset(found | {name + "s" for name in found})
+
+    @cached_property
     def counts(self) -> Counter[str]:
         """How often each lower-case word occurs."""
         return Counter(word.lower for word in self.words)
 
+
+_FOREIGN = re.compile(r"[^A-Za-zÄÖÜäöüßẞ'’‐‑-]")
 
 _LETTERS = r"[^\W\d_]+"
 _WORD = re.compile(rf"{_LETTERS}(?:[-’'‐‑]{_LETTERS})*")
@@ -133,12 +167,15 @@ _PART = re.compile(_LETTERS)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
 _LINE_END = re.compile(r"(?<=[.!?…“\"])[ \t]*\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_QUOTE = re.compile('„[^„“]{0,2000}“|“[^“”]{0,2000}”|»[^»«]{0,2000}«|«[^»«]{0,2000}»|"[^"\n]{0,2000}"')
+_QUOTE = re.compile(
+    "„[^„“]{0,2000}“|‚[^‚‘\n]{0,2000}‘|›[^›‹\n]{0,2000}‹|‹[^›‹\n]{0,2000}›|“[^“”]{0,2000}”"
+    r'|»[^»«]{0,2000}«|«[^»«]{0,2000}»|"[^"\n]{0,2000}"'
+)
 
 
 def analyse(raw: str) -> Text:
-    """Analyse a text; of one longer than `MOST_CHARACTERS` the beginning."""
-    text = _SURROGATE.sub("\ufffd", raw[:MOST_CHARACTERS])
+    """Analyse a text in its composed form (NFC); of one longer than `MOST_CHARACTERS` the beginning."""
+    text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", raw[:MOST_CHARACTERS]))
     paragraphs = tuple(_paragraphs(text))
     quotes = tuple(Span(*match.span()) for match in _QUOTE.finditer(text))
     is_quoted = Text(text, paragraphs, (), (), quotes).is_quoted
@@ -166,8 +203,10 @@ def _paragraphs(text: str) -> Iterator[Span]:
         start = following
 
 
-_ORDINAL = re.compile(r"\b\d{1,2}\.\s*$")
-_TAIL = 8  # characters that hold an ordinal and the space after it
+# "in der 3. Staffel" is no end of a sentence, nor is "Friedrich II. in Öl"; "um 20.15." and "um 8." are.
+_ORDINAL = re.compile(r"(?<![\d.:])(?<!\b[Uu]m )\b\d{1,2}\.\s*$")
+_DIGIT = re.compile(r"\d")
+_TAIL = 12  # characters that hold an ordinal, what is before it, and the space after it
 
 # German words and names that sentencex takes for English abbreviations.
 _NOT_ABBREVIATED = re.compile(
@@ -186,7 +225,9 @@ def _sentences(text: str, paragraph: Span) -> Iterator[Span]:
     for end in sorted(ends):
         piece = line[start:end]
         if _ORDINAL.search(piece, max(0, len(piece) - _TAIL)) and end < len(line):
-            continue  # "in der 3. Staffel" is no end of a sentence
+            continue
+        if end < len(line) and not _WORD.search(line, end) and not _DIGIT.search(line, end):
+            continue  # what is left closes quotations: ‚Willst du?‘“
         if piece.strip():
             lead = len(piece) - len(piece.lstrip())
             yield Span(paragraph.start + start + lead, paragraph.start + start + len(piece.rstrip()))
@@ -332,3 +373,18 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
 def is_noun(word: str) -> bool:
     """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
     return len(word) > _LONGEST_NAME or _model().is_noun(word.capitalize())
+
+
+_INFLECTED = re.compile(r"(?:en|er?|em|es|e?t|ung|lich|ig|isch|heit|keit)$")
+
+
+@lru_cache(maxsize=20_000)
+def is_german(word: str) -> bool:
+    """Whether a lower-case word is a word of the language rather than a name or an acronym."""
+    if word in own_words("acronyms"):
+        return False
+    model = _model()
+    if word in model.known:
+        best = max(model.known[word], key=lambda reading: reading[1])[0]
+        return model.names[best] not in {NAME, "FM"}
+    return is_known(word) and _INFLECTED.search(word) is not None

@@ -37,7 +37,14 @@ def english_sentence(text: str) -> str:
 
 
 def wrong_tense(draft: Draft) -> Draft:
-    return replace(draft, text=other_tense(draft.text, to_present=draft.brief.form == "special"))
+    """Tell all in the other tense; in a special, which takes either, the second half of each paragraph."""
+    if draft.brief.form != "special":
+        return replace(draft, text=other_tense(draft.text, to_present=False))
+    halves = [
+        (told[: len(told) // 2], told[len(told) // 2 :]) for told in map(sentences, paragraphs(draft.text))
+    ]
+    parts = [" ".join([*one, other_tense(" ".join(two), to_present=True)]) for one, two in halves]
+    return replace(draft, text=joined(parts))
 
 
 def told_by_the_hero(draft: Draft) -> Draft:
