@@ -17,6 +17,7 @@ from typing import Any
 from synopsis_writer.errors import EngineError, FileError
 from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL
+from synopsis_writer.models.responses import Throttle
 from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
@@ -95,13 +96,16 @@ class Engine:
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
         start = time.monotonic()
-        text = ""
+        pieces: list[str] = []
+        length, throttle = 0, Throttle()
 
         def show(chunk: Chunk) -> None:
-            nonlocal text
+            nonlocal length
             if on_text is not None and (piece := _chat_text([chunk])):
-                text += piece
-                on_text(text)
+                pieces.append(piece)
+                length += len(piece)
+                if throttle.is_due(length):
+                    on_text("".join(pieces))
 
         handle = self._open_server().handle_chat_completions
         chunks = await self._run(handle, request, limits.timeout, None if on_text is None else show)

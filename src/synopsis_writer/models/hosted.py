@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -19,7 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import Report, report_of
-from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models, repair_surrogates
+from synopsis_writer.models.responses import (
+    StreamedAnswer,
+    Throttle,
+    most_bytes,
+    read_answer,
+    read_bounded,
+    read_models,
+    repair_surrogates,
+)
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
@@ -331,7 +339,7 @@ class HostedClient:
     async def _stream(self, request: Mapping[str, Any], seconds: float, budget: RetryBudget) -> Answer:
         import httpx2
 
-        streamed = StreamedAnswer()
+        streamed, throttle = StreamedAnswer(), Throttle()
         media_type = ""
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
@@ -343,7 +351,8 @@ class HostedClient:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
                     length = streamed.length
-                    if streamed.feed(piece) and self._on_text is not None:
+                    is_grown = streamed.feed(piece)
+                    if self._on_text and is_grown and throttle.is_due(streamed.text_length):
                         self._on_text(repair_surrogates(streamed.text))
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
@@ -359,6 +368,8 @@ class HostedClient:
                 if isinstance(error, httpx2.TimeoutException):
                     raise TimeoutError from None
                 raise InvalidResponseError("the answer broke off", is_transient=True) from None
+        if self._on_text and throttle.shown < streamed.text_length:
+            self._on_text(repair_surrogates(streamed.text))
         return streamed.answer(media_type, time.perf_counter() - started, self._model)
 
     async def models(self) -> list[str]:
@@ -417,7 +428,11 @@ def open_sdk(
         # A client of our own, for the SDK's would follow a redirect, and take the text and within a host the
         # key wherever it leads; and it would send what goes to this machine through a proxy.
         http_client = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=not is_plain_here, transport=transport
+            follow_redirects=False,
+            trust_env=not is_plain_here,
+            transport=transport,
+            headers={"Accept-Encoding": "gzip, deflate"},
+            event_hooks={"response": [_bound_body]},
         )
     except (ImportError, ValueError, OSError, httpx2.InvalidURL):
         raise SettingsError(
@@ -444,6 +459,34 @@ def open_sdk(
                 "OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII"
             )
     return sdk
+
+
+async def _bound_body(response: "httpx2.Response") -> None:
+    """Let no body take more memory than its limit, however small it is compressed."""
+    import httpx2
+
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
+        return
+    body = response.stream
+    # It is decompressed here, a piece at a time: the library would do it without a limit.
+    encoding = response.headers.pop("content-encoding", "").strip().lower()
+    most: float = most_bytes(response.status_code, response.headers.get("content-type", ""))
+    if response.request.headers.get("accept") == FILE_TYPE and response.is_success:
+        most = float("inf")  # who asks for a file knows its size
+    is_error = response.is_error
+
+    class Bounded(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for piece in read_bounded(body, encoding, most, is_error=is_error):
+                yield piece
+
+        async def aclose(self) -> None:
+            await body.aclose()
+
+    response.stream = Bounded()
+
+
+FILE_TYPE = "application/binary"  # what the SDK asks for when it downloads a file
 
 
 def chat_request(

@@ -8,8 +8,12 @@ import codecs
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
@@ -38,6 +42,94 @@ _FAILED = frozenset(
     "error engine_error internal_error server_error network_error insufficient_system_resource abort aborted "
     "cancelled timeout failed malformed_response".split()
 )
+
+# Bytes of a body, after decompression. A stream has some 250 bytes around each token.
+MOST_ANSWER, MOST_ERROR, _MOST_STREAM = 8_000_000, 1_000_000, 64_000_000
+_PIECE_BYTES = 65_536
+
+
+def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
+    """Return the fault of a body that is larger than `most` bytes."""
+    return InvalidResponseError(
+        f"{what} is larger than {most / 1e6:,.0f} MB", fix="lower max_tokens, or check what the server sends"
+    )
+
+
+def most_bytes(status: int, media_type: str) -> int:
+    """Return how many bytes the body of a response may have."""
+    if status >= HTTPStatus.BAD_REQUEST:
+        return MOST_ERROR
+    return _MOST_STREAM if "event-stream" in media_type else MOST_ANSWER
+
+
+async def read_bounded(
+    body: AsyncIterable[bytes], encoding: str, most: float, *, is_error: bool = False
+) -> AsyncIterator[bytes]:
+    """Yield a body decompressed, in small pieces; what is beyond `most` bytes is not read.
+
+    Raises:
+        InvalidResponseError: it has more, unless it is an error's, which ends there; or it is damaged, or
+            compressed in a way that was not asked for.
+    """
+    names = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
+    if encoding not in names:
+        raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
+    size, window = 0, names[encoding]
+    inflater = None if window is None else zlib.decompressobj(window)
+    async for compressed in body:
+        data = compressed
+        while True:
+            piece, data = data, b""
+            if inflater is not None:
+                try:
+                    piece, data = inflater.decompress(piece, _PIECE_BYTES), inflater.unconsumed_tail
+                except zlib.error:
+                    if window != zlib.MAX_WBITS or size:
+                        raise InvalidResponseError("the answer is damaged", is_transient=True) from None
+                    window, data = -zlib.MAX_WBITS, piece  # some send `deflate` without its header
+                    inflater, piece = zlib.decompressobj(window), b""
+            size += len(piece)
+            if size > most and is_error:
+                return
+            if size > most:
+                raise too_large(most)
+            yield piece
+            if not data and (inflater is None or len(piece) < _PIECE_BYTES):
+                break
+
+
+def load_json(data: bytes | str) -> Any:
+    """Return what JSON holds, a number of very many digits as infinite; raises ValueError, RecursionError."""
+    return json.loads(data, parse_int=_as_number)
+
+
+def _as_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_MOST_DIGITS = 300  # beyond, and below 309, Python takes it for a float; from 4,300 on for an attack
+
+
+class Throttle:
+    """Says when a growing text is due to be shown whole: so seldom that all showing takes linear time."""
+
+    _SHORT, _SHARE, _SECONDS = 2_000, 32, 0.1  # characters; a part of the length; between two pictures
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self.shown, self._at = clock, 0, float("-inf")
+
+    def is_due(self, length: int) -> bool:
+        """Whether a text of so many characters is to be shown now; it is then taken as shown."""
+        is_due = (
+            length <= self._SHORT
+            or (length - self.shown) * self._SHARE >= length
+            or self._clock() - self._at >= self._SECONDS
+        )
+        if is_due:
+            self.shown, self._at = length, self._clock()
+        return is_due
+
+
 _FAILED_MIDWAY = "the server failed in the middle of the answer"
 
 
@@ -131,21 +223,31 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
 class _Parts:
     """The texts of a response, whole or as far as they have come."""
 
-    content: str = ""
-    refusal: str = ""
-    arguments: str = ""
-    thoughts: str = ""
+    pieces: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    lengths: Counter[str] = field(default_factory=Counter)
+
+    def _append(self, name: str, piece: str) -> None:
+        if piece:
+            self.pieces[name].append(piece)
+            self.lengths[name] += len(piece)
+
+    def text(self, name: str) -> str:
+        """Return one of the texts: content, refusal, thoughts, arguments."""
+        text = "".join(self.pieces.get(name, ()))
+        if text:
+            self.pieces[name] = [text]
+        return text
 
     def add(self, message: _Message) -> None:
         """Add what a message holds, or a piece of one."""
-        self.content += message.content or ""
-        self.refusal += message.refusal or ""
+        self._append("content", message.content or "")
+        self._append("refusal", message.refusal or "")
         texts = map(_join_parts, (message.reasoning_content, message.reasoning))  # some send both
-        self.thoughts += next((text for text in texts if text and isinstance(text, str)), "")
+        self._append("thoughts", next((text for text in texts if text and isinstance(text, str)), ""))
         for call in message.tool_calls if isinstance(message.tool_calls, list) else ():
             arguments = _dict(_dict(call).get("function")).get("arguments")
             if isinstance(arguments, str | dict):
-                self.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
+                self._append("arguments", arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def answer(self, reason: str | None, usage: Usage, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
@@ -153,14 +255,14 @@ class _Parts:
         if reason in _FAILED:
             raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
         finish = _FINISH.get(reason, "stop")
-        text = self.content
-        if self.refusal:
-            text, finish = self.refusal, "refusal"
-        elif "{" in self.arguments and "{" not in text:
-            text = self.arguments
+        text, refusal, arguments, thoughts = map(self.text, ("content", "refusal", "arguments", "thoughts"))
+        if refusal:
+            text, finish = refusal, "refusal"
+        elif "{" in arguments and "{" not in text:
+            text = arguments
         # Thoughts that were cut hold no answer.
-        elif finish == "stop" and "{" in self.thoughts and not without_thoughts(text, is_cut=True).strip():
-            text = self.thoughts
+        elif finish == "stop" and "{" in thoughts and not without_thoughts(text, is_cut=True).strip():
+            text = thoughts
         return Answer(repair_surrogates(text), finish, usage, seconds, model)
 
 
@@ -188,7 +290,7 @@ def _object(data: Any) -> dict[str, Any]:
 
 def _load(body: bytes, media_type: str) -> Any:
     try:
-        return json.loads(body)
+        return load_json(body)
     except (ValueError, RecursionError):
         if "json" in media_type:
             raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
@@ -276,37 +378,52 @@ class EventReader:
     """Takes the bytes of an event stream, and yields the data of each complete event."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended
         self._data: list[bytes] = []
+        self._size = 0  # of both
+        self._tries = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Take some bytes; a line may end in LF, CR or both."""
-        self._rest += piece
+        """Take some bytes; a line may end in LF, CR or both; raises InvalidResponseError for a huge event."""
+        self._rest.append(piece)
+        self._size += len(piece)
+        if self._size > MOST_ANSWER:
+            raise too_large(MOST_ANSWER, "an event of the stream")
+        is_pending = len(self._rest) > 1 and self._rest[-2].endswith(b"\r")
+        if not is_pending and b"\n" not in piece and b"\r" not in piece:
+            return
+        whole = b"".join(self._rest)
         # A CR at the end may be half of a CRLF, which must not count as two ends.
-        pending = b"\r" if self._rest.endswith(b"\r") else b""
-        ended = self._rest.removesuffix(pending).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        pending = b"\r" if whole.endswith(b"\r") else b""
+        ended = whole.removesuffix(pending).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = ended.split(b"\n")
-        self._rest = rest + pending
+        self._rest = [rest + pending]
         for line in lines:
             name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             if name == b"data":
-                if self._data and _is_json(b"\n".join(self._data)):  # some leave out the blank line
+                if self._data and self._is_whole():  # some leave out the blank line
                     yield self._take()
                 self._data.append(value.removeprefix(b" "))
             if self._data and (not line or value.strip() == b"[DONE]"):
                 yield self._take()
+        self._size = sum(map(len, self._data)) + len(self._rest[0]) if lines else self._size
 
     def _take(self) -> bytes:
-        data, self._data = b"\n".join(self._data), []
+        data, self._data, self._tries = b"\n".join(self._data), [], 0
         return data
 
+    def _is_whole(self) -> bool:
+        self._tries += 1
+        if self._tries > _MOST_TRIES:  # an event of very many lines must not cost quadratic time
+            return False
+        try:
+            load_json(b"\n".join(self._data))
+        except (ValueError, RecursionError):
+            return False
+        return True
 
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
+
+_MOST_TRIES = 20
 
 
 @dataclass
@@ -326,18 +443,24 @@ class StreamedAnswer:
     _finish: str | None = None
     _model: str | None = None
     _events: EventReader = field(default_factory=EventReader)
-    _raw: bytes | None = b""  # for a server that does not stream; None once an event was seen
+    _raw: bytearray | None = field(
+        default_factory=bytearray
+    )  # for a server that does not stream; None once an event was seen
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._parts.content
+        return self._parts.text("content")
+
+    @property
+    def text_length(self) -> int:
+        """How many characters `text` has."""
+        return self._parts.lengths["content"]
 
     @property
     def length(self) -> int:
         """How many characters came so far, thoughts and the like included."""
-        parts = self._parts
-        return len(parts.content) + len(parts.refusal) + len(parts.arguments) + len(parts.thoughts)
+        return self._parts.lengths.total()
 
     def feed(self, piece: bytes) -> bool:
         """Take some bytes; return whether the text has grown.
@@ -345,12 +468,14 @@ class StreamedAnswer:
         Raises:
             InvalidResponseError: an event is broken, or says that the server failed.
         """
-        before = len(self.text)
+        before = self.text_length
         if self._raw is not None:
             self._raw += piece
         for data in self._events.feed(piece):
             self._take(data)
-        return len(self.text) > before
+        if self.length > MOST_ANSWER or len(self._raw or b"") > MOST_ANSWER:
+            raise too_large(MOST_ANSWER)
+        return self.text_length > before
 
     def answer(self, media_type: str, seconds: float, model: str) -> Answer:
         """Return the answer at the end of the stream; the arguments are those of `read_answer`.
@@ -363,10 +488,11 @@ class StreamedAnswer:
         ):  # an event without its closing blank line, or half of one
             for data in self._events.feed(b"\n\n"):
                 self._take(data)
-        first = (self._raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-        if self._raw is not None and ("event-stream" not in media_type or first == b"{"):
-            return read_answer(self._raw, media_type, seconds, model)  # the server did not stream
-        if not self.is_finished and not (self.is_done and self._parts != _Parts()):
+        raw = None if self._raw is None else bytes(self._raw)
+        first = (raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        if raw is not None and ("event-stream" not in media_type or first == b"{"):
+            return read_answer(raw, media_type, seconds, model)  # the server did not stream
+        if not self.is_finished and not (self.is_done and self.length):
             raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
         return self._parts.answer(self._finish, self.usage, seconds, self._model or model)
 
@@ -401,7 +527,7 @@ _NOT_A_PIECE = "a piece of the answer does not have the shape of one"
 
 def _event(data: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(data)
+        event = load_json(data)
     except (ValueError, RecursionError):
         raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
     if not isinstance(event, dict):
