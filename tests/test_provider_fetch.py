@@ -112,6 +112,63 @@ def test_lines_of_no_row_are_reported_and_ignored_and_the_first_result_stays(hou
     assert house.answers == [("row: 0", 1), ("row: 1", 1)]
 
 
+BROKEN_LINES: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "no JSON": lambda line: json.dumps(line).encode()[:-1],
+    "a mangled id": lambda line: json.dumps({**line, "custom_id": "x\x1b]52;c;x\x07"}).encode(),
+    "no UTF-8": lambda _: b"\xff\xfe{}",
+    "nested": lambda _: b"[" * 100_000,
+    "too long": lambda _: b'{"x": "' + b"x" * 17_000_000 + b'"}',
+    "a NUL": lambda _: b"\0\0\0",
+    "a number": lambda _: b"1" * 5_000,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_LINES)
+def test_a_line_that_cannot_be_read_is_skipped_and_its_row_is_pending_again(house: House, kind: str) -> None:
+    house.briefs(3)
+    with BatchServer(good) as server:
+        house.submit(server)
+        batch = server.batches[0]
+        server.end(batch, "completed")
+        broken = BROKEN_LINES[kind](json.loads(batch.output[1]))
+        content = [batch.output[0].encode().strip(), broken, batch.output[2].encode().strip()]
+        server.files["batch_1_output"] = b"\n".join(content)
+        assert told(house.fetch(server)) == (2, 0, 0, 1)
+        assert any("line 2 is ignored: the line cannot be read" in line for line in house.messages)
+        assert house.messages[-1] == "shard 1: batch batch_1 is completed; 1 rows are pending again"
+        assert all(len(line) < 400 for line in house.messages)
+        house.submit(server)  # the row goes out once more
+        assert told(house.fetch(server)) == (3, 0, 0, 0)
+
+
+@pytest.mark.parametrize("digits", [30, 400, 5_000])
+def test_numbers_of_very_many_digits_lose_no_answer(house: House, digits: int) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        house.submit(server)
+        batch = server.batches[0]
+        server.end(batch, "completed")
+        line = json.loads(batch.output[0])
+        line["response"]["body"]["usage"]["prompt_tokens"] = 0
+        text = json.dumps(line).replace('"prompt_tokens": 0', f'"prompt_tokens": {"9" * digits}')
+        server.files["batch_1_output"] = text.encode()
+        assert told(house.fetch(server)) == (1, 0, 0, 0)
+
+
+def test_a_file_of_results_is_read_no_further_than_it_was_offered(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        house.submit(server)
+        server.end(server.batches[0], "completed")
+        server.files["batch_1_output"] += b"\n" * 1_000_000
+        offered = server.file_sizes["batch_1_output"] = 1_000
+        with pytest.raises(ConnectionFailedError, match="larger than") as error:
+            house.fetch(server)
+        assert "file of results" in str(error.value)
+        assert list((house.out / "provider").iterdir()) == []
+        assert offered == 1_000
+
+
 def test_a_download_that_never_comes_whole_loses_nothing(house: House) -> None:
     house.briefs(2)
     with BatchServer(good, faults={"GET /files/ID/content": ["cut"] * 3}) as server:

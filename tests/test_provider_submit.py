@@ -12,16 +12,17 @@ from synopsis_writer.batch.store import archive
 from synopsis_writer.errors import (
     BudgetSpentError,
     FileError,
+    ModelError,
     RequestRefusedError,
     SettingsError,
 )
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.pricing import HostedPricer, PriceTable, Rate
-from synopsis_writer.provider.submit import cancel_batch
+from synopsis_writer.provider.submit import cancel_batch, submit_batch
 from synopsis_writer.usage import Cost, Spent, Usage
-from tests.support.house import QUICK, SUBMIT, House, good, lines, row_of, told
+from tests.support.house import KEY, QUICK, SUBMIT, House, good, lines, row_of, told
 from tests.support.loopback import Fault, Reply
-from tests.support.provider import BatchServer, Unasked
+from tests.support.provider import Batch, BatchServer, Unasked
 from tests.support.terminal import ANSWER, Terminal
 
 
@@ -302,3 +303,75 @@ def test_an_unpriced_call_is_reserved_in_tokens_until_it_is_settled() -> None:
     budget.settle(Spent(None, 60), Spent(tokens=10))
     with pytest.raises(BudgetSpentError, match=r"budget of 1.00 USD"):
         budget.reserve(Spent(Cost(Decimal(2), "USD"), 1))
+
+
+MADE: dict[str, dict[str, Any]] = {
+    "counts": {"request_counts": {"total": 10**30, "completed": 10**30, "failed": -1}},
+    "long counts": {"request_counts": {"total": 10**4_000}},
+    "unknown status": {"status": "dreaming\x1b[31m" + "z" * 100_000},
+    "no status": {"status": None},
+    "a number for a status": {"status": 7},
+    "nothing else": {name: None for name in Batch("x", "y", {}).as_data() if name != "id"},
+    "long id": {"id": "x" * 100_000},
+    "escapes": {"id": "a\x1b]52;c;x\x07\r\n\u202e"},
+    "half a character": {"id": "a\ud800"},
+    "a path": {"id": "../../files"},
+    "a query": {"id": "x?y=1#z"},
+    "a number": {"id": 7},
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_batch_that_was_made_is_recorded_whatever_its_answer_looks_like(house: House, kind: str) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        server.odd = MADE[kind]
+        house.submit(server)
+        house.submit(server)
+        assert len(server.batches) == 1
+        expected = str(MADE[kind].get("id", "batch_1")).encode("utf-8", "replace").decode()
+        [(batch, status)] = house.ask("SELECT batch, status FROM shards")
+        assert batch.replace("\ufffd", "?") == expected
+        assert status.isprintable()
+        server.odd = {}
+        if "id" in MADE[kind]:  # it is not known by this name: that is one line, with a way out
+            with pytest.raises(ModelError, match="--forget 1") as error:
+                house.fetch(server)
+            assert len(str(error.value)) < 400
+        else:
+            assert told(house.fetch(server)) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("body", [{"id": None}, {"id": ""}, {"id": ["x"]}])
+def test_a_batch_whose_answer_names_none_is_looked_for_and_not_made_twice(
+    house: House, body: dict[str, Any]
+) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        server.odd = body
+        with pytest.raises(ModelError, match="without an id"):
+            house.submit(server)
+        server.odd = {}
+        house.submit(server)
+        assert len(server.batches) == 1
+        assert house.ask("SELECT batch FROM shards") == [("batch_1",)]
+
+
+def test_request_files_are_their_owners_and_not_written_through_a_link(house: House) -> None:
+    house.briefs(1)
+    with BatchServer(good) as server:
+        asyncio.run(
+            submit_batch(house.order(), house.settings(server), KEY, to_folder=house.folder / "files")
+        )
+        [path] = (house.folder / "files").iterdir()
+        assert path.stat().st_mode & 0o777 == 0o600
+        other = replace(house, folder=house.folder / "other")
+        other.folder.mkdir()
+        other.briefs(1)
+        (other.folder / "theirs").mkdir()
+        (other.folder / "theirs" / ("0" * 16 + ".jsonl")).touch()
+        other.out.mkdir()
+        (other.out / "provider").symlink_to(other.folder / "theirs")
+        with pytest.raises(FileError, match="is a link"):
+            other.submit(server)
+        assert len(list((other.folder / "theirs").iterdir())) == 1

@@ -132,6 +132,7 @@ class BatchServer:
         files: the content of all files, by their names.
         requests: all calls, in order.
         odd: what is told of all batches in the place of what is so, by the names of fields.
+        file_sizes: what is told of a file's bytes in the place of what is so, by its name.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class BatchServer:
         self.files: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.odd: dict[str, Any] = {}
+        self.file_sizes: dict[str, int] = {}
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._thread = threading.Thread(target=self._http.serve_forever, args=(_POLL,), daemon=True)
 
@@ -247,7 +249,12 @@ class BatchServer:
         return 200, self._file(name)
 
     def _file(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "file", "bytes": len(self.files[name]), "purpose": "batch"}
+        return {
+            "id": name,
+            "object": "file",
+            "bytes": self.file_sizes.get(name, len(self.files[name])),
+            "purpose": "batch",
+        }
 
     def _create(self, body: Ask) -> tuple[int, Any]:
         name = str(body["input_file_id"])

@@ -434,6 +434,8 @@ def shard_lines(reader: "BatchReader") -> list[str]:
 
 
 def _shard_line(shard: "Shard") -> str:
+    from synopsis_writer.provider.api import short_id
+
     asked = f"shard {shard.number}: {shard.requests} requests"
     if not shard.server:
         return f"{asked} in a file: give its results to batch fetch --from-file"
@@ -441,7 +443,7 @@ def _shard_line(shard: "Shard") -> str:
         return f"{asked}, not sent yet: batch fetch goes on with it"
     state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
     ends = f"; ends {_time(shard.expires)} at the latest" if shard.expires else ""
-    return f"{asked} in batch {shard.batch} at {shard.server.partition('/')[0]}: {state}{ends}"
+    return f"{asked} in batch {short_id(shard.batch)} at {shard.server.partition('/')[0]}: {state}{ends}"
 
 
 def shards_data(reader: "BatchReader") -> list[dict[str, object]]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     OnErrorOmit,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 
 from synopsis_writer.batch.store import NextAttempt
@@ -27,6 +29,7 @@ from synopsis_writer.errors import (
     RequestRefusedError,
 )
 from synopsis_writer.models.faults import read_report
+from synopsis_writer.models.responses import MOST_ANSWER, load_json, repair_surrogates, too_large
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
@@ -57,6 +60,10 @@ _MOST_TRIES = 2  # to make a batch, in one command
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
 
 
+def _or_empty(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    return _or_none(value, read) or ""
+
+
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
@@ -67,9 +74,25 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 _Maybe = WrapValidator(_or_none)  # None where it is not of its kind: what nobody needs makes nothing fail
 
 
-_Number = Annotated[int | None, _Maybe]
+_MOST_COUNTED = 10**12  # far more than any batch can have, and less than what cannot be recorded
 
-_Text = Annotated[str | None, _Maybe]
+_Number = Annotated[Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None, _Maybe]
+
+
+def _clean(value: Any) -> Any:
+    """Return a text without halves of characters, a number as text, and anything else as it is."""
+    return repair_surrogates(str(value)) if type(value) in {str, int} else value
+
+
+_Text = Annotated[str | None, BeforeValidator(_clean), _Maybe]
+
+
+def _status(value: Any) -> str:
+    words = " ".join(value.split()) if isinstance(value, str) else ""
+    return "".join(filter(str.isprintable, repair_surrogates(words)))[:_LONGEST_STATUS] or _UNKNOWN
+
+
+_LONGEST_STATUS, _LONGEST_ID, _UNKNOWN = 40, 60, "unknown"
 
 
 class _Counts(BaseModel):
@@ -89,10 +112,13 @@ class _Problems(BaseModel):
 
 
 class RemoteBatch(BaseModel):
-    """A batch as the provider describes it; `errors` are those of its check before it begins."""
+    """A batch as the provider describes it; `errors` are those of its check before it begins.
 
-    id: str
-    status: str
+    All but one of id and status may be missing, or of another kind: a batch that was made is paid.
+    """
+
+    id: Annotated[str, BeforeValidator(lambda value: _clean(value) or ""), WrapValidator(_or_empty)] = ""
+    status: Annotated[str, BeforeValidator(_status)] = _UNKNOWN
     input_file_id: _Text = None
     output_file_id: _Text = None
     error_file_id: _Text = None
@@ -100,6 +126,12 @@ class RemoteBatch(BaseModel):
     request_counts: Annotated[_Counts | None, _Maybe] = None
     metadata: Annotated[dict[str, Any] | None, _Maybe] = None
     expires_at: Annotated[Annotated[float, Field(ge=0, le=_LAST_SECOND)] | None, _Maybe] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "RemoteBatch":
+        if not self.id and self.status == _UNKNOWN:
+            raise ValueError("names neither id nor status")
+        return self
 
     @property
     def is_open(self) -> bool:
@@ -139,7 +171,18 @@ class RemoteBatch(BaseModel):
         """Its status and, where it counts them, its requests: for messages."""
         total = self.request_counts.total if self.request_counts else None
         counts = f": {self.done} of {total} done, {self.failed} failed" if total is not None else ""
-        return f"batch {self.id} is {self.status}{counts}"
+        return f"batch {short_id(self.id)} is {self.status}{counts}"
+
+
+class _NamedBatch(RemoteBatch):
+    """A batch that can be asked for."""
+
+    id: Annotated[str, BeforeValidator(_clean), Field(min_length=1)]
+
+
+def short_id(name: str | None) -> str:
+    """Return a provider's name for something, in a message."""
+    return _short(name, _LONGEST_ID)
 
 
 class _Page(BaseModel):
@@ -148,7 +191,7 @@ class _Page(BaseModel):
 
 
 class _File(BaseModel):
-    id: str
+    id: Annotated[str, BeforeValidator(_clean), Field(min_length=1)]
     bytes: _Number = None
 
 
@@ -159,8 +202,8 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 
 def _parse(shape: type[_Shape], body: bytes) -> _Shape:
     try:
-        return shape.model_validate_json(body)
-    except ValidationError:
+        return shape.model_validate(load_json(body))
+    except (ValueError, RecursionError):
         raise InvalidResponseError("the answer is not one of a batch interface", is_transient=True) from None
 
 
@@ -253,7 +296,7 @@ class BatchServer:
                     completion_window="24h",
                     metadata={METADATA: key},
                 )
-            return _parse(RemoteBatch, raw.content)
+            return _parse(_NamedBatch, raw.content)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault: BaseException = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
@@ -282,18 +325,21 @@ class BatchServer:
         import openai
 
         after: str | None = None
-        while True:
+        for _ in range(_MOST_PAGES):
             start = after or openai.omit
             page = await self._ask(_Page, partial(self._batches.list, limit=100, after=start))
-            known = [batch for batch in page.data if batch is not None]
-            for batch in known:
+            for batch in filter(None, page.data):
                 if (batch.metadata or {}).get(METADATA) == key or batch.input_file_id == file:
+                    if not batch.id:  # it must not be made a second time
+                        raise self._failure(InvalidResponseError("it lists the batch without an id"))
                     return batch
+            known = [batch for batch in page.data if batch is not None and batch.id]
             if not page.has_more or not page.data or (known and known[-1].id == after):
                 return None
             if not known:  # nothing says where the next page begins
                 raise self._failure(InvalidResponseError("its list of batches cannot be read"))
             after = known[-1].id
+        return None
 
     async def look(self, batch: str, missing: str) -> RemoteBatch:
         """Return the state of a batch; `missing` is the message where the provider does not know it."""
@@ -307,18 +353,20 @@ class BatchServer:
     def _batches(self) -> Any:
         return self.sdk.batches.with_raw_response
 
-    async def download(self, file: str, path: Path, missing: str) -> None:
-        """Download a file, whole or not at all."""
+    async def download(self, file: str, path: Path, missing: str, requests: int) -> None:
+        """Download the results of some requests, whole or not at all, and not much more than is offered."""
         import httpx2
 
         async def ask() -> None:
             info = _parse(_File, (await self.sdk.files.with_raw_response.retrieve(file)).content)
-            size = 0
-            with replacing(path) as target:
+            size, most = 0, min((info.bytes or MOST_BYTES) * _SLACK, requests * _LONGEST_RESULT)
+            with replacing(path, private=True) as target:
                 try:
                     async with self.sdk.files.with_streaming_response.content(file) as response:
                         async for piece in response.iter_bytes():
                             size += target.write(piece)
+                            if size > most:
+                                raise too_large(most, "the file of results")
                 except httpx2.HTTPError:
                     raise InvalidResponseError("the file broke off", is_transient=True) from None
                 if info.bytes is not None and size != info.bytes:
@@ -345,6 +393,7 @@ class BatchServer:
     async def _retried(
         self, ask: Callable[[], Awaitable[_Result]], seconds: float | None = None, missing: str = ""
     ) -> _Result:
+        import httpx2
         import openai
 
         seconds = seconds or self.limits.answer_seconds
@@ -354,6 +403,8 @@ class BatchServer:
                 with attempt:
                     async with asyncio.timeout(seconds):
                         return await ask()
+        except (ValueError, httpx2.InvalidURL):  # of a name that no address can hold
+            raise RequestRefusedError(missing or f"{self.host}: a name of it fits no address") from None
         except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
@@ -378,7 +429,13 @@ _LONGEST_REASON = 200  # characters of a server's message
 
 _CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
 
-LONGEST_LINE = 10_000_000  # bytes: an answer has some thousand, and 8 MB at most
+LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
+
+_LONGEST_RESULT = LONGEST_LINE + 100_000
+
+_SLACK = 1.01  # of what a file is said to have
+
+_MOST_PAGES = 1_000  # of 100 batches
 
 MOST_BYTES = 4_000_000_000  # of a file of results
 
@@ -412,22 +469,28 @@ def request_line(key: str, attempt: NextAttempt, body: Mapping[str, Any]) -> byt
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
+UNREADABLE = "the line cannot be read"
+
+
 def read_result(line: bytes) -> ResultLine | str:
     """Return what a line reports, or in a few words why it reports nothing."""
     try:
-        data = json.loads(line)
+        data = load_json(line)
     except (ValueError, RecursionError):
-        return "a line is not JSON"
+        return UNREADABLE if line else f"{UNREADABLE}: it is too long"
     name = data.get("custom_id") if isinstance(data, dict) else None
     match = _ID.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        return f"unknown request id {_short(name)!r}"
+        return f"{UNREADABLE}: unknown request id {_short(name)!r}"
     request = match[0], match[1], int(match[2]), int(match[3])
     response, error = data.get("response"), data.get("error")
     response = response if isinstance(response, dict) else {}
     status, body = response.get("status_code"), response.get("body")
     if status == _OK and isinstance(body, dict) and not error:
-        return ResultLine(*request, json.dumps(body).encode())
+        try:
+            return ResultLine(*request, json.dumps(body).encode())
+        except (ValueError, RecursionError):
+            return ResultLine(*request, None, "the answer is nested too deeply")
     error = error or (body.get("error") if isinstance(body, dict) else None)
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]  # vLLM gives an error in an error, or a text
@@ -443,5 +506,6 @@ def read_result(line: bytes) -> ResultLine | str:
     return ResultLine(*request, None, reason, is_transient)
 
 
-def _short(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())[:_LONGEST_REASON]
+def _short(value: Any, most: int = _LONGEST_REASON) -> str:
+    words = "" if value is None else " ".join(repair_surrogates(str(value)).split())
+    return words if len(words) <= most else words[: most - 1] + "…"

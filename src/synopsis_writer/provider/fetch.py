@@ -30,10 +30,12 @@ from synopsis_writer.provider.api import (
     LIMITS,
     LONGEST_LINE,
     MOST_BYTES,
+    UNREADABLE,
     ProviderLimits,
     RemoteBatch,
     ResultLine,
     read_result,
+    short_id,
 )
 from synopsis_writer.provider.shards import Shard, open_shards
 from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fact, hosted, raise_first
@@ -130,6 +132,7 @@ class _Fetcher:
         self._fetch, self._batch, self._saver = fetch, batch, saver
         self._unsaved, self._stop = unsaved, stop
         self._shards, self._store, self._writer = batch.shards, batch.store, batch.writer
+        self._unreadable = 0  # lines of the results that were read last
         self._faults: dict[int, ModelError] = {}  # by shard; such a shard is left alone from then on
 
     async def read_file(self, path: Path) -> None:
@@ -200,12 +203,15 @@ class _Fetcher:
     async def _take_in(self, shard: Shard, remote: RemoteBatch) -> None:
         paths = await self._batch.download(shard, remote)
         count = (await self._read(paths, {shard.key: shard})).get(shard.number, 0)
-        is_whole = count >= remote.done
+        # A line that cannot be read never can: its row is pending again, or waits to be repaired.
+        is_whole = count + self._unreadable >= min(remote.done, shard.requests)
         if is_whole:
             reason = "" if remote.status == "cancelled" else f"the batch is {remote.status}"
+            if self._unreadable:
+                reason = f"{self._unreadable} lines of its results cannot be read"
             rows = self._shards.close(shard, reason)
             left = f"; {rows} rows are pending again" if rows else ""
-            message = f"batch {remote.id} is {remote.status}{left}"
+            message = f"batch {short_id(shard.batch)} is {remote.status}{left}"
         else:  # the others are paid, too
             message = (
                 f"the provider counts {remote.done} answers and gave {count}: fetch again, or let the others "
@@ -251,6 +257,7 @@ class _Fetcher:
         What was saved before is counted and left alone. A shard that only has lines without answers has 0.
         """
         answers: Counter[int] = Counter()
+        self._unreadable = 0
         count = max(1, 2 * self._fetch.workers)  # so that no worker waits for its next text
         await run_concurrently(self._joined(paths, shards, answers), self._save, count)
         return answers
@@ -267,6 +274,7 @@ class _Fetcher:
                 match = self._find(read_result(content), shards, seen)
                 if isinstance(match, str):
                     ignored += 1
+                    self._unreadable += match.startswith(UNREADABLE)
                     if ignored <= _MOST_IGNORED:
                         _log.info("%s: line %d is ignored: %s", path.name, number, match)
                     continue

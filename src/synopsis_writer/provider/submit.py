@@ -32,7 +32,14 @@ from synopsis_writer.models.resolve import ADDRESS, SERVERS, ResolvedModel, limi
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key, server_of
 from synopsis_writer.prompts.templates import folder_hash
-from synopsis_writer.provider.api import LIMITS, BatchServer, ProviderLimits, RemoteBatch, request_line
+from synopsis_writer.provider.api import (
+    LIMITS,
+    BatchServer,
+    ProviderLimits,
+    RemoteBatch,
+    request_line,
+    short_id,
+)
 from synopsis_writer.provider.shards import Shard, Shards, open_shards
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings
@@ -91,6 +98,8 @@ class ProviderBatch:
             self.folder.mkdir(mode=0o700, exist_ok=True)  # briefs and answers are not for everybody
         except OSError as error:
             raise FileError(f"cannot make {os_reason(error, self.folder)}: see to its folder") from error
+        if self.folder.is_symlink():
+            raise FileError(f"{self.folder}: is a link: move it away, for what is sent and read goes there")
         self.sweep()
         retry = RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
         address = self.resolved.base_url or DEFAULT_BASE_URL
@@ -166,7 +175,7 @@ class ProviderBatch:
             key, digest, size = secrets.token_hex(8), hashlib.sha256(), 0
             attempts: list[NextAttempt] = []
             worst = Spent()
-            with replacing(shard_file(folder or self.folder, key)) as file:
+            with replacing(shard_file(folder or self.folder, key), private=True) as file:
                 while request is not None:
                     attempt, body, cost = request
                     line = request_line(key, attempt, body)
@@ -220,7 +229,7 @@ class ProviderBatch:
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
         self._update(shard, remote, batch=remote.id)
         path.unlink(missing_ok=True)
-        where = f"batch {remote.id} at {self.server.host}"
+        where = f"batch {short_id(remote.id)} at {self.server.host}"
         _log.info("shard %d: %d requests in %s", shard.number, shard.requests, where)
 
     async def look(self, shard: Shard) -> RemoteBatch:
@@ -251,8 +260,8 @@ class ProviderBatch:
 
     def _missing(self, shard: Shard, name: str) -> str:
         return (
-            f"{self.server.host}: does not know '{name}' of shard {shard.number}: use the key and the "
-            f"project it was made with, or let it go with synopsis batch cancel --forget {shard.number}"
+            f"{self.server.host}: does not know '{short_id(name)}' of shard {shard.number}: use the key and "
+            f"the project it was made with, or let it go with synopsis batch cancel --forget {shard.number}"
         )
 
     def _update(self, shard: Shard, remote: RemoteBatch, **values: str) -> None:
@@ -272,7 +281,7 @@ class ProviderBatch:
             if file:
                 path = self.folder / f"{shard.key}.{kind}.jsonl"
                 if not path.exists():
-                    await self.server.download(file, path, self._missing(shard, file))
+                    await self.server.download(file, path, self._missing(shard, file), shard.requests)
                 paths.append(path)
         return paths
 
@@ -298,7 +307,7 @@ class ProviderBatch:
                 self.shards.fail(row, text)
             count = self.shards.close(shard)
         message = "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again"
-        _log.info(message, shard.number, remote.id, reason, len(failures), count)
+        _log.info(message, shard.number, short_id(shard.batch), reason, len(failures), count)
         return bool(failures)
 
     def release(self, shard: Shard) -> None:
