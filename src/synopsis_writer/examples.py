@@ -1,5 +1,6 @@
 """The example pool: synopses with their briefs, one Markdown file each, in `<pool>/<show>/`."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Collection, Sequence
@@ -180,9 +181,20 @@ def add(
         raise ExampleError(f"{source.where}: {explain(error)}: {hint}") from error
     home = folder / known.slug
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
-    if not (home / SHOW_FILE).exists():
-        write_file(home / SHOW_FILE, format_yaml(known.model_dump(mode="json", exclude_none=True)))
-    return save(content, home, synopsis.title, "md")
+    made = [place for place in (home, folder, *folder.parents) if not place.exists()]
+    show_file = home / SHOW_FILE
+    is_new = not show_file.exists()
+    try:
+        if is_new:
+            write_file(show_file, format_yaml(known.model_dump(mode="json", exclude_none=True)))
+        return save(content, home, synopsis.title, "md", within=folder)
+    except FileError:
+        with contextlib.suppress(OSError):
+            if is_new:
+                show_file.unlink(missing_ok=True)
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def _named_members(show: Show, text: str) -> list[Character]:

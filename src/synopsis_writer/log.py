@@ -23,7 +23,7 @@ from synopsis_writer.errors import (
     SynopsisError,
 )
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.models.base import Answer, Limits, Message
+from synopsis_writer.models.base import Answer, Limits, Message, is_over_limit
 from synopsis_writer.result import Attempt, Outcome
 from synopsis_writer.storage.sqlite import (
     SQLITE_ERRORS,
@@ -153,7 +153,7 @@ class RunLog:
         row = {
             "number": attempt.number,
             "messages": messages_hash(attempt.messages) if attempt.messages else None,
-            "answer": answer.text,
+            "answer": "" if is_over_limit(answer.text) else answer.text,
             "finish": answer.finish,
             "model": answer.model,
             **_verdict(attempt),
@@ -170,7 +170,8 @@ class RunLog:
         columns, values = ", ".join(row), ", ".join("?" for _ in row)
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
         insert = f"INSERT INTO attempts ({columns}, place) VALUES ({values}, {place})"  # noqa: S608 - our own names
-        asked = (row["messages"], _messages_json(attempt.messages))
+        messages = _messages_json(attempt.messages)
+        asked = (row["messages"], "[]" if is_over_limit(messages) else messages)
         prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked)
         self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
 
@@ -231,6 +232,26 @@ class RunLog:
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         self._write(*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (orphans, ()))
         return overwrite(self._database)
+
+    def shrink(self) -> tuple[int, int]:
+        """Give what removed runs took back to the disk; return the bytes before and after."""
+        before = self.size()
+        try:
+            self._database.execute("VACUUM")
+        except SQLITE_ERRORS as error:
+            reason = describe(error, "clear it up")
+            raise FileError(f"run log {self._path}: {reason}; it stays as it was") from error
+        overwrite(self._database)
+        return before, self.size()
+
+    def size(self) -> int:
+        """Return the bytes of the file and what SQLite has beside it."""
+        paths = [self._path.with_name(self._path.name + end) for end in ("", "-wal")] if self._path else []
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    def count(self) -> int:
+        """Return how many runs there are."""
+        return int(self._rows("SELECT count(*) AS runs FROM runs", ())[0]["runs"])
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -211,9 +213,12 @@ class BatchStore(BatchReader):
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
         self._folder = folder
+        if (folder / RECORD_FILE).is_symlink():
+            raise FileError(f"{folder / RECORD_FILE}: is a link: name the folder that holds the record")
         self._lock = FolderLock(folder, "batch")
         try:
             super().__init__(open_database(folder / RECORD_FILE, MIGRATIONS), folder / RECORD_FILE)
+            self._opened = (folder / RECORD_FILE).stat()
             self._check(facts)
         except FileError:
             self._lock.release()
@@ -258,9 +263,27 @@ class BatchStore(BatchReader):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Save all of a block or nothing of it; blocks may be nested."""
-        whole = contextlib.nullcontext() if self.database.in_transaction else transaction(self.database)
-        with reported(self._record), whole:
+        is_inner = self.database.in_transaction
+        with reported(self._record), contextlib.nullcontext() if is_inner else transaction(self.database):
             yield
+            if not is_inner:
+                self._check_place()
+
+    def _check_place(self) -> None:
+        """Raise FileError if the record is no longer where it was: SQLite would go on writing to nowhere."""
+        try:
+            if os.path.samestat(self._opened, self._record.stat()):
+                return
+        except OSError:
+            pass
+        raise FileError(
+            f"{self._record}: was moved or deleted while the batch was running: put it back, and run again"
+        )
+
+    def counts(self) -> Counts:
+        """Return the counts of a record that is still there."""
+        self._check_place()
+        return super().counts()
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Change the record, in a transaction of its own unless there is one."""
@@ -424,6 +447,23 @@ class BatchStore(BatchReader):
         )
         for (place,) in rows:
             yield from self.accepted(f"AND place = {place:d}")
+
+
+def is_of_batch(path: Path, folder: Path) -> bool:
+    """Whether `path`, by whatever name, is a batch's folder, record or lock, or a file of a shard."""
+    try:
+        target, home = path.resolve(), folder.resolve()
+        if target == home or home.is_relative_to(target) or target.is_relative_to(home / "provider"):
+            return True
+        ours = [each for each in home.iterdir() if _OURS.fullmatch(each.name)]
+        return (target.parent == home and _OURS.fullmatch(target.name) is not None) or any(
+            target.exists() and target.samefile(each) for each in ours
+        )
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+        return False
+
+
+_OURS = re.compile(r"batch(-\d+)?\.(sqlite3(-wal|-shm|-journal)?|lock|holder)", re.IGNORECASE)
 
 
 @contextlib.contextmanager

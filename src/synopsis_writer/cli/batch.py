@@ -26,7 +26,7 @@ from synopsis_writer.cli.console import (
     warn,
 )
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import GateRefusedError, ModelError, SettingsError
+from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
 
 if TYPE_CHECKING:
     from synopsis_writer.batch.run import Stop
@@ -268,18 +268,23 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
 def export(
     folder: _DIR,
     output: Annotated[
-        Path, option("--output", "The file to write; for md, the folder to write to.", "PATH", short="-o")
+        Path, option("--output", "The file to write, - is stdout; for md, the folder.", "PATH", short="-o")
     ],
     export_format: Annotated[Format, option("--format", "What to write.")],
 ) -> None:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
-    from synopsis_writer.batch.store import read_batch
+    from synopsis_writer.batch.store import is_of_batch, read_batch
+    from synopsis_writer.storage.files import STDOUT
 
+    if export_format == "md" and output == STDOUT:
+        raise FileError("md is a folder of files, which stdout is not: name a folder with --output")
+    if output != STDOUT and is_of_batch(output, folder):
+        raise FileError(f"{output}: belongs to the batch itself: name another file or folder")
     write = {"md": export_md, "jsonl": export_jsonl, "csv": export_csv, "parquet": export_parquet}
     with read_batch(folder) as reader:
         count = write[export_format](reader.accepted(), output)
-    status(f"written: {output} ({count} texts)")
+    status(f"written: {'stdout' if output == STDOUT else output} ({count} texts)")
 
 
 @app.command("submit")

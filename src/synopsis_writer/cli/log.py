@@ -80,6 +80,27 @@ def show_run(
         print_result(printable(attempt.answer.text))
 
 
+@app.command("info")
+def show_log_info(json: options.Json = False) -> None:
+    """Show where the log is, how many runs it holds, and how large it is."""
+    path = options.settings_from().log
+    with _open_log() as log:
+        count, size = log.count(), log.size()
+    if json:
+        print_json({"path": str(path), "runs": count, "bytes": size})
+        return
+    print_result(printable(f"path:  {path}"))
+    print_result(f"runs:  {count} ({size / 1e6:.1f} MB)")
+
+
+@app.command("shrink")
+def shrink_log() -> None:
+    """Give the space of removed runs back to the disk; 'log rm' alone only overwrites it."""
+    with _open_log(only_read=False) as log:
+        before, after = log.shrink()
+    status(f"the log has {after / 1e6:.1f} MB; it had {before / 1e6:.1f} MB")
+
+
 @app.command("rm")
 def remove_runs(
     runs: Annotated[

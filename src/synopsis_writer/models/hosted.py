@@ -60,6 +60,8 @@ _log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
 
+_PIECE_BYTES = 65_536  # of a stream that came whole
+
 # A server accepts a connection at once; a firewall that drops packets would take all the time of a call.
 _CONNECT_SECONDS = 30.0
 
@@ -332,7 +334,8 @@ class HostedClient:
         seconds = time.perf_counter() - started
         if "event-stream" in media_type:  # it only streams, whatever it is asked for
             streamed = StreamedAnswer()
-            streamed.feed(raw.content)
+            for start in range(0, len(raw.content), _PIECE_BYTES):
+                streamed.feed(raw.content[start : start + _PIECE_BYTES])
             return streamed.answer(media_type, seconds, self._model)
         return read_answer(raw.content, media_type, seconds, self._model)
 

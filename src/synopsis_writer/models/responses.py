@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.answers import without_thoughts
-from synopsis_writer.models.base import Answer, Finish
+from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
 from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import Usage
@@ -44,7 +44,7 @@ _FAILED = frozenset(
 )
 
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
-MOST_ANSWER, MOST_ERROR, _MOST_STREAM = 8_000_000, 1_000_000, 64_000_000
+_MOST_ERROR, _MOST_STREAM = 1_000_000, 64_000_000
 _PIECE_BYTES = 65_536
 
 
@@ -58,7 +58,7 @@ def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
 def most_bytes(status: int, media_type: str) -> int:
     """Return how many bytes the body of a response may have."""
     if status >= HTTPStatus.BAD_REQUEST:
-        return MOST_ERROR
+        return _MOST_ERROR
     return _MOST_STREAM if "event-stream" in media_type else MOST_ANSWER
 
 
@@ -71,31 +71,51 @@ async def read_bounded(
         InvalidResponseError: it has more, unless it is an error's, which ends there; or it is damaged, or
             compressed in a way that was not asked for.
     """
-    names = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
-    if encoding not in names:
-        raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
-    size, window = 0, names[encoding]
-    inflater = None if window is None else zlib.decompressobj(window)
-    async for compressed in body:
-        data = compressed
-        while True:
-            piece, data = data, b""
-            if inflater is not None:
-                try:
-                    piece, data = inflater.decompress(piece, _PIECE_BYTES), inflater.unconsumed_tail
-                except zlib.error:
-                    if window != zlib.MAX_WBITS or size:
-                        raise InvalidResponseError("the answer is damaged", is_transient=True) from None
-                    window, data = -zlib.MAX_WBITS, piece  # some send `deflate` without its header
-                    inflater, piece = zlib.decompressobj(window), b""
+    size, decompress = 0, _Decompressor(encoding)
+    async for data in body:
+        for piece in decompress(data):
             size += len(piece)
             if size > most and is_error:
                 return
             if size > most:
                 raise too_large(most)
             yield piece
-            if not data and (inflater is None or len(piece) < _PIECE_BYTES):
-                break
+
+
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
+_ZLIB_HEAD = 2  # bytes
+
+
+class _Decompressor:
+    """Decompresses a body in small pieces, however much they are in all; raises InvalidResponseError."""
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in {"", "identity", *_WINDOWS}:
+            raise InvalidResponseError(
+                f"the answer is compressed as '{encoding[:40]}', which nobody asked for"
+            )
+        window = _WINDOWS.get(encoding)
+        self._inflater = None if window is None else zlib.decompressobj(window)
+        self._head: bytes | None = b"" if encoding == "deflate" else None  # until its kind is known
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:
+        if self._head is not None:
+            self._head, data = self._head + data, b""
+            if len(self._head) < _ZLIB_HEAD:
+                return
+            data, self._head = self._head, None
+            if data[0] & 15 != zlib.DEFLATED or int.from_bytes(data[:_ZLIB_HEAD]) % 31:
+                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # some leave out the head
+        if self._inflater is None:
+            yield data
+            return
+        piece = data
+        try:
+            while data or len(piece) == _PIECE_BYTES:
+                piece, data = self._inflater.decompress(data, _PIECE_BYTES), self._inflater.unconsumed_tail
+                yield piece
+        except zlib.error:
+            raise InvalidResponseError("the answer is damaged", is_transient=True) from None
 
 
 def load_json(data: bytes | str) -> Any:

@@ -28,8 +28,9 @@ from synopsis_writer.errors import (
     ModelError,
     RequestRefusedError,
 )
+from synopsis_writer.models.base import MOST_ANSWER
 from synopsis_writer.models.faults import read_report
-from synopsis_writer.models.responses import MOST_ANSWER, load_json, repair_surrogates, too_large
+from synopsis_writer.models.responses import load_json, repair_surrogates, too_large
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
