@@ -7,6 +7,7 @@ this process unless they are set: OpenMP reads them once, and its spinning threa
 import asyncio
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -271,6 +272,9 @@ def _holds_chat_template(path: Path) -> bool:
         raise EngineError(f"model {error}{fix}") from error
 
 
+_LONGEST_SOCKET = 100  # characters of a socket's name, which systems limit to 104 or 108
+
+
 def _load(path: Path, context: int, slots: int, threads: int, chat_template: str) -> Any:
     openmp = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
     for name, value in openmp.items():
@@ -293,11 +297,17 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.chat_template = chat_template
     params.warmup = False
-    # The library opens a loopback port whatever we say: a key that nobody knows shuts it.
+    # The library listens whatever we say: on a socket whose name is gone once it is open, or else on a loopback
+    # port. A key that nobody knows shuts it, and no page of a browser gets an answer.
     params.api_keys = [secrets.token_hex(32)]
+    params.cors_origins = f"https://{secrets.token_hex(16)}.invalid"
     params.ui = params.endpoint_slots = params.endpoint_props = False
     try:
-        return xllamacpp.Server(params)
+        with tempfile.TemporaryDirectory(prefix="synopsis-") as folder:
+            socket = f"{folder}/llama.sock"
+            if os.name == "posix" and len(socket) < _LONGEST_SOCKET:
+                params.hostnames = [socket]
+            return xllamacpp.Server(params)
     except RuntimeError as error:
         raise EngineError(
             f"{path}: the engine cannot load it: it is cut off, or of a kind that xllamacpp does not know: "
