@@ -1,8 +1,11 @@
 """The embedded engine: its files without it, and the packaged model in this process."""
 
 import asyncio
+import contextlib
 import errno
+import http.client
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -252,3 +255,43 @@ async def test_a_base_model_cannot_chat_and_a_closed_one_does_nothing(gguf: Path
         await call
     with pytest.raises(EngineError, match="the engine is closed"):
         await engine.complete("x")
+
+
+@needs_model
+@pytest.mark.embedded
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_engine_answers_no_page_of_a_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """It listens on no port, and where it has to, it allows no foreign origin."""
+    if not is_named:
+        monkeypatch.setattr("synopsis_writer.models.embedded._LONGEST_SOCKET", 0)
+    engine = Engine(packaged_weights(Path(os.environ.get("SYNOPSIS_CACHE", tmp_path))), context=1024)
+    sockets = set(_open_sockets())
+    listening = [
+        fields[1]
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text("utf-8").splitlines()[1:]
+        if (fields := line.split())[3] == "0A" and fields[9] in sockets
+    ]
+    assert len(listening) == (0 if is_named else 1)
+    for address in listening:
+        host, _, port = address.partition(":")
+        assert host == "0100007F"
+        for method, path in (("GET", "/health"), ("OPTIONS", "/v1/chat/completions"), ("GET", "/v1/models")):
+            connection = http.client.HTTPConnection("127.0.0.1", int(port, 16))
+            connection.request(method, path, headers={"Origin": "http://evil.example"})
+            allowed = connection.getresponse().getheader("Access-Control-Allow-Origin") or ""
+            connection.close()
+            assert "evil" not in allowed
+            assert allowed != "*"
+    engine.close()
+
+
+def _open_sockets() -> Iterator[str]:
+    """Yield the inodes of this process's sockets."""
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = path.readlink().name
+            if target.startswith("socket:["):
+                yield target.removeprefix("socket:[").removesuffix("]")

@@ -52,6 +52,8 @@ def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict
     if (address or environment.get("RAY_ADDRESS") or LOCAL) == LOCAL:
         # Ray would leave a token in the home folder, and nodes that are started later would demand it.
         variables["RAY_AUTH_TOKEN"] = environment.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+        # A cluster of one machine, on any system: Ray listens on loopback alone.
+        variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     else:
         # Tries of a second each; Ray's are 20, also with a wrong token.
         name = "RAY_gcs_server_port_wait_time_s"

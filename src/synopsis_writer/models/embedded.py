@@ -297,8 +297,8 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.chat_template = chat_template
     params.warmup = False
-    # The library listens whatever we say: on a socket whose name is gone once it is open, or else on a loopback
-    # port. A key that nobody knows shuts it, and no page of a browser gets an answer.
+    # The library listens whatever we say: on a socket whose name is gone once it is open, or else on a
+    # loopback port. A key that nobody knows shuts it, and no page of a browser gets an answer.
     params.api_keys = [secrets.token_hex(32)]
     params.cors_origins = f"https://{secrets.token_hex(16)}.invalid"
     params.ui = params.endpoint_slots = params.endpoint_props = False
