@@ -23,7 +23,7 @@ from synopsis_writer.errors import (
     SynopsisError,
 )
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.models.base import Answer, Limits, Message, is_over_limit
+from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
 from synopsis_writer.result import Attempt, Outcome
 from synopsis_writer.storage.sqlite import (
     SQLITE_ERRORS,
@@ -153,7 +153,7 @@ class RunLog:
         row = {
             "number": attempt.number,
             "messages": messages_hash(attempt.messages) if attempt.messages else None,
-            "answer": "" if is_over_limit(answer.text) else answer.text,
+            "answer": _bounded(answer.text, ""),
             "finish": answer.finish,
             "model": answer.model,
             **_verdict(attempt),
@@ -171,7 +171,7 @@ class RunLog:
         place = "(SELECT count(*) FROM attempts WHERE run = ?)"
         insert = f"INSERT INTO attempts ({columns}, place) VALUES ({values}, {place})"  # noqa: S608 - our own names
         messages = _messages_json(attempt.messages)
-        asked = (row["messages"], "[]" if is_over_limit(messages) else messages)
+        asked = (row["messages"], _bounded(messages, "[]"))
         prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked)
         self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
 
@@ -278,6 +278,11 @@ class RunLog:
         except SQLITE_ERRORS as error:
             reason = describe(error, "move it away, it is damaged")
             raise FileError(f"run log {self._path}: {reason}") from error
+
+
+def _bounded(text: str, instead: str) -> str:
+    """Return a text that is no larger than an answer may be, else what is logged instead."""
+    return instead if len(text.encode("utf-8", "replace")) > MOST_ANSWER else text
 
 
 def _verdict(attempt: Attempt) -> dict[str, Any]:

@@ -14,13 +14,6 @@ Schema = Mapping[str, Any]  # the JSON schema of an answer
 MOST_ANSWER = 8_000_000  # bytes of one answer, after decompression
 
 
-def is_over_limit(text: str) -> bool:
-    """Whether a text has more bytes than an answer may have; then it is neither logged nor cached."""
-    return len(text) > MOST_ANSWER or (
-        len(text) * 4 > MOST_ANSWER and len(text.encode("utf-8", "replace")) > MOST_ANSWER
-    )
-
-
 @dataclass(frozen=True)
 class Message:
     """One turn of a prompt."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import FileError
-from synopsis_writer.models.base import Answer, is_over_limit
+from synopsis_writer.models.base import MOST_ANSWER, Answer
 from synopsis_writer.storage.sqlite import (
     SQLITE_ERRORS,
     OpenFile,
@@ -77,9 +77,9 @@ class ResponseCache:
 
     def put(self, key: str, answer: Answer) -> None:
         """Save an answer, and delete what is too old or too much."""
-        if is_over_limit(answer.text):
-            return
         size = len(answer.text.encode("utf-8", "replace"))
+        if size > MOST_ANSWER:
+            return
         now = self._clock()
         row = (key, now, size, answer.text, answer.finish, answer.model)
         oldest = now - self._most_seconds
