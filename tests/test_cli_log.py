@@ -16,7 +16,7 @@ import pytest
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
-from tests.support.loopback import Fault, LoopbackServer, Reply, Silence
+from tests.support.loopback import Body, Fault, LoopbackServer, Reply, Silence
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
 from tests.test_runlog import REFUSED, RUN, filled
 
@@ -84,7 +84,7 @@ def test_runs_are_removed_one_by_one_by_age_or_all(terminal: Terminal) -> None:
     assert newest["run"] not in [run["run"] for run in logged(terminal)]
     refused = terminal("log", "rm")
     assert (refused.code, "--older-than DAYS, or --all" in refused.err) == (2, True)
-    assert terminal("log", "rm", "--all").err == "removed 2 runs\n"
+    assert terminal("log", "rm", "--all", "--yes").err == "removed 2 runs\n"
     assert terminal("log", "list").err == "the log is empty\n"
 
 
@@ -354,7 +354,7 @@ def test_all_but_the_active_runs_are_removed(terminal: Terminal) -> None:
         log.begin(replace(RUN, id="killed", created=now - timedelta(days=2)))
         log.begin(replace(RUN, id="broken", created=now))
     damage(log_file(), "UPDATE runs SET created = 'x' WHERE id = 'broken'")
-    message = terminal("log", "rm", "--all").err
+    message = terminal("log", "rm", "--all", "-y").err
     assert message == "removed 3 runs; left 1 run in progress: give the id to remove it\n"
     assert [run["run"] for run in logged(terminal)] == ["at-work"]
     assert terminal("log", "rm", "at-work").err == "removed 1 run\n"
@@ -401,7 +401,7 @@ def test_log_and_cache_can_be_read_where_nothing_can_be_written(terminal: Termin
         path.with_name(path.name + "-shm").mkdir()  # root may write anywhere, but not into a folder as a file
     assert RUN.id in terminal("log", "list").out
     assert "answers:  1 " in terminal("cache", "info").out
-    refused = terminal("log", "rm", "--all")
+    refused = terminal("log", "rm", "--all", "--yes")
     assert (refused.code, "see whether the disk is full" in refused.err) == (2, True)
 
 
@@ -425,3 +425,94 @@ def test_a_refused_answer_without_structure_that_cannot_be_saved_is_printed(
     with LoopbackServer([Reply("Gern, hier ist sie!")]) as server:
         run = terminal("write", *ORDER, "--attempts", "1", "--keep-rejected", "file/kept", server=server)
     assert (run.code, run.out) == (1, "Gern, hier ist sie!\n")
+
+
+def test_rows_of_a_batch_are_logged_one_run_each(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text(
+        f"show;theme;form\nRote Rosen;{GOOD.brief.theme};portrait\nRote Rosen;Ein Prozess;portrait\n", "utf-8"
+    )
+    with LoopbackServer([Reply(ANSWER, prompt_tokens=900)]) as server:
+        terminal("batch", "run", "b.csv", "--out", "o", "--concurrency", "1", server=server)
+        terminal("batch", "run", "b.csv", "--out", "p", "--limit", "1", "--no-log", server=server)
+    runs = logged(terminal)
+    assert sorted(str(run["command"]) for run in runs) == ["batch"] * len(runs)
+    first = next(run for run in runs if run["outcome"] == "done")
+    assert first["usage"] == {"prompt_tokens": 900, "cached_tokens": 0, "completion_tokens": 50}
+    used = sum(run["usage"]["prompt_tokens"] for run in runs)  # type: ignore[index]
+    assert used == json.loads(terminal("batch", "status", "o", "--json").out)["prompt_tokens"]
+    shown = json.loads(terminal("log", "show", str(first["run"]), "--json").out)
+    assert (shown["history"][0]["answer"], shown["history"][0]["messages"]) == (ANSWER, [])
+
+
+def test_the_tokens_of_calls_that_failed_are_logged(terminal: Terminal) -> None:
+    counted = {"usage": {"prompt_tokens": 700, "completion_tokens": 30}}
+    with LoopbackServer([Body({**counted, "choices": []}), Reply(CLOSED), Fault(401)]) as server:
+        assert terminal("write", *ORDER, "--max-retries", "0", server=server).code == 3
+        assert terminal("write", *ORDER, "--max-retries", "0", server=server).code == 3
+    later, first = logged(terminal)
+    assert first["failed_calls"] == {
+        "prompt_tokens": 700,
+        "cached_tokens": 0,
+        "completion_tokens": 30,
+        "cost": "unpriced",
+    }
+    assert (first["attempts"], first["usage"]) == (
+        0,
+        {"prompt_tokens": 700, "cached_tokens": 0, "completion_tokens": 30},
+    )
+    assert "failed_calls" not in later
+    assert "calls that failed: 730 tokens, unpriced" in terminal("log", "list").out
+
+
+def test_a_draft_that_failed_beside_others_is_counted(terminal: Terminal) -> None:
+    counted = {"usage": {"prompt_tokens": 700, "completion_tokens": 30}, "choices": []}
+    with LoopbackServer([Reply(ANSWER), Body(counted), Body(counted)]) as server:
+        assert terminal("write", *ORDER, "--best-of", "3", "--max-retries", "0", server=server).code == 0
+    (run,) = logged(terminal)
+    assert run["usage"] == {"prompt_tokens": 1500, "cached_tokens": 0, "completion_tokens": 110}
+
+
+def test_a_log_is_searched_for_words_in_briefs_answers_and_errors(terminal: Terminal) -> None:
+    escaped = json.dumps(json.loads(ANSWER))  # "Schäferin" as "Sch\u00e4ferin"
+    with LoopbackServer([Reply(escaped), Fault(401)]) as server:
+        terminal("write", *ORDER, server=server)
+        terminal("write", "--show", "GZSZ", "--theme", "Ein Prozess um 100% Erbe", server=server)
+    newest, oldest = (str(run["run"]) for run in logged(terminal))
+
+    def found(*words: str) -> list[str]:
+        return [run["run"] for run in json.loads(terminal("log", "search", *words, "--json").out)["runs"]]
+
+    assert found("schäferin") == [oldest]
+    assert found("SCHÄFERIN", "rosen") == [oldest]
+    assert found("prozess 100%") == [newest]
+    assert found("OPENAI_API_KEY") == [newest]
+    assert found("portrait", "Prozess") == []
+    assert found("o") == [newest, oldest]
+    assert found("o", "--limit", "1") == [newest]
+    assert terminal("log", "search", "Prozess").out.startswith(newest)
+    nothing = terminal("log", "search", "Zebra")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no run holds that\n")
+
+
+@pytest.mark.parametrize(("typed", "left"), [("y", 0), ("ja", 0), ("n", 1), ("", 1)])
+def test_removing_all_asks_on_a_terminal(terminal: Terminal, typed: str, left: int) -> None:
+    filled(log_file()).close()
+    master, slave = os.openpty()
+    with subprocess.Popen(
+        [COMMAND, "log", "rm", "--all"], stdin=slave, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        os.write(master, f"{typed}\n".encode())
+        _, err = process.communicate(timeout=60)
+    os.close(master)
+    os.close(slave)
+    assert err.startswith("delete 1 run with all prompts and answers? [y/N] ")
+    assert process.returncode == (2 if left else 0)
+    assert len(logged(terminal)) == left
+
+
+def test_where_nobody_can_be_asked_removing_all_wants_yes(terminal: Terminal) -> None:
+    filled(log_file()).close()
+    refused = terminal("log", "rm", "--all")
+    assert (refused.code, "confirm with --yes" in refused.err) == (2, True)
+    assert len(logged(terminal)) == 1
+    assert terminal("log", "rm", "--all", "--yes").code == 0

@@ -176,6 +176,9 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
         def judged(self, index: int, attempt: Attempt) -> None:
             seen.append(f"judged {index} {attempt.number} {attempt.passed}")
 
+        def failed(self, error: ModelError) -> None:
+            seen.append(f"failed {error}")
+
     show = show_of(workspace)
     author = ModelAuthor(
         ScriptedClient(["Gern!", ANSWER]),

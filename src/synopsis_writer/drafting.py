@@ -48,6 +48,9 @@ class Recorder(Protocol):
     def judged(self, index: int, attempt: Attempt) -> None:
         """Record its findings."""
 
+    def failed(self, error: ModelError) -> None:
+        """Record what a call took that led to no answer."""
+
 
 class Examiner(Protocol):
     """Something that holds a synopsis against its brief: a gate, or gates in other processes."""
@@ -175,8 +178,7 @@ async def write(
             *(draft(number, before + index) for index in range(best_of if number == 1 else 1)),
             return_exceptions=True,
         )
-        errors = [end for end in ends if isinstance(end, ModelError)]
-        _raise_others(ends)
+        errors = _errors(ends, recorder)
         if not made:
             raise errors[0]
         newest_first = reversed(made)
@@ -197,11 +199,16 @@ def _faults(attempt: Attempt) -> tuple[bool, int, int]:
     return attempt.synopsis is None, len(attempt.problems), len(attempt.warnings)
 
 
-def _raise_others(ends: Sequence[BaseException | None]) -> None:
-    """Raise what is not a ModelError: a bug, or Ctrl-C."""
+def _errors(ends: Sequence[BaseException | None], recorder: Recorder | None) -> list[ModelError]:
+    """Record and return the errors of a model; raise what is none: a bug, or Ctrl-C."""
+    errors = [end for end in ends if isinstance(end, ModelError)]
+    if recorder:
+        for error in errors:
+            recorder.failed(error)
     for end in ends:
         if end is not None and not isinstance(end, ModelError):
             raise end
+    return errors
 
 
 async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:

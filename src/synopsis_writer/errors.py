@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 
 class SynopsisError(Exception):
-    """Base of all errors that a caller may want to catch; carries the exit code of the command line."""
+    """Base of all errors that a caller may want to catch; carries the exit code of the command line.
+
+    `run` is the id of the run in the log that it ended; empty if that is not logged.
+    """
 
     exit_code: ClassVar[int] = 2
+    run: str = ""
 
 
 class InputError(SynopsisError):
@@ -50,14 +54,13 @@ class ModelError(SynopsisError):
     """The model, or the connection to it, failed for good; if `is_transient`, another request may succeed.
 
     `usage` has the tokens that the server counted anyway, and `cost` their price; None if it counted
-    none, or if no price is known. `run` is the id of the run in the log; empty if it is not logged.
+    none, or if no price is known.
     """
 
     exit_code = 3
     is_transient: bool = False
     usage: "Usage | None" = None
     cost: "Cost | None" = None
-    run: str = ""
 
 
 class ConnectionFailedError(ModelError):

@@ -5,9 +5,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,9 +38,14 @@ from synopsis_writer.storage.sqlite import (
     transaction,
 )
 from synopsis_writer.synopsis import Outline
-from synopsis_writer.usage import Usage
+from synopsis_writer.usage import Cost, Usage, total_cost
 
 _log = logging.getLogger(__name__)
+
+RUN: ContextVar[str | None] = ContextVar("run", default=None)
+"""The id of the run that is being made."""
+
+BATCH = "batch"  # the command of a run that is a batch's row
 
 _MIGRATIONS = (
     """
@@ -66,7 +75,16 @@ _MIGRATIONS = (
     ALTER TABLE attempts ADD COLUMN written_tokens INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE attempts ADD COLUMN thinking_tokens INTEGER NOT NULL DEFAULT 0
     """,
+    "ALTER TABLE runs ADD COLUMN lost TEXT",
 )
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What calls took that led to no answer, as far as the server counted it; a cost of None: unpriced."""
+
+    usage: Usage
+    cost: Cost | None
 
 
 @dataclass(frozen=True)
@@ -87,13 +105,14 @@ class Run:
 
     Attributes:
         id: begins with its time.
-        command: `write`, `outline` or `eval`.
+        command: `write`, `outline`, `eval`, or `batch` for each of its rows.
         server: host, port and path; None for an embedded model.
         attempts: attempts at most.
         best_of: drafts of the first attempt.
         prompt, version, prompt_hash: name, versions and hash of the templates.
         examples: ids of the examples shown.
         path: where the text was saved.
+        lost: what failed calls took; None: nothing that was counted.
     """
 
     id: str
@@ -112,6 +131,7 @@ class Run:
     outcome: Outcome = "running"
     error: str | None = None
     path: str | None = None
+    lost: Lost | None = None
 
     @property
     def stored_outcome(self) -> str:
@@ -120,6 +140,7 @@ class Run:
 
 
 _RUN = TypeAdapter(Run)
+_LOST = TypeAdapter(Lost)
 _ANSWER = TypeAdapter(Answer)
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 _PROBLEMS = TypeAdapter(tuple[str, ...])
@@ -141,6 +162,7 @@ class RunLog:
             "outline": run.outline and run.outline.model_dump_json(),
             "examples": _json(run.examples),
             "outcome": run.stored_outcome,
+            "lost": run.lost and _LOST.dump_json(run.lost).decode(),
         }
         row["rounds"] = row.pop("attempts")
         columns, values = ", ".join(row), ", ".join("?" for _ in row)
@@ -180,6 +202,10 @@ class RunLog:
         statement = "UPDATE attempts SET passed = ?, problems = ?, findings = ? WHERE run = ? AND place = ?"
         self._write((statement, (*_verdict(attempt).values(), run, index)))
 
+    def lost(self, run: str, lost: Lost) -> None:
+        """Record what a run's failed calls took, all together."""
+        self._write(("UPDATE runs SET lost = ? WHERE id = ?", (_LOST.dump_json(lost).decode(), run)))
+
     def end(self, run: str, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of a run."""
         values = (_STORED.get(outcome, outcome), error, run)
@@ -196,6 +222,18 @@ class RunLog:
     def summaries(self, most: int = -1) -> list[RunSummary]:
         """Return the newest runs, the newest first, without reading what may be damaged."""
         return [_summary(row) for row in self._newest("id, created, outcome", most)]
+
+    def search(self, text: str, most: int = -1) -> list[str]:
+        """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
+        wanted = _folded(text).split()
+        query = """
+            SELECT id, command, brief, outline, model, error, path,
+                (SELECT group_concat(answer || ' ' || problems) FROM attempts WHERE run = runs.id)
+            FROM runs ORDER BY created DESC, rowid DESC
+        """
+        texts = ((row["id"], _folded(" ".join(map(str, row.values())))) for row in self._rows(query, ()))
+        found = (name for name, searched in texts if all(word in searched for word in wanted))
+        return list(islice(found, most if most >= 0 else None))
 
     def find(self, name: str) -> Run:
         """Return the run that `find_id` names; raises FileError, also where it cannot be read."""
@@ -307,6 +345,7 @@ def _run(row: Mapping[str, Any]) -> Run:
             "examples": json.loads(row["examples"]),
             "outcome": outcomes.get(row["outcome"], row["outcome"]),
             "attempts": row["rounds"],
+            "lost": row["lost"] and _LOST.validate_json(row["lost"]),
         }
         return _RUN.validate_python({**row, **parsed})
 
@@ -350,6 +389,12 @@ def _json(data: object) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
+def _folded(text: str) -> str:
+    """Return a text, or JSON, as it is searched: letters for their escapes, and without case."""
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+    return unicodedata.normalize("NFC", plain.replace('\\"', '"')).casefold()
+
+
 class Recording:
     """Records one run in a `with` block: its beginning, each attempt, and how it ended.
 
@@ -359,29 +404,38 @@ class Recording:
     def __init__(self, log: RunLog | None, run: Run) -> None:
         self._log, self.run = log, run
         self.attempts: list[Attempt] = []
+        self._failed: list[ModelError] = []
 
     def __enter__(self) -> Self:
+        self._outer = RUN.set(self.run.id)
         self._try(lambda log: log.begin(self.run))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Record the error that ended the run, if one did."""
+        with contextlib.suppress(ValueError):  # dropped amid the work, by another task
+            RUN.reset(self._outer)
         if error is None:
             return
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted")
-            if self.attempts and self._log is not None and self._log.is_in_file:
+            is_listed = self._log is not None and self._log.is_in_file and self.run.command != BATCH
+            if self.attempts and is_listed:
                 _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
         else:
             # Only our own errors are known to hold no secret.
             message = str(error) if isinstance(error, SynopsisError) else type(error).__name__
             self.end("refused" if isinstance(error, GateRefusedError) else "failed", message)
-        if isinstance(error, ModelError) and self._log is not None:
+        if isinstance(error, ModelError):
+            self.failed(error)
+        if isinstance(error, SynopsisError) and self._log is not None:
             error.run = self.run.id
 
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""
         self.attempts.append(attempt)
+        if self.run.command == BATCH:  # thousands of prompts of 25 kB each
+            attempt = replace(attempt, messages=())
         self._try(lambda log: log.add(self.run.id, attempt))
         return len(self.attempts) - 1
 
@@ -389,6 +443,17 @@ class Recording:
         """Record the findings of an attempt."""
         self.attempts[index] = attempt
         self._try(lambda log: log.judged(self.run.id, index, attempt))
+
+    def failed(self, error: ModelError) -> None:
+        """Record the tokens of a call that failed, if the server counted any."""
+        if error.usage is not None and error not in self._failed:
+            self._failed.append(error)
+            usages = (each.usage for each in self._failed if each.usage)
+            self.lost(Lost(sum(usages, Usage()), total_cost(each.cost for each in self._failed)))
+
+    def lost(self, lost: Lost) -> None:
+        """Record what all failed calls took."""
+        self._try(lambda log: log.lost(self.run.id, lost))
 
     def end(self, outcome: Outcome, error: str | None = None) -> None:
         """Record what became of the run."""

@@ -50,6 +50,7 @@ class Settings(BaseModel):
         responses: whether cached answers are used (`read`), only written (`write`), or neither (`off`).
         cache_megabytes: the size of the answer cache; the oldest answers are dropped first.
         cache_days: how long an answer is cached.
+        log_format: whether stderr has lines for a person (`text`) or a JSON object a line (`json`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +83,7 @@ class Settings(BaseModel):
     responses: CacheUse = "write"
     cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)
     cache_days: float = Field(default=90, gt=0, le=36_500)
+    log_format: Literal["text", "json"] = "text"
     log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 

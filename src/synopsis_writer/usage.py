@@ -24,6 +24,9 @@ class Usage:
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*map(operator.add, astuple(self), astuple(other)))
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(*map(operator.sub, astuple(self), astuple(other)))
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -24,17 +24,18 @@ from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.log import Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
+from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
-from synopsis_writer.result import Attempt, FileFormat, Result, new_run
+from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_run
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis
+from synopsis_writer.usage import Usage, total_cost
 from synopsis_writer.workspace import Report, Workspace, check_pool, open_workspace
 
 if TYPE_CHECKING:
@@ -329,6 +330,20 @@ class Writer:
         brief, show = self.resolve(brief)
         judged = await judge(attempt, brief, show, self.examiner or self)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
+
+    def record(self, brief: Brief, row: RowResult[Any]) -> None:
+        """Record in the run log a row that was made elsewhere, without its prompts."""
+        with self._recording(self._command, brief, self.model_name, None) as recording:
+            for attempt in row.attempts:
+                recording.answered(attempt)
+            answered = sum((attempt.answer.usage for attempt in row.attempts), Usage())
+            if row.usage != answered:
+                priced = total_cost(attempt.answer.cost for attempt in row.attempts)
+                cost = None
+                if row.cost is not None and priced is not None:
+                    cost = row.cost + replace(priced, amount=-priced.amount)
+                recording.lost(Lost(row.usage - answered, cost))
+            recording.end(row.outcome, row.reason or None)
 
     async def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False

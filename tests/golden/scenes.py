@@ -132,7 +132,7 @@ def log_and_cache(house: House) -> None:
     house("cache", "info", "--json")
     house("write", "--replay", runs[1]["run"], "--json")
     house("write", "--replay", "last", "--json")
-    house("log", "rm", "--all")
+    house("log", "rm", "--all", "--yes")
     house("log", "list", "--json")
     house("cache", "clear")
     house("cache", "info", "--json")

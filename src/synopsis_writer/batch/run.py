@@ -23,6 +23,7 @@ from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import FileError, SynopsisError
 from synopsis_writer.gate.gate import failures
+from synopsis_writer.log import BATCH
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.result import Attempt, Outcome, RowResult
@@ -51,6 +52,7 @@ class Order:
     variety: bool = True  # whether a text is compared with the batch's others
     arc: Path | None = None  # the file of what rows establish; None: rows know nothing of each other
     fresh: bool = False  # archive the record that is there, and start over
+    log: bool = True  # whether each row is recorded in the run log, too
 
 
 class Engine(Protocol):
@@ -122,7 +124,8 @@ async def run_batch(
     writer = Writer(
         for_gate(settings),
         environment=environment,
-        log=False,
+        log=order.log,
+        command=BATCH,
         rpm=order.rpm,
         tpm=order.tpm,
         calls=order.concurrency,
@@ -145,7 +148,7 @@ async def run_batch(
         writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=spent)
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
-        saver = RowSaver(store, writer, variety, made, unsaved)
+        saver = RowSaver(store, writer, variety, made, unsaved, records=engine is not None)
         async with (
             engine.open(order, resolved, writer.settings, writer.budget)
             if engine is not None
@@ -163,6 +166,7 @@ async def run_batch(
                 concurrency = order.concurrency * 3 // 2 if is_checked_elsewhere else order.concurrency
             with stop.listening():
                 await make_rows(rows, make_continued, saver, concurrency, stop)
+        writer.close()
         return store.counts()
 
 
@@ -258,6 +262,7 @@ class RowSaver:
             or still to be made.
         unsaved: called with each row that cannot be saved, for its answers are paid; unused when the answers
             are stored elsewhere, too.
+        records: whether rows are still to be recorded in the run log.
     """
 
     store: BatchStore
@@ -265,6 +270,7 @@ class RowSaver:
     variety: Variety | None
     made: Callable[[RowResult[str], bool], None]
     unsaved: Callable[[RowResult[str]], None] = lambda _: None
+    records: bool = False
 
     def previous(self, row: BatchRow) -> Attempt | None:
         """Return the answer that a row in the queue of repairs goes on from."""
@@ -297,6 +303,8 @@ class RowSaver:
         except FileError:
             self.unsaved(result)
             raise
+        if self.records:
+            self.writer.record(row.brief, result)
         self.made(result, previous is None and result.outcome != "pending")
         return previous
 

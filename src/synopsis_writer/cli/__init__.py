@@ -25,6 +25,8 @@ def main() -> None:
     except KeyboardInterrupt:  # where Typer does not handle it
         code, message = interruption()
         with contextlib.suppress(OSError, ValueError, AttributeError):
+            if "--json" in sys.argv and "synopsis_writer.cli.app" not in sys.modules:
+                sys.stdout.write(f'{{"error": "{message}", "exit_code": {code}}}\n')
             sys.stderr.write(f"synopsis: {message}\n")  # the console may not be loaded yet
         sys.exit(code)
 

@@ -1,7 +1,10 @@
 """The command `synopsis`: its groups, and how it ends."""
 
+import contextvars
+import functools
 import gc
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -12,8 +15,8 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, log, models, publish, write
-from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
+from synopsis_writer.cli import batch, check, evals, log, models, options, publish, write
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, print_error, print_result
 from synopsis_writer.errors import SynopsisError
 
 app = typer.Typer(
@@ -53,6 +56,7 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
+    _log_format: options.LogFormat = None,
 ) -> None:
     pass
 
@@ -83,24 +87,30 @@ def run(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     _name_arguments(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
+    flags = list(itertools.takewhile(lambda argument: argument != "--", given))
+    is_json = "--format=json" in flags or ("--format", "json") in itertools.pairwise(flags)
+    STDERR.expects_json = "--json" in flags or ("check" in flags and is_json)
+    if options.log_format_of(flags) == "json":  # also for an error before the settings are read
+        STDERR.log_format = "json"
     try:
-        outcome = command.main(given or ["--help"], prog_name="synopsis", standalone_mode=False)
+        call = functools.partial(command.main, given or ["--help"], prog_name="synopsis")
+        outcome = contextvars.copy_context().run(call, standalone_mode=False)
     except SynopsisError as error:
-        print_error(str(error))
-        return error.exit_code
+        return fail(str(error), error.exit_code, **({"run": error.run} if error.run else {}))
     except TyperException as error:
         message = error.format_message()
         if message.startswith("Usage:"):  # the help of a group that was given no command
             STDERR.print_line(message)
         else:
-            print_error(f"{message.rstrip('.')}: see synopsis --help")
+            return fail(f"{message.rstrip('.')}: see synopsis --help", SynopsisError.exit_code)
         return SynopsisError.exit_code
     except OSError as error:
         return _unwritable(error)
     except SystemExit as end:  # Typer's answer to --show-completion, or with a code to a closed pipe
         return _unwritable(BrokenPipeError()) if end.code else 0
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
-        print_error(cli.interruption()[1])
+        ended_with, message = cli.interruption()
+        fail(message, ended_with)
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     INTERRUPTED,
+    STDERR,
     Progress,
     print_error,
     print_json,
@@ -44,6 +46,7 @@ class _BatchProgress(Progress):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.unsaved: list[RowResult[str]] = []
+        self.is_stdout_free = True
 
     def begun(self, counts: "Counts") -> None:
         """Record how far the batch is before anything is made."""
@@ -59,11 +62,12 @@ class _BatchProgress(Progress):
             answers = [attempt.answer.text for attempt in result.attempts]
             data = {"id": result.id, "status": result.outcome, "answers": answers}
             line = jsonlib.dumps(data, ensure_ascii=False)
-            try:
-                print_result(line)
-                sys.stdout.flush()
-            except OSError:  # stdout is on the same full disk
-                warn(line)
+            with contextlib.suppress(OSError):  # stdout is on the same full disk
+                if self.is_stdout_free:
+                    print_result(line)
+                    sys.stdout.flush()
+                    continue
+            warn(line)
         if self.unsaved:
             print_error(
                 f"{len(self.unsaved)} rows cannot be saved: their answers are printed, a line of JSON a row"
@@ -139,7 +143,9 @@ def run(
     gate: options.GateFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
-    _quiet: options.Quiet = False,
+    no_log: options.NoLog = False,
+    json: options.Json = False,
+    _output: options.OutputFlags,
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
 
@@ -162,8 +168,13 @@ def run(
         work.variety == "on",
         arc,
         rows.fresh,
+        log=not no_log,
     )
-    with _BatchProgress(0) as shown:
+    shown = _BatchProgress(0)
+    if json:
+        shown.is_stdout_free = False  # one object goes there
+        STDERR.failure_data = partial(_data, rows.out)
+    with shown:
         stop = _stop_on_ctrl_c()
         counts = asyncio.run(
             run_batch(
@@ -177,10 +188,13 @@ def run(
                 stop=stop,
             )
         )
-    print_result(summary(counts))
-    if stop.is_set:
-        return INTERRUPTED
-    return _exit_code(counts)
+    code = INTERRUPTED if stop.is_set else _exit_code(counts)
+    if json and code != INTERRUPTED:  # else it is printed as that of every interrupted command
+        unfinished = {"error": _unfinished(counts), "exit_code": code} if code else {}
+        print_json({**_data(rows.out), **unfinished})
+    elif not json:
+        print_result(summary(counts))
+    return code
 
 
 def _engine(engine: Engine, address: str | None) -> "RayEngine | None":
@@ -241,26 +255,32 @@ def _stop_on_ctrl_c() -> "Stop":
 def show_status(folder: _DIR, json: options.Json = False) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
-    from synopsis_writer.usage import format_cost, usage_data
 
-    with read_batch(folder) as reader:
-        counts, reasons = reader.counts(), reader.reasons()
-        shards, lines = shards_data(reader), shard_lines(reader)
     if json:
-        print_json(
-            {
-                **{name: getattr(counts, name) for name in ("rows", "pending", *_OUTCOMES)},
-                **usage_data(counts.usage),
-                "cost": format_cost(counts.cost),
-                "seconds": round(counts.seconds, 1),
-                "shards": shards,
-                "reasons": reasons,
-            }
-        )
+        print_json(_data(folder))
         return
+    with read_batch(folder) as reader:
+        counts, reasons, lines = reader.counts(), reader.reasons(), shard_lines(reader)
     print_result("\n".join([summary(counts), *lines]))
     for row, reason in reasons.items():
         print_result(f"  {row}: {reason}")
+
+
+def _data(folder: Path) -> dict[str, Any]:
+    """Return how far a batch is, as `--json` prints it."""
+    from synopsis_writer.batch.store import read_batch
+    from synopsis_writer.usage import format_cost, usage_data
+
+    with read_batch(folder) as reader:
+        counts = reader.counts()
+        return {
+            **{name: getattr(counts, name) for name in ("rows", "pending", *_OUTCOMES)},
+            **usage_data(counts.usage),
+            "cost": format_cost(counts.cost),
+            "seconds": round(counts.seconds, 1),
+            "shards": shards_data(reader),
+            "reasons": reader.reasons(),
+        }
 
 
 @app.command("export")
@@ -300,7 +320,7 @@ def submit(
     prompt: options.PromptFlags,
     gate: options.GateFlags,
     limits: options.LimitFlags,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> None:
     """Send the rows that are still to be made to the provider's batch API: half the price, within a day.
 
@@ -342,7 +362,8 @@ def fetch(
     gate: options.GateFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
-    _quiet: options.Quiet = False,
+    no_log: options.NoLog = False,
+    _output: options.OutputFlags,
 ) -> int:
     """Fetch what the provider has made, save what passes, and send what needs a repair.
 
@@ -354,7 +375,9 @@ def fetch(
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
 
     settings = options.settings_from(server, prompt, gate, limits, model=model, responses=responses)
-    order = Fetch(folder, wait, live_below, work.concurrency, work.workers, work.variety == "on", from_file)
+    order = Fetch(
+        folder, wait, live_below, work.concurrency, work.workers, work.variety == "on", from_file, not no_log
+    )
     with _BatchProgress(0) as shown:
         counts = asyncio.run(
             fetch_batch(
@@ -389,7 +412,7 @@ def cancel(
     ] = None,
     server: options.ServerFlags,
     max_retries: options.MaxRetries = None,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> None:
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
     import asyncio
@@ -411,6 +434,11 @@ def summary(counts: "Counts") -> str:
         f"{counts.rows} rows: {outcomes}\n"
         f"{usage.prompt_tokens}{cached} + {usage.completion_tokens} tokens, {format_cost(counts.cost)}"
     )
+
+
+def _unfinished(counts: "Counts") -> str:
+    parts = {"failed": counts.failed, "were refused": counts.refused}
+    return "; ".join(f"{count} rows {what}" for what, count in parts.items() if count) + ": see 'reasons'"
 
 
 def _exit_code(counts: "Counts") -> int:

@@ -69,8 +69,10 @@ def check(
                     if not result.passed:
                         code = max(code, GateRefusedError.exit_code)
             except InputError as error:
-                print_error(str(error))
                 code = error.exit_code
+                if render is _json:
+                    print_json({"file": name, "error": str(error), "exit_code": code}, indent=None)
+                print_error(str(error))
     return code
 
 

@@ -8,7 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+
+from synopsis_writer.errors import SynopsisError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,17 +30,29 @@ def print_result(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def print_json(data: Mapping[str, Any]) -> None:
+def print_json(data: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON object to stdout, control characters escaped: no text can steer a terminal."""
-    text = json.dumps(data, ensure_ascii=False, indent=2)
+    text = json.dumps(data, ensure_ascii=False, indent=indent)
     print_result(
         "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
     )
+    STDERR.expects_json = False
 
 
 def print_error(message: str) -> None:
     """Print an error to stderr, in one line."""
-    STDERR.print_line("synopsis: " + " ".join(message.split()))
+    STDERR.print_line(message, logging.ERROR)
+
+
+def fail(message: str, code: int, **more: object) -> int:
+    """Print the error that ends a command, with --json as an object, too; return its exit code."""
+    if STDERR.expects_json:
+        data: Mapping[str, Any] = {}
+        with contextlib.suppress(SynopsisError):
+            data = STDERR.failure_data()
+        print_json({**data, "error": message, "exit_code": code}, indent=None)
+    STDERR.print_line(message, logging.ERROR, **more)
+    return code
 
 
 def status(line: str) -> None:
@@ -60,8 +75,16 @@ class StderrHandler(logging.Handler):
 
     ERROR is printed as the error that ends a command. It also draws what grows or counts on a terminal, and
     takes that away before it prints a line. A terminal that has gone ends no work.
+
+    Attributes:
+        log_format: `json` prints a line as an object for programs; None: no flag and no setting says.
+        expects_json: stdout must get one JSON object, and has not got it yet.
+        failure_data: returns what that object has besides where the command fails.
     """
 
+    log_format: str | None = None
+    expects_json = False
+    failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)
     _live: "Live | None" = None
 
     @contextlib.contextmanager
@@ -70,6 +93,7 @@ class StderrHandler(logging.Handler):
         logger = logging.getLogger("synopsis_writer")
         level = logger.level
         self.setLevel(logging.INFO)
+        self.log_format, self.expects_json, self.failure_data = None, False, dict
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
         try:
@@ -81,10 +105,17 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        (print_error if record.levelno >= logging.ERROR else self.print_line)(self.format(record))
+        more = {name: getattr(record, name) for name in ("wait", "reason") if hasattr(record, name)}
+        self.print_line(self.format(record), record.levelno, **more)
 
-    def print_line(self, line: str) -> None:
-        """Print a line, above what is drawn."""
+    def print_line(self, line: str, level: int = logging.INFO, **more: object) -> None:
+        """Print a line, above what is drawn, an error in one line; `more` are fields of its object."""
+        if level >= logging.ERROR:
+            line = " ".join(line.split())
+        if self.log_format == "json":
+            line = _as_object(line, level, more)
+        elif level >= logging.ERROR:
+            line = f"synopsis: {line}"
         self.clear()
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(printable(line) + "\n")
@@ -92,7 +123,8 @@ class StderrHandler(logging.Handler):
 
     def screen(self) -> "Console | None":
         """Return rich's console on stderr; None with --quiet, or where stderr cannot be drawn on."""
-        if self.level > logging.INFO or sys.stderr is None or not sys.stderr.isatty():
+        is_plain = self.level > logging.INFO or self.log_format == "json"
+        if is_plain or sys.stderr is None or not sys.stderr.isatty():
             return None
         from rich.console import Console
 
@@ -127,6 +159,14 @@ class StderrHandler(logging.Handler):
         if live is not None:
             with contextlib.suppress(OSError, ValueError):
                 live.stop()
+
+
+def _as_object(message: str, level: int, more: Mapping[str, object]) -> str:
+    from synopsis_writer.log import RUN  # not needed for --help
+
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    name = logging.getLevelName(level).lower()
+    return json.dumps({"time": now, "level": name, "run": RUN.get(), "message": message, **more})
 
 
 STDERR = StderrHandler()

@@ -63,7 +63,7 @@ def run_eval(
     limits: options.LimitFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> int:
     """Write every case with every model and prompt version, score the texts, and check the thresholds.
 
@@ -236,7 +236,7 @@ def judge_check(
     seed: Annotated[int, option("--seed", "Seed of the corruptions.", "N", min=0)] = 0,
     server: options.ServerFlags,
     costs: options.BudgetFlags,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> None:
     """Measure a judge: how often it prefers a reference to the same text corrupted, in both orders.
 

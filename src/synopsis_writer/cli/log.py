@@ -1,6 +1,8 @@
 """The command groups log and cache."""
 
 import contextlib
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,22 +34,18 @@ def list_runs(
 ) -> None:
     """List the newest runs, the newest first."""
     with _open_log() as log:
-        lines, data = [], []
-        for listed in log.summaries(limit):
-            try:
-                run, attempts = log.find(listed.id), log.attempts(listed.id)
-            except FileError as error:
-                lines.append(f"{listed.id}  unreadable: remove it with synopsis log rm {listed.id}")
-                data.append({"run": listed.id, "outcome": "unreadable", "error": str(error)})
-            else:
-                lines.append(_line(run, attempts))
-                data.append(_run_data(run, attempts))
-    if json:
-        print_json({"runs": data})
-    elif lines:
-        print_result(printable("\n".join(lines)))
-    else:
-        status("the log is empty")
+        _print_runs(log, [run.id for run in log.summaries(limit)], json, "the log is empty")
+
+
+@app.command("search")
+def search_runs(
+    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="All of them must stand in a run.")],
+    limit: Annotated[int, option("--limit", "Maximum runs.", "N", min=1)] = 20,
+    json: options.Json = False,
+) -> None:
+    """List the newest runs whose brief, answers, problems, error, model or path hold all these words."""
+    with _open_log() as log:
+        _print_runs(log, log.search(" ".join(words), limit), json, "no run holds that")
 
 
 @app.command("show")
@@ -101,6 +99,26 @@ def shrink_log() -> None:
     status(f"the log has {after / 1e6:.1f} MB; it had {before / 1e6:.1f} MB")
 
 
+def _print_runs(log: "RunLog", ids: Sequence[str], as_json: bool, none: str) -> None:
+    """Print a line for each run, or all as one object; `none` is the status where there is none."""
+    lines, data = [], []
+    for name in ids:
+        try:
+            run, attempts = log.find(name), log.attempts(name)
+        except FileError as error:
+            lines.append(f"{name}  unreadable: remove it with synopsis log rm {name}")
+            data.append({"run": name, "outcome": "unreadable", "error": str(error)})
+        else:
+            lines.append(_line(run, attempts))
+            data.append(_run_data(run, attempts))
+    if as_json:
+        print_json({"runs": data})
+    elif lines:
+        print_result(printable("\n".join(lines)))
+    else:
+        status(none)
+
+
 @app.command("rm")
 def remove_runs(
     runs: Annotated[
@@ -110,10 +128,11 @@ def remove_runs(
         int | None, option("--older-than", "All runs older than this.", "DAYS", min=0)
     ] = None,
     every: Annotated[bool, option("--all", "All runs.")] = False,
+    yes: Annotated[bool, option("--yes", "Do not ask before --all.", short="-y")] = False,
 ) -> None:
     """Delete runs with their prompts and answers; saved files stay.
 
-    --all skips a run in progress, unless it started more than a day ago: then it was killed.
+    --all asks first. It skips a run in progress, unless that started more than a day ago: then it was killed.
     """
     if sum((bool(runs), older_than is not None, every)) != 1:
         raise InputError("name what to delete: runs by their ids, or --older-than DAYS, or --all")
@@ -127,6 +146,8 @@ def remove_runs(
             listed = log.summaries()
             gone = [run.id for run in listed if not _is_in_progress(run, now)]
             left = len(listed) - len(gone)
+            if gone and not yes:
+                _confirm(f"delete {_count(len(gone))} with all prompts and answers?", "confirm with --yes")
         else:
             gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
         is_overwritten = log.remove(gone)
@@ -134,6 +155,16 @@ def remove_runs(
     status(f"removed {_count(len(gone))}{rest}")
     if not is_overwritten:
         status(f"another program reads the log: {OVERWRITTEN_LATER}")
+
+
+def _confirm(question: str, way_out: str) -> None:
+    """Ask on the terminal, and raise InputError for anything but a yes, or where nobody can be asked."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise InputError(f"{question} nobody can be asked: {way_out}")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().casefold() not in {"y", "yes", "j", "ja"}:
+        raise InputError("nothing deleted")
 
 
 def _is_in_progress(run: "RunSummary", now: datetime) -> bool:
@@ -157,13 +188,26 @@ def _line(run: "Run", attempts: "list[Attempt]") -> str:
 
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = bill([attempt.answer for attempt in attempts])
+    took = bill([attempt.answer for attempt in attempts]) + _lost(run)
     return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
 
 
-def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
-    from synopsis_writer.models.base import bill_data
+def _lost(run: "Run") -> str:
+    from synopsis_writer.usage import format_cost
 
+    if run.lost is None:
+        return ""
+    tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
+    return f"; calls that failed: {tokens} tokens, {format_cost(run.lost.cost)}"
+
+
+def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
+    from synopsis_writer.usage import Usage, format_cost, sums_data, total_cost, usage_data
+
+    answers = [attempt.answer for attempt in attempts]
+    usage = sum((answer.usage for answer in answers), run.lost.usage if run.lost else Usage())
+    cost = total_cost([*(answer.cost for answer in answers), *([run.lost.cost] if run.lost else [])])
+    lost = {**usage_data(run.lost.usage), "cost": format_cost(run.lost.cost)} if run.lost else None
     return {
         "run": run.id,
         "command": run.command,
@@ -177,7 +221,8 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
         "outline": run.outline.model_dump(mode="json") if run.outline else None,
         "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
         "examples": list(run.examples),
-        **bill_data([attempt.answer for attempt in attempts]),
+        **sums_data(len(answers), usage, cost, sum(answer.seconds for answer in answers)),
+        **({"failed_calls": lost} if lost else {}),
     }
 
 

@@ -30,7 +30,7 @@ def models(
         return
     report, fault = _report(options.settings_from(server, model=model))
     if json:
-        print_json(report)
+        print_json(report | ({"exit_code": fault.exit_code} if fault else {}))
     else:
         print_result(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
         for name in report["offered"]:

@@ -7,9 +7,10 @@ Flags that belong together are the fields of a dataclass, named as what they set
 import contextlib
 import functools
 import inspect
+import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -64,13 +65,22 @@ def option(flag: str, text: str, metavar: str | None = None, short: str = "", **
     return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
 
 
+def log_format_of(flags: Sequence[str]) -> str | None:
+    """Return the log's format by the command line, else by the environment, before any of it is checked."""
+    named = [value for flag, value in itertools.pairwise(flags) if flag == "--log-format"]
+    named += [flag.partition("=")[2] for flag in flags if flag.startswith("--log-format=")]
+    return named[-1] if named else os.environ.get("SYNOPSIS_LOG_FORMAT")
+
+
 def settings_from(*groups: Any, **more: Any) -> "Settings":
     """Load the settings; flags, in groups or by the settings' names, go before everything else."""
     from synopsis_writer.settings import load_settings
 
+    more["log_format"] = STDERR.log_format
     settings = load_settings(
         {name: value for flags in (*map(vars, groups), more) for name, value in flags.items()}
     )
+    STDERR.log_format = settings.log_format
     for name, where in {"examples": "shows and examples", "profile": "limits, as house.yaml"}.items():
         if settings.is_flag(name):
             status(f"--{name} still works; --house FOLDER takes its place: put the {where} into that folder")
@@ -92,6 +102,10 @@ def complete_form(ctx: typer.Context, incomplete: str) -> list[str]:
 def _silence(wanted: bool) -> None:
     if wanted:
         STDERR.setLevel(logging.WARNING)
+
+
+def _set_log_format(wanted: str | None) -> None:
+    STDERR.log_format = wanted or STDERR.log_format
 
 
 Show = Annotated[str | None, option("--show", "The series, by name or alias.", "NAME")]
@@ -135,7 +149,24 @@ Seed = Annotated[
     int | None, option("--seed", "Seed of the guided strategy; the same seed, the same text.", "N", min=0)
 ]
 Json = Annotated[bool, option("--json", "Print one JSON object instead of text.")]
-Quiet = Annotated[bool, option("--quiet", "Print no status to stderr.", short="-q", callback=_silence)]
+LogFormat = Annotated[
+    Literal["text", "json"] | None,
+    option(
+        "--log-format",
+        "How stderr is written: lines for a person, or a JSON object a line.",
+        callback=_set_log_format,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class OutputFlags:
+    """What is printed to stderr, and how."""
+
+    _quiet: Annotated[
+        bool, option("--quiet", "Print no status to stderr.", short="-q", callback=_silence)
+    ] = False
+    _log_format: LogFormat = None
 
 
 @dataclass(frozen=True)

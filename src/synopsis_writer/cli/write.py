@@ -51,9 +51,10 @@ def write(
     ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
+    from synopsis_writer.log import RUN
     from synopsis_writer.writer import Writer
 
     settings = options.settings_from(
@@ -72,6 +73,7 @@ def write(
             on_text = LiveText(console).show if console else None
             result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
+        RUN.set(result.run or None)
         folder = keep_rejected if result.accepted is None else settings.out
         code, path = _deliver(result, folder, file_format, force=force, as_json=json)
         if path is not None and replay is None:
@@ -90,7 +92,7 @@ def outline(
     responses: options.Responses = None,
     no_log: options.NoLog = False,
     seed: options.Seed = None,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then pass it to 'synopsis write --outline FILE'."""
     from synopsis_writer.drafting import format_outline
@@ -111,7 +113,7 @@ def prompt(
     outline: options.OutlineFile = None,
     prompt: options.PromptFlags,
     json: options.Json = False,
-    _quiet: options.Quiet = False,
+    _output: options.OutputFlags,
 ) -> None:
     """Print what would be sent, and its approximate length in tokens, without asking a model."""
     from synopsis_writer.writer import Writer
@@ -170,33 +172,43 @@ def _deliver(
     from synopsis_writer.models.base import bill
 
     accepted, best = result.accepted, result.best
-    code, path = 0, None
+    code, path, problem = 0, None, ""
     if folder is not None:
         save = result.save if accepted else result.save_refused
         try:
             path = save(folder, file_format, force=force)
         except FileError as error:
-            print_error(str(error))
-            code = error.exit_code
+            problem, code = str(error), error.exit_code
+            print_error(problem)
             if accepted is None and not as_json:
                 print_result(_plain(result.synopsis) if result.synopsis else printable(result.render()))
+    if accepted is None:
+        reason = result.error or GateRefusedError(_refusal(result))
+        code, problem = reason.exit_code, str(reason)
     if as_json:
-        print_json(result.as_data(path))
+        failure = {"error": problem, "exit_code": code} if code else {}
+        print_json({**result.as_data(path), **failure})
     elif accepted is not None:
         print_result(_plain(accepted))
     status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
-    if accepted is not None:
-        if path is not None:
-            status(f"saved as {path}")
-        return code, path
+    if accepted is None:
+        _print_refusal(result, path)
+    elif path is not None:
+        status(f"saved as {path}")
+    return code, path
+
+
+def _refusal(result: "Result") -> str:
+    return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
+
+
+def _print_refusal(result: "Result", path: Path | None) -> None:
     if result.error is not None:
         print_error(str(result.error))
-    reasons = " ".join(best.problems) if best else "no answer"
     saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
-    print_error(f"refused by the gate: {reasons} ({saved})")
-    return result.error.exit_code if result.error else GateRefusedError.exit_code, path
+    print_error(f"{_refusal(result)} ({saved})")
 
 
 def _plain(synopsis: "Synopsis") -> str:

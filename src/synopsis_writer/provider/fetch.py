@@ -56,6 +56,7 @@ class Fetch:
     workers: int = 0  # processes that check texts; 0 checks in this one
     variety: bool = True  # whether a text is compared with the batch's others
     from_file: Path | None = None  # results that somebody else made, as `vllm run-batch` does
+    log: bool = True  # whether each row is recorded in the run log, too
 
 
 async def fetch_batch(
@@ -96,9 +97,11 @@ async def fetch_batch(
             _log.info("no row is at a provider, and none waits to be repaired")
             return counts
         end_repairs(store, settings)
-        batch = ProviderBatch(fetch.out, store, resolved, settings, environment, made=made, limits=limits)
+        batch = ProviderBatch(
+            fetch.out, store, resolved, settings, environment, made=made, limits=limits, log=fetch.log
+        )
         variety = open_variety(store, batch.writer, settings.disable) if fetch.variety else None
-        saver = RowSaver(store, batch.writer, variety, made)
+        saver = RowSaver(store, batch.writer, variety, made, records=True)
         async with batch.writer, open_gate(batch.writer, fetch.workers, variety, stop):
             fetcher = _Fetcher(fetch, batch, saver, unsaved, stop)
             if fetch.from_file is not None:
@@ -243,7 +246,7 @@ class _Fetcher:
 
     async def _repair_live(self) -> None:
         self._writer.budget = self._batch.budget()
-        saver = replace(self._saver, unsaved=self._unsaved)
+        saver = replace(self._saver, unsaved=self._unsaved, records=False)
         rows = (row for row, _ in self._store.waiting())
         with self._stop.listening():
             make = partial(make_row, self._writer)
@@ -332,6 +335,7 @@ class _Fetcher:
                     self._shards.requeue(row, attempt, str(fault))
                 else:
                     self._saver.made(result, True)
+            self._writer.record(row.brief, result)
             return
         answer = replace(answer, cost=cost_of(answer.usage, answer.model))
         judged = await self._writer.judge(

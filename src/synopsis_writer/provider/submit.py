@@ -25,6 +25,7 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
+from synopsis_writer.log import BATCH
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
 from synopsis_writer.models.pricing import HostedPricer, load_prices
@@ -64,7 +65,8 @@ _log = logging.getLogger(__name__)
 class ProviderBatch:
     """A batch of which parts are at a provider: writes, sends, looks after and takes back its shards.
 
-    `made` is called with each row that failed for good, and True: it is done with.
+    `made` is called with each row that failed for good, and True: it is done with. `log` records rows in the
+    run log, too.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class ProviderBatch:
         *,
         made: Callable[[RowResult[str], bool], None] = lambda *_: None,
         limits: ProviderLimits = LIMITS,
+        log: bool = False,
     ) -> None:
         self.store, self.resolved, self.limits = store, resolved, limits
         self.settings, self.environment = for_gate(settings), environment
-        self.writer = Writer(self.settings, environment=environment, log=False)
+        self.writer = Writer(self.settings, environment=environment, log=log, command=BATCH)
         self.shards = Shards(store, made)
         self.folder = folder / "provider"  # files on their way
         self._server: BatchServer | None = None
