@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from synopsis_writer.models.hosted import (
     CapabilityStore,
     HostedClient,
     ServerCapabilities,
+    chat_request,
     initial_capabilities,
 )
 from synopsis_writer.models.retry import RetryPolicy
+from synopsis_writer.models.server import server_of
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from tests.support.loopback import Body, Events, Fault, LoopbackServer, Reply, Step, event
 from tests.support.terminal import Terminal
@@ -481,3 +484,89 @@ async def test_what_is_learnt_does_not_change_the_name_of_the_limit(tmp_path: Pa
         for _ in range(2):
             await ask(server, store)
     assert ["max_tokens" in request.body for request in server.chats] == [True, True, True]
+
+
+TODAY = Limits(reasoning_effort="low", verbosity="medium", service_tier="flex", stable=1)
+
+
+async def test_todays_parameters_are_sent_as_they_are_set() -> None:
+    with LoopbackServer([Reply("x")]) as server:
+        client = HostedClient("m", server.base_url, "key")
+        await client.complete([Message("user", "x")], None, TODAY)
+        await client.complete([Message("user", "x")], None, Limits())
+        await client.close()
+    first, second = (request.body for request in server.requests)
+    names = ("reasoning_effort", "verbosity", "service_tier")
+    assert [first[name] for name in names] == ["low", "medium", "flex"]
+    assert not set(names) & set(second)
+
+
+@pytest.mark.parametrize("name", ["reasoning_effort", "verbosity", "service_tier"])
+async def test_a_parameter_that_is_refused_is_left_out_and_reported(
+    name: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level("INFO")
+    refusal = Fault(
+        400, message=f"Unsupported parameter: '{name}' is not supported with this model.", param=name
+    )
+    with LoopbackServer([refusal, Reply("x"), Reply("y")]) as server:
+        for _ in range(2):
+            store = CapabilityStore(tmp_path / "known.json")
+            client = HostedClient("m", server.base_url, "key", capabilities=store)
+            await client.complete([Message("user", "x")], None, TODAY)
+            await client.close()
+    assert [name in request.body for request in server.requests] == [True, False, False]
+    others = {"reasoning_effort", "verbosity", "service_tier"} - {name}
+    assert all(others <= set(request.body) for request in server.requests)
+    assert sum("asking" in record.getMessage() for record in caplog.records) == 1
+
+
+PROMPT = [
+    Message("system", "Du schreibst."),
+    Message("user", "<auftrag>\n{1}\n</auftrag>"),
+    Message("assistant", "{}"),
+    Message("user", "<auftrag>\n{2}\n</auftrag>"),
+    Message("assistant", "{}"),
+    Message("user", "<auftrag>\n{3}\n</auftrag>"),
+]
+
+
+@pytest.mark.parametrize(
+    ("server", "model", "mark"),
+    [
+        ("api.openai.com/v1", "gpt-5.6-luna", {"prompt_cache_breakpoint": {"mode": "explicit"}}),
+        ("api.openai.com/v1", "gpt-6.1-terra", {"prompt_cache_breakpoint": {"mode": "explicit"}}),
+        ("api.openai.com/v1", "gpt-5.4-mini", None),
+        ("openrouter.ai/api/v1", "anthropic/claude-sonnet-5", {"cache_control": {"type": "ephemeral"}}),
+        ("openrouter.ai/api/v1", "mistralai/ministral-8b", None),
+        ("openrouter.ai.example.org/v1", "anthropic/claude-sonnet-5", None),
+        ("127.0.0.1:8000/v1", "gpt-6-luna", None),
+    ],
+)
+def test_the_end_of_what_prompts_share_is_marked_where_the_server_takes_marks(
+    server: str, model: str, mark: dict[str, Any] | None
+) -> None:
+    known = initial_capabilities(server, model)
+    sent = chat_request(model, PROMPT, None, Limits(stable=3), known, stream=False)["messages"]
+    contents = [message["content"] for message in sent]
+    if mark is None:
+        assert contents == [message.content for message in PROMPT]
+        return
+    assert contents.pop(3) == [
+        {"type": "text", "text": "<auftrag>\n", **mark},
+        {"type": "text", "text": "{2}\n</auftrag>"},
+    ]
+    assert contents == [message.content for message in PROMPT if "{2}" not in message.content]
+
+
+async def test_a_mark_that_is_refused_is_left_out(tmp_path: Path) -> None:
+    refusal = Fault(400, message="Unknown parameter: 'messages[3].content[0].prompt_cache_breakpoint'.")
+    with LoopbackServer([refusal, Reply("x")]) as server:
+        store = CapabilityStore(tmp_path / "known.json")
+        before = ServerCapabilities()
+        store.learn(server_of(server.base_url), "m", before, replace(before, cache_mark="cache_control"))
+        client = HostedClient("m", server.base_url, "key", capabilities=store)
+        assert (await client.complete(PROMPT, None, Limits(stable=3))).text == "x"
+        await client.close()
+    kinds = [type(request.body["messages"][3]["content"]) for request in server.requests]
+    assert kinds == [list, str]

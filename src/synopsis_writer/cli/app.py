@@ -87,10 +87,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     _name_arguments(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    flags = list(itertools.takewhile(lambda argument: argument != "--", given))
+    flags = given[: given.index("--")] if "--" in given else given
     is_json = "--format=json" in flags or ("--format", "json") in itertools.pairwise(flags)
     STDERR.expects_json = "--json" in flags or ("check" in flags and is_json)
-    if options.log_format_of(flags) == "json":  # also for an error before the settings are read
+    is_log_json = "--log-format=json" in flags or ("--log-format", "json") in itertools.pairwise(flags)
+    if (
+        is_log_json or os.environ.get("SYNOPSIS_LOG_FORMAT") == "json"
+    ):  # also for errors of the flags themselves
         STDERR.log_format = "json"
     try:
         call = functools.partial(command.main, given or ["--help"], prog_name="synopsis")

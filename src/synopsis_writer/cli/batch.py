@@ -141,6 +141,7 @@ def run(
     server: options.ServerFlags,
     prompt: options.PromptFlags,
     gate: options.GateFlags,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
@@ -155,7 +156,7 @@ def run(
 
     from synopsis_writer.batch.run import Order, run_batch
 
-    settings = options.settings_from(server, prompt, gate, limits, model=model, responses=responses)
+    settings = options.settings_from(server, prompt, gate, answer, limits, model=model, responses=responses)
     order = Order(
         rows.briefs,
         rows.out,
@@ -319,6 +320,7 @@ def submit(
     server: options.ServerFlags,
     prompt: options.PromptFlags,
     gate: options.GateFlags,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     _output: options.OutputFlags,
 ) -> None:
@@ -331,7 +333,7 @@ def submit(
     from synopsis_writer.batch.run import Order
     from synopsis_writer.provider.submit import submit_batch
 
-    settings = options.settings_from(server, prompt, gate, limits, model=model)
+    settings = options.settings_from(server, prompt, gate, answer, limits, model=model)
     order = Order(
         rows.briefs,
         rows.out,
@@ -360,6 +362,7 @@ def fetch(
     server: options.ServerFlags,
     prompt: options.PromptFlags,
     gate: options.GateFlags,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
@@ -374,7 +377,7 @@ def fetch(
 
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
 
-    settings = options.settings_from(server, prompt, gate, limits, model=model, responses=responses)
+    settings = options.settings_from(server, prompt, gate, answer, limits, model=model, responses=responses)
     order = Fetch(
         folder, wait, live_below, work.concurrency, work.workers, work.variety == "on", from_file, not no_log
     )

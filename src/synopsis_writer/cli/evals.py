@@ -60,6 +60,7 @@ def run_eval(
     house: options.House = None,
     examples: options.Examples = None,
     profile: options.Profile = None,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
@@ -81,7 +82,7 @@ def run_eval(
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
     settings = options.settings_from(
-        server, limits, house=house, examples=examples, profile=profile, responses=responses
+        server, answer, limits, house=house, examples=examples, profile=profile, responses=responses
     )
     loaded = loaded_suite(suite)
     with Writer(settings, log=not no_log) as writer:

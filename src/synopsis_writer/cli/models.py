@@ -1,17 +1,21 @@
 """`synopsis models`: what is configured, what answers, what the embedded model is."""
 
 import os
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_json, print_result, printable, status
+from synopsis_writer.cli.console import print_json, print_result, printable, status, warn
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from synopsis_writer.models.resolve import ResolvedModel
     from synopsis_writer.settings import Settings
+
+SHUTDOWN_DAYS = 60  # before a model is shut down, from which on that is reported
 
 app = typer.Typer(help="Which models there are, and which one is asked.", invoke_without_command=True)
 
@@ -34,12 +38,17 @@ def models(
     else:
         print_result(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
         for name in report["offered"]:
-            print_result(printable(f"offered:   {name}"))
+            end = report.get("shutdowns", {}).get(name)
+            print_result(printable(f"offered:   {name}{f' (shut down on {end})' if end else ''}"))
         for pulled in report["pulled"]:
             print_result(printable(f"pulled:    {pulled}"))
         print_result(
             f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}"
         )
+    asked, end = report["asked"], report.get("shutdowns", {}).get(report["asked"])
+    if end and (days := (date.fromisoformat(end) - datetime.now(UTC).date()).days) <= SHUTDOWN_DAYS:
+        when = f"in {days} days" if days > 0 else "now"
+        warn(f"{asked} is shut down on {end}, {when}: name another model with --model")
     if fault is not None:
         raise fault
 
@@ -62,7 +71,7 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
         why = resolved.why
     except SettingsError as error:
         why = str(error)
-    offered: list[str] = []
+    offered: Mapping[str, date | None] = {}
     fault: ModelError | None = None
     try:
         if resolved and resolved.kind == "hosted":
@@ -73,10 +82,12 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
             )
     except ModelError as error:
         fault = error
+    ends = {name: end.isoformat() for name, end in offered.items() if end}
     return {
         "asked": resolved.model if resolved else None,
         "why": why,
-        "offered": offered,
+        "offered": list(offered),
+        **({"shutdowns": ends} if ends else {}),
         "error": str(fault) if fault else None,
         "pulled": [f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in pulled_models(settings.cache)],
         "packaged": f"{MODEL_NAME}, for demo drafts only; {MODEL_LICENCE}"
@@ -85,14 +96,14 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     }, fault
 
 
-async def _offered(model: str, base_url: str | None, *, insecure: bool) -> list[str]:
+async def _offered(model: str, base_url: str | None, *, insecure: bool) -> "Mapping[str, date | None]":
     from synopsis_writer.models.hosted import HostedClient
     from synopsis_writer.models.server import DEFAULT_BASE_URL, host_of, look_up_key
 
     key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
     client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint)
     try:
-        return await client.models()
+        return await client.offered()
     finally:
         await client.close()
 
@@ -123,7 +134,8 @@ def known_models() -> None:
     from synopsis_writer.models.download import KNOWN
 
     for name, known in KNOWN.items():
-        print_result(f"{name}  {known.parameters}, about {known.gigabytes} GB, {known.licence}: {known.repo}")
+        size = f"{known.parameters} billion parameters, about {known.gigabytes} GB"
+        print_result(f"{name}  {size}, {known.licence}, not tried here: {known.repo}")
 
 
 @app.command("rm")

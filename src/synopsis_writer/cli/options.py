@@ -7,10 +7,9 @@ Flags that belong together are the fields of a dataclass, named as what they set
 import contextlib
 import functools
 import inspect
-import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -63,13 +62,6 @@ def with_home(value: Path | list[Any]) -> Any:
 def option(flag: str, text: str, metavar: str | None = None, short: str = "", **more: Any) -> Any:
     """Return a flag with its help; `metavar` is shown in place of a Python type."""
     return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
-
-
-def log_format_of(flags: Sequence[str]) -> str | None:
-    """Return the log's format by the command line, else by the environment, before any of it is checked."""
-    named = [value for flag, value in itertools.pairwise(flags) if flag == "--log-format"]
-    named += [flag.partition("=")[2] for flag in flags if flag.startswith("--log-format=")]
-    return named[-1] if named else os.environ.get("SYNOPSIS_LOG_FORMAT")
 
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":
@@ -203,6 +195,24 @@ class ServerFlags:
     ] = None
     insecure: Annotated[
         bool | None, option("--insecure", "Allow plain http to another machine: key and text can be read.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class AnswerFlags:
+    """How a model answers."""
+
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        option("--reasoning-effort", "How long the model thinks.  [default: the server's]"),
+    ] = None
+    verbosity: Annotated[
+        Literal["low", "medium", "high"] | None,
+        option("--verbosity", "How much the model says.  [default: the server's]"),
+    ] = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
+        option("--service-tier", "How calls are served; flex: cheaper, slower, with longer time-outs."),
     ] = None
 
 

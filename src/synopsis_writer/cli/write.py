@@ -42,6 +42,7 @@ def write(
     keep_rejected: Annotated[
         Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
     ] = None,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     best_of: Annotated[int, option("--best-of", "First drafts to choose from.", "N", min=1, max=16)] = 1,
     responses: options.Responses = None,
@@ -58,7 +59,7 @@ def write(
     from synopsis_writer.writer import Writer
 
     settings = options.settings_from(
-        server, prompt, gate, limits, model=model, semantic=semantic, out=out, responses=responses
+        server, prompt, gate, answer, limits, model=model, semantic=semantic, out=out, responses=responses
     )
     with Writer(settings, log=not no_log) as writer:
         if replay is not None:
@@ -88,6 +89,7 @@ def outline(
     model: options.Model = None,
     server: options.ServerFlags,
     prompt: options.PromptFlags,
+    answer: options.AnswerFlags,
     limits: options.LimitFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
@@ -98,7 +100,7 @@ def outline(
     from synopsis_writer.drafting import format_outline
     from synopsis_writer.writer import Writer
 
-    settings = options.settings_from(server, prompt, limits, model=model, responses=responses)
+    settings = options.settings_from(server, prompt, answer, limits, model=model, responses=responses)
     brief, _ = _read_brief(flags, None)
     with Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)

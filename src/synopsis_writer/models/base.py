@@ -34,6 +34,7 @@ class Answer:
     words_by_model: int | None = None  # of the text, in the guided strategy; None: all
     cost: Cost | None = None  # None if the price is not known
     is_cached: bool = False  # it came out of the cache, and took no tokens
+    service_tier: str = ""  # that the server reports, which sets the price; empty: none
 
     @property
     def content(self) -> str:
@@ -63,6 +64,12 @@ class Limits:
     timeout: float = 180.0  # seconds
     temperature: float | None = None  # 0 to 2; None leaves it to the server
     sample: int = 0  # which of several answers to the same prompt is asked for; a cache keeps them apart
+    reasoning_effort: str | None = (
+        None  # this and the next two as OpenAI names them; None leaves it to the server
+    )
+    verbosity: str | None = None
+    service_tier: str | None = None
+    stable: int = 0  # messages at the beginning that other prompts share: a cache of them is worth its price
 
 
 class ModelClient(Protocol):

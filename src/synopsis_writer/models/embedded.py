@@ -60,7 +60,7 @@ class Engine:
         path: Path,
         *,
         name: str = "",  # as files and messages show it; empty: the file's name
-        context: int = 12_288,  # tokens of prompt and answer together; each slot has an equal share of them
+        context: int = 14_336,  # tokens of prompt and answer together; each slot has an equal share of them
         slots: int = 1,  # completions decoded side by side, 1 to 16
         threads: int = 1,  # more are faster on an idle machine, and collapse on a busy one
         chat_template: str = "",  # Jinja, in place of the file's own

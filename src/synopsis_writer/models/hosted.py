@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +80,9 @@ class ServerCapabilities:
     streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
     whole_answers: bool = True  # False: the model only streams
     system_role: bool = True  # False: the system message leads the first turn of the user
+    cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = (
+        ""  # how a cached beginning is marked
+    )
     omitted: frozenset[str] = frozenset()  # other fields of a request that it refuses
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
@@ -122,7 +126,7 @@ class CapabilityStore:
         for entry in self._read():
             if (entry.server, entry.model) == (server, model):
                 return entry.capabilities
-        return initial_capabilities(server)
+        return initial_capabilities(server, model)
 
     def learn(self, server: str, model: str, before: ServerCapabilities, after: ServerCapabilities) -> None:
         """Save what changed from `before` to `after`, with what others have saved meanwhile."""
@@ -377,6 +381,10 @@ class HostedClient:
 
     async def models(self) -> list[str]:
         """Return the models the server offers, sorted; raises ModelError."""
+        return list(await self.offered())
+
+    async def offered(self) -> Mapping[str, date | None]:
+        """Return these with the day on which each is shut down, if the server says so; raises ModelError."""
         import openai
 
         try:
@@ -502,16 +510,20 @@ def chat_request(
     stream: bool,
 ) -> dict[str, Any]:
     """Return the body of a request for a chat completion, of what the server accepts of all this."""
+    turns: list[dict[str, Any]] = [
+        {"role": message.role, "content": message.content}
+        for message in (messages if capabilities.system_role else _without_system(messages))
+    ]
+    if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
+        _mark_stable(turns, limits.stable, capabilities.cache_mark)
     request: dict[str, Any] = {
         "model": model,
-        "messages": [
-            {"role": message.role, "content": message.content}
-            for message in (messages if capabilities.system_role else _without_system(messages))
-        ],
+        "messages": turns,
         capabilities.limit_field: limits.max_tokens,
     }
-    if limits.temperature is not None:
-        request["temperature"] = limits.temperature
+    for name in ("temperature", "reasoning_effort", "verbosity", "service_tier"):
+        if (value := getattr(limits, name)) is not None:
+            request[name] = value
     if messages and messages[0].role == "system":
         # Leads prompts with the same beginning to the same cache at the provider, and reveals no text.
         digest = hashlib.sha256(messages[0].content.encode("utf-8", "surrogatepass"))
@@ -526,6 +538,25 @@ def chat_request(
         if capabilities.streaming == "usage":
             request["stream_options"] = {"include_usage": True}
     return {name: value for name, value in request.items() if name not in capabilities.omitted}
+
+
+_MARKS: Mapping[str, Mapping[str, Any]] = {
+    "prompt_cache_breakpoint": {"prompt_cache_breakpoint": {"mode": "explicit"}},
+    "cache_control": {"cache_control": {"type": "ephemeral"}},
+}
+
+
+def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> None:
+    """Mark the end of what prompts share, for a cache that is written and read at marks alone.
+
+    Only the user's turns can be marked: it is put behind the first line of the one after the shared turns,
+    which is the template's.
+    """
+    for turn in messages[stable : stable + 1] if stable else ():
+        first, newline, rest = turn["content"].partition("\n")
+        if turn["role"] == "user" and rest:
+            marked = {"type": "text", "text": first + newline, **_MARKS[mark]}
+            turn["content"] = [marked, {"type": "text", "text": rest}]
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:
@@ -559,10 +590,21 @@ _TAKES_COMPLETION_TOKENS = re.compile(
 )
 
 
-def initial_capabilities(server: str) -> ServerCapabilities:
-    """Return what to begin with at a server, given by host, port and path."""
+# Servers that are known to take marks of a cache's end, the models for which they do, and how they are given.
+_TAKES_MARKS: tuple[tuple[str, str, Literal["prompt_cache_breakpoint", "cache_control"]], ...] = (
+    (r"api\.openai\.com(:443)?(/|$)", r"gpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)", "prompt_cache_breakpoint"),
+    (r"openrouter\.ai(:443)?(/|$)", r"(anthropic|openai|google)/", "cache_control"),
+)
+
+
+def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
+    """Return what to begin with for a model of a server, which is given by host, port and path."""
     is_new = _TAKES_COMPLETION_TOKENS.search(server)
-    return ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
+    known = ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
+    for host, name, mark in _TAKES_MARKS:
+        if re.match(host, server) and re.match(name, model):
+            known = replace(known, cache_mark=mark)
+    return known
 
 
 @dataclass(frozen=True)
@@ -597,6 +639,18 @@ _FORGET = "(forget this with: synopsis cache clear)"
 # The cheapest comes first.
 _OPTIONS = (
     _Option("prompt_cache_key", r"prompt.?cache.?key"),
+    _Option("cache_mark", r"cache.?(breakpoint|control)"),
+    _Option("verbosity", r"\bverbosity\b", notice="does not accept a verbosity: asking without one"),
+    _Option(
+        "reasoning_effort",
+        r"reasoning.?effort|\breasoning\b",
+        notice="does not accept a reasoning effort: asking without one",
+    ),
+    _Option(
+        "service_tier",
+        r"service.?tier|\bflex\b|\bpriority\b",
+        notice="is not served in that service tier: asking for the usual one, at its price",
+    ),
     _Option("stream_options", r"stream.?options|include.?usage", {"streaming": "bare"}),
     _Option("temperature", r"\btemperature\b", notice="does not accept a temperature: asking without one"),
     _Option(
@@ -648,6 +702,8 @@ def _reduced_capabilities(
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
     present = {*request, *roles, format_type, "" if "stream" in request else "whole"}
+    if any(isinstance(message["content"], list) for message in request["messages"]):
+        present.add("cache_mark")
     for option in _OPTIONS:
         # OpenAI names the field of the role, others all messages.
         is_named = report.parameter and not (

@@ -121,7 +121,7 @@ class BudgetClient(ClientWrapper):
         real = Spent()
         try:
             answer = await self._client.complete(messages, schema, limits)
-            answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model))
+            answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model, answer.service_tier))
             # If the server does not say how many tokens it read, what was reserved counts as spent.
             real = Spent(answer.cost, _tokens(answer.usage)) if answer.usage.prompt_tokens else worst
         except ModelError as error:
@@ -243,6 +243,8 @@ def request_key(
         "temperature": limits.temperature,
         "repeat": limits.sample,
     }
+    shaping = {"reasoning_effort": limits.reasoning_effort, "verbosity": limits.verbosity}
+    request |= {name: value for name, value in shaping.items() if value is not None}
     text = json.dumps(request, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

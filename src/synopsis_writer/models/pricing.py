@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,7 @@ from synopsis_writer.usage import NO_COST, Cost, Usage
 PRICES_FILE = "prices.toml"
 _MILLION = 1_000_000
 _DOLLAR = "USD"
+_DEAR = frozenset({"priority", "fast"})  # service tiers
 
 _Price = Annotated[Decimal, Field(ge=0)]
 
@@ -133,7 +134,7 @@ class Pricer(Protocol):
         """The currency of the costs; empty where nothing is ever charged."""
         ...
 
-    def cost(self, usage: Usage, answered: str = "") -> Cost | None:
+    def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
         """Return the cost of one call's tokens; None means unpriced."""
         ...
 
@@ -143,7 +144,7 @@ class _Free:
 
     currency = ""
 
-    def cost(self, usage: Usage, answered: str = "") -> Cost:  # noqa: ARG002 - whatever it was, it was free
+    def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost:  # noqa: ARG002 - all of it is free
         return NO_COST
 
 
@@ -159,23 +160,33 @@ class HostedPricer:
         base_url: the server's address; None is OpenAI's.
         table: the user's own prices; they take precedence over list prices.
         is_batch: whether the calls go through the provider's batch interface.
+        tier: the service tier that is asked for; a dear one sets the price until the server reports another.
     """
 
     model: str
     base_url: str | None = None
     table: PriceTable = field(default_factory=PriceTable)
     is_batch: bool = False
+    tier: str | None = None
 
     @property
     def currency(self) -> str:
         """The table's currency."""
         return self.table.currency
 
-    def cost(self, usage: Usage, answered: str = "") -> Cost | None:
+    @property
+    def is_deprecated(self) -> bool:
+        """Whether the list prices say that the provider is giving the model up."""
+        address = _address(self.base_url or DEFAULT_BASE_URL)
+        found = address and _calculated(Usage(1, 1), self.model, address, None)
+        return bool(found and found.model.deprecated)
+
+    def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
         """Return the cost of one call, by the model that answered, else by the one that was asked.
 
-        Sums of several calls must be made of their costs: some prices rise with the length of a prompt.
-        None means unpriced: the price is not known, or the server did not say how many tokens it read.
+        `tier` is the service tier that the server reports: a cheap one is granted only then. Sums of several
+        calls must be made of their costs: some prices rise with the length of a prompt. None means unpriced:
+        the price is not known, or the server did not say how many tokens it read.
         """
         if not usage.prompt_tokens:
             return None
@@ -187,7 +198,8 @@ class HostedPricer:
         address = _address(self.base_url or DEFAULT_BASE_URL)
         if dollar is None or address is None:
             return None
-        kind = "batch" if self.is_batch else ""
+        tier = tier or (self.tier if self.tier in _DEAR else None) or ""
+        kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else None
         prices = (_list_price(usage, name, address, kind) for name in names if name)
         price = next((price for price in prices if price is not None), None)
         return None if price is None else Cost(price * dollar, self.currency)
@@ -204,11 +216,28 @@ def _address(base_url: str) -> str | None:
     return f"https://{host}{parts.path.replace('.', '')}" if port in {None, 443} else None
 
 
-def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | None:
+def _list_price(usage: Usage, model: str, address: str, kind: Mapping[str, str] | None) -> Decimal | None:
     """Return the list price in US dollars, by the data inside genai-prices: nothing is fetched.
 
     If the data hold a special price for a `kind` of calls it is that one, else the usual one.
     """
+    calculated = _calculated(usage, model, address, kind)
+    if calculated is None:
+        return None
+    # A model that is paid by the minute or by the image has no such prices; the sum would be 0.
+    if calculated.model_price.input_mtok is None or calculated.model_price.output_mtok is None:
+        return None
+    # Modal rents out machines: people pay for time there, whatever their model is called. And genai-prices
+    # matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
+    is_rented = calculated.provider.id == "modal"
+    if is_rented or not _spans_host(calculated.provider.api_pattern, address):
+        return None
+    price: Decimal = calculated.total_price
+    return price
+
+
+def _calculated(usage: Usage, model: str, address: str, kind: Mapping[str, str] | None) -> Any:
+    """Return what genai-prices knows of a call; None if it does not know the model there."""
     import genai_prices
 
     cached, written = _prompt_parts(usage)
@@ -219,20 +248,11 @@ def _list_price(usage: Usage, model: str, address: str, kind: str) -> Decimal | 
         cache_write_tokens=written,
     )
     try:
-        calculated = genai_prices.calc_price(
-            tokens, model, provider_api_url=address, price_context={"processing": kind} if kind else None
+        return genai_prices.calc_price(
+            tokens, model, provider_api_url=address, price_context=dict(kind) if kind else None
         )
     except LookupError:
         return None
-    # A model that is paid by the minute or by the image has no such prices; the sum would be 0.
-    if calculated.model_price.input_mtok is None or calculated.model_price.output_mtok is None:
-        return None
-    # Modal rents out machines: people pay for time there, whatever their model is called. And genai-prices
-    # matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
-    is_rented = calculated.provider.id == "modal"
-    if is_rented or not _spans_host(calculated.provider.api_pattern, address):
-        return None
-    return calculated.total_price
 
 
 def _spans_host(pattern: str, address: str) -> bool:

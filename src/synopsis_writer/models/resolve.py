@@ -36,6 +36,9 @@ _FILES, SERVERS = "file:", "server:"  # before a name that a file and a server's
 _NAMED = "named with --model or in the settings"
 CACHE_FILE = "responses.sqlite3"
 
+# A call in the tier `flex` may wait for free machines: its provider advises to wait 15 minutes for an answer.
+_FLEX_SECONDS = 900.0
+
 
 @dataclass(frozen=True)
 class ResolvedModel:
@@ -153,7 +156,7 @@ def open_transport(
         resolved.model,
         resolved.base_url,
         key.value,
-        retry=RetryPolicy(settings.max_retries, settings.retry_seconds),
+        retry=RetryPolicy(settings.max_retries, max(settings.retry_seconds, limits_of(settings).timeout)),
         on_text=on_text,
         capabilities=CapabilityStore(settings.cache / CAPABILITIES_FILE),
         insecure=settings.insecure,
@@ -189,7 +192,12 @@ async def open_client(
     try:
         if budget is None:
             budget = Budget(settings.budget, settings.max_tokens_total)
-        client = BudgetClient(client, open_pricer(resolved, settings, environment), budget)
+        pricer = open_pricer(resolved, settings, environment)
+        if isinstance(pricer, HostedPricer) and pricer.is_deprecated:
+            _log.warning(
+                "%s: the provider is giving this model up: name another with --model", resolved.model
+            )
+        client = BudgetClient(client, pricer, budget)
         if settings.responses != "off":
             try:
                 cache = open_cache(settings)
@@ -206,12 +214,20 @@ def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mappin
     """Return the prices of a model; one on this machine costs nothing. Raises as `load_prices`."""
     if resolved.kind != "hosted":
         return FREE
-    return HostedPricer(resolved.model, resolved.base_url, load_prices(settings, environment))
+    prices = load_prices(settings, environment)
+    return HostedPricer(resolved.model, resolved.base_url, prices, tier=settings.service_tier)
 
 
 def limits_of(settings: Settings) -> Limits:
     """Return the bounds of one call."""
-    return Limits(settings.max_tokens, settings.timeout, settings.temperature)
+    return Limits(
+        settings.max_tokens,
+        max(settings.timeout, _FLEX_SECONDS) if settings.service_tier == "flex" else settings.timeout,
+        settings.temperature,
+        reasoning_effort=settings.reasoning_effort,
+        verbosity=settings.verbosity,
+        service_tier=settings.service_tier,
+    )
 
 
 def open_cache(settings: Settings) -> ResponseCache:

@@ -12,11 +12,12 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.answers import without_thoughts
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
@@ -200,14 +201,31 @@ class _Choice(BaseModel):
 class _Completion(BaseModel):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     model: str | None = None
+    service_tier: Any = None
 
 
 def _as_model(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
+def _as_date(value: Any) -> date | None:
+    try:
+        return date.fromisoformat(value[:10])
+    except (ValueError, TypeError):
+        return None
+
+
 class _Model(BaseModel):
     id: str
+    shutdown: Annotated[
+        date | None,
+        BeforeValidator(_as_date),
+        Field(
+            validation_alias=AliasChoices(
+                "shutdown_date", "deprecation_date", "deprecation", "expiration_date"
+            )
+        ),
+    ] = None
 
 
 class _Models(BaseModel):
@@ -236,7 +254,12 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
     choice = completion.choices[0]
     parts = _Parts()
     parts.add(choice.message)
-    return parts.answer(choice.finish_reason, usage, seconds, completion.model or model)
+    answer = parts.answer(choice.finish_reason, usage, seconds, completion.model or model)
+    return replace(answer, service_tier=_name(completion.service_tier))
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 @dataclass
@@ -286,8 +309,8 @@ class _Parts:
         return Answer(repair_surrogates(text), finish, usage, seconds, model)
 
 
-def read_models(body: bytes, media_type: str) -> list[str]:
-    """Return the names in the body of a list of models, sorted.
+def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
+    """Return the names in the body of a list of models, sorted, and when each is shut down, if that is known.
 
     Raises:
         InvalidResponseError: the body holds no such list.
@@ -295,7 +318,8 @@ def read_models(body: bytes, media_type: str) -> list[str]:
     data = _load(body, media_type)
     if data is None or isinstance(data, list):  # bare
         data = {"data": data}
-    return sorted(model.id for model in _validate(_Models, _object(data), "list of models").data or ())
+    models = _validate(_Models, _object(data), "list of models").data or ()
+    return {model.id: model.shutdown for model in sorted(models, key=lambda model: model.id)}
 
 
 def _json(body: bytes, media_type: str) -> dict[str, Any]:
@@ -392,6 +416,7 @@ class _ChunkChoice(BaseModel):
 class _Chunk(BaseModel):
     choices: list[_ChunkChoice] | None = None
     model: str | None = None
+    service_tier: Any = None
 
 
 class EventReader:
@@ -462,6 +487,7 @@ class StreamedAnswer:
     _parts: _Parts = field(default_factory=_Parts)
     _finish: str | None = None
     _model: str | None = None
+    _service_tier: str = ""
     _events: EventReader = field(default_factory=EventReader)
     _raw: bytearray | None = field(
         default_factory=bytearray
@@ -514,7 +540,8 @@ class StreamedAnswer:
             return read_answer(raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and self.length):
             raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
-        return self._parts.answer(self._finish, self.usage, seconds, self._model or model)
+        answer = self._parts.answer(self._finish, self.usage, seconds, self._model or model)
+        return replace(answer, service_tier=self._service_tier)
 
     def _take(self, data: bytes) -> None:
         if not data.strip():  # keeps the connection open
@@ -535,6 +562,7 @@ class StreamedAnswer:
         except ValidationError:
             raise InvalidResponseError(_NOT_A_PIECE) from None
         self._model = chunk.model or self._model
+        self._service_tier = _name(chunk.service_tier) or self._service_tier
         for choice in (choice for choice in chunk.choices or () if not choice.index):
             if choice.delta is not None:
                 self._parts.add(choice.delta)

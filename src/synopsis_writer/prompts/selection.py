@@ -17,9 +17,9 @@ from synopsis_writer.examples import Example
 from synopsis_writer.prompts.templates import brief_block, estimate_tokens
 from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
 
-# Five: the one that the theme chooses, and a cache must read again, is then a sixth of the prompt.
-MOST_EXAMPLES = 5
-TOKEN_BUDGET = 6000
+# Six: the one that the theme chooses, and a cache must read again with the brief, is a seventh of the prompt.
+MOST_EXAMPLES = 6
+TOKEN_BUDGET = 7000
 CLOSENESS = 0.7  # against variety; docs/examples.md says how it was chosen
 K1, B = 1.2, 0.75  # Okapi BM25's usual constants
 
@@ -31,7 +31,11 @@ _STOP_WORDS = frozenset(
     Path(__file__).with_name("stopwords.txt").read_text(encoding="utf-8").partition("\n")[2].split()
 )
 _CONSIDERED = 30  # of a tier; the 31st closest is not close
-_LONGER = 1.08  # than the others' mean, at most: the last example and the brief then take less than a fifth
+# Of a prompt whose beginning is cached, at most: the last example and the brief. The system message has about
+# 600 tokens, the brief 60 and more.
+_REREAD, _SYSTEM, _BRIEF = 0.15, 600, 70
+_FEWEST = 3  # examples that the theme chooses from
+_TIER = 0.15  # of the greatest closeness in theme: so much closer is an example of a farther tier
 _NAMED_WORDS = 3
 _NO_TIER = np.int8(9)
 _TIERS = ("same show and form", "same form", "same show", "another show and form")
@@ -116,14 +120,16 @@ def select(
 
     For one show, form and budget all but the last are the same whatever the theme, so that a cache of the
     prompt's beginning holds: the pinned ones, then the nearest tiers' (same show and form before same form
-    before same show), each as unlike the others as there is. The last is the one closest in theme within the
-    best tier that is left, if it is not much longer than the others. The prompt ends with it: what stands
-    next to the brief weighs most.
+    before same show), each as unlike the others as there is; one more than `most` allows if most that is left
+    is long. The last is the one closest in theme, near tiers first, of those so short that a cache
+    reads at most 15 % of the prompt again. It ends the prompt, for what stands next to the brief weighs most.
     """
     selection = _Selection(index, brief, token_budget, exclude)
     first = selection.pinned([index.rows[name] for name in pinned])
     room = min(most - len(first), selection.left // index.usual_cost)
     stable = selection.varied(room - 1)
+    if len(stable) == most - len(first) - 1 > 0 and selection.needs_another():
+        stable += selection.varied(1)
     last = selection.closest() if len(first) < most else []
     return [*first, *reversed(stable), *last]
 
@@ -163,19 +169,28 @@ class _Selection:
 
     def closest(self) -> list[Chosen]:
         """Take the row closest to the theme in the best tier that is left: one, or none that fits."""
-        rows = self._nearest_tier()
-        if self.chosen:  # a cache must read the last one again: it is not much longer than the others
-            costs = self.index.costs
-            fair = rows[costs[rows] <= _LONGER * costs[self.chosen].mean()]
-            rows = fair if len(fair) else rows
+        rows = self._short()
+        if not len(rows):  # as with few examples, where a cache saves little
+            rows = self._nearest_tier()
         if not len(rows):
             return []
         scores = self.index.scores(self.theme)
-        few = _smallest(rows, -scores[rows])
-        row = self._best(few, scores[few] / max(scores[few].max(), np.float32(1e-9)), CLOSENESS)
+        few = _smallest(rows, self.tiers[rows] * np.float32(_TIER) - scores[rows])
+        near = scores[few] / max(scores[few].max(), np.float32(1e-9)) - self.tiers[few] * np.float32(_TIER)
+        row = self._best(few, near, CLOSENESS)
         words = self.index.shared_words(self.theme, row)[:_NAMED_WORDS]
         why = f"close in theme: {', '.join(words)}" if words else "for variety"
         return [self._take(row, _TIERS[self.tiers[row]], why)]
+
+    def needs_another(self) -> bool:
+        """Whether few that are left are short enough to be the last, and one more leaves room for it."""
+        return self.left >= 2 * self.index.usual_cost and len(self._short()) < _FEWEST
+
+    def _short(self) -> Rows:
+        """Return the rows that are free, and so short that a cache reads little of the prompt again."""
+        cached = _SYSTEM + int(self.index.costs[self.chosen].sum())
+        most = (_REREAD * (cached + _BRIEF) - _BRIEF) / (1 - _REREAD)
+        return np.flatnonzero(self.free & (self.index.costs <= min(self.left, most)))
 
     def _nearest_tier(self) -> Rows:
         """Return the rows of the best tier that has any, of those that are free and fit the tokens left."""

@@ -69,6 +69,11 @@ class Prompt:
     example_ids: tuple[str, ...]  # in the order shown
 
     @property
+    def stable(self) -> int:
+        """How many messages another theme leaves as they are: all but the last example and the brief."""
+        return max(1, len(self.messages) - 3)
+
+    @property
     def tokens(self) -> int:
         """About how many tokens the messages take."""
         return sum(estimate_tokens(message.content) + _TURN_TOKENS for message in self.messages)

@@ -84,6 +84,7 @@ class ProviderBatch:
         self.store, self.resolved, self.limits = store, resolved, limits
         self.settings, self.environment = for_gate(settings), environment
         self.writer = Writer(self.settings, environment=environment, log=log, command=BATCH)
+        self.writer.model = resolved
         self.shards = Shards(store, made)
         self.folder = folder / "provider"  # files on their way
         self._server: BatchServer | None = None
@@ -153,7 +154,7 @@ class ProviderBatch:
             prompt = self.writer.prompt(row.brief)
             previous = self.store.previous(row.id, attempt)
             messages = repair_messages(self.writer.workspace.prompts, prompt, previous)
-            limits = limits_of(self.settings)
+            limits = replace(limits_of(self.settings), service_tier=None)  # a batch is a tier of its own
             for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
                 limits = longer(limits)
             worst = worst_case(self.pricer, messages, schema, limits)
@@ -464,12 +465,19 @@ def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: 
 
 
 def as_begun(folder: Path, settings: Settings) -> Settings:
-    """Return the settings with the model that a batch was begun with, unless a flag names one."""
+    """Return the settings with the model and the examples' tokens that a batch was begun with.
+
+    A flag goes before the model, and tokens that are set before the tokens: only a default may have changed.
+    """
     with read_batch(folder) as reader:
-        models = reader.query("SELECT value FROM facts WHERE name = 'model'")
-    if not models or settings.is_flag("model"):
-        return settings
-    return settings.model_copy(update={"model": models[0][0]})
+        facts = dict(reader.query("SELECT name, value FROM facts"))
+    changes: dict[str, Any] = {}
+    if "model" in facts and not settings.is_flag("model"):
+        changes["model"] = facts["model"]
+    tokens = re.search(r", (\d+) tokens", facts.get("examples", ""))
+    if tokens and settings.example_tokens == Settings.model_fields["example_tokens"].default:
+        changes["example_tokens"] = int(tokens[1])
+    return settings.model_copy(update=changes)
 
 
 def examples_fact(settings: Settings) -> dict[str, str]:
