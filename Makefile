@@ -5,6 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	&& echo $$python && break; done)
 VENV := .venv
 LITELLM := .venv-litellm
+AUDIT := .venv-audit
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TESTED := evals,formats,keyring,local,parquet,ray
@@ -13,7 +14,7 @@ TESTED := evals,formats,keyring,local,parquet,ray
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
 export SYNOPSIS_MAKE_THEME := $(value THEME)
 
-.PHONY: help write test coverage test-all lint types docs site platforms wheel-test bench bench-scale clean
+.PHONY: help write test coverage test-all lint types docs site platforms lock audit sbom wheel-test bench bench-scale clean
 
 help:
 	@echo 'make write SHOW="In aller Freundschaft" THEME="..." [ARGS="--form teaser"]   write one synopsis'
@@ -22,6 +23,8 @@ help:
 	@echo 'make lint       ruff                           make types      mypy'
 	@echo 'make docs       renew the generated docs       make site       build the docs as a site, in build/site'
 	@echo 'make wheel-test build, install and run it      make platforms  renew platforms.tsv'
+	@echo 'make audit      check licences and vulnerabilities   make sbom     list all packages, in build'
+	@echo 'make lock       renew requirements.lock'
 	@echo 'make bench      print the benchmark tables     make bench-scale  that of 100,000 rows (20 minutes)'
 	@echo 'make clean      remove what was set up'
 
@@ -86,6 +89,23 @@ docs: $(VENV)/.dev
 site: $(VENV)/.dev
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/site
 
+lock: $(VENV)/.dev
+	@$(BIN)/python -m tools.lock
+
+# An environment of its own: what checks the packages is not among them.
+$(AUDIT)/.audit:
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.10,<3' 'cyclonedx-bom>=7.5,<8'
+	@touch $@
+
+# Licences, and known vulnerabilities; exits 3 where the data of these cannot be reached.
+audit: $(VENV)/.dev $(AUDIT)/.audit
+	@$(BIN)/python -m tools.audit $(AUDIT)/bin/pip-audit
+
+sbom: $(VENV)/.dev $(AUDIT)/.audit
+	@mkdir -p build
+	@$(AUDIT)/bin/cyclonedx-py environment --output-file build/sbom.cdx.json $(BIN)/python
+
 platforms: $(VENV)/.dev
 	@$(BIN)/python -m tools.platforms
 
@@ -108,4 +128,4 @@ bench-scale: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.batch_scale
 
 clean:
-	rm -rf $(VENV) $(LITELLM) build dist
+	rm -rf $(VENV) $(LITELLM) $(AUDIT) build dist
