@@ -266,3 +266,10 @@ def test_a_bomb_takes_less_than_500_megabytes(tmp_path: Path, status: int, kind:
     code, megabytes = map(int, done.stdout.split())
     assert code == 3
     assert megabytes < 500
+
+
+@pytest.mark.parametrize("piece", ['{"a":\'b}', '{"a":"}{', "{'", '{"a":{', '{"a": "x" y}'])
+def test_an_answer_of_very_many_broken_objects_is_given_up_after_some(piece: str) -> None:
+    from synopsis_writer.answers import find_objects
+
+    assert len(find_objects(piece * 5_000)) <= 100

@@ -196,7 +196,7 @@ def test_the_log_is_shrunk_and_says_its_size(
     before = json.loads(capsys.readouterr().out)
     assert before == {"path": str(path), "runs": 1, "bytes": path.stat().st_size}
     assert before["bytes"] > 3_000_000
-    assert run(["log", "rm", "--all"]) == 0
+    assert run(["log", "rm", RUN.id]) == 0
     assert run(["log", "shrink"]) == 0
     assert "it had 3.0 MB" in capsys.readouterr().err
     assert run(["log", "info"]) == 0

@@ -92,12 +92,13 @@ def find_objects(answer: str) -> list[JsonObject]:
     """Return the outermost JSON objects of an answer, in order; none that is inside a broken one."""
     text = _unquoted(answer)
     objects: list[JsonObject] = []
-    end = 0
-    while begun := _START.search(text, end):
+    end = failures = 0
+    while failures < _MOST_FAILURES and (begun := _START.search(text, end)):
         start = begun.start()
         try:
             data, end = _read(text, start)
         except _BrokenJsonError as error:
+            failures += 1
             end = _end_of_broken(text, start)
             objects.append(JsonObject(text[start:end], None, _problem(text, error)))
         else:
