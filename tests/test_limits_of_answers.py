@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from synopsis_writer.answers import read_json
 from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
@@ -168,14 +169,14 @@ def test_an_event_of_many_lines_is_tried_a_few_times_only(monkeypatch: pytest.Mo
     from synopsis_writer.models import responses
 
     parsed = 0
-    load = responses.load_json
+    load = read_json
 
     def counting(data: bytes | str) -> Any:
         nonlocal parsed
         parsed += 1
         return load(data)
 
-    monkeypatch.setattr(responses, "load_json", counting)
+    monkeypatch.setattr(responses, "read_json", counting)
     joined(EventReader(), iter([b"data: {},\n"] * 5_000))
     assert parsed < 50
 

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from synopsis_writer.characters import join_surrogates
+
 _NAME = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|gedanken|überlegung(?:en)?)"
 _LEFT, _RIGHT = r"(?:<\|?|\[|◁|&lt;)", r"(?:\|?>|\]|▷|&gt;)"
 # `<think>` of DeepSeek and Qwen, `[THINK]` of Mistral, `◁think▷` of Kimi; the channels of gpt-oss, also where
@@ -21,6 +23,7 @@ _MARK = re.compile(
     r"|<\|channel\|?>\s*(?:analysis|commentary|thought)",
     re.IGNORECASE,
 )
+_MOST_DIGITS = 300  # of a whole number; Python reads no 4,300
 _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
 
 
@@ -68,6 +71,26 @@ def _marks(text: str) -> list[re.Match[str]]:
     return marks
 
 
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def read_json(data: bytes | bytearray | str) -> Any:
+    """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
+
+    Bytes that are no text are replaced. A whole number of more than 300 digits, which Python refuses to read
+    if it has thousands, is an approximate one, and may be infinite.
+    """
+    try:
+        return json.loads(data, parse_int=_whole_number)
+    except UnicodeDecodeError:
+        if isinstance(data, str):
+            raise
+        return json.loads(bytes(data).decode("utf-8", "replace"), parse_int=_whole_number)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
 @dataclass(frozen=True)
 class JsonObject:
     """A JSON object in an answer.
@@ -85,7 +108,7 @@ class JsonObject:
 
 # An object begins so; `{kein JSON}` does not.
 _START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„}/]|[^\W\d]\w*\s*:|\Z))")
-_DECODER = json.JSONDecoder(strict=False)
+_DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 
 def find_objects(answer: str) -> list[JsonObject]:
@@ -268,8 +291,7 @@ class _Reader:
                 if quote == '"' and len(inner) % 2:
                     raise _BrokenJsonError(inner[0], _HINT)
                 self.at = start
-                text = "".join(parts)
-                return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                return join_surrogates("".join(parts))
             parts.append(char)
             if char == "„":
                 is_quoting = True

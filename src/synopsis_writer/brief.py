@@ -23,7 +23,7 @@ _FORBIDDEN = {"Cc", "Cf", "Cs", "Co"}
 
 
 def clean_line(text: str) -> str:
-    """Fold `text` to one NFC line with single spaces; raises ValueError for a forbidden character."""
+    """Fold a person's or a model's `text` to one NFC line; raises ValueError for a forbidden character."""
     line = " ".join(text.split())
     for position, char in enumerate("" if line.isprintable() else line):  # quick, and usually so
         if unicodedata.category(char) in _FORBIDDEN:

@@ -1,9 +1,12 @@
 """A Markdown file with YAML front matter: the format of examples, references, outlines and saved synopses."""
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +20,15 @@ from synopsis_writer.storage.files import MOST_BYTES, read_input
 # The loader in C is ten times quicker; a build of PyYAML without it has the other.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_MOST_NESTED = 100
-_OPENERS = re.compile(r"[\[{]|[-?][ \t]")  # each may begin a level on the same line
+MOST_LEVELS = 20
 _DEEPEST = 6  # levels of fields whose lines are looked up
+_MOST_EVENTS = 200_000
+_MOST_DIGITS = 100  # of a number
+_MOST_INT = 2**63 - 1
+_MOST_SHOWN = 40  # characters of a wrong value
 _FENCE = "---"
+# A TOML name of so many parts: tomllib takes quadratic time for it.
+_LONG_NAME = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){20}""")
 _Keys = tuple[str | int, ...]  # of a field: ("brief", "beats", 0)
 
 
@@ -100,40 +108,135 @@ def _part(text: str, path: Path) -> Document:
                 raise InputError(f"{path}:1: {reason}")
         meta, lines = read_yaml(head, path, first_line=2)
     first_line = text.count("\n", 0, len(text) - len(body.lstrip())) + 1
-    return Document(path, meta, body.strip(), lines, first_line)
+    document = Document(path, meta, body.strip(), lines, first_line)
+    if not isinstance(meta.get("title", ""), str):
+        raise InputError(f"{document.location('title')}: 'title' is not a text: put it in quotes")
+    return document
 
 
 def read_yaml(text: str, path: Path, first_line: int = 1) -> tuple[dict[str, Any], dict[_Keys, int]]:
     """Parse a YAML mapping; return its data, and the line of each field; raises InputError."""
-    try:
-        check_nesting(text)
-        loader = YAML_LOADER(text)
-        node = loader.get_single_node()
-        data = loader.construct_document(node) if node is not None else None
-    except yaml.MarkedYAMLError as error:
-        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
-        reason = f"not YAML: {error.problem}: put values with a colon in quotes"
-        raise InputError(f"{path}:{line}: {reason}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}:{first_line}: not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(data, dict) or node is None:
+    nodes = compose_yaml(text, path, first_line)
+    if len(nodes) != 1 or not isinstance(nodes[0], yaml.MappingNode):
         raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
-    return data, {keys: first_line + line for keys, line in _lines(node)}
+    try:
+        data = _value(nodes[0])
+    except yaml.MarkedYAMLError as error:
+        raise _yaml_error(error, path, first_line) from error
+    return data, {keys: first_line + line for keys, line in _lines(nodes[0])}
 
 
-def check_nesting(text: str) -> None:
-    """Raise yaml.MarkedYAMLError where YAML is so deeply nested that the loader in C would crash the process.
+def compose_yaml(text: str, path: Path, first_line: int = 1) -> list[yaml.Node]:
+    """Return the documents of a YAML text as nodes without aliases, anchors and tags; raises InputError.
 
-    Levels by indentation alone need more than 1 MB to get there.
+    An alias makes gigabytes of a few hundred bytes, a tag chooses code to run, and a deep nesting ends the
+    process in the loader in C: they are refused before anything is built.
     """
-    if len(_OPENERS.findall(text)) <= _MOST_NESTED:
-        return
     depth = 0
-    for event in yaml.parse(text, Loader=YAML_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_NESTED:
-            mark: Any = event.start_mark
-            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
+    try:
+        for count, event in enumerate(yaml.parse(text, Loader=YAML_LOADER)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            problem = "" if count < _MOST_EVENTS else "has too many values: divide the file"
+            if depth > MOST_LEVELS:
+                problem = f"is nested more than {MOST_LEVELS} levels deep: write it flatter"
+            elif getattr(event, "anchor", None) is not None:
+                problem = "is an anchor or an alias (& or *): write the value itself, or put it in quotes"
+            elif getattr(event, "tag", None) is not None:
+                problem = "has a tag (!): leave it out, or put the value in quotes"
+            if problem:
+                mark: Any = event.start_mark
+                raise _UnsupportedError(problem=problem, problem_mark=mark)
+        return list(yaml.compose_all(text, Loader=YAML_LOADER))
+    except yaml.YAMLError as error:
+        raise _yaml_error(error, path, first_line) from error
+
+
+class _UnsupportedError(yaml.MarkedYAMLError):
+    """It is YAML, yet nothing that our files hold."""
+
+
+def _yaml_error(error: yaml.YAMLError, path: Path, first_line: int) -> InputError:
+    mark: Any = getattr(error, "problem_mark", None)
+    if isinstance(error, _UnsupportedError):
+        reason = str(error.problem)
+    elif isinstance(error, yaml.MarkedYAMLError):
+        reason = f"not YAML: {error.problem}: put values with a colon in quotes"
+    else:
+        reason = f"not YAML: {str(error).splitlines()[0]}"
+    return InputError(f"{path}:{first_line + (mark.line if mark else 0)}: {reason}")
+
+
+def _value(node: yaml.Node) -> Any:
+    """Return the data of a node: text, numbers, truth values, dates, lists, and mappings by text."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        data: dict[str, Any] = {}
+        for key, value in node.value:
+            name = _value(key)
+            problem = "" if isinstance(name, str) else "a name is not a text: put it in quotes"
+            problem = "'<<' is no name: write the values themselves" if key.tag == _MERGE else problem
+            if problem or name in data:
+                problem = problem or f"'{name[:_MOST_SHOWN]}' appears twice: keep one"
+                raise _UnsupportedError(problem=problem, problem_mark=key.start_mark)
+            data[name] = _value(value)
+        return data
+    try:
+        return _scalar_value(node.tag.rpartition(":")[2], node.value)
+    except ValueError as error:
+        problem = f"'{node.value[:_MOST_SHOWN]}' cannot be used as a number or date: correct or quote it"
+        mark: Any = node.start_mark
+        raise _UnsupportedError(problem=problem, problem_mark=mark) from error
+
+
+def _scalar_value(kind: str, text: str) -> Any:
+    """Return what `text` stands for, resolved as YAML 1.1's `kind`; raises ValueError."""
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() in {"yes", "true", "on"}
+    if kind in {"int", "float"} and ":" not in text:  # 20:15 is a time, not 1215
+        construct = getattr(_CONSTRUCTOR, f"construct_yaml_{kind}")
+        number = construct(yaml.ScalarNode(kind, text)) if len(text) <= _MOST_DIGITS else math.inf
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
+    return date.fromisoformat(text) if kind == "timestamp" and len(text) == _DATE_LENGTH else text
+
+
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_MERGE = "tag:yaml.org,2002:merge"
+_DATE_LENGTH = len("2025-04-22")
+
+
+def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+    """Read a TOML file, at most 20 levels deep; raises FileError, and ValueError where it is not TOML."""
+    text = read_text(path)
+    if _LONG_NAME.search(text):
+        raise ValueError(f"a name has more than {MOST_LEVELS} parts")
+
+    def read_float(digits: str) -> Any:
+        number = parse_float(digits)
+        if not math.isfinite(number):
+            raise ValueError(digits)
+        return number
+
+    try:
+        level: list[Any] = [tomllib.loads(text, parse_float=read_float)]
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, ArithmeticError, RecursionError):
+        raise ValueError("a number is too long, or it is nested too deeply") from None
+    data: dict[str, Any] = level[0]
+    for _ in range(MOST_LEVELS):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        values: list[Any] = [value for group in inner for value in group]
+        if any(type(value) is int and abs(value) > _MOST_INT for value in values):
+            raise ValueError("a number is too long")
+        level = [value for value in values if isinstance(value, dict | list)]
+    if level:
+        raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
+    return data
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -152,7 +255,7 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
 
 
 def _lines(node: yaml.Node, keys: _Keys = ()) -> Iterator[tuple[_Keys, int]]:
-    if len(keys) > _DEEPEST or isinstance(node, yaml.ScalarNode):  # an alias may lead round in a circle
+    if len(keys) > _DEEPEST or isinstance(node, yaml.ScalarNode):
         return
     is_list = isinstance(node, yaml.SequenceNode)
     for index, item in enumerate(node.value):

@@ -108,6 +108,11 @@ def explain(error: "ValidationError") -> str:
     return "; ".join(reasons[:_MOST_REASONS]) + more
 
 
-def os_reason(error: OSError, path: Path) -> str:
+def message_of(error: BaseException) -> str:
+    """Return the message of one of our errors, of any other its kind: only ours hold no secret for sure."""
+    return str(error) if isinstance(error, SynopsisError) else type(error).__name__
+
+
+def os_reason(error: OSError, path: Path | str) -> str:
     """Return in one line what the system reported for `path`."""
     return f"{path}: {(error.strerror or str(error)).lower()}"

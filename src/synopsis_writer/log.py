@@ -18,6 +18,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import clean_name
 from synopsis_writer.errors import (
     ConnectionFailedError,
     FileError,
@@ -25,6 +26,7 @@ from synopsis_writer.errors import (
     ModelError,
     ReplayError,
     SynopsisError,
+    message_of,
 )
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
@@ -46,6 +48,7 @@ RUN: ContextVar[str | None] = ContextVar("run", default=None)
 """The id of the run that is being made."""
 
 BATCH = "batch"  # the command of a run that is a batch's row
+_LONGEST_PATH = 5_000
 
 _MIGRATIONS = (
     """
@@ -213,7 +216,9 @@ class RunLog:
 
     def saved(self, run: str, path: Path) -> None:
         """Record where a run's text was saved."""
-        self._write(("UPDATE runs SET path = ? WHERE id = ?", (str(path.absolute()), run)))
+        self._write(
+            ("UPDATE runs SET path = ? WHERE id = ?", (clean_name(str(path.absolute()), _LONGEST_PATH), run))
+        )
 
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
@@ -332,7 +337,7 @@ def _verdict(attempt: Attempt) -> dict[str, Any]:
 def _reading(run: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, RecursionError) as error:  # all that JSON and pydantic raise for bad data
+    except SQLITE_ERRORS as error:
         raise FileError(f"run log: run {run} cannot be read: remove it with synopsis log rm {run}") from error
 
 
@@ -423,9 +428,7 @@ class Recording:
             if self.attempts and is_listed:
                 _log.info("what was answered so far is kept: synopsis log show %s", self.run.id)
         else:
-            # Only our own errors are known to hold no secret.
-            message = str(error) if isinstance(error, SynopsisError) else type(error).__name__
-            self.end("refused" if isinstance(error, GateRefusedError) else "failed", message)
+            self.end("refused" if isinstance(error, GateRefusedError) else "failed", message_of(error))
         if isinstance(error, ModelError):
             self.failed(error)
         if isinstance(error, SynopsisError) and self._log is not None:
@@ -464,9 +467,9 @@ class Recording:
             return
         try:
             write(self._log)
-        except FileError as error:
+        except Exception as error:  # noqa: BLE001 - a log never costs a text
             self._log = None
-            _log.warning("%s", error)
+            _log.warning("%s", message_of(error))
 
 
 class ReplayClient:

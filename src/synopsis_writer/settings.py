@@ -1,7 +1,6 @@
 """Settings: flag before environment before config file before default; and where packaged data is."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -9,9 +8,18 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from synopsis_writer.document import read_text
+from synopsis_writer.brief import clean_line
+from synopsis_writer.document import read_toml
 from synopsis_writer.errors import SettingsError, explain
 
 APP = "synopsis-writer"
@@ -87,8 +95,8 @@ class Settings(BaseModel):
     example_tokens: int = Field(default=7000, ge=0, le=200_000)
     threads: int = Field(default=1, ge=1, le=64)
     prices: Path | None = None
-    budget: Decimal | None = Field(default=None, ge=0)
-    max_tokens_total: int | None = Field(default=None, gt=0)
+    budget: Decimal | None = Field(default=None, ge=0, le=10**9)
+    max_tokens_total: int | None = Field(default=None, gt=0, le=10**15)
     responses: CacheUse = "write"
     cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)
     cache_days: float = Field(default=90, gt=0, le=36_500)
@@ -108,6 +116,20 @@ class Settings(BaseModel):
     def _expand_home(cls, value: Any) -> Any:
         # `Path.expanduser` would raise for a user that there is not.
         return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_characters(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what is no text; the name of a file may be any bytes but NUL."""
+        for name, value in values.items():
+            is_path = name in cls.model_fields and "Path" in str(cls.model_fields[name].annotation)
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str | Path) and ("\0" in str(text) or not is_path):
+                    try:
+                        clean_line(str(text))
+                    except ValueError as error:
+                        raise ValueError(f"{name} {error}") from error
+        return values
 
     def model_post_init(self, context: Any) -> None:
         """Remember which settings the command line gave: `load_settings` passes them as the context."""
@@ -163,8 +185,8 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+        data = read_toml(path)
+    except ValueError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     problems = [
         f"'{name}' looks like a key"

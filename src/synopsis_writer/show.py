@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from rapidfuzz import fuzz, process
 
 from synopsis_writer.brief import clean_line
@@ -22,8 +22,8 @@ class CastMember(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=2, max_length=80)]
-    role: Annotated[str, Field(min_length=2, max_length=160)]
+    name: Annotated[str, Field(min_length=2, max_length=80), AfterValidator(clean_line)]
+    role: Annotated[str, Field(min_length=2, max_length=160), AfterValidator(clean_line)]
     gender: Literal["f", "m"] | None = None
 
 
@@ -37,9 +37,9 @@ class Show(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=120)]
-    aliases: tuple[str, ...] = ()
-    place: str = ""
+    name: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(clean_line)]
+    aliases: tuple[Annotated[str, Field(max_length=120), AfterValidator(clean_line)], ...] = ()
+    place: Annotated[str, Field(max_length=200), AfterValidator(clean_line)] = ""
     cast: tuple[CastMember, ...] = ()
 
     @property

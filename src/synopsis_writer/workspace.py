@@ -127,15 +127,16 @@ class Workspace:
         elif theme is not None:
             brief = make_brief(**{"show": _UNKNOWN, **given})
         name = brief.show if brief else show or _UNKNOWN
-        people = document.meta.get("characters")
-        listed = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
+        listed = document.meta.get("characters")
+        persons = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        people = [each.get("name") for each in persons]
         subject = self.gate.subject(
             document.text,
             brief.named_form if brief else form,
             find_show(self.pool.shows, name) or generic_show(name),
             brief,
-            str(document.meta.get("title", "")),
-            tuple(str(person["name"]) for person in listed if "name" in person),
+            document.meta.get("title", ""),
+            tuple(name for name in people if isinstance(name, str)),
         )
         here = document.path.resolve()
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")

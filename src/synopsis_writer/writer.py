@@ -22,7 +22,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError
+from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError, message_of
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
@@ -400,8 +400,8 @@ class Writer:
         if result.run and self._log:
             try:
                 self.log.saved(result.run, path)
-            except FileError as error:
-                _log.error("%s", error)
+            except Exception as error:  # noqa: BLE001 - a log never costs a text
+                _log.error("%s", message_of(error))
 
     write_sync = _sync(write)
     outline_sync = _sync(outline)

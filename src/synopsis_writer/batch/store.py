@@ -18,7 +18,14 @@ from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.storage.files import FolderLock
-from synopsis_writer.storage.sqlite import describe, error_code, open_database, read_database, transaction
+from synopsis_writer.storage.sqlite import (
+    SQLITE_ERRORS,
+    describe,
+    error_code,
+    open_database,
+    read_database,
+    transaction,
+)
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 from synopsis_writer.usage import Cost, Usage, sums_data
 
@@ -84,8 +91,12 @@ MIGRATIONS = (
     """,
 )
 
-RECOVERY = "put a copy of it in its place, or start over with --fresh"
+RECOVERY = (
+    "put a copy of it in its place, save what can still be read with synopsis batch export, "
+    "or start over with --fresh"
+)
 
+_MOST_TRIED = 1_000_000  # places, where nothing says which there are
 _CHUNK = 1000  # rows read at a time
 
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -160,21 +171,19 @@ class BatchReader:
             "max(is_unpriced), max(currency) FROM rows"
         )
         amounts = self.query("SELECT amount FROM rows WHERE amount IS NOT NULL")
-        try:
+        with reported(self._record):
             total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
-        except ArithmeticError as error:
-            raise FileError(f"the record is damaged, a cost is not a number: {RECOVERY}") from error
-        usage = Usage(prompt or 0, completion or 0, cached or 0)
-        cost = None if unpriced else Cost(total, currency or "")
-        pending, accepted, refused, failed = (
-            statuses.get(status, 0) for status in ("pending", "accepted", "refused", "failed")
-        )
-        return Counts(pending, accepted, refused, failed, usage, cost, seconds or 0.0)
+            usage = Usage(int(prompt or 0), int(completion or 0), int(cached or 0))
+            cost = None if unpriced else Cost(total, str(currency or ""))
+            pending, accepted, refused, failed = (
+                int(statuses.get(status, 0)) for status in ("pending", "accepted", "refused", "failed")
+            )
+            return Counts(pending, accepted, refused, failed, usage, cost, float(seconds or 0))
 
     def reasons(self) -> dict[str, str]:
         """Return why rows were refused or failed, by their ids."""
         sql = "SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place"
-        return dict(self.query(sql))
+        return {str(row): str(reason or "") for row, reason in self.query(sql)}
 
     def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[SavedRow]:
         """Yield the accepted rows by their places; `where` is a further condition in SQL."""
@@ -184,10 +193,30 @@ class BatchReader:
             for name, place, brief, synopsis, origin in self.database.execute(sql):
                 text = read_synopsis(name, synopsis)
                 try:
-                    provenance = json.loads(origin or "{}")
-                except ValueError as error:
+                    provenance = dict(json.loads(origin or "{}"))
+                except SQLITE_ERRORS as error:
                     raise _damaged_row(name) from error
-                yield SavedRow(name, place, read_brief(name, brief), text, provenance)
+                yield SavedRow(str(name), place, read_brief(name, brief), text, provenance)
+
+    def readable(self, lost: list[int]) -> Iterator[SavedRow]:
+        """Yield the accepted rows of a record that may be damaged; add the places of the others to `lost`."""
+        last = 0
+        with contextlib.suppress(FileError):
+            for row in self.accepted():
+                yield row
+                last = row.place
+            return
+        try:
+            sql = "SELECT place FROM rows WHERE status = 'accepted' AND place > ? ORDER BY place"
+            places = [place for (place,) in self.query(sql, last)]
+        except FileError:  # the index, too
+            [(end,)] = self.query("SELECT max(place) FROM rows")
+            places = list(range(last + 1, min(int(end), last + _MOST_TRIED) + 1))
+        for place in places:
+            try:
+                yield from self.accepted(f"AND place = {place:d}")
+            except FileError:
+                lost.append(place)
 
     def held(self) -> tuple[int, int]:
         """Return how many pending rows are at a provider, and how many in files that somebody else runs."""
@@ -509,7 +538,11 @@ def archive(folder: Path) -> Path | None:
 def _held(record: Path) -> tuple[int, int]:
     """Return how many rows others hold; nobody holds any of a record that cannot be read."""
     # Opened to write, which folds SQLite's log into the file.
-    with contextlib.suppress(FileError), contextlib.closing(open_database(record, MIGRATIONS)) as database:
+    with (
+        contextlib.suppress(FileError),
+        contextlib.closing(open_database(record, MIGRATIONS)) as database,
+        reported(record),
+    ):
         return BatchReader(database, record).held()
     return 0, 0
 
@@ -518,7 +551,7 @@ def read_brief(row: str, text: str) -> Brief:
     """Return a brief of the record."""
     try:
         return Brief.model_validate_json(text)
-    except ValueError as error:
+    except SQLITE_ERRORS as error:
         raise _damaged_row(row) from error
 
 
@@ -526,13 +559,15 @@ def read_synopsis(row: str, text: str) -> Synopsis:
     """Return a text of the record as it is: it was validated when it was saved."""
     try:
         data = json.loads(text)
+        texts = [data["title"], data["logline"], *(part["text"] for part in data["paragraphs"])]
+        "".join(texts)  # raises TypeError where one is not a text
         return Synopsis.model_construct(
             title=data["title"],
             logline=data["logline"],
             characters=tuple(Character.model_construct(**person) for person in data["characters"]),
             paragraphs=tuple(Paragraph.model_construct(**part) for part in data["paragraphs"]),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except SQLITE_ERRORS as error:
         raise _damaged_row(row) from error
 
 
@@ -542,10 +577,10 @@ def _damaged_row(row: str) -> FileError:
 
 @contextlib.contextmanager
 def reported(record: Path | str = "the batch's record") -> Iterator[None]:
-    """Turn SQLite's errors within the block into a FileError that names the way out."""
+    """Turn the errors of a damaged record within the block into a FileError that names the way out."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         code = error_code(error)
         if code in _NO_ROOM:
             message = f"{error}: what is saved stays; make room, and run the same again"

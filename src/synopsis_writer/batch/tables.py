@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from synopsis_writer.document import YAML_LOADER, check_nesting, decode
-from synopsis_writer.errors import BriefError, FileError, SettingsError
+from synopsis_writer.document import compose_yaml, decode
+from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.formats.sheets import plain_text
 from synopsis_writer.storage.files import MOST_BYTES, open_input
 
@@ -285,17 +285,9 @@ def _yaml_documents(path: Path, file: BinaryIO) -> list[yaml.Node]:
         raise FileError(f"{path}: is larger than 1 MB: write so many briefs as .csv or .jsonl")
     text = decode(data, str(path))
     try:
-        check_nesting(text)
-        return list(yaml.compose_all(text, Loader=YAML_LOADER))
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BriefError(
-            f"{path}{line}: not YAML: {error.problem}: put values with a colon in quotes"
-        ) from error
-    except yaml.YAMLError as error:
-        raise FileError(
-            f"{path}: not YAML: {str(error).splitlines()[0]}: save it as plain UTF-8 text"
-        ) from error
+        return compose_yaml(text, path)
+    except InputError as error:
+        raise BriefError(str(error)) from error
 
 
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[TableRow]]] = {

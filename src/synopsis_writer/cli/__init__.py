@@ -19,8 +19,12 @@ def main() -> None:
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
                 signal.signal(number, _interrupt)
     try:
-        from synopsis_writer.cli.app import main as run_app
-
+        try:
+            from synopsis_writer.cli.app import main as run_app
+        except ImportError as error:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(f"synopsis: cannot load {error.name!a}: install the program again\n")
+            sys.exit(70)
         run_app()
     except KeyboardInterrupt:  # where Typer does not handle it
         code, message = interruption()

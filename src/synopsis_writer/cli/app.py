@@ -16,15 +16,15 @@ from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
 from synopsis_writer.cli import batch, check, evals, log, models, options, publish, write
-from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, print_error, print_result
-from synopsis_writer.errors import SynopsisError
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
+from synopsis_writer.errors import SynopsisError, os_reason
 
 app = typer.Typer(
     name="synopsis",
     help="Write synopses of German TV series in a house style, and refuse those that break it.",
     epilog=(
         "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
-        "4 an eval below its thresholds, 129, 130 or 143 ended by a signal."
+        "4 an eval below its thresholds, 70 a mistake in the program, 129, 130 or 143 ended by a signal."
     ),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,13 +52,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
     _log_format: options.LogFormat = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of a mistake in the program.")
+    ] = False,
 ) -> None:
-    pass
+    STDERR.is_debugging = debug
 
 
 def main() -> None:
@@ -82,7 +85,7 @@ def main() -> None:
 
 
 @STDERR.installed()
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run one command, by default the process's, and print its error; return its exit code."""
     command = typer.main.get_command(app)
     _name_arguments(command)
@@ -108,9 +111,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return fail(f"{message.rstrip('.')}: see synopsis --help", SynopsisError.exit_code)
         return SynopsisError.exit_code
     except OSError as error:
-        return _unwritable(error)
+        if error.filename is None:
+            return _unwritable(error)
+        reason = os_reason(error, error.filename)
+        return fail(f"{reason}: name another file or folder", SynopsisError.exit_code)
     except SystemExit as end:  # Typer's answer to --show-completion, or with a code to a closed pipe
         return _unwritable(BrokenPipeError()) if end.code else 0
+    except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
+        return fail(*failure_of(error))
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         ended_with, message = cli.interruption()
         fail(message, ended_with)

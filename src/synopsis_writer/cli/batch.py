@@ -2,6 +2,8 @@
 
 import contextlib
 import json as jsonlib
+import logging
+import math
 import os
 import signal
 import sys
@@ -21,11 +23,11 @@ from synopsis_writer.cli.console import (
     INTERRUPTED,
     STDERR,
     Progress,
+    format_json,
     print_error,
     print_json,
     print_result,
     status,
-    warn,
 )
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
@@ -61,13 +63,12 @@ class _BatchProgress(Progress):
         for result in self.unsaved:
             answers = [attempt.answer.text for attempt in result.attempts]
             data = {"id": result.id, "status": result.outcome, "answers": answers}
-            line = jsonlib.dumps(data, ensure_ascii=False)
             with contextlib.suppress(OSError):  # stdout is on the same full disk
                 if self.is_stdout_free:
-                    print_result(line)
+                    print_result(format_json(data))
                     sys.stdout.flush()
                     continue
-            warn(line)
+            STDERR.print_line(jsonlib.dumps(data), logging.WARNING, math.inf)
         if self.unsaved:
             print_error(
                 f"{len(self.unsaved)} rows cannot be saved: their answers are printed, a line of JSON a row"
@@ -77,6 +78,7 @@ class _BatchProgress(Progress):
 Engine = Literal["local", "ray"]
 Format = Literal["md", "jsonl", "csv", "parquet"]
 
+_MOST_LISTED = 20  # rows that a message names
 _OUTCOMES = ("accepted", "refused", "failed")
 
 _DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
@@ -292,7 +294,7 @@ def export(
         Path, option("--output", "The file to write, - is stdout; for md, the folder.", "PATH", short="-o")
     ],
     export_format: Annotated[Format, option("--format", "What to write.")],
-) -> None:
+) -> int:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
     from synopsis_writer.batch.store import is_of_batch, read_batch
@@ -303,9 +305,16 @@ def export(
     if output != STDOUT and is_of_batch(output, folder):
         raise FileError(f"{output}: belongs to the batch itself: name another file or folder")
     write = {"md": export_md, "jsonl": export_jsonl, "csv": export_csv, "parquet": export_parquet}
+    lost: list[int] = []
     with read_batch(folder) as reader:
-        count = write[export_format](reader.accepted(), output)
+        count = write[export_format](reader.readable(lost), output)
     status(f"written: {'stdout' if output == STDOUT else output} ({count} texts)")
+    if lost:
+        rows = ", ".join(map(str, lost[:_MOST_LISTED])) + ", …" * (len(lost) > _MOST_LISTED)
+        print_error(
+            f"{folder}: the record is damaged, {len(lost)} rows cannot be read and are left out: {rows}"
+        )
+    return FileError.exit_code if lost else 0
 
 
 @app.command("submit")

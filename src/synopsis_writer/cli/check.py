@@ -1,6 +1,5 @@
 """The commands check, examples and style."""
 
-import json as jsonlib
 import os
 import shutil
 import sys
@@ -10,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from synopsis_writer.characters import printable
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_error, print_json, print_result, printable, status
+from synopsis_writer.cli.console import (
+    failure_of,
+    format_json,
+    print_error,
+    print_json,
+    print_result,
+    status,
+)
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
 
@@ -68,11 +75,14 @@ def check(
                         print_result(line)
                     if not result.passed:
                         code = max(code, GateRefusedError.exit_code)
-            except InputError as error:
-                code = error.exit_code
+            except Exception as error:
+                if isinstance(error, OSError) and error.filename is None:
+                    raise  # stdout cannot be written
+                problem, ended_with = failure_of(error)
+                code = max(code, ended_with)
                 if render is _json:
-                    print_json({"file": name, "error": str(error), "exit_code": code}, indent=None)
-                print_error(str(error))
+                    print_json({"file": name, "error": problem, "exit_code": ended_with}, indent=None)
+                print_error(problem)
     return code
 
 
@@ -92,7 +102,7 @@ def _given(**fields: str | None) -> dict[str, str]:
 
 
 def _json(result: "Report") -> Iterator[str]:
-    yield jsonlib.dumps(result.as_data(), ensure_ascii=False)
+    yield format_json(result.as_data())
 
 
 def _lines(result: "Report") -> Iterator[str]:
@@ -101,15 +111,15 @@ def _lines(result: "Report") -> Iterator[str]:
     count = len(result.findings)
     verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
     number = f", {len(warned)} warning{'s' * (len(warned) > 1)}" if warned else ""
-    yield f"{printable(result.source)}: {verdict} checks as {result.form}{guessed}{number}"
+    yield f"{result.source}: {verdict} checks as {result.form}{guessed}{number}"
     if refused or warned:
         spans = [span for finding in (*refused, *warned) for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
         yield from ("", *_underlined(result.text, spans, width), "")
     for finding in refused:
-        yield f"{finding.check}: {printable(finding.message)}"
+        yield f"{finding.check}: {finding.message}"
     for finding in warned:
-        yield f"warning: {finding.check}: {printable(finding.message)}"
+        yield f"warning: {finding.check}: {finding.message}"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:

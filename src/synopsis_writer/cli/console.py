@@ -5,12 +5,14 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from synopsis_writer.characters import printable
 from synopsis_writer.errors import SynopsisError
 
 if TYPE_CHECKING:
@@ -20,23 +22,30 @@ if TYPE_CHECKING:
     from synopsis_writer.usage import Cost, Usage
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
+FAULT = 70  # the exit code of an error that is ours
+_LONGEST_LINE = 4_000  # characters of a line on stderr
 OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 
 _log = logging.getLogger(__name__)
 
 
 def print_result(text: str) -> None:
-    """Print a result to stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    """Print a result to stdout, escaped: no text can steer a terminal."""
+    sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
 
 
 def print_json(data: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON object to stdout, control characters escaped: no text can steer a terminal."""
-    text = json.dumps(data, ensure_ascii=False, indent=indent)
-    print_result(
-        "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
-    )
+    """Print one JSON object to stdout."""
+    print_result(format_json(data, indent))
     STDERR.expects_json = False
+
+
+def format_json(data: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return data as JSON, in which whatever could steer a terminal is escaped as JSON has it."""
+    text = json.dumps(data, ensure_ascii=False, indent=indent)
+    if printable(text) == text:
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def print_error(message: str) -> None:
@@ -51,8 +60,24 @@ def fail(message: str, code: int, **more: object) -> int:
         with contextlib.suppress(SynopsisError):
             data = STDERR.failure_data()
         print_json({**data, "error": message, "exit_code": code}, indent=None)
-    STDERR.print_line(message, logging.ERROR, **more)
+    STDERR.print_line(message, logging.ERROR, _LONGEST_LINE, **more)
     return code
+
+
+def failure_of(error: Exception) -> tuple[str, int]:
+    """Return the message of an error that ends a command, and its exit code: 70 for one of the program's own.
+
+    The message of such a one leaves out its words, for they may hold a key; --debug prints all of it.
+    """
+    if isinstance(error, SynopsisError):
+        return str(error), error.exit_code
+    if STDERR.is_debugging:
+        for lines in traceback.format_exception(error):
+            STDERR.print_line(lines.rstrip())
+    return (
+        f"this is a mistake in the program ({type(error).__name__}): please report it with what "
+        "'synopsis --debug …' prints: https://pypi.org/project/synopsis-writer/"
+    ), FAULT
 
 
 def status(line: str) -> None:
@@ -63,11 +88,6 @@ def status(line: str) -> None:
 def warn(line: str) -> None:
     """Log a line that is printed with --quiet, too."""
     _log.warning(line)
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters escaped: no text can steer a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
 class StderrHandler(logging.Handler):
@@ -86,12 +106,15 @@ class StderrHandler(logging.Handler):
     expects_json = False
     failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)
     _live: "Live | None" = None
+    is_debugging = False  # --debug was given
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Print the package's log for the time of a `with` block."""
         logger = logging.getLogger("synopsis_writer")
-        level = logger.level
+        level, last_resort = logger.level, logging.lastResort
+        logging.lastResort = self  # what libraries log goes to a terminal, too
+        self.is_debugging = False
         self.setLevel(logging.INFO)
         self.log_format, self.expects_json, self.failure_data = None, False, dict
         logger.addHandler(self)
@@ -102,14 +125,22 @@ class StderrHandler(logging.Handler):
             self.clear()
             logger.removeHandler(self)
             logger.setLevel(level)
+            logging.lastResort = last_resort
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
         more = {name: getattr(record, name) for name in ("wait", "reason") if hasattr(record, name)}
-        self.print_line(self.format(record), record.levelno, **more)
+        self.print_line(record.getMessage(), record.levelno, **more)
 
-    def print_line(self, line: str, level: int = logging.INFO, **more: object) -> None:
-        """Print a line, above what is drawn, an error in one line; `more` are fields of its object."""
+    def print_line(
+        self, line: str, level: int = logging.INFO, most: float = _LONGEST_LINE, **more: object
+    ) -> None:
+        """Print a line, above what is drawn: escaped, cut after `most` characters, an error in one line.
+
+        `more` are fields of its object.
+        """
+        if len(line) > most:
+            line = f"{line[: int(most)]}… ({len(line) - int(most):,} more characters)"
         if level >= logging.ERROR:
             line = " ".join(line.split())
         if self.log_format == "json":
@@ -287,13 +318,14 @@ class LiveText:
         from rich.text import Text
 
         now = self._clock()
-        if _is_whole(answer):
-            STDERR.clear()
-        elif now - self._drawn >= _PICTURE_SECONDS and (text := story(answer)):
-            self._drawn = now
-            width, height = self._console.size
-            lines = Text(printable(text), tab_size=4).wrap(self._console, width, tab_size=4)
-            STDERR.draw(self._console, Group(*lines[-max(1, height - 2) :]))  # two lines are left free
+        with contextlib.suppress(Exception):  # no picture may cost the answer
+            if _is_whole(answer):
+                STDERR.clear()
+            elif now - self._drawn >= _PICTURE_SECONDS and (text := story(answer)):
+                self._drawn = now
+                width, height = self._console.size
+                lines = Text(printable(text), tab_size=4).wrap(self._console, width, tab_size=4)
+                STDERR.draw(self._console, Group(*lines[-max(1, height - 2) :]))  # two lines are left free
 
 
 def story(answer: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, printable, status
+from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, status
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import FileError, InputError, os_reason
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 _IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
+_MOST_DAYS = 700_000  # the calendar has no more
 _THEME = 60  # characters of a theme in the list
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
 
@@ -66,16 +67,16 @@ def show_run(
         print_json({**_run_data(logged, attempts), "history": history})
         return
     fields = {key: value for key, value in _run_data(logged, attempts).items() if value not in (None, [])}
-    print_result(printable(format_yaml(fields)))
+    print_result(format_yaml(fields))
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         took = bill([attempt.answer])
-        print_result(printable(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})"))
+        print_result(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
         for message in attempt.messages if prompts else ():
-            print_result(printable(f"\n[{message.role}]\n{message.content}"))
+            print_result(f"\n[{message.role}]\n{message.content}")
         if prompts:
             print_result("\n[answer]")
-        print_result(printable(attempt.answer.text))
+        print_result(attempt.answer.text)
 
 
 @app.command("info")
@@ -87,7 +88,7 @@ def show_log_info(json: options.Json = False) -> None:
     if json:
         print_json({"path": str(path), "runs": count, "bytes": size})
         return
-    print_result(printable(f"path:  {path}"))
+    print_result(f"path:  {path}")
     print_result(f"runs:  {count} ({size / 1e6:.1f} MB)")
 
 
@@ -114,7 +115,7 @@ def _print_runs(log: "RunLog", ids: Sequence[str], as_json: bool, none: str) -> 
     if as_json:
         print_json({"runs": data})
     elif lines:
-        print_result(printable("\n".join(lines)))
+        print_result("\n".join(lines))
     else:
         status(none)
 
@@ -140,7 +141,7 @@ def remove_runs(
     with _open_log(only_read=False) as log:
         left = 0
         if older_than is not None:
-            end = now - timedelta(days=older_than)
+            end = now - timedelta(days=min(older_than, _MOST_DAYS))
             gone = [run.id for run in log.summaries() if run.created is not None and run.created < end]
         elif every:
             listed = log.summaries()

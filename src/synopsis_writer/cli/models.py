@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_json, print_result, printable, status, warn
+from synopsis_writer.cli.console import print_json, print_result, status, warn
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def models(
     if json:
         print_json(report | ({"exit_code": fault.exit_code} if fault else {}))
     else:
-        print_result(printable(f"asked:     {report['asked'] or 'none'} ({report['why']})"))
+        print_result(f"asked:     {report['asked'] or 'none'} ({report['why']})")
         for name in report["offered"]:
             end = report.get("shutdowns", {}).get(name)
-            print_result(printable(f"offered:   {name}{f' (shut down on {end})' if end else ''}"))
+            print_result(f"offered:   {name}{f' (shut down on {end})' if end else ''}")
         for pulled in report["pulled"]:
-            print_result(printable(f"pulled:    {pulled}"))
+            print_result(f"pulled:    {pulled}")
         print_result(
             f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}"
         )

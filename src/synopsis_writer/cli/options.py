@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from synopsis_writer.settings import Settings
 
 T = TypeVar("T")
+_MOST = 1_000_000_000
 
 # As in settings and result, whose import takes long; a test compares them.
 CacheUse = Literal["read", "write", "off"]
@@ -61,7 +62,16 @@ def with_home(value: Path | list[Any]) -> Any:
 
 def option(flag: str, text: str, metavar: str | None = None, short: str = "", **more: Any) -> Any:
     """Return a flag with its help; `metavar` is shown in place of a Python type."""
+    if "min" in more:
+        more.setdefault("callback", _in_reach)
     return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
+
+
+def _in_reach(number: int | None) -> int | None:
+    """Refuse what no database and no calendar reaches."""
+    if number is not None and number > _MOST:
+        raise typer.BadParameter(f"give a number up to {_MOST:,}")
+    return number
 
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":

@@ -1,5 +1,8 @@
 """The commands write, outline and prompt."""
 
+import logging
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,15 +11,16 @@ from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     STDERR,
     LiveText,
+    failure_of,
+    format_json,
     print_error,
     print_json,
     print_result,
-    printable,
     status,
     warn,
 )
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import BriefError, FileError, GateRefusedError
+from synopsis_writer.errors import BriefError, GateRefusedError
 
 if TYPE_CHECKING:
     from synopsis_writer.brief import Brief
@@ -179,19 +183,18 @@ def _deliver(
         save = result.save if accepted else result.save_refused
         try:
             path = save(folder, file_format, force=force)
-        except FileError as error:
-            problem, code = str(error), error.exit_code
+        except Exception as error:  # noqa: BLE001 - whatever it is, the text is printed
+            problem, code = failure_of(error)
             print_error(problem)
-            if accepted is None and not as_json:
-                print_result(_plain(result.synopsis) if result.synopsis else printable(result.render()))
+    is_unsaved = bool(code)
     if accepted is None:
         reason = result.error or GateRefusedError(_refusal(result))
         code, problem = reason.exit_code, str(reason)
-    if as_json:
-        failure = {"error": problem, "exit_code": code} if code else {}
-        print_json({**result.as_data(path), **failure})
-    elif accepted is not None:
-        print_result(_plain(accepted))
+    failure = {"error": problem, "exit_code": code} if code else {}
+    text = ""
+    if accepted is not None or is_unsaved:
+        text = _plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
+    code = _print_text(result, path, code, text, failure if as_json else None)
     status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
@@ -211,6 +214,28 @@ def _print_refusal(result: "Result", path: Path | None) -> None:
         print_error(str(result.error))
     saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
     print_error(f"{_refusal(result)} ({saved})")
+
+
+def _print_text(
+    result: "Result", path: Path | None, code: int, text: str, failure: Mapping[str, Any] | None
+) -> int:
+    """Print a text, or all of its result with what failed as JSON; return the exit code."""
+    if failure is not None:
+        try:
+            text = format_json({**result.as_data(path), **failure}, indent=2)
+        except Exception as error:  # noqa: BLE001 - then it is printed as it is
+            problem, code = failure_of(error)
+            print_error(problem)
+        STDERR.expects_json = False
+    try:
+        if text:
+            print_result(text)
+            sys.stdout.flush()
+    except OSError:
+        if path is None:
+            STDERR.print_line(text, logging.WARNING, len(text))  # the only copy
+        raise
+    return code
 
 
 def _plain(synopsis: "Synopsis") -> str:

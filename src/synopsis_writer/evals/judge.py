@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.characters import join_surrogates
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
@@ -272,7 +273,7 @@ class WirePreference(_Wire):
 
 
 def _nonempty(text: str) -> str:
-    line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())  # no lone surrogates in a file
+    line = " ".join(join_surrogates(text).split())
     if not line:
         raise ValueError("is empty: give reasons before scores")
     return line

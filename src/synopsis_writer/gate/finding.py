@@ -16,6 +16,10 @@ from synopsis_writer.house.house import House
 from synopsis_writer.show import Show
 
 _MOST_SPANS = 20
+_LONGEST_MESSAGE = 1_000
+_LONGEST_QUOTE = 200
+_LONGEST_MESSAGE = 1_000
+_LONGEST_QUOTE = 200
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
 def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
     """Return a finding that refuses the text, unless the house has another level for the check."""
     first = tuple(spans[:_MOST_SPANS])
+    message = shortened(message, _LONGEST_MESSAGE)
+    message = shortened(message, _LONGEST_MESSAGE)
     return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
 
 
@@ -127,14 +133,16 @@ def exceeds(cases: int, total: int, share: float) -> bool:
 
 
 def _rounded(value: float | str) -> float | str:
-    return round(value, 3) if isinstance(value, float) else value
+    if isinstance(value, str):
+        return shortened(value, _LONGEST_MESSAGE)
+    return round(value, 3)
 
 
 def quoted(words: Sequence[str], most: int = 5) -> str:
     """Return `„a“, „b“`: distinct, in order, at most `most` of them."""
     distinct = list(dict.fromkeys(words))
     more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
-    return ", ".join(f"„{word}“" for word in distinct[:most]) + more
+    return ", ".join(f"„{shortened(word, _LONGEST_QUOTE)}“" for word in distinct[:most]) + more
 
 
 def shortened(text: str, most: int = 60) -> str:

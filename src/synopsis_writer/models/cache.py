@@ -92,7 +92,8 @@ class ResponseCache:
     def size(self) -> CacheSize:
         """Return how much is cached."""
         count, total, oldest = self._select("SELECT count(*), sum(bytes), min(kept) FROM answers")[0]
-        return CacheSize(count, total or 0, oldest or 0.0)
+        with self._errors_explained():
+            return CacheSize(count, int(total or 0), min(max(float(oldest or 0), 0.0), self._clock()))
 
     def clear(self) -> bool:
         """Delete all answers, and return whether nothing of their texts is left in the file.

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import Report, report_of
@@ -27,7 +28,6 @@ from synopsis_writer.models.responses import (
     read_answer,
     read_bounded,
     read_models,
-    repair_surrogates,
 )
 from synopsis_writer.models.retry import (
     InvalidResponseError,
@@ -360,7 +360,7 @@ class HostedClient:
                     length = streamed.length
                     is_grown = streamed.feed(piece)
                     if self._on_text and is_grown and throttle.is_due(streamed.text_length):
-                        self._on_text(repair_surrogates(streamed.text))
+                        self._on_text(join_surrogates(streamed.text))
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
                     elif streamed.length > length:  # blanks and comments only keep a connection open
@@ -376,7 +376,7 @@ class HostedClient:
                     raise TimeoutError from None
                 raise InvalidResponseError("the answer broke off", is_transient=True) from None
         if self._on_text and throttle.shown < streamed.text_length:
-            self._on_text(repair_surrogates(streamed.text))
+            self._on_text(join_surrogates(streamed.text))
         return streamed.answer(media_type, time.perf_counter() - started, self._model)
 
     async def models(self) -> list[str]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from aiolimiter import AsyncLimiter
 
-from synopsis_writer.errors import BudgetSpentError, FileError, ModelError, SettingsError
+from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError, message_of
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.pricing import PRICES_FILE, Pricer
@@ -268,8 +268,8 @@ class CachingClient(ClientWrapper):
         if self._use == "read":
             try:
                 cached = self._cache.get(key)
-            except FileError as error:
-                self._warn(str(error))
+            except Exception as error:  # noqa: BLE001
+                self._warn(message_of(error))
                 cached = None
             if cached is not None:
                 return cached
@@ -277,8 +277,8 @@ class CachingClient(ClientWrapper):
         if answer.finish in {"stop", "length"} and not answer.is_truncated and answer.content.strip():
             try:
                 self._cache.put(key, answer)
-            except FileError as error:
-                self._warn(str(error))
+            except Exception as error:  # noqa: BLE001 - a cache never costs an answer
+                self._warn(message_of(error))
         return answer
 
     def _warn(self, line: str) -> None:

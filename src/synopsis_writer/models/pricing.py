@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from synopsis_writer.document import read_text
+from synopsis_writer.document import read_toml
 from synopsis_writer.errors import SettingsError, explain
 from synopsis_writer.models.server import DEFAULT_BASE_URL
 from synopsis_writer.settings import Settings, config_file
@@ -113,14 +112,14 @@ def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ)
 def read_prices(path: Path) -> PriceTable:
     """Read a table of prices; raises as `load_prices`."""
     try:
-        table = PriceTable.model_validate(tomllib.loads(read_text(path), parse_float=Decimal))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not TOML: {error}: put a name with a dot or a * in quotes") from error
+        table = PriceTable.model_validate(read_toml(path, Decimal))
     except ValidationError as error:
         raise SettingsError(
             f"{path}: {explain(error)}: a table has currency, usd and models, and a model has "
             "input, output and perhaps cached and written, the price of a million tokens"
         ) from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: not TOML: {error}: put a name with a dot or a * in quotes") from error
     if table.currency == _DOLLAR and table.usd not in {None, Decimal(1)}:
         raise SettingsError(f"{path}: usd: one US dollar is 1 USD: leave usd out, or name another currency")
     return table
@@ -251,7 +250,7 @@ def _calculated(usage: Usage, model: str, address: str, kind: Mapping[str, str] 
         return genai_prices.calc_price(
             tokens, model, provider_api_url=address, price_context=dict(kind) if kind else None
         )
-    except LookupError:
+    except (LookupError, ValueError, ArithmeticError):  # whatever a server calls its model
         return None
 
 

@@ -207,7 +207,8 @@ async def open_client(
                 client = CachingClient(client, cache, resolved.server or resolved.model, settings.responses)
         yield client
     finally:
-        await client.close()
+        with contextlib.suppress(Exception):  # an answer is not lost to a connection that does not close
+            await client.close()
 
 
 def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> Pricer:

@@ -19,7 +19,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
-from synopsis_writer.answers import without_thoughts
+from synopsis_writer.answers import read_json, without_thoughts
+from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
 from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
@@ -119,18 +120,6 @@ class _Decompressor:
             raise InvalidResponseError("the answer is damaged", is_transient=True) from None
 
 
-def load_json(data: bytes | str) -> Any:
-    """Return what JSON holds, a number of very many digits as infinite; raises ValueError, RecursionError."""
-    return json.loads(data, parse_int=_as_number)
-
-
-def _as_number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
-
-
-_MOST_DIGITS = 300  # beyond, and below 309, Python takes it for a float; from 4,300 on for an attack
-
-
 class Throttle:
     """Says when a growing text is due to be shown whole: so seldom that all showing takes linear time."""
 
@@ -152,11 +141,6 @@ class Throttle:
 
 
 _FAILED_MIDWAY = "the server failed in the middle of the answer"
-
-
-def repair_surrogates(text: str) -> str:
-    """Join pairs of surrogates and replace lone ones, which can be neither sent, printed nor saved."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _join_parts(value: Any) -> Any:
@@ -183,6 +167,10 @@ def _piece(value: Any) -> Any:
 _Piece = Annotated[Any, AfterValidator(_piece)]
 
 
+# Of a server that names things as no other does, the text still counts.
+_Name = Annotated[Any, AfterValidator(clean_name)]
+
+
 class _Message(BaseModel):
     """A message, or a piece of one; some servers put the answer where thoughts or tool calls belong."""
 
@@ -195,12 +183,12 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: _Name = ""
 
 
 class _Completion(BaseModel):
     choices: Annotated[list[_Choice], Field(min_length=1)]
-    model: str | None = None
+    model: _Name = ""
     service_tier: Any = None
 
 
@@ -216,7 +204,7 @@ def _as_date(value: Any) -> date | None:
 
 
 class _Model(BaseModel):
-    id: str
+    id: Annotated[_Name, Field(min_length=1)]
     shutdown: Annotated[
         date | None,
         BeforeValidator(_as_date),
@@ -292,9 +280,9 @@ class _Parts:
             if isinstance(arguments, str | dict):
                 self._append("arguments", arguments if isinstance(arguments, str) else json.dumps(arguments))
 
-    def answer(self, reason: str | None, usage: Usage, seconds: float, model: str) -> Answer:
+    def answer(self, reason: str, usage: Usage, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
-        reason = (reason or "").strip().lower()
+        reason = reason.lower()
         if reason in _FAILED:
             raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
         finish = _FINISH.get(reason, "stop")
@@ -306,7 +294,7 @@ class _Parts:
         # Thoughts that were cut hold no answer.
         elif finish == "stop" and "{" in thoughts and not without_thoughts(text, is_cut=True).strip():
             text = thoughts
-        return Answer(repair_surrogates(text), finish, usage, seconds, model)
+        return Answer(join_surrogates(text), finish, usage, seconds, model)
 
 
 def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
@@ -334,8 +322,8 @@ def _object(data: Any) -> dict[str, Any]:
 
 def _load(body: bytes, media_type: str) -> Any:
     try:
-        return load_json(body)
-    except (ValueError, RecursionError):
+        return read_json(body)
+    except ValueError:
         if "json" in media_type:
             raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
         return body
@@ -408,14 +396,14 @@ def _reported_error(
 
 
 class _ChunkChoice(BaseModel):
-    index: int | None = 0
+    index: Any = 0
     delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
-    finish_reason: str | None = None
+    finish_reason: _Name = ""
 
 
 class _Chunk(BaseModel):
     choices: list[_ChunkChoice] | None = None
-    model: str | None = None
+    model: _Name = ""
     service_tier: Any = None
 
 
@@ -462,8 +450,8 @@ class EventReader:
         if self._tries > _MOST_TRIES:  # an event of very many lines must not cost quadratic time
             return False
         try:
-            load_json(b"\n".join(self._data))
-        except (ValueError, RecursionError):
+            read_json(b"\n".join(self._data))
+        except ValueError:
             return False
         return True
 
@@ -485,8 +473,8 @@ class StreamedAnswer:
     is_done: bool = False
     usage: Usage = field(default_factory=Usage)
     _parts: _Parts = field(default_factory=_Parts)
-    _finish: str | None = None
-    _model: str | None = None
+    _finish: str = ""
+    _model: str = ""
     _service_tier: str = ""
     _events: EventReader = field(default_factory=EventReader)
     _raw: bytearray | None = field(
@@ -575,8 +563,8 @@ _NOT_A_PIECE = "a piece of the answer does not have the shape of one"
 
 def _event(data: bytes) -> dict[str, Any]:
     try:
-        event = load_json(data)
-    except (ValueError, RecursionError):
+        event = read_json(data)
+    except ValueError:
         raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
     if not isinstance(event, dict):
         raise InvalidResponseError(_NOT_A_PIECE)

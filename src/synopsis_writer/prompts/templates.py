@@ -1,10 +1,11 @@
 """Prompt templates: load, check and render them; user text goes in as data and cannot leave its block."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from synopsis_writer.synopsis import Outline
 
 if TYPE_CHECKING:
     from jinja2 import Template as CompiledTemplate
+    from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # The templates the program renders, and the fields it gives to each.
@@ -53,8 +55,9 @@ class Template:
         from jinja2 import TemplateError as JinjaError
 
         try:
-            return self.compiled.render(fields).strip()
-        except (JinjaError, TypeError, ValueError, ArithmeticError) as error:
+            pieces = self.compiled.generate(fields, _bounded=partial(_bounded, itertools.count()))
+            return "".join(_within_bounds(pieces)).strip()
+        except (JinjaError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise TemplateError(f"prompt template {self.name}: {error}: fix the template") from error
 
 
@@ -221,18 +224,75 @@ def load_template(path: Path, known: frozenset[str]) -> Template:
         )
     offset = document.first_line
     try:
-        used = meta.find_undeclared_variables(_environment().parse(document.text))
+        tree = _environment().parse(document.text)
+        _check_nodes(tree, path, offset)
+        used = meta.find_undeclared_variables(tree)
+        compiled = _environment().from_string(_with_bounded_loops(tree))
     except TemplateSyntaxError as error:
         raise TemplateError(
             f"{path}:{offset + error.lineno - 1}: {error.message}: fix the template"
         ) from error
+    except (ValueError, RecursionError, MemoryError, SyntaxError) as error:  # a deep nesting, a long number
+        raise TemplateError(f"{path}:{offset}: cannot be compiled: fix the template") from error
     if unknown := sorted(used - known):
         line = offset + document.text[: document.text.find(unknown[0])].count("\n")
         raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {', '.join(sorted(known))}")
     if missing := sorted(known - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
     digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
-    return Template(name, str(version), digest, document.text, _environment().from_string(document.text))
+    return Template(name, str(version), digest, document.text, compiled)
+
+
+# What a template may be made of: it can neither multiply, recurse nor call, so that no text is endless.
+_NODES = frozenset(
+    "Template Output TemplateData Name Const List Tuple Getattr Getitem Slice If For CondExpr Compare "
+    "Operand And Or Not Test Filter Concat Add Sub Neg".split()
+)
+_FILTERS = frozenset("capitalize d default first last length lower string title trim upper".split())
+_MOST_NODES = 10_000
+_MOST_LOOPS = 100_000
+_MOST_CHARACTERS = 1_000_000
+
+
+def _check_nodes(tree: "nodes.Template", path: Path, offset: int) -> None:
+    """Raise TemplateError where a template uses what could multiply or recurse."""
+    from jinja2 import nodes
+
+    for count, node in enumerate(tree.find_all(nodes.Node)):
+        if count >= _MOST_NODES:
+            raise TemplateError(f"{path}:{offset}: has too many parts: write it shorter")
+        kind = type(node).__name__
+        name = node.name if isinstance(node, nodes.Filter) else None
+        is_recursive = isinstance(node, nodes.For) and node.recursive
+        if kind not in _NODES or (name and name not in _FILTERS) or is_recursive:
+            used = f"the filter '{name}'" if name else f"'{'recursive' if is_recursive else kind.lower()}'"
+            ways = f"if, for, comparisons, +, ~, and the filters {', '.join(sorted(_FILTERS))}"
+            raise TemplateError(f"{path}:{offset + node.lineno - 1}: {used} is not available: use {ways}")
+
+
+def _with_bounded_loops(tree: "nodes.Template") -> "nodes.Template":
+    """Have the loops of a template count together."""
+    from jinja2 import nodes
+
+    for loop in list(tree.find_all(nodes.For)):
+        loop.iter = nodes.Call(nodes.Name("_bounded", "load"), [loop.iter], [], None, None)
+    return tree
+
+
+def _within_bounds(pieces: Iterable[str]) -> Iterator[str]:
+    length = 0
+    for piece in pieces:
+        length += len(piece)
+        if length > _MOST_CHARACTERS:
+            raise ValueError(f"gives more than {_MOST_CHARACTERS:,} characters")
+        yield piece
+
+
+def _bounded(loops: Iterator[int], values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if next(loops) >= _MOST_LOOPS:
+            raise ValueError(f"loops more than {_MOST_LOOPS:,} times")
+        yield value
 
 
 @cache

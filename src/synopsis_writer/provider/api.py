@@ -22,7 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from synopsis_writer.answers import read_json
 from synopsis_writer.batch.store import NextAttempt
+from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import (
     ConnectionFailedError,
     ModelError,
@@ -30,7 +32,7 @@ from synopsis_writer.errors import (
 )
 from synopsis_writer.models.base import MOST_ANSWER
 from synopsis_writer.models.faults import read_report
-from synopsis_writer.models.responses import load_json, repair_surrogates, too_large
+from synopsis_writer.models.responses import too_large
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,
@@ -82,7 +84,7 @@ _Number = Annotated[Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None, _Maybe
 
 def _clean(value: Any) -> Any:
     """Return a text without halves of characters, a number as text, and anything else as it is."""
-    return repair_surrogates(str(value)) if type(value) in {str, int} else value
+    return join_surrogates(str(value)) if type(value) in {str, int} else value
 
 
 _Text = Annotated[str | None, BeforeValidator(_clean), _Maybe]
@@ -90,7 +92,7 @@ _Text = Annotated[str | None, BeforeValidator(_clean), _Maybe]
 
 def _status(value: Any) -> str:
     words = " ".join(value.split()) if isinstance(value, str) else ""
-    return "".join(filter(str.isprintable, repair_surrogates(words)))[:_LONGEST_STATUS] or _UNKNOWN
+    return "".join(filter(str.isprintable, join_surrogates(words)))[:_LONGEST_STATUS] or _UNKNOWN
 
 
 _LONGEST_STATUS, _LONGEST_ID, _UNKNOWN = 40, 60, "unknown"
@@ -203,8 +205,8 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 
 def _parse(shape: type[_Shape], body: bytes) -> _Shape:
     try:
-        return shape.model_validate(load_json(body))
-    except (ValueError, RecursionError):
+        return shape.model_validate(read_json(body))
+    except ValueError:
         raise InvalidResponseError("the answer is not one of a batch interface", is_transient=True) from None
 
 
@@ -476,8 +478,8 @@ UNREADABLE = "the line cannot be read"
 def read_result(line: bytes) -> ResultLine | str:
     """Return what a line reports, or in a few words why it reports nothing."""
     try:
-        data = load_json(line)
-    except (ValueError, RecursionError):
+        data = read_json(line)
+    except ValueError:
         return UNREADABLE if line else f"{UNREADABLE}: it is too long"
     name = data.get("custom_id") if isinstance(data, dict) else None
     match = _ID.fullmatch(name) if isinstance(name, str) else None
@@ -490,7 +492,7 @@ def read_result(line: bytes) -> ResultLine | str:
     if status == _OK and isinstance(body, dict) and not error:
         try:
             return ResultLine(*request, json.dumps(body).encode())
-        except (ValueError, RecursionError):
+        except ValueError:
             return ResultLine(*request, None, "the answer is nested too deeply")
     error = error or (body.get("error") if isinstance(body, dict) else None)
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
@@ -508,5 +510,5 @@ def read_result(line: bytes) -> ResultLine | str:
 
 
 def _short(value: Any, most: int = _LONGEST_REASON) -> str:
-    words = "" if value is None else " ".join(repair_surrogates(str(value)).split())
+    words = "" if value is None else " ".join(join_surrogates(str(value)).split())
     return words if len(words) <= most else words[: most - 1] + "…"

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.store import BatchReader, BatchStore, NextAttempt, read_brief
+from synopsis_writer.batch.store import BatchReader, BatchStore, NextAttempt, read_brief, reported
 from synopsis_writer.result import RowResult
 from synopsis_writer.usage import Cost, Spent
 
@@ -61,9 +61,10 @@ def _read_shards(reader: BatchReader, where: str, *values: str) -> list[Shard]:
         *values,
     )
     shards = []
-    for amount, currency, tokens, number, key, server, digest, requests, *rest in rows:
-        worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
-        shards.append(Shard(number, key, server, digest, requests, worst, *rest))
+    with reported():
+        for amount, currency, tokens, number, key, server, digest, requests, *rest in rows:
+            worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
+            shards.append(Shard(number, key, server, digest, requests, worst, *rest))
     return shards
 
 

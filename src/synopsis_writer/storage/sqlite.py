@@ -26,8 +26,17 @@ class _Database(sqlite3.Connection):
         self.lock = threading.RLock()
 
 
-# What a statement may raise: half a character and a number beyond 64 bits never reach SQLite.
-SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
+# What a statement may raise, and whatever reads what it returns from a damaged file: bytes in place of text,
+# a text in place of a number, JSON that is none. Half a character and 65 bits never reach SQLite.
+SQLITE_ERRORS = (
+    sqlite3.Error,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -43,7 +52,7 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database = sqlite3.connect(path or ":memory:", timeout=_WAIT, factory=_Database)
     except OSError as error:
         raise FileError(f"cannot open {os_reason(error, path or Path())}: name another place") from error
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise FileError(f"cannot open {path}: {error}: name another place") from error
     try:
         database.execute("PRAGMA journal_mode=WAL")
@@ -53,9 +62,9 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
         database.execute("PRAGMA foreign_keys=ON")
         database.execute("PRAGMA secure_delete=ON")
         _migrate(database, migrations, path)
-        with contextlib.suppress(sqlite3.Error):  # the work that follows will report what is wrong
+        with contextlib.suppress(*SQLITE_ERRORS):  # the work that follows will report what is wrong
             _empty_log(database, 0)  # overwrites what was deleted while another program read
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         database.close()
         reason = describe(error, "move it away")
         raise FileError(f"cannot use {path}: {reason}, or name another file") from error
@@ -79,6 +88,8 @@ def _migrate(database: sqlite3.Connection, migrations: Sequence[str], path: Path
         return
     with transaction(database):
         seen = _version(database)  # another process may have been quicker
+        if seen < 0:
+            raise sqlite3.DatabaseError("the file is damaged")
         if seen > len(migrations):
             raise FileError(f"{path} was written by a newer version of this program: update synopsis-writer")
         for script in migrations[seen:]:
@@ -124,9 +135,9 @@ def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
     log = path.with_name(path.name + "-wal")
     is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
     for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
-        with contextlib.suppress(sqlite3.Error):  # the next way, or none
+        with contextlib.suppress(*SQLITE_ERRORS):  # the next way, or none
             database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, factory=_Database)
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*SQLITE_ERRORS):
                 if _version(database) == version:
                     return database
             database.close()
@@ -146,7 +157,7 @@ def overwrite(database: sqlite3.Connection) -> bool:
     """Overwrite what was deleted; return False while another program still reads the file."""
     try:
         return _empty_log(database, _READERS)
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return False
 
 

@@ -1,0 +1,38 @@
+"""Which characters come in and go out: text is cleaned where it enters, and escaped where it is printed."""
+
+import re
+import unicodedata
+
+LONGEST_NAME = 200  # characters of a name that a server gives
+
+
+def join_surrogates(text: str) -> str:
+    """Join pairs of surrogates and replace lone ones, which can be neither sent, printed nor saved."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_name(value: object, most: int = LONGEST_NAME) -> str:
+    """Return in one line what a server, a file or a path calls something; empty if that is not a text.
+
+    What cannot be saved or could steer a terminal is replaced, and all beyond `most` characters is left out.
+    """
+    line = " ".join(value[: 4 * most].split())[:most] if isinstance(value, str) else ""
+    return join_surrogates(
+        "".join(char if _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in line)
+    )
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"}
+
+
+_PRINTED_AS_IS = re.compile(r"[\n\t\u00a0\u2009\u202f]")
+
+
+def printable(text: str) -> str:
+    """Return `text` with control, direction and half characters escaped: no text can steer a terminal."""
+    if _PRINTED_AS_IS.sub("", text).isprintable():  # quick, and usually so
+        return text
+    return "".join(
+        char if char.isprintable() or _PRINTED_AS_IS.match(char) else repr(char)[1:-1] for char in text
+    )

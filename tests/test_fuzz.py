@@ -1,0 +1,273 @@
+"""Fuzz targets: whatever is read, it ends in a value or in one of our errors, in bounded time and memory.
+
+`pytest tests/test_fuzz.py` tries a few examples of each; `pytest -m fuzz tests/test_fuzz.py` goes on for two
+minutes a target, each in a process of its own with a bound on its memory.
+"""
+
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from synopsis_writer.answers import find_objects, read_json, without_thoughts
+from synopsis_writer.batch.briefs import read_briefs
+from synopsis_writer.characters import clean_name, printable
+from synopsis_writer.cli.console import format_json
+from synopsis_writer.document import parse_document, read_toml
+from synopsis_writer.errors import InputError, SynopsisError, TemplateError
+from synopsis_writer.log import RunLog
+from synopsis_writer.models.base import Answer
+from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models
+from synopsis_writer.models.retry import InvalidResponseError
+from synopsis_writer.prompts.templates import load_template
+from synopsis_writer.synopsis import Outline, Synopsis, parse
+from tests.support.terminal import ANSWER, PATH
+
+MOST_BYTES = 2_000_000_000  # of address space, the word lists and shared libraries among them
+MOST_SECONDS = 10.0
+LONG = 120.0  # seconds a target, with -m fuzz
+
+SEEDS = [
+    b"---\na: &a [x, x]\nb: [*a, *a]\n---\nText",
+    b"---\n<<: {a: 1}\n---\nText",
+    b'---\na: !!int ""\nb: !!timestamp foo\n---\nText',
+    b"---\na: " + b"[" * 30_000,
+    b"---\na: " + b"1" * 5_000 + b"\n---\nText",
+    b"---\na: 2025-02-30\n---\n",
+    b"---\na: 20:15\nb: 1:2:3:4\n---\n",
+    b"a = " + b"[" * 3_000,
+    b"a." * 5_000 + b"a = 1",
+    b"a = 1e999\nb = " + b"9" * 5_000,
+    b'{"model": "\\ud83d", "choices": [{"message": {"content": "\\ud83d"}, "finish_reason": "\\ud83d"}]}',
+    b'{"usage": {"prompt_tokens": ' + b"9" * 5_000 + b'}, "choices": [{"message": {"content": "{}"}}]}',
+    b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\ndata: [DONE]\n\n',
+    b"\x1b]52;c;x\x07\xc2\x9b31m\xe2\x80\xae\xed\xa0\xbd",
+    b"id,show,theme\na,b,c\n",
+    b'{"show": "a", "theme": "b", "words": ' + b"9" * 5_000 + b"}\n",
+    b"- show: a\n  theme: b\n  words: 100-200\n",
+    b"{% for a in brief %}{{ brief }}{% endfor %}",
+    b"{{ 9**9**9 }}{% macro m() %}{{ m() }}{% endmacro %}",
+    ANSWER.encode(),
+    PATH.read_bytes(),
+]
+PIECES = [
+    *(b"---\n", b"[", b"{", b"]", b"}", b"&a ", b"*a", b"!!", b": ", b"- ", b"? ", b"<<", b'"', b"\\ud83d"),
+    *(b"data: ", b"\r", b"\n\n", b"\0", b"\x1b]52;", b"\xff", b"9" * 400, b"{{", b"}}", b"{%", b"%}", b"'"),
+]
+
+
+def mutated(seed: int) -> bytes:
+    """Return a seed of the corpus, with bytes flipped, and pieces put in, repeated or cut out."""
+    luck = random.Random(seed)
+    data = bytearray(luck.choice(SEEDS))
+    for _ in range(luck.randint(0, 8)):
+        at = luck.randint(0, len(data))
+        match luck.randint(0, 3):
+            case 0:
+                data[at : at + 1] = bytes([luck.randrange(256)])
+            case 1:
+                data[at:at] = luck.choice(PIECES) * luck.choice([1, 1, 2, 30, 3_000])
+            case 2:
+                del data[at : at + luck.choice([1, 4, 50])]
+            case _:
+                data[at:at] = data[luck.randint(0, len(data)) :][: luck.choice([4, 50])]
+    return bytes(data)
+
+
+INPUTS = st.one_of(
+    st.integers(0, 2**62).map(mutated),
+    st.binary(max_size=300),
+    st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join),
+)
+
+
+def placed(data: bytes, name: str) -> Path:
+    path = FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+FOLDER = Path(tempfile.mkdtemp(prefix="synopsis-fuzz-"))
+
+
+def front_matter(data: bytes) -> None:
+    parse_document(data, Path("x.md"))
+
+
+def config(data: bytes) -> None:
+    for kind in (float, Decimal):
+        read_toml(placed(data, "x.toml"), kind)
+
+
+def briefs(data: bytes) -> None:
+    for kind in ("yaml", "csv", "jsonl"):
+        try:
+            list(read_briefs(placed(data, f"x.{kind}")))
+        except InputError:
+            continue
+
+
+def template(data: bytes) -> None:
+    path = placed(b"---\nname: synopsis\nversion: 1\n---\n{{ brief }}" + data, "synopsis.md")
+    load_template(path, frozenset({"brief"})).render(brief="Ein Hund. " * 200)
+
+
+def answer(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogatepass" if data.isascii() else "replace")
+    for shape in (Synopsis, Outline):
+        parse(text, shape)
+    without_thoughts(text, is_cut=len(data) % 2 == 0)
+    find_objects(text)
+
+
+def response(data: bytes) -> None:
+    readers: list[Callable[[], object]] = [
+        lambda: read_json(data),
+        lambda: read_models(data, ""),
+        lambda: read_answer(data, "", 1.0, "m"),
+    ]
+    for read in readers:
+        try:
+            read()
+        except (InvalidResponseError, ValueError):
+            continue
+
+
+def stream(data: bytes) -> None:
+    streamed = StreamedAnswer()
+    for start in range(0, len(data), 997):
+        streamed.feed(data[start : start + 997])
+    given = streamed.answer("text/event-stream", 1.0, "m")
+    assert given.text.encode("utf-8") is not None
+
+
+def printer(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    assert all(char.isprintable() or char in "\n\t\u00a0\u2009\u202f" for char in printable(text))
+    assert clean_name(text).isprintable() or "\u00a0" in clean_name(text)
+    shown = format_json({"a": text})
+    assert json.loads(shown) == {"a": text}
+    assert printable(shown) == shown
+
+
+def _whole_databases() -> dict[str, bytes]:
+    cache = ResponseCache(FOLDER / "cache")
+    cache.put("key", Answer("Text"))
+    cache.close()
+    RunLog(FOLDER / "log").close()
+    return {name: (FOLDER / name).read_bytes() for name in ("cache", "log")}
+
+
+SOUND: dict[str, bytes] = {}
+
+
+def database(data: bytes) -> None:
+    """Flip bytes of sound databases, at places that `data` draws."""
+    SOUND.update(SOUND or _whole_databases())
+    luck = random.Random(data)
+    for name, sound in SOUND.items():
+        broken = bytearray(sound)
+        for _ in range(luck.randint(1, 4)):
+            broken[luck.choice([luck.randrange(len(broken)), luck.randrange(1_500)])] ^= luck.randrange(
+                1, 256
+            )
+        for end in ("-wal", "-shm", "-journal"):
+            (FOLDER / f"{name}{end}").unlink(missing_ok=True)
+        path = placed(bytes(broken), name)
+        try:
+            if name == "cache":
+                cache = ResponseCache(path)
+                cache.get("key")
+                cache.put("other", Answer("Text"))
+                cache.size()
+                cache.clear()
+                cache.close()
+            else:
+                log = RunLog(path)
+                log.summaries()
+                log.runs()
+                log.remove(["x"])
+                log.close()
+        except InputError:
+            continue
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (front_matter, config, briefs, template, answer, response, stream, printer, database)
+}
+EXPECTED = (SynopsisError, InvalidResponseError, TemplateError)
+
+
+def attempt(name: str, data: bytes) -> None:
+    """Give `data` to a target: it must end in time, with a value or an error of ours."""
+    start = time.process_time()
+    try:
+        TARGETS[name](data)
+    except EXPECTED:
+        pass
+    except ValueError:
+        if name != "config":  # `read_toml` leaves the error to its callers
+            raise
+    assert time.process_time() - start < MOST_SECONDS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("seed", range(len(SEEDS)))
+def test_no_seed_breaks_a_target(name: str, seed: int) -> None:
+    attempt(name, SEEDS[seed])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(data=INPUTS)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+def test_no_input_breaks_a_target(name: str, data: bytes) -> None:
+    attempt(name, data)
+
+
+@pytest.mark.slow
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_input_breaks_a_target_in_two_minutes(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.test_fuzz", name, str(LONG)],
+        capture_output=True,
+        text=True,
+        timeout=LONG * 2,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+
+
+def fuzz(name: str, seconds: float) -> int:
+    """Try a target for so many seconds; return how many inputs it took."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    end, seed = time.monotonic() + seconds, random.SystemRandom().getrandbits(48)
+    count = 0
+    while time.monotonic() < end:
+        data = mutated(seed + count)
+        try:
+            attempt(name, data)
+        except BaseException:
+            sys.stderr.write(f"{name}: {data[:2_000]!r}\n")
+            raise
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    tried = fuzz(sys.argv[1], float(sys.argv[2]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+    sys.stdout.write(f"{sys.argv[1]}: {tried} inputs, {peak:.0f} MB at most\n")
