@@ -148,7 +148,7 @@ def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House)
     with BatchServer(good) as server:
         house.submit(server)
         with pytest.raises(
-            FileError, match="examples changed from the house's, 6000 tokens to the house's, 500"
+            FileError, match="examples changed from the house's, 7000 tokens to the house's, 500"
         ):
             house.fetch(server, settings={"example_tokens": 500})
 
