@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from synopsis_writer.brief import make_brief
+from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.gate.gate import ALL_CHECKS
 from synopsis_writer.house.form import CHECK_NAMES
@@ -165,9 +165,9 @@ def test_the_house_knows_the_checks_of_the_gate() -> None:
 
 def test_a_profile_of_an_earlier_version_opens(tmp_path: Path) -> None:
     old = {"words": [40, 80], "paragraphs": [1, 1], "sentence_mean": [5, 18], "speech": [0, 0.05]}
-    data: dict[str, Any] = {"name": "alt", "forms": dict.fromkeys(built_in_house().forms, old)}
+    data: dict[str, Any] = {"name": "alt", "forms": {name: dict(old) for name in built_in_house().forms}}
     path = tmp_path / "profil.yaml"
-    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    path.write_text(format_yaml(data), encoding="utf-8")
     assert load_house(path).form("teaser").words == (40, 80)
     assert load_house(path).form("teaser").ending == "question"
 

@@ -98,6 +98,7 @@ def test_every_form_has_its_rules(form: str) -> None:
     brief = make_brief(show="Rote Rosen", theme="Ein Fest", form=form)
     system = PROMPTS.synopsis(brief, generic_show("Rote Rosen"), [], None).messages[0].content
     rules = system.split("# Die Form\n")[1].split("# Die Hausregeln")[0]
+    assert built_in_house().form(form).purpose.split()[0] in rules
     assert len(rules.split()) > 30
 
 
@@ -138,6 +139,7 @@ def test_a_repair_never_grows() -> None:
         ("repair", "{% endfor %}", "", "fix the template"),
         ("outline", "name: outline", "name: plan", "must say 'name: outline'"),
         ("synopsis", "version: 1", "author: me", "and a 'version'"),
+        ("system", "show", "form", "never uses the field 'show'"),
     ],
 )
 def test_a_broken_template_is_reported_with_file_and_line(

@@ -13,6 +13,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document, format_yaml, read_document
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
+from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.show import SHOW_FILE, CastMember, Show, find_show, generic_show, load_show
 from synopsis_writer.storage.files import find_files, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
@@ -119,7 +120,10 @@ def with_free_id(example: Example, taken: Collection[str]) -> Example:
 
 
 def example_files(folder: Path) -> list[Path]:
-    """Return the example files below `folder`, sorted; raises ExampleError for none, and FileError."""
+    """Return the example files below `folder`, sorted.
+
+    Raises ExampleError where there is none and the folder is no house, and FileError.
+    """
     try:
         for path in (folder, *find_files(folder, "*")):
             if path == folder or path.is_dir():
@@ -127,7 +131,7 @@ def example_files(folder: Path) -> list[Path]:
         files = find_files(folder, "*/*.md")
     except OSError as error:
         raise FileError(f"example folder {os_reason(error, folder)}: name another with --examples") from error
-    if not files:
+    if not files and not (folder / HOUSE_FILE).is_file():  # a house may begin without any
         reason = f"holds no example: put Markdown files into {folder}/<show>/"
         raise ExampleError(f"example folder {folder}: {reason}")
     return files

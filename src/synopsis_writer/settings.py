@@ -29,6 +29,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 Verbosity = Literal["low", "medium", "high"]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 PREFIX = "SYNOPSIS_"
+HOUSE_FILE = "house.yaml"  # in the folder of a house
 
 
 class Settings(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from synopsis_writer.brief import make_brief
 from synopsis_writer.document import Document
-from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError
+from synopsis_writer.errors import FileError, InputError, SettingsError
 from synopsis_writer.examples import (
     Example,
     Pool,
@@ -154,15 +154,15 @@ class Workspace:
 def open_workspace(settings: Settings) -> Workspace:
     """Load pool, templates and gate; raises InputError where one is missing, broken or unknown."""
     pool = load_pool(pool_folders(settings))
-    if not pool.shows and not pool.examples:
-        raise ExampleError("no examples: name a folder that holds some with --examples")
+    if not pool.examples:
+        _log.info("%s holds no example, so prompts show none: synopsis examples add", settings.house)
     known = [example.id for example in pool.examples]
     if missing := next((name for name in settings.pinned if name not in known), None):
         near = get_close_matches(missing, known, cutoff=_ALIKE)
         hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
         raise SettingsError(f"no example '{missing}' to pin: {hint}")
-    prompts = load_prompts(settings.own_prompts or folder("prompts"))
     house = open_house(settings)
+    prompts = load_prompts(settings.own_prompts or folder("prompts"), house)
     if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())

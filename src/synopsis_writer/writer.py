@@ -209,6 +209,8 @@ class Writer:
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Return the examples that a prompt for the brief shows, each with its reason."""
         brief, _ = self.resolve(brief)
+        if not self.workspace.pool.examples:
+            return []
         tokens, pinned = self.settings.example_tokens, self.settings.pinned
         return select(self.workspace.index, brief, token_budget=tokens, exclude=exclude, pinned=pinned)
 
@@ -481,7 +483,7 @@ class Writer:
         is_hosted = self._client is None and self.model.kind == "hosted"
         imports = [asyncio.to_thread(_import_slow)] if is_hosted else []
         await asyncio.gather(self._in_thread(lambda: self.workspace), *imports)
-        if not self._is_demo:
+        if not self._is_demo and self.workspace.pool.examples:
             await self._in_thread(lambda: self.workspace.index)
         if not self._is_open and self._client is None:
             _log.info("model: %s (%s)", self.model.model, self.model.why)
@@ -541,8 +543,8 @@ class Writer:
         else:
             seed = secrets.randbelow(2**31) if seed is None else seed
             _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
-            if brief.words or brief.notes:
-                hint = "--words and --notes have no effect"
+            if any(brief.length) or brief.notes:
+                hint = "--words, --characters and --notes have no effect"
                 _log.info("a demo draft has a length of its own and reads no notes: %s", hint)
         shows = self.workspace.pool.shows
         return demo_author(self.settings, brief, outline, show, shows, seed + sample * _DRAFTS)

@@ -124,9 +124,11 @@ class House:
     def _settings(self) -> dict[str, str]:
         home = self.folder / "home"
         xdg = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "DATA", "CACHE", "STATE")}
+        prompts = self.folder / "then" / "prompts"  # of old files
         return {
             "HOME": str(home),
             **xdg,
+            **({"SYNOPSIS_PROMPTS": str(prompts)} if prompts.is_dir() else {}),
             "SYNOPSIS_CACHE": str(self.folder / "cache"),
             "SYNOPSIS_LOG": str(self.folder / "runs.sqlite3"),
             "SYNOPSIS_OWN_EXAMPLES": str(self.folder / "own-examples"),

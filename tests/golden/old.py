@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.golden.command import House
+from tests.golden.command import ROOT, House
 from tests.golden.material import CORPUS, DATA, GOOD, ORDER, closed_answer, good_answer, outline_answer
 from tests.golden.scenes import (
     CASES,
@@ -64,7 +64,12 @@ pinned = ["sturm-der-liebe/elf-torten"]
 
 
 def unpack(name: str, folder: Path) -> None:
-    """Copy a folder of old files into `folder`, packed ones as they were."""
+    """Copy a folder of old files into `folder`, packed ones as they were, and the templates of then.
+
+    With other templates a batch or a replay is not the same one, and is refused.
+    """
+    shutil.copytree(ROOT / "prompts", folder / "then" / "prompts")
+    shutil.copytree(OLD / "prompts", folder / "then" / "prompts", dirs_exist_ok=True)
     for path in sorted((OLD / name).rglob("*")):
         place = folder / path.relative_to(OLD / name)
         if path.is_dir():

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, ValidationError
 from synopsis_writer.batch.tables import TableRow, opened, read_table
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.errors import BriefError, explain
+from synopsis_writer.house.house import House, built_in_house
 
 _LONGEST_ID = 100
 
@@ -42,11 +43,12 @@ class _Cells(Brief):
     model_config = ConfigDict(alias_generator=lambda name: _COLUMNS.get(name, name.replace("_", "-")))
 
 
-def read_briefs(path: Path) -> Iterator[BatchRow]:
+def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
     """Yield the briefs of a `.csv`, `.jsonl`, `.ndjson`, `.yaml`, `.yml` or `.parquet` file, one by one.
 
-    A row without an id gets 16 hex digits of the SHA-256 of its brief. Of all rows only 64 bits of each id
-    and its place stay in memory.
+    A form is one of `house`, or of the built-in house; a row that names none has the first. A row without an
+    id gets 16 hex digits of the SHA-256 of its brief. Of all rows only 64 bits of each id and its place stay
+    in memory.
 
     Raises, while it is read:
         BriefError: a column is unknown, a row is no brief, two rows have one id, or there is no row.
@@ -55,7 +57,7 @@ def read_briefs(path: Path) -> Iterator[BatchRow]:
     """
     places: dict[bytes, int] = {}
     for place, row in enumerate(read_table(path), 1):
-        brief, given = _brief(row), _given_id(row)
+        brief, given = _brief(row, house or built_in_house()), _given_id(row)
         name = given or id_of(brief)
         first = places.setdefault(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), place)
         if first != place:
@@ -70,7 +72,7 @@ def read_briefs(path: Path) -> Iterator[BatchRow]:
         raise BriefError(f"{path}: holds no brief: write one a row, with 'show' and 'theme' at least")
 
 
-def _brief(row: TableRow) -> Brief:
+def _brief(row: TableRow, house: House) -> Brief:
     values = {column: _value(column, value) for column, value in row.cells.items() if column != "id"}
     try:
         cells = _Cells.model_validate(
@@ -78,7 +80,11 @@ def _brief(row: TableRow) -> Brief:
         )
     except ValidationError as error:
         raise BriefError(f"{row.where}: {explain(error)}") from error
-    return Brief.model_construct(cells.model_fields_set, **dict(cells))
+    try:
+        form = house.form(cells.named_form).name
+    except BriefError as error:
+        raise BriefError(f"{row.where}: form: {error}") from error
+    return Brief.model_construct(cells.model_fields_set, **{**dict(cells), "form": form})
 
 
 def _value(column: str, value: Any) -> Any:

@@ -15,11 +15,10 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.errors import EngineError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate
-from synopsis_writer.house.house import HOUSE_FILE
 from synopsis_writer.models.resolve import ResolvedModel
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
-from synopsis_writer.settings import Settings, folder
+from synopsis_writer.settings import HOUSE_FILE, Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import open_workspace

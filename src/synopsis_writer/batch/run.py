@@ -23,6 +23,7 @@ from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
 from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import FileError, SynopsisError
 from synopsis_writer.gate.gate import failures
+from synopsis_writer.house.house import open_house
 from synopsis_writer.log import BATCH
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
@@ -135,9 +136,9 @@ async def run_batch(
         engine.check(resolved)
     facts = facts_of(order, settings, resolved)
     if order.fresh:
-        start_over(order)
+        start_over(order, settings)
     with BatchStore(order.out, facts) as store:
-        store.fill(read_briefs(order.briefs))
+        store.fill(read_briefs(order.briefs, open_house(settings)))
         store.retry(order.retry)
         end_repairs(store, settings)
         counts = store.counts()
@@ -188,9 +189,9 @@ def _held(store: BatchStore, folder: Path) -> int:
     return at_provider + in_files
 
 
-def start_over(order: Order) -> None:
+def start_over(order: Order, settings: Settings) -> None:
     """Archive the record, once it is sure that the briefs can begin another."""
-    for _ in read_briefs(order.briefs):
+    for _ in read_briefs(order.briefs, open_house(settings)):
         pass
     if (archived := archive(order.out)) is not None:
         _log.info("the old record is now %s", archived)

@@ -187,10 +187,13 @@ def list_examples(
 ) -> None:
     """List the examples: id, form, words and theme."""
     from synopsis_writer.examples import load_pool
+    from synopsis_writer.house.house import open_house
     from synopsis_writer.show import find_show
     from synopsis_writer.workspace import pool_folders
 
-    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
+    settings = options.settings_from(house=house, examples=examples)
+    pool = load_pool(pool_folders(settings))
+    wanted_form = open_house(settings).form(form).name if form else None
     wanted = find_show(pool.shows, show) if show else None
     if show and wanted is None:
         raise ExampleError(
@@ -206,7 +209,7 @@ def list_examples(
             "title": example.synopsis.title,
         }
         for example in pool.examples
-        if (wanted is None or example.brief.show == wanted.name) and form in (None, example.brief.form)
+        if (wanted is None or example.brief.show == wanted.name) and wanted_form in (None, example.brief.form)
     ]
     if json:
         print_json({"examples": rows})
@@ -272,19 +275,21 @@ def add_example(
     """
     from synopsis_writer.examples import add, load_pool
     from synopsis_writer.formats.reading import read_sources, text_files
+    from synopsis_writer.house.house import open_house
     from synopsis_writer.settings import folder as packaged
     from synopsis_writer.storage.files import find_files
     from synopsis_writer.workspace import pool_folders
 
     settings = options.settings_from(house=house, examples=examples)
-    folder = settings.examples or settings.own_examples
+    folder = settings.examples or settings.house or settings.own_examples
     known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
     shows = load_pool(list(dict.fromkeys(known))).shows
     given = _given(show=show, theme=theme, form=form, title=title, logline=logline)
-    code = count = 0
+    own, code, count = open_house(settings), 0, 0
     for path in [path for file in files for path in (text_files(file) if file.is_dir() else [file])]:
         try:
             for source in read_sources(path):
+                own.form(form or source.fields.get("form"))
                 for dropped in source.dropped:
                     status(f"{source.where}: {dropped}")
                 print_result(str(add(source, folder, shows, people=character or [], **given)))

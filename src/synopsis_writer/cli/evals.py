@@ -112,7 +112,7 @@ def run_eval(
 
 @app.command("score")
 @options.grouped
-def score_run(run: _RUN, suite: _SUITE = None) -> int:
+def score_run(run: _RUN, suite: _SUITE = None, house: options.House = None) -> int:
     """Recompute all metrics of a run, without asking a model, and print the table."""
     from synopsis_writer.evals.record import read_info
     from synopsis_writer.evals.report import groups_table
@@ -120,7 +120,7 @@ def score_run(run: _RUN, suite: _SUITE = None) -> int:
 
     read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
-    results = _opened(run, suite)
+    results = _opened(run, suite, house)
     print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
     return _completeness(results)
 
@@ -131,12 +131,13 @@ def compare_runs(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the baseline.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one to compare with it.")],
     suite: _SUITE = None,
+    house: options.House = None,
 ) -> int:
     """Compare run B with run A, case by case: differences, intervals, and a verdict where significant."""
     from synopsis_writer.evals.report import comparisons_table
     from synopsis_writer.evals.results import compare_runs as compare
 
-    a, b = _opened(first, suite), _opened(second, suite)
+    a, b = _opened(first, suite, house), _opened(second, suite, house)
     comparisons = compare(a, b)
     if not any(comparison.differences for comparison in comparisons):
         raise SettingsError(
@@ -154,6 +155,7 @@ def bless_run(
         str | None, option("--prompt", "The version that counts, where the run has several.", "NAME")
     ] = None,
     suite: _SUITE = None,
+    house: options.House = None,
 ) -> None:
     """Make a run the baseline of its models: later runs are compared with it."""
     from synopsis_writer.evals.results import bless
@@ -163,7 +165,7 @@ def bless_run(
         raise SettingsError(
             "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
         )
-    for folder in bless(_opened(run, suite), prompt):
+    for folder in bless(_opened(run, suite, house), prompt):
         status(f"baseline: {folder}")
 
 
@@ -174,16 +176,17 @@ def write_report(
     output: Annotated[Path, option("--output", "The HTML file to write.", "FILE", short="-o")],
     against: Annotated[Path | None, option("--against", "A run to compare with.", "RUN")] = None,
     suite: _SUITE = None,
+    house: options.House = None,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
     from synopsis_writer.evals.report import render_report
     from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs
     from synopsis_writer.storage.files import write_file
 
-    results = _opened(run, suite)
+    results = _opened(run, suite, house)
     comparisons = compare_groups(results)
     if against:
-        comparisons += compare_runs(_opened(against, suite), results)
+        comparisons += compare_runs(_opened(against, suite, house), results)
     page = render_report(
         results.info, results.groups, results.scored, results.suite.cases, ALL_METRICS, comparisons
     )
@@ -204,12 +207,13 @@ def export_run(
         Literal["jsonl", "csv", "junit", "inspect"], option("--format", "What to write.")
     ],
     suite: _SUITE = None,
+    house: options.House = None,
 ) -> int:
     """Write a run's rows and scores for other programs."""
     from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
     from synopsis_writer.storage.files import write_file
 
-    results = _opened(run, suite)
+    results = _opened(run, suite, house)
     exported = (results.info, results.scored, results.suite.cases)
     match export_format:
         case "jsonl":
@@ -235,6 +239,7 @@ def judge_check(
     cases: _Cases = None,
     concurrency: _Concurrency = 4,
     seed: Annotated[int, option("--seed", "Seed of the corruptions.", "N", min=0)] = 0,
+    house: options.House = None,
     server: options.ServerFlags,
     costs: options.BudgetFlags,
     _output: options.OutputFlags,
@@ -250,7 +255,7 @@ def judge_check(
     from synopsis_writer.models.base import bill
 
     check_names({"--judge": [judge]})
-    settings = options.settings_from(server, costs)
+    settings = options.settings_from(server, costs, house=house)
     chosen = loaded_suite(suite).select(cases or [])
 
     tallies: list[Tally] = []
@@ -267,11 +272,11 @@ def judge_check(
     asyncio.run(measure())
 
 
-def _opened(run: Path, suite: Path | None) -> "EvalResults":
+def _opened(run: Path, suite: Path | None, house: Path | None) -> "EvalResults":
     from synopsis_writer.evals.results import open_results
     from synopsis_writer.workspace import open_workspace
 
-    return open_results(run, loaded_suite(suite), open_workspace(options.settings_from()))
+    return open_results(run, loaded_suite(suite), open_workspace(options.settings_from(house=house)))
 
 
 def _completeness(run: "EvalResults") -> int:

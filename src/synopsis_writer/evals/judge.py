@@ -14,12 +14,14 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.brief import Brief
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
 from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
 from synopsis_writer.evals.suite import Case, LoadedSuite
+from synopsis_writer.house.house import built_in_house, open_house
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
@@ -125,6 +127,7 @@ class Judge:
     """Asks a model for its opinion of texts; several texts may be judged at once.
 
     Attributes:
+        purposes: what forms are for, by their names, where the templates do not say it.
         answers: all answers, so that tokens and costs of unreadable ones count, too.
         unread: those of them that could not be read: refused, truncated, or of another structure.
     """
@@ -132,6 +135,7 @@ class Judge:
     client: ModelClient
     templates: Mapping[str, Template]
     limits: Limits
+    purposes: Mapping[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     unread: list[Answer] = field(default_factory=list)
 
@@ -171,7 +175,7 @@ class Judge:
         facts = checklist(case)
         messages = self._messages(
             "judge",
-            brief=brief_block(case.brief.model_copy(update={"beats": ()})),
+            brief=self._brief_block(case.brief.model_copy(update={"beats": ()})),
             facts=json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
             text=text_block(synopsis),
         )
@@ -187,7 +191,11 @@ class Judge:
 
     async def prefer(self, case: Case, synopsis: Synopsis) -> float | None:
         """Compare a text with the reference in both orders, as `Judgement.preference`; raises ModelError."""
-        brief, reference, text = brief_block(case.brief), text_block(case.reference), text_block(synopsis)
+        brief, reference, text = (
+            self._brief_block(case.brief),
+            text_block(case.reference),
+            text_block(synopsis),
+        )
         better: list[str] = []
         for first, second, names in (
             (reference, text, {"first": "reference", "second": "text"}),
@@ -201,6 +209,9 @@ class Judge:
         if better == ["text", "text"]:
             return 1.0
         return 0.0 if better == ["reference", "reference"] else 0.5
+
+    def _brief_block(self, brief: Brief) -> str:
+        return brief_block(brief, purpose=self.purposes.get(brief.form))
 
     def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
         # No block contains a `<`, so the first one begins where the template says, whatever the texts say.
@@ -343,7 +354,11 @@ async def open_judge(
     """
     choice, templates = resolve_judge(model, settings, environment)
     async with open_client(choice, settings, environment, budget=budget) as client:
-        yield Judge(client, templates, limits_of(settings))
+        house = open_house(settings)
+        purposes = (
+            {} if house == built_in_house() else {name: form.purpose for name, form in house.forms.items()}
+        )
+        yield Judge(client, templates, limits_of(settings), purposes)
 
 
 def resolve_judge(
@@ -360,7 +375,7 @@ def resolve_judge(
         raise SettingsError(
             "the packaged model cannot judge: name a hosted model, or a GGUF file, with --judge"
         )
-    return choice, load_judge_templates(settings.prompts or packaged("prompts"))
+    return choice, load_judge_templates(settings.own_prompts or packaged("prompts"))
 
 
 class JudgeId(NamedTuple):

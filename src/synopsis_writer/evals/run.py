@@ -102,7 +102,7 @@ class EvalRun:
         self._writer, self._suite, self._out = writer, suite, out
         self._concurrency, self._judge = concurrency, judge
         names = models or [writer.model_name]
-        folders = prompts or [writer.settings.prompts or folder("prompts")]
+        folders = prompts or [writer.settings.own_prompts or folder("prompts")]
         versions = {path.resolve().name: path for path in folders}
         for flag, given, distinct in (("--model", names, set(names)), ("--prompt", folders, versions)):
             if len(distinct) < len(given):
@@ -110,6 +110,8 @@ class EvalRun:
                     f"two of {flag} have the same name: give each once, and rename folders where needed"
                 )
         self._matrix = Matrix(suite.select(cases), names, versions, repeats)
+        for case in self._matrix.cases:
+            writer.workspace.house.form(case.brief.form)
         self.info = self._matrix.info(out.resolve().name, _now(), __version__, writer.settings.attempts)
 
     async def run(self) -> EvalResults:

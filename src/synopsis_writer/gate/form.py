@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from synopsis_writer.gate.finding import Finding, Subject, exceeds, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import pattern, word_lists
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german
-from synopsis_writer.house.form import within
+from synopsis_writer.house.form import FEWEST_SENTENCES, within
 
 
 def length(subject: Subject) -> Finding:
@@ -68,7 +68,7 @@ def rhythm(subject: Subject) -> Finding:
         kind = "short" if text.mean_length < limits.sentence_mean[0] else "long"
         message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
         return failed("rhythm", value, limit, message)
-    if not within(text.deviation, limits.sentence_deviation):
+    if len(text.lengths) >= FEWEST_SENTENCES and not within(text.deviation, limits.sentence_deviation):
         finding = failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
         return replace(finding, level="warning")
     return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
@@ -124,14 +124,20 @@ def _shouts(capitals: str) -> bool:
 
 
 def dialogue(subject: Subject) -> Finding:
-    """The share of spoken lines is within the form's limit; a quoted title or single word is not speech."""
+    """The share of spoken lines is within the form's limits; a quoted title or single word is not speech."""
     share = speech_share(subject.text, subject.title)
-    most = subject.form.speech[1]
-    limit = f"at most {most:.0%} of the characters"
+    least, most = subject.form.speech
+    limit = (
+        f"at most {most:.0%} of the characters"
+        if not least
+        else f"{least:.0%} to {most:.0%} of the characters"
+    )
     measured = f"Spoken lines make up {share:.0%} of the text"
+    if share < least:
+        return failed("dialogue", share, limit, f"{measured}: let people speak more.")
     spoken = spoken_spans(subject.text, subject.title)
     lines = sum(max(1, len(_LINE_END.findall(subject.text.raw, *span))) for span in spoken)
-    if share <= most or lines < _LEAST_LINES:
+    if share <= most or (most and lines < _LEAST_LINES):
         return passed("dialogue", share, limit, f"{measured}.")
     return failed("dialogue", share, limit, f"{measured}: tell, do not quote.", spoken)
 
@@ -206,9 +212,12 @@ def hook(subject: Subject) -> Finding:
     asking = [sentence for sentence in text.sentences if sentence.is_question]
     most = form.questions[1]
     limit = f"{_ENDS[form.ending]} at the end, at most {most:.0%} questions"
-    if exceeds(len(asking), len(text.sentences), most):
+    if exceeds(len(asking), len(text.sentences), most) or (asking and not most):
         message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
         return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
+    if text.question_share < form.questions[0]:
+        message = f"{len(asking)} of {len(text.sentences)} sentences ask, too few: ask more."
+        return failed("hook", text.question_share, limit, message)
     fifth = max(1, round(len(text.sentences) / 5))
     tail = text.sentences[-fifth:]
     trails_off = _ELLIPSIS_END.search(text.raw) is not None

@@ -60,6 +60,8 @@ def _at_least(least: int) -> AfterValidator:
 Range = Annotated[tuple[float, float], BeforeValidator(_read_range), AfterValidator(_in_order)]
 Share = Annotated[Range, AfterValidator(_share)]
 
+FEWEST_SENTENCES = 5  # that have a deviation
+FEWEST_BEATS = 3  # of an outline
 LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
 _WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
 _PRETERITE: Mapping[Tense, tuple[float, float]] = {
@@ -83,6 +85,7 @@ class Aim(_Data):
     sentence_longest: Range | None = None
     spoken_sentences: Range | None = None
     questions_asked: Range | None = None
+    beats: Annotated[Range, _at_least(FEWEST_BEATS)] | None = None  # sentences of an outline
 
 
 class Form(_Data):
@@ -185,13 +188,19 @@ class Form(_Data):
         fewest = int(self.paragraphs[0] * min(1.0, low / max(1, least))) or 1
         share = min(1.0, 2 * high / (least + most)) * max(1.0, high / most)
         is_short = high < least
-        aim = {name: None for name, value in self.aim if name in _OF_LENGTH or (is_short and name in _COUNTS)}
+        aim: dict[str, Any] = dict.fromkeys(_OF_LENGTH | (_COUNTS if is_short else set()))
+        if high < self.sentence_longest[1]:
+            aim |= {"sentence_mean": None, "sentence_longest": None}
+        if self.aim.beats:
+            fewer = (max(float(FEWEST_BEATS), end * min(1, share) // 1) for end in self.aim.beats)
+            aim["beats"] = tuple(fewer)
         return self.model_copy(
             update={
                 "words": words,
                 "characters": characters,
                 "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
-                "sentence_mean": (min(self.sentence_mean[0], float(int(low))), self.sentence_mean[1]),
+                "sentence_mean": tuple(map(min, self.sentence_mean, (low // 1, high // 1))),
+                "sentence_longest": (0.0, min(self.sentence_longest[1], high // 1)),
                 "aim": self.aim.model_copy(update=aim),
             }
         )

@@ -11,9 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.house.form import CHECK_NAMES, Aim, Form, inherit
-from synopsis_writer.settings import Settings, folder
-
-HOUSE_FILE = "house.yaml"
+from synopsis_writer.settings import HOUSE_FILE, Settings, folder
 
 Orthography = Literal["de-DE", "de-AT", "de-CH"]
 QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']

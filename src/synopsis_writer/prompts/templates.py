@@ -13,7 +13,9 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.document import read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
+from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Message
+from synopsis_writer.prompts.rules import render_rules
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import find_files, read_input
 from synopsis_writer.synopsis import Outline
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# The templates the program renders, and the fields it gives to each.
+# The templates the program renders, and the fields each must use.
 TEMPLATES: dict[str, frozenset[str]] = {
-    "system": frozenset({"form", "show"}),
+    "system": frozenset({"show"}),
     "synopsis": frozenset({"brief"}),
     "outline": frozenset({"brief"}),
     "repair": frozenset({"problems"}),
 }
+_OPTIONAL = {"system": frozenset({"form", "rules"}), "outline": frozenset({"rules"})}
 
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
 _TURN_TOKENS = 6  # what a chat template adds around a turn, about
@@ -84,9 +87,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """All templates of one folder."""
+    """All templates of one folder, and the house whose rules they state."""
 
     templates: Mapping[str, Template]
+    house: House
 
     def synopsis(
         self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None
@@ -112,17 +116,23 @@ class Prompts:
 
     def copy_sources(self) -> dict[str, str]:
         """Return the templates' texts by id: an answer must not repeat its instructions."""
-        return {f"prompt {name}": template.source for name, template in self.templates.items()}
+        sources = {f"prompt {name}": template.source for name, template in self.templates.items()}
+        for name, form in self.house.forms.items():
+            rules = render_rules(form, self.house)
+            sources[f"prompt form {name}"] = "\n".join((rules.purpose, *rules.form, *rules.style))
+        return sources
 
     def _prompt(
         self, name: str, show: Show, brief: Brief, shots: Sequence[tuple[str, str, str]], block: str
     ) -> Prompt:
         system, request = self.templates["system"], self.templates[name]
         typed = show.model_copy(update={"name": _escape(show.name)})  # what a person typed is data here, too
-        messages = [Message("system", system.render(form=brief.form, show=typed))]
+        rules = render_rules(self.house.form(brief.form).with_length(*brief.length), self.house)
+        messages = [Message("system", system.render(form=brief.form, show=typed, rules=rules))]
         for _, shown, answer in shots:
-            messages += [Message("user", request.render(brief=shown)), Message("assistant", answer)]
-        messages.append(Message("user", request.render(brief=block)))
+            asked = request.render(brief=shown, rules=rules)
+            messages += [Message("user", asked), Message("assistant", answer)]
+        messages.append(Message("user", request.render(brief=block, rules=rules)))
         return Prompt(
             tuple(messages),
             name,
@@ -151,14 +161,16 @@ _LABELS = {
 }
 
 
-def brief_block(brief: Brief, outline: Outline | None = None) -> str:
-    """Return the brief, and the plan where there is one, as JSON that holds no delimiter of any kind.
+def brief_block(brief: Brief, outline: Outline | None = None, purpose: str | None = None) -> str:
+    """Return the brief, with its plan and its form's purpose if given, as JSON without any delimiter.
 
     Brackets, braces, pipes and back quotes inside strings are written as JSON escapes: no value can close
     the block, open a template or pose as a turn of the chat.
     """
     given = brief.as_data()
     data: dict[str, Any] = {label: given[key] for key, label in _LABELS.items() if key in given}
+    if purpose is not None:
+        data["Zweck der Form"] = purpose
     if outline is not None:
         data["Plan"] = {
             "Titel": outline.title,
@@ -196,17 +208,21 @@ def outline_of(example: Example) -> str | None:
         return None
 
 
-def load_prompts(folder: Path) -> Prompts:
-    """Load and check all templates of `folder`.
+def load_prompts(folder: Path, house: House | None = None) -> Prompts:
+    """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
 
     Raises:
         TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
     """
-    return Prompts({name: load_template(folder / f"{name}.md", known) for name, known in TEMPLATES.items()})
+    templates = {
+        name: load_template(folder / f"{name}.md", needed, _OPTIONAL.get(name, frozenset()))
+        for name, needed in TEMPLATES.items()
+    }
+    return Prompts(templates, house or built_in_house())
 
 
-def load_template(path: Path, known: frozenset[str]) -> Template:
-    """Load and check one template, which bears its file's name and must use the fields `known`, no others."""
+def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] = frozenset()) -> Template:
+    """Load and check one template, which bears its file's name and must use the fields `needed`."""
     from jinja2 import TemplateSyntaxError, meta
 
     try:
@@ -234,10 +250,11 @@ def load_template(path: Path, known: frozenset[str]) -> Template:
         ) from error
     except (ValueError, RecursionError, MemoryError, SyntaxError) as error:  # a deep nesting, a long number
         raise TemplateError(f"{path}:{offset}: cannot be compiled: fix the template") from error
-    if unknown := sorted(used - known):
+    if unknown := sorted(used - needed - optional):
         line = offset + document.text[: document.text.find(unknown[0])].count("\n")
-        raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {', '.join(sorted(known))}")
-    if missing := sorted(known - used):
+        known = ", ".join(sorted(needed | optional))
+        raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {known}")
+    if missing := sorted(needed - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
     digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
     return Template(name, str(version), digest, document.text, compiled)

@@ -25,6 +25,7 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
+from synopsis_writer.house.house import open_house
 from synopsis_writer.log import BATCH
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
@@ -341,9 +342,9 @@ async def submit_batch(
     resolved = hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = facts_of(order, settings, resolved) | examples_fact(settings)
     if order.fresh:
-        start_over(order)
+        start_over(order, settings)
     with BatchStore(order.out, facts) as store:
-        store.fill(read_briefs(order.briefs))
+        store.fill(read_briefs(order.briefs, open_house(settings)))
         store.retry(order.retry)
         end_repairs(store, settings)
         batch = ProviderBatch(order.out, store, resolved, settings, environment, limits=limits)
