@@ -1,4 +1,4 @@
-"""The run log: runs and attempts in SQLite, recorded as they come, and replayed."""
+"""The run log: runs, attempts and versions of texts in SQLite, recorded as they come; runs are replayed."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import secrets
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -13,12 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
+from rapidfuzz import fuzz
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import clean_name
+from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.errors import (
     ConnectionFailedError,
     FileError,
@@ -79,6 +82,17 @@ _MIGRATIONS = (
     ALTER TABLE attempts ADD COLUMN thinking_tokens INTEGER NOT NULL DEFAULT 0
     """,
     "ALTER TABLE runs ADD COLUMN lost TEXT",
+    """
+    CREATE TABLE versions (
+        text TEXT NOT NULL, number INTEGER NOT NULL, parent INTEGER, created TEXT NOT NULL,
+        maker TEXT NOT NULL, model TEXT, run TEXT, request TEXT NOT NULL, path TEXT NOT NULL,
+        hash TEXT NOT NULL, content TEXT,
+        PRIMARY KEY (text, number)
+    );
+    CREATE INDEX versions_by_run ON versions (run);
+    CREATE INDEX versions_by_hash ON versions (hash);
+    CREATE INDEX versions_by_path ON versions (path)
+    """,
 )
 
 
@@ -142,7 +156,50 @@ class Run:
         return _STORED.get(self.outcome, self.outcome)
 
 
+Maker = Literal["model", "person"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a text.
+
+    Attributes:
+        text: the id that all versions of one text share.
+        number: from 1, in the order in which they were recorded.
+        parent: the number of the version that it was made from; None for a first one.
+        maker: who wrote what is new in it.
+        model: the model's name; None for a person's.
+        run: the run in the file's front matter, by which a file that was moved finds its versions.
+        request: what was asked of the model, by name; empty for an edit by hand.
+        path: where it was saved.
+        content: front matter and text, as Markdown; None: it was removed with its run.
+    """
+
+    text: str
+    number: int
+    parent: int | None
+    created: datetime
+    maker: Maker
+    model: str | None
+    run: str | None
+    request: Mapping[str, Any]
+    path: str
+    hash: str
+    content: str | None
+
+    @property
+    def document(self) -> Document:
+        """Front matter and text; raises FileError where they were removed."""
+        if self.content is None:
+            raise FileError(
+                f"version {self.number} of {self.path} was removed with its run: "
+                f"synopsis log versions names those that are left"
+            )
+        return parse_document(self.content.encode("utf-8"), Path(self.path))
+
+
 _RUN = TypeAdapter(Run)
+_VERSION = TypeAdapter(Version)
 _LOST = TypeAdapter(Lost)
 _ANSWER = TypeAdapter(Answer)
 _MESSAGES = TypeAdapter(tuple[Message, ...])
@@ -216,9 +273,8 @@ class RunLog:
 
     def saved(self, run: str, path: Path) -> None:
         """Record where a run's text was saved."""
-        self._write(
-            ("UPDATE runs SET path = ? WHERE id = ?", (clean_name(str(path.absolute()), _LONGEST_PATH), run))
-        )
+        name = clean_name(str(path.absolute()), _LONGEST_PATH)
+        self._write(("UPDATE runs SET path = ? WHERE id = ?", (name, run)))
 
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
@@ -266,14 +322,97 @@ class RunLog:
         """
         return [_attempt(row) for row in self._rows(query, (run,))]
 
+    def versions(self, text: str) -> list[Version]:
+        """Return all versions of a text, in order; raises FileError."""
+        return [_version(row) for row in self._rows(f"{_VERSIONS} WHERE text = ? ORDER BY number", (text,))]
+
+    def versions_of(self, document: Document) -> list[Version]:
+        """Return the versions that led to a document, the first one first and its own last.
+
+        An edit by hand is recorded before. Empty for a text that the log does not know. Raises FileError.
+        """
+        version = self.touch(document)
+        if version is None:
+            return []
+        known = {each.number: each for each in self.versions(version.text)}
+        line = [version]
+        while (parent := known.get(line[0].parent or 0)) is not None:
+            line.insert(0, parent)
+        return line
+
+    def touch(self, document: Document, *, begin: bool = False) -> Version | None:
+        """Return the version that a document is; an edit by hand is recorded, as a person's.
+
+        A text that the log does not know begins a history if `begin`, as its model's if its front matter
+        names one; else it stays unknown, and is None. Raises FileError.
+        """
+        content, run = _content(document), document.meta.get("run")
+        digest, path = _digest(content), _path(document)
+        for column, value in (("run", run), ("hash", digest), ("path", path)):
+            query = f"SELECT text FROM versions WHERE {column} = ? ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - ours
+            if isinstance(value, str) and (rows := self._rows(query, (value,))):
+                versions = self.versions(rows[0]["text"])
+                break
+        else:
+            if not begin:
+                return None
+            model = document.meta.get("model")
+            return self.add_version(document, "model" if model else "person", model=model and str(model))
+        if same := [version for version in versions if version.hash == digest]:
+            return same[-1]
+        candidates = [version for version in versions if version.run == run] or versions
+        parent = max(candidates, key=lambda version: fuzz.ratio(version.content or "", content))
+        return self.add_version(document, "person", parent=parent)
+
+    def add_version(
+        self,
+        document: Document,
+        maker: Maker,
+        *,
+        parent: Version | None = None,
+        model: str | None = None,
+        run: str | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Record a version, made from `parent` or the first one of a text; raises FileError.
+
+        `run` is needed where the front matter has none.
+        """
+        content, named = _content(document), document.meta.get("run")
+        if run is None:
+            run = named if isinstance(named, str) else parent.run if parent else None
+        created = datetime.now(UTC).replace(microsecond=0)
+        text = parent.text if parent else f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        row = {
+            "text": text,
+            "parent": parent and parent.number,
+            "created": created.isoformat(),
+            "maker": maker,
+            "model": model,
+            "run": run,
+            "request": _json(request or {}),
+            "path": _path(document),
+            "hash": _digest(content),
+            "content": content,
+        }
+        columns, values = ", ".join(row), ", ".join("?" for _ in row)
+        number = "(SELECT coalesce(max(number), 0) + 1 FROM versions WHERE text = ?)"
+        insert = f"INSERT INTO versions ({columns}, number) VALUES ({values}, {number})"  # noqa: S608 - our own names
+        # A text that came without a run goes with the first one that revised it.
+        adopted = "UPDATE versions SET run = ? WHERE text = ? AND run IS NULL"
+        self._write((adopted, (run, text)), (insert, (*row.values(), text)))
+        return self.versions(text)[-1]
+
     def remove(self, runs: Iterable[str]) -> bool:
-        """Delete runs with all they hold.
+        """Delete runs with all they hold; of the versions they made, numbers and dates stay.
 
         Return whether their texts are overwritten in the file; False while another program reads it: then
         that happens when the log is opened next.
         """
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
-        self._write(*(("DELETE FROM runs WHERE id = ?", (run,)) for run in runs), (orphans, ()))
+        emptied = "UPDATE versions SET content = NULL, request = '{}' WHERE run = ?"
+        statements = ("DELETE FROM runs WHERE id = ?", emptied)
+        self._write(*((each, (run,)) for run in runs for each in statements), (orphans, ()))
         return overwrite(self._database)
 
     def shrink(self) -> tuple[int, int]:
@@ -353,6 +492,29 @@ def _run(row: Mapping[str, Any]) -> Run:
             "lost": row["lost"] and _LOST.validate_json(row["lost"]),
         }
         return _RUN.validate_python({**row, **parsed})
+
+
+_VERSIONS = "SELECT * FROM versions"
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    try:
+        return _VERSION.validate_python({**row, "request": json.loads(row["request"])})
+    except SQLITE_ERRORS as error:
+        reason = f"version {row['number']} of {row['path']} cannot be read"
+        raise FileError(f"run log: {reason}: remove its run with synopsis log rm {row['run']}") from error
+
+
+def _content(document: Document) -> str:
+    return format_document(document.meta, document.text) if document.meta else f"{document.text}\n"
+
+
+def _path(document: Document) -> str:
+    return clean_name(str(document.path.absolute()), _LONGEST_PATH)
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _summary(row: Mapping[str, Any]) -> RunSummary:

@@ -23,6 +23,7 @@ from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError, message_of
+from synopsis_writer.formats.reading import read_source
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
 from synopsis_writer.models.base import ModelClient, bill
@@ -378,7 +379,14 @@ class Writer:
         else:
             document = text
         given = {"show": show, "theme": theme, "form": form}
-        return await self._in_thread(lambda: self.workspace.check(document, **given))
+        report = await self._in_thread(lambda: self.workspace.check(document, **given))
+        is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
+        if is_file and self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
+            try:
+                self.log.touch(document)  # an edit by hand is noticed
+            except FileError as error:
+                _log.info("%s", error)
+        return report
 
     def check_pool(self) -> tuple[int, list[str]]:
         """Return the number of examples in the pool, and its problems, a line each; raises InputError."""
@@ -398,10 +406,15 @@ class Writer:
         return path
 
     def saved(self, result: Result, path: Path) -> None:
-        """Record where a result was saved; a log that fails is reported."""
-        if result.run and self._log:
+        """Record where a result was saved, and its text as a version; a log that fails is reported."""
+        if result.run and self._log and result.best is not None:
+            model, text = result.best.answer.model, result.text
+            document = Document(path, result.front_matter(), text)
             try:
                 self.log.saved(result.run, path)
+                if text:
+                    document = read_source(path).document if path.suffix == ".txt" else document
+                    self.log.add_version(document, "model", model=model, run=result.run)
             except Exception as error:  # noqa: BLE001 - a log never costs a text
                 _log.error("%s", message_of(error))
 

@@ -1,21 +1,26 @@
 """The command groups log and cache."""
 
 import contextlib
+import os
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synopsis_writer.characters import printable
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, status
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import FileError, InputError, os_reason
 
 if TYPE_CHECKING:
-    from synopsis_writer.log import Run, RunLog, RunSummary
+    from synopsis_writer.document import Document
+    from synopsis_writer.log import Run, RunLog, RunSummary, Version
     from synopsis_writer.result import Attempt
 
 app = typer.Typer(
@@ -166,6 +171,163 @@ def _confirm(question: str, way_out: str) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip().casefold() not in {"y", "yes", "j", "ja"}:
         raise InputError("nothing deleted")
+
+
+_TEXT = Annotated[Path, typer.Argument(metavar="FILE", help="A saved text.")]
+
+
+@app.command("versions")
+@options.grouped
+def list_versions(*, file: _TEXT, json: options.Json = False) -> None:
+    """List the versions of a text: what each was made from, who made it, and what was asked for."""
+    from synopsis_writer.formats.reading import read_source
+
+    document = read_source(file).document
+    with _open_log() as log:
+        current = _known(log, document)
+        versions = log.versions(current.text)
+    data = [
+        {
+            "version": version.number,
+            "parent": version.parent,
+            "created": version.created.isoformat(),
+            "by": version.maker,
+            "model": version.model,
+            "request": dict(version.request),
+            "words": len(version.document.text.split()) if version.content is not None else None,
+            "path": version.path,
+            "run": version.run,
+            "is_current": version == current,
+        }
+        for version in versions
+    ]
+    if json:
+        print_json({"text": current.text, "versions": data})
+        return
+    print_result("\n".join(_version_line(version, current) for version in versions))
+
+
+def _version_line(version: "Version", current: "Version") -> str:
+    what = "; ".join(
+        str(value) if name == "note" else f"{name}: {value}" for name, value in version.request.items()
+    )
+    if not what:
+        what = "written" if version.maker == "model" else "as it came" if version.parent is None else "edited"
+    here = "" if version.path == current.path else f"; {version.path}"
+    words = f"{len(version.document.text.split())} words" if version.content is not None else "removed"
+    origin = f" from {version.parent}" if version.parent else ""
+    mark = "*" if version == current else " "
+    by = version.model or version.maker
+    return f"{mark} {version.number}{origin}  {version.created:%Y-%m-%d %H:%M}  {by}: {what} [{words}{here}]"
+
+
+@app.command("diff")
+def diff_versions(
+    first: Annotated[str, typer.Argument(metavar="A", help="A file, or a version of it as FILE@2.")],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="The same, or the number of another version of A's file.")
+    ],
+    html: Annotated[Path | None, option("--html", "Write a web page instead; - is stdout.", "FILE")] = None,
+) -> None:
+    """Compare two texts word by word: title, logline and text."""
+    from synopsis_writer.storage.files import write_file
+
+    with _open_log() as log:
+        old = _text_of(log, first)
+        new = _text_of(log, f"{first.rpartition('@')[0] or first}@{second}" if second.isdecimal() else second)
+    if html is not None:
+        write_file(options.with_home(html), _diff_page(old, new, f"{first} – {second}"), output=True)
+        return
+    is_colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    deleted, inserted = (("\x1b[31;9m", "\x1b[0m"), ("\x1b[32;4m", "\x1b[0m")) if is_colored else _PLAIN_MARKS
+    marks = {"=": ("", ""), "-": deleted, "+": inserted}
+    parts = ((marks[kind], printable(words)) for kind, words in _word_diff(old, new))
+    sys.stdout.write("".join(f"{start}{words}{end}" for (start, end), words in parts) + "\n")
+
+
+_PLAIN_MARKS = ("[-", "-]"), ("{+", "+}")
+
+
+def _text_of(log: "RunLog", name: str) -> str:
+    """Return title, logline and text of a file, or of a version of it."""
+    from synopsis_writer.formats.reading import read_source
+
+    file, _, number = name.rpartition("@")
+    if file and number.isdecimal() and not Path(name).exists():
+        document = _version(log, read_source(options.with_home(Path(file))).document, int(number)).document
+    else:
+        document = read_source(options.with_home(Path(name))).document
+    head = [str(document.meta[field]) for field in ("title", "logline") if document.meta.get(field)]
+    return "\n\n".join([*head, document.text])
+
+
+def _word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
+    """Yield runs of words that are in both (`=`), only in the old text (`-`) or only in the new one (`+`)."""
+    from difflib import SequenceMatcher
+
+    before, after = (re.findall(r"\s*(?:\w+|[^\w\s])", text) for text in (old, new))
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        deleted, inserted = "".join(before[start:end]), "".join(after[new_start:new_end])
+        if kind == "equal":
+            yield "=", deleted
+            continue
+        blank = deleted[: len(deleted) - len(deleted.lstrip())]
+        if blank and inserted.startswith(blank):
+            yield "=", blank
+            deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
+        yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
+
+
+def _diff_page(old: str, new: str, title: str) -> str:
+    from html import escape
+
+    tags = {"=": "{}", "-": "<del>{}</del>", "+": "<ins>{}</ins>"}
+    body = "".join(tags[kind].format(escape(words)) for kind, words in _word_diff(old, new))
+    return (
+        '<!doctype html>\n<html lang="de">\n<meta charset="utf-8">\n'
+        f"<title>{escape(title)}</title>\n<style>body {{ max-width: 45em; margin: 2em auto; "
+        "font: 1.1em/1.5 serif; white-space: pre-wrap }\n"
+        "del { color: #a00 } ins { color: #060 }</style>\n"
+        f"<body>{body}</body>\n</html>\n"
+    )
+
+
+@app.command("restore")
+@options.grouped
+def restore_version(
+    *,
+    file: _TEXT,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="Its number in 'log versions'.")],
+) -> None:
+    """Put an earlier version of a text back into its file; what the file holds now is recorded first."""
+    from synopsis_writer.formats.reading import read_source
+    from synopsis_writer.revising import save_version
+
+    document = read_source(file).document
+    with _open_log(only_read=False) as log:
+        current, wanted = _known(log, document), _version(log, document, version)
+        path = save_version(wanted.document, file, in_place=True)
+        restored = replace(wanted.document, path=path)
+        log.add_version(
+            restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number}
+        )
+    status(f"restored version {version} as {path}; what was there is version {current.number}")
+
+
+def _known(log: "RunLog", document: "Document") -> "Version":
+    version = log.touch(document)
+    if version is None:
+        hint = "synopsis write and revise record them"
+        raise FileError(f"{document.path}: the log holds no version of this text: {hint}")
+    return version
+
+
+def _version(log: "RunLog", document: "Document", number: int) -> "Version":
+    versions = {version.number: version for version in log.versions(_known(log, document).text)}
+    if number not in versions:
+        raise FileError(f"{document.path}: has no version {number}: it has {', '.join(map(str, versions))}")
+    return versions[number]
 
 
 def _is_in_progress(run: "RunSummary", now: datetime) -> bool:

@@ -1,0 +1,184 @@
+"""Versions of a text in the log: noticed, listed, compared, restored."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.document import Document, read_document
+from synopsis_writer.errors import FileError
+from synopsis_writer.log import _MIGRATIONS, RunLog
+from synopsis_writer.storage.sqlite import open_database
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, GOOD, ORDER, Terminal
+from tests.test_runlog import RUN
+
+FILE = "synopsen/rote-rosen/der-weisse-hund.md"
+
+
+@pytest.fixture
+def written(terminal: Terminal, tmp_path: Path) -> Path:
+    """A text that a model wrote and the log knows."""
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, server=server).code == 0
+    return tmp_path / FILE
+
+
+def listed(terminal: Terminal, file: str = FILE) -> list[dict[str, object]]:
+    versions: list[dict[str, object]] = json.loads(terminal("log", "versions", file, "--json").out)[
+        "versions"
+    ]
+    return versions
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+@pytest.mark.parametrize("suffix", ["md", "json", "txt"])
+def test_a_written_text_is_the_first_version_in_every_format(terminal: Terminal, suffix: str) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, "--format", suffix, server=server).code == 0
+    (version,) = listed(terminal, FILE.replace("md", suffix))
+    assert (version["version"], version["by"], version["parent"]) == (1, "model", None)
+    assert version["is_current"] is True
+
+
+@pytest.mark.parametrize("command", [("check", FILE), ("log", "versions", FILE)], ids=["check", "versions"])
+def test_an_edit_by_hand_is_a_persons_version_when_the_file_is_next_touched(
+    terminal: Terminal, written: Path, command: tuple[str, ...]
+) -> None:
+    edit(written, "Gesa ist", "Sie ist")
+    terminal(*command)
+    edit(written, "Sie ist", "Sie war")  # what was between was recorded by the command
+    versions = listed(terminal)
+    assert [(v["by"], v["parent"]) for v in versions] == [("model", None), ("person", 1), ("person", 2)]
+    assert "person: edited [413 words]" in terminal("log", "versions", FILE).out
+
+
+def test_line_ends_and_a_byte_order_mark_are_no_edit(terminal: Terminal, written: Path) -> None:
+    text = written.read_bytes()
+    written.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert len(listed(terminal)) == 1
+
+
+def test_a_moved_file_keeps_its_history(terminal: Terminal, written: Path, tmp_path: Path) -> None:
+    written.rename(tmp_path / "anders.md")
+    edit(tmp_path / "anders.md", "Gesa ist", "Sie ist")
+    assert [version["by"] for version in listed(terminal, "anders.md")] == ["model", "person"]
+
+
+def test_check_neither_makes_a_log_nor_records_a_text_it_does_not_know(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "text.md").write_text(GOOD.synopsis.text, "utf-8")
+    terminal("check", "text.md", SYNOPSIS_LOG="none.sqlite3")
+    assert not (tmp_path / "none.sqlite3").exists()
+    run = terminal("log", "versions", "text.md")
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert "text.md: the log holds no version of this text" in run.err
+
+
+def test_versions_are_compared_word_by_word(terminal: Terminal, written: Path, tmp_path: Path) -> None:
+    edit(written, "Gesa ist siebenundvierzig, hat", "Gesa ist <alt>, hat")
+    out = terminal("log", "diff", f"{FILE}@1", FILE).out
+    assert "Gesa ist [-siebenundvierzig-]{+<alt>+}, hat einmal" in out
+    assert "Gesa ist [-<alt>-]{+siebenundvierzig+}, hat" in terminal("log", "diff", FILE, "1").out
+    assert terminal("log", "diff", f"{FILE}@1", "2", "--html", "diff.html").code == 0
+    page = (tmp_path / "diff.html").read_text("utf-8")
+    assert "Gesa ist <del>siebenundvierzig</del><ins>&lt;alt&gt;</ins>, hat einmal" in page
+
+
+def test_a_version_is_restored_to_the_byte_and_what_was_there_is_in_the_log(
+    terminal: Terminal, written: Path
+) -> None:
+    first = written.read_bytes()
+    edit(written, "Gesa ist", "Sie ist")
+    second = written.read_bytes()
+    run = terminal("log", "restore", FILE, "1")
+    assert (run.code, run.err) == (0, f"restored version 1 as {FILE}; what was there is version 2\n")
+    assert written.read_bytes() == first
+    assert terminal("log", "restore", FILE, "2").code == 0
+    assert written.read_bytes() == second
+    assert [version["parent"] for version in listed(terminal)] == [None, 1, 1, 2]
+
+
+def test_a_file_that_is_no_markdown_is_not_replaced_by_a_restored_version(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        terminal("write", *ORDER, "--format", "txt", server=server)
+    path = tmp_path / FILE.replace("md", "txt")
+    edit(path, "Gesa ist", "Sie ist")
+    edited = path.read_text("utf-8")
+    assert terminal("log", "restore", str(path), "1").code == 0
+    assert path.read_text("utf-8") == edited
+    assert "Gesa ist" in (tmp_path / FILE).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reported"),
+    [
+        (("restore", FILE, "9"), "has no version 9: it has 1"),
+        (("restore", "none.md", "1"), "none.md: no such file"),
+        (("diff", f"{FILE}@9", FILE), "has no version 9: it has 1"),
+        (("diff", FILE, "none.md"), "none.md: no such file"),
+        (("versions", "synopsen"), "synopsen: is a folder"),
+    ],
+)
+def test_a_version_that_is_not_there_is_one_line(
+    terminal: Terminal, written: Path, arguments: tuple[str, ...], reported: str
+) -> None:
+    before = written.read_bytes()
+    run = terminal("log", *arguments)
+    assert (run.code, run.out, run.err.count("\n")) == (2, "", 1)
+    assert reported in run.err
+    assert written.read_bytes() == before
+
+
+def test_versions_of_a_removed_run_are_gone_with_their_words(terminal: Terminal, written: Path) -> None:
+    edit(written, "Gesa ist", "Sie ist")
+    (_, edited) = listed(terminal)
+    assert terminal("log", "rm", str(edited["run"])).code == 0
+    assert [version["words"] for version in listed(terminal)] == [None, None]
+    before = written.read_bytes()
+    run = terminal("log", "restore", FILE, "1")
+    assert (run.code, run.err.count("\n")) == (2, 1)
+    assert "was removed with its run" in run.err
+    assert written.read_bytes() == before
+
+
+def test_a_log_of_before_opens_and_keeps_its_runs(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite3"
+    open_database(path, _MIGRATIONS[:4]).close()
+    with closing(RunLog(path)) as log:
+        log.begin(RUN)
+        assert [run.id for run in log.runs()] == [RUN.id]
+        assert log.versions("none") == []
+
+
+def test_the_versions_that_led_to_a_text_are_given_with_who_made_each(written: Path, tmp_path: Path) -> None:
+    first = read_document(written)
+    edited = Document(written, {**first.meta}, first.text + " Ende.")
+    with closing(RunLog(tmp_path / "runs.sqlite3")) as log:
+        written_version = log.add_version(first, "model", model="m")
+        log.add_version(Document(written, first.meta, "Eine andere."), "model", parent=written_version)
+        line = log.versions_of(edited)
+        assert [(version.number, version.maker) for version in line] == [(1, "model"), (3, "person")]
+        assert line[-1].document.text == edited.text
+        assert log.versions_of(Document(tmp_path / "x.md", {}, "Unbekannt.")) == []
+
+
+def test_a_version_that_cannot_be_read_names_its_run(written: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite3"
+    with closing(RunLog(path)) as log:
+        log.add_version(read_document(written), "model", run="20261130T120000-abcdef")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE versions SET request = 'x'")
+        database.commit()
+    with closing(RunLog(path)) as log, pytest.raises(FileError, match="log rm 20261130T120000-abcdef"):
+        log.touch(read_document(written))
