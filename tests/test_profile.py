@@ -9,7 +9,7 @@ from synopsis_writer.errors import InputError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.house import built_in_house, load_house
-from synopsis_writer.learning import RULES, as_data, calibrate, learn, measure
+from synopsis_writer.learning.limits import RULES, as_data, calibrate, learn, measure
 from synopsis_writer.settings import folder
 
 

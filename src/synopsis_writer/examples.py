@@ -14,7 +14,15 @@ from synopsis_writer.document import Document, format_document, format_yaml, rea
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
 from synopsis_writer.settings import HOUSE_FILE
-from synopsis_writer.show import SHOW_FILE, CastMember, Show, find_show, generic_show, load_show
+from synopsis_writer.show import (
+    SHOW_FILE,
+    CastMember,
+    Show,
+    find_show,
+    generic_show,
+    load_show,
+    nearest_shows,
+)
 from synopsis_writer.storage.files import find_files, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
@@ -147,13 +155,16 @@ def add(
 ) -> Path:
     """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 
-    `given` may have show, theme, form, title and logline, which come before those of the source. The title
+    `given` may have show, theme, form, title and logline, which come before those of the source: a CSV's
+    columns, then the brief in the front matter. The title
     defaults to the file's name, the theme to the first sentence, the logline to the theme; `people`, given as
     `Name: Rolle`, to the show's cast members whom the text names. An unknown show is made, with `people` as
     its cast. Raises InputError.
     """
     document = source.document
-    fields = {**source.fields, **given}
+    front = document.meta.get("brief")
+    asked = front if isinstance(front, dict) else {}
+    fields = {**asked, **source.fields, **given}
     if "show" not in fields:
         raise ExampleError(f"{source.where}: says no show: name it with --show")
     if "form" not in fields:
@@ -162,7 +173,7 @@ def add(
         theme = first_sentence(document.text)
         _log.info("%s: its first sentence is its theme: give --theme for another", source.where)
     known = find_show(shows, fields["show"]) or generic_show(fields["show"])
-    brief = make_brief(show=known.name, theme=theme, form=fields["form"])
+    brief = make_brief(**{**asked, "show": known.name, "theme": theme, "form": fields["form"]})
     heading = "" if "title" in document.meta else title_and_text(document.text)[0]
     text = title_and_text(document.text)[1] if heading else document.text
     name = document.path.stem.replace("-", " ")
@@ -232,3 +243,30 @@ def remove(example: Example) -> None:
             folder.rmdir()
     except OSError as error:
         raise FileError(f"cannot remove {os_reason(error, example.path)}") from error
+
+
+def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence[str]) -> Show:
+    """Add people, given as `Name: Rolle`, to a show of `folder`, and remove others by name; return the show.
+
+    Raises InputError for an unknown show or name, or a person without a role; nothing is written then.
+    """
+    paths = {load_show(path): path for path in find_files(folder, f"*/{SHOW_FILE}")}
+    show = find_show(list(paths), name)
+    if show is None:
+        near = nearest_shows(list(paths), name) or [known.name for known in paths] or ["none"]
+        raise ExampleError(f"{folder}: has no show '{name}': it has {', '.join(near)}")
+    cast = {member.name: member for member in show.cast}
+    for gone in removed:
+        if cast.pop(gone, None) is None:
+            raise ExampleError(f"{show.name}: has no '{gone}': its people are {', '.join(cast) or 'none'}")
+    try:
+        for line in added:
+            who, _, role = (part.strip() for part in line.partition(":"))
+            old = cast.get(who)
+            cast[who] = CastMember(name=who, role=role, gender=old.gender if old else None)
+    except ValidationError as error:
+        raise ExampleError(f"'{line}': {explain(error)}: write it as 'Name: Rolle'") from error
+    changed = show.model_copy(update={"cast": tuple(cast.values())})
+    if changed != show:
+        write_file(paths[show], format_yaml(changed.model_dump(mode="json", exclude_none=True)))
+    return changed

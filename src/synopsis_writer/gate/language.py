@@ -184,8 +184,13 @@ def umlauts(subject: Subject) -> Finding:
     return passed("umlauts", 0, "none spelt out", "Umlauts and ß are real.")
 
 
+def lacks_sharp_s(word: str) -> bool:
+    """Whether a lower-case word is spelt with ss where German has ß, and Swiss has not."""
+    return _NO_SHARP_S.search(word) is not None
+
+
 def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:
-    if not is_swiss and _NO_SHARP_S.search(word):
+    if not is_swiss and lacks_sharp_s(word):
         return True
     if not _SPELT_OUT.search(word) or len(word) > LONGEST_WORD:
         return False
@@ -224,6 +229,12 @@ def spelling(subject: Subject) -> Finding:
         return passed("spelling", share, limit, f"{share:.1%} of the words are unknown.")
     message = f"{share:.1%} of the words are unknown: {quoted([word.form for word in unknown])}."
     return failed("spelling", share, limit, message, [word.span for word in unknown])
+
+
+def unknown_words(text: Text) -> frozenset[str]:
+    """Return the words that no list knows, as they are written; of a hyphenated word its unknown parts."""
+    parts = {part for word in text.words for part in _HYPHEN.split(word.form)}
+    return frozenset(part for part in parts if not is_known(part.lower()))
 
 
 MOST_WRONG = 2  # pairs; the rule errs about once in twenty texts

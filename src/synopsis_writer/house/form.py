@@ -64,7 +64,7 @@ FEWEST_SENTENCES = 5  # that have a deviation
 FEWEST_BEATS = 3  # of an outline
 LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
 _WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
-_PRETERITE: Mapping[Tense, tuple[float, float]] = {
+PRETERITE: Mapping[Tense, tuple[float, float]] = {
     "present": (0, 0.3),
     "preterite": (0.5, 1),
     "either": (0, 1),
@@ -135,8 +135,8 @@ class Form(_Data):
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("preterite") is None and data.get("tense") in _PRETERITE:
-            return {**data, "preterite": _PRETERITE[data["tense"]]}
+        if isinstance(data, dict) and data.get("preterite") is None and data.get("tense") in PRETERITE:
+            return {**data, "preterite": PRETERITE[data["tense"]]}
         return data
 
     @model_validator(mode="after")

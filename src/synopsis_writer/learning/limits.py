@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import ceil, floor, inf
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+from synopsis_writer.brief import LEAST_WORDS
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import ExampleError, InputError
 from synopsis_writer.examples import read_brief
@@ -80,6 +82,45 @@ def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
     low = rule.floor if name in _FROM_ZERO else max(rule.floor, low - margin - lack)
     high = rule.ceiling if name in _UP_TO_ONE else min(rule.ceiling, high + margin + lack)
     return round(low, rule.digits or None), round(high, rule.digits or None)
+
+
+PRIOR = 5  # texts that the built-in values weigh as much as
+_FEWEST_WITH_OUTLIERS = 8
+
+
+def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, float]) -> tuple[float, float]:
+    """Return limits that contain all values but outliers, drawn towards the built-in ones.
+
+    Of n values from a to b the next one may lie beyond by two mean gaps, each (b - a) / (n - 1). A limit is w
+    times that, and 1 - w times the built-in one, but never between a and b: w = n / (n + 5) is the weight of
+    n observations beside a prior worth five (Efron and Morris, "Data Analysis Using Stein's Estimator and Its
+    Generalizations", 1975). Of eight values or more, those over three interquartile ranges beyond the
+    quartiles are outliers (Tukey, "Exploratory Data Analysis", 1977).
+    """
+    rule, is_count = RULES.get(name, RULES["words"]), name in _LEAST_COUNTS
+    inner = sorted(values)
+    if len(inner) >= _FEWEST_WITH_OUTLIERS:
+        first, middle, third = quantiles(inner, n=4)
+        fence = max(3 * (third - first), middle / 2 if is_count else rule.least_width)
+        inner = [value for value in inner if first - fence <= value <= third + fence]
+    weight = len(inner) / (len(inner) + PRIOR)
+    low, high = inner[0], inner[-1]
+    gaps = 2 * (high - low) / max(1, len(inner) - 1)
+    lower = min(low, weight * (low - gaps) + (1 - weight) * built_in[0])
+    upper = max(high, weight * (high + gaps) + (1 - weight) * built_in[1])
+    if is_count:
+        rounded = max(ceil(high), round(upper))
+        return max(_LEAST_COUNTS[name], floor(lower)), rounded
+    least = 0 if name == "exclamations" else rule.least_width
+    lack = max(0.0, least - (upper - lower)) / (1 if name in _FROM_ZERO | _UP_TO_ONE else 2)
+    lower = 0.0 if name in _FROM_ZERO else max(0.0, lower - lack)
+    upper = 1.0 if name in _UP_TO_ONE else min(upper + lack, 1.0 if rule.ceiling <= 1 else inf)
+    step = 10.0**rule.digits
+    return floor(lower * step + _ROUNDING) / step, ceil(upper * step - _ROUNDING) / step
+
+
+_LEAST_COUNTS = {"words": LEAST_WORDS, "characters": 1, "paragraphs": 1}
+_ROUNDING = 1e-9
 
 
 def calibrate(folder: Path, house: House, name: str, form: str | None = None) -> tuple[House, dict[str, int]]:

@@ -1,0 +1,1 @@
+"""A house learnt from a folder of texts, and proven on them."""

@@ -1,0 +1,330 @@
+"""All values of a house, learnt from its texts."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from synopsis_writer.document import Document, format_yaml
+from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.examples import add
+from synopsis_writer.formats.reading import first_sentence
+from synopsis_writer.gate.cast import occupation
+from synopsis_writer.gate.form import find_actors
+from synopsis_writer.gate.language import lacks_sharp_s
+from synopsis_writer.gate.lexicon import own_words
+from synopsis_writer.gate.text import word_parts
+from synopsis_writer.house.form import PRETERITE
+from synopsis_writer.house.house import (
+    House,
+    Orthography,
+    QuotationMarks,
+    built_in_house,
+    load_house,
+    make_house,
+)
+from synopsis_writer.learning.limits import RULES, shrunk_limits
+from synopsis_writer.learning.proof import Levels, Proof, prove
+from synopsis_writer.learning.texts import OwnText, suggestion, without_titles
+from synopsis_writer.settings import HOUSE_FILE
+from synopsis_writer.show import SHOW_FILE, CastMember, Show, generic_show
+from synopsis_writer.storage.files import new_folder, temporary_folder, write_file
+
+_SHORT = 250  # characters up to which a text in the middle is measured in characters
+_NEARLY_ALL = 0.9  # share from which on what texts have in common is a rule of the house
+_NO_CALLING = "Figur"
+_FEWEST_NAMING = 2  # texts that name a person of the cast whom none declares
+_FEWEST_SIGNS, _SIGNS_A_TEXT = 3, 0.1  # distinct words from which on texts are Swiss or Austrian
+_OPENINGS: Mapping[QuotationMarks, re.Pattern[str]] = {
+    "„“": re.compile("„"),
+    "»«": re.compile(r"»(?=\w)"),
+    "«»": re.compile(r"«(?=\w)"),
+    "“”": re.compile(r"(?<!\w)“(?=\w)"),
+    '""': re.compile(r'(?<!\w)"(?=\w)'),
+}
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What texts teach.
+
+    Attributes:
+        spreads: least and greatest own value of each limit, by form.
+    """
+
+    house: House
+    shows: tuple[Show, ...]
+    spreads: Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = None) -> Learnt:
+    """Learn a house from texts that all have show and form; `levels` are those of its checks."""
+    forms = {
+        form: [own for own in texts if own.form == form] for form in dict.fromkeys(own.form for own in texts)
+    }
+    shows = tuple(_learn_show(show, texts) for show in dict.fromkeys(own.show for own in texts))
+    orthography = _orthography(texts)
+    members = [member for show in shows for member in show.cast]
+    people = frozenset(part.lower() for member in members for part in word_parts(member.name))
+    learnt = {form: _learn_form(form, own) for form, own in forms.items()}
+    for form, checks in (levels or {}).items():
+        learnt[form]["checks"] = dict(checks)
+    data = {
+        "name": name,
+        "orthography": orthography,
+        "quotation_marks": _quotation_marks(texts, orthography),
+        "known_words": _known_words(texts, people),
+        "forms": learnt,
+    }
+    spreads = {
+        form: {
+            limit: (min(values), max(values))
+            for limit in (*RULES, "characters")
+            if (values := [text.values[limit] for text in own if limit in text.values])
+        }
+        for form, own in forms.items()
+    }
+    return Learnt(make_house(Document(Path(name) / HOUSE_FILE, data, "")), shows, spreads)
+
+
+def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
+    built_in = built_in_house().forms
+    data: dict[str, Any] = {} if name in built_in else {"purpose": suggestion(texts).purpose}
+    base = make_house(Document(Path(HOUSE_FILE), {"forms": {name: {"words": [200, 600], **data}}}, "")).form(
+        name
+    )
+    values = {
+        limit: sorted(own.values[limit] for own in texts if limit in own.values)
+        for limit in (*RULES, "characters")
+    }
+    unit = "characters" if values["characters"][len(texts) // 2] <= _SHORT else "words"
+    lengths = values[unit]
+    least, most = base.words or (200, 600)
+    scale = 2 * fmean(lengths) / (least + most)  # the built-in spread, around the own mean
+    data[unit] = shrunk_limits(unit, lengths, (least * scale, most * scale))
+    words = values["words"]
+    room = base.with_length((int(words[0]), int(words[-1])), None).paragraphs
+    data["paragraphs"] = shrunk_limits("paragraphs", values["paragraphs"], room)
+    past = sum(own.is_past for own in texts) / len(texts)
+    data["tense"] = (
+        "preterite"
+        if _is_rule(own.is_past for own in texts)
+        else "present"
+        if past <= 1 - _NEARLY_ALL
+        else "either"
+    )
+    data["ending"] = next(
+        (end for end in ("question", "ellipsis", "closed") if _is_rule(end in own.endings for own in texts)),
+        "any",
+    )
+    for limit in RULES:
+        if limit in data or limit == "words" or not values[limit]:
+            continue
+        built_in_limits = PRETERITE[data["tense"]] if limit == "preterite" else getattr(base, limit)
+        data[limit] = shrunk_limits(limit, values[limit], built_in_limits)
+    data["actors_in_brackets"] = _wanted(bool(find_actors(own.text.raw)) for own in texts)
+    data["headline"] = _wanted(own.has_headline for own in texts if own.has_headline is not None)
+    tenth = len(lengths) // 10
+    data["aim"] = {unit: (lengths[tenth], lengths[-1 - tenth])}
+    return data
+
+
+def _is_rule(holds: Iterable[bool]) -> bool:
+    """Whether nearly all texts, with one more that does not, have it in common."""
+    counted = list(holds)
+    return sum(counted) >= _NEARLY_ALL * (len(counted) + 1)
+
+
+def _wanted(holds: Iterable[bool]) -> str:
+    counted = list(holds)
+    return "yes" if _is_rule(counted) else "no" if _is_rule(not each for each in counted) else "either"
+
+
+def _orthography(texts: Sequence[OwnText]) -> Orthography:
+    words = {word.lower for own in texts for word in own.text.words}
+    fewest = max(_FEWEST_SIGNS, _SIGNS_A_TEXT * len(texts))
+    if not any("ß" in word for word in words) and sum(map(lacks_sharp_s, words)) >= fewest:
+        return "de-CH"
+    return "de-AT" if len(own_words("de-AT") & words) >= fewest else "de-DE"
+
+
+def _quotation_marks(texts: Sequence[OwnText], orthography: Orthography) -> QuotationMarks:
+    counts = {
+        marks: sum(len(opening.findall(own.text.raw)) for own in texts)
+        for marks, opening in _OPENINGS.items()
+    }
+    best = max(counts, key=lambda marks: counts[marks])
+    return best if counts[best] else "«»" if orthography == "de-CH" else "„“"
+
+
+def _known_words(texts: Sequence[OwnText], people: frozenset[str]) -> list[str]:
+    """Return the words no list knows that two texts have, or that are capitalised, people's names aside."""
+    counts = Counter(word for own in texts for word in own.unknown)
+    return sorted(
+        word
+        for word, count in counts.items()
+        if (count > 1 or word[0].isupper())
+        and people.isdisjoint((word.lower(), word.lower().removesuffix("s")))
+    )
+
+
+def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
+    """Return a show with the people whom a text declares, or two texts name."""
+    own = [text for text in texts if text.show == name]
+    people = Counter(person for text in own for person in text.named)
+    full = {part for person in people if " " in person for part in person.split()}
+    declared = {without_titles(person) for text in own for person in (*text.people, *text.played)}
+    cast: list[CastMember] = []
+    for person in sorted(people, key=lambda one: -people[one]):
+        parts = {part.lower() for part in person.split()}
+        named = sum(not parts.isdisjoint(text.text.counts) for text in own)
+        if person in full or (person not in declared and named < _FEWEST_NAMING):
+            continue
+        role = next((text.named[person] for text in own if text.named.get(person)), _NO_CALLING)
+        calling = occupation(role.lower())
+        gender: Literal["f", "m"] | None = None if calling is None else "f" if calling.is_woman else "m"
+        title = "Dr. " * any(f"Dr. {person}" in text.text.raw for text in own)
+        cast.append(CastMember(name=f"{title}{person}"[:80], role=role[:160], gender=gender))
+    return generic_show(name).model_copy(update={"cast": tuple(cast)})
+
+
+def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
+    """Return a `house.yaml` for an editor, with a comment for each learnt value."""
+    house = learnt.house
+    lines = [
+        f"# Learnt from {len(texts)} texts. Edit what you like, then: synopsis house check",
+        "# A range is [least, most]; a share is from 0 to 1. Behind # is what your own texts have.",
+        f"name: {_quoted(house.name)}",
+        f"language: {house.language}",
+        f"orthography: {house.orthography}  # de-DE, de-AT or de-CH (ss instead of ß)",
+        f"quotation_marks: {_quoted(' '.join(house.quotation_marks))}",
+        f"known_words: {_quoted(list(house.known_words))}  # right though no list has them",
+        "forms:",
+    ]
+    for form in house.forms.values():
+        own = [text for text in texts if text.form == form.name]
+        ends = Counter(next(iter(text.endings), "any") for text in own)
+        lines += [f"  {form.name}:  # {len(own)} texts", f"    purpose: {_quoted(form.purpose)}"]
+        for key, comment in (
+            ("words", ""),
+            ("characters", "with blanks, the title aside"),
+            ("paragraphs", ""),
+            ("tense", "present, preterite or either"),
+            ("ending", f"question, ellipsis, closed or any; yours: {_counts(ends)}"),
+            ("sentence_mean", "words in a sentence"),
+            ("sentence_deviation", "standard deviation of the same"),
+            ("sentence_longest", ""),
+            ("questions", "share of the sentences"),
+            ("speech", "share of the characters"),
+            ("exclamations", ""),
+            ("variety", "share of distinct words among 50 in a row"),
+            ("preterite", "share of the verbs"),
+            ("actors_in_brackets", "yes, no or either"),
+            ("headline", "yes, no or either: whether the title is a line of the text"),
+        ):
+            value = getattr(form, key)
+            if value is None:
+                continue
+            spread = learnt.spreads[form.name].get(key)
+            seen = f"yours: {spread[0]:.3g} to {spread[1]:.3g}" if spread else ""
+            about = "; ".join(filter(None, (comment, seen)))
+            shown = value if isinstance(value, str) else _range(value)
+            lines.append(f"    {key}: {shown}{f'  # {about}' if about else ''}")
+        aims = [f"{key}: {_range(aim)}" for key, aim in form.aim if aim]
+        lines.append(f"    aim: {{{', '.join(aims)}}}  # what prompts ask for, within the limits")
+        refusing = {line.check: line for line in proof.lines if line.form == form.name}
+        lines.append("    checks:  # error, warning or off; error where none is named")
+        for check, level in form.checks.items():
+            line = refusing[check]
+            lines.append(
+                f"      {check}: {level}  # it would refuse {len(line.refused)} of your {line.texts} texts"
+            )
+        if not form.checks:
+            lines[-1] = "    checks: {}  # error, warning or off; error where none is named"
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"[{limits[0]:g}, {limits[1]:g}]"
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.most_common())
+
+
+def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
+    """Learn a house, and prove it: each text is judged by what all others teach.
+
+    A check that refuses more than one in twenty texts of a form is a warning there. The only text of a form
+    is judged by what it teaches itself.
+    """
+
+    def judge(number: int) -> tuple[House, Sequence[Show]]:
+        others = [*texts[:number], *texts[number + 1 :]]
+        is_alone = all(own.form != texts[number].form for own in others)
+        learnt = learn_house(name, texts if is_alone else others)
+        return learnt.house, learnt.shows
+
+    proof = prove(texts, judge)
+    levels = proof.levels
+    return learn_house(name, texts, levels), proof.with_levels(levels)
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Raise FileError where `out` is there, unless it is an empty folder, or a house and `force` is given."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not (out / HOUSE_FILE).exists():
+            raise FileError(f"{out}: is there, and no house: name a new folder with --out")
+        if not force:
+            raise FileError(f"{out}: is a house: name another folder with --out, or replace it with --force")
+
+
+def write_house(
+    out: Path, learnt: Learnt, texts: Sequence[OwnText], proof: Proof, *, force: bool = False
+) -> None:
+    """Write the house as a folder, whole or not at all, with each text as an example.
+
+    Raises:
+        FileError: as `check_target`, or it cannot be written.
+        ExampleError: a text cannot be an example; names its file.
+    """
+    check_target(out, force=force)
+    try:
+        with temporary_folder(out.absolute().parent) as spare, new_folder(out.absolute()) as hidden:
+            write_file(hidden / HOUSE_FILE, render_house(learnt, texts, proof))
+            for show in learnt.shows:
+                data = show.model_dump(mode="json", exclude_none=True)
+                write_file(hidden / show.slug / SHOW_FILE, format_yaml(data))
+            for own in texts:
+                people = [f"{name}: {role}" for name, role in own.named.items()][:_MOST_PEOPLE]
+                given = {"show": own.show, "form": own.form, "theme": own.theme, "title": own.title}
+                add(
+                    own.source,
+                    hidden,
+                    learnt.shows,
+                    people=people or [own.somebody],
+                    logline=_logline(own),
+                    **given,
+                )
+            load_house(hidden)
+            if out.exists():
+                out.replace(spare / "replaced")
+    except OSError as error:
+        raise FileError(f"cannot write {os_reason(error, out)}: name another folder with --out") from error
+
+
+_MOST_PEOPLE = 14  # of an example
+_LOGLINE = range(15, 320)  # characters of an example's, with a full stop
+
+
+def _logline(own: OwnText) -> str:
+    line = f"{own.theme.rstrip('.')}."
+    return line if len(line) in _LOGLINE else first_sentence(own.text.raw)

@@ -1,0 +1,353 @@
+"""The texts of a house as an editor has them, with show, form and theme, and what is measured in each."""
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations, pairwise
+from pathlib import Path
+from statistics import fmean, pvariance
+from typing import NamedTuple
+
+from synopsis_writer.brief import LEAST_WORDS
+from synopsis_writer.document import Document
+from synopsis_writer.errors import FileError
+from synopsis_writer.examples import Example
+from synopsis_writer.formats.reading import (
+    COLUMNS,
+    READERS,
+    Source,
+    paragraphs,
+    read_sources,
+    text_files,
+    title_and_text,
+)
+from synopsis_writer.gate import cast, form
+from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.language import unknown_words
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, UNCACHED
+from synopsis_writer.gate.text import NAME, NOUN, Text, analyse, is_noun
+from synopsis_writer.house.form import Ending
+from synopsis_writer.house.house import built_in_house
+from synopsis_writer.learning.limits import measure
+from synopsis_writer.show import generic_show
+
+_log = logging.getLogger(__name__)
+
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_SHORTEST_PARAGRAPH = 10  # characters, as an example allows
+_LONGEST_TITLE = 90  # the same
+_NAME_PARTS, _LONGEST_FORM = re.compile(r"[^\W_]+(?:_[^\W_]+)*"), 60  # of the name of a form
+_LINE_TITLES = frozenset({".txt", ".docx", ".htm", ".html"})  # files whose title is a line of the text
+_LEAST_VERBS = 8  # fewer do not show a tense
+_LEAST_SENTENCES = 5  # fewer do not show a deviation
+_GERMAN_WORD_SHARE = 0.1  # of the distinct words; a text with fewer may be foreign
+_FOREIGN = 0.9  # probability
+_OPEN_ENDS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A text of a house: what is known of it, and what is measured in it once.
+
+    Attributes:
+        id: the file below the folder, with the line of a CSV's row.
+        show, form, theme: empty where nobody named one.
+        people: whom its brief or its list of characters names.
+        has_headline: whether the file begins with a title line; None where it has another place for it.
+    """
+
+    id: str
+    source: Source
+    show: str
+    form: str
+    theme: str
+    title: str
+    people: tuple[str, ...]
+    text: Text
+    has_headline: bool | None = None
+
+    @cached_property
+    def values(self) -> Mapping[str, float]:
+        """The measures of `limits.measure` that so short a text shows, and the number of characters."""
+        values = {**measure(self.text, self.title), "characters": form.count_characters(self.text.raw)}
+        if len(form.tensed_verbs(self.text)) < _LEAST_VERBS:
+            del values["preterite"]
+        if len(self.text.lengths) < _LEAST_SENTENCES:
+            del values["sentence_deviation"]
+        return values
+
+    @cached_property
+    def endings(self) -> frozenset[Ending]:
+        """The endings that the gate sees in it."""
+        house = built_in_house()
+        base = house.form(None).model_copy(update={"questions": (0.0, 1.0)})
+        show = generic_show("-")
+        forms = {ending: base.model_copy(update={"ending": ending}) for ending in _OPEN_ENDS}
+        return frozenset(
+            ending
+            for ending in _OPEN_ENDS
+            if form.hook(Subject(self.text, forms[ending], show, house)).passed
+        )
+
+    @cached_property
+    def is_past(self) -> bool:
+        """Whether it is told in the preterite."""
+        return form.preterite_share(self.text) > 1 / 2
+
+    @cached_property
+    def unknown(self) -> frozenset[str]:
+        """The words that no list knows, as they are written."""
+        return unknown_words(self.text)
+
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """The people whom it names, without titles, and the calling or kinship before the name, if any."""
+        text = self.text
+        found = {without_titles(name): "" for name in (*self.people, *self.played)}
+        for full in cast.full_names(text, {cast.parse_name(name) for name in found}):
+            name = text.raw[full.span.start : full.span.end]
+            is_genitive = not name.lower().endswith(full.name.last)
+            found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
+        parts = {part.lower() for name in found for part in name.split()}
+        for index, word in enumerate(text.words):
+            name = cast.nominative(word.lower, {*parts, *text.counts})
+            before = text.words[index - 1].lower if index > text.sentences[word.sentence].first else ""
+            if (
+                text.tags[index] == NAME
+                and word.form[0].isupper()
+                and name not in parts
+                and before not in _BEFORE_THINGS
+                and len(name) > 2  # noqa: PLR2004 - nobody is called so
+                and not is_noun(name)
+            ):
+                found.setdefault(word.form[: len(name)], "")
+        for name in found:
+            role = re.search(rf"\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*{re.escape(name)}\b", text.raw)
+            if role and _is_calling(role[1]):
+                found[name] = role[1]
+        return found
+
+    @property
+    def somebody(self) -> str:
+        """Whom it is about where it names nobody: the first calling, or else the first noun."""
+        nouns = [word.form for word, tag in zip(self.text.words, self.text.tags, strict=True) if tag == NOUN]
+        return next(filter(_is_calling, nouns), (nouns or ["Niemand"])[0])
+
+    @cached_property
+    def played(self) -> tuple[str, ...]:
+        """The people behind whom an actor's name stands in brackets."""
+        before = (self.text.raw[: match.start()] for match in form.find_actors(self.text.raw))
+        names = (match[1].split() for match in map(_BEFORE_ACTOR.search, before) if match)
+        people = (words[1:] if len(words) > 1 and _is_calling(words[0]) else words for words in names)
+        return tuple(dict.fromkeys(map(" ".join, people)))
+
+
+_KIN = re.compile(
+    r"(?:.*(?:vater|mutter|bruder|schwester|tochter|sohn|onkel|tante|frau|mann|neffe|nichte|enkelin|enkel|ende|chef|chefin))"
+)
+
+
+def _is_calling(word: str) -> bool:
+    """Whether a word before a name says what the person is: Requisiteur, Schwiegervater, Auszubildende."""
+    return cast.occupation(word.lower()) is not None or _KIN.fullmatch(word.lower()) is not None
+
+
+_TITLES = re.compile(r"^(?:(?:Dr|Prof)\. )+")
+
+
+def without_titles(name: str) -> str:
+    """Return a name without `Dr.` and `Prof.`."""
+    return _TITLES.sub("", name)
+
+
+_BEFORE_THINGS = frozenset(
+    "in im aus nach bei bis um am an auf vor der die das den dem des ein eine einer zum zur vom beim".split()
+)
+_PART = r"[^\W\d_a-zäöü][\w’'-]*"
+_BEFORE_ACTOR = re.compile(rf"((?:(?:Dr|Prof)\. )*(?:{_PART} )?(?:(?:von|zu|de|van|der|du) )*{_PART})$")
+
+
+def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = None) -> list[OwnText]:
+    """Read the texts of a folder, each once; `given` show, form and theme go before all others.
+
+    Next come a CSV's columns, then the front matter, then the names of the folders. What is below `skip` is
+    no text. Raises InputError with file and line for what cannot be read, is not German, or holds no text.
+    """
+    if not folder.exists():
+        raise FileError(f"{folder}: no such folder: name one that holds texts")
+    root = folder if folder.is_dir() else folder.parent
+    paths = text_files(folder) if folder.is_dir() else [folder]
+    paths = [path for path in paths if skip is None or not path.resolve().is_relative_to(skip.resolve())]
+    folders = [path.relative_to(root).parts[:-1] for path in paths]
+    levels = _meanings(folders)
+    texts: dict[str, OwnText] = {}
+    for path, parts in zip(paths, folders, strict=True):
+        for source in read_sources(path):
+            above = dict(zip(levels, parts, strict=False))
+            own = _own_text(source, root, {**above, **_front_matter(source), **source.fields, **given})
+            if len(own.text.words) < LEAST_WORDS:
+                _log.warning("%s: has fewer than %d words: left out", own.id, LEAST_WORDS)
+            elif own.text.raw in texts:
+                _log.warning("%s: is the same text as %s: left out", own.id, texts[own.text.raw].id)
+            else:
+                texts[own.text.raw] = own
+    if not texts:
+        raise FileError(f"{folder}: holds no text: put {', '.join(sorted(READERS))} files into it")
+    return list(texts.values())
+
+
+def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
+    document = source.document
+    body = document.text.translate(_INVISIBLE)
+    heading, rest = ("", body) if "title" in document.meta else title_and_text(body)
+    parts = paragraphs(rest)
+    for index in range(len(parts) - 1, 0, -1):
+        if len(parts[index]) < _SHORTEST_PARAGRAPH:  # "Wer?" goes to the paragraph before
+            parts[index - 1] += f" {parts.pop(index)}"
+    text = analyse("\n\n".join(parts))
+    if (language := _foreign(text)) is not None:
+        hint = "take it out, for a house has one language"
+        raise FileError(f"{source.where}: is not German but {language}: {hint}")
+    has_line = document.path.suffix.lower() in _LINE_TITLES and ("title",) not in document.lines
+    return OwnText(
+        source.where.removeprefix(f"{root}/"),
+        replace(source, document=replace(document, text=text.raw)),
+        fields.get("show", ""),
+        "-".join(_NAME_PARTS.findall(fields.get("form", "")))[:_LONGEST_FORM],
+        fields.get("theme", ""),
+        str(document.meta.get("title") or heading or " ".join(text.raw.split()[:5]))[:_LONGEST_TITLE],
+        _declared(document),
+        text,
+        bool(heading or "title" in document.meta) if has_line else None,
+    )
+
+
+def own_text(example: Example) -> OwnText:
+    """Return an example as a text of its house."""
+    document = Document(example.path, {}, example.synopsis.text)
+    brief, synopsis = example.brief, example.synopsis
+    return OwnText(
+        example.id,
+        Source(document, str(example.path), {}),
+        brief.show,
+        brief.form,
+        brief.theme,
+        synopsis.title,
+        brief.characters,
+        analyse(synopsis.text),
+    )
+
+
+def _declared(document: Document) -> tuple[str, ...]:
+    brief, listed = document.meta.get("brief"), document.meta.get("characters")
+    names = brief.get("characters") if isinstance(brief, dict) else None
+    people = [person.get("name") for person in listed or () if isinstance(person, dict)]
+    return tuple(dict.fromkeys(str(name) for name in [*(names or ()), *people] if name))
+
+
+def _foreign(text: Text) -> str | None:
+    """Return the code of the language that half of the sentences or more are in, unless it is German."""
+    foreign: list[str] = []
+    for sentence in text.sentences:
+        words = {word.lower for word in text.words_of(sentence)}
+        if words and len(words & GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE:
+            name, probability = UNCACHED(sentence.text)
+            foreign += [name] * (name != "de" and probability >= _FOREIGN)
+    return foreign[0] if len(foreign) * 2 >= max(1, len(text.sentences)) else None
+
+
+def _front_matter(source: Source) -> dict[str, str]:
+    """Return show, form and theme of the brief, or of fields that are called as a CSV's columns are."""
+    meta = {str(key).lower(): value for key, value in source.document.meta.items()}
+    front = meta.get("brief")
+    brief = front if isinstance(front, dict) else {}
+    wanted = ("show", "form", "theme")
+    found = {name: next((meta[key] for key in COLUMNS[name] if meta.get(key)), None) for name in wanted}
+    found |= {name: brief[name] for name in wanted if brief.get(name)}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _meanings(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what the levels of folders name.
+
+    A single one names shows, unless all are called as forms are; of two levels the one with more such names
+    is forms, then the one with fewer names, then the second.
+    """
+    first, second = ({parts[level] for parts in folders if len(parts) > level} for level in range(2))
+    forms = [sum(_LIKE_A_FORM.search(name) is not None for name in names) for names in (first, second)]
+    if not second:
+        return ("form",) if first and forms[0] == len(first) else ("show",)
+    is_first = (-forms[0] / len(first), len(first)) < (-forms[1] / len(second), len(second))
+    return ("form", "show") if is_first else ("show", "form")
+
+
+_LIKE_A_FORM = re.compile(
+    r"^(?:episode|teaser|special|week|portr[aäe]\w*|folgen?|wochen?)$|kurz|lang|inhalt|vorschau|texte?$|epg|presse",
+    re.IGNORECASE,
+)
+
+
+class Suggestion(NamedTuple):
+    """A form that texts of a length may be: at most so many words in the text in the middle."""
+
+    most_words: float
+    name: str
+    purpose: str
+
+
+SUGGESTIONS = (
+    Suggestion(45, "kurz", "Kurztext für Programmhinweise: worum es in der Folge geht, in wenigen Sätzen."),
+    Suggestion(
+        160, "vorschau", "Vorschau auf eine Folge: wer vor welchem Konflikt steht, und was daraus wird."
+    ),
+    Suggestion(320, "inhalt", "Inhaltsangabe einer Folge: was geschieht, wen es trifft, und wie es ausgeht."),
+    Suggestion(math.inf, "lang", "Ausführliche Inhaltsangabe einer Folge mit ihren Nebensträngen."),
+)
+
+
+def suggestion(texts: Sequence[OwnText]) -> Suggestion:
+    """Return the form that the length of the texts suggests."""
+    middle = sorted(len(own.text.words) for own in texts)[len(texts) // 2]
+    return next(each for each in SUGGESTIONS if middle <= each.most_words)
+
+
+_MOST_FORMS = 4
+_FEWEST_OF_A_FORM = 3
+_APART = math.log(1.8)  # between the means of two forms
+_SPREAD = 0.6  # within k forms at most, times the 1 / k² of the variance within k parts of an even spread
+_MOST_GAPS = 12  # where cuts are tried
+
+
+def with_forms(texts: Sequence[OwnText]) -> list[OwnText]:
+    """Return the texts; those without a form are parted by length into at most four, with suggested names."""
+    names: dict[str, str] = {}
+    for group in _parted(sorted((own for own in texts if not own.form), key=lambda own: len(own.text.words))):
+        suggested = suggestion(group).name
+        number = sum(name.startswith(suggested) for name in set(names.values()))
+        names |= {own.id: f"{suggested}-{number + 1}" if number else suggested for own in group}
+    return [own if own.form else replace(own, form=names[own.id]) for own in texts]
+
+
+def _parted(texts: Sequence[OwnText]) -> list[Sequence[OwnText]]:
+    """Part texts in order of length into the most groups that the variance of its logarithm bears out.
+
+    Source of the criterion: Fisher, "On Grouping for Maximum Homogeneity", 1958.
+    """
+    logs = [math.log(len(own.text.words)) for own in texts]
+    gaps = sorted(range(1, len(logs)), key=lambda index: logs[index - 1] - logs[index])[:_MOST_GAPS]
+    for count in range(_MOST_FORMS, 1, -1):
+        within: dict[tuple[int, ...], float] = {}
+        for cuts in combinations(sorted(gaps), count - 1):
+            groups = [logs[start:end] for start, end in pairwise((0, *cuts, len(logs)))]
+            means = [fmean(group) for group in groups]
+            if min(map(len, groups)) >= _FEWEST_OF_A_FORM and all(
+                b - a >= _APART for a, b in pairwise(means)
+            ):
+                within[cuts] = sum(pvariance(group) * len(group) for group in groups) / len(logs)
+        best = min(within, key=lambda cuts: within[cuts], default=())
+        if best and within[best] <= _SPREAD / count**2 * pvariance(logs):
+            return [texts[start:end] for start, end in pairwise((0, *best, len(logs)))]
+    return [texts] if texts else []
