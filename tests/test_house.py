@@ -115,7 +115,7 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
         ("    ending: ellipsis", "    ending: offen", "forms.kurz.ending: input should be"),
         ("de-CH", "de-XX", ":2: orthography: input should be 'de-DE', 'de-AT' or 'de-CH'"),
         ("« »", "‹ ›", ":3: quotation_marks: input should be"),
-        ("    words: 60-120\n", "", ":8: forms.kurz: has no single length: give either words or characters"),
+        ("    words: 60-120\n", "", ":8: forms.kurz: has no single length: give words, characters or bytes"),
         ("    words: 60-120", "    words: 60-120\n    characters: 9-99", "has no single length"),
         (
             "    words: 60-120",

@@ -10,15 +10,27 @@ from typing import Literal, NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, exceeds, failed, passed, quoted, shortened
 from synopsis_writer.gate.lexicon import pattern, word_lists
-from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german
-from synopsis_writer.house.form import FEWEST_SENTENCES, within
+from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, word_spans
+from synopsis_writer.house.form import FEWEST_SENTENCES, can_encode, within
 
 
 def length(subject: Subject) -> Finding:
-    """The number of words or characters is within the brief's limits, or else the form's."""
-    limits, unit = subject.form.length
-    count = len(subject.text.words) if unit == "words" else count_characters(subject.text.raw)
+    """The number of words, characters or bytes is within the brief's limits, or else the form's."""
+    (limits, unit), encoding = subject.form.length, subject.form.encoding
+    parts = [subject.text.raw, *([subject.title] if subject.form.title_counts else [])]
     limit = f"{limits[0]:g} to {limits[1]:g} {unit}"
+    limit += f" in {encoding or 'utf-8'}" if unit == "bytes" else ""
+    limit += ", the title included" if subject.form.title_counts else ""
+    if foreign := [char for char in "".join(parts) if encoding and not can_encode(char, encoding)]:
+        lacking = f"characters that {encoding} does not: {quoted(foreign)}"
+        message = f"The text has {lacking}: write it without them."
+        return failed("length", "".join(dict.fromkeys(foreign)), limit, message)
+    if unit == "words":
+        count = sum(len(word_spans(part)) for part in parts)
+    elif unit == "characters":
+        count = sum(count_characters(part) for part in parts)
+    else:
+        count = sum(len(_one_line(part).encode(encoding or "utf-8")) for part in parts)
     if within(count, limits):
         return passed("length", count, limit, f"The text has {count} {unit}.")
     way_out = "tell more" if count < limits[0] else "cut"
@@ -27,7 +39,11 @@ def length(subject: Subject) -> Finding:
 
 def count_characters(raw: str) -> int:
     """Return the number of NFC code points with blanks; a line or paragraph end counts as one blank."""
-    return len(" ".join(unicodedata.normalize("NFC", raw).split()))
+    return len(_one_line(raw))
+
+
+def _one_line(raw: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", raw).split())
 
 
 def paragraphs(subject: Subject) -> Finding:

@@ -57,6 +57,14 @@ def _at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _encoding(name: str) -> str:
+    try:
+        can_encode("a", name)
+    except LookupError as error:
+        raise ValueError(f"'{name[:40]}' is no encoding of text: name one as iso-8859-9 or utf-8") from error
+    return name
+
+
 Range = Annotated[tuple[float, float], BeforeValidator(_read_range), AfterValidator(_in_order)]
 Share = Annotated[Range, AfterValidator(_share)]
 
@@ -91,11 +99,15 @@ class Aim(_Data):
 class Form(_Data):
     """A kind of text of a house.
 
-    A range is least and most, both allowed; a share is from 0 to 1. Of `words` and `characters` one is given.
+    A range is least and most, both allowed; a share is from 0 to 1. Of `words`, `characters` and `bytes`
+    one is given.
 
     Attributes:
         purpose: what it is for, in German sentences for the prompt.
         characters: NFC code points with blanks, the title aside; a line end counts as one blank.
+        bytes: the same in `encoding`, or in UTF-8 where none is given.
+        encoding: what the text must be writable in.
+        title_counts: whether the title is a part of the length.
         strands: how many storylines there may be, at most.
         sentence_mean: mean words a sentence; deviation and longest are in words, too.
         questions: share of the sentences that ask.
@@ -113,6 +125,9 @@ class Form(_Data):
     purpose: str = ""
     words: Annotated[Range, _at_least(LEAST_WORDS)] | None = None
     characters: Annotated[Range, _at_least(1)] | None = None
+    bytes: Annotated[Range, _at_least(1)] | None = None
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = None
+    title_counts: bool = False
     paragraphs: Annotated[Range, _at_least(1)]
     strands: Literal[1, 2, 3]
     tense: Tense
@@ -143,8 +158,9 @@ class Form(_Data):
     def _check(self) -> Self:
         if not self.purpose.strip():
             raise ValueError("has no purpose: say in a German sentence or two what such a text is for")
-        if (self.words is None) == (self.characters is None):
-            raise ValueError("has no single length: give either words or characters, as in 'words: 200-600'")
+        if [self.words, self.characters, self.bytes].count(None) != len(_REPLACED["words"]):
+            given = "give words, characters or bytes, as in 'words: 200-600'"
+            raise ValueError(f"has no single length: {given}")
         for name, aim in self.aim:
             limits = getattr(self, name, None) or self.words
             if aim is not None and name in Form.model_fields and limits is not None:
@@ -164,12 +180,19 @@ class Form(_Data):
     @property
     def length(self) -> tuple[tuple[float, float], str]:
         """The limits of the length, and their unit."""
-        return (self.words, "words") if self.words else (self.characters or (0, 0), "characters")
+        units = {"words": self.words, "characters": self.characters, "bytes": self.bytes}
+        return next((limits, unit) for unit, limits in units.items() if limits)
 
     @property
     def most_words(self) -> float:
-        """The most words, about, where the length is in characters."""
-        return self.words[1] if self.words else (self.characters or (0, 0))[1] / LETTERS_A_WORD
+        """The most words, about, where the length is in characters or bytes."""
+        return self._in_words[1]
+
+    @property
+    def _in_words(self) -> tuple[float, float]:
+        (least, most), unit = self.length
+        one = 1.0 if unit == "words" else LETTERS_A_WORD
+        return least / one, most / one
 
     @property
     def storylines(self) -> int:
@@ -184,7 +207,7 @@ class Form(_Data):
             return self
         one = 1.0 if words else LETTERS_A_WORD
         low, high = length[0] / one, length[1] / one
-        least, most = self.words or tuple(end / LETTERS_A_WORD for end in self.characters or (0, 0))
+        least, most = self._in_words
         fewest = int(self.paragraphs[0] * min(1.0, low / max(1, least))) or 1
         share = min(1.0, 2 * high / (least + most)) * max(1.0, high / most)
         is_short = high < least
@@ -198,6 +221,8 @@ class Form(_Data):
             update={
                 "words": words,
                 "characters": characters,
+                "bytes": None,
+                "title_counts": False,
                 "paragraphs": (fewest, max(fewest, -int(-self.paragraphs[1] * share // 1))),
                 "sentence_mean": tuple(map(min, self.sentence_mean, (low // 1, high // 1))),
                 "sentence_longest": (0.0, min(self.sentence_longest[1], high // 1)),
@@ -210,13 +235,18 @@ _OF_LENGTH = frozenset({"words", "characters", "paragraphs"})
 _COUNTS = frozenset({"spoken_sentences", "questions_asked"})
 
 # What is not taken from elsewhere where a form itself says the former: it would contradict.
-_REPLACED = {"words": "characters", "characters": "words", "tense": "preterite"}
+_REPLACED = {
+    "words": ("characters", "bytes"),
+    "characters": ("words", "bytes"),
+    "bytes": ("words", "characters"),
+    "tense": ("preterite",),
+}
 _AIMS = {"speech": "spoken_sentences", "questions": "questions_asked"}
 
 
 def inherit(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Return a form's data, with what it lacks from `base`; raises nothing, for neither is checked yet."""
-    replaced = {_REPLACED[key] for key in own if key in _REPLACED}
+    replaced = {other for key in own for other in _REPLACED.get(key, ())}
     data = {**{key: value for key, value in base.items() if key not in replaced}, **own}
     changed = replaced | {key for key, value in own.items() if value != base.get(key)}
     gone = changed | {_AIMS[key] for key in changed if key in _AIMS}
@@ -237,3 +267,12 @@ def _fields(value: Any) -> dict[str, Any]:
 def within(value: float, limits: tuple[float, float]) -> bool:
     """Whether `value` is between the limits, both included."""
     return limits[0] <= value <= limits[1]
+
+
+def can_encode(text: str, encoding: str) -> bool:
+    """Whether an encoding has all characters of a text."""
+    try:
+        text.encode(encoding)
+    except ValueError:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synopsis_writer.house.form import CHECK_NAMES, FEWEST_SENTENCES, Form, Range
+from synopsis_writer.house.form import CHECK_NAMES, FEWEST_SENTENCES, Form, Range, can_encode
 from synopsis_writer.house.house import House
 
 _NUMBERS = "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
@@ -49,11 +49,7 @@ def render_rules(form: Form, house: House) -> Rules:
 
 
 def _form_rules(form: Form, marks: str, quoted: str) -> Iterator[tuple[str, str]]:
-    if form.words:
-        yield "length", f"{_capital(_aimed(form.words, form.aim.words, 'Wort', 'Wörter'))}."
-    else:
-        length = _aimed(form.characters or (0, 0), form.aim.characters, "Zeichen", "Zeichen")
-        yield "length", f"{_capital(length)}, Leerzeichen mitgezählt, der Titel nicht."
+    yield from (("length", rule) for rule in _length_rules(form))
     parts = _aimed(form.paragraphs, form.aim.paragraphs, "Absatz", "Absätze")
     yield "paragraphs", "Ein einziger Absatz." if form.paragraphs[1] == 1 else f"{_capital(parts)}."
     yield (
@@ -81,6 +77,24 @@ def _form_rules(form: Form, marks: str, quoted: str) -> Iterator[tuple[str, str]
         yield "actors", f"{named}, wenn sie zum ersten Mal vorkommt. Erfinde keinen."
     elif form.actors_in_brackets == "no":
         yield "actors", "Wer eine Figur spielt, steht nicht im Text."
+
+
+def _length_rules(form: Form) -> Iterator[str]:
+    title = "der Titel auch" if form.title_counts else "der Titel nicht"
+    if form.words:
+        counted = f", {title}" if form.title_counts else ""
+        yield f"{_capital(_aimed(form.words, form.aim.words, 'Wort', 'Wörter'))}{counted}."
+    elif form.characters:
+        length = _aimed(form.characters, form.aim.characters, "Zeichen", "Zeichen")
+        yield f"{_capital(length)}, Leerzeichen mitgezählt, {title}."
+    else:
+        size = f"{count(form.length[0], 'Byte', 'Bytes', digits=True)} in {form.encoding or 'utf-8'}"
+        yield f"{_capital(size)}, Leerzeichen mitgezählt, {title}."
+        if len("ä".encode(form.encoding or "utf-8", "replace")) > len("a".encode(form.encoding or "utf-8")):
+            yield "Ein Umlaut zählt so viel wie zwei Buchstaben, ein Anführungszeichen mehr."
+    foreign = [mark for mark in "äöüß„“»«’–…€" if form.encoding and not can_encode(mark, form.encoding)]
+    if foreign:
+        yield f"Diese Zeichen gibt es dort nicht, schreibe ohne sie: {' '.join(foreign)}"
 
 
 def _style_rules(form: Form, house: House, marks: str) -> Iterator[tuple[str, str]]:
