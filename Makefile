@@ -123,6 +123,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.kills
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.report
+	@$(BIN)/python -m benchmarks.export
 
 bench-scale: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.batch_scale
