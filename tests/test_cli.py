@@ -116,7 +116,7 @@ def test_a_failing_server_exits_3_with_one_line(
         (["write", "--show", "AWZ", "--theme", ""], "theme: is empty"),
         (["write", "--show", "AWZ", "--theme", "x" * 100_000], "at most 500"),
         (["write", "--show", "AWZ", "--theme", "a\x1b[2Jb"], "U+001B"),
-        (["write", "--show", "AWZ", "--theme", "Eis", "--form", "sonett"], "--form"),
+        (["write", "--show", "AWZ", "--theme", "Eis", "--form", "sonett"], "no form 'sonett'"),
         (["write", "--show", "AWZ", "--theme", "Eis", "--attempts", "0"], "attempts"),
         (
             ["write", "--show", "AWZ", "--theme", "Eis", "--examples", "none"],
@@ -211,7 +211,7 @@ def test_check_reads_files_and_pipes(terminal: Terminal) -> None:
     assert run.code == 2
     first, second = map(json.loads, run.out.splitlines())
     assert (first["passed"], second["exit_code"]) == (True, 2)
-    assert "-: is not UTF-8" in run.err
+    assert "-: holds no text" in run.err
 
 
 @pytest.mark.parametrize("width", ["20", "47", "200"])

@@ -150,7 +150,7 @@ class Writer:
         self._runner: asyncio.Runner | None = None
         self._finalizer: Callable[[], object] = lambda: None
         self._turn = threading.RLock()  # of the `_sync` methods
-        self._is_open = self._is_warm = False
+        self._is_open = self._is_warm = self._is_reported = False
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -257,8 +257,7 @@ class Writer:
         """
         if not 1 <= best_of <= _MOST_DRAFTS:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
-        await self._open()
-        brief, show = self.resolve(_brief(brief, fields))
+        brief, show = await self._open_for(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
             more = {"outline": outline, "best_of": best_of}
             with self._recording(self._command, brief, author.name, prompt, **more) as recording:
@@ -286,8 +285,7 @@ class Writer:
             InputError: as `write`.
             ModelError: the model failed for good.
         """
-        await self._open()
-        brief, show = self.resolve(_brief(brief, fields))
+        brief, show = await self._open_for(_brief(brief, fields))
         if self._is_demo:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
@@ -498,9 +496,16 @@ class Writer:
         await asyncio.gather(self._in_thread(lambda: self.workspace), *imports)
         if not self._is_demo and self.workspace.pool.examples:
             await self._in_thread(lambda: self.workspace.index)
-        if not self._is_open and self._client is None:
-            _log.info("model: %s (%s)", self.model.model, self.model.why)
         self._is_open = True
+
+    async def _open_for(self, brief: Brief) -> tuple[Brief, Show]:
+        """Open what is not open yet, report the model once, and return the brief as `resolve` does."""
+        await self._open()
+        resolved = self.resolve(brief)
+        if not self._is_reported and self._client is None:
+            _log.info("model: %s (%s)", self.model.model, self.model.why)
+        self._is_reported = True
+        return resolved
 
     @property
     def _executor(self) -> ThreadPoolExecutor:

@@ -99,11 +99,13 @@ class StderrHandler(logging.Handler):
     Attributes:
         log_format: `json` prints a line as an object for programs; None: no flag and no setting says.
         expects_json: stdout must get one JSON object, and has not got it yet.
+        hints: lines for the end of a command that did not fail.
         failure_data: returns what that object has besides where the command fails.
     """
 
     log_format: str | None = None
     expects_json = False
+    hints: tuple[str, ...] = ()
     failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)
     _live: "Live | None" = None
     is_debugging = False  # --debug was given
@@ -116,7 +118,7 @@ class StderrHandler(logging.Handler):
         logging.lastResort = self  # what libraries log goes to a terminal, too
         self.is_debugging = False
         self.setLevel(logging.INFO)
-        self.log_format, self.expects_json, self.failure_data = None, False, dict
+        self.log_format, self.expects_json, self.hints, self.failure_data = None, False, (), dict
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
         try:

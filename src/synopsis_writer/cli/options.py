@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from synopsis_writer.cli.console import STDERR, status
+from synopsis_writer.cli.console import STDERR
 
 if TYPE_CHECKING:
     from synopsis_writer.settings import Settings
@@ -85,7 +85,8 @@ def settings_from(*groups: Any, **more: Any) -> "Settings":
     STDERR.log_format = settings.log_format
     for name, where in {"examples": "shows and examples", "profile": "limits, as house.yaml"}.items():
         if settings.is_flag(name):
-            status(f"--{name} still works; --house FOLDER takes its place: put the {where} into that folder")
+            hint = f"--{name} still works; --house FOLDER takes its place: put the {where} into that folder"
+            STDERR.hints += (hint,)
     return settings
 
 
