@@ -56,7 +56,7 @@ class Nodes:
 
     def start_second(self) -> None:
         # The SDK sends this along, so that a server sees which node asks.
-        self.start("--address", f"127.0.0.1:{self.port}", OPENAI_ORG_ID="second")
+        self.start("--address", f"127.0.0.1:{self.port}", OPENAI_CUSTOM_HEADERS="X-Node: second")
 
     def start(self, *flags: str, **environment: str) -> None:
         (self.folder / "token").write_text("0123456789abcdef" * 4, encoding="utf-8")
@@ -168,7 +168,7 @@ class Patient(LoopbackServer):
         self.has_second = threading.Event()
 
     def answer(self, request: Request) -> Step:
-        if "second" in request.headers.get("openai-organization", ""):
+        if request.headers.get("x-node") == "second":
             self.second += 1
             self.has_second.set()
         self.has_second.wait(5)
