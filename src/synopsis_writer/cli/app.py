@@ -16,15 +16,7 @@ from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
 from synopsis_writer.cli import batch, check, evals, house, log, models, options, publish, write
-from synopsis_writer.cli.console import (
-    INTERRUPTED,
-    STDERR,
-    fail,
-    failure_of,
-    print_error,
-    print_result,
-    status,
-)
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.errors import SynopsisError, os_reason
 
 app = typer.Typer(
@@ -131,8 +123,6 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     if outcome == INTERRUPTED:  # Typer's answer to Ctrl-C
         ended_with, message = cli.interruption()
         fail(message, ended_with)
-    for hint in STDERR.hints if outcome != INTERRUPTED else ():
-        status(hint)
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -60,6 +60,7 @@ def fail(message: str, code: int, **more: object) -> int:
         with contextlib.suppress(SynopsisError):
             data = STDERR.failure_data()
         print_json({**data, "error": message, "exit_code": code}, indent=None)
+    STDERR.hints = ()
     STDERR.print_line(message, logging.ERROR, _LONGEST_LINE, **more)
     return code
 
@@ -99,7 +100,7 @@ class StderrHandler(logging.Handler):
     Attributes:
         log_format: `json` prints a line as an object for programs; None: no flag and no setting says.
         expects_json: stdout must get one JSON object, and has not got it yet.
-        hints: lines for the end of a command that did not fail.
+        hints: lines for the end of a command, unless it fails.
         failure_data: returns what that object has besides where the command fails.
     """
 
@@ -125,6 +126,8 @@ class StderrHandler(logging.Handler):
             yield
         finally:
             self.clear()
+            for hint in self.hints:
+                _log.info(hint)
             logger.removeHandler(self)
             logger.setLevel(level)
             logging.lastResort = last_resort
