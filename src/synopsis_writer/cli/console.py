@@ -119,7 +119,8 @@ class StderrHandler(logging.Handler):
         logging.lastResort = self  # what libraries log goes to a terminal, too
         self.is_debugging = False
         self.setLevel(logging.INFO)
-        self.log_format, self.expects_json, self.hints, self.failure_data = None, False, (), dict
+        self.log_format, self.expects_json, self.failure_data = None, False, dict
+        self.hints = tuple[str, ...]()
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
         try:
