@@ -72,8 +72,8 @@ def test_all_of_the_same_show_and_form_are_shown_before_any_other() -> None:
 
 
 def test_the_last_is_the_one_closest_in_theme_and_says_which_words_it_shares() -> None:
-    last = select(INDEX, brief("Eine Kürschnerin findet die Naht ihrer Rivalin"))[-1]
-    assert last.example.id == "alles-was-zaehlt/die-naht-der-rivalin"
+    last = select(INDEX, brief("Eine Wirtin verliebt sich in den Gerichtsvollzieher"))[-1]
+    assert last.example.id == "rote-rosen/unpfaendbar"
     assert last.why.startswith("another show and form, close in theme: ")
 
 
@@ -98,7 +98,7 @@ def test_another_story_goes_before_a_second_telling_of_a_story() -> None:
 
 def test_every_example_has_a_reason() -> None:
     chosen = select(INDEX, brief("Ein Koch wettet"), pinned=["rote-rosen/reine-herztoene"])
-    assert [one.why for one in chosen[:1] + chosen[-3:-1]] == [
+    assert [one.why for one in chosen[:1] + chosen[2:4]] == [
         "pinned",
         "same show and form",
         "same show and form, for variety",
