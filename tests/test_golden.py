@@ -1,4 +1,4 @@
-"""The program does what it did before it was restructured: prompts, verdicts, wire, output, files, exits.
+"""The program does what it did before it was restructured: prompts, wire, output, files, exits.
 
 The data was made by `tests/golden/make.py`, which says when a part of it may be renewed. Everything here goes
 through the command line and through files, and knows no module of the program.
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden import exits, helps, old, scenes, verdicts
+from tests.golden import exits, helps, old, scenes
 from tests.golden.command import House
 from tests.golden.material import PROMPTS, load
 
@@ -63,38 +63,6 @@ def test_prompts_are_the_same_byte_for_byte(house: House, name: str) -> None:
         for found, wanted in zip(made.data["messages"], golden["messages"], strict=True):
             assert found == wanted
         assert made.data == {key: value for key, value in golden.items() if key != "code"}
-
-
-def texts_of(form: str) -> list[tuple[str, str]]:
-    return [order for order in verdicts.orders(load("texts.json.gz")) if order[1] == form]
-
-
-def assert_verdicts(house: House, wanted: list[tuple[str, str]]) -> None:
-    golden = load("verdicts.json.gz")
-    found = verdicts.verdicts(house, load("texts.json.gz"), wanted)
-    changed = {name: verdict for name, verdict in found.items() if verdict != golden[name]}
-    for name, verdict in changed.items():
-        assert verdict == golden[name], (
-            f"{len(changed)} of {len(found)} verdicts changed, first that of {name}"
-        )
-
-
-@pytest.mark.parametrize("form", ["episode", "teaser", "special", "week", "portrait"])
-def test_the_gate_says_the_same_of_good_texts_under_each_form(house: House, form: str) -> None:
-    assert_verdicts(house, texts_of(form))
-
-
-PARTS = 6
-
-
-def test_the_gate_says_the_same_of_damaged_texts(house: House) -> None:
-    assert_verdicts(house, texts_of("")[::PARTS])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(1, PARTS))
-def test_the_gate_says_the_same_of_all_damaged_texts(house: House, part: int) -> None:
-    assert_verdicts(house, texts_of("")[part::PARTS])
 
 
 @pytest.mark.parametrize("name", scenes.SCENES)

@@ -6,7 +6,6 @@ is meant to change what the program does, only the part that changes is renewed,
 says why:
 
     prompts    the messages of 33 briefs
-    verdicts   what the gate says of each good text under each form, and of each damaged one
     scenes     what commands print, ask of a server and save
     helps      the help of every command
     exits      command lines and their exit codes
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import exits, helps, old, scenes, verdicts
+from tests.golden import exits, helps, old, scenes
 from tests.golden.command import House
 from tests.golden.material import DATA, PROMPTS
 
@@ -51,12 +50,6 @@ def make_prompts() -> None:
         made = house()("prompt", *arguments, "--json")
         found[name] = {"code": made.code, **(made.data if made.code == 0 else {"said": made.err})}
     save("prompts.json.gz", found)
-
-
-def make_verdicts() -> None:
-    texts = verdicts.good_texts() | verdicts.damaged_texts()
-    save("texts.json.gz", texts)
-    save("verdicts.json.gz", verdicts.verdicts(house(), texts, sorted(verdicts.orders(texts))))
 
 
 def make_scenes() -> None:
@@ -94,7 +87,6 @@ def make_opened() -> None:
 
 PARTS: dict[str, Callable[[], None]] = {
     "prompts": make_prompts,
-    "verdicts": make_verdicts,
     "scenes": make_scenes,
     "helps": make_helps,
     "exits": make_exits,
