@@ -141,7 +141,7 @@ FAILS = [
     ("repetition", DULL, {}, None, "more than once", ["sucht er", "er den", "den alten"]),
     ("repetition", ALIKE, {}, None, "begin with „Dann“", ["Dann", "Dann", "Dann"]),
     ("repetition", "Haus und Haus, ein Haus im Haus am Haus.", {}, None, "vocabulary is poor", []),
-    ("theme", PLAIN, {}, 0.0, "„treppenlift“", []),
+    ("theme", f"{SIX} " * 8, {}, None, "„treppenlift“", []),
     ("hook", "Wer ruft? Wer? Wer geht? Wohin? Er bleibt.", {}, 0.8, "4 of 5", ["Wer", "Wer", "Wer", "Wo"]),
     ("hook", f"{PLAIN} {PLAIN} Bleibt sie?", {}, 0.2, "ends closed", ["Bleibt sie?"]),
     ("hook", f"{PLAIN} {PLAIN}", {"form": "portrait"}, 0.0, "ends open", ["Der Lift fährt"]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story
+from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story, theme
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
@@ -43,7 +43,7 @@ CHECKS: Mapping[str, Check] = _by_name(
     language.agreement,
     story.copy,
     story.repetition,
-    story.theme,
+    theme.theme,
     cast.cast,
     form.hook,
     story.dates,

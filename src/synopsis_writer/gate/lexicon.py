@@ -199,6 +199,17 @@ def is_compound(word: str, most_parts: int = 3) -> bool:
     )
 
 
+@lru_cache(maxsize=100_000)
+def compound_parts(word: str) -> tuple[str, ...]:
+    """Return the parts, of four letters or more, of all splits of a lower-case word into two known ones."""
+    parts: set[str] = set()
+    for cut in range(_LEAST_PART + 1, len(word) - _LEAST_PART) if len(word) <= LONGEST_WORD else ():
+        if _is_part(word[cut:]):
+            heads = [head for head in _heads(word[:cut]) if len(head) > _LEAST_PART and _is_part(head)]
+            parts.update(*([head, word[cut:]] for head in heads))
+    return tuple(sorted(parts))
+
+
 def is_compound_with(part: str, head: str) -> bool:
     """Whether `part` is a known first part of a compound with `head`; before a short head a common one."""
     least = _PART if len(head) > _LEAST_PART else _SHORT_PART

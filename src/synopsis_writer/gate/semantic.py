@@ -8,14 +8,11 @@ import numpy.typing as npt
 
 from synopsis_writer.gate.embeddings import embedded_sentences, lines_of
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed
-from synopsis_writer.gate.story import theme_words
+from synopsis_writer.gate.theme import CLOSENESS, FEWEST_SOURCES, closeness_of
 
 LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
 LEAD = 0.06  # by which the nearest source is nearer than the next
 ORDERED_LEAD = 0.10  # the same for the brief's beats
-CLOSENESS = 0.18  # mean cosine of the theme to the three sentences nearest to it, -1 to 1
-FEWEST_SOURCES = 5  # with fewer there is no field to stand out from
-_SHORTEST_THEME = 4  # content words
 _NEAREST = 3  # sentences
 
 
@@ -46,13 +43,9 @@ def paraphrase(subject: Subject) -> Finding | None:
 
 def closeness(subject: Subject) -> Finding | None:
     """The brief's theme is what the text tells, in whatever words; short themes are left to `theme`."""
-    embeddings, lines = subject.embeddings, lines_of(subject.text)
-    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
+    value = closeness_of(subject)
+    if value is None:
         return None
-    if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
-        return None
-    cosines = embeddings.embed(lines) @ embeddings.embed([subject.brief.theme])[0]
-    value = float(np.sort(cosines)[-_NEAREST:].mean())
     limit = f"at least {CLOSENESS:g}"
     if value >= CLOSENESS:
         return passed("closeness", value, limit, f"The text tells the theme (closeness {value:.2f}).")

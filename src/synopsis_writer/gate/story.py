@@ -1,4 +1,4 @@
-"""Checks of the story: the theme turns up, no dates of its own, nothing copied or repeated."""
+"""Checks of the story: no air dates of its own, nothing copied or repeated."""
 
 import re
 from collections import Counter
@@ -8,42 +8,8 @@ from itertools import combinations
 
 from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.lexicon import LONGEST_WORD, is_content, pattern, stem
-from synopsis_writer.gate.text import Sentence, Span, Text, Word, analyse
-
-THEME_SHARE = 0.5  # share of the theme's content words that must turn up
-_SHORTEST_STEM = 4
-
-
-def theme(subject: Subject) -> Finding | None:
-    """The content words of the brief's theme turn up, inflected or in compounds."""
-    if subject.brief is None:
-        return None
-    wanted = theme_words(subject.brief.theme)
-    stems = {stem(word) for word in subject.text.counts if len(word) <= LONGEST_WORD}
-    missing = [word for word in wanted if not _turns_up(stem(word), stems)]
-    present = len(wanted) - len(missing)
-    share = present / len(wanted) if wanted else 1.0
-    limit = f"at least {THEME_SHARE:.0%} of the theme's words"
-    if share >= THEME_SHARE:
-        return passed("theme", share, limit, f"{present} of {len(wanted)} words of the theme turn up.")
-    return failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
-
-
-def theme_words(line: str) -> list[str]:
-    """Return the distinct content words of a theme, in lower case; all words when none carries content."""
-    words = list(dict.fromkeys(word.lower for word in analyse(line).words))
-    return [word for word in words if is_content(word)] or words
-
-
-def _turns_up(wanted: str, stems: set[str]) -> bool:
-    """Whether a stem occurs alone, within a compound, or as a part of the wanted compound."""
-    if wanted in stems:
-        return True
-    return len(wanted) >= _SHORTEST_STEM and any(
-        wanted in other or (len(other) > _SHORTEST_STEM and wanted.startswith(other)) for other in stems
-    )
-
+from synopsis_writer.gate.lexicon import pattern
+from synopsis_writer.gate.text import Sentence, Span, Text, Word
 
 _MONTHS = "Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
 _DAYS = (

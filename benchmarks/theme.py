@@ -1,0 +1,98 @@
+"""Measure the check of the theme: each of our texts under its own theme and under all others.
+
+    python -m benchmarks.theme [--semantic]
+
+The texts are the examples, the references and the good texts of the corpus, in two halves by a hash of their
+ids. Limits were set on half A; half B is held out. Texts that tell one story are no strangers to each other.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from synopsis_writer.examples import Example, example_files, load_example
+from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.semantic import closeness
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.gate.theme import theme
+from synopsis_writer.settings import folder, load_settings
+from synopsis_writer.show import find_show, generic_show
+from synopsis_writer.workspace import open_workspace
+from tests.corpus.damage.draft import HALVES, half_of
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SAME_STORY = (
+    ("acht-takte-zu-viel", "das-fehlende-nicken"),
+    ("das-stichwort", "die-botin"),
+    ("vierhaendig", "das-rechte-pedal"),
+    ("die-naht-der-rivalin", "der-rote-stift"),
+    ("nur-auf-besuch", "zwei-unterschriften"),
+)
+_LENGTHS = (60, 120, 220)  # words of shortened texts
+
+
+def texts() -> list[Example]:
+    """Return the examples, the references, and the good texts of the corpus."""
+    folders = (folder("examples"), _ROOT / "evals" / "cases", _ROOT / "tests" / "corpus" / "good")
+    return [load_example(path) for each in folders for path in example_files(each)]
+
+
+def beginning(text: str, words: int) -> str:
+    """Return the first sentences of a text, of so many words or a few more."""
+    parts: list[str] = []
+    for sentence in analyse(text).sentences:
+        parts.append(sentence.text)
+        if sum(len(part.split()) for part in parts) >= words:
+            break
+    return " ".join(parts)
+
+
+def is_refused(subject: Subject) -> bool:
+    """Whether the text is refused for its theme, by words or by meaning."""
+    return any(finding is not None and not finding.passed for finding in (theme(subject), closeness(subject)))
+
+
+def row(subjects: Mapping[str, Subject], half: str, words: int = 0) -> str:
+    """Return a line of the table, for whole texts or the beginnings of so many words."""
+    ids = [text for text in subjects if half_of(text) == half]
+    lost = strange = refused = 0
+    for one in ids:
+        subject = subjects[one]
+        if words:
+            subject = replace(subject, text=analyse(beginning(subject.text.raw, words)))
+        for other in ids:
+            if one == other:
+                lost += is_refused(subject)
+            elif {one.split("/")[-1], other.split("/")[-1]} not in map(set, _SAME_STORY):
+                strange += 1
+                brief, show = subjects[other].brief, subjects[other].show
+                refused += is_refused(replace(subject, brief=brief, show=show))
+    name = f"first {words} words" if words else "whole"
+    return f"| {half} | {name} | {lost} of {len(ids)} | {refused / strange:.1%} of {strange} |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the share of strange themes refused and of own themes lost, and the time."""
+    is_semantic = "--semantic" in arguments
+    workspace = open_workspace(load_settings({"semantic": is_semantic}))
+    subjects = {}
+    for text in texts():
+        show = find_show(workspace.pool.shows, text.brief.show) or generic_show(text.brief.show)
+        subjects[text.id] = workspace.gate.subject(text.synopsis.text, text.brief.form, show, text.brief)
+    print("| half | texts | own themes refused | strange themes refused |\n|---|---|---|---|")
+    for half in HALVES:
+        for words in (0,) if is_semantic else (0, *_LENGTHS):
+            print(row(subjects, half, words))
+    milliseconds = []
+    for subject in subjects.values():
+        begun = time.perf_counter()
+        theme(subject)
+        milliseconds.append((time.perf_counter() - begun) * 1000)
+    print(f"\n{statistics.median(milliseconds):.1f} ms a text, median")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,290 @@
+"""The checks of the theme: the text tells it, in the theme's words or in others of the same meaning.
+
+How the figures were found is in docs/checks.md; `python -m benchmarks.theme` prints them.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from synopsis_writer.gate.embeddings import lines_of
+from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.gate.lexicon import (
+    LONGEST_WORD,
+    SHORTEST_CONTENT,
+    commonness,
+    compound_parts,
+    is_content,
+    is_function_word,
+    word_lists,
+)
+from synopsis_writer.gate.text import Text, lower_words, word_parts
+
+TOLD_SHARE = 0.3  # of the theme's weight, in a text of 330 words
+THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
+_FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
+_BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
+_SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
+
+CLOSENESS = 0.3  # of words and meanings together
+FEWEST_SOURCES = 5  # with fewer embedded sources there is no field to stand out from
+_SHORTEST_THEME = 4  # content words
+_NEAREST = 3  # sentences
+_WORDS = 0.3  # what the share told in words weighs beside the cosine
+
+# How much a word of the theme is told by a word of the text.
+_SAME = 1.0  # also inflected
+_DERIVED = 0.9  # Operation, operieren
+_WITHIN = 0.8  # Schwester, Zwillingsschwester
+_ABLAUT = 0.7  # verschweigt, verschwieg
+_PART = 0.45  # Zwillingsschwester, Schwester
+_SYNONYM = 0.4  # Klinik, Krankenhaus
+_SYNONYM_OF_PART = 0.2
+
+_NOUN = 1.6  # weight of a noun beside other words
+_NAME = 0.3  # weight of a name of the show: its people are in every text
+_EVERYDAY = 0.4  # weight of a word that is in most stories of such shows
+_RARITY = (1.0, 6.5)  # least and most weight of a word by its frequency
+_RAREST = 7.5  # Zipf frequency at which the weight would be 0
+_UNKNOWN = 5.0  # weight of a word that no list knows
+
+_FOLD = str.maketrans("äöüß", "aous")
+_SUFFIXES = re.compile(
+    r"(?:ierung(?:en)?|ation(?:en)?|ionen|iert(?:en?)?|ieren?|(?:ung|heit|keit|schaft|igkeit)(?:en)?|erin(?:nen)?|innen"
+    r"|lich(?:en?)?|ig(?:en?)?|isch(?:e)?|bare?|los|ist(?:in|en)?|end(?:e|en)?|ern|ers|ler|er|in|en|et|es|em|te|ten|st"
+    r"|n|e|s|t)$"
+)
+_GENITIVE = re.compile(r"(?<=\w{4}[bcdfghklmnprtvwxz])s$")
+_SHORTEST_ROOT = 3
+_LEAST_ROOT = 4  # letters of a root that tells something
+_BORDER = 3  # letters that a part of a compound leaves at least before it, or at most behind it
+_VOWELS = re.compile(r"[aeiouy]+")
+_CASES = ("", "em", "en", "er", "es", "e", "n", "s", "in")
+
+
+class _Told(NamedTuple):
+    """A text's words, by their keys."""
+
+    words: Collection[str]
+    roots: Mapping[str, list[str]]
+    skeletons: Mapping[str, list[str]]
+    groups: Mapping[int, list[str]]  # of synonyms
+    folded: Mapping[str, str]  # each word without umlauts, and as it is
+
+
+def theme(subject: Subject) -> Finding | None:
+    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
+    if subject.brief is None:
+        return None
+    share, missing = told_share(subject)
+    least = least_share(len(subject.text.words))
+    closeness = closeness_of(subject)
+    if closeness is not None and closeness >= CLOSENESS:
+        least = min(least, share)  # words and meanings together say enough
+    limit = f"at least {least:.0%} of the theme's weight"
+    if share >= least:
+        return passed("theme", share, limit, f"{share:.0%} of the theme is told.")
+    return failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
+
+
+def least_share(words: int) -> float:
+    """Return how much of its theme a text of so many words must tell, 0 to 1."""
+    if words < _SHORTEST_JUDGED:
+        return 0.0
+    full = TOLD_SHARE + (THESAURUS_MARGIN if _thesaurus() else 0.0)
+    return float(full * min(1.0, words / _FULL_LENGTH) ** _BY_LENGTH)
+
+
+def closeness_of(subject: Subject) -> float | None:
+    """Return how close a text is to its theme, words and meanings together; None without embeddings.
+
+    It is the mean cosine of the theme to the three sentences nearest to it, plus a part of the share told
+    in words. Themes of few words say too little for this.
+    """
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
+        return None
+    if subject.brief is None or len(theme_words(subject.brief.theme)) < _SHORTEST_THEME:
+        return None
+    cosines = embeddings.embed(lines) @ embeddings.embed([subject.brief.theme])[0]
+    return float(np.sort(cosines)[-_NEAREST:].mean()) + _WORDS * told_share(subject)[0]
+
+
+def told_share(subject: Subject) -> tuple[float, list[str]]:
+    """Return the share of the theme's weight that the text tells, 0 to 1, and the words that it does not."""
+    if subject.brief is None:
+        return 1.0, []
+    told = _told(subject.text)
+    names = {word for member in subject.show.cast for word in lower_words(member.name)}
+    total = share = 0.0
+    missing = []
+    for word in theme_words(subject.brief.theme):
+        lower = word.lower()
+        factor = (_NOUN if word[0].isupper() else 1.0) * (_NAME if lower.removesuffix("s") in names else 1.0)
+        match = _match(lower, told)
+        total += factor * _weight(lower)
+        share += factor * match
+        if not match:
+            missing.append(lower)
+    return (share / total if total else 1.0), missing
+
+
+def theme_words(line: str) -> list[str]:
+    """Return the distinct content words of a theme, as they are written; or all words."""
+    words = list(dict.fromkeys(word_parts(line)))
+    light = _listed("light")
+    return [word for word in words if is_content(word.lower()) and word.lower() not in light] or words
+
+
+def _match(word: str, told: _Told) -> float:
+    """Return how much of its weight a theme word is told: at most what the word of the text weighs."""
+    weight = _weight(word)
+    if word in told.words:
+        return _SAME * weight
+    key, parts = root(word), compound_parts(word)
+    found = [(_DERIVED, told.roots.get(key, ()))]
+    found.append((_WITHIN, [told.folded[other] for other in told.folded if _holds(other, key)]))
+    found.append((_ABLAUT, told.skeletons.get(_skeleton(word), ())))
+    found += ((_SYNONYM, told.groups.get(group, ())) for group in _groups(key))
+    found += ((_SYNONYM, told.roots.get(other, ())) for other in _synonyms(word))
+    for part in parts:
+        short = root(part)
+        found.append(
+            (_PART, [part] if short in told.roots or any(_holds(o, short) for o in told.folded) else ())
+        )
+        found += ((_SYNONYM_OF_PART, told.groups.get(group, ())) for group in _groups(short))
+    return max(
+        (grade * min(weight, _weight(other)) for grade, others in found for other in others), default=0.0
+    )
+
+
+def _holds(word: str, key: str) -> bool:
+    """Whether a word begins or ends with a root: Brandschutz with Schutz, but not bringt with Ring."""
+    found = word.find(key) if len(key) >= _LEAST_ROOT else -1
+    return found == 0 or (found >= _BORDER and len(word) - found - len(key) <= _BORDER)
+
+
+def _told(text: Text) -> _Told:
+    words = {part for form in text.counts for part in word_parts(form) if len(part) <= LONGEST_WORD}
+    light = _listed("light")
+    telling = [word for word in words - light if len(word) >= _SHORTEST_ROOT and not is_function_word(word)]
+    roots: defaultdict[str, list[str]] = defaultdict(list)
+    skeletons: defaultdict[str, list[str]] = defaultdict(list)
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for word in telling:
+        roots[root(word)].append(word)
+        skeletons[_skeleton(word)].append(word)
+        for key in (root(word), *map(root, compound_parts(word))):
+            for group in _groups(key):
+                groups[group].append(word)
+    skeletons.pop("", None)
+    return _Told(words, roots, skeletons, groups, {word.translate(_FOLD): word for word in telling})
+
+
+@lru_cache(maxsize=100_000)
+def root(word: str) -> str:
+    """Return a lower-case word without endings: oper for Operation and operieren."""
+    short = _GENITIVE.sub("", word.translate(_FOLD))
+    for _ in range(2):
+        shorter = _SUFFIXES.sub("", short)
+        if len(shorter) < _SHORTEST_ROOT:
+            break
+        short = shorter
+    return short
+
+
+def _skeleton(word: str) -> str:
+    """Return the consonants of a word with at least four: vrschwg for verschweigt and verschwieg."""
+    consonants = _VOWELS.sub("", root(word))
+    return consonants if len(consonants) >= _LEAST_ROOT else ""
+
+
+@lru_cache(maxsize=100_000)
+def _weight(word: str) -> float:
+    """Return how much a lower-case word tells: rare ones most, those of every such story little."""
+    bases = {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en"}
+    frequency = max(commonness(base) for base in bases if len(base) >= SHORTEST_CONTENT or base == word)
+    weight = min(max(_RAREST - frequency, _RARITY[0]), _RARITY[1]) if frequency else _UNKNOWN
+    return weight * (_EVERYDAY if root(word) in _listed("everyday") else 1.0)
+
+
+@cache
+def _listed(heading: str) -> frozenset[str]:
+    """Return the words below a heading of `gate/data/synonyms.txt`; of everyday words the roots."""
+    words = (word for line in word_lists("synonyms")[heading] for word in line.split())
+    return frozenset(words if heading == "light" else map(root, words))
+
+
+def _groups(key: str) -> Collection[int]:
+    """Return the numbers of the groups of synonyms that a root is in."""
+    return _synonym_groups().get(key, ())
+
+
+@cache
+def _synonym_groups() -> Mapping[str, set[int]]:
+    groups: defaultdict[str, set[int]] = defaultdict(set)
+    for number, line in enumerate(word_lists("synonyms")["groups"]):
+        for word in line.split():
+            groups[root(word)].add(number)
+    return dict(groups)
+
+
+THESAURI = (  # in the format of MyThes, read where Debian's packages put them
+    Path("/usr/share/mythes/th_de_DE_v2"),
+    Path("/usr/share/mythes/th_de_CH_v2"),
+)
+_ENTRY = re.compile(r"\([^)]*\)")
+_NO_SYNONYM = ("(Oberbegriff)", "(Unterbegriff)", "(Assoziation)", "(Antonym)")
+
+
+class _Thesaurus(NamedTuple):
+    path: Path
+    encoding: str
+    offsets: Mapping[str, int]  # of each entry, in bytes
+
+
+@cache
+def _thesaurus() -> _Thesaurus | None:
+    """Open an installed thesaurus by its index: 114,000 words; None where there is none, or a broken one."""
+    for path in THESAURI:
+        try:
+            raw = path.with_suffix(".idx").read_bytes()
+            encoding = raw.split(b"\n", 1)[0].decode("ascii").strip()
+            pairs = (line.rsplit("|", 1) for line in raw.decode(encoding).splitlines()[2:] if "|" in line)
+            return _Thesaurus(
+                path.with_suffix(".dat"), encoding, {word: int(offset) for word, offset in pairs}
+            )
+        except (OSError, ValueError, LookupError):
+            continue
+    return None
+
+
+@lru_cache(maxsize=20_000)
+def _synonyms(word: str) -> frozenset[str]:
+    """Return the roots of the single words that an installed thesaurus has for a lower-case word."""
+    found = _thesaurus()
+    if found is None:
+        return frozenset()
+    bases = {word.removesuffix(ending) for ending in _CASES} | {word.removesuffix("t") + "en", word + "n"}
+    offsets = {found.offsets[base] for base in bases if base in found.offsets}
+    return frozenset(root(entry) for offset in offsets for entry in _entries(found, offset))
+
+
+def _entries(thesaurus: _Thesaurus, offset: int) -> Iterator[str]:
+    """Yield the single words of an entry in lower case, without broader and narrower terms."""
+    try:
+        with thesaurus.path.open("rb") as file:
+            file.seek(offset)
+            count = int(file.readline().decode(thesaurus.encoding).rsplit("|", 1)[1])
+            lines = [file.readline().decode(thesaurus.encoding) for _ in range(count)]
+    except (OSError, ValueError, IndexError):
+        return
+    for term in (term for line in lines for term in line.strip().split("|")[1:]):
+        plain = _ENTRY.sub("", term).strip().lower()
+        if plain and " " not in plain and not any(mark in term for mark in _NO_SYNONYM):
+            yield plain

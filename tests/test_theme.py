@@ -1,0 +1,109 @@
+"""A theme is told in its own words or in others, and a strange one is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.gate import theme as theme_module
+from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.gate.theme import least_share, theme, told_share
+from tests.corpus.damage.draft import draft_of, half_of
+from tests.corpus.measure import good_texts, subject_of
+
+_FILLER = "Gesa zählt am Deich die Schafe, und der Wind dreht langsam auf Nordwest. " * 4
+
+
+def _subject(told: str, theme_line: str) -> Subject:
+    subject = subject_of(draft_of(good_texts()[0]))
+    assert subject.brief is not None
+    brief = subject.brief.model_copy(update={"theme": theme_line})
+    return replace(subject, text=analyse(f"{told} {_FILLER}"), brief=brief)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Sie verschweigt die Diagnose", "Er verschwieg seine Diagnosen."),
+        ("Eine Operation", "Am Morgen operieren sie ihn."),
+        ("Der Streit der Schwestern", "Die Zwillingsschwester streitet."),
+        ("Ein Klavierkonzert", "Sie übt für ihr Konzert am Klavier."),
+        ("Sie kehrt heim", "Die Heimkehr fällt ihr schwer."),
+        ("Ein Krankenhaus", "In der Klinik brennt noch Licht."),
+        ("Der Verlust des Augenlichts", "Er kann kaum noch sehen und verliert den Mut."),
+        ("Ein verstorbener Vater", "Nach dem Tod des Vaters bleibt es still."),
+    ],
+)
+def test_a_theme_is_told_in_its_words_or_in_others(line: str, told: str) -> None:
+    subject = _subject(told, line)
+    share, _ = told_share(subject)
+    assert share >= least_share(len(subject.text.words)), share
+    without, _ = told_share(_subject("", line))
+    assert without < share
+
+
+def test_function_words_tell_nothing_and_rare_words_most() -> None:
+    line = "Während sie nachts wartet, entgleist die Straßenbahn"
+    common, _ = told_share(_subject("Sie wartet während der Nacht.", line))
+    rare, _ = told_share(_subject("Die Straßenbahn steht.", line))
+    assert rare > 1.5 * common
+
+
+def test_a_strange_theme_names_what_is_missing() -> None:
+    finding = theme(_subject("", "Ein Treppenlift entzweit ein Kölner Mietshaus"))
+    assert finding is not None
+    assert not finding.passed
+    assert "„treppenlift“" in finding.message
+
+
+def test_a_very_short_text_is_not_refused_for_a_theme_in_other_words() -> None:
+    subject = replace(
+        _subject("", "Ein Arzt verheimlicht ein Leiden"), text=analyse("Dr. Roth sieht schlecht.")
+    )
+    finding = theme(subject)
+    assert finding is not None
+    assert finding.passed
+
+
+def test_refuses_most_strange_themes_and_no_own() -> None:
+    held_out = [subject_of(draft_of(text)) for text in good_texts() if half_of(text.id) == "B"]
+    findings = [
+        (one is other, theme(replace(one, brief=other.brief, show=other.show)))
+        for one in held_out
+        for other in held_out
+    ]
+    own = [finding.passed for is_own, finding in findings if is_own and finding]
+    strange = [not finding.passed for is_own, finding in findings if not is_own and finding]
+    assert all(own)
+    assert sum(strange) >= 0.9 * len(strange)
+
+
+@pytest.fixture
+def thesaurus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the stem of a small thesaurus in the format of MyThes, which takes the installed one's place."""
+    entry = "mietshaus|1\n-|Mietshaus|Zinskaserne (österr.)|Gebäude (Oberbegriff)\n"
+    path = tmp_path / "th_de_DE_v2"
+    path.with_suffix(".dat").write_text(f"UTF-8\n{entry}", encoding="utf-8")
+    path.with_suffix(".idx").write_text("UTF-8\n1\nmietshaus|6\n", encoding="utf-8")
+    monkeypatch.setattr(theme_module, "THESAURI", (path,))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_thesaurus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(theme_module, "THESAURI", ())
+    theme_module._thesaurus.cache_clear()
+    theme_module._synonyms.cache_clear()
+
+
+@pytest.mark.usefixtures("thesaurus")
+def test_an_installed_thesaurus_is_read_where_it_is() -> None:
+    assert told_share(_subject("In der Zinskaserne riecht es.", "Ein Mietshaus"))[0] > 0
+    assert told_share(_subject("Das Gebäude steht.", "Ein Mietshaus"))[0] == 0
+
+
+def test_a_broken_thesaurus_is_left_out(thesaurus: Path) -> None:
+    thesaurus.with_suffix(".idx").write_text("no thesaurus|x", encoding="utf-8")
+    assert told_share(_subject("In der Zinskaserne riecht es.", "Ein Mietshaus"))[0] == 0
+    assert least_share(330) == theme_module.TOLD_SHARE
