@@ -36,8 +36,8 @@ _LENGTHS = (60, 120, 220)  # words of shortened texts
 
 def texts() -> list[Example]:
     """Return the examples, the references, and the good texts of the corpus."""
-    folders = (folder("examples"), _ROOT / "evals" / "cases", _ROOT / "tests" / "corpus" / "good")
-    return [load_example(path) for each in folders for path in example_files(each)]
+    paths = [*example_files(folder("examples")), *sorted((_ROOT / "evals" / "cases").glob("*.md"))]
+    return [load_example(path) for path in (*paths, *example_files(_ROOT / "tests" / "corpus" / "good"))]
 
 
 def beginning(text: str, words: int) -> str:
