@@ -11,7 +11,8 @@ import hypothesis
 import pytest
 
 from synopsis_writer.gate import lexicon
-from tests.support.terminal import Terminal
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, FILE, ORDER, Terminal
 
 if TYPE_CHECKING:
     from tests.support.house import House
@@ -132,6 +133,14 @@ def warned(caplog: pytest.LogCaptureFixture) -> Iterator[Warned]:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
+
+
+@pytest.fixture
+def written(terminal: Terminal, tmp_path: Path) -> Path:
+    """A text that a model wrote, and that the log knows."""
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, server=server).code == 0
+    return tmp_path / FILE
 
 
 @pytest.fixture(scope="module")

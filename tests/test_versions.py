@@ -12,18 +12,8 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.log import _MIGRATIONS, RunLog
 from synopsis_writer.storage.sqlite import open_database
 from tests.support.loopback import LoopbackServer, Reply
-from tests.support.terminal import ANSWER, GOOD, ORDER, Terminal
+from tests.support.terminal import ANSWER, FILE, GOOD, ORDER, Terminal
 from tests.test_runlog import RUN
-
-FILE = "synopsen/rote-rosen/der-weisse-hund.md"
-
-
-@pytest.fixture
-def written(terminal: Terminal, tmp_path: Path) -> Path:
-    """A text that a model wrote and the log knows."""
-    with LoopbackServer([Reply(ANSWER)]) as server:
-        assert terminal("write", *ORDER, server=server).code == 0
-    return tmp_path / FILE
 
 
 def listed(terminal: Terminal, file: str = FILE) -> list[dict[str, object]]:

@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from synopsis_writer.gate.gate import Gate
     from synopsis_writer.house.form import Form
     from synopsis_writer.house.house import House, load_house
-    from synopsis_writer.log import RunLog
+    from synopsis_writer.log import RunLog, Version
     from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
     from synopsis_writer.models.hosted import HostedClient
     from synopsis_writer.models.limits import Budget
     from synopsis_writer.prompts.templates import Prompt
     from synopsis_writer.result import Attempt, Result, RowResult
+    from synopsis_writer.revising import Revised
     from synopsis_writer.settings import Settings, load_settings
     from synopsis_writer.show import Show
     from synopsis_writer.synopsis import Outline, Synopsis
@@ -61,12 +62,13 @@ _HOMES = {
         "gate.gate": "Gate",
         "house.form": "Form",
         "house.house": "House load_house",
-        "log": "RunLog",
+        "log": "RunLog Version",
         "models.base": "Answer Limits Message ModelClient",
         "models.hosted": "HostedClient",
         "models.limits": "Budget",
         "prompts.templates": "Prompt",
         "result": "Attempt Result RowResult",
+        "revising": "Revised",
         "settings": "Settings load_settings",
         "show": "Show",
         "synopsis": "Outline Synopsis",
@@ -82,8 +84,8 @@ __all__ = [
     "Cost", "Document", "EngineError", "Example", "ExampleError", "FileError", "Finding", "Form",
     "Gate", "GateRefusedError", "HostedClient", "House", "InputError", "Limits", "Message",
     "ModelClient", "ModelError", "Outline", "Pool", "Prompt", "ReplayError", "Report",
-    "RequestRefusedError", "Result", "RowResult", "RunLog", "Settings", "SettingsError", "Show",
-    "Synopsis", "SynopsisError", "TemplateError", "UnavailableError", "Usage", "Writer",
+    "RequestRefusedError", "Result", "Revised", "RowResult", "RunLog", "Settings", "SettingsError", "Show",
+    "Synopsis", "SynopsisError", "TemplateError", "UnavailableError", "Usage", "Version", "Writer",
     "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document",
 ]  # fmt: skip
 

@@ -62,6 +62,8 @@ FormName = Annotated[str, AfterValidator(_check_slug)]
 Name = Annotated[str, _line(80, "give the name alone", 2)]
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
 Before = Annotated[str, _line(800, "one fact a line", 5)]
+Note = Annotated[str, _line(2000, "keep to what the text needs")]
+Words = Annotated[str, _line(200, "give the words alone")]
 
 LEAST_WORDS, MOST_WORDS = 5, 2000
 _LENGTHS = {"words": (LEAST_WORDS, MOST_WORDS), "character_count": (20, 20_000)}
@@ -97,7 +99,7 @@ class Brief(BaseModel):
     words: tuple[int, int] | None = None
     character_count: tuple[int, int] | None = None
     air_date: Annotated[str, _line(80, "a date or a week")] | None = None
-    notes: Annotated[str, _line(2000, "keep to what the text needs")] | None = None
+    notes: Note | None = None
 
     @field_validator("words", "character_count", mode="before")
     @classmethod

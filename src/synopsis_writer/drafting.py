@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
@@ -61,21 +63,31 @@ class Examiner(Protocol):
         """Return one finding a check."""
 
 
+Judge = Callable[[Attempt, Brief, Show, Examiner], Awaitable[Attempt]]
+
+
 class ModelAuthor:
     """Asks a model with a few-shot prompt, and repairs with what was wrong.
 
     Thoughts that took all tokens of an answer raise the limit of the next ones.
     """
 
-    def __init__(self, client: ModelClient, prompts: Prompts, prompt: Prompt, limits: Limits) -> None:
-        self.name = client.name
+    def __init__(
+        self,
+        client: ModelClient,
+        prompts: Prompts,
+        prompt: Prompt,
+        limits: Limits,
+        shape: type[BaseModel] = Synopsis,
+    ) -> None:
+        self.name, self._shape = client.name, shape
         self._client, self._prompts, self._prompt = client, prompts, prompt
         self._limits = replace(limits, stable=prompt.stable)
         self._max_tokens = limits.max_tokens
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
-        async for attempt in self._ask(Synopsis, number, seed, previous):
+        async for attempt in self._ask(self._shape, number, seed, previous):
             yield attempt
 
     async def plan(self, attempts: int, recorder: Recorder) -> Outline:
@@ -88,7 +100,7 @@ class ModelAuthor:
         for number in range(1, attempts + 1):
             _log.info("attempt %d of %d: asking %s for an outline", number, attempts, self.name)
             async for drafted in self._ask(Outline, number, number - 1, previous):
-                outline, problem = _read(drafted, Outline)
+                outline, problem = read_answer(drafted, Outline)
                 previous = replace(drafted, problem=problem)
                 recorder.answered(previous)
                 if outline is not None:
@@ -97,7 +109,7 @@ class ModelAuthor:
         raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
     async def _ask(
-        self, shape: type[Synopsis] | type[Outline], number: int, sample: int, previous: Attempt | None
+        self, shape: type[BaseModel], number: int, sample: int, previous: Attempt | None
     ) -> AsyncIterator[Attempt]:
         """Ask, and once more with a longer limit if the answer is truncated; raises ModelError."""
         messages = repair_messages(self._prompts, self._prompt, previous)
@@ -147,11 +159,13 @@ async def write(
     best_of: int = 1,
     previous: Attempt | None = None,
     recorder: Recorder | None = None,
+    judged_by: Judge | None = None,
 ) -> Result:
     """Draft, check, and repair until the gate holds or the attempts are used up.
 
     Of the `best_of` drafts of the first attempt the best by the gate goes on. Where `previous`, an earlier
     attempt, is gone on from, its number counts; the result holds only new attempts.
+    `judged_by` reads and checks answers of another shape; None: `judge`.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
@@ -164,7 +178,7 @@ async def write(
         async for drafted in author.drafts(number, seed, best):
             index = recorder.answered(drafted) if recorder else 0
             try:
-                judged = await judge(drafted, brief, show, gate)
+                judged = await (judged_by or judge)(drafted, brief, show, gate)
             except ModelError as error:  # gates in other processes may be killed; the answer was paid
                 made.append(replace(drafted, problem=str(error)))
                 raise
@@ -214,7 +228,7 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recorder | None) -> 
 
 async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
     """Parse an answer, and check it with the gate."""
-    synopsis, problem = _read(attempt, Synopsis)
+    synopsis, problem = read_answer(attempt, Synopsis)
     if synopsis is None:
         return replace(attempt, problem=problem)
     examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
@@ -222,10 +236,10 @@ async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> A
     return replace(attempt, synopsis=synopsis, problem="", findings=findings)
 
 
-_Shape = TypeVar("_Shape", Synopsis, Outline)
+_Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def _read(attempt: Attempt, shape: type[_Shape]) -> tuple[_Shape | None, str]:
+def read_answer(attempt: Attempt, shape: type[_Shape]) -> tuple[_Shape | None, str]:
     """Return what an answer holds, or None and why it does not."""
     answer = attempt.answer
     if withheld := withheld_because(answer):

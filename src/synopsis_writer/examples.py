@@ -177,14 +177,13 @@ def add(
     heading = "" if "title" in document.meta else title_and_text(document.text)[0]
     text = title_and_text(document.text)[1] if heading else document.text
     name = document.path.stem.replace("-", " ")
-    parts = [line.partition(":") for line in people]
-    named = [{"name": who.strip(), "role": role.strip() or "Figur"} for who, _, role in parts]
+    named = read_people(people)
     try:
         synopsis = Synopsis.model_validate(
             {
                 "title": given.get("title") or document.meta.get("title") or heading or name,
                 "logline": given.get("logline") or f"{theme.rstrip('.')}.",
-                "characters": named or _named_members(known, text),
+                "characters": named or named_members(known, text),
                 "paragraphs": [{"storyline": "A", "text": part} for part in paragraphs(text)],
             }
         )
@@ -212,7 +211,13 @@ def add(
         raise
 
 
-def _named_members(show: Show, text: str) -> list[Character]:
+def read_people(lines: Sequence[str]) -> list[dict[str, str]]:
+    """Return name and role of each `Name: Rolle`."""
+    parts = [line.partition(":") for line in lines]
+    return [{"name": who.strip(), "role": role.strip() or "Figur"} for who, _, role in parts]
+
+
+def named_members(show: Show, text: str) -> list[Character]:
     """Return the members of the cast whom the text names, by the full name, or by a surname nobody shares.
 
     A surname behind another first name is somebody else's.

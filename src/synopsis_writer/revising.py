@@ -1,18 +1,392 @@
-"""Revise a text: a person's wish becomes the next version of it."""
+"""Revise a text: a person's wish becomes the next version of it, or several that differ."""
 
+import contextlib
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.document import Document, format_document
+from synopsis_writer.drafting import Examiner, read_answer
+from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
+from synopsis_writer.examples import named_members, read_brief, read_people
+from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
+from synopsis_writer.gate.cast import parse_name
+from synopsis_writer.gate.finding import Finding, failed, passed, quoted
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
+from synopsis_writer.gate.text import Text, analyse, lower_words
+from synopsis_writer.result import Attempt, Result
+from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save, write_file
+from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, Synopsis, Title, Variants
 
+MOST_VARIANTS = 5
+_MOST_PARAGRAPHS, _LONGEST_PARAGRAPH = 40, 4000  # of a text that is revised; as of a synopsis
 _REPLACED = frozenset({".md", ".markdown", ".json"})  # what this program writes; anything else stays as it is
+_OUTDATED = frozenset({"draft", "release", "variant"})  # fields that are not true of the next version
+
+# Of two sentences' stems of content words, shared by both: first sentences of 61 independent texts share 0.28
+# at most, last ones 0.31; a sentence of which every third word was replaced still shares 0.5.
+ALIKE = 0.4
+_FIRST_WORDS = 3  # no two of the 61 texts begin with the same
 
 
-def save_version(new: Document, old: Path, *, in_place: bool) -> Path:
-    """Save a version in the file of the last one, or beside it as Markdown; return its path.
+class Wish(BaseModel):
+    """What a person wants of a text.
 
-    `in_place` says that what the file holds is in the log. Raises FileError, and leaves all as it was then.
+    Attributes:
+        note: the wish in words, at most 2,000 characters; None: the brief has changed.
+        paragraphs: numbers, from 1, of those to write anew; empty: all.
+        keep: words that must stay as they are.
+        only: the only part to write anew.
+        variants: how many versions, which must differ.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    note: Note | None = None
+    paragraphs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()
+    only: Literal["title", "logline"] | None = None
+    variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> "Wish":
+        if sum((bool(self.paragraphs), self.only is not None, self.variants > 1)) > 1:
+            raise ValueError(
+                "some paragraphs, a title, a logline or variants: ask for one of these at a time"
+            )
+        return self
+
+    @property
+    def shape(self) -> type[BaseModel]:
+        """The shape of the answer."""
+        if self.only is not None:
+            return Title if self.only == "title" else Logline
+        return Paragraphs if self.paragraphs else Variants if self.variants > 1 else Synopsis
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what is wished, by name."""
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        return {**data, "paragraphs": sorted(set(self.paragraphs))} if self.paragraphs else data
+
+
+def make_wish(**fields: Any) -> Wish:
+    """Build a wish from a person's input; raises InputError."""
+    try:
+        return Wish(**fields)
+    except ValidationError as error:
+        raise InputError(f"revise: {explain(error)}") from error
+
+
+def changed_brief(source: Source, **given: Any) -> Brief:
+    """Return the brief of a text with what is given now; raises InputError where there is no show or theme.
+
+    Another form, or a length in the other unit, takes the place of the length that was asked for before.
+    """
+    document = source.document
+    stored = read_brief(document).as_data() if "brief" in document.meta else {}
+    given = {name: value for name, value in given.items() if value}
+    is_another = given.get("form", stored.get("form")) != stored.get("form")
+    if is_another or {"words", "character_count"} & set(given):
+        stored = {name: value for name, value in stored.items() if name not in {"words", "character_count"}}
+    fields = {**source.fields, **stored, **given}
+    for name in ("show", "theme"):
+        if name not in fields:
+            raise BriefError(f"{source.where}: says no {name}: name it with --{name}")
+    return make_brief(**fields)
+
+
+def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], wish: Wish) -> Synopsis:
+    """Return the text that is to be revised, its words as they stand, whoever wrote it.
+
+    What a person's text lacks is filled in: the title by its heading or the file's name, the logline by the
+    theme, the people by the cast members that it names. Raises InputError where it is no synopsis, or lacks
+    what is wished for.
+    """
+    document, meta = source.document, source.document.meta
+    title, text = document.meta.get("title"), document.text
+    if not title:
+        title, text = title_and_text(text)
+    parts = [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
+    parts = parts if len(parts) > 1 else paragraphs(text)
+    longest = max(map(len, parts), default=0)
+    if len(parts) > _MOST_PARAGRAPHS or longest > _LONGEST_PARAGRAPH:
+        size = f"has {len(parts)} paragraphs, the longest of {longest:,} characters"
+        limit = f"at most {_MOST_PARAGRAPHS} of {_LONGEST_PARAGRAPH:,} are revised"
+        raise InputError(f"{source.where}: {size}: that is no synopsis; {limit}")
+    if beyond := [number for number in wish.paragraphs if number > len(parts)]:
+        raise InputError(f"{source.where}: has no paragraph {beyond[0]}: it has {len(parts)}")
+    if missing := [words for words in wish.keep if words not in _in_one_line(text, title)]:
+        raise InputError(f"{source.where}: does not contain „{missing[0]}“: copy the words from it")
+    letters = meta.get("storylines")
+    letters = [letter for letter in letters if letter in {"A", "B", "C"}] if isinstance(letters, list) else []
+    letters += [letters[-1] if letters else "A"] * len(parts)
+    characters = []
+    for person in read_people(people) or meta.get("characters") or ():
+        with contextlib.suppress(ValidationError):
+            characters.append(Character.model_validate(person))
+    characters = characters or named_members(show, text)
+    if not characters and wish.shape in {Paragraphs, Title, Logline}:
+        raise ExampleError(f"{source.where}: names no people: give --character 'Name: Rolle'")
+    return Synopsis.model_construct(  # unchecked: what is not written anew stays to the letter
+        title=str(title or document.path.stem.replace("-", " ")),
+        logline=str(meta.get("logline") or f"{brief.theme.rstrip('.')}."),
+        characters=tuple(characters),
+        paragraphs=tuple(
+            Paragraph.model_construct(storyline=letter, text=part)
+            for letter, part in zip(letters, parts, strict=False)
+        ),
+    )
+
+
+def _in_one_line(*texts: str) -> str:
+    return " ".join(" ".join(texts).split())
+
+
+class Reviser:
+    """Reads a model's answers to a wish as versions of a text, and judges them by gate and wish."""
+
+    def __init__(self, base: Synopsis, wish: Wish) -> None:
+        self._base, self._wish = base, wish
+        self._variants: list[tuple[Attempt, list[Attempt]]] = []  # each attempt with its parts
+
+    async def judge(self, attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
+        """Read an answer, put what is new into the text, and check all of it."""
+        answer, problem = read_answer(attempt, self._wish.shape)
+        texts = self._texts(answer) if answer is not None else []
+        if not texts:
+            return replace(attempt, problem=problem or self._miscounted(answer))
+        judged = []
+        for text in texts:
+            examined = gate.examine(text, brief, show, truncated=attempt.answer.is_truncated)
+            findings = examined if isinstance(examined, tuple) else await examined
+            findings = (*findings, *self._by_wish(text))
+            judged.append(replace(attempt, synopsis=text, problem="", findings=findings))
+        if self._wish.variants == 1:
+            return judged[0]
+        alike = compare([features_of(text) for text in texts])
+        judged = [
+            replace(each, findings=(*each.findings, finding))
+            for each, finding in zip(judged, alike, strict=True)
+        ]
+        whole = replace(
+            judged[0],
+            findings=tuple(
+                replace(finding, message=f"variant {number}: {finding.message}", spans=(), fixes=())
+                for number, each in enumerate(judged, start=1)
+                for finding in each.findings
+            ),
+        )
+        self._variants.append((whole, judged))
+        return whole
+
+    def variants(self, result: Result) -> tuple[Result, ...]:
+        """Return a result for each variant of the best attempt; the result itself where there are none."""
+        parts = next((parts for whole, parts in self._variants if whole is result.best), None)
+        return tuple(replace(result, best=part) for part in parts) if parts else (result,)
+
+    def _texts(self, answer: BaseModel) -> list[Synopsis]:
+        """Return the new versions that an answer makes; none where it has too many parts or too few."""
+        numbers = sorted(set(self._wish.paragraphs))
+        match answer:
+            case Synopsis():
+                return [answer]
+            case Variants():
+                return list(answer.variants) if len(answer.variants) == self._wish.variants else []
+            case Paragraphs():
+                if len(answer.paragraphs) != len(numbers):
+                    return []
+                new = dict(zip(numbers, answer.paragraphs, strict=True))
+                old = enumerate(self._base.paragraphs, start=1)
+                parts = tuple(new.get(number, paragraph) for number, paragraph in old)
+                return [self._base.model_copy(update={"paragraphs": parts})]
+            case _:
+                return [self._base.model_copy(update=answer.model_dump())]
+
+    def _miscounted(self, answer: BaseModel | None) -> str:
+        what = self._wish.shape.__name__.lower()
+        wanted = len(set(self._wish.paragraphs)) or self._wish.variants
+        return f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
+
+    def _by_wish(self, text: Synopsis) -> list[Finding]:
+        """Return what only the wish asks for: something has changed, and some words have not."""
+        findings = []
+        old, new = self._base, text
+        changed = [
+            old_part.text != new_part.text
+            for number, (old_part, new_part) in enumerate(
+                zip(old.paragraphs, new.paragraphs, strict=False), 1
+            )
+            if number in self._wish.paragraphs
+        ] or [(old.title, old.logline, old.text) != (new.title, new.logline, new.text)]
+        if all(changed):
+            findings.append(passed("change", "changed", "differs", "Something has changed."))
+        else:
+            message = "What was to be written anew is the same as before: do what the wish asks."
+            findings.append(failed("change", "unchanged", "differs", message))
+        if self._wish.keep:
+            whole = _in_one_line(text.title, text.logline, text.text)
+            lost = [words for words in self._wish.keep if words not in whole]
+            limit = "all stay"
+            if lost:
+                message = f"These words must stay, to the letter: {quoted(lost)}."
+                findings.append(failed("keep", len(lost), limit, message))
+            else:
+                findings.append(passed("keep", 0, limit, "All words that must stay are there."))
+        return findings
+
+
+@dataclass(frozen=True)
+class Features:
+    """By what variants of one text are compared.
+
+    Attributes:
+        opening, ending: the first and the last sentence.
+        opening_kind, ending_kind: what each is: a question, speech, …
+        view: the first person that the text names; empty where it names none.
+        people: how many it declares.
+    """
+
+    opening: str
+    opening_kind: str
+    view: str
+    ending: str
+    ending_kind: str
+    people: int
+
+    def is_like(self, other: "Features", sentence: Literal["opening", "ending"]) -> bool:
+        """Whether a sentence is too like another's: same first words, or too many shared ones."""
+        mine, theirs = (lower_words(getattr(each, sentence)) for each in (self, other))
+        if mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS]:
+            return True
+        stems = [{stem(word) for word in words if word not in FUNCTION_WORDS} for words in (mine, theirs)]
+        return len(stems[0] & stems[1]) > ALIKE * len(stems[0] | stems[1])
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the features as JSON holds them."""
+        return {name: value for name, value in vars(self).items() if name != "people"}
+
+
+_MOMENTS = frozenset(
+    "abend abends als bevor eines gestern heute jahr jahre jahren jeden mittag mittags morgen morgens nacht "
+    "nachts nachdem seit seitdem später stunde stunden tag tage tagen vormittag nachmittag woche wochen "
+    "während wenn".split()
+)
+
+
+def features_of(synopsis: Synopsis) -> Features:
+    """Return the features of a text."""
+    text = analyse(synopsis.text)
+    view, index = _first_named(text, [person.name for person in synopsis.characters])
+    if not text.sentences:
+        return Features("", "", view, "", "", len(synopsis.characters))
+    first, last = text.sentences[0], text.sentences[-1]
+    opening = {
+        "question": first.is_question,
+        "speech": text.is_quoted(first.span.start),
+        "moment": any(word.lower in _MOMENTS for word in text.words_of(first)[:_FIRST_WORDS]),
+        "person": index < _FIRST_WORDS,
+    }
+    ending = {
+        "question": last.is_question,
+        "speech": text.is_quoted(last.span.end - 1),
+        "ellipsis": last.text.endswith(("…", "...")),
+    }
+    return Features(
+        first.text,
+        next((kind for kind, applies in opening.items() if applies), "thing"),
+        view,
+        last.text,
+        next((kind for kind, applies in ending.items() if applies), "statement"),
+        len(synopsis.characters),
+    )
+
+
+def _first_named(text: Text, names: Sequence[str]) -> tuple[str, int]:
+    """Return whom the text names first, and at which word; a last name that two share is nobody's."""
+    owners: dict[str, str] = {}
+    for name in names:
+        for part in filter(None, parse_name(name)):
+            owners[part] = "" if part in owners else name
+    for index, word in enumerate(text.words):
+        if owner := owners.get(word.lower) or owners.get(word.lower.removesuffix("s")):
+            return owner, index
+    return "", len(text.words)
+
+
+def compare(variants: Sequence[Features]) -> list[Finding]:
+    """Return a finding a variant: whether it begins, is told and ends otherwise than those before it.
+
+    Each must have another person first, as far as there are enough.
+    """
+    views = [parse_name(each.view) for each in variants]
+    enough = len(set(views)) >= min(len(views), max(each.people for each in variants))
+    faults: list[list[str]] = [[] for _ in variants]
+    for (index, one), (later, other) in combinations(enumerate(variants), 2):
+        number = index + 1
+        if other.is_like(one, "opening"):
+            faults[later].append(f"it begins like variant {number} („{one.opening}“)")
+        if not enough and views[index] == views[later]:
+            faults[later].append(f"the first person it names is that of variant {number} ({one.view})")
+        if other.is_like(one, "ending"):
+            faults[later].append(f"it ends like variant {number} („{one.ending}“)")
+    limit = f"other words at both ends: at most {ALIKE:.0%} shared; another person first"
+    return [
+        failed(
+            "variants", len(each), limit, f"Too like another variant: {'; '.join(each)}: tell it otherwise."
+        )
+        if each
+        else passed("variants", 0, limit, "It differs from the other variants.")
+        for each in faults
+    ]
+
+
+@dataclass(frozen=True)
+class Revised:
+    """What came of a wish.
+
+    Attributes:
+        document: the text that was revised.
+        request: what was asked for, by name.
+        results: one, or one a variant.
+    """
+
+    document: Document
+    request: Mapping[str, Any]
+    results: tuple[Result, ...]
+
+    @property
+    def result(self) -> Result:
+        """The first result: the only one unless variants were asked for."""
+        return self.results[0]
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the gate accepted all of it."""
+        return all(result.accepted for result in self.results)
+
+    def version(self, index: int) -> Document:
+        """Return one of the new versions, with what a person had added to the front matter."""
+        result = self.results[index]
+        meta = result.front_matter() | ({"variant": index + 1} if len(self.results) > 1 else {})
+        own = {key: value for key, value in self.document.meta.items() if key not in {*meta, *_OUTDATED}}
+        return Document(self.document.path, {**meta, **own}, result.text)
+
+
+def save_version(
+    new: Document, old: Path, *, in_place: bool, folder: Path | None = None, name: str = ""
+) -> Path:
+    """Save a version in the file of the last one, or as Markdown in `folder` or beside it; return its path.
+
+    `in_place` says that what the file holds is in the log; no other file is ever replaced. `name` is that of
+    a file of its own. Raises FileError, and leaves all as it was then.
     """
     is_json = old.suffix.lower() == ".json"
     content = format_document(new.meta, new.text)
@@ -21,4 +395,4 @@ def save_version(new: Document, old: Path, *, in_place: bool) -> Path:
     if in_place and old.suffix.lower() in _REPLACED:
         write_file(old, content)
         return old
-    return save(content, old.parent, old.stem, "json" if is_json else "md")
+    return save(content, folder or old.parent, name or old.stem, "json" if is_json else "md")

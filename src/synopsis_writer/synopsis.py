@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -44,6 +45,30 @@ class WireSynopsis(_Wire):
     paragraphs: list[WireParagraph]
 
 
+class WireParagraphs(_Wire):
+    """The answer to a request for some paragraphs, as it goes over the wire."""
+
+    paragraphs: list[WireParagraph]
+
+
+class WireTitle(_Wire):
+    """The answer to a request for a title, as it goes over the wire."""
+
+    title: str
+
+
+class WireLogline(_Wire):
+    """The answer to a request for a logline, as it goes over the wire."""
+
+    logline: str
+
+
+class WireVariants(_Wire):
+    """The answer to a request for variants, as it goes over the wire."""
+
+    variants: list[WireSynopsis]
+
+
 class WireOutline(_Wire):
     """The answer to an outline request, as it goes over the wire."""
 
@@ -81,9 +106,13 @@ class Paragraph(_Strict):
     text: Annotated[str, _text(10, 4000)]
 
 
+_Title = Annotated[str, _text(2, 90)]
+_Logline = Annotated[str, _text(15, 320)]
+
+
 class _Planned(_Strict):
-    title: Annotated[str, _text(2, 90)]
-    logline: Annotated[str, _text(15, 320)]
+    title: _Title
+    logline: _Logline
     characters: Annotated[tuple[Character, ...], Field(min_length=1, max_length=14)]
 
 
@@ -113,7 +142,40 @@ class Outline(_Planned):
     beats: Annotated[tuple[Annotated[str, _text(5, 400)], ...], Field(min_length=3, max_length=20)]
 
 
+class Paragraphs(_Strict):
+    """Some paragraphs of a synopsis, written anew."""
+
+    paragraphs: Annotated[tuple[Paragraph, ...], Field(min_length=1, max_length=40)]
+
+
+class Title(_Strict):
+    """A new title."""
+
+    title: _Title
+
+
+class Logline(_Strict):
+    """A new logline."""
+
+    logline: _Logline
+
+
+class Variants(_Strict):
+    """Several synopses for one brief, written together."""
+
+    variants: Annotated[tuple[Synopsis, ...], Field(min_length=1, max_length=5)]
+
+
 Shape = TypeVar("Shape", bound=BaseModel)
+
+_WIRES: Mapping[type[BaseModel], type[BaseModel]] = {
+    Synopsis: WireSynopsis,
+    Outline: WireOutline,
+    Paragraphs: WireParagraphs,
+    Title: WireTitle,
+    Logline: WireLogline,
+    Variants: WireVariants,
+}
 
 
 @dataclass(frozen=True)
@@ -125,9 +187,9 @@ class Parsed(Generic[Shape]):
 
 
 @cache
-def wire_schema(shape: type[Synopsis] | type[Outline]) -> dict[str, Any]:
+def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema that goes into `response_format` for `shape`."""
-    return (WireSynopsis if shape is Synopsis else WireOutline).model_json_schema()
+    return _WIRES[shape].model_json_schema()
 
 
 def parse(answer: str, shape: type[Shape]) -> Parsed[Shape]:
@@ -193,7 +255,7 @@ def _normalize(data: dict[str, Any]) -> dict[str, Any]:
         people = [f"{name}: {role}" for name, role in people.items()]
     if isinstance(people, list):
         data["characters"] = [_person(one) if isinstance(one, str) else one for one in people]
-    for key in ("characters", "paragraphs"):
+    for key in ("characters", "paragraphs", "variants"):
         if isinstance(values := data.get(key), list):
             data[key] = [_normalize(one) if isinstance(one, dict) else one for one in values]
     return data

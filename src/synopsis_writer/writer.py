@@ -16,16 +16,16 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError, message_of
-from synopsis_writer.formats.reading import read_source
+from synopsis_writer.formats.reading import Source, read_source
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, differences
+from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, Version, differences
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
@@ -33,6 +33,7 @@ from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_run
+from synopsis_writer.revising import Revised, Reviser, changed_brief, make_wish, read_base, save_version
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Outline, Synopsis
@@ -326,6 +327,100 @@ class Writer:
         _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
         return replace(result, prompt=prompt, run=then.id, created=then.created)
 
+    async def revise(
+        self,
+        text: str | Path | Document,
+        note: str | None = None,
+        *,
+        paragraphs: Sequence[int] = (),
+        keep: Sequence[str] = (),
+        only: Literal["title", "logline"] | None = None,
+        variants: int = 1,
+        people: Sequence[str] = (),
+        on_text: Callable[[str], None] | None = None,
+        **fields: Unpack[BriefFields],
+    ) -> Revised:
+        """Have the model write a new version of a text, and repair it as `write` does; see `save_revised`.
+
+        Args:
+            text: the text, its file, or a document; its front matter may hold its brief.
+            note: what is wished, at most 2,000 characters; it is data, and changes no rule of the house.
+            paragraphs: numbers, from 1, of those to write anew; the others stay to the letter.
+            keep: words that must stay as they are.
+            only: the only part to write anew.
+            variants: how many versions, 1 to 5, asked for together; openings, endings and the first person
+                named must differ.
+            people: those of a text that does not list them, each as `Name: Rolle`.
+            on_text: called with the whole answer so far while it grows.
+            fields: fields of the brief that change, or that the text does not say.
+
+        Raises:
+            InputError: the text, a field or the wish cannot be used, or the model cannot revise.
+            ModelError: the model failed for good before any answer.
+        """
+        wish = make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
+        changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
+        request = {**wish.as_data(), **changes}
+        if not request.keys() - {"keep"}:
+            hint = "say what with --note, or change --form, --words or --characters"
+            raise InputError(f"revise: nothing is asked for: {hint}")
+        if self._is_demo:
+            hint = "name one with --model or --base-url, or set OPENAI_API_KEY"
+            raise SettingsError(
+                f"the packaged model only fills gaps of a scaffold, and cannot revise: {hint}"
+            )
+        if isinstance(text, str):
+            text = _as_document(text)
+        source = read_source(text) if isinstance(text, Path) else Source(text, str(text.path), {})
+        await self._open()
+        brief, show = self.resolve(changed_brief(source, **fields))
+        base = read_base(source, brief, show, people, wish)
+        self._touch(source.document)
+        # A text that became an example is neither shown nor a copy of itself.
+        itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
+        gate = self.examiner or _GateBut(self, "".join(itself[:1]))
+        reviser = Reviser(base, wish)
+        async with self._connected(on_text) as client:
+
+            def render() -> Prompt:
+                plain = self.prompt(brief, exclude=itself)
+                wished = {"Wunsch": wish.note, "Unverändert": list(wish.keep)}
+                wished = {label: value for label, value in wished.items() if value}
+                numbers = sorted(set(paragraphs))
+                anew: dict[str, Any] = {"paragraphs": numbers, "only": only, "variants": variants}
+                return self.workspace.prompts.revision(plain, brief, base, wished, **anew)
+
+            prompt = await self._in_thread(render)
+            self._warm_gate()
+            limits = limits_of(self.settings)
+            limits = replace(limits, max_tokens=limits.max_tokens * variants)
+            author = ModelAuthor(client, self.workspace.prompts, prompt, limits, wish.shape)
+            with self._recording("revise", brief, author.name, prompt) as recording:
+                result = await write_synopsis(
+                    brief,
+                    show,
+                    author,
+                    gate,
+                    attempts=self.settings.attempts,
+                    recorder=recording,
+                    judged_by=reviser.judge,
+                )
+                recording.end(result.outcome, str(result.error) if result.error else None)
+        run = recording.run
+        result = replace(result, prompt=prompt, run=run.id if self._log else "", created=run.created)
+        return Revised(source.document, request, reviser.variants(result))
+
+    def _touch(self, document: Document) -> Version | None:
+        """Return the version that a text is, recorded now if it is new; None where it cannot be recorded."""
+        if not self._log:
+            return None
+        try:
+            version = self.log.touch(document, begin=True)
+        except FileError as error:
+            _log.warning("%s", error)
+            return None
+        return version if self.log.is_in_file else None
+
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
         brief, show = self.resolve(brief)
@@ -347,11 +442,20 @@ class Writer:
             recording.end(row.outcome, row.reason or None)
 
     async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+        self,
+        synopsis: Synopsis,
+        brief: Brief,
+        show: Show,
+        *,
+        truncated: bool = False,
+        exclude_source: str = "",
     ) -> tuple[Finding, ...]:
-        """Check a synopsis with the gate, in its thread; return one finding a check."""
-        examine = self.workspace.gate.examine
-        return await self._in_thread(partial(examine, synopsis, brief, show, truncated=truncated))
+        """Check a synopsis with the gate, in its thread; return one finding a check.
+
+        `exclude_source` is the example that the text itself is, or was before.
+        """
+        more: dict[str, Any] = {"truncated": truncated, "exclude_source": exclude_source}
+        return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
 
     async def check(
         self,
@@ -372,10 +476,7 @@ class Writer:
         Raises:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
-        if isinstance(text, str):
-            document = parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
-        else:
-            document = text
+        document = _as_document(text) if isinstance(text, str) else text
         given = {"show": show, "theme": theme, "form": form}
         report = await self._in_thread(lambda: self.workspace.check(document, **given))
         is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
@@ -416,7 +517,47 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - a log never costs a text
                 _log.error("%s", message_of(error))
 
+    def save_revised(self, revised: Revised, folder: Path | None = None) -> list[Path | None]:
+        """Save and record the versions that were accepted; return the path of each, None for a refused one.
+
+        The new version takes the file of the old one, Markdown or JSON, if that one is in the log. Variants,
+        and whatever cannot be recorded, are saved beside it, or in `folder`, and never over another file.
+        Raises FileError, and leaves all as it was then.
+        """
+        paths: list[Path | None] = []
+        is_one = len(revised.results) == 1
+        for index, result in enumerate(revised.results):
+            new, old = revised.version(index), revised.document
+            if result.accepted is None:
+                paths.append(None)
+                continue
+            parent = self._touch(old)
+            if old.path.exists():
+                now = read_source(old.path).document
+                latest = (
+                    self._touch(now) if is_one and folder is None else None
+                )  # edited while the model wrote
+            else:
+                latest = parent
+            name = "" if is_one else f"{old.path.stem} variant {index + 1}"
+            path = save_version(new, old.path, in_place=latest is not None, folder=folder, name=name)
+            paths.append(path)
+            if latest is None and is_one and folder is None:
+                _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
+            if parent is not None and result.best is not None:
+                request = {**revised.request, **({} if is_one else {"variant": index + 1})}
+                recorded = replace(new, path=path)
+                try:
+                    self.log.saved(result.run, path)
+                    self.log.add_version(
+                        recorded, "model", parent=parent, model=result.best.answer.model, request=request
+                    )
+                except FileError as error:
+                    _log.error("%s", error)
+        return paths
+
     write_sync = _sync(write)
+    revise_sync = _sync(revise)
     outline_sync = _sync(outline)
     replay_sync = _sync(replay)
     check_sync = _sync(check)
@@ -543,13 +684,16 @@ class Writer:
             return
         async with self._connected(on_text) as client:
             prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude))
-            is_hosted = self._client is not None or self.model.kind == "hosted"
-            if not self._is_warm and is_hosted and self.examiner is None:
-                # While the server writes; beside an embedded model there is no room for it.
-                self._is_warm = True
-                self._executor.submit(self.workspace.gate.warm_up)
+            self._warm_gate()
             limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
             yield ModelAuthor(client, self.workspace.prompts, prompt, limits), prompt
+
+    def _warm_gate(self) -> None:
+        """Load the gate's word lists while the server writes; beside an embedded model there is no room."""
+        is_hosted = self._client is not None or self.model.kind == "hosted"
+        if not self._is_warm and is_hosted and self.examiner is None:
+            self._is_warm = True
+            self._executor.submit(self.workspace.gate.warm_up)
 
     def _demo_author(
         self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int
@@ -588,6 +732,25 @@ class Writer:
             opening = open_client(self.model, self.settings, self.environment, on_text, self.budget)
             client = await stack.enter_async_context(opening)
         return RateLimitedClient(client, **self._pace)
+
+
+@dataclass(frozen=True)
+class _GateBut:
+    """A writer's gate that takes no text for a copy of one of the examples."""
+
+    writer: Writer
+    source: str
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+    ) -> tuple[Finding, ...]:
+        """Return one finding a check."""
+        examine = self.writer.examine
+        return await examine(synopsis, brief, show, truncated=truncated, exclude_source=self.source)
+
+
+def _as_document(text: str) -> Document:
+    return parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
 
 
 def _brief(brief: Brief | None, fields: BriefFields) -> Brief:

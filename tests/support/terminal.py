@@ -27,6 +27,7 @@ GOOD = load_example(PATH)
 ANSWER = GOOD.synopsis.as_json()
 ORDER = ["--show", "rote rosen", "--theme", GOOD.brief.theme, "--form", "portrait"]
 CLOSED = ANSWER.replace("?", ".")
+FILE = "synopsen/rote-rosen/der-weisse-hund.md"  # where `write` saves it
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, house, log, models, options, publish, write
+from synopsis_writer.cli import batch, check, evals, house, log, models, options, publish, revise, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.errors import SynopsisError, os_reason
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("write")(write.write)
+app.command("revise")(revise.revise)
 app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)

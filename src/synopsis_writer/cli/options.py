@@ -67,11 +67,12 @@ def option(flag: str, text: str, metavar: str | None = None, short: str = "", **
     return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
 
 
-def _in_reach(number: int | None) -> int | None:
+def _in_reach(value: int | list[int] | None) -> int | list[int] | None:
     """Refuse what no database and no calendar reaches."""
-    if number is not None and number > _MOST:
+    numbers = value if isinstance(value, list) else [value]
+    if any(number is not None and number > _MOST for number in numbers):
         raise typer.BadParameter(f"give a number up to {_MOST:,}")
-    return number
+    return value
 
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":

@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,9 @@ def write(
             STDERR.clear()
         RUN.set(result.run or None)
         folder = keep_rejected if result.accepted is None else settings.out
-        code, path = _deliver(result, folder, file_format, force=force, as_json=json)
+        save = result.save if result.accepted else result.save_refused
+        to_file = partial(save, folder, file_format, force=force) if folder else None
+        code, path = deliver(result, to_file, as_json=json)
         if path is not None and replay is None:
             writer.saved(result, path)
     return code
@@ -167,53 +170,54 @@ def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief
     return make_brief(**fields), planned
 
 
-def _deliver(
-    result: "Result", folder: Path | None, file_format: options.FileFormat, *, force: bool, as_json: bool
+def deliver(
+    result: "Result", save: Callable[[], Path | None] | None, *, as_json: bool
 ) -> tuple[int, Path | None]:
-    """Save and print a result; return the exit code, and where it was saved.
+    """Save and print a result; return the exit code, and where it was saved; None saves nothing.
 
-    An accepted synopsis goes into `<folder>/<show>/` and to stdout. A refused one goes into `folder`
-    when there is one, and nowhere else. A text that cannot be saved is printed all the same.
+    An accepted synopsis goes to stdout, too, a refused one does not. A text that cannot be saved is printed
+    all the same.
     """
     from synopsis_writer.models.base import bill
 
     accepted, best = result.accepted, result.best
     code, path, problem = 0, None, ""
-    if folder is not None:
-        save = result.save if accepted else result.save_refused
+    if save is not None:
         try:
-            path = save(folder, file_format, force=force)
+            path = save()
         except Exception as error:  # noqa: BLE001 - whatever it is, the text is printed
             problem, code = failure_of(error)
             print_error(problem)
     is_unsaved = bool(code)
     if accepted is None:
-        reason = result.error or GateRefusedError(_refusal(result))
+        reason = result.error or GateRefusedError(refusal(result))
         code, problem = reason.exit_code, str(reason)
     failure = {"error": problem, "exit_code": code} if code else {}
     text = ""
     if accepted is not None or is_unsaved:
-        text = _plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
+        text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
     code = _print_text(result, path, code, text, failure if as_json else None)
     status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
     if accepted is None:
-        _print_refusal(result, path)
+        print_refusal(result, path)
     elif path is not None:
         status(f"saved as {path}")
     return code, path
 
 
-def _refusal(result: "Result") -> str:
+def refusal(result: "Result") -> str:
+    """Return why the gate refuses a result."""
     return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
 
 
-def _print_refusal(result: "Result", path: Path | None) -> None:
+def print_refusal(result: "Result", path: Path | None) -> None:
+    """Print that a result was refused, and where it was saved."""
     if result.error is not None:
         print_error(str(result.error))
     saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
-    print_error(f"{_refusal(result)} ({saved})")
+    print_error(f"{refusal(result)} ({saved})")
 
 
 def _print_text(
@@ -238,5 +242,6 @@ def _print_text(
     return code
 
 
-def _plain(synopsis: "Synopsis") -> str:
+def plain(synopsis: "Synopsis") -> str:
+    """Return title and text."""
     return f"{synopsis.title}\n\n{synopsis.text}\n"

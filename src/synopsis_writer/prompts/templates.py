@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from synopsis_writer.examples import Example
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.rules import render_rules
+from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import find_files, read_input
-from synopsis_writer.synopsis import Outline
+from synopsis_writer.synopsis import Outline, Synopsis
 
 if TYPE_CHECKING:
     from jinja2 import Template as CompiledTemplate
@@ -31,6 +32,7 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "synopsis": frozenset({"brief"}),
     "outline": frozenset({"brief"}),
     "repair": frozenset({"problems"}),
+    "revise": frozenset({"brief", "text", "wish", "paragraphs", "only", "variants"}),
 }
 _OPTIONAL = {"system": frozenset({"form", "rules"}), "outline": frozenset({"rules"})}
 
@@ -108,6 +110,44 @@ class Prompts:
             if plan is not None
         ]
         return self._prompt("outline", show, brief, shots, brief_block(brief))
+
+    def revision(
+        self,
+        base: Prompt,
+        brief: Brief,
+        synopsis: Synopsis,
+        wish: Mapping[str, object],
+        *,
+        paragraphs: Sequence[int] = (),
+        only: str | None = None,
+        variants: int = 1,
+    ) -> Prompt:
+        """Return the request for a new text, `base`, with one for a version of `synopsis` as its last turn.
+
+        `wish` has what is wished under German labels; what is to be written anew is named by the rest.
+        """
+        template = self.templates["revise"]
+        numbered = {
+            str(number): {"Strang": paragraph.storyline, "Text": paragraph.text}
+            for number, paragraph in enumerate(synopsis.paragraphs, start=1)
+        }
+        people = [f"{person.name}: {person.role}" for person in synopsis.characters]
+        text = {"Titel": synopsis.title, "Logline": synopsis.logline, "Figuren": people, "Absätze": numbered}
+        request = template.render(
+            brief=brief_block(brief),
+            text=json_block(text),
+            wish=json_block(wish),
+            paragraphs=list(paragraphs),
+            only=only or "",
+            variants=variants,
+        )
+        return replace(
+            base,
+            messages=(*base.messages[:-1], Message("user", request)),
+            name=template.name,
+            version=f"{base.version}, {template.name} {template.version}",
+            hash=hashlib.sha256((base.hash + template.hash).encode("ascii")).hexdigest()[:12],
+        )
 
     def repair(self, base: Prompt, answer: str, problems: Sequence[str]) -> tuple[Message, ...]:
         """Return the base prompt, the last answer and what is wrong with it: never more than that."""
@@ -211,13 +251,17 @@ def outline_of(example: Example) -> str | None:
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
     """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
 
+    A folder of before there were revisions has no `revise.md`: then the program's own is used.
+
     Raises:
         TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
     """
-    templates = {
-        name: load_template(folder / f"{name}.md", needed, _OPTIONAL.get(name, frozenset()))
-        for name, needed in TEMPLATES.items()
-    }
+    templates = {}
+    for name, needed in TEMPLATES.items():
+        path = folder / f"{name}.md"
+        if name == "revise" and not path.exists():
+            path = shipped("prompts") / path.name
+        templates[name] = load_template(path, needed, _OPTIONAL.get(name, frozenset()))
     return Prompts(templates, house or built_in_house())
 
 
