@@ -93,7 +93,7 @@ _ADDRESS = re.compile(
     r"(?! (?:er|sie|es|man|niemand|keiner|jeder|sich|der|die|das|eine?|keine?|[A-ZÄÖÜ]\w*)\b))\b"
 )
 # A pronoun that stands as a noun: das neue Wir, beim Du, vom Sie, die Mir.
-_CAPITAL_PRONOUN = re.compile(r"(?:Ich|Mir|Mich|Mein|Wir|Uns|Unser|Du|Dir|Dein|Euch|Sie|Ihr|Ihnen)")
+_PRONOUNS = frozenset("ich mir mich mein wir uns unser du dir dein euch sie ihr ihnen".split())
 _BEFORE_NOUNS = re.compile(
     r"(?:das|dem|des|(?:ein|kein|mein|dein|sein|ihr|unser|euer)(?:e[mnrs]?)?|(?:dies|jen|jed|welch|manch)es"
     r"|zum|zur|beim|vom|im|ins|ans|am|per)"
@@ -110,7 +110,11 @@ def person(subject: Subject) -> Finding:
         for match in re.finditer(re.escape(name), text.raw)
     ]
     names += [Span(*match.span()) for match in pattern("idioms with pronouns").finditer(text.raw)]
-    names += [word.span for index, word in enumerate(text.words) if _is_no_pronoun(text, index)]
+    names += [
+        word.span
+        for index, word in enumerate(text.words)
+        if word.lower in _PRONOUNS and _is_no_pronoun(text, index)
+    ]
     spoken = [word.span for word in text.words if _FIRST_AND_SECOND.fullmatch(word.lower)]
     spoken += [Span(*match.span()) for match in _ADDRESS.finditer(text.raw)]
     spans = [
@@ -133,11 +137,11 @@ def _is_no_pronoun(text: Text, index: int) -> bool:
         return any(after.form[0].isupper() for after in text.words[index + 1 : index + 2])
     if word.form in {"Ich", "Mir", "Mich", "Wir", "Uns"}:
         return True  # within a sentence the pronoun has no capital
-    if not _CAPITAL_PRONOUN.fullmatch(word.form):
+    if word.form[0].islower():
         return False
     earlier = text.words[index - 2] if index > 1 else before
     if before.lower in {"und", "oder", "statt"}:  # vom Du und Sie, but not: er weiß und Sie ahnen
-        return _CAPITAL_PRONOUN.fullmatch(earlier.form) is not None
+        return earlier.lower in _PRONOUNS and earlier.form[0].isupper()
     first = earlier if _ADJECTIVE_END.search(before.lower) else before  # das vertraute Du
     is_relative = text.raw[: first.span.start].endswith(", ")  # das Haus, das Sie kennen
     return _BEFORE_NOUNS.fullmatch(first.lower) is not None and not is_relative

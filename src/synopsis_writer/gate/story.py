@@ -67,7 +67,7 @@ def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
         around = text.raw[max(0, match.start() - _AROUND) : match.end() + _AROUND]
         if not within.search(around):
             yield match
-    for sentence in text.sentences:
+    for sentence in text.sentences if _DATES.search(text.raw) else ():
         channel = _CHANNEL.search(sentence.text)
         airs = pattern("broadcast").search(sentence.text) or _EPISODE.search(sentence.text)
         if channel and not airs:
