@@ -13,6 +13,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
 from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.fixes import Fix, apply_fixes, counted, fix, listed
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.prompts.templates import Prompt, Prompts
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
@@ -161,11 +162,11 @@ async def write(
     recorder: Recorder | None = None,
     judged_by: Judge | None = None,
 ) -> Result:
-    """Draft, check, and repair until the gate holds or the attempts are used up.
+    """Draft, fix, check, and repair until the gate holds or the attempts are used up.
 
     Of the `best_of` drafts of the first attempt the best by the gate goes on. Where `previous`, an earlier
     attempt, is gone on from, its number counts; the result holds only new attempts.
-    `judged_by` reads and checks answers of another shape; None: `judge`.
+    `judged_by` reads and checks answers of another shape, or for a house of other marks; None: `judge`.
 
     Raises:
         ModelError: the model failed for good before any attempt was made.
@@ -226,20 +227,54 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recorder | None) -> 
     return errors
 
 
-async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
-    """Parse an answer, and check it with the gate."""
-    synopsis, problem = read_answer(attempt, Synopsis)
+class Fixer:
+    """Puts the texts of an answer right, and remembers what it fixed; names stay as they are spelt."""
+
+    def __init__(self, marks: str, brief: Brief, show: Show) -> None:
+        self._marks = marks
+        self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
+        self._fixes: dict[str, tuple[Fix, ...]] = {}
+
+    def __call__(self, text: str) -> str:
+        """Return a text put right."""
+        new, fixes = fix(text, self._marks, self._given)
+        self._fixes[" ".join(new.split())] = fixes
+        return new
+
+    def made(self, synopsis: Synopsis) -> list[Fix]:
+        """Return what was fixed in a synopsis."""
+        texts = [synopsis.title, synopsis.logline, *(part.text for part in synopsis.paragraphs)]
+        return [each for text in texts for each in self._fixes.get(text, ())]
+
+
+async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner, marks: str = "„“") -> Attempt:
+    """Parse an answer, put right what code can, and check it with the gate."""
+    fixer = Fixer(marks, brief, show)
+    synopsis, problem = read_answer(attempt, Synopsis, fixer)
     if synopsis is None:
         return replace(attempt, problem=problem)
-    examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
-    findings = examined if isinstance(examined, tuple) else await examined
-    return replace(attempt, synopsis=synopsis, problem="", findings=findings)
+
+    async def examine(synopsis: Synopsis) -> tuple[Finding, ...]:
+        examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
+        return examined if isinstance(examined, tuple) else await examined
+
+    made = fixer.made(synopsis)
+    findings = await examine(synopsis)
+    if more := {each for finding in findings for each in finding.fixes}:  # what only a check can see
+        synopsis = synopsis.with_text(apply_fixes(synopsis.text, more))
+        findings = await examine(synopsis)
+    kinds = counted([*made, *sorted(more)])
+    if kinds:
+        _log.info("attempt %d: fixed %s", attempt.number, listed(kinds))
+    return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def read_answer(attempt: Attempt, shape: type[_Shape]) -> tuple[_Shape | None, str]:
+def read_answer(
+    attempt: Attempt, shape: type[_Shape], put_right: Callable[[str], str] | None = None
+) -> tuple[_Shape | None, str]:
     """Return what an answer holds, or None and why it does not."""
     answer = attempt.answer
     if withheld := withheld_because(answer):
@@ -248,7 +283,7 @@ def read_answer(attempt: Attempt, shape: type[_Shape]) -> tuple[_Shape | None, s
         now = f" (now {attempt.max_tokens})" if attempt.max_tokens else ""
         tokens = f"its {answer.usage.completion_tokens}" if answer.usage.completion_tokens else "all its"
         return None, f"the model spent {tokens} tokens on thinking: raise max_tokens{now}"
-    parsed = parse(answer.content, shape)
+    parsed = parse(answer.content, shape, put_right)
     return parsed.value, "" if parsed.value is not None else f"{NO_STRUCTURE}: {parsed.problem}"
 
 

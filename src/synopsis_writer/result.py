@@ -43,6 +43,7 @@ class Attempt:
         synopsis: the answer within its structure; None when it has none, or when it was an outline.
         problem: why it has none, in one line; empty otherwise.
         findings: one per check that applied; empty without a synopsis.
+        fixed: how many faults of each kind code put right in the synopsis; the answer is as it came.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Attempt:
     synopsis: Synopsis | None = None
     problem: str = UNJUDGED
     findings: tuple[Finding, ...] = ()
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def recorded(
@@ -131,6 +133,7 @@ class Attempt:
             "problems": list(self.problems),
             "answer": self.answer.text,
             "findings": [finding.as_data() for finding in self.findings],
+            **({"fixed": dict(self.fixed)} if self.fixed else {}),
             **answer_data(self.answer),
         }
 
@@ -222,6 +225,7 @@ class Result:
                 else f"{'refused' if finding.level == 'error' else finding.level}: {finding.message}"
                 for finding in self.best.findings
             },
+            **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),
             **({"run": self.run} if self.run else {}),
             "created": self.created.isoformat(),
         }

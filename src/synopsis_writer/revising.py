@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.document import Document, format_document
-from synopsis_writer.drafting import Examiner, read_answer
+from synopsis_writer.drafting import Examiner, Fixer, read_answer
 from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
+from synopsis_writer.gate.fixes import counted
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
@@ -153,13 +154,14 @@ def _in_one_line(*texts: str) -> str:
 class Reviser:
     """Reads a model's answers to a wish as versions of a text, and judges them by gate and wish."""
 
-    def __init__(self, base: Synopsis, wish: Wish) -> None:
-        self._base, self._wish = base, wish
+    def __init__(self, base: Synopsis, wish: Wish, marks: str) -> None:
+        self._base, self._wish, self._marks = base, wish, marks
         self._variants: list[tuple[Attempt, list[Attempt]]] = []  # each attempt with its parts
 
     async def judge(self, attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
         """Read an answer, put what is new into the text, and check all of it."""
-        answer, problem = read_answer(attempt, self._wish.shape)
+        fixer = Fixer(self._marks, brief, show)
+        answer, problem = read_answer(attempt, self._wish.shape, fixer)
         texts = self._texts(answer) if answer is not None else []
         if not texts:
             return replace(attempt, problem=problem or self._miscounted(answer))
@@ -168,7 +170,8 @@ class Reviser:
             examined = gate.examine(text, brief, show, truncated=attempt.answer.is_truncated)
             findings = examined if isinstance(examined, tuple) else await examined
             findings = (*findings, *self._by_wish(text))
-            judged.append(replace(attempt, synopsis=text, problem="", findings=findings))
+            fixed = counted(fixer.made(text))
+            judged.append(replace(attempt, synopsis=text, problem="", findings=findings, fixed=fixed))
         if self._wish.variants == 1:
             return judged[0]
         alike = compare([features_of(text) for text in texts])

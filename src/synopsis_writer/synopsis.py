@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from synopsis_writer.answers import find_objects
 from synopsis_writer.brief import clean_line
@@ -79,8 +79,8 @@ class WireOutline(_Wire):
 
 
 def _text(least: int, most: int) -> AfterValidator:
-    def check(text: str) -> str:
-        line = clean_line(text)
+    def check(text: str, info: ValidationInfo) -> str:
+        line = clean_line(info.context(text) if info.context else text)
         if not least <= len(line) <= most:
             raise ValueError(f"is {len(line)} characters long, {least} to {most} are allowed")
         return line
@@ -125,6 +125,12 @@ class Synopsis(_Planned):
     def text(self) -> str:
         """The paragraphs, a blank line between two of them."""
         return "\n\n".join(paragraph.text for paragraph in self.paragraphs)
+
+    def with_text(self, text: str) -> Self:
+        """Return the synopsis with the same number of paragraphs in other words."""
+        parts = zip(self.paragraphs, text.split("\n\n"), strict=True)
+        paragraphs = tuple(paragraph.model_copy(update={"text": part}) for paragraph, part in parts)
+        return self.model_copy(update={"paragraphs": paragraphs})
 
     def front_matter(self) -> dict[str, Any]:
         """Return the synopsis as the front matter of a saved file has it: all but its text."""
@@ -192,10 +198,11 @@ def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
     return _WIRES[shape].model_json_schema()
 
 
-def parse(answer: str, shape: type[Shape]) -> Parsed[Shape]:
+def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:
     """Read a model's answer: JSON in prose or a code fence, or encoded twice; of several objects the last.
 
-    Keys that the shape does not have are dropped, and an object in another one is taken out of it.
+    Keys that the shape does not have are dropped, and an object in another one is taken out of it. `fix`
+    puts each text right before it is checked.
     """
     if not answer.strip():
         return Parsed(None, "the answer is empty")
@@ -204,7 +211,7 @@ def parse(answer: str, shape: type[Shape]) -> Parsed[Shape]:
     last: Parsed[Shape] = Parsed(None)
     other = ""
     for each in find_objects(answer):
-        parsed = Parsed(None, each.problem) if each.data is None else _validate(each.data, shape)
+        parsed = Parsed(None, each.problem) if each.data is None else _validate(each.data, shape, fix)
         if parsed.value is not None or (keys.search(each.source) and (each.data is None or not last.value)):
             last = parsed
         else:
@@ -217,10 +224,12 @@ def parse(answer: str, shape: type[Shape]) -> Parsed[Shape]:
 _DEEPEST = 3  # objects around the answer
 
 
-def _validate(data: dict[str, Any], shape: type[Shape], depth: int = 0) -> Parsed[Shape]:
+def _validate(
+    data: dict[str, Any], shape: type[Shape], fix: Callable[[str], str] | None, depth: int = 0
+) -> Parsed[Shape]:
     data = _normalize(data)
     try:
-        return Parsed(shape.model_validate(data, extra="ignore"))
+        return Parsed(shape.model_validate(data, extra="ignore", context=fix))
     except ValidationError as error:
         parsed: Parsed[Shape] = Parsed(None, explain(error))
     if depth < _DEEPEST:
@@ -228,7 +237,7 @@ def _validate(data: dict[str, Any], shape: type[Shape], depth: int = 0) -> Parse
             inner = value[0] if isinstance(value, list) and len(value) == 1 else value
             if isinstance(inner, str) and inner.lstrip().startswith("{"):
                 inner = next((each.data for each in find_objects(inner)), None)
-            nested = _validate(inner, shape, depth + 1) if isinstance(inner, dict) else Parsed(None)
+            nested = _validate(inner, shape, fix, depth + 1) if isinstance(inner, dict) else Parsed(None)
             if nested.value is not None:
                 return nested
             if len(data) == 1 and nested.problem:

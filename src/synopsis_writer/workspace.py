@@ -1,6 +1,8 @@
 """The workspace: pool, templates and gate of a house, opened once; and checks of texts and of the pool."""
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -22,6 +24,7 @@ from synopsis_writer.examples import (
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import LanguageClassifier
 from synopsis_writer.house.house import House, open_house
@@ -34,6 +37,7 @@ from synopsis_writer.storage.files import find_files
 _log = logging.getLogger(__name__)
 
 _UNKNOWN = "unbekannt"  # the show of a text of which nobody named one
+_MOST_ROUNDS = 3  # of fixes; two are enough, unless a rule undid what another does
 _ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike enough
 
 
@@ -45,6 +49,7 @@ class Report:
         source: the file, `-` for stdin, or `text`.
         first_line: the line of the file on which the text begins, from 1.
         guessed: nobody named the form: it is the one that fits best.
+        fixed: how many faults of each kind code put right in `text`.
     """
 
     source: str
@@ -53,6 +58,7 @@ class Report:
     form: str
     guessed: bool
     findings: tuple[Finding, ...]
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -81,6 +87,7 @@ class Report:
             "passed": self.passed,
             "form": self.form,
             "form_guessed": self.guessed,
+            **({"fixed": dict(self.fixed)} if self.fixed else {}),
             "findings": [finding.as_data() for finding in self.findings],
         }
 
@@ -115,18 +122,38 @@ class Workspace:
         """The house that the gate holds."""
         return self.gate.house
 
-    def check(self, document: Document, *, show: str | None, theme: str | None, form: str | None) -> Report:
-        """Check a text against the brief in its front matter, and what is given here before that."""
+    def fix(self, document: Document, **fields: str | None) -> Report:
+        """Check a text after all that code can put right in it is put right."""
+        report = self.check(document, **fields)
+        fixed: Counter[str] = Counter()
+        for _ in range(_MOST_ROUNDS):
+            fixes = sorted({each for finding in report.findings for each in finding.fixes})
+            if not fixes:
+                break
+            # What only a check sees has its spans in the composed text.
+            own = [each for each in fixes if each.kind != SHARP_S] or fixes
+            fixed.update(counted(own))
+            document = replace(document, text=apply_fixes(document.text, own))
+            report = self.check(document, **fields)
+        return replace(report, fixed=dict(fixed))
+
+    def check(self, document: Document, **fields: str | None) -> Report:
+        """Check a text against the brief in its front matter, and fields of one before that."""
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
-        fields = {"show": show, "theme": theme, "form": form}
-        given = {name: value for name, value in fields.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        form = given.get("form")
         brief = None
         if "brief" in document.meta:
-            brief = make_brief(**{**read_brief(document).as_data(), **given})
-        elif theme is not None:
-            brief = make_brief(**{"show": _UNKNOWN, **given})
-        name = brief.show if brief else show or _UNKNOWN
+            asked = read_brief(document).as_data()
+            for length, other in (("words", "character_count"), ("character_count", "words")):
+                if length in given:
+                    asked.pop(other, None)
+            brief = make_brief(**{**asked, **given})
+        elif given.keys() - {"show", "form"}:
+            brief = make_brief(**{"show": _UNKNOWN, "theme": _UNKNOWN, **given})
+            brief = brief.model_copy(update={} if "theme" in given else {"theme": ""})
+        name = brief.show if brief else given.get("show", _UNKNOWN)
         listed = document.meta.get("characters")
         persons = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         people = [each.get("name") for each in persons]

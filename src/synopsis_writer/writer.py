@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examiner, ModelAuthor, judge
+from synopsis_writer.drafting import Author, Examiner, Judge, ModelAuthor, judge
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError, message_of
 from synopsis_writer.formats.reading import Source, read_source
@@ -271,6 +271,7 @@ class Writer:
                     best_of=best_of,
                     previous=previous,
                     recorder=recording,
+                    judged_by=self._judge,
                 )
                 recording.end(result.outcome, str(result.error) if result.error else None)
         run = recording.run
@@ -320,7 +321,13 @@ class Writer:
             client = ReplayClient(then, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await write_synopsis(
-            then.brief, show, author, self.examiner or self, attempts=then.attempts, best_of=then.best_of
+            then.brief,
+            show,
+            author,
+            self.examiner or self,
+            attempts=then.attempts,
+            best_of=then.best_of,
+            judged_by=self._judge,
         )
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
@@ -379,7 +386,7 @@ class Writer:
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
         gate = self.examiner or _GateBut(self, "".join(itself[:1]))
-        reviser = Reviser(base, wish)
+        reviser = Reviser(base, wish, self.workspace.house.quotation_marks)
         async with self._connected(on_text) as client:
 
             def render() -> Prompt:
@@ -424,8 +431,12 @@ class Writer:
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
         brief, show = self.resolve(brief)
-        judged = await judge(attempt, brief, show, self.examiner or self)
+        judged = await self._judge(attempt, brief, show, self.examiner or self)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
+
+    @property
+    def _judge(self) -> Judge:
+        return partial(judge, marks=self.workspace.house.quotation_marks)
 
     def record(self, brief: Brief, row: RowResult[Any]) -> None:
         """Record in the run log a row that was made elsewhere, without its prompts."""
@@ -461,24 +472,35 @@ class Writer:
         self,
         text: str | Document,
         *,
+        fix: bool = False,
         show: str | None = None,
         theme: str | None = None,
         form: str | None = None,
+        words: str | None = None,
+        character_count: str | None = None,
+        air_date: str | None = None,
     ) -> Report:
         """Check any text with the gate.
 
         Args:
             text: the text, or a document; its front matter may hold its brief.
-            show: the series; goes before the front matter's, as do the next two.
+            fix: put right what code can before the check; the report has that text.
+            show: the series; goes before the front matter's, as do all that follow.
             theme: what the text is about.
             form: the kind of text; None, and no brief: the one that fits best.
+            words: its length, as `250-400`.
+            character_count: the same in characters.
+            air_date: the date or week it may mention.
 
         Raises:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
         document = _as_document(text) if isinstance(text, str) else text
-        given = {"show": show, "theme": theme, "form": form}
-        report = await self._in_thread(lambda: self.workspace.check(document, **given))
+        given = {"show": show, "theme": theme, "form": form, "words": words}
+        given |= {"character_count": character_count, "air_date": air_date}
+        report = await self._in_thread(
+            lambda: (self.workspace.fix if fix else self.workspace.check)(document, **given)
+        )
         is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
         if is_file and self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
             try:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,9 @@ from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, In
 if TYPE_CHECKING:
     from synopsis_writer.examples import Example
     from synopsis_writer.workspace import Report
+    from synopsis_writer.writer import Writer
+
+    Render = Callable[[Report], Iterator[str]]
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 
@@ -34,11 +38,18 @@ def check(
     *,
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Texts: .md, .txt, .docx, .html, .csv, .json; - is stdin."),
+        typer.Argument(
+            metavar="FILE...", help="Texts: .md, .txt, .docx, .html, .csv, .json, folders; - is stdin."
+        ),
     ],
     show: options.Show = None,
     theme: options.Theme = None,
     form: options.FormOption = None,
+    words: options.Words = None,
+    characters: options.Characters = None,
+    air_date: options.AirDate = None,
+    fix: Annotated[bool, option("--fix", "Put right in the file what code can.")] = False,
+    diff: Annotated[bool, option("--diff", "Show what --fix would change, and write nothing.")] = False,
     house: options.House = None,
     examples: options.Examples = None,
     gate: options.GateFlags,
@@ -51,38 +62,72 @@ def check(
 ) -> int:
     """Check texts, also your own, with the gate: exits 1 when one is refused, 2 when one cannot be read.
 
-    A file's front matter holds its brief; --show, --theme and --form override it. With --json each
-    file is one line of JSON.
+    A file's front matter holds its brief; --show, --theme, --form, --words, --characters and --air-date
+    override it. With --json each text is one line of JSON.
     """
-    from synopsis_writer.formats.reading import parse_source, read_sources
+    from synopsis_writer.formats.reading import text_files
     from synopsis_writer.writer import Writer
 
+    if diff and (json or report != "text"):
+        raise InputError("--diff prints a diff: leave out --json and --format")
+    brief = _given(
+        show=show, theme=theme, form=form, words=words, character_count=characters, air_date=air_date
+    )
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
     settings = options.settings_from(gate, house=house, examples=examples, semantic=semantic)
     code = 0
     with Writer(settings) as writer:
         writer.workspace.gate.warm_up()
-        for name in files:
+        for path in [Path(os.path.expanduser(name)) for name in files]:  # noqa: PTH111
             try:
-                path = Path(os.path.expanduser(name))  # noqa: PTH111
-                sources = [parse_source(_stdin(), path)] if name == "-" else read_sources(path)
-                for source in sources:
-                    for dropped in source.dropped:
-                        status(f"{source.where}: {dropped}")
-                    given = {**source.fields, **_given(show=show, theme=theme, form=form)}
-                    result = writer.check_sync(source.document, **given)
-                    for line in render(result):
-                        print_result(line)
-                    if not result.passed:
-                        code = max(code, GateRefusedError.exit_code)
-            except Exception as error:
-                if isinstance(error, OSError) and error.filename is None:
-                    raise  # stdout cannot be written
-                problem, ended_with = failure_of(error)
-                code = max(code, ended_with)
-                if render is _json:
-                    print_json({"file": name, "error": problem, "exit_code": ended_with}, indent=None)
-                print_error(problem)
+                paths = text_files(path) if path.is_dir() else [path]
+            except FileError as error:
+                code = max(code, _failed(error, path, as_json=render is _json))
+                continue
+            for file in paths:
+                try:
+                    code = max(code, _check(writer, file, brief, render, fix=fix, diff=diff))
+                except Exception as error:
+                    if isinstance(error, OSError) and error.filename is None:
+                        raise  # stdout cannot be written
+                    code = max(code, _failed(error, file, as_json=render is _json))
+    return code
+
+
+def _failed(error: Exception, path: Path, *, as_json: bool) -> int:
+    """Print why a file could not be checked; return the exit code."""
+    problem, code = failure_of(error)
+    if as_json:
+        print_json({"file": str(path), "error": problem, "exit_code": code}, indent=None)
+    print_error(problem)
+    return code
+
+
+def _check(
+    writer: "Writer", path: Path, brief: dict[str, str], render: "Render", *, fix: bool, diff: bool
+) -> int:
+    """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
+    from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
+    from synopsis_writer.gate.fixes import listed
+    from synopsis_writer.storage.files import replacing
+
+    code = 0
+    for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
+        for dropped in source.dropped:
+            status(f"{source.where}: {dropped}")
+        result = writer.check_sync(source.document, fix=fix or diff, **{**source.fields, **brief})
+        if result.fixed:
+            old, new = replace_text(source.document, result.text)
+            if not diff:
+                with replacing(path) as file:
+                    file.write(new.encode("utf-8"))
+                status(f"{path}: fixed {listed(result.fixed)}")
+            for line in unified_diff(old.splitlines(), new.splitlines(), str(path), str(path), lineterm=""):
+                if diff:
+                    print_result(printable(line))
+        for line in () if diff else render(result):
+            print_result(line)
+        code = code if result.passed else GateRefusedError.exit_code
     return code
 
 

@@ -127,6 +127,11 @@ House = Annotated[
     Path | None,
     option("--house", "Your house: a folder with house.yaml, shows and examples.", "FOLDER"),
 ]
+Words = Annotated[str | None, option("--words", "Length in words, such as 250-400.", "MIN-MAX")]
+Characters = Annotated[
+    str | None, option("--characters", "Length in characters with blanks, such as 120-180.", "MIN-MAX")
+]
+AirDate = Annotated[str | None, option("--air-date", "The date or week the text may mention.", "DATE")]
 OutlineFile = Annotated[
     Path | None, option("--outline", "A plan from 'synopsis outline'; it includes show and theme.", "FILE")
 ]
@@ -187,14 +192,9 @@ class BriefFlags:
         list[str] | None,
         option("--beat", "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT"),
     ] = None
-    words: Annotated[str | None, option("--words", "Length in words, such as 250-400.", "MIN-MAX")] = None
-    character_count: Annotated[
-        str | None,
-        option("--characters", "Length in characters with blanks, such as 120-180.", "MIN-MAX"),
-    ] = None
-    air_date: Annotated[
-        str | None, option("--air-date", "The date or week the text may mention.", "DATE")
-    ] = None
+    words: Words = None
+    character_count: Characters = None
+    air_date: AirDate = None
     notes: Annotated[str | None, option("--notes", "Anything else the text should respect.", "TEXT")] = None
 
 

@@ -83,6 +83,31 @@ def parse_source(data: bytes, path: Path) -> Source:
     return next((_read_json if is_json else _read_text)(data, path))
 
 
+def replace_text(document: Document, text: str) -> tuple[str, str]:
+    """Return the content of a document's file, and the same with another text, all else to the letter.
+
+    Raises FileError for a format whose text cannot be replaced so, and for stdin.
+    """
+    path = document.path
+    if path.suffix.lower() in _LARGER or str(path) == "-":
+        raise FileError(f"{path}: cannot be changed in place: save it as a .md or .txt file")
+    try:
+        raw = read_input(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: is not UTF-8 (byte {error.start + 1}): save it as UTF-8 text") from error
+    old, new = document.text, text
+    if path.suffix.lower() == ".json":
+        is_ascii = raw.isascii()
+        old, new = (json.dumps(part, ensure_ascii=is_ascii)[1:-1] for part in (old, new))
+    elif "\r" in raw:
+        line_end = "\r\n" if "\r\n" in raw else "\r"
+        old, new = old.replace("\n", line_end), new.replace("\n", line_end)
+    head, found, tail = raw.rpartition(old)
+    if not found:
+        raise FileError(f"{path}: its text cannot be replaced, as line ends are mixed: save it again")
+    return raw, head + new + tail
+
+
 def text_files(folder: Path) -> list[Path]:
     """Return the files of texts below `folder`, sorted, without hidden ones; raises FileError for none."""
     try:
@@ -104,11 +129,12 @@ def first_sentence(text: str) -> str:
 def title_and_text(text: str) -> tuple[str, str]:
     """Split a title line from the text below it: short, without a sentence's end, set apart by a blank line.
 
-    In a text whose only line break follows it, that is enough. The title is empty where there is none.
+    In a text without blank lines its line is enough, unless the sentence goes on. The title is empty where
+    there is none.
     """
     first, _, rest = text.strip().partition("\n")
     title = first.strip("#*_ \t")
-    is_apart = rest.startswith("\n") or "\n\n" not in text.strip()
+    is_apart = rest.startswith("\n") or ("\n\n" not in text.strip() and not rest.lstrip()[:1].islower())
     if rest.strip() and is_apart and 0 < len(title) <= _LONGEST_TITLE and not title.endswith(_NO_TITLE_END):
         return title, rest.strip()
     return "", text.strip()
@@ -163,9 +189,12 @@ def _read_text(data: bytes, path: Path) -> Iterator[Source]:
     if raw.startswith("---\n"):  # front matter, as in Markdown
         yield from _read_markdown(data, path)
         return
-    title, text = title_and_text(raw)
+    title, text = title_and_text(_DEMO_LABEL.sub("", raw))
     first_line = raw.count("\n", 0, raw.find(text)) + 1 if text else 1
     yield Source(Document(path, {"title": title} if title else {}, text, {}, first_line), str(path), {})
+
+
+_DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` puts below the text
 
 
 def _read_json(data: bytes, path: Path) -> Iterator[Source]:

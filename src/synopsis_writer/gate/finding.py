@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
+from synopsis_writer.gate.fixes import Fix, fix
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.form import Form
@@ -39,6 +40,13 @@ class Subject:
     strangers: tuple[str, ...] = ()  # the people of other shows
     embeddings: SourceEmbeddings | None = None  # of the sources; None leaves out the semantic checks
     classify: LanguageClassifier = UNCACHED
+    raw: str = ""  # the text before its letters were composed
+
+    @cached_property
+    def fixes(self) -> tuple[Fix, ...]:
+        """What code can put right in the text."""
+        given = (self.show.name, *self.known_names)
+        return fix(self.raw or self.text.raw, self.house.quotation_marks, given)[1]
 
     @property
     def wanted_names(self) -> tuple[str, ...]:
@@ -70,13 +78,6 @@ class Subject:
         return frozenset(parts | {word + "s" for word in parts})
 
 
-class Fix(NamedTuple):
-    """What code can put right without judgement: `text` goes where `span` is."""
-
-    span: Span
-    text: str
-
-
 @dataclass(frozen=True)
 class Finding:
     """What one check says of one text."""
@@ -94,12 +95,12 @@ class Finding:
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """Return the finding that `as_data` wrote; raises TypeError for anything else."""
         spans = tuple(Span(*span) for span in data.get("spans", ()))
-        fixes = tuple(Fix(Span(*span), text) for span, text in data.get("fixes", ()))
+        fixes = tuple(Fix(Span(*span), *rest) for span, *rest in data.get("fixes", ()))
         return cls(**{**data, "spans": spans, "fixes": fixes})
 
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""
-        fixes = [[list(span), text] for span, text in self.fixes]
+        fixes = [[list(span), *rest] for span, *rest in self.fixes]
         return {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
 
 

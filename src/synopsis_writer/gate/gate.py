@@ -12,7 +12,7 @@ from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
-from synopsis_writer.gate.text import analyse
+from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, foreign_cast
 from synopsis_writer.synopsis import Synopsis
@@ -122,6 +122,7 @@ class Gate:
             strangers=tuple(foreign_cast(self.shows, show)),
             embeddings=self.embeddings,
             classify=self.classify,
+            raw=raw[:MOST_CHARACTERS],
         )
 
     def as_form(self, subject: Subject, form: str) -> Subject:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import (
     Finding,
-    Fix,
     Subject,
     failed,
     passed,
     quoted,
     shortened,
 )
+from synopsis_writer.gate.fixes import SHARP_S, Fix
 from synopsis_writer.gate.lexicon import (
     GERMAN_WORDS,
     LONGEST_WORD,
@@ -179,7 +179,8 @@ def umlauts(subject: Subject) -> Finding:
     if sharp:
         message = f"The house writes ss instead of ß: {quoted([word.form for word in sharp])}."
         finding = failed("umlauts", len(sharp), "ss, no ß", message, [word.span for word in sharp])
-        return replace(finding, fixes=tuple(Fix(word.span, word.form.replace("ß", "ss")) for word in sharp))
+        fixes = tuple(Fix(word.span, word.form.replace("ß", "ss"), SHARP_S) for word in sharp)
+        return replace(finding, fixes=fixes)
     spelt_out = [word for word in words if _is_spelt_out(word.lower, is_swiss=is_swiss)]
     if spelt_out:
         message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."

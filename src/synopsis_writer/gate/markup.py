@@ -1,10 +1,12 @@
 """Checks of what does not belong into prose: markup, and talk about the text itself."""
 
 import re
+from dataclasses import replace
 
 from synopsis_writer.gate.cast import occupation
 from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.fixes import counted, listed
 from synopsis_writer.gate.lexicon import own_words
 from synopsis_writer.gate.text import Sentence, Span, Text, lower_words
 
@@ -52,7 +54,10 @@ _OTHER_MARKS = {
 
 
 def markup(subject: Subject) -> Finding:
-    """The text is plain prose: no lists, headings, tags, labels, symbols, links, or invisible characters."""
+    """The text is plain prose: no lists, headings, tags, labels, symbols, links, or invisible characters.
+
+    What code can put right and nothing refuses is a warning.
+    """
     patterns = (*_MARKUP, _OTHER_MARKS[subject.house.quotation_marks])
     matches = [(name, match) for name, pattern in patterns for match in pattern.finditer(subject.text.raw)]
     names = name_forms(subject.known_names) | subject.text.names | own_words("first names")
@@ -60,11 +65,16 @@ def markup(subject: Subject) -> Finding:
         label = lower_words(match[1])
         if not names.isdisjoint(label) or (match[2] and occupation(label[-1])):
             matches.append(("a speaker label", match))
-    if not matches:
+    if not matches and not subject.fixes:
         return passed("markup", 0, "none", "The text is plain prose.")
+    if not matches:
+        message = f"To be put right: {listed(counted(subject.fixes))}."
+        finding = failed("markup", len(subject.fixes), "none", message, [fix.span for fix in subject.fixes])
+        return replace(finding, level="warning", fixes=subject.fixes)
     kinds = " and ".join(list(dict.fromkeys(name for name, _ in matches))[:3])
     spans = [Span(*match.span()) for _, match in matches]
-    return failed("markup", len(spans), "none", f"The text holds {kinds}: write plain prose.", spans)
+    finding = failed("markup", len(spans), "none", f"The text holds {kinds}: write plain prose.", spans)
+    return replace(finding, fixes=subject.fixes)
 
 
 _WRITING = r"(?:Inhaltsangabe|Zusammenfassung|Synopsis|Text|Fassung|Variante|Vorschau|Entwurf|Teaser|Porträt)"

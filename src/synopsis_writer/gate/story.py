@@ -48,7 +48,7 @@ _AIRS = re.compile(r"\b(?:zeigt|zeigen|sendet|senden|läuft|laufen|wiederholt|zu
 
 def dates(subject: Subject) -> Finding | None:
     """No air date, channel or episode number that the brief does not give; dates of the story are free."""
-    if subject.brief is None:
+    if subject.brief is None or not (subject.brief.theme or subject.brief.air_date):
         return None
     given = " ".join(str(value) for value in subject.brief.as_data().values())
     limit = "none but the brief's"

@@ -79,7 +79,7 @@ class _Told(NamedTuple):
 
 def theme(subject: Subject) -> Finding | None:
     """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
-    if subject.brief is None:
+    if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
     least = least_share(len(subject.text.words))

@@ -1,0 +1,250 @@
+"""Fixes: what code can put right in a text without judgement; no word changes."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from synopsis_writer.formats.reading import title_and_text
+from synopsis_writer.gate.text import Span
+
+
+class Fix(NamedTuple):
+    """What code can put right without judgement: `text` goes where `span` is; `kind` says what it is."""
+
+    span: Span
+    text: str
+    kind: str = ""
+
+
+_Edit = tuple[int, int, str]  # start, end, and what goes there
+
+QUOTATION_MARKS, INVISIBLE, SHARP_S = "quotation marks", "invisible characters", "ss for ß"
+_MOST_ROUNDS = 5  # one rule can make work for another, seldom twice
+
+
+def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[str, tuple[Fix, ...]]:
+    """Return the text put right, and what was fixed, with spans in the text as it was.
+
+    Quotation marks become `marks`, the opening and the closing one; where they do not pair up in a paragraph
+    they stay. Words in `given` keep their straight apostrophes. A fixed text has nothing to fix.
+    """
+    edited = _Edited(text)
+    names = [word.strip(_AROUND_WORDS) for name in given for word in name.split() if "'" in word]
+    for _ in range(_MOST_ROUNDS):
+        before = edited.text
+        edited.apply(INVISIBLE, ((*match.span(), "") for match in _INVISIBLE.finditer(edited.text)))
+        edited.apply("decomposed letters", _decomposed(edited.text))
+        for kind, pattern, new in _RULES:
+            matches = pattern.finditer(edited.text)
+            edited.apply(kind, [(*match.span(), new) for match in matches])
+        edited.apply("line breaks", _line_breaks(edited.text))
+        edited.apply("apostrophes", _apostrophes(edited.text, names))
+        edited.apply(QUOTATION_MARKS, _quotation_marks(edited.text, marks))
+        if edited.text == before:
+            break
+    return edited.text, edited.fixes()
+
+
+def apply_fixes(text: str, fixes: Iterable[Fix]) -> str:
+    """Return `text` with `fixes`, which do not overlap, made."""
+    for each in sorted(fixes, reverse=True):
+        text = text[: each.span.start] + each.text + text[each.span.end :]
+    return text
+
+
+def counted(fixes: Iterable[Fix]) -> dict[str, int]:
+    """Return how many fixes of each kind there are, in the order of their first ones."""
+    return dict(Counter(each.kind for each in fixes))
+
+
+def listed(kinds: Mapping[str, int]) -> str:
+    """Return `quotation marks (4), spaces (1)`."""
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+
+
+class _Edited:
+    """A text that is edited, and where each of its characters was before; -1 for new ones."""
+
+    def __init__(self, text: str) -> None:
+        self._original = self.text = text
+        self._origins = list(range(len(text)))
+        self._kinds: dict[int, str] = {}  # by where in the original they begin
+
+    def apply(self, kind: str, edits: Iterable[_Edit]) -> None:
+        """Make edits, which are in order and do not overlap."""
+        pieces: list[str] = []
+        origins: list[int] = []
+        done = 0
+        for start, end, new in edits:
+            first, last, text = _trimmed(self.text, start, end, new)
+            if first == last and not text:
+                continue
+            before = first
+            while before and self._origins[before - 1] < 0:
+                before -= 1
+            self._kinds.setdefault(self._origins[before - 1] + 1 if before else 0, kind)
+            pieces += (self.text[done:first], text)
+            origins += (*self._origins[done:first], *[-1] * len(text))
+            done = last
+        if pieces:
+            self.text = "".join((*pieces, self.text[done:]))
+            self._origins = [*origins, *self._origins[done:]]
+
+    def fixes(self) -> tuple[Fix, ...]:
+        """Return what differs from the original, with spans in it."""
+        if self.text == self._original:
+            return ()
+        found: list[Fix] = []
+        before, old = -1, -1  # the last character that stayed: its index now, and then
+        for index, origin in enumerate([*self._origins, len(self._original)]):
+            if origin < 0:
+                continue
+            new = self.text[before + 1 : index]
+            if self._original[old + 1 : origin] != new:
+                found.append(Fix(Span(old + 1, origin), new, self._kinds[old + 1]))
+            before, old = index, origin
+        return tuple(found)
+
+
+def _trimmed(text: str, start: int, end: int, new: str) -> _Edit:
+    """Return an edit without what stays at its ends."""
+    while start < end and new and text[start] == new[0]:
+        start, new = start + 1, new[1:]
+    while start < end and new and text[end - 1] == new[-1]:
+        end, new = end - 1, new[:-1]
+    return start, end, new
+
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_NARROW = "\u2000-\u200a\u202f\u205f"
+_LIST = r"[-–—*•#>|+`]|\d{1,2}[.)]|[a-z]\)"  # what begins a line of a list, heading, table or block of code
+
+_RULES = tuple(
+    (kind, re.compile(pattern, re.MULTILINE), new)
+    for kind, pattern, new in (
+        ("spaces", rf"[{_NARROW}](?=[!?;:,.…»“”])|^[ \t{_NARROW}]+(?=\S)|[ \t\u00a0{_NARROW}]+$", ""),
+        ("spaces", rf"[ \t\u00a0{_NARROW}]{{2,}}|[\t{_NARROW}]", " "),
+        ("dots", r"\.{3,}|\. \. \.(?! ?\.)", "…"),
+        ("dashes", r"(?<=[^\s|-]) -{1,3}(?= [^\s|-]|,)", " –"),
+    )
+)
+
+
+def _decomposed(text: str) -> Iterator[_Edit]:
+    if unicodedata.is_normalized("NFC", text):
+        return
+    for match in re.finditer(r"[\x00-\x7f]?[^\x00-\x7f]+", text):  # an ASCII letter joins none before it
+        yield *match.span(), unicodedata.normalize("NFC", match[0])
+
+
+_LINE_BREAK = re.compile(rf"(?<=[^\W\d_]|[,„‚‘’–])\n(?=[^\W_]|[„»«“‚\"(–])(?!(?:{_LIST})(?:\s|$))")
+_NO_LINE = re.compile(rf"\s*(?:{_LIST})|[^:]{{1,30}}:|.*[{{}}<>]")  # of prose: a label, a list, JSON
+_LONG_LINE = 40  # characters, from which on a line that begins with a capital goes on as well
+
+
+def _line_breaks(text: str) -> Iterator[_Edit]:
+    """Yield the line breaks inside a sentence; one below a title, or in a list, is none."""
+    title = title_and_text(text)[0]
+    for match in _LINE_BREAK.finditer(text):
+        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        following = text[match.end() :].partition("\n")[0]
+        if (title and title == line.strip("#*_ \t")) or _NO_LINE.match(line) or _NO_LINE.match(following):
+            continue
+        if text[match.end()].islower() or len(line) >= _LONG_LINE:
+            yield *match.span(), " "
+
+
+_AROUND_WORDS = '.,;:!?…„“”"»«()'
+_APOSTROPHE = re.compile("['`´‘‛ʼ′]")
+_INNER_APOSTROPHE = re.compile(r"(?<=[^\W\d_])['`´‘‛ʼ′](?=[^\W\d_])")
+_LEADING_APOSTROPHE = re.compile(r"(?<![\w'’])['´‘‛](?=(?:s|n|ne[nmr]?)\b)")
+_TRAILING_APOSTROPHE = re.compile(r"(?<=[sxzßSXZ])['´](?![\w'])")
+
+
+def _apostrophes(text: str, given: Sequence[str]) -> Iterator[_Edit]:
+    if not _APOSTROPHE.search(text):
+        return
+    found = [*_INNER_APOSTROPHE.finditer(text), *_LEADING_APOSTROPHE.finditer(text)]
+    quoted = [Span(*match.span()) for match in _SINGLE_QUOTES.finditer(text)]
+    found += [
+        match
+        for match in _TRAILING_APOSTROPHE.finditer(text)
+        if not any(span.contains(match.start()) for span in quoted)
+    ]
+    for match in sorted(found, key=lambda match: match.start()):
+        start = max(text.rfind(blank, 0, match.start()) for blank in " \n") + 1
+        word = text[start:].split(maxsplit=1)[0].strip(_AROUND_WORDS) if given else ""
+        if not any(word.startswith(name) for name in given):
+            yield *match.span(), "’"
+
+
+_DOUBLE = re.compile(r"[„“”\"»«‟＂]|,,(?=\w)|(?<!\w)``(?=\w)|''")
+_SINGLE_QUOTES = re.compile(r"(?<![\w'])'(?!(?:s|n|ne[nmr]?)\b)\w[^'\n]*'(?![\w'])|(?<!\w)‘\w[^‘’\n]*’(?!\w)")
+_INNER_QUOTES = re.compile(
+    r"‚([^‚‘’\n]*)[‘’](?!\w)|‹([^‹›\n]*)›|›([^‹›\n]*)‹|(?<!\w)‘([^‘’\n]*)’(?!\w)|(?<![\w'])'(\w[^'\n]*)'(?![\w'])"
+)
+_OTHER_MARK = re.compile(r"[”\"»«‟＂'`‚‘’‹›]|,,")
+_NO_PROSE = re.compile(r"[{}<>]|=\"")
+_SINGLE = {"„“": "‚‘", "»«": "›‹", "«»": "‹›", "“”": "‘’"}
+_OPENS, _CLOSES = " \n\t\u00a0([–—/-‚›‹‘", " \n.,;:!?)"
+_DEEPEST = 2  # quotations: one within another
+
+
+def _quotation_marks(text: str, marks: str) -> Iterator[_Edit]:
+    """Yield the quotation marks of each paragraph in which they pair up, at most two deep."""
+    if marks == "„“" and text.count("„") == text.count("“") and not _OTHER_MARK.search(text):
+        return  # quickly, and usually so
+    start = 0
+    for paragraph in re.split(r"(\n[ \t]*\n)", text):
+        if not _NO_PROSE.search(paragraph):
+            for first, last, new in _pairs(paragraph, marks):
+                yield start + first, start + last, new
+        start += len(paragraph)
+
+
+def _pairs(text: str, marks: str) -> list[_Edit]:
+    single = _SINGLE.get(marks)
+    edits: list[_Edit] = []
+    outer: list[Span] = []
+    opened: list[int] = []  # where the quotations begin that are open
+    for match in _DOUBLE.finditer(text):
+        opens, inside = _role(text, match, is_open=bool(opened))
+        if opens:
+            opened.append(match.start())
+        pair = (marks, single)[len(opened) - 1] if 0 < len(opened) <= _DEEPEST else None
+        if pair is None:
+            return []
+        start, end = (match.start(), match.end() + inside) if opens else (match.start() - inside, match.end())
+        edits.append((start, end, pair[0 if opens else 1]))
+        if not opens and not (begun := opened.pop(), opened)[1]:
+            outer.append(Span(begun, end))
+    if opened:
+        return []
+    for pattern, pair, is_inner in ((_INNER_QUOTES, single, True), (_SINGLE_QUOTES, marks, False)):
+        for start, end in (match.span() for match in pattern.finditer(text) if pair):
+            if any(span.contains(start) for span in outer) == is_inner and pair:
+                edits += [(start, start + 1, pair[0]), (end - 1, end, pair[1])]
+    return _apart(sorted(edits))
+
+
+def _role(text: str, mark: re.Match[str], *, is_open: bool) -> tuple[bool, int]:
+    """Return whether a mark opens a quotation, and how many blanks beside it belong to it, as in « so »."""
+    before, after = text[mark.start() - 1 : mark.start()], text[mark.end() : mark.end() + 1]
+    is_opening = mark[0] in {"„", ",,", "``"}
+    opens = is_opening or ((not before or before in _OPENS) and after not in ("", *_CLOSES))
+    closes = not is_opening and before.strip() != "" and not after.isalnum()
+    if opens != closes:
+        return opens, 0
+    is_loose = not opens and (before if is_open else after) == " "
+    return not is_open, int(is_loose)
+
+
+def _apart(edits: Iterable[_Edit]) -> list[_Edit]:
+    """Return edits without those that overlap the one before."""
+    found: list[_Edit] = []
+    for edit in edits:
+        if not found or edit[0] >= found[-1][1]:
+            found.append(edit)
+    return found
