@@ -53,7 +53,7 @@ PASSES = [
     ("ending", "Er geht (endlich).", {}),
     ("ending", "Wer weiß …", {}),
     ("markup", "Ein Satz – mit Strich, 3.5 Prozent & Söhne; „Zitat“ (Klammer).", {}),
-    ("markup", "Um 8 Uhr\nfährt der Bus.\n\nEr fährt ab.", {}),
+    ("markup", "Um 8 Uhr fährt der Bus.\n\nEr fährt ab.", {}),
     ("meta_talk", "Es gibt nur ein Thema: die Scheidung.", {}),
     ("meta_talk", "„Mein Text ist weg“, sagt die Schauspielerin.", {}),
     ("meta_talk", "Die Zuschauer in der Eishalle halten den Atem an.", {}),
