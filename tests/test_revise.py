@@ -1,6 +1,7 @@
 """The command revise: a person's wish becomes the next version of a text."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ OTHER = json.loads(
     with_text("Er hat Hendrik gehört und bellt nicht.", "Unter der Lampe wartet noch immer der Brief.")
 )
 OTHER["paragraphs"] = [OTHER["paragraphs"][index] for index in (2, 0, 1, 3, 4)]
+PAGE = (Path(__file__).parent.parent / "docs" / "revise.md").read_text("utf-8")
 VARIANTS = json.dumps({"variants": [STORY | {"title": "Elf Marken"}, OTHER]}, ensure_ascii=False)
 ALIKE = json.dumps({"variants": [json.loads(RENAMED), json.loads(RENAMED)]}, ensure_ascii=False)
 
@@ -136,6 +138,16 @@ def test_only_the_named_paragraphs_change_and_the_rest_stays_to_the_letter(
     assert list(schema["properties"]) == ["paragraphs"]
     assert "wird nur der Absatz 3" in last_turn(body)
     assert [version["by"] for version in listed(terminal)] == ["model", "person", "model"]
+
+
+def test_the_versions_of_a_text_tell_what_has_become_of_it(terminal: Terminal, written: Path) -> None:
+    third = json.dumps({"paragraphs": [{"storyline": "B", "text": THIRD}]})
+    revise(terminal, "--paragraph", "3", "--note", "den Namen weglassen", answers=[third])
+    edit(written, "Touristen fotografieren ihn gern.", "Touristen mögen ihn.")
+    title = json.dumps({"title": "Baske bleibt"})
+    revise(terminal, "--title-only", "--note", "mit dem Namen des Hundes", answers=[title])
+    out = terminal("log", "versions", FILE).out
+    assert re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d", "2026-11-30 16:24", out) in PAGE
 
 
 @pytest.mark.usefixtures("written")
@@ -345,6 +357,7 @@ def test_variants_are_asked_for_together_and_saved_beside_each_other(
     before = written.read_bytes()
     run, (body,) = revise(terminal, "--variants", "2", "--note", "anders", answers=[VARIANTS])
     assert run.code == 0, run.err
+    assert run.out in PAGE
     assert "Schreibe 2 Fassungen" in last_turn(body)
     assert written.read_bytes() == before
     assert saved(tmp_path / "synopsen" / "rote-rosen") == [

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -43,24 +43,6 @@ class WireSynopsis(_Wire):
     logline: str
     characters: list[WireCharacter]
     paragraphs: list[WireParagraph]
-
-
-class WireParagraphs(_Wire):
-    """The answer to a request for some paragraphs, as it goes over the wire."""
-
-    paragraphs: list[WireParagraph]
-
-
-class WireTitle(_Wire):
-    """The answer to a request for a title, as it goes over the wire."""
-
-    title: str
-
-
-class WireLogline(_Wire):
-    """The answer to a request for a logline, as it goes over the wire."""
-
-    logline: str
 
 
 class WireVariants(_Wire):
@@ -151,7 +133,7 @@ class Outline(_Planned):
 class Paragraphs(_Strict):
     """Some paragraphs of a synopsis, written anew."""
 
-    paragraphs: Annotated[tuple[Paragraph, ...], Field(min_length=1, max_length=40)]
+    paragraphs: tuple[Paragraph, ...]
 
 
 class Title(_Strict):
@@ -169,17 +151,15 @@ class Logline(_Strict):
 class Variants(_Strict):
     """Several synopses for one brief, written together."""
 
-    variants: Annotated[tuple[Synopsis, ...], Field(min_length=1, max_length=5)]
+    variants: tuple[Synopsis, ...]
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
-_WIRES: Mapping[type[BaseModel], type[BaseModel]] = {
+# The schemas of all other shapes are plain as they are.
+_WIRES: dict[type[BaseModel], type[BaseModel]] = {
     Synopsis: WireSynopsis,
     Outline: WireOutline,
-    Paragraphs: WireParagraphs,
-    Title: WireTitle,
-    Logline: WireLogline,
     Variants: WireVariants,
 }
 
@@ -195,7 +175,7 @@ class Parsed(Generic[Shape]):
 @cache
 def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema that goes into `response_format` for `shape`."""
-    return _WIRES[shape].model_json_schema()
+    return _WIRES.get(shape, shape).model_json_schema()
 
 
 def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:

@@ -208,9 +208,11 @@ def list_versions(*, file: _TEXT, json: options.Json = False) -> None:
 
 
 def _version_line(version: "Version", current: "Version") -> str:
-    what = "; ".join(
-        str(value) if name == "note" else f"{name}: {value}" for name, value in version.request.items()
-    )
+    asked = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in version.request.items()
+    }
+    what = "; ".join(value if name == "note" else f"{name}: {value}" for name, value in asked.items())
     if not what:
         what = "written" if version.maker == "model" else "as it came" if version.parent is None else "edited"
     here = "" if version.path == current.path else f"; {version.path}"
