@@ -9,7 +9,9 @@ import pytest
 
 from synopsis_writer.document import read_document
 from synopsis_writer.examples import load_example
+from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.revising import compare, features_of, make_wish
+from synopsis_writer.settings import folder
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import Writer
@@ -260,6 +262,38 @@ def test_fields_that_a_person_added_to_the_front_matter_stay_and_records_of_the_
     revise(terminal, "--note", "kürzer", answers=[RENAMED])
     meta = read_document(written).meta
     assert (meta["redaktion"], "release" in meta) == ("Nord", False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("storylines:\n- A", "storylines:\n- [A]"),
+        ("characters:\n- name", "characters: 5\nothers:\n- name"),
+        ("logline: ", "logline: 5\nother: "),
+    ],
+    ids=["storylines", "characters", "logline"],
+)
+def test_front_matter_that_a_person_broke_does_not_keep_a_text_from_being_revised(
+    terminal: Terminal, written: Path, old: str, new: str
+) -> None:
+    edit(written, old, new)
+    run, _ = revise(terminal, "--note", "kürzer", answers=[RENAMED])
+    assert run.code == 0, run.err
+    assert load_example(written).synopsis.title == "Baske bleibt"
+
+
+@pytest.mark.usefixtures("written")
+def test_variants_that_cannot_be_saved_are_printed(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x", "utf-8")
+    run, _ = revise(terminal, "--variants", "2", "--out", "taken", answers=[VARIANTS])
+    assert (run.code, "cannot save into taken" in run.err) == (2, True)
+    assert "wartet noch immer der Brief." in run.out
+
+
+def test_a_folder_of_prompts_without_one_for_revisions_takes_the_programs(tmp_path: Path) -> None:
+    for name in ("system", "synopsis", "outline", "repair"):
+        (tmp_path / f"{name}.md").write_bytes((folder("prompts") / f"{name}.md").read_bytes())
+    assert "<wunsch>" in load_prompts(tmp_path).templates["revise"].source
 
 
 def test_a_json_file_stays_json(terminal: Terminal, tmp_path: Path) -> None:

@@ -142,6 +142,19 @@ def test_versions_of_a_removed_run_are_gone_with_their_words(terminal: Terminal,
     assert written.read_bytes() == before
 
 
+def test_what_was_removed_from_the_log_is_there_again_before_it_is_replaced(
+    terminal: Terminal, written: Path
+) -> None:
+    first = written.read_bytes()
+    (version,) = listed(terminal)
+    terminal("log", "rm", str(version["run"]))
+    with LoopbackServer([Reply(ANSWER.replace("Elf Ohrmarken", "Elf Marken"))]) as server:
+        assert terminal("revise", FILE, "--note", "kürzer", server=server).code == 0
+    assert written.read_bytes() != first
+    assert terminal("log", "restore", FILE, "1").code == 0
+    assert written.read_bytes() == first
+
+
 def test_a_log_of_before_opens_and_keeps_its_runs(tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite3"
     open_database(path, _MIGRATIONS[:4]).close()

@@ -343,8 +343,8 @@ class RunLog:
     def touch(self, document: Document, *, begin: bool = False) -> Version | None:
         """Return the version that a document is; an edit by hand is recorded, as a person's.
 
-        A text that the log does not know begins a history if `begin`, as its model's if its front matter
-        names one; else it stays unknown, and is None. Raises FileError.
+        If `begin`, its words are in the log afterwards: a text that is not known there begins a history, as
+        its model's if its front matter names one. Else that is None. Raises FileError.
         """
         content, run = _content(document), document.meta.get("run")
         digest, path = _digest(content), _path(document)
@@ -359,6 +359,9 @@ class RunLog:
             model = document.meta.get("model")
             return self.add_version(document, "model" if model else "person", model=model and str(model))
         if same := [version for version in versions if version.hash == digest]:
+            if begin and same[-1].content is None:  # it was removed, and is needed again
+                again = "UPDATE versions SET content = ? WHERE text = ? AND number = ?"
+                self._write((again, (content, same[-1].text, same[-1].number)))
             return same[-1]
         candidates = [version for version in versions if version.run == run] or versions
         parent = max(candidates, key=lambda version: fuzz.ratio(version.content or "", content))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,7 +25,16 @@ from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save, write_file
-from synopsis_writer.synopsis import Character, Logline, Paragraph, Paragraphs, Synopsis, Title, Variants
+from synopsis_writer.synopsis import (
+    Character,
+    Logline,
+    Paragraph,
+    Paragraphs,
+    Storyline,
+    Synopsis,
+    Title,
+    Variants,
+)
 
 MOST_VARIANTS = 5
 _MOST_PARAGRAPHS, _LONGEST_PARAGRAPH = 40, 4000  # of a text that is revised; as of a synopsis
@@ -126,11 +135,11 @@ def read_base(source: Source, brief: Brief, show: Show, people: Sequence[str], w
         raise InputError(f"{source.where}: has no paragraph {beyond[0]}: it has {len(parts)}")
     if missing := [words for words in wish.keep if words not in _in_one_line(text, title)]:
         raise InputError(f"{source.where}: does not contain „{missing[0]}“: copy the words from it")
-    letters = meta.get("storylines")
-    letters = [letter for letter in letters if letter in {"A", "B", "C"}] if isinstance(letters, list) else []
+    listed = {name: value for name, value in meta.items() if isinstance(value, list)}
+    letters = [letter for letter in listed.get("storylines", []) if letter in get_args(Storyline)]
     letters += [letters[-1] if letters else "A"] * len(parts)
     characters = []
-    for person in read_people(people) or meta.get("characters") or ():
+    for person in read_people(people) or listed.get("characters", []):
         with contextlib.suppress(ValidationError):
             characters.append(Character.model_validate(person))
     characters = characters or named_members(show, text)

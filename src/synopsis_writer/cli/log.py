@@ -309,6 +309,7 @@ def restore_version(
     document = read_source(file).document
     with _open_log(only_read=False) as log:
         current, wanted = _known(log, document), _version(log, document, version)
+        log.touch(document, begin=True)
         path = save_version(wanted.document, file, in_place=True)
         restored = replace(wanted.document, path=path)
         log.add_version(
