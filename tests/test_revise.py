@@ -161,6 +161,18 @@ def test_an_answer_with_too_many_paragraphs_is_repaired(terminal: Terminal) -> N
     assert "structure: paragraphs has 2 entries: give 1" in last_turn(bodies[1])
 
 
+def test_code_puts_right_what_the_model_wrote_and_nothing_else(terminal: Terminal, written: Path) -> None:
+    edit(written, "Touristen fotografieren ihn gern.", "Touristen fotografieren  ihn gern .")
+    answer = json.dumps(
+        {"paragraphs": [{"storyline": "B", "text": THIRD.replace("Unternehmer", "Unter\u00adnehmer")}]}
+    )
+    run, _ = revise(terminal, "--paragraph", "3", answers=[answer])
+    assert run.code == 0, run.err
+    text = read_document(written).text
+    assert "fotografieren  ihn gern ." in text
+    assert THIRD in text
+
+
 @pytest.mark.parametrize("part", ["title", "logline"])
 def test_only_the_title_or_the_logline_changes(
     terminal: Terminal,

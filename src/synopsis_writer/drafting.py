@@ -253,6 +253,23 @@ async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner, mark
     synopsis, problem = read_answer(attempt, Synopsis, fixer)
     if synopsis is None:
         return replace(attempt, problem=problem)
+    return await examine_fixed(synopsis, attempt, brief, show, gate, fixer)
+
+
+async def examine_fixed(
+    synopsis: Synopsis,
+    attempt: Attempt,
+    brief: Brief,
+    show: Show,
+    gate: Examiner,
+    fixer: Fixer,
+    *,
+    is_whole: bool = True,
+) -> Attempt:
+    """Return an attempt with a synopsis and what the gate finds, after what only a check can see was fixed.
+
+    Unless `is_whole`: then parts of the synopsis are not the model's, and stay.
+    """
 
     async def examine(synopsis: Synopsis) -> tuple[Finding, ...]:
         examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
@@ -260,7 +277,8 @@ async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner, mark
 
     made = fixer.made(synopsis)
     findings = await examine(synopsis)
-    if more := {each for finding in findings for each in finding.fixes}:  # what only a check can see
+    more = {each for finding in findings for each in finding.fixes} if is_whole else set()
+    if more:
         synopsis = synopsis.with_text(apply_fixes(synopsis.text, more))
         findings = await examine(synopsis)
     kinds = counted([*made, *sorted(more)])

@@ -13,13 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.document import Document, format_document
-from synopsis_writer.drafting import Examiner, Fixer, read_answer
+from synopsis_writer.drafting import Examiner, Fixer, examine_fixed, read_answer
 from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
-from synopsis_writer.gate.fixes import counted
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
@@ -176,14 +175,13 @@ class Reviser:
             return replace(attempt, problem=problem or self._miscounted(answer))
         judged = []
         for text in texts:
-            examined = gate.examine(text, brief, show, truncated=attempt.answer.is_truncated)
-            findings = examined if isinstance(examined, tuple) else await examined
-            findings = (*findings, *self._by_wish(text))
-            fixed = counted(fixer.made(text))
-            judged.append(replace(attempt, synopsis=text, problem="", findings=findings, fixed=fixed))
+            is_whole = self._wish.shape in {Synopsis, Variants}
+            each = await examine_fixed(text, attempt, brief, show, gate, fixer, is_whole=is_whole)
+            findings = (*each.findings, *self._by_wish(each.synopsis or text))
+            judged.append(replace(each, findings=findings))
         if self._wish.variants == 1:
             return judged[0]
-        alike = compare([features_of(text) for text in texts])
+        alike = compare([features_of(each.synopsis) for each in judged if each.synopsis is not None])
         judged = [
             replace(each, findings=(*each.findings, finding))
             for each, finding in zip(judged, alike, strict=True)
