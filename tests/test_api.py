@@ -15,10 +15,11 @@ ROOT = Path(__file__).parent.parent
 NAMES = """
     Answer Attempt Brief BriefError Budget BudgetSpentError ConnectionFailedError Cost Document EngineError
     Example ExampleError FileError Finding Form Gate GateRefusedError HostedClient House InputError Limits
-    Message ModelClient ModelError Outline Pool Prompt ReplayError Report RequestRefusedError Result
+    Message ModelClient ModelError NotReleasedError Outline Pool Prompt ReplayError Report
+    RequestRefusedError Result
     Revised RowResult
     RunLog Settings SettingsError Show Synopsis SynopsisError TemplateError UnavailableError Usage
-    Version Writer load_example load_house load_pool load_settings make_brief read_document
+    Version Writer load_example load_house load_pool load_settings make_brief read_document release
 """
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from synopsis_writer.models.hosted import HostedClient
     from synopsis_writer.models.limits import Budget
     from synopsis_writer.prompts.templates import Prompt
+    from synopsis_writer.releasing import NotReleasedError, release
     from synopsis_writer.result import Attempt, Result, RowResult
     from synopsis_writer.revising import Revised
     from synopsis_writer.settings import Settings, load_settings
@@ -67,6 +68,7 @@ _HOMES = {
         "models.hosted": "HostedClient",
         "models.limits": "Budget",
         "prompts.templates": "Prompt",
+        "releasing": "NotReleasedError release",
         "result": "Attempt Result RowResult",
         "revising": "Revised",
         "settings": "Settings load_settings",
@@ -83,10 +85,10 @@ __all__ = [
     "Answer", "Attempt", "Brief", "BriefError", "Budget", "BudgetSpentError", "ConnectionFailedError",
     "Cost", "Document", "EngineError", "Example", "ExampleError", "FileError", "Finding", "Form",
     "Gate", "GateRefusedError", "HostedClient", "House", "InputError", "Limits", "Message",
-    "ModelClient", "ModelError", "Outline", "Pool", "Prompt", "ReplayError", "Report",
+    "ModelClient", "ModelError", "NotReleasedError", "Outline", "Pool", "Prompt", "ReplayError", "Report",
     "RequestRefusedError", "Result", "Revised", "RowResult", "RunLog", "Settings", "SettingsError", "Show",
     "Synopsis", "SynopsisError", "TemplateError", "UnavailableError", "Usage", "Version", "Writer",
-    "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document",
+    "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document", "release",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from synopsis_writer.examples import (
 )
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.finding import Finding, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import LanguageClassifier
@@ -74,6 +74,11 @@ class Report:
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that are reported and do not refuse it."""
         return warnings(self.findings)
+
+    @property
+    def waived(self) -> tuple[Finding, ...]:
+        """The findings that a person let pass."""
+        return tuple(finding for finding in self.findings if finding.waived)
 
     def position(self, finding: Finding) -> tuple[int, int]:
         """Return line and column, from 1, of a finding's first span in the file, or of the text."""
@@ -173,7 +178,7 @@ class Workspace:
         if guessed:
             candidates = [self.gate.as_form(subject, name) for name in self.house.forms]
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
-        findings = self.gate.judge(subject)
+        findings = waive(self.gate.judge(subject), subject.text.raw, waivers_of(document))
         source = str(document.path)
         return Report(source, document.text, document.first_line, subject.form.name, guessed, findings)
 

@@ -50,6 +50,9 @@ def check(
     air_date: options.AirDate = None,
     fix: Annotated[bool, option("--fix", "Put right in the file what code can.")] = False,
     diff: Annotated[bool, option("--diff", "Show what --fix would change, and write nothing.")] = False,
+    accept_word: Annotated[
+        list[str] | None, option("--accept-word", "A word to add to your house's; repeatable.", "WORD")
+    ] = None,
     house: options.House = None,
     examples: options.Examples = None,
     gate: options.GateFlags,
@@ -66,6 +69,7 @@ def check(
     override it. With --json each text is one line of JSON.
     """
     from synopsis_writer.formats.reading import text_files
+    from synopsis_writer.house.house import accept_words
     from synopsis_writer.writer import Writer
 
     if diff and (json or report != "text"):
@@ -75,6 +79,9 @@ def check(
     )
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
     settings = options.settings_from(gate, house=house, examples=examples, semantic=semantic)
+    if accept_word:
+        path = accept_words(settings, accept_word)
+        status(f"{path}: knows {', '.join(accept_word)}")
     code = 0
     with Writer(settings) as writer:
         writer.workspace.gate.warm_up()
@@ -156,6 +163,7 @@ def _lines(result: "Report") -> Iterator[str]:
     count = len(result.findings)
     verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
     number = f", {len(warned)} warning{'s' * (len(warned) > 1)}" if warned else ""
+    number += f", {len(result.waived)} waived" if result.waived else ""
     yield f"{result.source}: {verdict} checks as {result.form}{guessed}{number}"
     if refused or warned:
         spans = [span for finding in (*refused, *warned) for span in finding.spans]
@@ -165,6 +173,8 @@ def _lines(result: "Report") -> Iterator[str]:
         yield f"{finding.check}: {finding.message}"
     for finding in warned:
         yield f"warning: {finding.check}: {finding.message}"
+    for finding in result.waived:
+        yield f"waived: {finding.check}: {finding.message} ({finding.waived})"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:

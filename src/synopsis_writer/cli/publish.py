@@ -1,4 +1,4 @@
-"""The command export: synopses as receivers want them."""
+"""The commands release and export: a text goes out."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,14 +7,77 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_error, print_result, status, warn
+from synopsis_writer.cli.console import print_error, print_json, print_result, status, warn
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import FileError, InputError
+from synopsis_writer.errors import FileError, GateRefusedError, InputError
 
 if TYPE_CHECKING:
     from synopsis_writer.formats.sheets import Sheet, Slot
 
 _STDOUT = Path("-")
+
+
+@options.grouped
+def release(
+    *,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A saved synopsis (.md), or with --verify a folder.")
+    ],
+    by: Annotated[str | None, option("--by", "Who releases it.", "NAME")] = None,
+    waive: Annotated[
+        list[str] | None,
+        option("--waive", "A check whose findings may pass, and why; repeatable.", "CHECK=REASON"),
+    ] = None,
+    verify: Annotated[bool, option("--verify", "Find texts that were changed after their release.")] = False,
+    house: options.House = None,
+    gate: options.GateFlags,
+    json: options.Json = False,
+) -> int:
+    """Record in a file that a person releases its text: who, when, what was waived, whose words they are.
+
+    The gate runs once more; exits 1 when it refuses the text, or when --verify finds a changed one.
+    """
+    from synopsis_writer.releasing import NotReleasedError, release
+    from synopsis_writer.writer import Writer
+
+    if verify:
+        if by or waive:
+            raise InputError("--verify changes nothing: leave out --by and --waive")
+        return _verify(file)
+    waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
+    try:
+        with Writer(options.settings_from(gate, house=house)) as writer:
+            record = release(file, by or "", waivers=waivers, writer=writer)
+    except NotReleasedError as error:
+        for finding in error.report.refused:
+            print_error(f"{file}: {finding.check}: {finding.message}")
+        print_error(f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"')
+        return error.exit_code
+    if record["model_share"] is None:
+        status("the log does not know how the text came about: whose words they are stays unknown")
+    if json:
+        print_json({"file": str(file), "release": record})
+    else:
+        print_result(f"{file}: released by {record['by']} at {record['at']}")
+    return 0
+
+
+def _verify(path: Path) -> int:
+    from synopsis_writer.document import read_document
+    from synopsis_writer.releasing import has_changed
+    from synopsis_writer.storage.files import find_files
+
+    code = 0
+    for file in find_files(path, "**/*.md") if path.is_dir() else [path]:
+        document = read_document(file)
+        changed = has_changed(document)
+        if changed:
+            record = document.meta["release"]
+            print_result(f"{file}: changed after {record.get('by')} released it at {record.get('at')}")
+            code = GateRefusedError.exit_code
+        else:
+            status(f"{file}: {'nobody released it' if changed is None else 'as it was released'}")
+    return code
 
 
 @options.grouped

@@ -1,12 +1,24 @@
 """What one check says of one text, and what it is given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import comb
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.document import Document
+from synopsis_writer.errors import InputError
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
@@ -90,6 +102,7 @@ class Finding:
     spans: tuple[Span, ...] = ()  # where, in characters of the text; at most 20
     level: Literal["error", "warning"] = "error"  # an error refuses the text, a warning does not
     fixes: tuple[Fix, ...] = ()
+    waived: str = ""  # why a person let it pass
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -101,7 +114,45 @@ class Finding:
     def as_data(self) -> dict[str, Any]:
         """Return the finding as JSON holds it."""
         fixes = [[list(span), *rest] for span, *rest in self.fixes]
-        return {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
+        data = {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
+        return data if self.waived else {key: value for key, value in data.items() if key != "waived"}
+
+    def marked_words(self, text: str) -> list[str]:
+        """Return the words of `text` that it marks; what was measured where it marks none."""
+        marked = [" ".join(text[start:end].split()) for start, end in self.spans]
+        return list(dict.fromkeys(marked)) or [str(self.value)]
+
+
+class Waiver(BaseModel):
+    """What a person lets pass: a check's findings that mark only `words`, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str
+    words: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda words: " ".join(words.split()))], ...],
+        BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [str(value)]),
+    ]
+    reason: Annotated[str, Field(min_length=1)]
+
+
+def waivers_of(document: Document) -> tuple[Waiver, ...]:
+    """Return the waivers in a file's front matter; raises InputError with the line of one that is wrong."""
+    try:
+        return TypeAdapter(tuple[Waiver, ...]).validate_python(document.meta.get("waived") or ())
+    except ValidationError as error:
+        raise InputError(f"{document.explain(error, 'waived')}: give check, words and reason") from error
+
+
+def waive(findings: Sequence[Finding], text: str, waivers: Sequence[Waiver]) -> tuple[Finding, ...]:
+    """Return findings, with those as waived whose words a waiver names; others come back."""
+    found = []
+    for finding in findings:
+        words = set(finding.marked_words(text)) if not finding.passed else {""}
+        fitting = (each for each in waivers if each.check == finding.check and words <= set(each.words))
+        waiver = next(fitting, None)
+        found.append(replace(finding, waived=waiver.reason) if waiver else finding)
+    return tuple(found)
 
 
 def passed(check: str, value: float | str, limit: str, message: str) -> Finding:

@@ -142,12 +142,12 @@ class Gate:
 
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings that refuse the text."""
-    return tuple(finding for finding in findings if not finding.passed and finding.level == "error")
+    return tuple(each for each in findings if not each.passed and each.level == "error" and not each.waived)
 
 
 def warnings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings that are reported and do not refuse the text."""
-    return tuple(finding for finding in findings if not finding.passed and finding.level == "warning")
+    return tuple(each for each in findings if not each.passed and each.level == "warning" and not each.waived)
 
 
 def copy_sources(examples: Sequence[Example], more: Mapping[str, str] | None = None) -> list[Source]:

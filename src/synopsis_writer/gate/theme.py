@@ -25,7 +25,7 @@ from synopsis_writer.gate.lexicon import (
 )
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
-TOLD_SHARE = 0.32  # of the theme's weight, in a text of 330 words
+TOLD_SHARE = 0.3  # of the theme's weight, in a text of 330 words
 THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says

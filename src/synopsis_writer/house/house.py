@@ -1,6 +1,8 @@
 """A house: how one newsroom writes, as its `house.yaml` says."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,7 @@ from synopsis_writer.document import Document, read_text, read_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.house.form import CHECK_NAMES, Aim, Form, inherit
 from synopsis_writer.settings import HOUSE_FILE, Settings, folder
+from synopsis_writer.storage.files import write_file
 
 Orthography = Literal["de-DE", "de-AT", "de-CH"]
 QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
@@ -81,6 +84,52 @@ def load_house(path: Path) -> House:
         raise
     except InputError as error:
         raise error if isinstance(error, FileError) else SettingsError(str(error)) from error
+
+
+def accept_words(settings: Settings, words: Sequence[str]) -> Path:
+    """Add words to the known ones of the house that the settings name, and keep all else in its file.
+
+    Return the file's path. Raises SettingsError for the built-in house, for what is no word, and for a file
+    that must be edited by hand; and as `load_house`.
+    """
+    named = settings.profile or settings.house
+    if named is None or (path := named / HOUSE_FILE if named.is_dir() else named).resolve() == _BUILT_IN:
+        raise SettingsError(
+            "the built-in house cannot be changed: make one of your own with synopsis house learn, or write "
+            f"a {HOUSE_FILE}, and name its folder with --house"
+        )
+    known = load_house(path).known_words
+    new = [word for word in dict.fromkeys(words) if word not in known]
+    if wrong := next(
+        (word for word in new if not re.fullmatch(r"[^\W\d_]+(?:[-’'.][^\W\d_]+)*", word)), None
+    ):
+        raise SettingsError(f"--accept-word: '{wrong[:40]}' is no word: name one, without blanks or marks")
+    text = read_text(path)
+    if new:
+        text = _with_words(text, [json.dumps(word, ensure_ascii=False) for word in new])
+    data, lines = read_yaml(text, path)
+    if set(make_house(Document(path, data, "", lines)).known_words) != {*known, *new}:
+        words = ", ".join(new)
+        raise SettingsError(f"{path}: cannot be changed here: add {words} to known_words in an editor")
+    write_file(path, text)
+    return path
+
+
+def _with_words(text: str, words: Sequence[str]) -> str:
+    """Return the text of a house's file with quoted words among the known ones: its comments stay."""
+    listed = ", ".join(words)
+    for pattern, new in (
+        (r"^known_words:([ \t]*)\[\s*\]", rf"known_words:\1[{listed}]"),
+        (r"^known_words:([ \t]*)\[", rf"known_words:\1[{listed}, "),
+        (r"^(known_words:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*)([ \t]*)(?=- )", None),
+        (r"^known_words:[ \t]*(?:null|~)[ \t]*$", f"known_words: [{listed}]"),
+        (r"\s*\Z", f"\nknown_words: [{listed}]\n"),
+    ):
+        if match := re.search(pattern, text, re.MULTILINE):
+            items = "".join(f"{match[2]}- {word}\n" for word in words) if new is None else ""
+            changed = f"{match[1]}{items}{match[2]}" if new is None else match.expand(new)
+            return text[: match.start()] + changed + text[match.end() :]
+    return text
 
 
 def read_house(path: Path) -> Document:

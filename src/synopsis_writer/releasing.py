@@ -1,0 +1,129 @@
+"""Releases: a person's word that a text may go out, recorded in its file."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from synopsis_writer.document import Document, format_document, read_document
+from synopsis_writer.errors import FileError, GateRefusedError, InputError
+from synopsis_writer.gate.finding import Finding, Waiver, waive, waivers_of
+from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.text import lower_words
+from synopsis_writer.log import Maker, Version
+from synopsis_writer.storage.files import write_file
+from synopsis_writer.workspace import Report
+from synopsis_writer.writer import Writer
+
+
+class NotReleasedError(GateRefusedError):
+    """The gate refuses the text; `report` holds its findings."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        reasons = " ".join(f"{finding.check}: {finding.message}" for finding in report.refused)
+        super().__init__(f"{report.source}: not released: {reasons}")
+
+
+def release(
+    file: str | Path, by: str, *, waivers: Mapping[str, str] | None = None, writer: Writer | None = None
+) -> dict[str, Any]:
+    """Check a file once more, and record in its front matter that a person releases it; return the record.
+
+    Args:
+        file: a Markdown file, as `write` saves it.
+        by: who releases it.
+        waivers: why the findings of a check may pass, by its name; they go into the front matter, too.
+        writer: whose house and log are used; None: those of the settings.
+
+    Raises:
+        NotReleasedError: the gate refuses the text; the file stays as it was.
+        InputError: the file cannot be read or written, `by` is empty, or there is nothing to waive.
+    """
+    if not by.strip():
+        raise InputError("nobody releases it: give your name with --by")
+    if Path(file).suffix.lower() not in {".md", ".markdown"}:
+        raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
+    document = read_document(Path(file))
+    with writer or Writer() as opened:
+        report = opened.check_sync(document)
+        new = [
+            waiver
+            for check, reason in (waivers or {}).items()
+            for waiver in _waivers(check, reason, failures(report.findings), report.text)
+        ]
+        findings = waive(report.findings, report.text, [*waivers_of(document), *new])
+        if failures(findings):
+            raise NotReleasedError(replace(report, findings=findings))
+        versions = opened.log.versions_of(document)
+    waived = [*waivers_of(document), *new]
+    shares = _shares(versions, document)
+    record = {
+        "by": " ".join(by.split()),
+        "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
+        "model": document.meta.get("model"),
+        "prompt": document.meta.get("prompt"),
+        "model_share": shares and shares[0],
+        "person_share": shares and shares[1],
+        "waived": [each.model_dump(mode="json") for each in waived if _is_used(each, findings)],
+        "text_sha256": text_hash(document),
+    }
+    meta = {
+        **document.meta,
+        **({"waived": [each.model_dump(mode="json") for each in waived]} if waived else {}),
+    }
+    meta.pop("release", None)
+    write_file(document.path, format_document({**meta, "release": record}, document.text))
+    return record
+
+
+def _waivers(check: str, reason: str, refused: Iterable[Finding], text: str) -> list[Waiver]:
+    found = [finding for finding in refused if finding.check == check]
+    if not found:
+        raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
+    if not reason.strip():
+        raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
+    return [Waiver(check=check, words=tuple(finding.marked_words(text)), reason=reason) for finding in found]
+
+
+def _is_used(waiver: Waiver, findings: Iterable[Finding]) -> bool:
+    return any(finding.check == waiver.check and finding.waived for finding in findings)
+
+
+def text_hash(document: Document) -> str:
+    """Return the SHA-256 of a document's text, in hex digits."""
+    return hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def has_changed(document: Document) -> bool | None:
+    """Whether a text was changed after its release; None where nobody released it."""
+    record = document.meta.get("release")
+    if not isinstance(record, Mapping):
+        return None
+    return record.get("text_sha256") != text_hash(document)
+
+
+def _shares(versions: Iterable[Version], document: Document) -> tuple[float, float] | None:
+    """Return the shares of words that are the model's and the person's, 0 to 1; None if that is unknown.
+
+    A word is the maker's in whose version it came in; what a later version keeps stays the earlier one's.
+    """
+    words: list[str] = []
+    makers: list[Maker] = []
+    for version in versions:
+        if version.content is None:
+            return None
+        new = lower_words(version.document.text)
+        owners: list[Maker] = [version.maker] * len(new)
+        for old_start, new_start, size in SequenceMatcher(
+            None, words, new, autojunk=False
+        ).get_matching_blocks():
+            owners[new_start : new_start + size] = makers[old_start : old_start + size]
+        words, makers = new, owners
+    if not words or words != lower_words(document.text):
+        return None
+    share = round(makers.count("model") / len(words), 3)
+    return share, round(1 - share, 3)

@@ -1,0 +1,135 @@
+"""Releases: the gate once more, a record in the file, and whether a text changed since."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer import GateRefusedError, NotReleasedError, Writer, read_document, release
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, ORDER, PATH, Terminal
+
+FILE = "synopsen/rote-rosen/der-weisse-hund.md"
+
+
+def written(terminal: Terminal) -> Path:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, server=server).code == 0
+    return terminal.folder / FILE
+
+
+def test_a_release_records_who_when_and_whose_words(terminal: Terminal) -> None:
+    file = written(terminal)
+    before = read_document(file)
+    run = terminal("release", FILE, "--by", "Eva  Muster")
+    assert (run.code, run.out.startswith(f"{FILE}: released by Eva Muster at 20")) == (0, True)
+    document = read_document(file)
+    record = document.meta.pop("release")
+    assert (document.text, document.meta) == (before.text, before.meta)
+    assert record.pop("at").endswith("+00:00")
+    assert record == {
+        "by": "Eva Muster",
+        "model": before.meta["model"],
+        "prompt": before.meta["prompt"],
+        "model_share": 1.0,
+        "person_share": 0.0,
+        "waived": [],
+        "text_sha256": hashlib.sha256(before.text.encode()).hexdigest(),
+    }
+    assert terminal("release", "--verify", FILE).code == 0
+    assert terminal("check", FILE).code == 0
+
+
+def test_words_that_a_person_changed_are_the_persons(terminal: Terminal) -> None:
+    file = written(terminal)
+    text = file.read_text(encoding="utf-8")
+    words = len(read_document(file).text.split())
+    file.write_text(text.rstrip() + " Morgen, vielleicht morgen, kommt der Hund zurück?\n", encoding="utf-8")
+    record = json.loads(terminal("release", FILE, "--by", "Eva", "--json").out)["release"]
+    assert record["person_share"] == pytest.approx(7 / (words + 7), abs=0.003)
+    assert record["model_share"] + record["person_share"] == pytest.approx(1)
+    exported = json.loads(terminal("export", FILE, "--format", "json").out)
+    assert exported["release"] == record
+    assert exported["digital_source_type"] == "CompositeWithTrainedAlgorithmicMedia"
+
+
+def test_the_share_of_a_text_that_the_log_does_not_know_is_unknown(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "text.md").write_bytes(PATH.read_bytes())
+    run = terminal("release", "text.md", "--by", "Eva", "--json")
+    assert json.loads(run.out)["release"]["model_share"] is None
+    assert "whose words they are stays unknown" in run.err
+
+
+def test_what_the_gate_refuses_is_released_only_with_a_waiver(terminal: Terminal, tmp_path: Path) -> None:
+    content = PATH.read_text(encoding="utf-8")
+    head, _, text = content.rpartition("---\n")
+    bad = f"{head}---\n{text.replace(' und ', ' daß ', 1)}"
+    (tmp_path / "text.md").write_text(bad, encoding="utf-8")
+    run = terminal("release", "text.md", "--by", "Eva")
+    assert run.code == 1
+    assert "text.md: spelling: " in run.err
+    assert (tmp_path / "text.md").read_text(encoding="utf-8") == bad
+    run = terminal("release", "text.md", "--by", "Eva", "--waive", "spelling=Ein Zitat")
+    assert run.code == 0
+    waivers = [{"check": "spelling", "words": ["daß"], "reason": "Ein Zitat"}]
+    document = read_document(tmp_path / "text.md")
+    assert document.meta["waived"] == document.meta["release"]["waived"] == waivers
+    assert ", 1 waived" in terminal("check", "text.md").out
+
+
+def test_a_text_that_was_changed_after_its_release_is_found(terminal: Terminal, tmp_path: Path) -> None:
+    for name in ("a.md", "b.md", "c.md"):
+        (tmp_path / name).write_bytes(PATH.read_bytes())
+    for name in ("a.md", "b.md"):
+        terminal("release", name, "--by", "Eva")
+    assert terminal("release", "--verify", ".").code == 0
+    text = (tmp_path / "b.md").read_text(encoding="utf-8")
+    (tmp_path / "b.md").write_text(text.rstrip() + " Ende gut?\n", encoding="utf-8")
+    run = terminal("release", "--verify", ".")
+    assert run.code == 1
+    assert run.out.startswith("b.md: changed after Eva released it at 20")
+    assert "a.md: as it was released" in run.err
+    assert "c.md: nobody released it" in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["text.md"], "nobody releases it: give your name with --by"),
+        (["text.txt", "--by", "Eva"], "text.txt: cannot hold a record: save the text as Markdown"),
+        (["missing.md", "--by", "Eva"], "missing.md: no such file"),
+        (["text.md", "--by", "Eva", "--waive", "hook=Egal"], "--waive hook: no such finding refuses"),
+        (["text.md", "--by", "Eva", "--verify"], "--verify changes nothing"),
+    ],
+)
+def test_what_cannot_be_released_is_refused_in_a_line(
+    terminal: Terminal, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    (tmp_path / "text.md").write_bytes(PATH.read_bytes())
+    run = terminal("release", *arguments)
+    assert run.code == 2
+    assert reason in run.err
+    assert (tmp_path / "text.md").read_bytes() == PATH.read_bytes()
+
+
+def test_a_waiver_needs_a_reason(terminal: Terminal, tmp_path: Path) -> None:
+    text = PATH.read_text(encoding="utf-8").replace(" und ", " daß ")
+    (tmp_path / "text.md").write_text(text, encoding="utf-8")
+    run = terminal("release", "text.md", "--by", "Eva", "--waive", "spelling")
+    assert run.code == 2
+    assert "--waive spelling: gives no reason" in run.err
+
+
+def test_release_is_a_function_too(tmp_path: Path) -> None:
+    file = tmp_path / "text.md"
+    file.write_bytes(PATH.read_bytes())
+    with Writer(log=False) as writer:
+        assert release(file, "Eva", writer=writer)["by"] == "Eva"
+        file.write_text("Gesa geht.", encoding="utf-8")
+        with pytest.raises(NotReleasedError) as refused:
+            release(file, "Eva", writer=writer)
+    assert isinstance(refused.value, GateRefusedError)
+    assert "length" in {finding.check for finding in refused.value.report.refused}
