@@ -33,6 +33,7 @@ from synopsis_writer.examples import load_example
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.models.hosted import HostedClient
+from synopsis_writer.prompts.templates import TEMPLATES as TEMPLATES_OF_THE_WRITER
 from synopsis_writer.prompts.templates import load_prompts
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import find_show
@@ -390,7 +391,7 @@ async def test_a_dropped_connection_is_not_a_verdict() -> None:
 def test_a_folder_of_prompts_needs_no_judge_template(tmp_path: Path) -> None:
     for name in ("system", "synopsis", "outline", "repair"):
         shutil.copy(folder("prompts") / f"{name}.md", tmp_path)
-    assert set(load_prompts(tmp_path).templates) == {"system", "synopsis", "outline", "repair"}
+    assert set(load_prompts(tmp_path).templates) == set(TEMPLATES_OF_THE_WRITER)
     found = load_judge_templates(tmp_path)
     assert {name: one.hash for name, one in found.items()} == {
         name: one.hash for name, one in TEMPLATES.items()

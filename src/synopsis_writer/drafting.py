@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.prompts.templates import Prompt, Prompts
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.show import Show
-from synopsis_writer.synopsis import Outline, Synopsis, parse, wire_schema
+from synopsis_writer.synopsis import Outline, Synopsis, parse, parse_parts, wire_schema, wire_schemas
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +136,57 @@ class ModelAuthor:
             )
             if not answer.is_truncated:
                 return
+
+
+class PartAuthor(ModelAuthor):
+    """A `ModelAuthor` whose first draft is there: a part of an answer that held several texts.
+
+    Where that part is no synopsis, the model is asked for this text alone.
+    """
+
+    def __init__(self, part: Attempt | None, *model: Any) -> None:
+        super().__init__(*model)
+        self._part = part
+
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
+        """Give the part, and then drafts as a `ModelAuthor`."""
+        part, self._part = self._part, None
+        if part is not None:
+            yield part
+        if part is None or read_answer(part, Synopsis)[0] is None:
+            async for attempt in super().drafts(number, seed, previous):
+                yield attempt
+
+
+async def ask_for_parts(
+    client: ModelClient, prompt: Prompt, names: Sequence[str], limits: Limits
+) -> dict[str, Attempt]:
+    """Ask for several texts in one answer; return its parts by name, which share what it took.
+
+    There is none where the server refuses so large an answer; raises ModelError.
+    """
+    _log.info("asking %s for %d lengths in one answer", client.name, len(names))
+    try:
+        answer = await client.complete(
+            prompt.messages, wire_schemas(names), replace(limits, stable=prompt.stable)
+        )
+    except RequestRefusedError as error:
+        _log.info("asking for one length after the other: %s", error)
+        return {}
+    texts, count = parse_parts(answer.content, names), len(names)
+    texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
+    costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
+    parts = {}
+    for name, usage, cost in zip(names, answer.usage.shares(count), costs, strict=True):
+        seconds = answer.seconds / count
+        part = replace(answer, text=texts.get(name, ""), usage=usage, cost=cost, seconds=seconds)
+        parts[name] = Attempt(1, part, prompt.messages, limits.sample, max_tokens=limits.max_tokens)
+    return parts
+
+
+def titled(synopsis: Synopsis, story: Synopsis) -> Synopsis:
+    """Return a synopsis with the title and the logline of its story."""
+    return synopsis.model_copy(update={"title": story.title, "logline": story.logline})
 
 
 def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) -> Sequence[Message]:

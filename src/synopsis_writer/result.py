@@ -18,7 +18,7 @@ from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.show import Show
-from synopsis_writer.storage.files import save
+from synopsis_writer.storage.files import save, slug
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Usage, total_cost
 
@@ -27,6 +27,7 @@ FileFormat = Literal["md", "json", "txt"]
 
 UNJUDGED = "not judged yet"
 NO_STRUCTURE = "structure"  # the check that refuses an answer which is not a synopsis
+_LONGEST_NAME, _LONGEST_FORM = 60, 30  # characters of a file's name, and of the form in it
 _CHECK = re.compile(r"(?!structure:)([a-z_]+): (.*)", re.DOTALL)
 
 
@@ -158,6 +159,7 @@ class Result:
         error: the error of model or network that ended the work after an attempt; None otherwise.
         prompt: what the first attempt was asked; None for a demo draft.
         run: its id in the run log; empty if there is no log.
+        story: what all lengths of one story share; empty for a text that is told in one alone.
     """
 
     brief: Brief
@@ -168,6 +170,7 @@ class Result:
     prompt: Prompt | None = None
     run: str = ""
     created: datetime = field(default_factory=_now)
+    story: str = ""
 
     @property
     def accepted(self) -> Synopsis | None:
@@ -227,6 +230,7 @@ class Result:
             },
             **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),
             **({"run": self.run} if self.run else {}),
+            **({"story": self.story} if self.story else {}),
             "created": self.created.isoformat(),
         }
 
@@ -261,6 +265,17 @@ class Result:
             raise GateRefusedError(f"nothing to save: {self.reason}")
         title, home = self.accepted.title, Path(folder) / self.show.slug
         return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
+
+    def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: bool = False) -> Path:
+        """Save the accepted synopsis beside the file of another length, under its name and the form's.
+
+        Raises GateRefusedError and FileError, as `save`.
+        """
+        if self.accepted is None:
+            raise GateRefusedError(f"nothing to save: {self.reason}")
+        form = slug(self.brief.form, _LONGEST_FORM)
+        title = f"{slug(path.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
+        return save(self.render(file_format), path.parent, title, file_format, force=force)
 
     def save_refused(
         self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False

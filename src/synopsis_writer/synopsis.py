@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -152,6 +152,27 @@ class Variants(_Strict):
     """Several synopses for one brief, written together."""
 
     variants: tuple[Synopsis, ...]
+
+
+def wire_schemas(names: Sequence[str]) -> dict[str, Any]:
+    """Return the schema of an answer that holds several synopses, each in a field of its own."""
+    each = WireSynopsis.model_json_schema()
+    parts = each.pop("$defs")
+    fields = dict.fromkeys(names, each)
+    needed = {"required": list(names), "additionalProperties": False}
+    return {"$defs": parts, "title": "Lengths", "type": "object", "properties": fields, **needed}
+
+
+def parse_parts(answer: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the JSON of each of several synopses in an answer, by name; those that it lacks are left out."""
+    parts: dict[str, str] = {}
+    for each in find_objects(answer):
+        outer = each.data or {}
+        for data in (outer, *(value for value in outer.values() if isinstance(value, dict))):
+            found = {key.strip().lower(): value for key, value in data.items() if isinstance(value, dict)}
+            known = {name: found[name.lower()] for name in names if name.lower() in found}
+            parts |= {name: json.dumps(value, ensure_ascii=False) for name, value in known.items()}
+    return parts
 
 
 Shape = TypeVar("Shape", bound=BaseModel)

@@ -2,8 +2,9 @@
 
 import operator
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 
@@ -27,6 +28,14 @@ class Usage:
     def __sub__(self, other: "Usage") -> "Usage":
         return Usage(*map(operator.sub, astuple(self), astuple(other)))
 
+    def shares(self, count: int) -> "list[Usage]":
+        """Return `count` parts, about equal, that sum up to it."""
+        cuts = [Usage(*(number * index // count for number in astuple(self))) for index in range(count + 1)]
+        return [above - below for below, above in pairwise(cuts)]
+
+
+_SMALLEST = Decimal("1e-12")  # of a currency
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -34,6 +43,13 @@ class Cost:
 
     amount: Decimal
     currency: str
+
+    def shares(self, count: int) -> "list[Cost]":
+        """Return `count` parts, about equal, that sum up to it."""
+        part = (self.amount / count).quantize(_SMALLEST)
+        return [replace(self, amount=self.amount - part * (count - 1))] + [replace(self, amount=part)] * (
+            count - 1
+        )
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the sum; raises ValueError for two currencies."""

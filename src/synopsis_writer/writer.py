@@ -20,9 +20,27 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examiner, Judge, ModelAuthor, judge
+from synopsis_writer.drafting import (
+    Author,
+    Examiner,
+    Judge,
+    ModelAuthor,
+    PartAuthor,
+    ask_for_parts,
+    judge,
+    titled,
+)
 from synopsis_writer.drafting import write as write_synopsis
-from synopsis_writer.errors import BriefError, FileError, InputError, ReplayError, SettingsError, message_of
+from synopsis_writer.errors import (
+    BriefError,
+    FileError,
+    InputError,
+    ModelError,
+    ReplayError,
+    SettingsError,
+    message_of,
+)
+from synopsis_writer.examples import read_brief, read_synopsis
 from synopsis_writer.formats.reading import Source, read_source
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, Version, differences
@@ -301,6 +319,76 @@ class Writer:
                 recording.end("accepted")
         return outline
 
+    async def lengths(self, source: Document | Result, forms: Sequence[str]) -> tuple[Result, ...]:
+        """Tell an accepted story again in other forms of the house; return one result a form, in their order.
+
+        All are asked for in one answer where the model can, and each is repaired on its own. What all lengths
+        of a story share is the `story` of its saved file, or else its `run`.
+
+        Raises:
+            InputError: the source is no synopsis, or the house does not have one of the forms.
+            ModelError: the model failed for good before any answer.
+        """
+        await self._open()
+        story, brief, link = _story_of(source)
+        names = self.other_forms(brief.form, forms)
+        house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
+        longest = max(names, key=lambda name: house.form(name).most_words)
+        told = {name: self.resolve(_as_form(brief, name)) for name in names}
+        examiner = _GateBut(self, story=story)
+        async with self._connected() as client:
+            asked = brief if brief.form in house.forms else told[longest][0]
+            base = await self._in_thread(partial(self.prompt, asked))
+            parts: dict[str, Attempt] = {}
+            if len(names) > 1 and not self.is_local:
+                together = prompts.lengths(base, story, names)
+                try:
+                    parts = await ask_for_parts(client, together, names, limits)
+                except ModelError:
+                    with self._recording("lengths", told[longest][0], client.name, together):
+                        raise
+
+            async def tell(name: str) -> Result:
+                prompt = prompts.lengths(base, story, [name])
+                author = PartAuthor(parts.get(name), client, prompts, prompt, limits)
+                with self._recording("lengths", told[name][0], client.name, prompt) as recording:
+                    attempts = self.settings.attempts
+                    try:
+                        result = await write_synopsis(
+                            *told[name],
+                            author,
+                            examiner,
+                            attempts=attempts,
+                            recorder=recording,
+                            judged_by=self._judge,
+                        )
+                    except ModelError as error:
+                        result = Result(*told[name], (), None, error)
+                    recording.end(result.outcome, str(result.error) if result.error else None)
+                best = result.best
+                if best is not None and best.synopsis is not None:
+                    best = replace(best, synopsis=titled(best.synopsis, story))
+                run = recording.run
+                made = replace(result, best=best, prompt=prompt, created=run.created, story=link)
+                return replace(made, run=run.id if self._log else "")
+
+            results = await asyncio.gather(*map(tell, names))
+        failures = [result.error for result in results if result.error and not result.attempts]
+        if len(failures) == len(results):
+            raise failures[0]
+        return tuple(results)
+
+    def other_forms(self, told: str | None, forms: Sequence[str]) -> list[str]:
+        """Return the forms, each once, in which a story of the form `told` can be told; raises InputError."""
+        if self._is_demo:
+            reason = "the packaged model fills gaps in a scaffold and cannot tell a story in another length"
+            raise SettingsError(f"{reason}: name a server's model or a GGUF file with --model")
+        names = [self.workspace.house.form(name).name for name in dict.fromkeys(forms)]
+        if not names or told in names:
+            reason = f"the text has the form '{told}' already" if names else "no form is named"
+            raise BriefError(f"{reason}: name others, of {', '.join(self.workspace.house.forms)}")
+        return names
+
     async def replay(self, run: str = "last") -> Result:
         """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
 
@@ -460,12 +548,14 @@ class Writer:
         *,
         truncated: bool = False,
         exclude_source: str = "",
+        story: Synopsis | None = None,
     ) -> tuple[Finding, ...]:
         """Check a synopsis with the gate, in its thread; return one finding a check.
 
-        `exclude_source` is the example that the text itself is, or was before.
+        `exclude_source` is the example that the text itself is, or was before; `story` what it tells in
+        another length.
         """
-        more: dict[str, Any] = {"truncated": truncated, "exclude_source": exclude_source}
+        more: dict[str, Any] = {"truncated": truncated, "exclude_source": exclude_source, "story": story}
         return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
 
     async def check(
@@ -581,6 +671,7 @@ class Writer:
     write_sync = _sync(write)
     revise_sync = _sync(revise)
     outline_sync = _sync(outline)
+    lengths_sync = _sync(lengths)
     replay_sync = _sync(replay)
     check_sync = _sync(check)
 
@@ -758,21 +849,41 @@ class Writer:
 
 @dataclass(frozen=True)
 class _GateBut:
-    """A writer's gate that takes no text for a copy of one of the examples."""
+    """A writer's gate that takes no text for a copy of one example, and knows the story that it tells."""
 
     writer: Writer
-    source: str
+    source: str = ""
+    story: Synopsis | None = None
 
     async def examine(
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...]:
         """Return one finding a check."""
-        examine = self.writer.examine
-        return await examine(synopsis, brief, show, truncated=truncated, exclude_source=self.source)
+        more: dict[str, Any] = {"exclude_source": self.source, "story": self.story}
+        told = titled(synopsis, self.story) if self.story else synopsis
+        return await self.writer.examine(told, brief, show, truncated=truncated, **more)
 
 
 def _as_document(text: str) -> Document:
     return parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
+
+
+def _story_of(source: Document | Result) -> tuple[Synopsis, Brief, str]:
+    """Return a synopsis, its brief, and what all lengths of its story share; raises InputError."""
+    if isinstance(source, Document):
+        story, brief = read_synopsis(source), read_brief(source)
+        link = str(source.meta.get("story") or source.meta.get("run") or "")
+    elif source.accepted is None:
+        raise InputError(f"a refused text has no other lengths: {source.reason}")
+    else:
+        story, brief, link = source.accepted, source.brief, source.story or source.run
+    return story, brief, link or hashlib.sha256(story.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _as_form(brief: Brief, form: str) -> Brief:
+    """Return a brief for another length of its story: people and plot are the story's."""
+    gone = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
+    return brief.model_copy(update={"form": form, **gone})
 
 
 def _brief(brief: Brief | None, fields: BriefFields) -> Brief:

@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("write")(write.write)
 app.command("revise")(revise.revise)
+app.command("lengths")(write.lengths)
 app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)

@@ -1,12 +1,14 @@
-"""The commands write, outline and prompt."""
+"""The commands write, lengths, outline and prompt."""
 
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
@@ -21,18 +23,24 @@ from synopsis_writer.cli.console import (
     warn,
 )
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import BriefError, GateRefusedError
+from synopsis_writer.errors import BriefError, GateRefusedError, SynopsisError
 
 if TYPE_CHECKING:
     from synopsis_writer.brief import Brief
+    from synopsis_writer.document import Document
     from synopsis_writer.result import Result
     from synopsis_writer.synopsis import Outline, Synopsis
+    from synopsis_writer.writer import Writer
 
 
 @options.grouped
 def write(
     *,
     flags: options.BriefFlags,
+    forms: Annotated[
+        str | None,
+        option("--forms", "Several forms, one story: the longest first, the others told from it.", "A,B,C"),
+    ] = None,
     outline: options.OutlineFile = None,
     model: options.Model = None,
     server: options.ServerFlags,
@@ -61,19 +69,25 @@ def write(
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
     from synopsis_writer.log import RUN
+    from synopsis_writer.result import new_run
+    from synopsis_writer.storage.files import slug
     from synopsis_writer.writer import Writer
 
     settings = options.settings_from(
         server, prompt, gate, answer, limits, model=model, semantic=semantic, out=out, responses=responses
     )
     with Writer(settings, log=not no_log) as writer:
+        others: list[str] = []
         if replay is not None:
-            fields = {**_given(flags), **({"outline": outline} if outline else {})}
+            others_given = {"outline": outline, "forms": forms}
+            fields = {**_given(flags), **{name: value for name, value in others_given.items() if value}}
             if fields:
                 raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(fields)}")
             result = writer.replay_sync(replay)
         else:
             brief, planned = _read_brief(flags, outline)
+            others = _others(writer, flags, forms)
+            brief = brief.model_copy(update={"form": others.pop(0)}) if others else brief
             # Several drafts at once would overwrite each other on the screen.
             console = STDERR.screen() if best_of == 1 else None
             on_text = LiveText(console).show if console else None
@@ -81,11 +95,124 @@ def write(
             STDERR.clear()
         RUN.set(result.run or None)
         folder = keep_rejected if result.accepted is None else settings.out
+        texts = _Texts() if json and others else None
+        result = replace(result, story=result.run or new_run()[0]) if others else result
         save = result.save if result.accepted else result.save_refused
         to_file = partial(save, folder, file_format, force=force) if folder else None
-        code, path = deliver(result, to_file, as_json=json)
+        code, path = deliver(result, to_file, as_json=json, texts=texts, named=bool(others))
         if path is not None and replay is None:
             writer.saved(result, path)
+        if others and result.accepted is not None:
+            beside = path or settings.out / result.show.slug / slug(result.accepted.title)
+            try:
+                told = _tell(
+                    writer, result, others, beside, keep_rejected, file_format, force=force, texts=texts
+                )
+            except SynopsisError as error:  # the first text is there, and is printed
+                print_error(str(error))
+                told = error.exit_code
+            code = max(code, told)
+        if texts is not None:
+            texts.print(code)
+    return code
+
+
+@options.grouped
+def lengths(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A saved synopsis.")],
+    forms: Annotated[str, option("--to", "The forms to tell it in, of the house.", "A,B,C")],
+    model: options.Model = None,
+    server: options.ServerFlags,
+    prompt: options.PromptFlags,
+    gate: options.GateFlags,
+    semantic: options.Semantic = None,
+    file_format: Annotated[options.FileFormat, option("--format", "The format of the saved files.")] = "md",
+    force: Annotated[bool, option("--force", "Replace files of the same names.")] = False,
+    keep_rejected: Annotated[
+        Path | None, option("--keep-rejected", "Save refused texts into this folder.", "FOLDER")
+    ] = None,
+    answer: options.AnswerFlags,
+    limits: options.LimitFlags,
+    responses: options.Responses = None,
+    no_log: options.NoLog = False,
+    json: options.Json = False,
+    _output: options.OutputFlags,
+) -> int:
+    """Tell a saved synopsis again in other lengths; each is checked, and saved beside it."""
+    from synopsis_writer.formats.reading import read_source
+    from synopsis_writer.writer import Writer
+
+    settings = options.settings_from(
+        server, prompt, gate, answer, limits, model=model, semantic=semantic, responses=responses
+    )
+    texts = _Texts() if json else None
+    with Writer(settings, log=not no_log) as writer:
+        source = read_source(file).document
+        code = _tell(
+            writer, source, _names(forms), file, keep_rejected, file_format, force=force, texts=texts
+        )
+    if texts is not None:
+        texts.print(code)
+    return code
+
+
+def _names(forms: str) -> list[str]:
+    return [name.strip() for name in forms.split(",") if name.strip()]
+
+
+def _others(writer: "Writer", flags: options.BriefFlags, forms: str | None) -> list[str]:
+    """Return the forms of `--forms`, the longest first; raises BriefError."""
+    if forms is None:
+        return []
+    if clash := {"form", "words", "character_count"} & _given(flags).keys():
+        flag = {"character_count": "characters"}.get(name := min(clash), name)
+        raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
+    names, house = writer.other_forms(None, _names(forms)), writer.workspace.house
+    return sorted(names, key=lambda name: -house.form(name).most_words)
+
+
+class _Texts:
+    """What `--json` prints of several texts: one object."""
+
+    def __init__(self) -> None:
+        self.data: list[dict[str, Any]] = []
+
+    def print(self, code: int) -> None:
+        """Print all of them."""
+        print_json({"exit_code": code, "texts": self.data})
+        STDERR.expects_json = False
+
+
+def _tell(
+    writer: "Writer",
+    source: "Document | Result",
+    forms: list[str],
+    beside: Path,
+    rejected: Path | None,
+    file_format: options.FileFormat,
+    *,
+    force: bool,
+    texts: _Texts | None,
+) -> int:
+    """Tell a story in other forms, save and print each; return the worst exit code."""
+    from synopsis_writer.result import Result
+    from synopsis_writer.usage import format_cost, total_cost
+
+    code, results = 0, [source] if isinstance(source, Result) else []
+    for told in writer.lengths_sync(source, forms):
+        folder = beside if told.accepted else rejected
+        save = told.save_beside if told.accepted else told.save_refused
+        to_file = partial(save, folder, file_format, force=force) if folder else None
+        ended, path = deliver(told, to_file, as_json=False, texts=texts, named=True)
+        code = max(code, ended)
+        if path is not None:
+            writer.saved(told, path)
+        results.append(told)
+    total = total_cost(result.cost for result in results)
+    first = source.cost if isinstance(source, Result) else None
+    share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
+    status(f"{len(results)} lengths: {format_cost(total)}{share}")
     return code
 
 
@@ -171,12 +298,17 @@ def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief
 
 
 def deliver(
-    result: "Result", save: Callable[[], Path | None] | None, *, as_json: bool
+    result: "Result",
+    save: Callable[[], Path | None] | None,
+    *,
+    as_json: bool,
+    texts: _Texts | None = None,
+    named: bool = False,
 ) -> tuple[int, Path | None]:
     """Save and print a result; return the exit code, and where it was saved; None saves nothing.
 
-    An accepted synopsis goes to stdout, too, a refused one does not. A text that cannot be saved is printed
-    all the same.
+    An accepted synopsis goes to stdout, too, or into `texts`; a refused one does not. A text that cannot be
+    saved is printed all the same. `named` puts the form above it.
     """
     from synopsis_writer.models.base import bill
 
@@ -196,7 +328,11 @@ def deliver(
     text = ""
     if accepted is not None or is_unsaved:
         text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
-    code = _print_text(result, path, code, text, failure if as_json else None)
+        text = f"--- {result.brief.form} ---\n{text}" if named else text
+    if texts is not None:
+        texts.data.append({**result.as_data(path), **failure})
+    else:
+        code = _print_text(result, path, code, text, failure if as_json else None)
     status(bill([attempt.answer for attempt in result.attempts]))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more

@@ -134,12 +134,12 @@ def _other_occupations(
 ) -> _Problem | None:
     """Find a person with occupations of two fields, or a man's and a woman's, right before the name."""
     text = subject.text
-    people = _people({*declared, *(mention.name for mention in mentions)})
+    people = owners({*declared, *(mention.name for mention in mentions)})
     roles = {" ".join(parse_name(member.name)): member.role.lower() for member in subject.show.cast}
     seen: dict[str, tuple[Occupation, Word]] = {}
     for index, word in enumerate(text.words):
         known = occupation(word.lower) if word.form[0].isupper() and not word.quoted else None
-        person = _person_after(text, index, people) if known else ""
+        person = person_after(text, index, people) if known else ""
         before_it = text.words[index - 1].lower if index else ""
         if known is None or not person or _PAST.match(before_it):
             continue
@@ -162,7 +162,7 @@ def _undeclared(subject: Subject, mentions: Sequence[FullName]) -> _Problem | No
     return message, spans
 
 
-def _people(names: Collection[Name]) -> Mapping[str, str]:
+def owners(names: Collection[Name]) -> Mapping[str, str]:
     """Return whom each single name means; names of several people are left out."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for name in names:
@@ -171,7 +171,7 @@ def _people(names: Collection[Name]) -> Mapping[str, str]:
     return {word: next(iter(people)) for word, people in owners.items() if len(people) == 1}
 
 
-def _person_after(text: Text, index: int, people: Mapping[str, str]) -> str:
+def person_after(text: Text, index: int, people: Mapping[str, str]) -> str:
     """Return whom the words right after an occupation name, titles skipped; empty when nobody."""
     words = text.words
     following = index + 1
@@ -182,8 +182,10 @@ def _person_after(text: Text, index: int, people: Mapping[str, str]) -> str:
     between = text.raw[words[index].span.end : words[following].span.start]
     if any(mark in between for mark in ",;:–„"):
         return ""
-    found = (people.get(nominative(word.lower, people)) for word in words[following : following + 2])
-    return next(filter(None, found), "")
+    name = words[following : following + 2]  # `Koch passt. Tina` and `Koch hilft Tina` are two people
+    if not name[0].form[0].isupper() or name[-1].sentence != name[0].sentence:
+        name = name[:1]
+    return next(filter(None, (people.get(nominative(word.lower, people)) for word in name)), "")
 
 
 _PAST = re.compile(

@@ -27,6 +27,7 @@ from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show
+from synopsis_writer.synopsis import Character, Synopsis
 
 _MOST_SPANS = 20
 _LONGEST_MESSAGE = 1_000
@@ -53,6 +54,8 @@ class Subject:
     embeddings: SourceEmbeddings | None = None  # of the sources; None leaves out the semantic checks
     classify: LanguageClassifier = UNCACHED
     raw: str = ""  # the text before its letters were composed
+    characters: tuple[Character, ...] = ()  # whom the answer declares, with their roles
+    story: Synopsis | None = None  # what it tells in another length
 
     @cached_property
     def fixes(self) -> tuple[Fix, ...]:

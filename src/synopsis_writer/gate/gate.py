@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import cast, form, language, lexicon, markup, semantic, story, theme
+from synopsis_writer.gate import cast, form, language, lengths, lexicon, markup, semantic, story, theme
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
@@ -51,7 +51,9 @@ CHECKS: Mapping[str, Check] = _by_name(
 
 # They apply only where the embeddings of the sources are given.
 SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(semantic.paraphrase, semantic.closeness)
-ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **SEMANTIC_CHECKS}
+# It applies only to a text that tells a given story in another length.
+STORY_CHECKS: Mapping[str, Check] = _by_name(lengths.lengths)
+ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **STORY_CHECKS, **SEMANTIC_CHECKS}
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,16 @@ class Gate:
         *,
         truncated: bool = False,
         exclude_source: str = "",
+        story: Synopsis | None = None,
     ) -> tuple[Finding, ...]:
-        """Check a synopsis against its brief; `exclude_source` is the example it is itself, if it is one."""
+        """Check a synopsis against its brief, and the story that it tells in another length.
+
+        `exclude_source` is the example it is itself, if it is one.
+        """
         people = tuple(person.name for person in synopsis.characters)
         subject = self.subject(synopsis.text, brief.form, show, brief, synopsis.title, people)
-        return self.judge(replace(subject, truncated=truncated, exclude_source=exclude_source))
+        subject = replace(subject, truncated=truncated, exclude_source=exclude_source)
+        return self.judge(replace(subject, characters=synopsis.characters, story=story))
 
     def subject(
         self,

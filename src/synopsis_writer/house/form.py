@@ -19,7 +19,7 @@ Wanted = Annotated[
 # The checks that a house can set a level for; a test compares them with the gate's.
 CHECK_NAMES = (
     "length paragraphs headline rhythm language ending markup meta_talk exclamations person dialogue actors "
-    "tense umlauts spelling agreement copy repetition theme cast hook dates paraphrase closeness"
+    "tense umlauts spelling agreement copy repetition theme cast hook dates lengths paraphrase closeness"
 ).split()
 
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")

@@ -33,7 +33,9 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "outline": frozenset({"brief"}),
     "repair": frozenset({"problems"}),
     "revise": frozenset({"brief", "text", "wish", "paragraphs", "only", "variants"}),
+    "lengths": frozenset({"forms"}),
 }
+_SHIPPED = frozenset({"revise", "lengths"})  # the program's own where a folder lacks them
 _OPTIONAL = {"system": frozenset({"form", "rules"}), "outline": frozenset({"rules"})}
 
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
@@ -154,6 +156,19 @@ class Prompts:
         request = self.templates["repair"].render(problems=[_escape(problem) for problem in problems])
         return (*base.messages, Message("assistant", answer[:_MOST_REPAIRED]), Message("user", request))
 
+    def lengths(self, base: Prompt, story: Synopsis, forms: Sequence[str]) -> Prompt:
+        """Render the request for a story in other forms: it goes on from the one that the story answered."""
+        template = self.templates["lengths"]
+        asked = [{"name": name, "rules": render_rules(self.house.form(name), self.house)} for name in forms]
+        turns = (Message("assistant", story.as_json()), Message("user", template.render(forms=asked)))
+        return replace(
+            base,
+            messages=(*base.messages, *turns),
+            name="lengths",
+            version=f"{base.version}, lengths {template.version}",
+            hash=hashlib.sha256((base.hash + template.hash).encode("ascii")).hexdigest()[:12],
+        )
+
     def copy_sources(self) -> dict[str, str]:
         """Return the templates' texts by id: an answer must not repeat its instructions."""
         sources = {f"prompt {name}": template.source for name, template in self.templates.items()}
@@ -251,7 +266,8 @@ def outline_of(example: Example) -> str | None:
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
     """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
 
-    A folder of before there were revisions has no `revise.md`: then the program's own is used.
+    A folder of before there were revisions or lengths has no templates for them: then the program's own are
+    used.
 
     Raises:
         TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
@@ -259,7 +275,7 @@ def load_prompts(folder: Path, house: House | None = None) -> Prompts:
     templates = {}
     for name, needed in TEMPLATES.items():
         path = folder / f"{name}.md"
-        if name == "revise" and not path.exists():
+        if name in _SHIPPED and not path.exists():
             path = shipped("prompts") / path.name
         templates[name] = load_template(path, needed, _OPTIONAL.get(name, frozenset()))
     return Prompts(templates, house or built_in_house())
