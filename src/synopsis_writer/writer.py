@@ -637,35 +637,29 @@ class Writer:
         Raises FileError, and leaves all as it was then.
         """
         paths: list[Path | None] = []
-        is_one = len(revised.results) == 1
+        old, is_one = revised.document, len(revised.results) == 1
         for index, result in enumerate(revised.results):
-            new, old = revised.version(index), revised.document
-            if result.accepted is None:
+            if result.accepted is None or result.best is None:
                 paths.append(None)
                 continue
             parent = self._touch(old)
-            if old.path.exists():
-                now = read_source(old.path).document
-                latest = (
-                    self._touch(now) if is_one and folder is None else None
-                )  # edited while the model wrote
-            else:
-                latest = parent
-            name = "" if is_one else f"{old.path.stem} variant {index + 1}"
-            path = save_version(new, old.path, in_place=latest is not None, folder=folder, name=name)
-            paths.append(path)
-            if latest is None and is_one and folder is None:
+            in_place = parent is not None and is_one and folder is None
+            if in_place and old.path.exists():  # a person may have edited it while the model wrote
+                in_place = self._touch(read_source(old.path).document) is not None
+            if is_one and folder is None and not in_place:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
-            if parent is not None and result.best is not None:
-                request = {**revised.request, **({} if is_one else {"variant": index + 1})}
-                recorded = replace(new, path=path)
-                try:
-                    self.log.saved(result.run, path)
-                    self.log.add_version(
-                        recorded, "model", parent=parent, model=result.best.answer.model, request=request
-                    )
-                except FileError as error:
-                    _log.error("%s", error)
+            new, name = revised.version(index), "" if is_one else f"{old.path.stem} variant {index + 1}"
+            path = save_version(new, old.path, in_place=in_place, folder=folder, name=name)
+            paths.append(path)
+            if parent is None:
+                continue
+            request = {**revised.request, **({} if is_one else {"variant": index + 1})}
+            recorded, model = replace(new, path=path), result.best.answer.model
+            try:
+                self.log.saved(result.run, path)
+                self.log.add_version(recorded, "model", parent=parent, model=model, request=request)
+            except FileError as error:
+                _log.error("%s", error)
         return paths
 
     write_sync = _sync(write)

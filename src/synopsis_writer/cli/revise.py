@@ -138,41 +138,32 @@ def _deliver_variants(
     except Exception as error:  # noqa: BLE001 - whatever it is, the texts are printed
         problem, code = failure_of(error)
         print_error(problem)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
     for number, (result, path) in enumerate(zip(revised.results, paths, strict=True), start=1):
-        features = features_of(result.synopsis) if result.synopsis else None
         if result.accepted is None:
             print_error(f"variant {number}: {refusal(result)}")
             code, problem = code or GateRefusedError.exit_code, problem or refusal(result)
-        rows.append((number, result, path, features))
-    status(bill([attempt.answer for attempt in revised.result.attempts]))
-    if as_json:
-        data: dict[str, Any] = {"passed": revised.is_accepted, "request": dict(revised.request)}
-        data["variants"] = [
-            {"variant": number, **result.as_data(path), "features": features and features.as_data()}
-            for number, result, path, features in rows
-        ]
-        print_json({**data, **({"error": problem, "exit_code": code} if code else {})})
-        return code
-    for number, result, path, features in rows:
+        features = features_of(result.synopsis) if result.synopsis else None
+        rows.append({"variant": number, **result.as_data(path), "features": features and features.as_data()})
         if result.synopsis is None or features is None:
             continue
+        first, last = features.opening.split(), features.ending.split()
+        begins = " ".join(first[:_ENDS]) + " …" * (len(first) > _ENDS)
+        ends = "… " * (len(last) > _ENDS) + " ".join(last[-_ENDS:])
         verdict = "" if result.accepted else " (refused)"
-        print_result(f"{number}  {result.synopsis.title}, {len(result.text.split())} words{verdict}")
-        print_result(f"   begins: {features.opening_kind}, {_first_words(features.opening)}")
-        print_result(f"   first:  {features.view or 'nobody'}")
-        print_result(f"   ends:   {features.ending_kind}, {_last_words(features.ending)}")
-        print_result(f"   file:   {path or 'not saved'}")
-        if path is None:
-            print_result(f"\n{plain(result.synopsis)}")
+        lines += (
+            f"{number}  {result.synopsis.title}, {len(result.text.split())} words{verdict}",
+            f"   begins: {features.opening_kind}, {begins}",
+            f"   first:  {features.view or 'nobody'}",
+            f"   ends:   {features.ending_kind}, {ends}",
+            f"   file:   {path or 'not saved'}",
+            *([] if path else ["", plain(result.synopsis)]),
+        )
+    status(bill([attempt.answer for attempt in revised.result.attempts]))
+    if as_json:
+        failure = {"error": problem, "exit_code": code} if code else {}
+        print_json({"passed": revised.is_accepted, "variants": rows, **failure})
+    elif lines:
+        print_result("\n".join(lines))
     return code
-
-
-def _first_words(sentence: str) -> str:
-    words = sentence.split()
-    return " ".join(words[:_ENDS]) + (" …" if len(words) > _ENDS else "")
-
-
-def _last_words(sentence: str) -> str:
-    words = sentence.split()
-    return ("… " if len(words) > _ENDS else "") + " ".join(words[-_ENDS:])

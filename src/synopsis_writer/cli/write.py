@@ -337,7 +337,7 @@ def deliver(
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
     if accepted is None:
-        print_refusal(result, path)
+        _print_refusal(result, path)
     elif path is not None:
         status(f"saved as {path}")
     return code, path
@@ -348,8 +348,7 @@ def refusal(result: "Result") -> str:
     return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
 
 
-def print_refusal(result: "Result", path: Path | None) -> None:
-    """Print that a result was refused, and where it was saved."""
+def _print_refusal(result: "Result", path: Path | None) -> None:
     if result.error is not None:
         print_error(str(result.error))
     saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
