@@ -234,6 +234,8 @@ def test_limits_apply_in_total_and_ray_stores_no_key(
         done = run(terminal, server, *flags)
     assert (done.code, statuses(tmp_path)) == (0, ["accepted"] * 25)
     assert "workers 2" in done.err
+    logged = json.loads(terminal("log", "list", "--json", "--limit", "99").out)["runs"]
+    assert [(run["command"], run["outcome"]) for run in logged] == [("batch", "done")] * 25
     # 25 calls, five a second, of which each worker may begin with one at once: 4.6 s, and longer on a busy
     # machine. Workers that had the whole pace each would take half of that.
     assert server.times[-1] - server.times[0] > 3.5

@@ -170,6 +170,48 @@ def test_ctrl_c_prints_the_object(tmp_path: Path, command: str) -> None:
     assert command == "write" or data["pending"] == 3
 
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["write", "batch"])
+def test_a_signal_prints_the_object_with_the_code_of_the_process(
+    tmp_path: Path, command: str, kind: signal.Signals
+) -> None:
+    (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
+    arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
+    with LoopbackServer([Silence(600 if command == "write" else 1)]) as server:
+        process = subprocess.Popen(
+            [COMMAND, *arguments, "--json", "--max-retries", "0"],
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        while not server.chats and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(kind)
+        out, _ = process.communicate(timeout=120)
+    data = only_object(out.decode())
+    assert process.returncode == data["exit_code"] == 128 + kind
+    assert data["error"]
+
+
+def test_an_outage_and_a_signal_have_the_signals_code_in_the_object_too(tmp_path: Path) -> None:
+    rows = (f"Rote Rosen;{GOOD.brief.theme} {n};portrait\n" for n in range(9))
+    (tmp_path / "b.csv").write_text("show;theme;form\n" + "".join(rows), "utf-8")
+    with LoopbackServer([Silence(1)]) as server:
+        process = subprocess.Popen(
+            [COMMAND, "batch", "run", "b.csv", "--out", "o", "--json", "--max-retries", "3"],
+            cwd=tmp_path,
+            env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        while not server.chats and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == only_object(out.decode())["exit_code"] == 143
+
+
 WAYS = {
     "before the command": (["--log-format", "json"], [], {}),
     "behind it": ([], ["--log-format=json"], {}),

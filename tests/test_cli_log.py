@@ -487,6 +487,7 @@ def test_a_log_is_searched_for_words_in_briefs_answers_and_errors(terminal: Term
     assert found("prozess 100%") == [newest]
     assert found("OPENAI_API_KEY") == [newest]
     assert found("portrait", "Prozess") == []
+    assert found("None") == []  # what is not there
     assert found("o") == [newest, oldest]
     assert found("o", "--limit", "1") == [newest]
     assert terminal("log", "search", "Prozess").out.startswith(newest)

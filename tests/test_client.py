@@ -323,7 +323,7 @@ async def test_a_wait_beyond_the_retry_time_is_not_started() -> None:
 
 
 HOURS = 7200
-LONG_WAITS: Sequence[Fault] = (
+LONG_WAITS: Sequence[Fault | Body] = (
     Fault(429, {"retry-after": "7200"}),
     Fault(429, {"Retry-After": "7200.5"}),
     Fault(429, {"retry-after": "7200s"}),
@@ -339,17 +339,24 @@ LONG_WAITS: Sequence[Fault] = (
     Fault(429, {"X-RateLimit-Reset-Requests": "7200"}),
     Fault(429, body={"error": {"details": [{"retryDelay": "7200s"}]}}),
     Fault(429, message="Rate limit reached. Please try again in 2h0m0.5s. Visit the limits page."),
+    Fault(429, {"retry-after": "PT2H"}),
+    Fault(429, {"retry-after": "7200, 7200"}),
+    Fault(429, body={"error": {"message": "limit", "retry_after": 7200}}),
+    Fault(429, body={"error": {"type": "usage_limit_reached", "resets_in_seconds": 7200}}),
+    Fault(429, message="Quota exceeded. Resets in 2 hours."),
+    Fault(503, message="Please wait 7200 seconds before trying again."),
+    Body({"error": {"code": 429, "message": "Rate limited: try again in 2h"}}),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", LONG_WAITS, ids=name_of)
 async def test_a_wait_of_hours_in_any_spelling_ends_the_call_and_says_until_when(
-    fault: Fault, stream: bool
+    fault: Fault | Body, stream: bool
 ) -> None:
     waits = Waits()
     with LoopbackServer([fault]) as server:
-        retry = RetryPolicy(0 if fault.status == 503 else 3, sleep=waits.sleep)
+        retry = RetryPolicy(0 if fault == Fault(503, {"retry-after": "7200"}) else 3, sleep=waits.sleep)
         client = HostedClient("m", server.base_url, retry=retry, on_text=print if stream else None)
         for _ in range(2):  # the second call does not even ask
             with pytest.raises(UnavailableError) as caught:
@@ -388,6 +395,7 @@ def test_dates_in_every_spelling_mean_the_same(date: str, monkeypatch: pytest.Mo
         Fault(429, {"retry-after": "0", "x-ratelimit-reset-requests": "2h"}),
         Fault(429, {"retry-after": "1e300"}),
         Fault(429, {"retry-after": "2h from now or so"}),
+        Fault(429, message="Limit 3 / min. Your plan resets monthly; see 7200 seconds of video."),
     ],
     ids=name_of,
 )

@@ -183,7 +183,9 @@ async def test_a_schema_that_is_refused_in_other_words_is_left_out_and_that_is_t
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=FORMATS, refusal=refusal) as server:
         assert [await ask(server, store, stream=stream) for _ in range(3)] == ["Ja."] * 3
-    assert ["response_format" in chat.body for chat in server.chats] == [True, False, False, False]
+    # A 500 passes, as a rule: only the second one teaches.
+    schemas = [True, False, True, False, False] if refusal.status == 500 else [True, False, False, False]
+    assert ["response_format" in chat.body for chat in server.chats] == schemas
     (line,) = caplog.messages
     assert line.startswith("m does not accept a format for the answer: asking without one")
     assert "synopsis cache clear" in line
@@ -247,7 +249,7 @@ async def test_an_answer_by_a_schema_refutes_what_a_call_beside_it_has_learnt(tm
     async def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(b"response_format" in request.content)
         if asked == [True]:
-            return httpx2.Response(500)
+            return httpx2.Response(400)
         if asked[-1]:
             await has_learnt.wait()
         return httpx2.Response(200, json=Reply("Ja.").as_data("m"))
@@ -264,6 +266,17 @@ async def test_an_answer_by_a_schema_refutes_what_a_call_beside_it_has_learnt(tm
     await client.close()
     assert asked[-1]
     assert store.find("llm.example.org/v1", "m").answer_format == "json_schema"
+
+
+async def test_a_single_500_teaches_nothing_neither_here_nor_in_another_process(tmp_path: Path) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Fault(500), *[Reply("Ja.")] * 3, Fault(500), Reply("Ja.")]) as server:
+        for _ in range(3):
+            await ask(server, store)
+        with pytest.raises(ModelError):  # it has answered by a schema, so this one is retried as it is
+            await ask(server, store)
+    assert ["response_format" in chat.body for chat in server.chats] == [True, False, True, True, True]
+    assert store.find(server_of(server.base_url), "m").answer_format == "json_schema"
 
 
 async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(

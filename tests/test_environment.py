@@ -1,6 +1,7 @@
 """What the environment gives to the connection: headers, proxies, addresses, names, a closed stdin."""
 
 import http.server
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ async def test_organization_and_project_go_to_openai_alone(monkeypatch: pytest.M
     assert "openai-organization" not in await headers_sent_to(OPENAI)
 
 
-@pytest.mark.parametrize("value", ["X-Test: ü", "Ü: a", "X Y: a", "X: a\x07b"])
+@pytest.mark.parametrize("value", ["X-Test: ü", "Ü: a", "X Y: a", "X: a\x07b", "X(y): a", ": a"])
 def test_custom_headers_that_cannot_be_sent_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", value)
     with pytest.raises(SettingsError, match="OPENAI_CUSTOM_HEADERS holds a character that cannot be sent"):
@@ -227,9 +228,15 @@ def test_an_empty_address_is_an_error_and_never_openai(
     else:
         monkeypatch.setenv(source, value)
     run = terminal(*arguments)
-    assert "is empty" in run.err + run.out
-    if command != "models":
-        assert run.code == 2
+    assert "is empty" in run.err
+    assert run.code == 2
+
+
+def test_models_refuses_an_address_that_is_none_wherever_it_is_set(terminal: Terminal) -> None:
+    for variable in ("OPENAI_BASE_URL", "SYNOPSIS_BASE_URL"):
+        run = terminal("models", **{variable: "localhost:8000"})
+        assert (run.code, run.out) == (2, "")
+        assert "is not an http(s) URL" in run.err
 
 
 def test_an_empty_address_is_an_error_in_python_too() -> None:
@@ -273,8 +280,9 @@ def test_a_gguf_name_is_the_servers_unless_a_file_has_it_and_then_the_user_is_as
         assert resolved(f"server:{name}") == ("hosted", name)
         if not flags:
             assert resolved(f"file:{name}") == ("file", name)
-    with pytest.raises(SettingsError, match=r"^no\.gguf: no such file"):
-        resolved("file:no.gguf")
+    for name in ("no.gguf", "no.bin"):
+        with pytest.raises(SettingsError, match=f"^{re.escape(name)}: no such file"):
+            resolved(f"file:{name}")
 
 
 def test_a_servers_gguf_model_is_asked_by_the_command(terminal: Terminal) -> None:

@@ -124,6 +124,9 @@ async def answered(server: LoopbackServer) -> str:
         ("<html><head><title>413 &amp; more</title></head><body>nginx</body></html>", "413 & more"),
         ("upstream\u202e connect\x1b]52;c;aGk=\x07 error", "upstream connect]52;c;aGk= error"),
         ({"error": {"message": "a" * 500}}, "a" * 199 + "…"),
+        ({"Message": "capital"}, "capital"),
+        ({"error_code": 336, "error_msg": "Baidu"}, "Baidu"),
+        ({"fault": {"faultstring": "Apigee"}}, "Apigee"),
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
@@ -173,6 +176,7 @@ LOGIN = base64.b64encode(b"me:hunter2").decode()
         "a" * 190 + KEY,
         json.dumps({"nested": {"key": KEY}}),
         "provided: sk-pr***********efgh",
+        f"provided: {KEY[:12]}...{KEY[-4:]}",
     ],
 )
 async def test_the_key_is_cut_out_of_what_the_server_says(message: str) -> None:
@@ -182,6 +186,7 @@ async def test_the_key_is_cut_out_of_what_the_server_says(message: str) -> None:
         runs = (KEY[start : start + 8].lower() for start in range(len(KEY) - 7))
         assert not any(run in shown for run in runs)
         assert "sk-pr*" not in shown
+        assert ".efgh" not in shown
         assert len(str(error)) < 400
 
 

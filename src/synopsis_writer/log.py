@@ -292,7 +292,7 @@ class RunLog:
                 (SELECT group_concat(answer || ' ' || problems) FROM attempts WHERE run = runs.id)
             FROM runs ORDER BY created DESC, rowid DESC
         """
-        texts = ((row["id"], _folded(" ".join(map(str, row.values())))) for row in self._rows(query, ()))
+        texts = ((row["id"], _folded(" ".join(filter(None, row.values())))) for row in self._rows(query, ()))
         found = (name for name, searched in texts if all(word in searched for word in wanted))
         return list(islice(found, most if most >= 0 else None))
 

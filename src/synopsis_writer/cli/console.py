@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from synopsis_writer import cli
 from synopsis_writer.characters import printable
 from synopsis_writer.errors import SynopsisError
 
@@ -55,6 +56,8 @@ def print_error(message: str) -> None:
 
 def fail(message: str, code: int, **more: object) -> int:
     """Print the error that ends a command, with --json as an object, too; return its exit code."""
+    if cli.is_signalled():  # whatever failed because of it
+        code = cli.interruption()[0]
     if STDERR.expects_json:
         data: Mapping[str, Any] = {}
         with contextlib.suppress(SynopsisError):

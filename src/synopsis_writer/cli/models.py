@@ -63,13 +63,16 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
         is_packaged_available,
         pulled_models,
     )
-    from synopsis_writer.models.resolve import resolve_model
+    from synopsis_writer.models.resolve import resolve_model, server_address
+    from synopsis_writer.models.server import check_address
 
     resolved: ResolvedModel | None = None
     try:
         resolved = resolve_model(settings, os.environ)
         why = resolved.why
     except SettingsError as error:
+        if address := server_address(settings, os.environ):
+            check_address(address)
         why = str(error)
     offered: Mapping[str, date | None] = {}
     fault: ModelError | None = None

@@ -31,7 +31,8 @@ _MEANINGS: Mapping[Meaning, str] = {
     r"|pars(e|ing) (the )?(model|structured|generated)\b.{0,20}(json|output)|generated json failed",
     "filter": r"content.?(filter|polic|management|moderat|violat|inspection|safety|exists.?risk)"
     r"|responsible.?ai|data.?inspection|(input|prompt|request|was|been|is) flagged|prohibited.?content"
-    r"|requires moderation|moderation.?block|violat\w+.{0,40}(polic|guideline|terms)"
+    r"|requires moderation|moderation.?block|\b(text|prompt) (was |is )?(blocked|rejected)"
+    r"|violat\w+.{0,40}(polic|guideline|terms)"
     r"|(usage|safety) (polic|guideline)|inappropriate (content|input)|safety (filter|system|setting)"
     r"|considered high risk|guardrail|sensitive (content|information|words?)|input.?new.?sensitive"
     r"|blocked.?(by|due|because|reason)|content risk|unsafe (content|prompt|input)"
@@ -46,7 +47,10 @@ _MEANINGS: Mapping[Meaning, str] = {
     r"|max(imum)?.?(prompt|input|model|seq(uence)?).?len(gth)?|max(imum)? size: \d+ tokens"
     r"|token.?limit.?(reached|:|exceeded)|exceeds the maximum size|maximum context|model's (context|window)"
     r"|prompt.too.long|(prompt|request) tokens.{0,20}>|n_ctx|sequence length \d+|(string|text) (is )?too long"
-    r"|tokens in (the )?(request|prompt|input).{0,20}exceed|at least 1, got -\d",
+    r"|tokens in (the )?(request|prompt|input).{0,20}(exceed|over|above)|at least 1, got -\d"
+    r"|\u8d85\u957f|\u957f\u5ea6\u8d85"  # Zhipu: overlong
+    r"|(prompt|input|messages?)\b.{0,60}\btokens?\b.{0,60}\b(more than|over|above|beyond)\b"
+    r"|exceed.{0,20}max.{0,10} tokens",
 }
 _QUOTA = "insufficient_quota"
 # With these statuses the words above are about the key, the account or the pace.
@@ -125,6 +129,12 @@ def _meaning(status: int, text: str, details: dict[str, Any]) -> Meaning:
     return next((name for name, pattern in _MEANINGS.items() if re.search(pattern, text, flags)), "other")
 
 
+_NAMES = (
+    "message msg detail error errors error_message error_msg error_description title reason err description "
+    "fault faultstring innererror"
+).split()
+
+
 def _words(body: object, depth: int = 0) -> str:
     """Return the message in the body of an error: JSON of any shape, a page, a text."""
     if depth > _DEEPEST:
@@ -135,8 +145,8 @@ def _words(body: object, depth: int = 0) -> str:
         return "; ".join(filter(None, (_words(item, depth + 1) for item in body[:3])))
     if not isinstance(body, dict):
         return ""
-    names = ("message", "msg", "detail", "error", "errors", "error_description", "title", "reason")
-    words = next(filter(None, (_words(body.get(name), depth + 1) for name in names)), "")
+    body = {str(name).lower(): value for name, value in body.items()}
+    words = next(filter(None, (_words(body.get(name), depth + 1) for name in _NAMES)), "")
     field = body.get("loc")  # FastAPI's
     if words and isinstance(field, list):
         words = f"{'.'.join(map(str, field))}: {words}"
@@ -158,7 +168,7 @@ def _printable(text: str) -> str:
 
 
 _SHORTEST_SECRET = 8  # characters: runs of a key that are cut out wherever they stand
-_MASKED = re.compile(r"\S*\*{3}\S*|\b(sk|pk|gsk|xai)-[\w-]{6,}")
+_MASKED = re.compile(r"\S*(\*{3}|[\w…]\.{3}\w)\S*|\b(sk|pk|gsk|xai)-[\w-]{6,}")
 
 
 def quote(message: str, secrets: Iterable[str] = ()) -> str:

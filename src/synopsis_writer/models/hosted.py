@@ -76,6 +76,7 @@ class ServerCapabilities:
 
     answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"  # plain: any shape
     has_answered_format: bool = False  # has answered a request with `response_format`
+    doubts_format: bool = False  # has once answered 500 to it, and then a request without it
     limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
     whole_answers: bool = True  # False: the model only streams
@@ -260,12 +261,16 @@ class HostedClient:
         return is_first and is_refused and not is_fault and current.answer_format != "plain"
 
     async def _without_schema(
-        self, call: "_Call", current: ServerCapabilities, fault: Exception
+        self,
+        call: "_Call",
+        current: ServerCapabilities,
+        fault: "openai.APIStatusError | InvalidResponseError",
     ) -> tuple[Answer | None, ServerCapabilities]:
         """Ask once without the schema, as `_with_retries`; raises `fault` if that does not help."""
         import openai
 
         plain = replace(current, answer_format="plain")
+        call.is_after_fault = _report_in(fault).status == HTTPStatus.INTERNAL_SERVER_ERROR
         try:
             answer = await self._ask(call, plain)
         except (openai.APIStatusError, InvalidResponseError) as error:
@@ -302,11 +307,15 @@ class HostedClient:
         """Remember what a call was answered with, and log once what is new."""
         if call.schema is not None and current.answer_format != "plain":
             self._has_answered_format = True
-            current = replace(current, has_answered_format=True)
+            current = replace(current, has_answered_format=True, doubts_format=False)
             # It also refutes what a call beside it learnt from a fault that passed.
-            first = replace(first, answer_format=self._capabilities.answer_format)
+            known = self._capabilities
+            first = replace(first, answer_format=known.answer_format, doubts_format=known.doubts_format)
         elif call.has_left_out_schema and self._has_answered_format:  # another call has had an answer
             current = replace(current, answer_format=first.answer_format)
+        elif call.has_left_out_schema and call.is_after_fault and not first.doubts_format:
+            # A 500 passes, as a rule: only a second one, to a later call, teaches anything.
+            current = replace(current, answer_format=first.answer_format, doubts_format=True)
         before, self._capabilities = self._capabilities, self._capabilities.updated(first, current)
         self._store.learn(server_of(self._base_url), self._model, first, current)
         for option in _OPTIONS:
@@ -464,12 +473,15 @@ def open_sdk(
         value = check_header(name, os.environ.get(name, "")) if is_openai else ""
         setattr(sdk, attribute, value or None)
     for name, header in sdk.default_headers.items():
-        text = f"{name}{header}" if isinstance(header, str) else name
-        if not text.isascii() or not text.isprintable() or " " in name:
+        text = header if isinstance(header, str) else ""
+        if not _HEADER.fullmatch(name) or not text.isascii() or not text.isprintable():
             raise SettingsError(
                 "OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII"
             )
     return sdk
+
+
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 async def _bound_body(response: "httpx2.Response") -> None:
@@ -732,6 +744,7 @@ class _Call:
         budget: retries and time.
         tried: the capabilities that it was asked with.
         has_left_out_schema: whether it was asked without the schema on suspicion, with a clear result.
+        is_after_fault: whether the suspicion came from a 500.
     """
 
     messages: Sequence[Message]
@@ -740,3 +753,4 @@ class _Call:
     budget: RetryBudget
     tried: set[ServerCapabilities]
     has_left_out_schema: bool = False
+    is_after_fault: bool = False

