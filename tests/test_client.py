@@ -647,7 +647,7 @@ async def test_the_key_is_in_no_message_and_no_traceback(
 async def test_a_servers_models_are_listed() -> None:
     with LoopbackServer([Reply("x")], models=["b", "a"]) as server:
         client = HostedClient("m", server.base_url, KEY)
-        assert await client.models() == ["a", "b"]
+        assert list(await client.models()) == ["a", "b"]
         await client.close()
 
 
@@ -665,7 +665,7 @@ async def test_a_servers_models_are_listed() -> None:
 async def test_a_list_of_models_may_be_bare_or_null(data: Any, names: list[str]) -> None:
     with LoopbackServer([], models=Body(data)) as server:
         client = HostedClient("m", server.base_url, KEY)
-        assert await client.models() == names
+        assert list(await client.models()) == names
         await client.close()
 
 

@@ -232,11 +232,14 @@ def test_an_empty_address_is_an_error_and_never_openai(
     assert run.code == 2
 
 
-def test_models_refuses_an_address_that_is_none_wherever_it_is_set(terminal: Terminal) -> None:
-    for variable in ("OPENAI_BASE_URL", "SYNOPSIS_BASE_URL"):
-        run = terminal("models", **{variable: "localhost:8000"})
-        assert (run.code, run.out) == (2, "")
-        assert "is not an http(s) URL" in run.err
+@pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "SYNOPSIS_BASE_URL"])
+def test_models_refuses_an_address_that_is_none_wherever_it_is_set(
+    variable: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "localhost:8000")
+    run = terminal("models")
+    assert (run.code, run.out) == (2, "")
+    assert "is not an http(s) URL" in run.err
 
 
 def test_an_empty_address_is_an_error_in_python_too() -> None:

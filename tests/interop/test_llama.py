@@ -54,7 +54,7 @@ async def client(server: str) -> AsyncIterator[HostedClient]:
 
 
 async def test_the_model_is_listed(client: HostedClient) -> None:
-    assert await client.models() == [NAME]
+    assert list(await client.models()) == [NAME]
 
 
 async def test_a_schema_is_enforced_and_the_usage_counted(client: HostedClient) -> None:

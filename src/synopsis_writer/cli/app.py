@@ -95,13 +95,10 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one f
     _name_arguments(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
     flags = given[: given.index("--")] if "--" in given else given
-    is_json = "--format=json" in flags or ("--format", "json") in itertools.pairwise(flags)
-    STDERR.expects_json = "--json" in flags or ("check" in flags and is_json)
-    is_log_json = "--log-format=json" in flags or ("--log-format", "json") in itertools.pairwise(flags)
-    if (
-        is_log_json or os.environ.get("SYNOPSIS_LOG_FORMAT") == "json"
-    ):  # also for errors of the flags themselves
-        STDERR.log_format = "json"
+    values = {*flags, *map("=".join, itertools.pairwise(flags))}
+    STDERR.expects_json = "--json" in flags or ("check" in flags and "--format=json" in values)
+    if "--log-format=json" in values or os.environ.get("SYNOPSIS_LOG_FORMAT") == "json":
+        STDERR.log_format = "json"  # also for errors of the flags themselves
     try:
         call = functools.partial(command.main, given or ["--help"], prog_name="synopsis")
         outcome = contextvars.copy_context().run(call, standalone_mode=False)

@@ -16,7 +16,7 @@ from synopsis_writer.characters import printable
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, status
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import FileError, InputError, os_reason
+from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
@@ -439,10 +439,7 @@ def clear_cache() -> None:
     settings = options.settings_from()
     capabilities = settings.cache / CAPABILITIES_FILE
     if capabilities.is_file():
-        try:
-            capabilities.unlink()
-        except OSError as error:
-            raise FileError(os_reason(error, capabilities)) from error
+        capabilities.unlink()
         status("forgot what servers accept")
     try:
         with contextlib.closing(open_cache(settings)) as cache:

@@ -106,7 +106,7 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> "Mapp
     key = look_up_key(host_of(base_url or DEFAULT_BASE_URL), os.environ)
     client = HostedClient(model, base_url, key.value, insecure=insecure, key_hint=key.hint)
     try:
-        return await client.offered()
+        return await client.models()
     finally:
         await client.close()
 

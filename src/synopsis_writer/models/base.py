@@ -64,9 +64,7 @@ class Limits:
     timeout: float = 180.0  # seconds
     temperature: float | None = None  # 0 to 2; None leaves it to the server
     sample: int = 0  # which of several answers to the same prompt is asked for; a cache keeps them apart
-    reasoning_effort: str | None = (
-        None  # this and the next two as OpenAI names them; None leaves it to the server
-    )
+    reasoning_effort: str | None = None  # this and the next two: OpenAI's; None leaves it to the server
     verbosity: str | None = None
     service_tier: str | None = None
     stable: int = 0  # messages at the beginning that other prompts share: a cache of them is worth its price

@@ -81,9 +81,7 @@ class ServerCapabilities:
     streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
     whole_answers: bool = True  # False: the model only streams
     system_role: bool = True  # False: the system message leads the first turn of the user
-    cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = (
-        ""  # how a cached beginning is marked
-    )
+    cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""  # of a cached beginning
     omitted: frozenset[str] = frozenset()  # other fields of a request that it refuses
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
@@ -388,12 +386,8 @@ class HostedClient:
             self._on_text(join_surrogates(streamed.text))
         return streamed.answer(media_type, time.perf_counter() - started, self._model)
 
-    async def models(self) -> list[str]:
-        """Return the models the server offers, sorted; raises ModelError."""
-        return list(await self.offered())
-
-    async def offered(self) -> Mapping[str, date | None]:
-        """Return these with the day on which each is shut down, if the server says so; raises ModelError."""
+    async def models(self) -> Mapping[str, date | None]:
+        """Return the models the server offers, sorted, and when each is shut down; raises ModelError."""
         import openai
 
         try:
@@ -427,9 +421,7 @@ def open_sdk(
 ) -> "openai.AsyncOpenAI":
     """Return the SDK's client, which retries nothing and follows no redirects; raises as `HostedClient`."""
     check_address(address)
-    key = (
-        check_header(KEY_VARIABLE, api_key or "") or "no-key"
-    )  # the SDK wants one, and some servers take any
+    key = check_header(KEY_VARIABLE, api_key or "") or "no-key"  # the SDK wants one; some servers take any
     proxy_of(address)
     import httpx2
 

@@ -477,9 +477,7 @@ class StreamedAnswer:
     _model: str = ""
     _service_tier: str = ""
     _events: EventReader = field(default_factory=EventReader)
-    _raw: bytearray | None = field(
-        default_factory=bytearray
-    )  # for a server that does not stream; None once an event was seen
+    _raw: bytearray | None = field(default_factory=bytearray)  # of a server that does not stream, else None
 
     @property
     def text(self) -> str:
@@ -517,9 +515,7 @@ class StreamedAnswer:
         Raises:
             InvalidResponseError: it broke off, or there was none.
         """
-        with contextlib.suppress(
-            InvalidResponseError
-        ):  # an event without its closing blank line, or half of one
+        with contextlib.suppress(InvalidResponseError):  # an event without its blank line, or half of one
             for data in self._events.feed(b"\n\n"):
                 self._take(data)
         raw = None if self._raw is None else bytes(self._raw)
