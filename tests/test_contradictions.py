@@ -84,6 +84,8 @@ def test_what_agrees_with_the_story_passes(text: str) -> None:
         ("Leevke Patzelt will bleiben.", "Leevke Patzelt", "Leevke"),
         ("Die Wirtin Gesa Meinecke rechnet nach.", "Wirtin Gesa", "Schäferin"),
         ("Gesa, eine junge Wirtin, rechnet nach.", "Gesa, eine junge Wirtin", "Schäferin"),
+        ("Gesa Meinecke, eine Wirtin, rechnet nach.", "Gesa Meinecke, eine Wirtin", "Schäferin"),
+        ("Nun rechnet Gesa Meinecke (Wirtin) nach.", "Gesa Meinecke (Wirtin", "Schäferin"),
         ("Gesa arbeitet als Köchin und rechnet nach.", "Gesa arbeitet als Köchin", "Schäferin"),
         ("Die Tierärztin Gesa rechnet nach.", "Tierärztin Gesa", "Schäferin"),
         ("Gesas Cousin Tobias hat den Vertrag geprüft.", "Cousin Tobias", "Bruder"),

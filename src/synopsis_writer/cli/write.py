@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from synopsis_writer.synopsis import Outline, Synopsis
     from synopsis_writer.writer import Writer
 
+_Texts = list[dict[str, Any]]  # what `--json` prints of several lengths
+
 
 @options.grouped
 def write(
@@ -95,7 +97,7 @@ def write(
             STDERR.clear()
         RUN.set(result.run or None)
         folder = keep_rejected if result.accepted is None else settings.out
-        texts = _Texts() if json and others else None
+        texts: _Texts | None = [] if json and others else None
         result = replace(result, story=result.run or new_run()[0]) if others else result
         save = result.save if result.accepted else result.save_refused
         to_file = partial(save, folder, file_format, force=force) if folder else None
@@ -113,7 +115,7 @@ def write(
                 told = error.exit_code
             code = max(code, told)
         if texts is not None:
-            texts.print(code)
+            print_json({"exit_code": code, "texts": texts})
     return code
 
 
@@ -146,14 +148,14 @@ def lengths(
     settings = options.settings_from(
         server, prompt, gate, answer, limits, model=model, semantic=semantic, responses=responses
     )
-    texts = _Texts() if json else None
+    texts: _Texts | None = [] if json else None
     with Writer(settings, log=not no_log) as writer:
         source = read_source(file).document
         code = _tell(
             writer, source, _names(forms), file, keep_rejected, file_format, force=force, texts=texts
         )
     if texts is not None:
-        texts.print(code)
+        print_json({"exit_code": code, "texts": texts})
     return code
 
 
@@ -170,18 +172,6 @@ def _others(writer: "Writer", flags: options.BriefFlags, forms: str | None) -> l
         raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
     names, house = writer.other_forms(None, _names(forms)), writer.workspace.house
     return sorted(names, key=lambda name: -house.form(name).most_words)
-
-
-class _Texts:
-    """What `--json` prints of several texts: one object."""
-
-    def __init__(self) -> None:
-        self.data: list[dict[str, Any]] = []
-
-    def print(self, code: int) -> None:
-        """Print all of them."""
-        print_json({"exit_code": code, "texts": self.data})
-        STDERR.expects_json = False
 
 
 def _tell(
@@ -330,7 +320,7 @@ def deliver(
         text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
         text = f"--- {result.brief.form} ---\n{text}" if named else text
     if texts is not None:
-        texts.data.append({**result.as_data(path), **failure})
+        texts.append({**result.as_data(path), **failure})
     else:
         code = _print_text(result, path, code, text, failure if as_json else None)
     status(bill([attempt.answer for attempt in result.attempts]))

@@ -150,7 +150,8 @@ def _calling(word: str) -> object:
 
 # `Gesa, die junge Ärztin`, `Gesa arbeitet als Ärztin`, up to the last word
 _BEFORE = re.compile(
-    r"(?P<name>[^\W\d_]+)(?:, (?:als )?|,? (?:ist|war|wird|bleibt|arbeitet) (?:als )?)"
+    r"(?:(?P<first>[^\W\d_]+) )?(?P<name>[^\W\d_]+)"
+    r"(?:, (?:als )?| \(|,? (?:ist|war|wird|bleibt|arbeitet) (?:als )?)"
     r"(?:(?!unter|über|hinter|neben|aber|oder)(?:(?:m|s)?ein|ihr|[a-zäöüß]+e[rns]?) )*$"
 )
 
@@ -167,8 +168,10 @@ def _callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word
             continue
         start = text.sentences[word.sentence].span.start
         before = _BEFORE.search(text.raw[start : word.span.start])
-        if before and (who := people.get(nominative(before["name"].lower(), people), "")):
-            yield who, word, text.raw[start + before.start() : word.span.end]
+        for group in ("first", "name") if before else ():
+            if before and (who := people.get(nominative((before[group] or "-").lower(), people), "")):
+                yield who, word, text.raw[start + before.start(group) : word.span.end]
+                break
 
 
 class _Number(NamedTuple):
