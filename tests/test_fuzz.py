@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from synopsis_writer.answers import find_objects, read_json, without_thoughts
 from synopsis_writer.batch.briefs import read_briefs
-from synopsis_writer.characters import clean_name, printable
-from synopsis_writer.cli.console import format_json
+from synopsis_writer.characters import clean_name, format_json, printable
 from synopsis_writer.document import parse_document, read_toml
 from synopsis_writer.errors import InputError, SynopsisError, TemplateError
 from synopsis_writer.log import RunLog
@@ -52,6 +51,8 @@ SEEDS = [
     b'{"model": "\\ud83d", "choices": [{"message": {"content": "\\ud83d"}, "finish_reason": "\\ud83d"}]}',
     b'{"usage": {"prompt_tokens": ' + b"9" * 5_000 + b'}, "choices": [{"message": {"content": "{}"}}]}',
     b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\ndata: [DONE]\n\n',
+    b"[" * 30_000 + b"\xff",
+    b'data: {"choices": ' + b"[" * 30_000 + b"\xff\n\n",
     b"\x1b]52;c;x\x07\xc2\x9b31m\xe2\x80\xae\xed\xa0\xbd",
     b"id,show,theme\na,b,c\n",
     b'{"show": "a", "theme": "b", "words": ' + b"9" * 5_000 + b"}\n",

@@ -82,11 +82,12 @@ def read_json(data: bytes | bytearray | str) -> Any:
     if it has thousands, is an approximate one, and may be infinite.
     """
     try:
-        return json.loads(data, parse_int=_whole_number)
-    except UnicodeDecodeError:
-        if isinstance(data, str):
-            raise
-        return json.loads(bytes(data).decode("utf-8", "replace"), parse_int=_whole_number)
+        try:
+            return json.loads(data, parse_int=_whole_number)
+        except UnicodeDecodeError:
+            if isinstance(data, str):
+                raise
+            return json.loads(bytes(data).decode("utf-8", "replace"), parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
 

@@ -1,7 +1,9 @@
 """Which characters come in and go out: text is cleaned where it enters, and escaped where it is printed."""
 
+import json
 import re
 import unicodedata
+from typing import Any
 
 LONGEST_NAME = 200  # characters of a name that a server gives
 
@@ -36,3 +38,11 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() or _PRINTED_AS_IS.match(char) else repr(char)[1:-1] for char in text
     )
+
+
+def format_json(data: Any, indent: int | None = None) -> str:
+    """Return data as JSON, in which whatever could steer a terminal is escaped as JSON has it."""
+    text = json.dumps(data, ensure_ascii=False, indent=indent, default=str)
+    if printable(text) == text:
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ class Document:
         text: what follows it, stripped.
         lines: the line of each field of the front matter.
         first_line: the line on which the text begins, from 1.
+
+    Raises InputError for a title that is not a text.
     """
 
     path: Path
@@ -48,6 +51,10 @@ class Document:
     text: str
     lines: Mapping[_Keys, int] = field(default_factory=dict)
     first_line: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.meta.get("title", ""), str):
+            raise InputError(f"{self.location('title')}: 'title' is not a text: put it in quotes")
 
     def location(self, *keys: str | int) -> str:
         """Return `path:line` of the field at `keys`, or of the nearest field around it."""
@@ -108,10 +115,7 @@ def _part(text: str, path: Path) -> Document:
                 raise InputError(f"{path}:1: {reason}")
         meta, lines = read_yaml(head, path, first_line=2)
     first_line = text.count("\n", 0, len(text) - len(body.lstrip())) + 1
-    document = Document(path, meta, body.strip(), lines, first_line)
-    if not isinstance(meta.get("title", ""), str):
-        raise InputError(f"{document.location('title')}: 'title' is not a text: put it in quotes")
-    return document
+    return Document(path, meta, body.strip(), lines, first_line)
 
 
 def read_yaml(text: str, path: Path, first_line: int = 1) -> tuple[dict[str, Any], dict[_Keys, int]]:
@@ -215,28 +219,31 @@ def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str
     if _LONG_NAME.search(text):
         raise ValueError(f"a name has more than {MOST_LEVELS} parts")
 
-    def read_float(digits: str) -> Any:
-        number = parse_float(digits)
-        if not math.isfinite(number):
-            raise ValueError(digits)
-        return number
-
     try:
-        level: list[Any] = [tomllib.loads(text, parse_float=read_float)]
+        data: dict[str, Any] = check_values(tomllib.loads(text, parse_float=parse_float))
     except tomllib.TOMLDecodeError:
         raise
     except (ValueError, ArithmeticError, RecursionError):
         raise ValueError("a number is too long, or it is nested too deeply") from None
-    data: dict[str, Any] = level[0]
-    for _ in range(MOST_LEVELS):
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        values: list[Any] = [value for group in inner for value in group]
-        if any(type(value) is int and abs(value) > _MOST_INT for value in values):
+    return data
+
+
+def check_values(data: Any) -> Any:
+    """Return data with 20 levels and numbers of 64 bits at most; raises ValueError for any other."""
+    level = [data]
+    for _ in range(MOST_LEVELS + 1):
+        numbers = (value for value in level if isinstance(value, int | float | Decimal))
+        if not all(abs(one) <= _MOST_INT if isinstance(one, int) else math.isfinite(one) for one in numbers):
             raise ValueError("a number is too long")
-        level = [value for value in values if isinstance(value, dict | list)]
+        inner = (each.values() if isinstance(each, dict) else each for each in level if _is_nested(each))
+        level = [value for group in inner for value in group]
     if level:
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     return data
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 Shape = TypeVar("Shape", bound=BaseModel)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from synopsis_writer import cli
+from synopsis_writer.characters import format_json as format_json  # noqa: PLC0414 - the commands take it from here
 from synopsis_writer.characters import printable
 from synopsis_writer.errors import SynopsisError
 
@@ -39,14 +40,6 @@ def print_json(data: Mapping[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON object to stdout."""
     print_result(format_json(data, indent))
     STDERR.expects_json = False
-
-
-def format_json(data: Mapping[str, Any], indent: int | None = None) -> str:
-    """Return data as JSON, in which whatever could steer a terminal is escaped as JSON has it."""
-    text = json.dumps(data, ensure_ascii=False, indent=indent)
-    if printable(text) == text:
-        return text
-    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def print_error(message: str) -> None:

@@ -107,6 +107,7 @@ def export(
     house: options.House = None,
 ) -> int:
     """Export synopses: as a press sheet (docx, html), for guides (xmltv), for pages (jsonld), or as data."""
+    from synopsis_writer.batch.store import is_of_batch
     from synopsis_writer.formats import sheets as formats
     from synopsis_writer.house.house import open_house
     from synopsis_writer.storage.files import replacing
@@ -115,6 +116,8 @@ def export(
         raise InputError("--channel, --start, --stop and --into are for --format xmltv")
     if output != _STDOUT and output.exists() and not force:
         raise FileError(f"{output}: is there: name another file, or replace it with --force")
+    if output != _STDOUT and any(is_of_batch(output, path) for path in (*files, output.parent)):
+        raise FileError(f"{output}: is to be exported, or belongs to a batch: name another file")
     if output == _STDOUT and file_format == "docx":
         raise InputError("a Word file is no text for a terminal or a pipe: name a file with --output")
     language = open_house(options.settings_from(house=house)).orthography
@@ -132,7 +135,7 @@ def export(
     for lost in formats.left_out(chosen, file_format):
         warn(f"{file_format} does not hold {lost}")
     if output == _STDOUT:
-        print_result(content.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n"))
+        print_result(content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n"))
     else:
         with replacing(output, output=True) as file:
             file.write(content)
@@ -150,8 +153,9 @@ def _slot(channel: str | None, start: str | None, stop: str | None) -> "Slot":
 
 def _time(flag: str, text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 

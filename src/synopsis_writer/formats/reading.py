@@ -1,5 +1,6 @@
 """Texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
 
+import codecs
 import csv
 import io
 import json
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.document import Document, parse_document
+from synopsis_writer.answers import read_json
+from synopsis_writer.characters import join_surrogates
+from synopsis_writer.document import Document, check_values, parse_document
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
 
-MOST_UNPACKED = 20_000_000  # bytes of a docx, which is a zip archive
+MOST_UNPACKED = 5_000_000  # bytes of XML in a docx, which is a zip archive
 MOST_FILE = 5_000_000  # bytes of a docx, html or csv file; plain text ends at 1 MB
-MOST_COLUMNS = 1_000
+MOST_COLUMNS, MOST_ROWS, _MOST_TAGS = 1_000, 20_000, 200_000
 _LONGEST_TITLE = 90  # characters
 _LOCKED = b"\xd0\xcf\x11\xe0"  # an OLE container: an old .doc, or a docx under a password
 _NO_TITLE_END = (".", "!", "?", "…", "“", "«", "»", '"', ":", ",", ";")
@@ -200,8 +203,9 @@ _DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` pu
 def _read_json(data: bytes, path: Path) -> Iterator[Source]:
     hint = "write --format json saves title, paragraphs' storylines and text as one object"
     try:
-        fields = json.loads(_decode(data, path))
-    except (ValueError, RecursionError) as error:
+        plain = check_values(read_json(_decode(data, path)))
+        fields = json.loads(join_surrogates(json.dumps(plain, ensure_ascii=False)))
+    except ValueError as error:
         raise FileError(f"{path}: not JSON: {str(error)[:200]}: {hint}") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
         raise FileError(f"{path}: has no 'text': {hint}")
@@ -211,7 +215,7 @@ def _read_json(data: bytes, path: Path) -> Iterator[Source]:
 
 def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
     text = _decode(data, path)
-    separator, rest = re.match(r"sep=(.)\n", text), text
+    separator, rest = re.match(r'sep=([^"\w\s]|\t)\n', text), text
     if separator:
         rest = text[separator.end() :]
     header = rest.partition("\n")[0]
@@ -230,7 +234,9 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
             listed = ", ".join(COLUMNS["text"])
             raise FileError(f"{path}:{first_line}: has no column of texts: call it one of {listed}")
         line = first_line + rows.line_num
-        for row in rows:
+        for count, row in enumerate(rows):
+            if count == MOST_ROWS:
+                raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
             cells = {
                 column: row[index].strip()
                 for column, index in columns.items()
@@ -255,28 +261,26 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         raise FileError(f"{path}: is an old .doc, or under a password: save it as .docx without one")
     try:
         import docx
-        from docx.opc.exceptions import PackageNotFoundError
         from docx.text.paragraph import Paragraph
-        from lxml.etree import XMLSyntaxError
     except ImportError as error:
         raise _missing(path) from error
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(item.file_size for item in archive.infolist()) > MOST_UNPACKED:
-                most = MOST_UNPACKED // 1_000_000
-                raise FileError(f"{path}: unpacks to more than {most} MB: that is no synopsis")
-        file = docx.Document(io.BytesIO(data))
-    except (zipfile.BadZipFile, PackageNotFoundError, XMLSyntaxError, KeyError, ValueError, OSError) as error:
+        file = docx.Document(_unpacked(data, path))
+        dropped = _settle_revisions(file.element.body)
+        title, parts = "", list[str]()
+        for element in file.element.body.iter(_W + "p"):
+            block = Paragraph(element, file)
+            if not (content := block.text.replace("\xad", "")).strip():
+                continue
+            style = block.style if not title and not parts else None
+            if style is not None and style.name.lower() in {"title", "titel", "heading 1", "überschrift 1"}:
+                title = " ".join(content.split())
+            else:
+                parts += paragraphs(content)
+    except FileError:
+        raise
+    except Exception as error:  # the libraries raise anything for a damaged file
         raise FileError(f"{path}: is no Word file, or damaged: save it again as .docx") from error
-    dropped = _settle_revisions(file.element.body)
-    title, parts = "", list[str]()
-    for element in file.element.body.iter(_W + "p"):
-        block = Paragraph(element, file)
-        style = block.style.name.lower() if block.style is not None else ""
-        if not title and not parts and style in {"title", "titel", "heading 1", "überschrift 1"}:
-            title = " ".join(block.text.split())
-        elif block.text.strip():
-            parts += paragraphs(block.text.replace("\xad", ""))
     text = "\n\n".join(parts)
     if not title:
         title, text = title_and_text(text)
@@ -284,11 +288,36 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
     yield Source(Document(path, meta, text), str(path), {}, dropped)
 
 
+def _unpacked(data: bytes, path: Path) -> io.BytesIO:
+    """Return a Word file's archive with its XML unpacked and all else empty.
+
+    What an archive says of its sizes need not be true, and a library that reads it would believe it.
+    """
+    whole, left = io.BytesIO(), MOST_UNPACKED
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(whole, "w") as copy:
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise zipfile.BadZipFile
+        for item in archive.infolist():
+            content = b""
+            if item.filename.endswith((".xml", ".rels")):
+                if item.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                    raise zipfile.BadZipFile  # others unpack at once, whatever is asked for
+                with archive.open(item) as part:
+                    content = part.read(left + 1)
+            left -= len(content)
+            if left < 0:
+                raise FileError(f"{path}: has over {MOST_UNPACKED // 10**6} MB of text: that is no synopsis")
+            copy.writestr(item.filename, content)
+    return whole
+
+
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
 def _settle_revisions(body: Any) -> tuple[str, ...]:
     """Accept the tracked changes of a Word file's body in place; return what a text cannot hold."""
+    from lxml import etree
+
     counts: dict[str, int] = {}
     for tags, words in (
         (("ins", "moveTo"), "tracked changes: the insertions are in the text"),
@@ -299,14 +328,9 @@ def _settle_revisions(body: Any) -> tuple[str, ...]:
         (("commentReference",), "comments"),
     ):
         counts[words] = sum(len(list(body.iter(_W + tag))) for tag in tags)
-    for tag in ("del", "moveFrom", "drawing", "pict", "object"):
-        for element in list(body.iter(_W + tag)):
-            element.getparent().remove(element)
-    for tag in ("ins", "moveTo", "smartTag", "sdtContent", "sdt"):
-        for element in list(body.iter(_W + tag)):
-            parent = element.getparent()
-            index = parent.index(element)
-            parent[index : index + 1] = list(element)
+    gone = ("del", "moveFrom", "drawing", "pict", "object")
+    etree.strip_elements(body, *(_W + tag for tag in gone), with_tail=False)
+    etree.strip_tags(body, *(_W + tag for tag in ("ins", "moveTo", "smartTag", "sdtContent", "sdt")))
     return tuple(words for words, count in counts.items() if count)
 
 
@@ -322,9 +346,14 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
         from lxml import etree, html
     except ImportError as error:
         raise _missing(path) from error
+    if data.count(b"<") > _MOST_TAGS:
+        raise FileError(f"{path}: has over {_MOST_TAGS:,} tags: that is no synopsis")
     declared = re.search(rb"<meta[^>]+charset=[\"']?([\w-]+)", data[:4_000], re.IGNORECASE)
     try:
-        source = data.decode(declared[1].decode("ascii")) if declared else _decode(data, path)
+        name = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
+        # Python knows many more, some of which take quadratic time or hold half characters.
+        is_usual = name.startswith(("utf-8", "utf-16", "iso8859", "cp", "mac-"))
+        source = data.decode(name) if is_usual else _decode(data, path)
     except (LookupError, UnicodeDecodeError):
         source = _decode(data, path)
     try:

@@ -13,11 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError, SettingsError
 from synopsis_writer.storage.files import read_input
 
-MOST_GUIDE = 100_000_000  # bytes of an XMLTV guide that is read
+MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
+
+_LONGEST_TEXT = 100_000  # characters
 
 # IPTC's digital source types (cv.iptc.org/newscodes/digitalsourcetype) and schema.org's names of the same.
 _BY_MODEL = "TrainedAlgorithmicMedia"
@@ -68,23 +71,27 @@ class Sheet:
             parts.append(f"Entwurf: {self.fields['model']}")
         if self.release:
             parts.append(f"freigegeben von {self.release.get('by')} am {str(self.release.get('at'))[:10]}")
-        return ", ".join(parts)
+        return xml_text(", ".join(parts))
 
 
 def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
-    """Return what goes out of a saved synopsis, or of any text with a title."""
+    """Return what goes out of a saved synopsis, or of any text with a title; raises InputError."""
     meta = dict(document.meta)
     brief = meta.get("brief")
     asked = brief if isinstance(brief, Mapping) else {}
+    if len(document.text) > _LONGEST_TEXT:
+        raise InputError(f"{document.path}: has over {_LONGEST_TEXT:,} characters: that is no synopsis")
     people = meta.pop("characters", None)
     listed = [person for person in people if isinstance(person, Mapping)] if isinstance(people, list) else []
     return Sheet(
-        title=str(meta.pop("title", "")) or document.path.stem.replace("-", " "),
-        text=document.text,
-        show=str(asked.get("show", "")),
-        form=str(asked.get("form", "")),
-        logline=str(meta.pop("logline", "")),
-        people=tuple((str(one.get("name", "")), str(one.get("role", ""))) for one in listed),
+        title=xml_text(meta.pop("title", "")) or xml_text(document.path.stem.replace("-", " ")),
+        text=xml_text(document.text),
+        show=xml_text(str(asked.get("show", ""))),
+        form=xml_text(str(asked.get("form", ""))),
+        logline=xml_text(str(meta.pop("logline", ""))),
+        people=tuple(
+            (xml_text(str(one.get("name", ""))), xml_text(str(one.get("role", "")))) for one in listed
+        ),
         fields=meta,
         language=language,
     )
@@ -117,7 +124,7 @@ def csv_sheets(sheets: Sequence[Sheet]) -> bytes:
     lines = [csv_record(_CSV_COLUMNS)]
     for sheet in sheets:
         people = "; ".join(f"{name}: {role}" for name, role in sheet.people)
-        record = json.dumps(dict(sheet.release), ensure_ascii=False) if sheet.release else None
+        record = format_json(sheet.release) if sheet.release else None
         origin = (sheet.language, sheet.fields.get("model"), sheet.source_type or None, record)
         lines.append(
             csv_record((sheet.show, sheet.form, sheet.title, sheet.logline, people, sheet.text, *origin))
@@ -169,14 +176,13 @@ def jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
 
 
 def _json(data: Any) -> bytes:
-    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+    return (format_json(data, 2) + "\n").encode("utf-8")
 
 
 def html_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return one page that prints well, each synopsis on a sheet of its own, with JSON-LD inside."""
     # In a script element, JSON must not close it, nor begin a comment.
-    data = json.loads(jsonld_sheets(sheets))
-    inside = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    inside = format_json(json.loads(jsonld_sheets(sheets))).replace("<", "\\u003c")
     page: str = _page().render(sheets=sheets, linked_data=inside)
     return page.encode("utf-8")
 
@@ -203,26 +209,27 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     language.set(qn("w:val"), sheets[0].language)
     file.styles["Normal"].element.get_or_add_rPr().append(language)
     properties = file.core_properties
-    properties.title = sheets[0].title
+    properties.title = sheets[0].title[:_MOST_IN_PROPERTY]
     properties.language = sheets[0].language
-    properties.author = str(sheets[0].release.get("by", ""))
-    properties.comments = "; ".join(dict.fromkeys(_origin(sheet) for sheet in sheets if _origin(sheet)))
+    properties.author = xml_text(str(sheets[0].release.get("by", "")))[:_MOST_IN_PROPERTY]
+    origins = "; ".join(dict.fromkeys(_origin(sheet) for sheet in sheets if _origin(sheet)))
+    properties.comments = origins[:_MOST_IN_PROPERTY]
     for number, sheet in enumerate(sheets):
         if number:
             file.paragraphs[-1].add_run().add_break(WD_BREAK.PAGE)
         if sheet.show:
-            file.add_paragraph(xml_text(sheet.show)).runs[0].bold = True
-        file.add_heading(xml_text(sheet.title), 1)
+            file.add_paragraph().add_run(sheet.show).bold = True
+        file.add_heading(sheet.title, 1)
         if sheet.logline:
-            file.add_paragraph().add_run(xml_text(sheet.logline)).italic = True
+            file.add_paragraph().add_run(sheet.logline).italic = True
         for paragraph in sheet.paragraphs:
-            file.add_paragraph(xml_text(paragraph))
+            file.add_paragraph(paragraph)
         if sheet.people:
             file.add_heading("Personen", 2)
             for name, role in sheet.people:
-                file.add_paragraph(xml_text(f"{name}: {role}"), style="List Bullet")
+                file.add_paragraph(f"{name}: {role}", style="List Bullet")
         if sheet.record:
-            file.add_paragraph(xml_text(sheet.record)).runs[0].italic = True
+            file.add_paragraph().add_run(sheet.record).italic = True
     buffer = io.BytesIO()
     file.save(buffer)
     return buffer.getvalue()
@@ -231,7 +238,10 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
 def _origin(sheet: Sheet) -> str:
     kind = f"digitalSourceType {sheet.source_type}" if sheet.source_type else ""
     digest = f"SHA-256 of the text {sheet.release['text_sha256']}" if "text_sha256" in sheet.release else ""
-    return ", ".join(part for part in (kind, sheet.record, digest) if part)
+    return xml_text(", ".join(part for part in (kind, sheet.record, digest) if part))
+
+
+_MOST_IN_PROPERTY = 255  # characters, by the format
 
 
 def xml_text(text: str) -> str:
@@ -269,9 +279,9 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     etree.SubElement(channel, "display-name").text = xml_text(place.channel)
     times = {"start": _xmltv_time(place.start), **({"stop": _xmltv_time(place.stop)} if place.stop else {})}
     programme = etree.SubElement(guide, "programme", {**times, "channel": xml_text(place.channel)})
-    etree.SubElement(programme, "title", lang=language).text = xml_text(sheet.show or sheet.title)
+    etree.SubElement(programme, "title", lang=language).text = sheet.show or sheet.title
     if sheet.show:
-        etree.SubElement(programme, "sub-title", lang=language).text = xml_text(sheet.title)
+        etree.SubElement(programme, "sub-title", lang=language).text = sheet.title
     _describe(programme, sheet)
     return _guide_bytes(guide), []
 
@@ -279,10 +289,12 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
 def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[bytes, list[Sheet]]:
     etree = _etree()
     data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
+    if data.count(b"<") + data.count(b"=") > _MOST_MARKS:
+        raise FileError(f"{path}: has over {_MOST_MARKS // 10**6} million tags: split it by channel or day")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True)
     try:
         guide = etree.fromstring(data, parser)
-    except etree.XMLSyntaxError as error:
+    except (etree.XMLSyntaxError, LookupError, ValueError) as error:
         raise FileError(f"{path}: is not XML: {str(error)[:200]}") from error
     if guide.tag != "tv":
         raise FileError(f"{path}: is no XMLTV guide: its root is <{str(guide.tag)[:40]}>, not <tv>")
@@ -303,7 +315,7 @@ def _describe(programme: Any, sheet: Sheet) -> None:
         if old.get("lang", language)[:2] == language:
             programme.remove(old)
     description = _etree().Element("desc", lang=language)
-    description.text = xml_text(sheet.text)
+    description.text = sheet.text
     before = [child for child in programme if child.tag in {"title", "sub-title"}]  # the DTD has an order
     programme.insert(programme.index(before[-1]) + 1, description)
 
@@ -321,8 +333,7 @@ def _guide_bytes(guide: Any) -> bytes:
 
 
 def _xmltv_time(moment: datetime) -> str:
-    zoned = moment if moment.tzinfo is not None else moment.astimezone()
-    return zoned.strftime("%Y%m%d%H%M%S %z")
+    return moment.strftime("%Y%m%d%H%M%S %z")
 
 
 def _etree() -> Any:
