@@ -204,7 +204,7 @@ def packed(content: bytes) -> bytes:
         ("a.docx", b"plain", "is no Word file, or damaged"),
         ("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "under a password"),
         ("a.docx", packed(b"<x/>"), "is no Word file, or damaged"),
-        ("a.docx", packed(b" " * (MOST_UNPACKED + 1)), "unpacks to more than 20 MB"),
+        ("a.docx", packed(b" " * (MOST_UNPACKED + 1)), "unpacks to more than 5 MB"),
         ("a.html", b"", "is no HTML, or empty"),
         ("a.html", b"<p></p>", "holds no text"),
         ("a.csv", b"show;title\nA;B\n", "has no column of texts"),

@@ -249,6 +249,8 @@ class _Reader:
     def _value(self, depth: int, after: re.Pattern[str] | None = None) -> Any:
         """Read a value; `after` is what may follow a string, None in an array."""
         self._take("")
+        if depth > _DEEPEST:
+            raise _BrokenJsonError(self.at)
         char = self.text[self.at : self.at + 1]
         if char == "{":
             return self.read_object(depth + 1)
@@ -262,7 +264,7 @@ class _Reader:
         if char in _CLOSING:
             return self._string(char, after)
         scalar = _SCALAR.match(self.text, self.at)
-        if scalar is None or depth > _DEEPEST:
+        if scalar is None:
             raise _BrokenJsonError(self.at)
         self.at = scalar.end()
         return _NAMED[scalar[1]] if scalar[1] else json.loads(scalar[0])

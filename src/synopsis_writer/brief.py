@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from synopsis_writer.characters import clean_name
 from synopsis_writer.errors import BriefError, explain
 
 # Control, format (invisible, direction) characters, surrogates and private use: nobody types them.
@@ -53,7 +54,9 @@ _SLUG = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*")
 
 def _check_slug(name: str) -> str:
     if not _SLUG.fullmatch(name) or len(name) > _LONGEST_SLUG:
-        raise ValueError(f"'{name[:_LONGEST_SLUG]}' is no form's name: write letters, digits and hyphens")
+        raise ValueError(
+            f"'{clean_name(name, _LONGEST_SLUG)}' is no form's name: write letters, digits and hyphens"
+        )
     return name
 
 
@@ -108,7 +111,7 @@ class Brief(BaseModel):
             return value
         match = _RANGE.fullmatch(value)
         if match is None:
-            raise ValueError(f"'{value[:40]}' is not a range: write it as 250-400")
+            raise ValueError(f"'{clean_name(value, 40)}' is not a range: write it as 250-400")
         return int(match[1]), int(match[2])
 
     @field_validator("air_date", mode="before")

@@ -189,7 +189,7 @@ def open_workspace(settings: Settings) -> Workspace:
     if not pool.examples:
         _log.info("%s holds no example, so prompts show none: synopsis examples add", settings.house)
     known = [example.id for example in pool.examples]
-    if missing := next((name for name in settings.pinned if name not in known), None):
+    if (missing := next((name for name in settings.pinned if name not in known), None)) is not None:
         near = get_close_matches(missing, known, cutoff=_ALIKE)
         hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
         raise SettingsError(f"no example '{missing}' to pin: {hint}")

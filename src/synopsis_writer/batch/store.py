@@ -193,7 +193,7 @@ class BatchReader:
             for name, place, brief, synopsis, origin in self.database.execute(sql):
                 text = read_synopsis(name, synopsis)
                 try:
-                    provenance = dict(json.loads(origin or "{}"))
+                    provenance = dict(_loads(origin or "{}"))
                 except SQLITE_ERRORS as error:
                     raise _damaged_row(name) from error
                 yield SavedRow(str(name), place, read_brief(name, brief), text, provenance)
@@ -558,7 +558,7 @@ def read_brief(row: str, text: str) -> Brief:
 def read_synopsis(row: str, text: str) -> Synopsis:
     """Return a text of the record as it is: it was validated when it was saved."""
     try:
-        data = json.loads(text)
+        data = _loads(text)
         texts = [data["title"], data["logline"], *(part["text"] for part in data["paragraphs"])]
         "".join(texts)  # raises TypeError where one is not a text
         return Synopsis.model_construct(
@@ -569,6 +569,12 @@ def read_synopsis(row: str, text: str) -> Synopsis:
         )
     except SQLITE_ERRORS as error:
         raise _damaged_row(row) from error
+
+
+def _loads(text: str) -> Any:
+    data = json.loads(text)
+    _json(data).encode()  # raises ValueError for half a character
+    return data
 
 
 def _damaged_row(row: str) -> FileError:

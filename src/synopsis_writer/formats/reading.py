@@ -306,7 +306,9 @@ def _unpacked(data: bytes, path: Path) -> io.BytesIO:
                     content = part.read(left + 1)
             left -= len(content)
             if left < 0:
-                raise FileError(f"{path}: has over {MOST_UNPACKED // 10**6} MB of text: that is no synopsis")
+                raise FileError(
+                    f"{path}: unpacks to more than {MOST_UNPACKED // 10**6} MB: that is no synopsis"
+                )
             copy.writestr(item.filename, content)
     return whole
 
