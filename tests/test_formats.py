@@ -259,7 +259,7 @@ def test_check_reads_word_and_csv_and_reports_what_a_text_cannot_hold(terminal: 
     run = terminal("check", "a.docx", "b.csv", "missing.html", "--json")
     assert run.code == 2
     reports = [json.loads(line) for line in run.out.splitlines()]
-    assert [report["file"] for report in reports] == ["a.docx", "b.csv"]
+    assert [report["file"] for report in reports] == ["a.docx", "b.csv", "missing.html"]
     assert len(run.err.splitlines()) == 1
 
 

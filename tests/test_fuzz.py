@@ -4,6 +4,8 @@
 minutes a target, each in a process of its own with a bound on its memory.
 """
 
+import contextlib
+import io
 import json
 import random
 import resource
@@ -11,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,13 +27,22 @@ from synopsis_writer.answers import find_objects, read_json, without_thoughts
 from synopsis_writer.batch.briefs import read_briefs
 from synopsis_writer.characters import clean_name, format_json, printable
 from synopsis_writer.document import parse_document, read_toml
+from synopsis_writer.drafting import load_outline
 from synopsis_writer.errors import InputError, SynopsisError, TemplateError
+from synopsis_writer.evals.suite import load_suite
+from synopsis_writer.examples import load_example
+from synopsis_writer.formats.reading import read_sources
+from synopsis_writer.formats.sheets import SHEETS, Slot, sheet_of, xmltv_sheets
+from synopsis_writer.house.house import load_house
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
+from synopsis_writer.models.pricing import read_prices
 from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models
 from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.prompts.templates import load_template
+from synopsis_writer.provider.api import RemoteBatch, _File, _NamedBatch, _Page, _parse, read_result
+from synopsis_writer.show import load_show
 from synopsis_writer.synopsis import Outline, Synopsis, parse
 from tests.support.terminal import ANSWER, PATH
 
@@ -59,11 +72,18 @@ SEEDS = [
     b"- show: a\n  theme: b\n  words: 100-200\n",
     b"{% for a in brief %}{{ brief }}{% endfor %}",
     b"{{ 9**9**9 }}{% macro m() %}{{ m() }}{% endmacro %}",
+    b"name: x\nforms:\n  a:\n    words: 20-40\n    aim: {words: 25-30}\n    checks: {cast: off}\n",
+    b"name: x\nversion: 1\ncases: [a]\nmodels: [{name: m}]\nthresholds: {pass_rate: 0.5}\n",
+    b'title,text,form\r\nA,"Er geht.\nSie kommt.",teaser\r\n',
+    b"<meta charset=punycode><h1>A</h1><p>Er &#27; geht.<!-- x --><script>y</script>",
+    b"<w:p><w:r><w:t>Er geht.</w:t></w:r><w:ins><w:r/></w:ins><w:sdt><w:p/></w:sdt></w:p>",
+    b'{"title": "A", "text": "Er \\ud83d geht.", "brief": {"show": 5}, "characters": [{"name": []}]}',
     ANSWER.encode(),
     PATH.read_bytes(),
 ]
 PIECES = [
     *(b"---\n", b"[", b"{", b"]", b"}", b"&a ", b"*a", b"!!", b": ", b"- ", b"? ", b"<<", b'"', b"\\ud83d"),
+    *(b"<p>", b"</p>", b"<!--", b"<w:p>", b"</w:p>", b"<w:del>", b"sep=", b"charset=idna ", b"&#27;"),
     *(b"data: ", b"\r", b"\n\n", b"\0", b"\x1b]52;", b"\xff", b"9" * 400, b"{{", b"}}", b"{%", b"%}", b"'"),
 ]
 
@@ -116,6 +136,70 @@ def briefs(data: bytes) -> None:
         try:
             list(read_briefs(placed(data, f"x.{kind}")))
         except InputError:
+            continue
+
+
+def houses(data: bytes) -> None:
+    """Houses, and the other files of YAML: shows, suites, outlines, arcs, prices."""
+    path = placed(data, "x.yaml")
+    readers: list[Callable[[], object]] = [
+        lambda: load_house(path),
+        lambda: load_show(path),
+        lambda: load_suite(path, {}),
+        lambda: load_outline(path),
+        lambda: load_example(path),
+        lambda: read_prices(placed(data, "prices.toml")),
+    ]
+    for read in readers:
+        try:
+            read()
+        except InputError:
+            continue
+
+
+def texts(data: bytes) -> None:
+    """Files of editors, and what goes out of them in every format."""
+    word = io.BytesIO(WORD)
+    with zipfile.ZipFile(word, "a") as archive:
+        archive.writestr("word/document.xml", HEAD + data + b"</w:body></w:document>")
+    for suffix in ("md", "txt", "json", "csv", "html", "docx"):
+        try:
+            path = placed(word.getvalue() if suffix == "docx" else data, f"x.{suffix}")
+            sheets = [sheet_of(source.document) for source in read_sources(path)]
+        except InputError:
+            continue
+        for kind in SHEETS if len(sheets) == 1 else ("csv", "json"):
+            assert SHEETS[kind](sheets)
+        xmltv_sheets(sheets[:1], Slot("a", datetime(2026, 12, 24, tzinfo=UTC)))
+    with contextlib.suppress(InputError):
+        xmltv_sheets([SHEET], placed(data, "guide.xml"))
+
+
+HEAD = b'<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>'
+SHEET = sheet_of(parse_document(PATH.read_bytes(), PATH))
+
+
+def _empty_word_file() -> bytes:
+    whole, rest = io.BytesIO(SHEETS["docx"]([SHEET])), io.BytesIO()
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(rest, "w") as copy:
+        for item in archive.namelist():
+            if item != "word/document.xml":
+                copy.writestr(item, archive.read(item))
+    return rest.getvalue()
+
+
+WORD = _empty_word_file()
+
+
+def results(data: bytes) -> None:
+    """Lines of a provider's file of results, and its answers about batches."""
+    for line in data.split(b"\n"):
+        read_result(line)
+        read_result(b'{"custom_id": "0123456789abcdef-1-1", "response": ' + line + b"}")
+    for shape in (RemoteBatch, _NamedBatch, _Page, _File):
+        try:
+            _parse(shape, data)
+        except InvalidResponseError:
             continue
 
 
@@ -206,7 +290,10 @@ def database(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (front_matter, config, briefs, template, answer, response, stream, printer, database)
+    for target in (
+        *(front_matter, config, briefs, houses, texts, template, answer, response, stream, results),
+        *(printer, database),
+    )
 }
 EXPECTED = (SynopsisError, InvalidResponseError, TemplateError)
 

@@ -181,7 +181,7 @@ def quote(message: str, secrets: Iterable[str] = ()) -> str:
         runs = range(len(secret) - _SHORTEST_SECRET + 1)
         parts = {secret[start : start + _SHORTEST_SECRET].lower() for start in runs}
         text = _without_runs(text, parts)
-    text = _MASKED.sub("…", text)
+    text = _MASKED.sub("…", text[: 4 * _LONGEST_MESSAGE])  # all of it would take quadratic time
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
