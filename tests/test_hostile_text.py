@@ -10,13 +10,14 @@ import pytest
 
 from synopsis_writer import result as results
 from synopsis_writer.characters import clean_name, printable
+from synopsis_writer.errors import ModelError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.responses import StreamedAnswer, read_answer
 from synopsis_writer.usage import Usage
 from synopsis_writer.writer import Writer
-from tests.support.loopback import BrokenJson, LoopbackServer, Reply
+from tests.support.loopback import BrokenJson, CutBody, Events, Fault, Hangup, LoopbackServer, Reply, Step
 from tests.support.terminal import ANSWER, GOOD, ORDER, PATH, Run, Terminal, saved
 
 OSC = "\x1b]52;c;ZWNobyBib28=\x07"
@@ -90,16 +91,48 @@ def test_an_accepted_text_survives_what_else_the_server_says(
     assert_harmless(shown)
 
 
-@pytest.mark.slow
-async def test_nothing_accepted_is_lost_in_a_thousand_writes(tmp_path: Path) -> None:
-    steps = [BrokenJson(BODIES[number % len(BODIES)]) for number in range(1_000)]
-    async with Writer(model="m", base_url=(server := LoopbackServer(steps)).base_url, log=False) as writer:
+# Beyond a limit, or no answer at all.
+REFUSED: list[Step] = [
+    BrokenJson('{"choices": [{"message": {"content": "' + "x" * 9_000_000),
+    BrokenJson(ANSWER + " " * 9_000_000),
+    BrokenJson("[" * 2_000_000),
+    BrokenJson(completion(usage={"x": "y" * 9_000_000})),
+    Fault(500, body="x" * 2_000_000),
+    Fault(400, body="<title>" * 200_000),
+    Events("data: " + "x" * 9_000_000),
+    Events(": x\n" * 9_000_000),
+    CutBody(),
+    Hangup(),
+]
+
+
+async def write_many(folder: Path, count: int) -> None:
+    """Write `count` texts; each tenth call but one gets what is beyond a limit, and is refused."""
+    good = [BrokenJson(BODIES[number % len(BODIES)]) for number in range(count)]
+    steps: list[Step] = []
+    for number, body in enumerate(good):
+        steps += [REFUSED[number // 9 % len(REFUSED)], body] if number % 9 == 0 else [body]
+    async with Writer(
+        model="m", base_url=(server := LoopbackServer(steps)).base_url, log=False, max_retries=0
+    ) as writer:
         with server:
-            for number in range(1_000):
+            for number in range(count):
+                if number % 9 == 0:
+                    with pytest.raises(ModelError):
+                        await writer.write(GOOD.brief)
                 result = await writer.write(GOOD.brief)
                 assert result.accepted is not None, number
-                assert result.save(tmp_path).read_text(encoding="utf-8").rstrip().endswith(LAST)
-    assert len(saved(tmp_path)) == 1_000
+                assert result.save(folder).read_text(encoding="utf-8").rstrip().endswith(LAST)
+    assert len(saved(folder)) == count
+
+
+async def test_nothing_accepted_is_lost_among_answers_beyond_the_limits(tmp_path: Path) -> None:
+    await write_many(tmp_path, 91)
+
+
+@pytest.mark.slow
+async def test_nothing_accepted_is_lost_in_a_thousand_writes(tmp_path: Path) -> None:
+    await write_many(tmp_path, 1_000)
 
 
 def fail(*_: object, **__: object) -> None:

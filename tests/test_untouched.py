@@ -19,6 +19,7 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, RowResult
+from synopsis_writer.settings import folder
 from synopsis_writer.synopsis import Synopsis
 from tests.support.terminal import ANSWER
 from tests.test_runlog import RUN
@@ -181,6 +182,37 @@ def test_a_show_without_an_example_stops_no_command(tmp_path: Path, monkeypatch:
     (tmp_path / "text.md").write_text("Titel\n\n" + "Gesa zählt die Schafe auf der Weide. " * 20, "utf-8")
     assert run(["examples", "list"]) == 0
     assert run(ADD) == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "built in"])
+def test_an_example_is_not_removed_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "theirs"
+    shutil.copytree(folder("examples") / "rote-rosen", theirs)
+    shutil.copytree(theirs, tmp_path / "pool" / "own")
+    if kind == "folder":
+        (tmp_path / "pool" / "show").symlink_to(theirs)
+    elif kind == "file":
+        (tmp_path / "pool" / "show").mkdir()
+        for path in theirs.iterdir():
+            (tmp_path / "pool" / "show" / path.name).symlink_to(path)
+    else:
+        (tmp_path / "link").symlink_to(folder("examples"))
+    pool = "link" if kind == "built in" else "pool"
+    before = sorted(theirs.rglob("*")), sorted(folder("examples").rglob("*"))
+    monkeypatch.setattr(Path, "unlink", fail_to_delete) if kind == "built in" else None
+    assert run(["examples", "list", "--examples", pool]) == 0
+    show = "rote-rosen/" if kind == "built in" else "show/"
+    ids = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(show)]
+    assert ids
+    assert run(["examples", "rm", *ids, "--examples", pool]) == 2
+    assert (sorted(theirs.rglob("*")), sorted(folder("examples").rglob("*"))) == before
+
+
+def fail_to_delete(*_: object, **__: object) -> None:
+    raise AssertionError("nothing may be deleted")
 
 
 def test_the_log_is_shrunk_and_says_its_size(

@@ -14,6 +14,7 @@ from synopsis_writer.document import Document, format_document, format_yaml, rea
 from synopsis_writer.errors import ExampleError, FileError, InputError, explain, os_reason
 from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
 from synopsis_writer.settings import HOUSE_FILE
+from synopsis_writer.settings import folder as packaged
 from synopsis_writer.show import (
     SHOW_FILE,
     CastMember,
@@ -239,9 +240,13 @@ _TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pf
 
 
 def remove(example: Example) -> None:
-    """Delete an example's file, and its show's folder when no example is left in it; raises FileError."""
+    """Delete an example's file, and its show's folder when no example is left in it; raises InputError."""
     folder = example.path.parent
     try:
+        if folder.resolve() != folder.parent.resolve() / folder.name or example.path.is_symlink():
+            raise ExampleError(f"{example.path}: leads out of its folder: delete it where it is")
+        if folder.resolve().is_relative_to(packaged("examples").resolve()):
+            raise ExampleError(f"'{example.id}' is built in: name a pool of your own with --examples")
         example.path.unlink()
         if not any(folder.glob("*.md")) and {path.name for path in folder.iterdir()} <= {SHOW_FILE}:
             (folder / SHOW_FILE).unlink(missing_ok=True)

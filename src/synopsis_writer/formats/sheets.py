@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -84,14 +84,12 @@ def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
     people = meta.pop("characters", None)
     listed = [person for person in people if isinstance(person, Mapping)] if isinstance(people, list) else []
     return Sheet(
-        title=xml_text(meta.pop("title", "")) or xml_text(document.path.stem.replace("-", " ")),
-        text=xml_text(document.text),
-        show=xml_text(str(asked.get("show", ""))),
-        form=xml_text(str(asked.get("form", ""))),
-        logline=xml_text(str(meta.pop("logline", ""))),
-        people=tuple(
-            (xml_text(str(one.get("name", ""))), xml_text(str(one.get("role", "")))) for one in listed
-        ),
+        title=meta.pop("title", "") or document.path.stem.replace("-", " "),
+        text=document.text,
+        show=str(asked.get("show", "")),
+        form=str(asked.get("form", "")),
+        logline=str(meta.pop("logline", "")),
+        people=tuple((str(one.get("name", "")), str(one.get("role", ""))) for one in listed),
         fields=meta,
         language=language,
     )
@@ -204,7 +202,7 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
         from docx.oxml.ns import qn
     except ImportError as error:
         raise _missing() from error
-    file = docx.Document()
+    sheets, file = [_for_xml(sheet) for sheet in sheets], docx.Document()
     language = OxmlElement("w:lang")
     language.set(qn("w:val"), sheets[0].language)
     file.styles["Normal"].element.get_or_add_rPr().append(language)
@@ -244,6 +242,17 @@ def _origin(sheet: Sheet) -> str:
 _MOST_IN_PROPERTY = 255  # characters, by the format
 
 
+def _for_xml(sheet: Sheet) -> Sheet:
+    return replace(
+        sheet,
+        people=tuple((xml_text(name), xml_text(role)) for name, role in sheet.people),
+        title=xml_text(sheet.title),
+        text=xml_text(sheet.text),
+        show=xml_text(sheet.show),
+        logline=xml_text(sheet.logline),
+    )
+
+
 def xml_text(text: str) -> str:
     """Return `text` without the characters that XML 1.0 cannot hold."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
@@ -268,6 +277,7 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
         InputError: several sheets for one slot.
         FileError: the guide cannot be read.
     """
+    sheets = [_for_xml(sheet) for sheet in sheets]
     if isinstance(place, Path):
         return _fill_guide(sheets, place)
     etree = _etree()
