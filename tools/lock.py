@@ -1,14 +1,15 @@
 """Write `requirements.lock`: the packages of `constraints.txt`, each with the SHA-256 of its file.
 
-Asks pip, by its own configuration. Only files of files.pythonhosted.org are taken; their path there holds the
-BLAKE2 digest of their content, which is compared with that of the download. The lock is for the system it was
-written on, as its first line says.
+Asks pip, without its configuration. Only files of files.pythonhosted.org are taken; their path there holds
+the BLAKE2 digest of their content, which is compared with that of the download. The lock is for the system it
+was written on, as its first line says.
 
     python -m tools.lock
 """
 
 import hashlib
 import json
+import os
 import platform
 import re
 import sys
@@ -25,6 +26,10 @@ _HOME = re.compile(r"https://files\.pythonhosted\.org/packages/(..)/(..)/([0-9a-
 
 def main() -> None:
     """Write the lock; fail if a file is not the index's own."""
+    # Only the public index: what else this machine's pip may take from need not be what is published.
+    os.environ["PIP_CONFIG_FILE"] = os.devnull
+    for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        os.environ.pop(name, None)
     command = "--quiet --no-deps --requirement constraints.txt"
     report = json.loads(pip("install", "--dry-run", "--ignore-installed", "--report", "-", *command.split()))
     with tempfile.TemporaryDirectory() as folder:
