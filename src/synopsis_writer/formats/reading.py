@@ -20,6 +20,7 @@ from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
 MOST_UNPACKED = 5_000_000  # bytes of XML in a docx, which is a zip archive
 MOST_FILE = 5_000_000  # bytes of a docx, html or csv file; plain text ends at 1 MB
 MOST_COLUMNS, MOST_ROWS, _MOST_TAGS = 1_000, 20_000, 200_000
+SHEET_STYLE = "Synopsis Data"  # of what a press sheet has around its text: no part of it when read back
 _LONGEST_TITLE = 90  # characters
 _LOCKED = b"\xd0\xcf\x11\xe0"  # an OLE container: an old .doc, or a docx under a password
 _NO_TITLE_END = (".", "!", "?", "…", "“", "«", "»", '"', ":", ",", ";")
@@ -272,8 +273,10 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
             block = Paragraph(element, file)
             if not (content := block.text.replace("\xad", "")).strip():
                 continue
-            style = block.style if not title and not parts else None
-            if style is not None and style.name.lower() in {"title", "titel", "heading 1", "überschrift 1"}:
+            style = block.style.name.lower() if block.style is not None else ""
+            if style == SHEET_STYLE.lower():
+                continue
+            if not title and not parts and style in {"title", "titel", "heading 1", "überschrift 1"}:
                 title = " ".join(content.split())
             else:
                 parts += paragraphs(content)

@@ -16,6 +16,7 @@ from typing import Any
 from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError, SettingsError
+from synopsis_writer.formats.reading import SHEET_STYLE
 from synopsis_writer.storage.files import read_input
 
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
@@ -197,6 +198,7 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return a Word file, each synopsis on a page of its own; raises SettingsError without the extra."""
     try:
         import docx
+        from docx.enum.style import WD_STYLE_TYPE
         from docx.enum.text import WD_BREAK
         from docx.oxml import OxmlElement
         from docx.oxml.ns import qn
@@ -206,6 +208,7 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     language = OxmlElement("w:lang")
     language.set(qn("w:val"), sheets[0].language)
     file.styles["Normal"].element.get_or_add_rPr().append(language)
+    file.styles.add_style(SHEET_STYLE, WD_STYLE_TYPE.PARAGRAPH).base_style = file.styles["Normal"]
     properties = file.core_properties
     properties.title = sheets[0].title[:_MOST_IN_PROPERTY]
     properties.language = sheets[0].language
@@ -216,18 +219,18 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
         if number:
             file.paragraphs[-1].add_run().add_break(WD_BREAK.PAGE)
         if sheet.show:
-            file.add_paragraph().add_run(sheet.show).bold = True
+            file.add_paragraph("", SHEET_STYLE).add_run(sheet.show).bold = True
         file.add_heading(sheet.title, 1)
         if sheet.logline:
-            file.add_paragraph().add_run(sheet.logline).italic = True
+            file.add_paragraph("", SHEET_STYLE).add_run(sheet.logline).italic = True
         for paragraph in sheet.paragraphs:
             file.add_paragraph(paragraph)
         if sheet.people:
-            file.add_heading("Personen", 2)
-            for name, role in sheet.people:
-                file.add_paragraph(f"{name}: {role}", style="List Bullet")
+            file.add_paragraph("Personen", SHEET_STYLE).runs[0].bold = True
+        for name, role in sheet.people:
+            file.add_paragraph(f"{name}: {role}", SHEET_STYLE)
         if sheet.record:
-            file.add_paragraph().add_run(sheet.record).italic = True
+            file.add_paragraph("", SHEET_STYLE).add_run(sheet.record).italic = True
     buffer = io.BytesIO()
     file.save(buffer)
     return buffer.getvalue()
