@@ -117,6 +117,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.gate
 	@$(BIN)/python -m benchmarks.revise
+	@$(BIN)/python -m benchmarks.house
 	@$(BIN)/python -m benchmarks.client
 	@$(BIN)/python -m benchmarks.selection
 	@$(BIN)/python -m benchmarks.storm

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synopsis_writer.cli.app import run
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import ExampleError, FileError
 from synopsis_writer.evals.suite import load_cases
@@ -200,3 +201,16 @@ def test_hidden_files_and_litter_are_no_templates(tmp_path: Path) -> None:
     before = folder_hash(copied)
     littered(copied)
     assert folder_hash(copied) == before
+
+
+def test_an_unknown_show_is_made_with_the_people_whom_a_text_names(tmp_path: Path) -> None:
+    text = "Die Wirtin Katharina Vogt zählt die Fässer. Ihr Neffe Jonas Brandt hat eines verkauft."
+    (tmp_path / "schenke.txt").write_text(text, encoding="utf-8")
+    pool = tmp_path / "pool"
+    order = ["--show", "Die Schenke", "--form", "teaser", "--examples", str(pool)]
+    assert run(["examples", "add", str(tmp_path / "schenke.txt"), *order]) == 0
+    show = load_show(pool / "die-schenke" / "show.yaml")
+    assert {(member.name, member.role) for member in show.cast} == {
+        ("Katharina Vogt", "Wirtin"),
+        ("Jonas Brandt", "Neffe"),
+    }

@@ -4,26 +4,34 @@ import csv
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import docx
 import pytest
 
+from synopsis_writer.brief import make_brief
 from synopsis_writer.cli.app import run
 from synopsis_writer.examples import load_pool
 from synopsis_writer.formats.reading import first_sentence, paragraphs
+from synopsis_writer.gate.finding import Finding
 from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import load_house
 from synopsis_writer.learning.learn import Learnt, learn_house, learn_proven
 from synopsis_writer.learning.limits import shrunk_limits
 from synopsis_writer.learning.proof import DAMAGES, Line
 from synopsis_writer.learning.texts import read_texts, with_forms
-from synopsis_writer.show import CastMember, Show, find_show
-from tests.houses.corpora import FORMS, HOUSES, learn_folder, load
+from synopsis_writer.settings import load_settings
+from synopsis_writer.show import CastMember, Show, find_show, generic_show
+from synopsis_writer.workspace import open_workspace
+from tests.houses.corpora import FORMS, HOUSES, HouseText, learn_folder, load
 from tests.houses.corpora import House as Corpus
+from tests.houses.damage import damaged
 from tests.support.loopback import Fault, LoopbackServer, Reply
+from tests.support.terminal import Terminal
 
 EPG = [text.text for text in load("epg").learn]
 PRESS = [text.text for text in load("presse").learn]
@@ -535,6 +543,16 @@ def test_no_model_is_asked_for_themes_that_are_there(tmp_path: Path) -> None:
     assert run(["house", "learn", str(learn_folder("epg")), *flags]) == 0
 
 
+def test_a_theme_check_that_no_text_proves_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], houses: Callable[[Corpus], Path]
+) -> None:
+    written(tmp_path / "in", EPG[:2])
+    assert run(["house", "learn", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert "kurz: theme is a warning: your texts have no themes to prove it on" in capsys.readouterr().err
+    assert load_house(tmp_path / "out").form(None).level("theme") == "warning"
+    assert load_house(houses("epg")).form(None).level("theme") == "error"
+
+
 def test_texts_without_a_show_are_of_the_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "Hafenwache", EPG[:2])
     assert run(["house", "learn", str(tmp_path / "Hafenwache"), "--out", str(tmp_path / "out")]) == 0
@@ -666,3 +684,108 @@ def test_the_built_in_house_is_not_changed(capsys: pytest.CaptureFixture[str]) -
     assert run(["house", "cast", "Rote Rosen", "--add", "A B: Gast"]) == 2
     assert "the built-in house stays as it is" in capsys.readouterr().err
     assert run(["house", "cast", "Rote Rosen"]) == 0
+
+
+# Held out: the half of each corpus that nothing was learnt from
+
+
+class Verdicts(NamedTuple):
+    """How a learnt house judges texts that it has not seen, and their damaged copies."""
+
+    passed: int
+    texts: int
+    refusing: Counter[str]
+    caught: int
+    copies: int
+    missed: Counter[str]
+
+    def __str__(self) -> str:
+        shares = (
+            f"{self.passed / self.texts:.1%} pass, {self.caught / self.copies:.1%} of {self.copies} caught"
+        )
+        return f"{shares}; refusing: {dict(self.refusing)}; missed: {dict(self.missed)}"
+
+
+def judged(folder: Path, corpus: Corpus) -> Verdicts:
+    gate = open_workspace(load_settings({"house": folder})).gate
+
+    def findings(text: HouseText) -> Sequence[Finding]:
+        show = find_show(gate.shows, text.show) or generic_show(text.show)
+        brief = make_brief(show=show.name, theme=text.theme, form=text.form, characters=text.people)
+        return [
+            f for f in gate.judge(gate.subject(text.text, text.form, show, brief, text.title)) if not f.passed
+        ]
+
+    texts = load(corpus).judge
+    refused = [[f.check for f in findings(text) if f.level == "error"] for text in texts]
+    missed: Counter[str] = Counter()
+    copies = [(damage, bad) for text in texts for damage, bad in damaged(text)]
+    for damage, bad in copies:
+        if damage.check not in {finding.check for finding in findings(bad)}:
+            missed[damage.name] += 1
+    return Verdicts(
+        sum(not checks for checks in refused),
+        len(texts),
+        Counter(check for checks in refused for check in checks),
+        len(copies) - missed.total(),
+        len(copies),
+        missed,
+    )
+
+
+WANTED_TO_PASS, WANTED_CAUGHT = 0.95, 0.9
+
+
+@pytest.fixture(scope="module")
+def verdicts(houses: Callable[[Corpus], Path]) -> Mapping[Corpus, Verdicts]:
+    found = {corpus: judged(houses(corpus), corpus) for corpus in HOUSES}
+    for corpus, each in found.items():
+        print(f"{corpus}: {each}")  # noqa: T201 - the docs give it
+    return found
+
+
+def test_unseen_texts_pass_the_house_that_was_learnt_from_others(
+    verdicts: Mapping[Corpus, Verdicts],
+) -> None:
+    passed = sum(each.passed for each in verdicts.values())
+    texts = sum(each.texts for each in verdicts.values())
+    assert passed >= WANTED_TO_PASS * texts, verdicts
+    assert all(each.passed >= each.texts - 1 for each in verdicts.values()), verdicts
+
+
+@pytest.mark.parametrize("corpus", HOUSES)
+def test_damaged_copies_of_unseen_texts_are_caught_by_the_right_check(
+    verdicts: Mapping[Corpus, Verdicts], corpus: Corpus
+) -> None:
+    assert verdicts[corpus].caught >= WANTED_CAUGHT * verdicts[corpus].copies, verdicts[corpus]
+
+
+# A newcomer
+
+
+def test_a_newcomer_learns_a_house_of_15_short_texts_and_writes_in_it(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    written(tmp_path / "texte", EPG[:15])
+    run = terminal("house", "learn", "texte", "--out", "haus", "--show", "Weingut Steinfeld")
+    assert run.code == 0, run.err
+    least, most = load_house(tmp_path / "haus").form("kurz").length[0]
+    text = "Magdalena soll den ältesten Rebstock des Dorfes roden. Leopold legt sich davor und schläft ein. "
+    text += "Am Morgen trägt der Stock die ersten Blätter."
+    answer = {
+        "title": "Der Rebstock",
+        "logline": "Magdalena soll den ältesten Rebstock des Dorfes roden.",
+        "characters": [{"name": "Magdalena", "role": "Winzerin"}],
+        "paragraphs": [{"storyline": "A", "text": text}],
+    }
+    good = json.dumps(answer)
+    bad = json.dumps({**answer, "paragraphs": [{"storyline": "A", "text": f"**Achtung** {text}"}]})
+    order = ["--house", "haus", "--show", "Weingut Steinfeld", "--theme", "Ein alter Rebstock"]
+    with LoopbackServer([Reply(bad), Reply(good)]) as server:
+        run = terminal("write", *order, "--json", server=server)
+    data = json.loads(run.out)
+    prompt = server.requests[0].body["messages"][0]["content"]
+    assert f"{least:g} bis {most:g} Zeichen" in prompt
+    assert "260 bis 420" not in prompt
+    assert [attempt["passed"] for attempt in data["history"]] == [False, True], run.err
+    assert data["text"] == text

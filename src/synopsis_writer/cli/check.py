@@ -331,7 +331,9 @@ def add_example(
     from synopsis_writer.examples import add, load_pool
     from synopsis_writer.formats.reading import read_sources, text_files
     from synopsis_writer.house.house import open_house
+    from synopsis_writer.learning.texts import people_of
     from synopsis_writer.settings import folder as packaged
+    from synopsis_writer.show import find_show
     from synopsis_writer.storage.files import find_files
     from synopsis_writer.workspace import pool_folders
 
@@ -347,7 +349,10 @@ def add_example(
                 own.form(form or source.fields.get("form"))
                 for dropped in source.dropped:
                     status(f"{source.where}: {dropped}")
-                print_result(str(add(source, folder, shows, people=character or [], **given)))
+                asked = find_show(shows, {**source.fields, **given}.get("show", ""))
+                has_cast = asked is not None and asked.cast
+                people = character or ([] if has_cast else people_of(source))
+                print_result(str(add(source, folder, shows, people=people, **given)))
                 count += 1
         except InputError as error:
             print_error(str(error))
@@ -396,7 +401,9 @@ def calibrate_style(
     form: options.FormOption = None,
     name: Annotated[str, option("--name", "The profile's name.", "NAME")] = "own",
 ) -> None:
-    """Learn the style limits from your own texts, and print them as a profile to save and use with --profile.
+    """Learn the style limits from your own texts; 'synopsis house learn' learns a whole house.
+
+    They are printed as a profile to save and use with --profile.
 
     A text's form is in its front matter; --form is the form of texts without one. Forms without a text keep
     the built-in limits.

@@ -107,6 +107,8 @@ def learn(
         status(f"{each.name}: {count} text{'s' * (count != 1)}, {least:g} to {most:g} {unit}")
         if count < _ENOUGH:
             warn(f"{each.name}: so few texts leave limits near the built-in ones: {_ENOUGH} are enough")
+        for check, level in each.checks.items():
+            status(f"{each.name}: {check} is a {level}: {proof.reason(each.name, check)}")
     status(f"{out}: a house of {len(texts)} texts in {len(learnt.shows)} shows")
     _print(proof, json=json, house=str(out))
 
@@ -129,10 +131,9 @@ def _with_themes(texts: "Sequence[OwnText]", settings: "Settings | None") -> "li
     if left := len(missing) - len(themes):
         hint = "" if settings else "; --ask asks the model for them"
         status(f"{left} text{'s have' if left != 1 else ' has'} no theme: the first sentence is it{hint}")
-    return [
-        own if own.theme else replace(own, theme=themes.get(own.id) or first_sentence(own.text.raw))
-        for own in texts
-    ]
+    known = [replace(own, theme=own.theme or themes.get(own.id, "")) for own in texts]
+    first = {own.id: first_sentence(own.text.raw) for own in known if not own.theme}
+    return [replace(own, theme=first[own.id], has_theme=False) if own.id in first else own for own in known]
 
 
 @app.command("check")

@@ -1,9 +1,11 @@
 """Checks of language: German, person, umlauts, spelling, agreement."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.copies import name_forms
@@ -213,7 +215,7 @@ _HYPHEN = re.compile(r"[-’'‐‑]")
 
 def spelling(subject: Subject) -> Finding:
     """Few words are unknown: distinct ones for each running word, names aside; no spelling before 1996."""
-    given = subject.given_words | subject.text.names
+    given = subject.given_words | subject.text.names | _unlisted_names(subject.text)
     forms = {  # of a hyphenated word each part counts
         form
         for form in subject.text.counts
@@ -234,6 +236,17 @@ def spelling(subject: Subject) -> Finding:
         return passed("spelling", share, limit, f"{share:.1%} of the words are unknown.")
     message = f"{share:.1%} of the words are unknown: {quoted([word.form for word in unknown])}."
     return failed("spelling", share, limit, message, [word.span for word in unknown])
+
+
+def _unlisted_names(text: Text) -> frozenset[str]:
+    """Return capitalised words that no list knows, if the text has them twice, or two side by side."""
+    written = [word for word in text.words if word.form[0].isupper() and not is_known(word.lower)]
+    counts = Counter(word.lower.removesuffix("s") for word in written)
+    names = {word for word, count in counts.items() if count > 1}
+    for first, last in pairwise(written):
+        if text.raw[first.span.end : last.span.start] == " ":  # Yonas Tesfay
+            names |= {first.lower, last.lower.removesuffix("s")}
+    return frozenset(names | {name + "s" for name in names})
 
 
 def unknown_words(text: Text) -> frozenset[str]:

@@ -61,9 +61,10 @@ def markup(subject: Subject) -> Finding:
     patterns = (*_MARKUP, _OTHER_MARKS[subject.house.quotation_marks])
     matches = [(name, match) for name, pattern in patterns for match in pattern.finditer(subject.text.raw)]
     names = name_forms(subject.known_names) | subject.text.names | own_words("first names")
-    for match in _LABEL.finditer(subject.text.raw):
+    labels = list(_LABEL.finditer(subject.text.raw))
+    for match in labels:
         label = lower_words(match[1])
-        if not names.isdisjoint(label) or (match[2] and occupation(label[-1])):
+        if len(labels) > 1 or not names.isdisjoint(label) or (match[2] and occupation(label[-1])):
             matches.append(("a speaker label", match))
     if not matches and not subject.fixes:
         return passed("markup", 0, "none", "The text is plain prose.")

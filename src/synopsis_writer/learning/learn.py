@@ -18,7 +18,7 @@ from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.language import lacks_sharp_s
 from synopsis_writer.gate.lexicon import own_words
 from synopsis_writer.gate.text import word_parts
-from synopsis_writer.house.form import PRETERITE
+from synopsis_writer.house.form import FEWEST_BEATS, PRETERITE
 from synopsis_writer.house.house import (
     House,
     Orthography,
@@ -34,6 +34,8 @@ from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.show import SHOW_FILE, CastMember, Show, generic_show
 from synopsis_writer.storage.files import new_folder, temporary_folder, write_file
 
+_WORDS_A_BEAT = 40
+_SENTENCES = 25  # of a text of the built-in house
 _SHORT = 250  # characters up to which a text in the middle is measured in characters
 _NEARLY_ALL = 0.9  # share from which on what texts have in common is a rule of the house
 _NO_CALLING = "Figur"
@@ -94,21 +96,18 @@ def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = Non
 def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     built_in = built_in_house().forms
     data: dict[str, Any] = {} if name in built_in else {"purpose": suggestion(texts).purpose}
-    base = make_house(Document(Path(HOUSE_FILE), {"forms": {name: {"words": [200, 600], **data}}}, "")).form(
-        name
-    )
+    likes = [built_in[name]] if name in built_in else list(built_in.values())
     values = {
         limit: sorted(own.values[limit] for own in texts if limit in own.values)
         for limit in (*RULES, "characters")
     }
     unit = "characters" if values["characters"][len(texts) // 2] <= _SHORT else "words"
     lengths = values[unit]
-    least, most = base.words or (200, 600)
+    least, most = likes[0].words or (200, 600)
     scale = 2 * fmean(lengths) / (least + most)  # the built-in spread, around the own mean
     data[unit] = shrunk_limits(unit, lengths, (least * scale, most * scale))
-    words = values["words"]
-    room = base.with_length((int(words[0]), int(words[-1])), None).paragraphs
-    data["paragraphs"] = shrunk_limits("paragraphs", values["paragraphs"], room)
+    around = likes[0].with_length((int(values["words"][0]), int(values["words"][-1])), None)
+    data["paragraphs"] = shrunk_limits("paragraphs", values["paragraphs"], (1, around.paragraphs[1]))
     past = sum(own.is_past for own in texts) / len(texts)
     data["tense"] = (
         "preterite"
@@ -124,12 +123,20 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     for limit in RULES:
         if limit in data or limit == "words" or not values[limit]:
             continue
-        built_in_limits = PRETERITE[data["tense"]] if limit == "preterite" else getattr(base, limit)
-        data[limit] = shrunk_limits(limit, values[limit], built_in_limits)
+        ranges = [getattr(form, limit) for form in likes]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if limit == "preterite":
+            low, high = PRETERITE[data["tense"]]
+        elif limit == "sentence_mean":  # a mean of few sentences strays as the root of their number says
+            sentences = fmean(len(own.text.lengths) for own in texts)
+            stray = (high - low) / 2 * max(0.0, (_SENTENCES / max(1, sentences)) ** 0.5 - 1)
+            low, high = max(0.0, low - stray), high + stray
+        data[limit] = shrunk_limits(limit, values[limit], (low, high))
     data["actors_in_brackets"] = _wanted(bool(find_actors(own.text.raw)) for own in texts)
     data["headline"] = _wanted(own.has_headline for own in texts if own.has_headline is not None)
     tenth = len(lengths) // 10
-    data["aim"] = {unit: (lengths[tenth], lengths[-1 - tenth])}
+    beats = max(FEWEST_BEATS, min(9, round(fmean(values["words"]) / _WORDS_A_BEAT)))
+    data["aim"] = {unit: (lengths[tenth], lengths[-1 - tenth]), "beats": (FEWEST_BEATS, beats)}
     return data
 
 
@@ -208,7 +215,10 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
     for form in house.forms.values():
         own = [text for text in texts if text.form == form.name]
         ends = Counter(next(iter(text.endings), "any") for text in own)
-        lines += [f"  {form.name}:  # {len(own)} texts", f"    purpose: {_quoted(form.purpose)}"]
+        lines += [
+            f"  {form.name}:  # {len(own)} text{'s' * (len(own) != 1)}",
+            f"    purpose: {_quoted(form.purpose)}",
+        ]
         for key, comment in (
             ("words", ""),
             ("characters", "with blanks, the title aside"),
@@ -236,13 +246,9 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
             lines.append(f"    {key}: {shown}{f'  # {about}' if about else ''}")
         aims = [f"{key}: {_range(aim)}" for key, aim in form.aim if aim]
         lines.append(f"    aim: {{{', '.join(aims)}}}  # what prompts ask for, within the limits")
-        refusing = {line.check: line for line in proof.lines if line.form == form.name}
         lines.append("    checks:  # error, warning or off; error where none is named")
         for check, level in form.checks.items():
-            line = refusing[check]
-            lines.append(
-                f"      {check}: {level}  # it would refuse {len(line.refused)} of your {line.texts} texts"
-            )
+            lines.append(f"      {check}: {level}  # {proof.reason(form.name, check)}")
         if not form.checks:
             lines[-1] = "    checks: {}  # error, warning or off; error where none is named"
     return "\n".join(lines) + "\n"
@@ -263,7 +269,8 @@ def _counts(counts: Counter[str]) -> str:
 def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
     """Learn a house, and prove it: each text is judged by what all others teach.
 
-    A check that refuses more than one in twenty texts of a form is a warning there. The only text of a form
+    A check that refuses more than one in twenty texts of a form is a warning there, and so is `theme` where
+    most texts have none. The only text of a form
     is judged by what it teaches itself.
     """
 
@@ -275,6 +282,10 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
 
     proof = prove(texts, judge)
     levels = proof.levels
+    for form in {own.form for own in texts}:
+        own_themes = [own.has_theme for own in texts if own.form == form]
+        if sum(own_themes) * 2 < len(own_themes):  # a first sentence is told by its text in any case
+            levels.setdefault(form, {}).setdefault("theme", "warning")
     return learn_house(name, texts, levels), proof.with_levels(levels)
 
 
@@ -304,13 +315,12 @@ def write_house(
                 data = show.model_dump(mode="json", exclude_none=True)
                 write_file(hidden / show.slug / SHOW_FILE, format_yaml(data))
             for own in texts:
-                people = [f"{name}: {role}" for name, role in own.named.items()][:_MOST_PEOPLE]
                 given = {"show": own.show, "form": own.form, "theme": own.theme, "title": own.title}
                 add(
                     own.source,
                     hidden,
                     learnt.shows,
-                    people=people or [own.somebody],
+                    people=own.characters,
                     logline=_logline(own),
                     **given,
                 )
@@ -321,7 +331,6 @@ def write_house(
         raise FileError(f"cannot write {os_reason(error, out)}: name another folder with --out") from error
 
 
-_MOST_PEOPLE = 14  # of an example
 _LOGLINE = range(15, 320)  # characters of an example's, with a full stop
 
 

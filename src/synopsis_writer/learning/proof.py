@@ -66,6 +66,13 @@ class Proof:
     lines: tuple[Line, ...]
     damages: tuple[DamageLine, ...]
 
+    def reason(self, form: str, check: str) -> str:
+        """Return why a check is a warning."""
+        line = next(line for line in self.lines if (line.form, line.check) == (form, check))
+        if line.is_too_strict:
+            return f"it would refuse {len(line.refused)} of your {line.texts} texts"
+        return "your texts have no themes to prove it on"
+
     @property
     def levels(self) -> dict[str, dict[str, Level]]:
         """The checks that refuse too many own texts, as warnings, by form."""
@@ -242,14 +249,8 @@ def _other_marks(raw: str, case: _Case) -> str:
 
 
 def _typos(raw: str, _: _Case) -> str:
-    """Swap two letters in every second lower-case word of six letters or more."""
-    count = iter(range(len(raw)))
-
-    def swap(match: re.Match[str]) -> str:
-        word = match[0]
-        return word if next(count) % 2 else f"{word[0]}{word[2]}{word[1]}{word[3:-2]}{word[-1]}{word[-2]}"
-
-    return re.sub(r"\b[a-zäöü]{6,}\b", swap, raw)
+    """Swap two pairs of letters in every lower-case word of five letters or more."""
+    return re.sub(r"\b([a-zäöüß])(.)(.)([a-zäöüß]*)(.)(.)\b", r"\1\3\2\4\6\5", raw)
 
 
 def _too_short(raw: str, case: _Case) -> str:

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 _SHORTEST_PARAGRAPH = 10  # characters, as an example allows
-_LONGEST_TITLE = 90  # the same
+_LONGEST_TITLE, _LONGEST_SHOW = 90, 120  # the same
 _NAME_PARTS, _LONGEST_FORM = re.compile(r"[^\W_]+(?:_[^\W_]+)*"), 60  # of the name of a form
 _LINE_TITLES = frozenset({".txt", ".docx", ".htm", ".html"})  # files whose title is a line of the text
 _LEAST_VERBS = 8  # fewer do not show a tense
@@ -57,6 +57,7 @@ class OwnText:
         show, form, theme: empty where nobody named one.
         people: whom its brief or its list of characters names.
         has_headline: whether the file begins with a title line; None where it has another place for it.
+        has_theme: whether its theme is more than its first sentence.
     """
 
     id: str
@@ -68,6 +69,7 @@ class OwnText:
     people: tuple[str, ...]
     text: Text
     has_headline: bool | None = None
+    has_theme: bool = True
 
     @cached_property
     def values(self) -> Mapping[str, float]:
@@ -131,10 +133,11 @@ class OwnText:
         return found
 
     @property
-    def somebody(self) -> str:
-        """Whom it is about where it names nobody: the first calling, or else the first noun."""
+    def characters(self) -> list[str]:
+        """Whom it names as `Name: Rolle`, at most fourteen; without names the first calling, or noun."""
+        named = [f"{name}: {role}" for name, role in self.named.items()][:_MOST_PEOPLE]
         nouns = [word.form for word, tag in zip(self.text.words, self.text.tags, strict=True) if tag == NOUN]
-        return next(filter(_is_calling, nouns), (nouns or ["Niemand"])[0])
+        return named or [next(filter(_is_calling, nouns), (nouns or ["Niemand"])[0])]
 
     @cached_property
     def played(self) -> tuple[str, ...]:
@@ -211,6 +214,10 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
     if (language := _foreign(text)) is not None:
         hint = "take it out, for a house has one language"
         raise FileError(f"{source.where}: is not German but {language}: {hint}")
+    if len(fields.get("show", "")) > _LONGEST_SHOW:
+        raise FileError(
+            f"{source.where}: the show's name is over {_LONGEST_SHOW} characters: give the name alone"
+        )
     has_line = document.path.suffix.lower() in _LINE_TITLES and ("title",) not in document.lines
     return OwnText(
         source.where.removeprefix(f"{root}/"),
@@ -223,6 +230,14 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         text,
         bool(heading or "title" in document.meta) if has_line else None,
     )
+
+
+def people_of(source: Source) -> list[str]:
+    """Return whom a text names, or else whom it is about, as `Name: Rolle`; at most fourteen."""
+    return _own_text(source, source.document.path.parent, {}).characters
+
+
+_MOST_PEOPLE = 14  # of an example
 
 
 def own_text(example: Example) -> OwnText:
