@@ -87,6 +87,7 @@ def _own_folders(
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "SYNOPSIS_", "HF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")  # findings are in the locale's language
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))

@@ -130,7 +130,7 @@ def test_a_failing_server_exits_3_with_one_line(
         (["write", "--shwo", "AWZ"], "No such option: --shwo"),
         (["wirte"], "No such command 'wirte'"),
         (["check", "none.md"], "none.md: no such file"),
-        (["check", "."], ".: is a folder"),
+        (["check", "."], ".: holds no text"),
         (["check", "-"], "-: holds no text"),
         (["examples", "show", "none"], "no example 'none'"),
         (["models", "pull", "none"], "is not a model's name"),

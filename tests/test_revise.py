@@ -197,7 +197,7 @@ def test_words_that_must_stay_are_checked_by_code(
     run, bodies = revise(terminal, "--keep", keep, "--note", "kürzer", answers=[RENAMED, rescued])
     assert run.code == 0
     assert f'"{keep}"' in last_turn(bodies[0])
-    assert f"keep: These words must stay, to the letter: „{keep}“." in last_turn(bodies[1])
+    assert f"keep: Diese Worte müssen unverändert bleiben: „{keep}“." in last_turn(bodies[1])
     assert keep in written.read_text("utf-8")
 
 
@@ -208,7 +208,7 @@ def test_an_unchanged_answer_is_no_new_version(
     before = written.read_bytes()
     run, bodies = revise(terminal, "--note", "kürzer", answers=[ANSWER] * 3)
     assert (run.code, run.out) == (1, "")
-    assert "change: What was to be written anew is the same as before" in last_turn(bodies[1])
+    assert "change: Was neu zu schreiben war, ist wie zuvor" in last_turn(bodies[1])
     assert written.read_bytes() == before
 
 
@@ -429,7 +429,7 @@ def test_variants_are_asked_for_together_and_saved_beside_each_other(
 def test_variants_that_are_too_alike_are_repaired_and_then_refused(terminal: Terminal) -> None:
     run, bodies = revise(terminal, "--variants", "2", "--json", answers=[ALIKE] * 3)
     assert run.code == 1
-    assert "variant 2: Too like another variant: it begins like variant 1" in last_turn(bodies[1])
+    assert "Variante 2: Einer anderen Variante zu ähnlich: sie beginnt wie Variante 1" in last_turn(bodies[1])
     data = json.loads(run.out)
     assert [each["passed"] for each in data["variants"]] == [True, False]
     assert (data["exit_code"], data["variants"][1]["path"]) == (1, None)

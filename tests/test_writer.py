@@ -64,8 +64,8 @@ async def test_a_repair_gets_the_findings_and_nothing_older(workspace: Workspace
     base, first, second = (call.messages for call in client.calls)
     assert first[: len(base)] == second[: len(base)] == base
     assert len(first) == len(second) == len(base) + 2
-    assert "length: The text has" in first[-1].content
-    assert "hook: The form portrait ends open" in second[-1].content
+    assert "length: Der Text hat" in first[-1].content
+    assert "hook: Die Form portrait endet offen" in second[-1].content
     assert "length" not in second[-1].content
 
 

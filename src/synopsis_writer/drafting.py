@@ -193,7 +193,7 @@ def repair_messages(prompts: Prompts, prompt: Prompt, previous: Attempt | None) 
     """Return messages that quote an answer and its problems; the prompt's own where there was none."""
     if previous is None or withheld_because(previous.answer) or not previous.answer.content.strip():
         return prompt.messages
-    return prompts.repair(prompt, previous.answer.content, (*previous.problems, *previous.warnings))
+    return prompts.repair(prompt, previous.answer.content, previous.repairs)
 
 
 def longer(limits: Limits) -> Limits:

@@ -24,7 +24,7 @@ class NotReleasedError(GateRefusedError):
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        reasons = " ".join(f"{finding.check}: {finding.message}" for finding in report.refused)
+        reasons = " ".join(f"{finding.check}: {finding.sentence}" for finding in report.refused)
         super().__init__(f"{report.source}: not released: {reasons}")
 
 

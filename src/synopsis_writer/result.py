@@ -14,6 +14,7 @@ from synopsis_writer.document import format_document
 from synopsis_writer.errors import GateRefusedError, InputError, ModelError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures, warnings
+from synopsis_writer.gate.messages import worded
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
 from synopsis_writer.prompts.templates import Prompt
@@ -97,12 +98,21 @@ class Attempt:
         """What refuses it, in sentences."""
         if self.problem:
             return (self.problem,)
-        return tuple(f"{finding.check}: {finding.message}" for finding in failures(self.findings))
+        return tuple(f"{finding.check}: {finding.sentence}" for finding in failures(self.findings))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is reported and does not refuse it, in sentences."""
-        return tuple(f"{finding.check}: {finding.message}" for finding in warnings(self.findings))
+        return tuple(f"{finding.check}: {finding.sentence}" for finding in warnings(self.findings))
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """What refuses it and what is reported, for the model: always in German."""
+        if self.problem:
+            return (f"{self.problem} – Gib genau ein JSON-Objekt in der verlangten Form, vollständig.",)
+        findings = (*failures(self.findings), *warnings(self.findings))
+        spoken = (each if each.repair else worded(each, None, "de") for each in findings)
+        return tuple(f"{each.check}: {each.repair}" for each in spoken)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -225,7 +235,7 @@ class Result:
             "gate": {
                 finding.check: finding.value
                 if finding.passed
-                else f"{'refused' if finding.level == 'error' else finding.level}: {finding.message}"
+                else f"{'refused' if finding.level == 'error' else finding.level}: {finding.sentence}"
                 for finding in self.best.findings
             },
             **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),

@@ -20,6 +20,7 @@ from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
+from synopsis_writer.gate.messages import worded
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.show import Show
@@ -189,7 +190,7 @@ class Reviser:
         whole = replace(
             judged[0],
             findings=tuple(
-                replace(finding, message=f"variant {number}: {finding.message}", spans=(), fixes=())
+                _of_variant(number, finding)
                 for number, each in enumerate(judged, start=1)
                 for finding in each.findings
             ),
@@ -251,6 +252,12 @@ class Reviser:
             else:
                 findings.append(passed("keep", 0, limit, "All words that must stay are there."))
         return findings
+
+
+def _of_variant(number: int, finding: Finding) -> Finding:
+    repair = finding.repair or worded(finding, None, "de").repair
+    message, repair = f"variant {number}: {finding.message}", f"Variante {number}: {repair}"
+    return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
 
 @dataclass(frozen=True)

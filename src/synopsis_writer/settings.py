@@ -32,6 +32,12 @@ PREFIX = "SYNOPSIS_"
 HOUSE_FILE = "house.yaml"  # in the folder of a house
 
 
+def _locale_language() -> Literal["de", "en"]:
+    """Return German where the locale is, else English."""
+    names = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "de" if next(filter(None, names), "").lower().startswith("de") else "en"
+
+
 class Settings(BaseModel):
     """All settings.
 
@@ -45,6 +51,7 @@ class Settings(BaseModel):
         own_examples: the folder of the user's own examples, read in addition.
         house: the folder of your house: `house.yaml`, shows and examples, and `prompts` if it has its own.
         profile: a file with the house's limits, instead of the house's own.
+        lang: the language of findings, `de` or `en`; the locale's by default.
         disable: names of checks that the gate skips.
         semantic: two more checks, by embeddings; they need the extra `semantic`.
         cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
@@ -79,6 +86,7 @@ class Settings(BaseModel):
     prompts: Path | None = None
     house: Path | None = None
     profile: Path | None = None
+    lang: Literal["de", "en"] = Field(default_factory=_locale_language)
     disable: tuple[str, ...] = ()
     semantic: bool = False
     out: Path = Path("synopsen")

@@ -204,7 +204,7 @@ def open_workspace(settings: Settings) -> Workspace:
         embedder = E5Embedder(settings.threads)
         embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
     classify = LanguageClassifier(settings.cache / "languages")
-    gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, classify)
+    gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, classify, settings.lang)
     return Workspace(pool, prompts, gate, settings)
 
 
@@ -247,5 +247,5 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
             )
             continue
         findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
-        problems += [f"{path}: {finding.check}: {finding.message}" for finding in failures(findings)]
+        problems += [f"{path}: {finding.check}: {finding.sentence}" for finding in failures(findings)]
     return len(examples), problems

@@ -321,7 +321,7 @@ class RowSaver:
             replace(attempt, findings=(*attempt.findings, *refusals)) if attempt.passed else attempt
             for attempt in result.attempts
         )
-        reason = " ".join(f"{finding.check}: {finding.message}" for finding in refusals)
+        reason = " ".join(f"{finding.check}: {finding.sentence}" for finding in refusals)
         return replace(result, outcome="refused", reason=reason, attempts=attempts)
 
 

@@ -170,11 +170,11 @@ def _lines(result: "Report") -> Iterator[str]:
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
         yield from ("", *_underlined(result.text, spans, width), "")
     for finding in refused:
-        yield f"{finding.check}: {finding.message}"
+        yield f"{finding.check}: {finding.sentence}"
     for finding in warned:
-        yield f"warning: {finding.check}: {finding.message}"
+        yield f"warning: {finding.check}: {finding.sentence}"
     for finding in result.waived:
-        yield f"waived: {finding.check}: {finding.message} ({finding.waived})"
+        yield f"waived: {finding.check}: {finding.sentence} ({finding.waived})"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _annotations(result: "Report") -> Iterator[str]:
         line, column = result.position(finding)
         file = _escaped(result.source).replace(":", "%3A").replace(",", "%2C")
         place = f"file={file},line={line},col={column},title={finding.check}"
-        yield f"::{finding.level} {place}::{_escaped(finding.message)}"
+        yield f"::{finding.level} {place}::{_escaped(finding.sentence)}"
 
 
 def _escaped(text: str) -> str:

@@ -50,7 +50,7 @@ def release(
             record = release(file, by or "", waivers=waivers, writer=writer)
     except NotReleasedError as error:
         for finding in error.report.refused:
-            print_error(f"{file}: {finding.check}: {finding.message}")
+            print_error(f"{file}: {finding.check}: {finding.sentence}")
         print_error(f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"')
         return error.exit_code
     if record["model_share"] is None:

@@ -106,6 +106,8 @@ class Finding:
     level: Literal["error", "warning"] = "error"  # an error refuses the text, a warning does not
     fixes: tuple[Fix, ...] = ()
     waived: str = ""  # why a person let it pass
+    hint: str = ""  # what to do about it
+    repair: str = ""  # both for the model, in German, with the sentences it marks
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -118,12 +120,22 @@ class Finding:
         """Return the finding as JSON holds it."""
         fixes = [[list(span), *rest] for span, *rest in self.fixes]
         data = {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
-        return data if self.waived else {key: value for key, value in data.items() if key != "waived"}
+        return {key: value for key, value in data.items() if value or key not in _OPTIONAL}
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, in one line."""
+        if not self.hint:
+            return self.message
+        return f"{self.message}{' ' if self.message.endswith(('.', '“')) else ': '}{self.hint}"
 
     def marked_words(self, text: str) -> list[str]:
         """Return the words of `text` that it marks; what was measured where it marks none."""
         marked = [" ".join(text[start:end].split()) for start, end in self.spans]
         return list(dict.fromkeys(marked)) or [str(self.value)]
+
+
+_OPTIONAL = frozenset({"waived", "hint", "repair"})
 
 
 class Waiver(BaseModel):

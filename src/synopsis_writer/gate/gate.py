@@ -12,6 +12,7 @@ from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
+from synopsis_writer.gate.messages import Language, worded
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, foreign_cast
@@ -70,6 +71,7 @@ class Gate:
     shows: tuple[Show, ...] = ()
     embeddings: SourceEmbeddings | None = None
     classify: LanguageClassifier = UNCACHED
+    lang: Language = "en"
 
     def warm_up(self) -> None:
         """Load word lists and models."""
@@ -144,7 +146,7 @@ class Gate:
             level = subject.form.level(name)
             if name not in self.disabled and level != "off" and (finding := check(subject)) is not None:
                 findings.append(replace(finding, level=level) if level == "warning" else finding)
-        return tuple(findings)
+        return tuple(worded(finding, subject.text, self.lang) for finding in findings)
 
 
 def failures(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -1,0 +1,110 @@
+"""Findings in the reader's language, and repairs in German, whatever the reader's language is."""
+
+import json
+import re
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import failures
+from synopsis_writer.gate.messages import Language, _entries, worded
+from synopsis_writer.settings import load_settings
+from tests.corpus.damage.table import DAMAGES, Damage
+from tests.corpus.measure import damaged, gate, subject_of
+from tests.support.loopback import LoopbackServer, Reply
+from tests.support.terminal import ANSWER, CLOSED, ORDER, PATH, Terminal
+
+ENGLISH = re.compile(r"\b(?:the|of|is|are|and|with|words|most|at|least|to|from)\b")
+QUOTED = re.compile(r"„.*“|\w+(?:-\w+)*/[\w-]+|prompt \w+", re.DOTALL)
+
+
+def findings(damage: Damage, language: Language) -> list[Finding]:
+    return [
+        finding
+        for _, draft in islice(damaged(damage), 2)
+        for finding in replace(gate(), lang=language).judge(subject_of(draft))
+    ]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+def test_every_finding_is_german_and_says_what_to_do(damage: Damage) -> None:
+    german = findings(damage, "de")
+    english = findings(damage, "en")
+    assert [(one.check, one.passed, one.spans) for one in german] == [
+        (one.check, one.passed, one.spans) for one in english
+    ]
+    for one, other in zip(german, english, strict=True):
+        assert ENGLISH.findall(QUOTED.sub("", f"{one.limit} {one.message} {one.hint}")) == []
+        if not one.passed:
+            assert one.hint
+            assert other.hint
+            assert one.message != other.message
+            assert one.repair == other.repair
+            assert one.repair.startswith(one.message)
+            assert one.repair.endswith(one.hint)
+
+
+def test_a_repair_quotes_the_sentence_and_says_what_would_do() -> None:
+    (damage,) = [each for each in DAMAGES if each.name == "reader addressed"]
+    (repair,) = {one.repair for one in failures(findings(damage, "en")[:25]) if one.check == "person"}
+    assert re.search(r"verlässt die dritte Person: „.+“\. Im Satz: „.+[.!?]“ Erzähle von Menschen", repair)
+
+
+def test_what_the_table_lacks_is_shown_as_the_check_says_it() -> None:
+    own = Finding("own", False, 1, "few", "A check of your own: see there.")
+    assert worded(own, None, "de").message == own.message
+
+
+def test_german_takes_the_same_placeholders() -> None:
+    for entry in _entries():
+        assert set(re.findall(r"\{\w+\}", entry.german)) == set(re.findall(r"\{\w+\}", entry.english))
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({"LANG": "de_DE.UTF-8"}, "de"),
+        ({"LANG": "de_AT.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "de_CH"}, "de"),
+        ({"LANG": "fr_FR.UTF-8"}, "en"),
+        ({"LANG": "de_DE.UTF-8", "SYNOPSIS_LANG": "en"}, "en"),
+        ({"SYNOPSIS_LANG": "de"}, "de"),
+        ({}, "en"),
+    ],
+)
+def test_the_locale_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], language: str
+) -> None:
+    for name in ("LANG", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings({}).lang == language
+
+
+def test_check_speaks_the_readers_language(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "text.md").write_text(PATH.read_text(encoding="utf-8").replace("?", "."), encoding="utf-8")
+    run = terminal("check", "text.md", SYNOPSIS_LANG="de")
+    assert "hook: Die Form portrait endet offen. Stelle in den letzten Sätzen eine Frage." in run.out
+    run = terminal("check", "text.md", SYNOPSIS_LANG="en")
+    assert "hook: The form portrait ends open: put a question into the last sentences." in run.out
+    (finding,) = [
+        each
+        for each in json.loads(terminal("check", "text.md", "--json").out)["findings"]
+        if not each["passed"]
+    ]
+    assert finding["message"] == "The form portrait ends open"
+    assert finding["hint"] == "put a question into the last sentences."
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_the_model_is_always_asked_in_german(terminal: Terminal, language: str) -> None:
+    with LoopbackServer([Reply("Gern!"), Reply(CLOSED), Reply(ANSWER)]) as server:
+        terminal("write", *ORDER, server=server, SYNOPSIS_LANG=language)
+    bodies = [request.body["messages"][-1]["content"] for request in server.requests]
+    assert "Gib genau ein JSON-Objekt in der verlangten Form" in bodies[1]
+    assert "hook: Die Form portrait endet offen. Im Satz: „" in bodies[2]
+    assert "Stelle in den letzten Sätzen eine Frage." in bodies[2]
