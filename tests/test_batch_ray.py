@@ -506,3 +506,53 @@ def test_a_cluster_has_as_many_workers_as_fit(
     ordered: Order, cpus: int, count: int, calls: int | None, size: int
 ) -> None:
     assert worker_count(ordered, cpus, count, calls) == size
+
+
+def descendants(root: int) -> set[int]:
+    """Return a process with all that it started, directly or not, in whatever session."""
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (process / "stat").read_text(encoding="utf-8", errors="replace")
+            parents[int(process.name)] = int(stat.rpartition(")")[2].split()[1])
+    family = {root}
+    while found := {child for child, parent in parents.items() if parent in family} - family:
+        family |= found
+    return family
+
+
+def listening(root: int) -> set[str]:
+    """Return the addresses, in hex as Linux has them, on which a process and what it started listen."""
+    sockets = {}  # inode to address
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # LISTEN
+                sockets[fields[9]] = fields[1].partition(":")[0]
+    addresses = set()
+    for process in descendants(root):
+        with contextlib.suppress(OSError):
+            links = Path(f"/proc/{process}/fd").iterdir()
+            names = [os.readlink(link) for link in links]  # noqa: PTH115 - they are no paths
+            inodes = [name[8:-1] for name in names if name.startswith("socket:[")]
+            addresses |= {sockets[inode] for inode in inodes if inode in sockets}
+    return addresses
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux says who listens in a file")
+def test_a_cluster_that_the_command_starts_listens_on_loopback_alone(tmp_path: Path) -> None:
+    briefs(tmp_path, 1)
+    with LoopbackServer([Silence(60)]) as server:
+        process = start(tmp_path, server, "--engine", "ray", OPENAI_API_KEY="sk-secret", RAY_ADDRESS="local")
+        try:
+            until_asked(server, 1, process)
+            addresses = listening(process.pid)
+        finally:
+            for started in descendants(process.pid):
+                os.kill(started, signal.SIGKILL)
+            process.communicate()
+    assert addresses
+    assert addresses <= LOOPBACK
