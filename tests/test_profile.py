@@ -38,10 +38,13 @@ def test_calibration_learns_from_a_folder_and_reads_back(tmp_path: Path) -> None
     path = tmp_path / "profile.yaml"
     path.write_text(format_yaml(as_data(learnt)), encoding="utf-8")
     assert load_house(path) == learnt
-    for example in load_pool([folder("examples")]).examples:
+    examples = load_pool([folder("examples")]).examples
+    outside = 0  # of the 5th and 95th percentile, with a margin
+    for example in examples:
         words = measure(analyse(example.synopsis.text))["words"]
         (low, high), _ = learnt.forms[example.brief.form].length
-        assert low <= words <= high
+        outside += not low <= words <= high
+    assert outside <= len(examples) / 10
 
 
 def test_forms_without_a_text_keep_the_houses_limits(tmp_path: Path) -> None:
