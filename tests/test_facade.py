@@ -168,7 +168,7 @@ async def test_any_text_is_checked_against_the_brief_it_is_given() -> None:
             GOOD.synopsis.text, show="rote rosen", theme=GOOD.brief.theme, form="portrait"
         )
         guessed = await writer.check("Gesa zählt die Schafe. Eines fehlt.")
-        with pytest.raises(BriefError, match="no form 'sonnet': the forms are episode"):
+        with pytest.raises(BriefError, match="no form 'sonnet': the forms of the house 'house' are episode"):
             await writer.check("Text", form="sonnet")
     assert (good.passed, good.guessed, good.form) == (True, False, "portrait")
     assert (guessed.passed, guessed.guessed) == (False, True)

@@ -11,6 +11,8 @@ import pytest
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import Language, _entries, worded
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import Attempt
 from synopsis_writer.settings import load_settings
 from tests.corpus.damage.table import DAMAGES, Damage
 from tests.corpus.measure import damaged, gate, subject_of
@@ -51,6 +53,17 @@ def test_a_repair_quotes_the_sentence_and_says_what_would_do() -> None:
     (damage,) = [each for each in DAMAGES if each.name == "reader addressed"]
     (repair,) = {one.repair for one in failures(findings(damage, "en")[:25]) if one.check == "person"}
     assert re.search(r"verlässt die dritte Person: „.+“\. Im Satz: „.+[.!?]“ Erzähle von Menschen", repair)
+
+
+def test_a_recorded_sentence_is_told_in_german_too() -> None:
+    """A batch records what a finding says in one line, and repairs with it later."""
+    for line in (
+        "Words in capitals shout: „NIE“.",
+        "Words in capitals shout: „NIE“. Write them in small letters.",
+    ):
+        recorded = Attempt.recorded(1, Answer(""), passed=False, problems=[f"exclamations: {line}"])
+        (repair,) = recorded.repairs
+        assert repair == "exclamations: Wörter in Großbuchstaben schreien: „NIE“. Schreibe sie klein."
 
 
 def test_what_the_table_lacks_is_shown_as_the_check_says_it() -> None:

@@ -83,7 +83,8 @@ def _literal(english: str) -> str:
 
 
 def _pattern(english: str) -> str:
-    """Return the pattern of a template: without what the code leaves out, with a colon before what to do."""
-    said = re.sub(r" \| \+.*", "", english)
+    """Return the pattern of a template: with a colon before what to do, or with that only in a record."""
+    said, _, added = english.partition(" | +")
     said = said.replace(" | ", " " if said.startswith("The tense switches") else ": ")
-    return re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(said))
+    pattern = re.escape(said) + (f"(?: {re.escape(added)})?" if added else "")
+    return re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", pattern)
