@@ -384,7 +384,7 @@ def _environment() -> "ImmutableSandboxedEnvironment":
 
 
 def folder_hash(folder: Path) -> str:
-    """Return 12 hex digits that change when any template below a folder does, the judge's aside.
+    """Return 12 hex digits that change when a template for new texts does: not one of a judge or a revision.
 
     Raises:
         FileError: there is no such folder.
@@ -392,10 +392,10 @@ def folder_hash(folder: Path) -> str:
     if not folder.is_dir():
         raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
     digest = hashlib.sha256()
-    judges = {folder / f"{name}.md" for name in JUDGE_TEMPLATES}
+    others = {folder / f"{name}.md" for name in {*JUDGE_TEMPLATES, *_SHIPPED}}
     kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
     for path in find_files(folder, "**/*"):
-        if path.suffix not in kinds or path in judges:
+        if path.suffix not in kinds or path in others:
             continue
         digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
         digest.update(read_input(path) + b"\0")
