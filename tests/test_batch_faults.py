@@ -659,10 +659,6 @@ def test_an_unusable_record_is_reported_stays_as_it_is_and_is_archived_by_fresh(
     ("statement", "commands"),
     [
         ("UPDATE rows SET brief = '{broken' WHERE place = 4", ["run"]),
-        ("UPDATE rows SET brief = '{broken' WHERE place = 2", ["export"]),
-        ("UPDATE rows SET synopsis = '{broken' WHERE place = 2", ["export"]),
-        ("UPDATE rows SET synopsis = '{\"title\": 1}' WHERE place = 2", ["export"]),
-        ("UPDATE rows SET origin = '{broken' WHERE place = 2", ["export"]),
         ("UPDATE rows SET amount = 'viel' WHERE place = 2", ["run", "status"]),
     ],
 )
@@ -675,7 +671,6 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
     orders = {
         "run": (*RUN, *OFF),
         "status": ("batch", "status", "out"),
-        "export": ("batch", "export", "out", "--format", "md", "-o", "texts"),
     }
     for command in commands:
         done = Terminal(begun)(*orders[command], server=corpus)
@@ -683,7 +678,6 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
         assert "the record is damaged" in last_line(done)
         assert ("row 'row-" in done.err) != ("amount" in statement)
     assert path.read_bytes() == before
-    assert not (begun / "texts").exists()
     assert not corpus.chats
 
 

@@ -126,9 +126,10 @@ def _hashes(words: Sequence[str], codes: _Codes) -> Hashes:
 
 
 def name_forms(names: Iterable[str]) -> frozenset[str]:
-    """Return the lower-case words of full names, and their genitives."""
-    words = {word for name in names for word in lower_words(name)}
-    return frozenset(words | {word + "s" for word in words})
+    """Return the lower-case words of full names without particles, which are words of the text as well."""
+    parts = " ".join(part for name in names for part in name.split() if not part.islower())
+    words = set(lower_words(parts))
+    return frozenset(words | {word + "s" for word in words})  # and their genitives
 
 
 def index_sources(sources: Sequence[Source], folder: Path | None = None) -> CopyIndex:
