@@ -292,7 +292,7 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
         ("{s_full}", "{wer}", r"unknown placeholder \{wer\}: one of Here, dated"),
         ("[fear]", "[rage]", r"unknown gap \[rage\]: one of fear, worry, hope"),
         ("storyline: A", "storyline: D", r"week\.yaml:\d+: paragraphs\.0\.storyline"),
-        ("titles:", "title:", r"week\.yaml:\d+: titles: field required"),
+        ("titles:", "title:", r"week\.yaml:\d+: 'title' is not a text"),
         ("titles:", "titles: [", r"week\.yaml:\d+: not YAML"),
         ("gemacht: {theme}", "gemacht", "holds {theme}"),
         (

@@ -1,6 +1,7 @@
 """The workspace: pool, templates and gate of a house, opened once; and checks of texts and of the pool."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -180,7 +181,8 @@ class Workspace:
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = waive(self.gate.judge(subject), subject.text.raw, waivers_of(document))
         source = str(document.path)
-        return Report(source, document.text, document.first_line, subject.form.name, guessed, findings)
+        text = unicodedata.normalize("NFC", document.text)  # as the gate counts its characters
+        return Report(source, text, document.first_line, subject.form.name, guessed, findings)
 
 
 def open_workspace(settings: Settings) -> Workspace:
