@@ -118,7 +118,10 @@ def test_regulars_belong_to_shows_and_are_named_in_texts(house: House) -> None:
 
 def test_damages_are_named_once_and_name_a_check_of_the_gate() -> None:
     assert len({damage.name for damage in DAMAGES}) == len(DAMAGES)
-    assert {damage.check for damage in DAMAGES} == set(CHECKS)
+    assert {damage.check for damage in DAMAGES} == set(CHECKS) - {
+        "actors",
+        "headline",
+    }  # have tests of their own
 
 
 @cache

@@ -257,7 +257,7 @@ def test_a_warning_reaches_the_person_and_the_repair_and_never_refuses(terminal:
     assert run.code == 0, run.err
     repair = server.chats[-1].body["messages"][-1]["content"]
     assert "markup:" in repair
-    assert "person: The text leaves the third person" in repair
+    assert "- person: Der Text" in repair
     assert "accepted, with warnings; person:" in run.err
     saved = next((terminal.folder / "synopsen").rglob("*.md")).read_text(encoding="utf-8")
     assert "person: 'warning: The text leaves the third person" in saved

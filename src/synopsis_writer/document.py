@@ -254,9 +254,10 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
     text = read_text(path)
     try:
         meta, lines = read_yaml(text, path)
+        document = Document(path, meta, "", lines)
         return shape.model_validate(meta)
     except ValidationError as error:
-        raise wrong(Document(path, meta, "", lines).explain(error)) from error
+        raise wrong(document.explain(error)) from error
     except InputError as error:
         raise wrong(str(error)) from error
 

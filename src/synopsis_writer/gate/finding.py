@@ -59,9 +59,11 @@ class Subject:
 
     @cached_property
     def fixes(self) -> tuple[Fix, ...]:
-        """What code can put right in the text."""
-        given = (self.show.name, *self.known_names)
-        return fix(self.raw or self.text.raw, self.house.quotation_marks, given)[1]
+        """What code can put right in the text; blanks around it are no fault of it."""
+        raw, given = self.raw or self.text.raw, (self.show.name, *self.known_names)
+        first, last = len(raw) - len(raw.lstrip()), len(raw.rstrip())
+        fixes = fix(raw, self.house.quotation_marks, given)[1]
+        return tuple(each for each in fixes if first <= each.span.start and each.span.end <= last)
 
     @property
     def wanted_names(self) -> tuple[str, ...]:
