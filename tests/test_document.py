@@ -157,7 +157,7 @@ def test_a_title_is_a_text() -> None:
     ("text", "problem"),
     [
         ("a = " + "[" * 30_000, "nested too deeply"),
-        ("a = " + "[" * 21 + "]" * 21, "nested too deeply"),
+        ("a = " + "[" * 21 + "]" * 21, "more than 20 levels"),
         (".".join(["a"] * 400_000) + " = 1", "more than 20 parts"),
         ("[" + '"a".' * 100_000 + "b]", "more than 20 parts"),
         ("a = " + "1" * 5_000, "a number is too long"),

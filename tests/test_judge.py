@@ -226,7 +226,7 @@ async def test_half_a_character_in_the_reasons_can_be_saved() -> None:
     judgement = await one.judge(CASE, TEXT)
     assert judgement.scores is not None
     assert Judgement.model_validate_json(judgement.model_dump_json()).scores == judgement.scores
-    assert judgement.scores.reasons == "gut ?"
+    assert judgement.scores.reasons == "gut \ufffd"
 
 
 @pytest.mark.parametrize("answer", ["", better("third"), better("First"), better("equal")[:-4], scores()])

@@ -220,11 +220,12 @@ def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str
         raise ValueError(f"a name has more than {MOST_LEVELS} parts")
 
     try:
-        data: dict[str, Any] = check_values(tomllib.loads(text, parse_float=parse_float))
+        data: dict[str, Any] = tomllib.loads(text, parse_float=parse_float)
     except tomllib.TOMLDecodeError:
         raise
     except (ValueError, ArithmeticError, RecursionError):
         raise ValueError("a number is too long, or it is nested too deeply") from None
+    check_values(data)
     return data
 
 
@@ -234,7 +235,7 @@ def check_values(data: Any) -> Any:
     for _ in range(MOST_LEVELS + 1):
         numbers = (value for value in level if isinstance(value, int | float | Decimal))
         if not all(abs(one) <= _MOST_INT if isinstance(one, int) else math.isfinite(one) for one in numbers):
-            raise ValueError("a number is too long")
+            raise ValueError("a number is too long, or not finite")
         inner = (each.values() if isinstance(each, dict) else each for each in level if _is_nested(each))
         level = [value for group in inner for value in group]
     if level:
