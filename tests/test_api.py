@@ -19,7 +19,7 @@ NAMES = """
     RequestRefusedError Result
     Revised RowResult
     RunLog Settings SettingsError Show Synopsis SynopsisError TemplateError UnavailableError Usage
-    Version Writer load_example load_house load_pool load_settings make_brief read_document release
+    Version Writer export load_example load_house load_pool load_settings make_brief read_document release
 """
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree, html
 
+from synopsis_writer import InputError, export
 from synopsis_writer.document import Document
 from synopsis_writer.formats.reading import read_source
 from synopsis_writer.formats.sheets import SHEETS, Sheet, docx_sheets, linked_data, plain_text, sheet_of
@@ -34,6 +35,15 @@ TEXT = "Gesa zählt die Schafe. „Elf“, sagt sie.\n\n=Am Abend </script> fehl
 
 def sheet(**changes: Any) -> Sheet:
     return sheet_of(Document(Path("a.md"), {**META, **changes}, TEXT))
+
+
+def test_a_python_program_exports_documents() -> None:
+    document = Document(Path("a.md"), META, TEXT)
+    assert json.loads(export([document], "json"))["title"] == META["title"]
+    with pytest.raises(InputError, match="the formats are docx, html"):
+        export([document], "pdf")
+    with pytest.raises(InputError, match="nothing to export"):
+        export([], "txt")
 
 
 def test_a_word_file_has_all_that_an_editor_sends(tmp_path: Path) -> None:

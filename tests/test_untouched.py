@@ -232,5 +232,5 @@ def test_the_log_is_shrunk_and_says_its_size(
     assert run(["log", "shrink"]) == 0
     assert "it had 3." in capsys.readouterr().err
     assert run(["log", "info"]) == 0
-    assert "runs:  0 (0.0 MB)" in capsys.readouterr().out
+    assert "runs:  0 (0." in capsys.readouterr().out
     assert path.stat().st_size < 200_000

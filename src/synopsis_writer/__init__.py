@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from synopsis_writer.examples import Example, Pool, load_example, load_pool
+    from synopsis_writer.formats.sheets import export
     from synopsis_writer.gate.finding import Finding
     from synopsis_writer.gate.gate import Gate
     from synopsis_writer.house.form import Form
@@ -59,6 +60,7 @@ _HOMES = {
         "GateRefusedError InputError ModelError ReplayError RequestRefusedError SettingsError SynopsisError "
         "TemplateError UnavailableError",
         "examples": "Example Pool load_example load_pool",
+        "formats.sheets": "export",
         "gate.finding": "Finding",
         "gate.gate": "Gate",
         "house.form": "Form",
@@ -88,7 +90,8 @@ __all__ = [
     "ModelClient", "ModelError", "NotReleasedError", "Outline", "Pool", "Prompt", "ReplayError", "Report",
     "RequestRefusedError", "Result", "Revised", "RowResult", "RunLog", "Settings", "SettingsError", "Show",
     "Synopsis", "SynopsisError", "TemplateError", "UnavailableError", "Usage", "Version", "Writer",
-    "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document", "release",
+    "export", "load_example", "load_house", "load_pool", "load_settings", "make_brief", "read_document",
+    "release",
 ]  # fmt: skip
 
 

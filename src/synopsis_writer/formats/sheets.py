@@ -372,6 +372,19 @@ SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
 """The formats that need nothing but the sheets; XMLTV needs a slot or a guide."""
 
 
+def export(documents: Sequence[Document], file_format: str, language: str = "de-DE") -> bytes:
+    """Return documents as a receiver wants them: docx, html, jsonld, csv, json or txt.
+
+    XMLTV, which needs to know when, is `xmltv_sheets`. Raises InputError for another format or no document,
+    and SettingsError for Word without the extra `formats`.
+    """
+    if file_format not in SHEETS:
+        raise InputError(f"no format '{file_format[:40]}': the formats are {', '.join(SHEETS)}")
+    if not documents:
+        raise InputError("nothing to export: name one document at least")
+    return SHEETS[file_format]([sheet_of(document, language) for document in documents])
+
+
 def left_out(sheets: Iterable[Sheet], file_format: str) -> list[str]:
     """Return what the sheets have and a format cannot hold, a few words each."""
     lost = {"txt": ("show", "logline", "people", "record"), "xmltv": ("logline", "people", "record")}
