@@ -108,7 +108,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def test_a_pipe_is_written_and_stays_one(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    process = multiprocessing.get_context("spawn").Process(target=write_file, args=(pipe, "Ja."))
+    process = multiprocessing.get_context("spawn").Process(
+        target=write_file, args=(pipe, "Ja."), kwargs={"output": True}
+    )
     process.start()
     assert pipe.read_text(encoding="utf-8") == "Ja."
     process.join()
