@@ -179,7 +179,7 @@ def describe(error: Exception, way_out: str) -> str:
         return f"{error}: another program holds it: try again when it is done"
     if isinstance(error, sqlite3.ProgrammingError):  # such as use after `close`: the file is sound
         return f"{error}: this is a mistake in the program"
-    if not isinstance(error, sqlite3.Error):  # the words of a parser mean nothing to a person
+    if isinstance(error, ArithmeticError) and not isinstance(error, OverflowError):  # what was a number
         return f"the record is damaged: {way_out}"
     return f"{error}: {way_out}"
 
