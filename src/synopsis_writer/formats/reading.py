@@ -168,11 +168,11 @@ _WIDE_ENCODINGS = ["utf_16", "utf_16_le", "utf_16_be"]
 
 def _decode(data: bytes, path: Path) -> str:
     """Decode UTF-8 or UTF-16, else what charset-normalizer takes for the likeliest; raises FileError."""
-    from charset_normalizer import from_bytes
-
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
+        from charset_normalizer import from_bytes
+
         is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data
         likely = from_bytes(data, cp_isolation=_WIDE_ENCODINGS if is_wide else _BYTE_ENCODINGS)
         match = likely.best() or from_bytes(data).best()
