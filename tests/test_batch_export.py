@@ -1,8 +1,10 @@
+import contextlib
 import csv
 import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from synopsis_writer.batch.briefs import BatchRow, read_briefs
+from synopsis_writer.batch.briefs import COLUMNS, BatchRow, read_briefs
 from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
 from synopsis_writer.batch.store import SavedRow
-from synopsis_writer.batch.tables import COLUMNS
 from synopsis_writer.brief import Brief
 from synopsis_writer.errors import FileError, SettingsError
 from synopsis_writer.examples import load_example, load_pool
@@ -237,3 +238,53 @@ def test_parquet_without_pyarrow_writes_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(SettingsError, match=re.escape("pip install 'synopsis-writer[parquet]'")):
         export_parquet(iter(ROWS), tmp_path / "x.parquet")
     assert not list(tmp_path.iterdir())
+
+
+HOSTILE_ROW = SavedRow(
+    "1", 1, PLAIN, GOOD.synopsis, {**META, "model": "m\x1b]52;c;QUJD\x07\x9b2J\u202e", "draft": "\r!"}
+)
+
+
+def on_a_terminal(write: Callable[[Path], object], name: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return what a terminal gets from `write`, which is given its name."""
+    master, slave = os.openpty()
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # nobody writes any more
+            while piece := os.read(master, 1024):
+                pieces.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - a number
+        monkeypatch.setattr(sys, "stdout", terminal)
+        write(Path(name or os.ttyname(slave)))
+    reader.join()
+    os.close(master)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("name", ["-", ""], ids=["stdout", "device"])
+@pytest.mark.parametrize("export", [export_csv, export_jsonl, export_parquet])
+def test_a_terminal_gets_escaped_text(
+    export: Callable[[Iterator[SavedRow], Path], int], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = on_a_terminal(lambda path: export(iter([HOSTILE_ROW]), path), name, monkeypatch)
+    text = got.decode("utf-8")
+    assert "]52;c;QUJD" in text
+    assert not [char for char in text if not char.isprintable() and char not in "\r\n\t\u00a0\u2009\u202f"]
+    assert b"\r" not in got.replace(b"\r\n", b"")
+
+
+@pytest.mark.parametrize("export", [export_csv, export_jsonl, export_parquet])
+def test_a_pipe_gets_the_bytes_of_the_file(
+    tmp_path: Path,
+    export: Callable[[Iterator[SavedRow], Path], int],
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    export(iter([HOSTILE_ROW]), tmp_path / "x")
+    with open(1, "w", encoding="utf-8", closefd=False) as stdout, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        export(iter([HOSTILE_ROW]), Path("-"))
+    assert capfdbinary.readouterr().out == (tmp_path / "x").read_bytes()

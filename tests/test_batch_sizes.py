@@ -110,7 +110,7 @@ def test_a_table_beyond_its_bounds_is_refused_in_a_short_line(
 READ = """
 import sys
 from pathlib import Path
-from synopsis_writer.batch.tables import read_table
+from synopsis_writer.batch.briefs import read_table
 print(sum(1 for _ in read_table(Path(sys.argv[1]))))
 print(int(Path("/proc/self/status").read_text("utf-8").partition("VmHWM:")[2].split()[0]) // 1024)
 """

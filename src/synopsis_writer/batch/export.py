@@ -1,14 +1,14 @@
 """A batch's texts for people and other programs: Markdown files, JSON lines, CSV or Parquet."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from synopsis_writer.batch.briefs import COLUMNS, ROWS_AT_ONCE, pyarrow
 from synopsis_writer.batch.store import SavedRow
-from synopsis_writer.batch.tables import pyarrow, write_parquet
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.formats.sheets import csv_record
@@ -17,32 +17,8 @@ from synopsis_writer.storage.files import new_folder, replacing, slug
 
 # Of the provenance, what has a column of its own; the rest is in the column `meta`.
 _PROVENANCE = ("model", "draft", "attempts", "cost", "seconds", "created")
-
-
-def _value(name: str) -> Callable[[SavedRow], Any]:
-    return lambda row: row.provenance.get(name)
-
-
-_COLUMNS: Mapping[str, Callable[[SavedRow], Any]] = {
-    "id": lambda row: row.id,
-    "place": lambda row: row.place,
-    "show": lambda row: row.brief.show,
-    "theme": lambda row: row.brief.theme,
-    "form": lambda row: row.brief.form,
-    "character": lambda row: list(row.brief.characters),
-    "beat": lambda row: list(row.brief.beats),
-    "words": lambda row: row.brief.as_data().get("words"),
-    "character-count": lambda row: row.brief.as_data().get("character_count"),
-    "air-date": lambda row: row.brief.air_date,
-    "notes": lambda row: row.brief.notes,
-    "title": lambda row: row.synopsis.title,
-    "logline": lambda row: row.synopsis.logline,
-    "characters": lambda row: [dict(person) for person in row.synopsis.characters],
-    "storylines": lambda row: [paragraph.storyline for paragraph in row.synopsis.paragraphs],
-    "text": lambda row: row.synopsis.text,
-    **{name: _value(name) for name in _PROVENANCE},
-    "meta": lambda row: _rest(row.provenance),
-}
+_TEXT_COLUMNS = ("title", "logline", "characters", "storylines", "text")
+_COLUMNS = ("id", "place", *COLUMNS[1:], *_TEXT_COLUMNS, *_PROVENANCE, "meta")
 
 
 def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
@@ -61,30 +37,23 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
         FileError: it cannot be written, or is there and holds anything; nothing is left behind.
     """
     count = 0
-    with _appearing(folder) as hidden:
-        for row in rows:
-            count += 1
-            home = hidden / slug(row.brief.show)
-            home.mkdir(exist_ok=True)
-            path = home / f"{slug(row.id)}.md"
-            if path.exists():
-                digest = hashlib.sha256(row.id.encode("utf-8")).hexdigest()[:16]
-                path = home / f"{slug(row.id)}-{digest}.md"
-            path.write_bytes(render(_fields(row), row.synopsis, "md").encode("utf-8"))
-    return count
-
-
-@contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder, which becomes `folder` when the block ends without a fault."""
     try:
         target = folder.resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileError(f"{folder}: already exists; choose a new or empty folder")
         with new_folder(target) as hidden:
-            yield hidden
+            for row in rows:
+                count += 1
+                home = hidden / slug(row.brief.show)
+                home.mkdir(exist_ok=True)
+                path = home / f"{slug(row.id)}.md"
+                if path.exists():
+                    digest = hashlib.sha256(row.id.encode("utf-8")).hexdigest()[:16]
+                    path = home / f"{slug(row.id)}-{digest}.md"
+                path.write_bytes(render(_fields(row), row.synopsis, "md").encode("utf-8"))
     except OSError as error:
         raise FileError(f"cannot export into {os_reason(error, folder)}: name another folder") from error
+    return count
 
 
 def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
@@ -93,13 +62,8 @@ def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
     Raises:
         FileError: the file cannot be written; what was there stays as it was.
     """
-    count = 0
-    with replacing(path, output=True) as file:
-        for row in rows:
-            count += 1
-            fields = {**_fields(row), "text": row.synopsis.text}
-            file.write(json.dumps(fields, ensure_ascii=False).encode("utf-8") + b"\n")
-    return count
+    fields = ({**_fields(row), "text": row.synopsis.text} for row in rows)
+    return _write_lines(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in fields))
 
 
 def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
@@ -110,12 +74,17 @@ def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
     Raises:
         FileError: the file cannot be written; what was there stays as it was.
     """
+    records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
+    return _write_lines(path, records, csv_record(_COLUMNS))
+
+
+def _write_lines(path: Path, lines: Iterable[str], header: str = "") -> int:
     count = 0
     with replacing(path, output=True) as file:
-        file.write(csv_record(_COLUMNS).encode("utf-8"))
-        for row in rows:
+        file.write(header.encode("utf-8"))
+        for line in lines:
+            file.write(line.encode("utf-8"))
             count += 1
-            file.write(csv_record(_flat(value) for value in _cells(row).values()).encode("utf-8"))
     return count
 
 
@@ -126,9 +95,23 @@ def export_parquet(rows: Iterable[SavedRow], path: Path) -> int:
         FileError: the file cannot be written; what was there stays as it was.
         SettingsError: pyarrow is not installed.
     """
-    types = _types()
-    with replacing(path, output=True) as file:
-        return write_parquet((_cells(row) for row in rows), file, types)
+    arrow = pyarrow()
+    text = arrow.string()
+    texts = arrow.list_(text)
+    types = {
+        **dict.fromkeys(_COLUMNS, text),
+        **dict.fromkeys(("place", "attempts"), arrow.int64()),
+        **dict.fromkeys(("character", "beat", "storylines"), texts),
+        "characters": arrow.list_(arrow.struct([("name", text), ("role", text)])),
+        "seconds": arrow.float64(),
+    }
+    schema = arrow.schema(list(types.items()))
+    cells, count = map(_cells, rows), 0
+    with replacing(path, output=True) as file, arrow.parquet.ParquetWriter(file, schema) as writer:
+        while group := list(islice(cells, ROWS_AT_ONCE)):
+            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
 
 
 def _fields(row: SavedRow) -> dict[str, Any]:
@@ -138,12 +121,19 @@ def _fields(row: SavedRow) -> dict[str, Any]:
 
 
 def _cells(row: SavedRow) -> dict[str, Any]:
-    return {column: value(row) for column, value in _COLUMNS.items()}
-
-
-def _rest(provenance: Mapping[str, Any]) -> str:
+    """Return the row's values by `_COLUMNS`."""
+    brief, synopsis, provenance = row.brief, row.synopsis, row.provenance
+    asked = brief.as_data()
     rest = {name: value for name, value in provenance.items() if name not in _PROVENANCE}
-    return json.dumps(rest, ensure_ascii=False)
+    values = (
+        *(row.id, row.place, brief.show, brief.theme, brief.form, list(brief.characters), list(brief.beats)),
+        *(asked.get("words"), asked.get("character_count"), brief.air_date, brief.notes),
+        *(synopsis.title, synopsis.logline, [dict(person) for person in synopsis.characters]),
+        *([paragraph.storyline for paragraph in synopsis.paragraphs], synopsis.text),
+        *(provenance.get(name) for name in _PROVENANCE),
+        json.dumps(rest, ensure_ascii=False),
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def _flat(value: Any) -> Any:
@@ -151,19 +141,3 @@ def _flat(value: Any) -> Any:
         return value
     # As `read_briefs` takes them apart.
     return " | ".join(part if isinstance(part, str) else f"{part['name']} ({part['role']})" for part in value)
-
-
-def _types() -> dict[str, Any]:
-    """Return each column's Arrow type."""
-    arrow = pyarrow()
-    text = arrow.string()
-    special = {
-        "place": arrow.int64(),
-        "character": arrow.list_(text),
-        "beat": arrow.list_(text),
-        "characters": arrow.list_(arrow.struct([("name", text), ("role", text)])),
-        "storylines": arrow.list_(text),
-        "attempts": arrow.int64(),
-        "seconds": arrow.float64(),
-    }
-    return {column: special.get(column, text) for column in _COLUMNS}

@@ -1,6 +1,7 @@
 """Input files within their limits; files and folders written whole or not at all; the lock of a folder."""
 
 import contextlib
+import io
 import itertools
 import os
 import re
@@ -12,10 +13,11 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, TextIO
 
 from filelock import FileLock, Timeout
 
+from synopsis_writer.characters import printable
 from synopsis_writer.errors import FileError, os_reason
 
 MOST_BYTES = 1_000_000  # of a text, a brief, a template, a table of settings
@@ -207,18 +209,23 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
     """Give a file to write into, which replaces `path` when the block ends without an error.
 
     A link is replaced, never followed. If `private`, only the owner may read the file. If it is an `output`
-    that a person named, it may be `STDOUT`, and a device or a pipe is written into: it must stay what it is.
+    that a person named, it may be `STDOUT`, and a device or a pipe is written into: it must stay what it is,
+    and a terminal gets the text escaped.
 
     Raises:
         FileError: it cannot be written, or the disk is full; what was there stays as it was.
     """
     if output and path == STDOUT:
-        yield sys.stdout.buffer
+        yield _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout.buffer
         return
     try:
         if output and _is_special(path):
             with path.open("wb") as file:
-                yield file
+                if file.isatty():
+                    with path.open("w", encoding="utf-8") as terminal:
+                        yield _Terminal(terminal)
+                else:
+                    yield file
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent) as (temporary, file):
@@ -227,6 +234,20 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
             temporary.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
+
+
+class _Terminal(io.BytesIO):
+    """A terminal to write bytes to: it gets text, with whatever could steer it escaped."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def write(self, data: Any) -> int:
+        """Print some whole characters."""
+        text = bytes(data).decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        self._terminal.write(printable(text))
+        return len(bytes(data))
 
 
 def _is_special(path: Path) -> bool:
