@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synopsis_writer import __version__
+from synopsis_writer.document import read_toml
 from synopsis_writer.errors import (
     ConnectionFailedError,
     EngineError,
@@ -108,32 +109,10 @@ class KnownModel(NamedTuple):
     licence: str
 
 
-# As public pages showed them on 2026-11-30; this project has not tried any of them yet. The first five stand
-# first of their size in EuroEval's German tasks of understanding; their prose is not measured there.
 KNOWN: Mapping[str, KnownModel] = {
-    name: KnownModel(repo, file, parameters, gigabytes, licence)
-    for name, repo, file, parameters, gigabytes, licence in (
-        ("gemma4-26b-a4b", "unsloth/gemma-4-26B-A4B-it-GGUF", "gemma-4-26B-A4B-it-UD-Q4_K_M.gguf",
-         26, 17, "Apache-2.0"),
-        ("ministral3-8b", "mistralai/Ministral-3-8B-Instruct-2512-GGUF",
-         "Ministral-3-8B-Instruct-2512-Q4_K_M.gguf", 8, 5.20, "Apache-2.0"),
-        ("qwen3.5-9b", "unsloth/Qwen3.5-9B-GGUF", "Qwen3.5-9B-Q4_K_M.gguf", 9, 5.68, "Apache-2.0"),
-        ("gemma4-e4b", "unsloth/gemma-4-E4B-it-GGUF", "gemma-4-E4B-it-Q4_K_M.gguf", 4, 4.98, "Apache-2.0"),
-        ("granite4-micro", "ibm-granite/granite-4.0-micro-GGUF", "granite-4.0-micro-Q4_K_M.gguf",
-         3, 2.10, "Apache-2.0"),
-        ("qwen3-8b", "Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf", 8.2, 5.03, "Apache-2.0"),
-        ("qwen2.5-7b", "bartowski/Qwen2.5-7B-Instruct-GGUF", "Qwen2.5-7B-Instruct-Q4_K_M.gguf",
-         7.6, 4.68, "Apache-2.0"),
-        ("llama3.1-8b", "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF",
-         "Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf", 8.0, 4.92, "Llama 3.1 Community License"),
-        ("mistral-7b", "lmstudio-community/Mistral-7B-Instruct-v0.3-GGUF",
-         "Mistral-7B-Instruct-v0.3-Q4_K_M.gguf", 7.2, 4.37, "Apache-2.0"),
-        ("gemma3-4b", "ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf",
-         3.9, 2.49, "Gemma Terms of Use"),
-        ("llama3.2-3b", "bartowski/Llama-3.2-3B-Instruct-GGUF", "Llama-3.2-3B-Instruct-Q4_K_M.gguf",
-         3.2, 2.02, "Llama 3.2 Community License"),
-    )
-}  # fmt: skip
+    name: KnownModel(**model)
+    for name, model in read_toml(Path(__file__).with_name("data") / "pullable.toml").items()
+}
 
 _RECORD = "pulled.json"
 _FOLDER = "models"

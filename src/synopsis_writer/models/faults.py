@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from synopsis_writer.document import read_toml
 
 if TYPE_CHECKING:
     import openai
@@ -18,40 +21,8 @@ _LONGEST_MESSAGE = 200  # characters of a server's words in our messages
 _MOST_SEARCHED = 20_000  # characters of a body that are searched: no server says more with a reason
 _DEEPEST = 6  # levels of errors in errors
 
-# Each provider has its own words, and gateways pass them on in errors of their own.
-_MEANINGS: Mapping[Meaning, str] = {
-    # A 400 of OpenAI's reasoning models, when thinking took all tokens.
-    "cut": r"could not finish the message|max_tokens or model output limit was reached",
-    # Groq, and gateways before it: the model was to write by a schema, and did not.
-    "bad_json": r"json_validate_failed|failed_generation|json.(generation|parse|validation).(failed|error)"
-    r"|(fail(ed|ure)|unable|could not|couldn't|did not|didn't) (to |in )?"
-    r"(generat\w+|validat\w+|produce|return|output) (a |any )?(valid |structured )?(json|output)"
-    r"|(model|generat\w+)\b.{0,40}\b(invalid|malformed|not valid) json|(json|output) generation failed"
-    r"|(output|response|generated \w+) (does|did) not (match|conform|follow|satisfy).{0,30}(schema|json)"
-    r"|pars(e|ing) (the )?(model|structured|generated)\b.{0,20}(json|output)|generated json failed",
-    "filter": r"content.?(filter|polic|management|moderat|violat|inspection|safety|exists.?risk)"
-    r"|responsible.?ai|data.?inspection|(input|prompt|request|was|been|is) flagged|prohibited.?content"
-    r"|requires moderation|moderation.?block|\b(text|prompt) (was |is )?(blocked|rejected)"
-    r"|violat\w+.{0,40}(polic|guideline|terms)"
-    r"|(usage|safety) (polic|guideline)|inappropriate (content|input)|safety (filter|system|setting)"
-    r"|considered high risk|guardrail|sensitive (content|information|words?)|input.?new.?sensitive"
-    r"|blocked.?(by|due|because|reason)|content risk|unsafe (content|prompt|input)"
-    r"|\u4e0d\u5b89\u5168|\u654f\u611f",  # Zhipu: unsafe, sensitive
-    "too_long": r"context.{0,3}(length|size|window|limit|overflow)|exceed_context|context the overflows"
-    r"|(prompt|inputs?|messages?|conversation|request)\b.{0,60}\b(is|are|was|body) too (long|large|big)"
-    r"|too many (input |prompt |total )?tokens|(input|prompt) (is )?too (long|large)"
-    r"|request (entity )?too large|too large for model"
-    r"|(input|prompt)\b.{0,80}(exceed|longer than|greater than|larger than|must have less than)"
-    r"|(input|prompt|requested?) tokens?\b.{0,60}(exceed|limit|supports? (only )?up to)"
-    r"|(reduce|shorten)\b.{0,30}\b(messages?|prompt|input)\b|inputs`? tokens \+|range of input length"
-    r"|max(imum)?.?(prompt|input|model|seq(uence)?).?len(gth)?|max(imum)? size: \d+ tokens"
-    r"|token.?limit.?(reached|:|exceeded)|exceeds the maximum size|maximum context|model's (context|window)"
-    r"|prompt.too.long|(prompt|request) tokens.{0,20}>|n_ctx|sequence length \d+|(string|text) (is )?too long"
-    r"|tokens in (the )?(request|prompt|input).{0,20}(exceed|over|above)|at least 1, got -\d"
-    r"|\u8d85\u957f|\u957f\u5ea6\u8d85"  # Zhipu: overlong
-    r"|(prompt|input|messages?)\b.{0,60}\btokens?\b.{0,60}\b(more than|over|above|beyond)\b"
-    r"|exceed.{0,20}max.{0,10} tokens",
-}
+SERVERS: Mapping[str, Any] = read_toml(Path(__file__).with_name("data") / "servers.toml")
+_MEANINGS: Mapping[Meaning, str] = {name: "|".join(words) for name, words in SERVERS["meanings"].items()}
 _QUOTA = "insufficient_quota"
 # With these statuses the words above are about the key, the account or the pace.
 _NOT_OF_THE_PROMPT = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
-from synopsis_writer.models.faults import Report, report_of
+from synopsis_writer.models.faults import SERVERS, Report, report_of
 from synopsis_writer.models.responses import (
     StreamedAnswer,
     Throttle,
@@ -594,33 +594,19 @@ _TAKES_COMPLETION_TOKENS = re.compile(
 )
 
 
-# Servers that are known to take marks of a cache's end, the models for which they do, and how they are given.
-_TAKES_MARKS: tuple[tuple[str, str, Literal["prompt_cache_breakpoint", "cache_control"]], ...] = (
-    (r"api\.openai\.com(:443)?(/|$)", r"gpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)", "prompt_cache_breakpoint"),
-    (r"openrouter\.ai(:443)?(/|$)", r"(anthropic|openai|google)/", "cache_control"),
-)
-
-
 def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     """Return what to begin with for a model of a server, which is given by host, port and path."""
     is_new = _TAKES_COMPLETION_TOKENS.search(server)
     known = ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
-    for host, name, mark in _TAKES_MARKS:
-        if re.match(host, server) and re.match(name, model):
-            known = replace(known, cache_mark=mark)
+    for marked in SERVERS["marks"]:
+        if re.match(marked["host"], server) and re.match(marked["model"], model):
+            known = replace(known, cache_mark=marked["mark"])
     return known
 
 
 @dataclass(frozen=True)
 class _Option:
-    """What a server may refuse of a request.
-
-    Attributes:
-        name: the field, or "whole" (not streamed), "system" (a message), or a type of `response_format`.
-        pattern: what servers call it.
-        change: what changes in the capabilities when it is refused; empty: the field is omitted.
-        notice: what the user is told, after the model's name; empty: nothing is lost.
-    """
+    """What a server may refuse of a request, as `data/servers.toml` explains it."""
 
     name: str
     pattern: str
@@ -637,56 +623,7 @@ class _Option:
         return self.refused(capabilities) == capabilities
 
 
-_FORMAT = r"response.?format|json.?schema|json.?object|structured.?output"
-_FORGET = "(forget this with: synopsis cache clear)"
-
-# The cheapest comes first.
-_OPTIONS = (
-    _Option("prompt_cache_key", r"prompt.?cache.?key"),
-    _Option("cache_mark", r"cache.?(breakpoint|control)"),
-    _Option("verbosity", r"\bverbosity\b", notice="does not accept a verbosity: asking without one"),
-    _Option(
-        "reasoning_effort",
-        r"reasoning.?effort|\breasoning\b",
-        notice="does not accept a reasoning effort: asking without one",
-    ),
-    _Option(
-        "service_tier",
-        r"service.?tier|\bflex\b|\bpriority\b",
-        notice="is not served in that service tier: asking for the usual one, at its price",
-    ),
-    _Option("stream_options", r"stream.?options|include.?usage", {"streaming": "bare"}),
-    _Option("temperature", r"\btemperature\b", notice="does not accept a temperature: asking without one"),
-    _Option(
-        "json_schema",
-        _FORMAT,
-        {"answer_format": "json_object"},
-        f"does not accept a schema for the answer: asking for a JSON object {_FORGET}",
-    ),
-    _Option(
-        "json_object",
-        _FORMAT,
-        {"answer_format": "plain"},
-        f"does not accept a format for the answer: asking without one {_FORGET}",
-    ),
-    _Option("max_completion_tokens", r"max.?completion.?tokens", {"limit_field": "max_tokens"}),
-    _Option("max_tokens", r"max.?tokens", {"limit_field": "max_completion_tokens"}),
-    _Option("stream", r"\bstream(ing)?\b", {"streaming": "none"}),
-    _Option(
-        "whole",
-        r"(only|must|requires?|enable|set|use|non).{0,60}\bstream"
-        r"|\bstream.{0,60}(only|must|require|true|enable|mandatory)",
-        {"whole_answers": False},
-    ),
-    _Option(
-        "system",
-        r"system.?(role|message|prompt|instruction)s?\b|\brole\b.{0,60}\bsystem\b|\bsystem\b.{0,20}\brole"
-        r"|only user and assistant|roles must alternate|developer.?instruction|messages\[\d+\]\.role"
-        r"|(roles?|input) (must|should) be.{0,30}\buser\b|first message must be.{0,20}\buser\b",
-        {"system_role": False},
-        f"does not accept a system message: it leads the first turn of the user {_FORGET}",
-    ),
-)
+_OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
 
 _REFUSED = frozenset({400, 404, 422, 500, 501})  # what servers answer to something they do not support
 

@@ -15,35 +15,20 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Ma
 from dataclasses import dataclass, field, replace
 from datetime import date
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
 from synopsis_writer.answers import read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
-from synopsis_writer.models.faults import read_report
+from synopsis_writer.models.faults import SERVERS, read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import Usage
 
-# What servers call the end of an answer, in small letters; any other is a stop.
-_FINISH: Mapping[str, Finish] = {
-    **dict.fromkeys(
-        "length max_tokens max_output_tokens max_length model_length token_limit truncated incomplete "
-        "context_length context_length_exceeded model_context_window_exceeded".split(),
-        "length",
-    ),
-    **dict.fromkeys(
-        "content_filter content_filtered content-filter filter safety recitation blocklist spii "
-        "prohibited_content sensitive moderation guardrails guardrail_intervened".split(),
-        "filter",
-    ),
-    "refusal": "refusal",
+_FINISH: Mapping[str, Finish | Literal["failed"]] = {
+    name: finish for finish, names in SERVERS["finish"].items() for name in names.split()
 }
-_FAILED = frozenset(
-    "error engine_error internal_error server_error network_error insufficient_system_resource abort aborted "
-    "cancelled timeout failed malformed_response".split()
-)
 
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
 _MOST_ERROR, _MOST_STREAM = 1_000_000, 64_000_000
@@ -282,10 +267,9 @@ class _Parts:
 
     def answer(self, reason: str, usage: Usage, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
-        reason = reason.lower()
-        if reason in _FAILED:
+        finish = _FINISH.get(reason.lower(), "stop")
+        if finish == "failed":
             raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
-        finish = _FINISH.get(reason, "stop")
         text, refusal, arguments, thoughts = map(self.text, ("content", "refusal", "arguments", "thoughts"))
         if refusal:
             text, finish = refusal, "refusal"
