@@ -8,8 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
-
-from aiolimiter import AsyncLimiter
+from typing import Literal
 
 from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError, message_of
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
@@ -36,6 +35,9 @@ class Budget:
         spent: what was spent before, for work that is resumed.
         reserved: what each of the calls that were made before may still cost.
 
+    Attributes:
+        spent: what was spent up to now, on answered calls alone.
+
     Raises:
         SettingsError: there is a bound in money, and what was spent before is unpriced.
     """
@@ -50,27 +52,21 @@ class Budget:
     ) -> None:
         self.amount = amount
         self.tokens = tokens
-        self._spent = spent or Spent()
-        # Sums, for a file of requests reserves for thousands of calls: tokens, money, and unpriced calls.
-        self._reserved_tokens, self._reserved_money, self._reserved_unpriced = 0, NO_COST, 0
+        self.spent = spent or Spent()
+        # A sum and the unpriced calls, for a file of requests reserves for thousands of calls.
+        self._reserved, self._unpriced = Spent(), 0
         for worst in reserved:
-            self._add(worst)
-        if amount is not None and self._spent.cost is None:
+            self._reserve(worst, 1)
+        if amount is not None and self.spent.cost is None:
             raise SettingsError(
                 "what was spent before is unpriced, so a budget in money cannot be enforced: "
                 "leave --budget out, or use --max-tokens-total"
             )
 
-    @property
-    def spent(self) -> Spent:
-        """What was spent up to now, on answered calls alone."""
-        return self._spent
-
     def reserve(self, worst: Spent) -> None:
         """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
-        reserved = Spent(None if self._reserved_unpriced else self._reserved_money, self._reserved_tokens)
-        after = self._spent + reserved + worst
-        parts = (self._spent, reserved, worst)
+        parts = (self.spent, replace(self._reserved, cost=None) if self._unpriced else self._reserved, worst)
+        after = sum(parts, Spent())
         if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
             amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
             sums = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts]
@@ -78,23 +74,17 @@ class Budget:
         if self.tokens is not None and after.tokens > self.tokens:
             counts = (self.tokens, *(part.tokens for part in parts))
             raise _budget_error([f"{count} tokens" for count in counts], "--max-tokens-total")
-        self._add(worst)
+        self._reserve(worst, 1)
 
     def settle(self, worst: Spent, real: Spent) -> None:
         """Replace what was reserved for a call by `real`, what it spent."""
-        self._reserved_tokens -= worst.tokens
-        if worst.cost is None:
-            self._reserved_unpriced -= 1
-        else:
-            self._reserved_money += replace(worst.cost, amount=-worst.cost.amount)
-        self._spent += real
+        self._reserve(worst, -1)
+        self.spent += real
 
-    def _add(self, worst: Spent) -> None:
-        self._reserved_tokens += worst.tokens
-        if worst.cost is None:
-            self._reserved_unpriced += 1
-        else:
-            self._reserved_money += worst.cost
+    def _reserve(self, worst: Spent, sign: Literal[1, -1]) -> None:
+        cost = worst.cost or NO_COST
+        self._unpriced += sign if worst.cost is None else 0
+        self._reserved += Spent(replace(cost, amount=sign * cost.amount), sign * worst.tokens)
 
 
 def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
@@ -191,43 +181,38 @@ class RateLimitedClient(ClientWrapper):
         super().__init__(client)
         self._turn = asyncio.Lock()
         self._calls = asyncio.Semaphore(calls) if calls else contextlib.nullcontext()
-        # A limiter that holds a whole minute would let twice as much through in the first one.
-        self._requests = _Limiter("--rpm", AsyncLimiter(1, _MINUTE / rpm)) if rpm else None
-        self._tokens = _Limiter("--tpm", AsyncLimiter(tpm / _MINUTE, 1)) if tpm else None
+        # A limiter that held a whole minute would let twice as much through in the first one.
+        self._requests = _Pace("--rpm", _MINUTE / rpm, 1) if rpm else None
+        self._tokens = _Pace("--tpm", _MINUTE / tpm, tpm / _MINUTE) if tpm else None
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Wait until the rate allows it, then ask; raises as the client does."""
         if self._requests is not None:
-            await self._requests.acquire(1)
+            await self._requests.wait(1)
         if self._tokens is not None:
             answer_tokens = min(_ANSWER_TOKENS, limits.max_tokens)
-            await self._tokens.acquire(estimate_tokens(messages, schema) + answer_tokens)
+            await self._tokens.wait(estimate_tokens(messages, schema) + answer_tokens)
         async with self._turn:
             await asyncio.sleep(0)  # forty calls begun at once would hold the loop for a third of a second
         async with self._calls:
             return await self._client.complete(messages, schema, limits)
 
 
-class _Limiter:
-    """A limiter, and when it will be free again: a request may want more than it holds at once."""
+class _Pace:
+    """Lets units through one after another, each in its time; `at_once` of them need not be waited for."""
 
-    def __init__(self, flag: str, limiter: AsyncLimiter) -> None:
-        self._flag = flag
-        self._limiter = limiter
+    def __init__(self, flag: str, seconds_a_unit: float, at_once: float) -> None:
+        self._flag, self._seconds_a_unit, self._at_once = flag, seconds_a_unit, at_once
         self._free_at = 0.0
 
-    async def acquire(self, amount: float) -> None:
+    async def wait(self, units: float) -> None:
         now = asyncio.get_running_loop().time()
-        seconds_a_unit = self._limiter.time_period / self._limiter.max_rate
         start = max(now, self._free_at)
-        self._free_at = start + amount * seconds_a_unit
-        seconds = start - now + max(0.0, amount - self._limiter.max_rate) * seconds_a_unit
+        self._free_at = start + units * self._seconds_a_unit
+        seconds = start - now + max(0.0, units - self._at_once) * self._seconds_a_unit
         if seconds >= _LONG_WAIT:
             log_wait(_log, f"{self._flag} is reached", "asking", seconds)
-        while amount > 0:
-            part = min(amount, self._limiter.max_rate)
-            await self._limiter.acquire(part)
-            amount -= part
+        await asyncio.sleep(seconds)
 
 
 def request_key(
