@@ -279,6 +279,50 @@ async def test_a_single_500_teaches_nothing_neither_here_nor_in_another_process(
     assert store.find(server_of(server.base_url), "m").answer_format == "json_schema"
 
 
+async def no_sleep(_: float) -> None:
+    pass
+
+
+NAMED = Fault(500, message="response_format could not be handled")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "schemas"),
+    [
+        # Two calls meet a 500 by chance: the second one's next try gets through.
+        ([Fault(500), Reply("Ja."), Fault(500), Reply("Ja.")], [True, False, True, True, True]),
+        # All requests at the beginning fail: that is not about the schema.
+        ([Fault(500), Fault(500), Reply("Ja.")], [True, False, True, True, True]),
+        # Words in a 500 are no better: for this call alone the format is left out.
+        ([NAMED, Reply("Ja.")], [True, True, True, True]),
+        ([NAMED, NAMED, Reply("Ja.")], [True, True, False, True, True]),
+        # A second call that meets it twice, and is answered without the schema, is no coincidence.
+        (
+            [Fault(500), Reply("Ja."), Fault(500), Fault(500), Reply("Ja.")],
+            [True, False, True, True, False, False],
+        ),
+    ],
+)
+async def test_500s_that_pass_teach_nothing(
+    steps: list[Step], schemas: list[bool], stream: bool, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer(steps) as server:
+        for _ in range(3):
+            client = HostedClient(
+                "m",
+                server.base_url,
+                retry=RetryPolicy(2, sleep=no_sleep),
+                on_text=(lambda _: None) if stream else None,
+                capabilities=store,
+            )
+            assert (await client.complete(ASK, SCHEMA, WARM)).text == "Ja."
+            await client.close()
+    assert ["response_format" in chat.body for chat in server.chats] == schemas
+    assert (store.find(server_of(server.base_url), "m").answer_format == "plain") is not schemas[-1]
+
+
 async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(
     tmp_path: Path,
 ) -> None:

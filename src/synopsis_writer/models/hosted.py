@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
@@ -25,7 +25,6 @@ from synopsis_writer.models.responses import (
     StreamedAnswer,
     Throttle,
     most_bytes,
-    read_answer,
     read_bounded,
     read_models,
 )
@@ -61,8 +60,6 @@ _log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
 
-_PIECE_BYTES = 65_536  # of a stream that came whole
-
 # A server accepts a connection at once; a firewall that drops packets would take all the time of a call.
 _CONNECT_SECONDS = 30.0
 
@@ -76,7 +73,7 @@ class ServerCapabilities:
 
     answer_format: Literal["json_schema", "json_object", "plain"] = "json_schema"  # plain: any shape
     has_answered_format: bool = False  # has answered a request with `response_format`
-    doubts_format: bool = False  # has once answered 500 to it, and then a request without it
+    is_doubtful: bool = False  # has once answered 500, and then the same request without something
     limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     streaming: Literal["usage", "bare", "none"] = "usage"  # bare: without the usage at the end
     whole_answers: bool = True  # False: the model only streams
@@ -91,19 +88,15 @@ class ServerCapabilities:
         return replace(self, **{**changes, "omitted": self.omitted | (after.omitted - before.omitted)})
 
 
-class _StoredCapabilities(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # another version knows other fields
-
+class _Entry(BaseModel):
     server: str
     model: str
     since: float
     capabilities: ServerCapabilities = Field(alias="dialect")
 
 
-class _CapabilitiesFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    dialects: list[_StoredCapabilities] = []
+class _Entries(BaseModel):
+    dialects: list[_Entry] = []
 
 
 CAPABILITIES_FILE = "dialects.json"
@@ -133,20 +126,17 @@ class CapabilityStore:
             return
         others = [entry for entry in self._read() if (entry.server, entry.model) != (server, model)]
         known = self.find(server, model).updated(before, after)
-        entry = _StoredCapabilities(server=server, model=model, since=self.clock(), dialect=known)
-        content = _CapabilitiesFile(dialects=[*others, entry])
+        entry = _Entry(server=server, model=model, since=self.clock(), dialect=known)
+        content = _Entries(dialects=[*others, entry])
         with contextlib.suppress(FileError), replacing(self.path) as file:
             file.write(content.model_dump_json(by_alias=True, indent=1).encode())
 
-    def _read(self) -> list[_StoredCapabilities]:
-        if self.path is None:
-            return []
-        try:
-            content = _CapabilitiesFile.model_validate_json(read_input(self.path))
-        except (FileError, ValidationError):
-            return []
-        now = self.clock()
-        return [entry for entry in content.dialects if 0 <= now - entry.since < _KEEP_SECONDS]
+    def _read(self) -> list[_Entry]:
+        content = _Entries()
+        if self.path is not None:
+            with contextlib.suppress(FileError, ValidationError):
+                content = _Entries.model_validate_json(read_input(self.path))
+        return [entry for entry in content.dialects if 0 <= self.clock() - entry.since < _KEEP_SECONDS]
 
 
 class HostedClient:
@@ -210,89 +200,79 @@ class HostedClient:
         """
         import openai
 
-        first = current = self._capabilities
-        call = _Call(messages, schema, limits, RetryBudget(self._retry), {first})
-        answer: Answer | None = None
+        call = _Call(messages, schema, limits, RetryBudget(self._retry), self._capabilities)
         try:
-            while answer is None:
-                answer, current = await self._with_retries(call, current)
+            async for attempt in retrying(call.budget, self._server):
+                with attempt:
+                    answer = await self._ask_for_less(call)
         except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
             fault: BaseException = error
             self._server.record(fault)
         else:
             self._server.record(None)
-            # Only now: what led to no answer is not worth remembering.
-            self._learn(call, first, current)
+            self._learn(call)  # only now: what led to no answer is not worth remembering
             return replace(answer, usage=call.budget.wasted + answer.usage)
         # Outside the `except` block: the SDK's error may quote the key, and must not be the context.
         raise self._error(fault, call.budget.wasted)
 
-    async def _with_retries(
-        self, call: "_Call", current: ServerCapabilities
-    ) -> tuple[Answer | None, ServerCapabilities]:
-        """Return the answer and what it was asked with; or None, and what to ask with next."""
+    async def _ask_for_less(self, call: "_Call") -> Answer:
+        """Ask, and again without what the server refuses; raises as `_ask`."""
         import openai
 
-        async for attempt in retrying(call.budget, self._server):
-            with attempt:
-                try:
-                    return await self._ask(call, current), current
-                except (openai.APIStatusError, InvalidResponseError) as fault:
-                    report = _report_in(fault)
-                    if (answer := self._reported_answer(report)) is not None:
-                        return answer, current
-                    if (reduced := self._reduced(call, current, report)) is not None:
-                        return None, reduced
-                    if requested_wait(fault) or not self._may_be_the_schema(call, current, report):
-                        raise
-                    return await self._without_schema(call, current, fault)
-        raise AssertionError("tenacity re-raises the last fault")  # pragma: no cover
+        suspicious: Exception | None = None  # the refusal after which the schema was left out
+        while True:
+            try:
+                return await self._ask(call)
+            except (openai.APIStatusError, InvalidResponseError) as fault:
+                report = _report_in(fault)
+                if (answer := self._reported_answer(report)) is not None:
+                    return answer
+                if (reduced := self._reduced(call, report)) is not None:
+                    call.capabilities = reduced
+                elif suspicious is not None:
+                    call.capabilities = replace(call.capabilities, answer_format=call.tried[0].answer_format)
+                    if report.status not in _REFUSED:
+                        raise  # it says nothing of the schema
+                    call.may_be_the_schema = False
+                    raise suspicious from None
+                elif not requested_wait(fault) and self._may_be_the_schema(call, report):
+                    suspicious = fault
+                    call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
+                    call.capabilities = replace(call.capabilities, answer_format="plain")
+                else:
+                    raise
 
-    def _may_be_the_schema(self, call: "_Call", current: ServerCapabilities, report: Report) -> bool:
+    def _may_be_the_schema(self, call: "_Call", report: Report) -> bool:
         """Whether a refusal in whatever words may mean the schema: no such request was answered before."""
-        is_first = call.schema is not None and not call.has_left_out_schema and not self._has_answered_format
+        known = call.capabilities
         is_refused = (
             report.status in _REFUSED and report.meaning == "other" and not _TOO_HIGH.search(report.text)
         )
-        # A 500 passes, as a rule: where another process had an answer, it is retried as it is.
-        is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and current.has_answered_format
-        return is_first and is_refused and not is_fault and current.answer_format != "plain"
+        if (
+            call.schema is None
+            or not is_refused
+            or not call.may_be_the_schema
+            or self._has_answered_format
+            or known.answer_format == "plain"
+        ):
+            return False
+        if report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            return True
+        # A 500 passes, as a rule. Where the server has answered by a schema before, it is retried as it is;
+        # so is the one that would confirm a doubt, once.
+        is_to_confirm = known.is_doubtful and not call.is_confirmed and call.budget.retries_left > 0
+        call.is_confirmed = True
+        return not known.has_answered_format and not is_to_confirm
 
-    async def _without_schema(
-        self,
-        call: "_Call",
-        current: ServerCapabilities,
-        fault: "openai.APIStatusError | InvalidResponseError",
-    ) -> tuple[Answer | None, ServerCapabilities]:
-        """Ask once without the schema, as `_with_retries`; raises `fault` if that does not help."""
-        import openai
-
-        plain = replace(current, answer_format="plain")
-        call.is_after_fault = _report_in(fault).status == HTTPStatus.INTERNAL_SERVER_ERROR
-        try:
-            answer = await self._ask(call, plain)
-        except (openai.APIStatusError, InvalidResponseError) as error:
-            report = _report_in(error)
-            if report.status not in _REFUSED:
-                raise  # it says nothing of the schema
-            call.has_left_out_schema = True
-            if (reduced := self._reduced(call, plain, report)) is not None:
-                return None, reduced
-            found = self._reported_answer(report)
-            if found is None:
-                raise fault from None
-            answer = found
-        call.has_left_out_schema = True
-        return answer, plain
-
-    def _reduced(
-        self, call: "_Call", current: ServerCapabilities, report: Report
-    ) -> ServerCapabilities | None:
+    def _reduced(self, call: "_Call", report: Report) -> ServerCapabilities | None:
         """Return what to ask with next if a report names what the server does not support; else None."""
-        reduced = _reduced_capabilities(current, report, self._request(call, current))
-        if reduced is None or reduced in call.tried:
+        option = _refused_option(report, self._request(call))
+        if option is None or (reduced := option.refused(call.capabilities)) in call.tried:
             return None
-        call.tried.add(reduced)
+        call.tried.append(reduced)
+        # Templates that know no system role fail with a 500, in words that nothing else has.
+        is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and option.name != "system"
+        call.is_after_fault |= is_fault
         return reduced
 
     def _reported_answer(self, report: Report) -> Answer | None:
@@ -301,66 +281,43 @@ class HostedClient:
             return Answer("", "length", model=self._model)
         return Answer(report.generated, model=self._model) if report.meaning == "bad_json" else None
 
-    def _learn(self, call: "_Call", first: ServerCapabilities, current: ServerCapabilities) -> None:
+    def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
-        if call.schema is not None and current.answer_format != "plain":
+        first, current, known = call.tried[0], call.capabilities, self._capabilities
+        if call.is_after_fault and not first.is_doubtful:
+            # A 500 passes, as a rule: only the same again, in a later call, teaches anything.
+            current = replace(first, is_doubtful=True)
+        elif call.schema is not None and current.answer_format != "plain":
             self._has_answered_format = True
-            current = replace(current, has_answered_format=True, doubts_format=False)
+            current = replace(current, has_answered_format=True, is_doubtful=False)
             # It also refutes what a call beside it learnt from a fault that passed.
-            known = self._capabilities
-            first = replace(first, answer_format=known.answer_format, doubts_format=known.doubts_format)
-        elif call.has_left_out_schema and self._has_answered_format:  # another call has had an answer
-            current = replace(current, answer_format=first.answer_format)
-        elif call.has_left_out_schema and call.is_after_fault and not first.doubts_format:
-            # A 500 passes, as a rule: only a second one, to a later call, teaches anything.
-            current = replace(current, answer_format=first.answer_format, doubts_format=True)
-        before, self._capabilities = self._capabilities, self._capabilities.updated(first, current)
+            first = replace(first, answer_format=known.answer_format, is_doubtful=known.is_doubtful)
+        if self._has_answered_format and current.answer_format == "plain":  # another call has had an answer
+            current = replace(current, answer_format=first.answer_format, is_doubtful=False)
+        self._capabilities = known.updated(first, current)
         self._store.learn(server_of(self._base_url), self._model, first, current)
         for option in _OPTIONS:
-            if option.notice and option.is_refused(self._capabilities) and not option.is_refused(before):
+            if option.notice and option.is_refused(self._capabilities) and not option.is_refused(known):
                 _log.info("%s %s", self._model, option.notice)
 
-    def _request(self, call: "_Call", capabilities: ServerCapabilities) -> dict[str, Any]:
+    def _request(self, call: "_Call") -> dict[str, Any]:
+        capabilities = call.capabilities
         stream = self._on_text is not None or not capabilities.whole_answers
         return chat_request(self._model, call.messages, call.schema, call.limits, capabilities, stream=stream)
 
-    async def _ask(self, call: "_Call", capabilities: ServerCapabilities) -> Answer:
-        request = self._request(call, capabilities)
-        timeout = min(call.limits.timeout, call.budget.policy.seconds)
-        try:
-            if "stream" in request:
-                return await self._stream(request, timeout, call.budget)
-            return await self._call(request, timeout)
-        except InvalidResponseError as fault:
-            call.budget.wasted += fault.usage
-            raise
-
-    async def _call(self, request: Mapping[str, Any], seconds: float) -> Answer:
-        started = time.perf_counter()
-        create = self._sdk.chat.completions.with_raw_response.create
-        # The SDK's time-out restarts with each byte, and some servers send blanks while they queue.
-        async with asyncio.timeout(seconds):
-            raw = await create(**_sdk_arguments(request, seconds))
-        media_type = raw.headers.get("content-type", "")
-        seconds = time.perf_counter() - started
-        if "event-stream" in media_type:  # it only streams, whatever it is asked for
-            streamed = StreamedAnswer()
-            for start in range(0, len(raw.content), _PIECE_BYTES):
-                streamed.feed(raw.content[start : start + _PIECE_BYTES])
-            return streamed.answer(media_type, seconds, self._model)
-        return read_answer(raw.content, media_type, seconds, self._model)
-
-    async def _stream(self, request: Mapping[str, Any], seconds: float, budget: RetryBudget) -> Answer:
+    async def _ask(self, call: "_Call") -> Answer:
+        """Send the request once; raises the SDK's errors, TimeoutError, or InvalidResponseError."""
         import httpx2
 
-        streamed, throttle = StreamedAnswer(), Throttle()
-        media_type = ""
+        streamed, throttle, media_type = StreamedAnswer(), Throttle(), ""
+        seconds = min(call.limits.timeout, call.budget.policy.seconds)
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
         end = now() + seconds
-        arguments = _sdk_arguments(request, seconds)
         create = self._sdk.chat.completions.with_streaming_response.create
+        arguments = _sdk_arguments(self._request(call), seconds)
         try:
+            # The SDK's time-out restarts with each byte, and some servers send blanks while they queue.
             async with asyncio.timeout_at(end) as deadline, create(**arguments) as response:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
@@ -373,18 +330,18 @@ class HostedClient:
                     elif streamed.length > length:  # blanks and comments only keep a connection open
                         end = now() + seconds
                     deadline.reschedule(end)
-        # The SDK lets the transport's own errors through while a stream is read.
+        # The SDK lets the transport's own errors through while a body is read.
         except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
             if not (streamed.is_finished or streamed.is_done):
-                budget.wasted += streamed.usage
-                if isinstance(error, InvalidResponseError | TimeoutError):
-                    raise
-                if isinstance(error, httpx2.TimeoutException):
-                    raise TimeoutError from None
-                raise InvalidResponseError("the answer broke off", is_transient=True) from None
+                call.budget.wasted += streamed.usage
+                raise _body_fault(error) from None
         if self._on_text and throttle.shown < streamed.text_length:
             self._on_text(join_surrogates(streamed.text))
-        return streamed.answer(media_type, time.perf_counter() - started, self._model)
+        try:
+            return streamed.answer(media_type, time.perf_counter() - started, self._model)
+        except InvalidResponseError as fault:
+            call.budget.wasted += fault.usage
+            raise
 
     async def models(self) -> Mapping[str, date | None]:
         """Return the models the server offers, sorted, and when each is shut down; raises ModelError."""
@@ -414,6 +371,17 @@ class HostedClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+
+def _body_fault(error: Exception) -> Exception:
+    """Return what an error while a body was read means for the call."""
+    import httpx2
+
+    if isinstance(error, httpx2.TimeoutException):
+        return TimeoutError()
+    if isinstance(error, httpx2.HTTPError):
+        return InvalidResponseError("the answer broke off", is_transient=True)
+    return error
 
 
 def open_sdk(
@@ -634,10 +602,8 @@ _TOO_HIGH = re.compile(
 )
 
 
-def _reduced_capabilities(
-    current: ServerCapabilities, report: Report, request: Mapping[str, Any]
-) -> ServerCapabilities | None:
-    """Return `current` without what of `request` a report names; None if it names nothing."""
+def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | None:
+    """Return what of `request` a report names; None if it names nothing."""
     if report.status not in _REFUSED or report.meaning != "other":
         return None
     format_type = request.get("response_format", {}).get("type", "")
@@ -652,9 +618,7 @@ def _reduced_capabilities(
         )
         named = report.parameter if is_named else report.text
         if option.name in present and re.search(option.pattern, named, re.IGNORECASE | re.DOTALL):
-            if "tokens" in option.name and _TOO_HIGH.search(report.text):
-                return None
-            return option.refused(current)
+            return None if "tokens" in option.name and _TOO_HIGH.search(report.text) else option
     return None
 
 
@@ -664,22 +628,28 @@ def _report_in(fault: "openai.APIStatusError | InvalidResponseError") -> Report:
     return report_of(fault)
 
 
-@dataclass
 class _Call:
     """A call under way.
 
     Attributes:
         messages, schema, limits: as they were given.
         budget: retries and time.
-        tried: the capabilities that it was asked with.
-        has_left_out_schema: whether it was asked without the schema on suspicion, with a clear result.
-        is_after_fault: whether the suspicion came from a 500.
+        capabilities: what to ask with.
+        tried: what it was asked with, in order.
+        may_be_the_schema: the schema has not been left out in vain.
+        is_after_fault: something was left out after a 500, which may have been chance.
+        is_confirmed: a 500 was retried as it is, to confirm a doubt.
     """
 
-    messages: Sequence[Message]
-    schema: Schema | None
-    limits: Limits
-    budget: RetryBudget
-    tried: set[ServerCapabilities]
-    has_left_out_schema: bool = False
-    is_after_fault: bool = False
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        schema: Schema | None,
+        limits: Limits,
+        budget: RetryBudget,
+        capabilities: ServerCapabilities,
+    ) -> None:
+        self.messages, self.schema, self.limits, self.budget = messages, schema, limits, budget
+        self.capabilities, self.tried = capabilities, [capabilities]
+        self.may_be_the_schema = True
+        self.is_after_fault = self.is_confirmed = False
