@@ -13,6 +13,7 @@ from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.form import find_actors
 from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.messages import Language, worded
+from synopsis_writer.gate.phrases import floskel
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, foreign_cast
@@ -44,6 +45,7 @@ CHECKS: Mapping[str, Check] = _by_name(
     language.agreement,
     story.copy,
     story.repetition,
+    floskel,
     theme.theme,
     cast.cast,
     form.hook,

@@ -19,8 +19,10 @@ Wanted = Annotated[
 # The checks that a house can set a level for; a test compares them with the gate's.
 CHECK_NAMES = (
     "length paragraphs headline rhythm language ending markup meta_talk exclamations person dialogue actors "
-    "tense umlauts spelling agreement copy repetition theme cast hook dates lengths paraphrase closeness"
+    "tense umlauts spelling agreement copy repetition floskel theme cast hook dates lengths paraphrase "
+    "closeness"
 ).split()
+_WARNINGS = frozenset({"floskel"})  # they refuse a text only where the house says so
 
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
 
@@ -113,12 +115,13 @@ class Form(_Data):
         questions: share of the sentences that ask.
         speech: share of the characters inside quotation marks.
         exclamations: exclamation marks.
+        phrases: stock phrases.
         variety: MATTR-50, the mean share of distinct words in windows of 50.
         preterite: share of the narration's verbs in present or preterite; follows from `tense` if not given.
         actors_in_brackets: whether the people's actors stand in brackets behind their names.
         headline: whether the text begins with a line that is its title.
         aim: what the prompt asks for within the limits.
-        checks: the level of each check; `error` where none is given.
+        checks: the level of each check; where none is given `error`, of some `warning`.
     """
 
     name: FormName
@@ -138,6 +141,7 @@ class Form(_Data):
     questions: Share
     speech: Share
     exclamations: Range
+    phrases: Range
     variety: Share
     preterite: Share
     actors_in_brackets: Wanted
@@ -175,7 +179,7 @@ class Form(_Data):
 
     def level(self, check: str) -> Level:
         """The level of a check."""
-        return self.checks.get(check, "error")
+        return self.checks.get(check, "warning" if check in _WARNINGS else "error")
 
     @property
     def length(self) -> tuple[tuple[float, float], str]:

@@ -231,6 +231,7 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
             ("questions", "share of the sentences"),
             ("speech", "share of the characters"),
             ("exclamations", ""),
+            ("phrases", "stock phrases"),
             ("variety", "share of distinct words among 50 in a row"),
             ("preterite", "share of the verbs"),
             ("actors_in_brackets", "yes, no or either"),

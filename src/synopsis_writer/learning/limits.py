@@ -12,6 +12,7 @@ from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import ExampleError, InputError
 from synopsis_writer.examples import read_brief
 from synopsis_writer.gate.form import preterite_share, speech_share
+from synopsis_writer.gate.phrases import stock_phrases
 from synopsis_writer.gate.story import moving_variety
 from synopsis_writer.gate.text import Text, analyse
 from synopsis_writer.house.house import House, make_house
@@ -42,12 +43,13 @@ RULES = {
     "questions": Rule(0.15, 0, 0.6, 2),
     "speech": Rule(0.05, 0, 0.6, 2),
     "exclamations": Rule(2, 0, 10),
+    "phrases": Rule(0, 0, 20),
     "variety": Rule(0.1, 0.6, 1, 2),
     "preterite": Rule(0.25, 0, 1, 2),
 }
 
 # Values that cannot be too low, or too high.
-_FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations"})
+_FROM_ZERO = frozenset({"sentence_longest", "questions", "speech", "exclamations", "phrases"})
 _UP_TO_ONE = frozenset({"variety"})
 
 
@@ -62,6 +64,7 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
         "questions": text.question_share,
         "speech": speech_share(text, title),
         "exclamations": text.raw.count("!"),
+        "phrases": len(stock_phrases(text)),
         "variety": moving_variety(text.words),
         "preterite": preterite_share(text),
     }
