@@ -555,7 +555,7 @@ async def test_a_check_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> N
 def test_the_interval_is_wilsons(successes: int, trials: int, low: float, high: float) -> None:
     share = wilson_interval(successes, trials)
     assert (round(share.low, 4), round(share.high, 4)) == (low, high)
-    assert share.value == successes / trials
+    assert share.mean == successes / trials
     assert wilson_interval(trials - successes, trials).low == pytest.approx(1 - share.high)
 
 

@@ -7,27 +7,20 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.evals.judge import Judge
+from synopsis_writer.evals.statistics import Interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
-from synopsis_writer.gate.lexicon import TITLES
+from synopsis_writer.gate.lexicon import TITLES, word_lists
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.synopsis import Paragraph, Synopsis
 
 _log = logging.getLogger(__name__)
 
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
-
-
-class Share(NamedTuple):
-    """A share with its 95 % interval, all from 0 to 1."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -50,13 +43,13 @@ class Tally:
     unscored: int = 0
 
     @property
-    def agreement(self) -> Share | None:
+    def agreement(self) -> Interval | None:
         """The share of wins in the pairs that were scored; None when there are none."""
         scored = self.wins + self.ties + self.losses
         return wilson_interval(self.wins, scored) if scored else None
 
 
-def wilson_interval(successes: int, trials: int) -> Share:
+def wilson_interval(successes: int, trials: int) -> Interval:
     """Return a share with Wilson's 95 % score interval; `trials` is 1 or more.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
@@ -65,7 +58,7 @@ def wilson_interval(successes: int, trials: int) -> Share:
     share = successes / trials
     spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
     middle, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
-    return Share(share, max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale))
+    return Interval(share, max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale), trials)
 
 
 Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
@@ -100,10 +93,7 @@ async def check_judge(
     """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
 
     There is a pair for every case with every corruption that applies to it. `results` gets a tally per pair
-    as they come, so that they are there after a failure, too.
-
-    Returns:
-        One tally per corruption, in their order.
+    as they come, so that they are there after a failure, too; the tally of each corruption is returned.
 
     Raises:
         ModelError: the model failed for good; no further pair is compared.
@@ -118,17 +108,8 @@ async def check_judge(
 
     async def compare(pair: tuple[Corruption, Case, Synopsis]) -> None:
         corruption, case, text = pair
-        preference = await judge.prefer(case, text)
-        compared.append(
-            Tally(
-                corruption.name,
-                corruption.gate,
-                wins=preference == 0.0,
-                ties=preference == 0.5,  # noqa: PLR2004 - a tie, as `Judge.prefer` says
-                losses=preference == 1.0,
-                unscored=preference is None,
-            )
-        )
+        outcome = {0.0: "wins", 0.5: "ties", 1.0: "losses", None: "unscored"}[await judge.prefer(case, text)]
+        compared.append(Tally(corruption.name, corruption.gate, **{outcome: 1}))
         if len(compared) % 10 == 0:
             _log.info("compared %d of %d pairs", len(compared), len(pairs))
 
@@ -160,9 +141,7 @@ def table(tallies: Sequence[Tally]) -> str:
     ]
     for each in [*tallies, total("all", "", tallies)]:
         share = each.agreement
-        agreement = (
-            "unscored" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
-        )
+        agreement = f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})" if share else "unscored"
         counts = each.wins, each.ties, each.losses, each.unscored
         lines.append(_COLUMNS.format(each.corruption, each.gate, *counts, agreement))
     return "\n".join(lines)
@@ -183,9 +162,8 @@ def _with_paragraphs(synopsis: Synopsis, paragraphs: Sequence[Paragraph]) -> Syn
 
 
 def _sentences(synopsis: Synopsis) -> list[list[str]]:
-    return [
-        [sentence.text for sentence in analyse(paragraph.text).sentences] for paragraph in synopsis.paragraphs
-    ]
+    texts = (analyse(paragraph.text) for paragraph in synopsis.paragraphs)
+    return [[sentence.text for sentence in text.sentences] for text in texts]
 
 
 def _with_sentences(synopsis: Synopsis, sentences: Sequence[Sequence[str]]) -> Synopsis:
@@ -206,10 +184,8 @@ def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    plain = {"Herr", "Frau", "von"}
-    return tuple(
-        part for part in name.split() if part.rstrip(".").lower() not in TITLES and part not in plain
-    )
+    left_out = TITLES | {"herr", "frau", "von"}
+    return tuple(part for part in name.split() if part.rstrip(".").lower() not in left_out)
 
 
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
@@ -276,27 +252,11 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
     return _with_sentences(case.reference, kept)
 
 
-# They say nothing about any story, and are true of every one.
-_FILLERS = (
-    "Manchmal schreibt das Leben eben seine ganz eigenen Geschichten.",
-    "Für alle Beteiligten ist das wahrlich keine leichte Zeit.",
-    "Doch jedes Ende birgt bekanntlich auch einen neuen Anfang.",
-    "Große Gefühle und schwere Entscheidungen liegen hier dicht beieinander.",
-    "Am Ende zählt schließlich nur, was wirklich von Herzen kommt.",
-    "Hoffnung und Verzweiflung sind dabei oft nur einen Schritt voneinander entfernt.",
-    "Wahre Freundschaft bewährt sich erst in solchen Stunden.",
-    "Nichts ist eben so beständig wie der Wandel.",
-    "Mut bedeutet in solchen Augenblicken vor allem, sich selbst treu zu bleiben.",
-    "Jede Begegnung hinterlässt bekanntlich ihre Spuren.",
-    "Wer liebt, der muss zuweilen auch loslassen können.",
-    "Das Schicksal geht ja meist seine eigenen Wege.",
-)
-
-
 def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     """End all paragraphs but the last with a sentence that says nothing."""
     *sentences, last = _sentences(case.reference)
-    filler = rng.sample(_FILLERS, len(_FILLERS))
+    sayings = word_lists("hollow")["sentences"]
+    filler = rng.sample(sayings, len(sayings))
     padded = [[*paragraph, filler[row % len(filler)]] for row, paragraph in enumerate(sentences)]
     return _with_sentences(case.reference, [*padded, last])
 

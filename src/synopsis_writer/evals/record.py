@@ -10,13 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import FileError, os_reason
-from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
 from synopsis_writer.storage.files import FolderLock, input_lines, write_file
@@ -43,7 +41,7 @@ Row = RowResult[Key]
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class AttemptLine(_Line):
@@ -54,28 +52,22 @@ class AttemptLine(_Line):
     problems: tuple[str, ...]
     checks: tuple[str, ...]
     spans: tuple[tuple[int, int], ...] = ()
-    answer: str
+    answer: Annotated[str, BeforeValidator(lambda value: value.text if isinstance(value, Answer) else value)]
     synopsis: Synopsis | None
-
-    @classmethod
-    def of(cls, attempt: Attempt) -> Self:
-        """Return what the file holds of an attempt."""
-        fields = {name: getattr(attempt, name) for name in cls.model_fields}
-        return cls.model_validate(fields | {"answer": attempt.answer.text})
 
     def to_attempt(self, answer: Answer) -> Attempt:
         """Return the attempt, its findings as far as the line has them."""
-        spans = tuple(Span(*span) for span in self.spans)
-        findings: tuple[Finding, ...] = ()
-        problem = "" if self.passed else " ".join(self.problems) or NO_STRUCTURE
-        if not self.passed and self.checks not in {(), (NO_STRUCTURE,)}:
-            problems = [*self.problems, *[""] * (len(self.checks) - len(self.problems))]
-            findings = tuple(
-                Finding(check, False, "", "", text.removeprefix(f"{check}: "), () if index else spans)
-                for index, (check, text) in enumerate(zip(self.checks, problems, strict=False))
-            )
-            problem = ""
-        return Attempt(self.number, answer, synopsis=self.synopsis, problem=problem, findings=findings)
+        if not self.passed and self.checks in {(), (NO_STRUCTURE,)}:
+            problem = " ".join(self.problems) or NO_STRUCTURE
+            return Attempt(self.number, answer, synopsis=self.synopsis, problem=problem)
+        return Attempt.recorded(
+            self.number,
+            answer,
+            passed=self.passed,
+            problems=self.problems,
+            spans=self.spans,
+            synopsis=self.synopsis,
+        )
 
 
 class RowLine(_Line):
@@ -126,7 +118,7 @@ class RowLine(_Line):
             {
                 **row.id._asdict(),
                 "outcome": row.outcome,
-                "attempts": [AttemptLine.of(attempt) for attempt in row.attempts],
+                "attempts": row.attempts,
                 "best": next((i for i, each in enumerate(row.attempts) if each is best), None),
                 "error": row.reason if row.outcome == "failed" else None,
                 "prompt_tokens": row.usage.prompt_tokens,
