@@ -41,7 +41,7 @@ from synopsis_writer.models.pricing import read_prices
 from synopsis_writer.models.responses import StreamedAnswer, read_answer, read_models
 from synopsis_writer.models.retry import InvalidResponseError
 from synopsis_writer.prompts.templates import load_template
-from synopsis_writer.provider.api import RemoteBatch, _File, _NamedBatch, _Page, _parse, read_result
+from synopsis_writer.provider.api import RemoteBatch, _File, _Page, _parse, read_result
 from synopsis_writer.show import load_show
 from synopsis_writer.synopsis import Outline, Synopsis, parse
 from tests.support.terminal import ANSWER, PATH
@@ -196,7 +196,7 @@ def results(data: bytes) -> None:
     for line in data.split(b"\n"):
         read_result(line)
         read_result(b'{"custom_id": "0123456789abcdef-1-1", "response": ' + line + b"}")
-    for shape in (RemoteBatch, _NamedBatch, _Page, _File):
+    for shape in (RemoteBatch, _Page, _File):
         try:
             _parse(shape, data)
         except InvalidResponseError:

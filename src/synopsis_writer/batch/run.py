@@ -2,7 +2,13 @@
 
 import asyncio
 import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -17,19 +23,24 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
-from synopsis_writer.batch.make import GatePool, made_with, make_row
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
 from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
+from synopsis_writer.brief import Brief
 from synopsis_writer.drafting import Examiner
-from synopsis_writer.errors import FileError, SynopsisError
-from synopsis_writer.gate.gate import failures
+from synopsis_writer.errors import EngineError, FileError, ModelError, SynopsisError
+from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.gate import Gate, failures
 from synopsis_writer.house.house import open_house
 from synopsis_writer.log import BATCH
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
+from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, Outcome, RowResult
-from synopsis_writer.settings import Settings
+from synopsis_writer.settings import HOUSE_FILE, Settings, folder
+from synopsis_writer.show import Show
+from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Spent
+from synopsis_writer.workspace import open_workspace
 from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -94,6 +105,17 @@ def facts_of(order: Order, settings: Settings, resolved: ResolvedModel) -> dict[
     return {"briefs": digest_of(order.briefs)[:12], "arc": arc, **made_with(settings, resolved)}
 
 
+def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
+    """Return the facts that do not stand in the briefs."""
+    named = settings.profile or (settings.house and settings.house / HOUSE_FILE)
+    return {
+        "model": resolved.model,
+        "prompts": folder_hash(settings.own_prompts or folder("prompts")),
+        "profile": digest_of(named)[:12] if named else "the house's",
+        "disabled checks": ", ".join(sorted(settings.disable)) or "none",
+    }
+
+
 async def run_batch(
     order: Order,
     settings: Settings,
@@ -105,17 +127,10 @@ async def run_batch(
     engine: Engine | None = None,
     stop: Stop | None = None,
 ) -> Counts:
-    """Make the rows that are pending; return the counts at the end.
+    """Make the rows that are pending, in this process unless an `engine` does; return the counts at the end.
 
-    Args:
-        order: what is to be made.
-        settings: all settings.
-        environment: where the key stands.
-        begun: called with the progress of the batch before anything is made.
-        made: called with each row that was saved, and whether it is done with.
-        unsaved: called with each row that was made and cannot be saved.
-        engine: makes the rows; None makes them in this process.
-        stop: ends the batch early.
+    `begun` is called with the progress of the batch before anything is made, `made` with each row that was
+    saved, and whether it is done with, `unsaved` with each that cannot be saved.
 
     Raises:
         InputError: briefs, settings or the folder cannot be used.
@@ -150,11 +165,14 @@ async def run_batch(
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
         saver = RowSaver(store, writer, variety, made, unsaved, records=engine is not None)
-        async with (
-            engine.open(order, resolved, writer.settings, writer.budget)
-            if engine is not None
-            else _open_local(writer, order.workers, variety, stop)
-        ) as make:
+        async with AsyncExitStack() as stack:
+            make: MakeRow = partial(make_row, writer)
+            if engine is not None:
+                opened = engine.open(order, resolved, writer.settings, writer.budget)
+                make = await stack.enter_async_context(opened)
+            else:
+                await stack.enter_async_context(writer)
+                await stack.enter_async_context(open_gate(writer, order.workers, variety, stop))
 
             async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult[str]:
                 return await make(arc.continued(row) if arc else row, previous)
@@ -197,14 +215,6 @@ def start_over(order: Order, settings: Settings) -> None:
         _log.info("the old record is now %s", archived)
 
 
-@asynccontextmanager
-async def _open_local(
-    writer: Writer, workers: int, variety: Variety | None, stop: Stop
-) -> AsyncIterator[MakeRow]:
-    async with writer, open_gate(writer, workers, variety, stop):
-        yield partial(make_row, writer)
-
-
 def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = ()) -> Variety:
     """Return the index of the accepted texts, completed where a kill left some out."""
     variety = Variety(store.database, store.text, disabled)
@@ -214,19 +224,77 @@ def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = 
     return variety
 
 
+_gate: list[Gate] = []  # of a worker process: loaded once
+
+
+class GatePool(ProcessPoolExecutor):
+    """Examines texts as a gate does, in processes of about 220 MB each."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would take over locks and connections
+        super().__init__(workers, context, initializer=_begin, initargs=(settings,))
+        for _ in range(workers):
+            self.submit(os.getpid)  # any call starts a worker, which loads while the first answers come
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+    ) -> tuple[Finding, ...]:
+        """Check a synopsis against its brief."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self, _examine, synopsis, brief, show, truncated)
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a process that checks texts was ended from outside: is there memory enough? Run it again"
+            ) from error
+
+
+def _begin(settings: Settings) -> None:
+    for name in ("SIGINT", "SIGHUP"):  # a terminal's, for all processes; Windows has no SIGHUP
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    gate = open_workspace(settings).gate
+    gate.warm_up()
+    _gate.append(gate)
+
+
+def _end_with_driver() -> None:
+    """End this process when the driver has ended: after a kill nobody else does."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _examine(synopsis: Synopsis, brief: Brief, show: Show, truncated: bool) -> tuple[Finding, ...]:
+    return _gate[0].examine(synopsis, brief, show, truncated=truncated)
+
+
 @asynccontextmanager
 async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop: Stop) -> AsyncIterator[None]:
     """Let a writer's texts be examined with variety, and in so many processes of their own, if any."""
     async with AsyncExitStack() as stack:
         gate: Examiner = writer
         if workers:
-            pool = GatePool(writer.settings, workers)
             with stop.shielded():
-                pool.start()
-            gate = await stack.enter_async_context(pool)
+                gate = pool = GatePool(writer.settings, workers)
+            stack.callback(pool.shutdown, cancel_futures=True)  # nobody waits for texts that are left
         if workers or variety:
             writer.examiner = VarietyGate(gate, variety) if variety else gate
         yield
+
+
+async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
+    """Write a row's brief, or repair its `previous` attempt.
+
+    An error of the model that another request may escape becomes a row that failed. One that would meet every
+    row leaves it pending, with what was answered before, and ends the batch.
+    """
+    try:
+        return RowResult.of(row.id, await writer.write(row.brief, seed=row.id, previous=previous))
+    except ModelError as error:
+        return RowResult.failed(row.id, error)
 
 
 async def make_rows(

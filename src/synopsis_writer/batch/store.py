@@ -6,10 +6,9 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from synopsis_writer.batch.briefs import BatchRow
@@ -98,7 +97,6 @@ RECOVERY = (
 
 _MOST_TRIED = 1_000_000  # places, where nothing says which there are
 _CHUNK = 1000  # rows read at a time
-
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
@@ -192,10 +190,8 @@ class BatchReader:
         with reported(self._record):
             for name, place, brief, synopsis, origin in self.database.execute(sql):
                 text = read_synopsis(name, synopsis)
-                try:
+                with _of_row(name):
                     provenance = dict(_loads(origin or "{}"))
-                except SQLITE_ERRORS as error:
-                    raise _damaged_row(name) from error
                 yield SavedRow(str(name), place, read_brief(name, brief), text, provenance)
 
     def readable(self, lost: list[int]) -> Iterator[SavedRow]:
@@ -254,12 +250,9 @@ class BatchStore(BatchReader):
             raise
 
     def __enter__(self) -> Self:
-        """Return the store, which is open already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the record and unlock the folder."""
         self.database.close()
         self._lock.release()
@@ -358,34 +351,39 @@ class BatchStore(BatchReader):
 
         Its usage is added in any case, for it was paid; the text's provenance has the sums of the row.
         """
-        usage, cost = result.usage, result.cost
         with self.transaction():
-            rows = self.query("SELECT status, amount FROM rows WHERE id = ?", result.id)
+            rows = self.query(
+                "SELECT status, attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, amount, "
+                "currency, is_unpriced FROM rows WHERE id = ?",
+                result.id,
+            )
             if not rows:
                 raise FileError(f"{self._folder}: there is no row '{result.id}'")
-            [(status, spent)] = rows
-            amount = Decimal(spent or 0) + (cost.amount if cost else 0)
-            attempts, prompt, completion, cached, seconds, currency, is_unpriced = self.database.execute(
-                """
-                UPDATE rows SET attempts = attempts + ?, prompt_tokens = prompt_tokens + ?,
-                cached_tokens = cached_tokens + ?, completion_tokens = completion_tokens + ?,
-                seconds = seconds + ?, amount = ?, currency = coalesce(nullif(?, ''), currency),
-                is_unpriced = is_unpriced OR ? WHERE id = ?
-                RETURNING attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, currency,
-                is_unpriced
-                """,
-                (
-                    len(result.attempts),
-                    usage.prompt_tokens,
-                    usage.cached_tokens,
-                    usage.completion_tokens,
-                    result.seconds,
-                    str(amount),
-                    cost.currency if cost else "",
-                    cost is None,
-                    result.id,
-                ),
-            ).fetchone()
+            [(status, attempts, *tokens, seconds, amount, currency, is_unpriced)] = rows
+            usage, cost = result.usage + Usage(*tokens), result.cost
+            values = {
+                "attempts": attempts + len(result.attempts),
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "seconds": seconds + result.seconds,
+                "amount": str(Decimal(amount or 0) + (cost.amount if cost else 0)),
+                "currency": (cost.currency if cost else "") or currency,
+                "is_unpriced": bool(is_unpriced) or cost is None,
+            }
+            if status != "accepted":
+                total = Cost(Decimal(values["amount"]), values["currency"] or "")
+                usage = replace(usage, written_tokens=0, thinking_tokens=0)  # of this attempt alone
+                sums = sums_data(
+                    values["attempts"], usage, None if values["is_unpriced"] else total, values["seconds"]
+                )
+                values |= {
+                    "status": result.outcome,
+                    "reason": result.reason,
+                    "synopsis": result.synopsis and result.synopsis.model_dump_json(),
+                    "origin": _json({**result.provenance, **sums}) if result.provenance else None,
+                }
+            self.update("rows", "id", result.id, values)
             self.database.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
                 (
@@ -393,18 +391,11 @@ class BatchStore(BatchReader):
                     for attempt in result.attempts
                 ),
             )
-            if status == "accepted":
-                return
-            total = None if is_unpriced else Cost(amount, currency or "")
-            sums = sums_data(attempts, Usage(prompt, completion, cached), total, seconds)
-            self.execute(
-                "UPDATE rows SET status = ?, reason = ?, synopsis = ?, origin = ? WHERE id = ?",
-                result.outcome,
-                result.reason,
-                result.synopsis and result.synopsis.model_dump_json(),
-                _json({**result.provenance, **sums}) if result.provenance else None,
-                result.id,
-            )
+
+    def update(self, table: str, key: str, value: str | int, values: Mapping[str, Any]) -> None:
+        """Set the columns of the row of a table; all names are this program's."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        self.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", *values.values(), value)  # noqa: S608
 
     def reopen(self, row: str) -> None:
         """Make a row pending unless it is accepted: a kill before its repair leaves it to the next start."""
@@ -516,7 +507,14 @@ def archive(folder: Path) -> Path | None:
         return None
     lock = FolderLock(folder, "batch")
     try:
-        if any(holders := _held(record)):
+        holders = (0, 0)
+        # Opened to write, which folds SQLite's log into the file; nobody holds rows of one that is damaged.
+        with (
+            contextlib.suppress(FileError),
+            contextlib.closing(open_database(record, MIGRATIONS)) as database,
+        ):
+            holders = BatchReader(database, record).held()
+        if any(holders):
             where = "is at a provider, and paid" if holders[0] else "is in files"
             raise FileError(
                 f"{folder}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go "
@@ -535,29 +533,15 @@ def archive(folder: Path) -> Path | None:
     return target
 
 
-def _held(record: Path) -> tuple[int, int]:
-    """Return how many rows others hold; nobody holds any of a record that cannot be read."""
-    # Opened to write, which folds SQLite's log into the file.
-    with (
-        contextlib.suppress(FileError),
-        contextlib.closing(open_database(record, MIGRATIONS)) as database,
-        reported(record),
-    ):
-        return BatchReader(database, record).held()
-    return 0, 0
-
-
 def read_brief(row: str, text: str) -> Brief:
     """Return a brief of the record."""
-    try:
+    with _of_row(row):
         return Brief.model_validate_json(text)
-    except SQLITE_ERRORS as error:
-        raise _damaged_row(row) from error
 
 
 def read_synopsis(row: str, text: str) -> Synopsis:
     """Return a text of the record as it is: it was validated when it was saved."""
-    try:
+    with _of_row(row):
         data = _loads(text)
         texts = [data["title"], data["logline"], *(part["text"] for part in data["paragraphs"])]
         "".join(texts)  # raises TypeError where one is not a text
@@ -567,8 +551,6 @@ def read_synopsis(row: str, text: str) -> Synopsis:
             characters=tuple(Character.model_construct(**person) for person in data["characters"]),
             paragraphs=tuple(Paragraph.model_construct(**part) for part in data["paragraphs"]),
         )
-    except SQLITE_ERRORS as error:
-        raise _damaged_row(row) from error
 
 
 def _loads(text: str) -> Any:
@@ -577,8 +559,12 @@ def _loads(text: str) -> Any:
     return data
 
 
-def _damaged_row(row: str) -> FileError:
-    return FileError(f"the record is damaged at row '{row}': {RECOVERY}")
+@contextlib.contextmanager
+def _of_row(row: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLITE_ERRORS as error:
+        raise FileError(f"the record is damaged at row '{row}': {RECOVERY}") from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.make import made_with, make_row
+from synopsis_writer.batch.run import made_with, make_row
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
+    AliasPath,
     BaseModel,
     BeforeValidator,
     Field,
@@ -55,16 +56,11 @@ _log = logging.getLogger(__name__)
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
 _FILE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
-
 _NOT_FOUND = 404
-
 _MOST_TRIES = 2  # to make a batch, in one command
-
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
-
-
-def _or_empty(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    return _or_none(value, read) or ""
+_MOST_COUNTED = 10**12  # far more than any batch can have, and less than what cannot be recorded
+_LONGEST_STATUS, _LONGEST_ID, _UNKNOWN = 40, 60, "unknown"
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -74,20 +70,9 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
-_Maybe = WrapValidator(_or_none)  # None where it is not of its kind: what nobody needs makes nothing fail
-
-
-_MOST_COUNTED = 10**12  # far more than any batch can have, and less than what cannot be recorded
-
-_Number = Annotated[Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None, _Maybe]
-
-
-def _clean(value: Any) -> Any:
-    """Return a text without halves of characters, a number as text, and anything else as it is."""
-    return join_surrogates(str(value)) if type(value) in {str, int} else value
-
-
-_Text = Annotated[str | None, BeforeValidator(_clean), _Maybe]
+def _clean(value: Any) -> str:
+    """Return a text without halves of characters, a number as text, and nothing for anything else."""
+    return join_surrogates(str(value)) if type(value) in {str, int} else ""
 
 
 def _status(value: Any) -> str:
@@ -95,39 +80,42 @@ def _status(value: Any) -> str:
     return "".join(filter(str.isprintable, join_surrogates(words)))[:_LONGEST_STATUS] or _UNKNOWN
 
 
-_LONGEST_STATUS, _LONGEST_ID, _UNKNOWN = 40, 60, "unknown"
+# What is not of its kind, and nobody needs, makes nothing fail.
+_Maybe = WrapValidator(_or_none)
+_Number = Annotated[Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None, _Maybe]
+_Text = Annotated[str, BeforeValidator(_clean)]
 
 
-class _Counts(BaseModel):
-    total: _Number = None
-    completed: _Number = None
-    failed: _Number = None
+def _inner(*path: str, default: str | None = None) -> Any:
+    return Field(default, validation_alias=AliasPath(*path))
 
 
 class _Problem(BaseModel):
-    code: _Text = None
-    message: _Text = None
-    line: _Number = None
+    code: _Text = ""
+    message: _Text = ""
+    line: _Number = None  # from 1
 
-
-class _Problems(BaseModel):
-    data: list[OnErrorOmit[_Problem]] | None = None
+    @property
+    def text(self) -> str:
+        return " ".join((self.message or self.code).split())
 
 
 class RemoteBatch(BaseModel):
-    """A batch as the provider describes it; `errors` are those of its check before it begins.
+    """A batch as the provider describes it; `problems` are those of its check before it begins.
 
     All but one of id and status may be missing, or of another kind: a batch that was made is paid.
     """
 
-    id: Annotated[str, BeforeValidator(lambda value: _clean(value) or ""), WrapValidator(_or_empty)] = ""
+    id: _Text = ""
     status: Annotated[str, BeforeValidator(_status)] = _UNKNOWN
-    input_file_id: _Text = None
-    output_file_id: _Text = None
-    error_file_id: _Text = None
-    errors: Annotated[_Problems | None, _Maybe] = None
-    request_counts: Annotated[_Counts | None, _Maybe] = None
-    metadata: Annotated[dict[str, Any] | None, _Maybe] = None
+    input_file_id: _Text = ""
+    output_file_id: _Text = ""
+    error_file_id: _Text = ""
+    problems: Annotated[list[OnErrorOmit[_Problem]] | None, _Maybe] = _inner("errors", "data")
+    total: _Number = _inner("request_counts", "total")
+    completed: _Number = _inner("request_counts", "completed")
+    failed: _Number = _inner("request_counts", "failed")
+    key: _Text = _inner("metadata", METADATA, default="")
     expires_at: Annotated[Annotated[float, Field(ge=0, le=_LAST_SECOND)] | None, _Maybe] = None
 
     @model_validator(mode="after")
@@ -147,40 +135,17 @@ class RemoteBatch(BaseModel):
         return self.is_open and self.status != "cancelling"
 
     @property
-    def problems(self) -> list[tuple[int | None, str, str]]:
-        """Line (from 1), code and message of each problem of that check."""
-        problems = (self.errors and self.errors.data) or []
-        return [
-            (problem.line, problem.code or "", " ".join((problem.message or problem.code or "").split()))
-            for problem in problems
-        ]
-
-    @property
     def done(self) -> int:
         """Requests that were answered, by its own count; 0 where it does not say."""
-        counts = self.request_counts
-        if counts is None or not counts.completed:
-            return 0
+        completed = self.completed or 0
         # Some count those that failed as completed, too.
-        return min(counts.completed, counts.total - self.failed) if counts.total else counts.completed
-
-    @property
-    def failed(self) -> int:
-        """Requests that have failed, by its own count."""
-        return (self.request_counts.failed or 0) if self.request_counts else 0
+        return min(completed, self.total - (self.failed or 0)) if completed and self.total else completed
 
     @property
     def progress(self) -> str:
         """Its status and, where it counts them, its requests: for messages."""
-        total = self.request_counts.total if self.request_counts else None
-        counts = f": {self.done} of {total} done, {self.failed} failed" if total is not None else ""
-        return f"batch {short_id(self.id)} is {self.status}{counts}"
-
-
-class _NamedBatch(RemoteBatch):
-    """A batch that can be asked for."""
-
-    id: Annotated[str, BeforeValidator(_clean), Field(min_length=1)]
+        counts = f": {self.done} of {self.total} done, {self.failed or 0} failed"
+        return f"batch {short_id(self.id)} is {self.status}{counts if self.total is not None else ''}"
 
 
 def short_id(name: str | None) -> str:
@@ -194,7 +159,7 @@ class _Page(BaseModel):
 
 
 class _File(BaseModel):
-    id: Annotated[str, BeforeValidator(_clean), Field(min_length=1)]
+    id: Annotated[_Text, Field(min_length=1)]
     bytes: _Number = None
 
 
@@ -299,9 +264,12 @@ class BatchServer:
                     completion_window="24h",
                     metadata={METADATA: key},
                 )
-            return _parse(_NamedBatch, raw.content)
+            batch = _parse(RemoteBatch, raw.content)
+            if batch.id:
+                return batch
+            fault: BaseException = InvalidResponseError("the answer names no batch", is_transient=True)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
-            fault: BaseException = error
+            fault = error
         status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
         # 408 is of something on the way that gave up waiting, 409 of a request that is still under way.
         if status is None or status in {408, 409} or is_server_fault(status):
@@ -332,7 +300,7 @@ class BatchServer:
             start = after or openai.omit
             page = await self._ask(_Page, partial(self._batches.list, limit=100, after=start))
             for batch in filter(None, page.data):
-                if (batch.metadata or {}).get(METADATA) == key or batch.input_file_id == file:
+                if key == batch.key or (file and file == batch.input_file_id):
                     if not batch.id:  # it must not be made a second time
                         raise self._failure(InvalidResponseError("it lists the batch without an id"))
                     return batch

@@ -6,22 +6,23 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.batch.make import made_with, make_row
 from synopsis_writer.batch.run import (
     RowSaver,
     Stop,
     end_repairs,
+    made_with,
+    make_row,
     make_rows,
     open_gate,
     open_variety,
     run_concurrently,
 )
-from synopsis_writer.batch.store import BatchStore, Counts, Flaw, NextAttempt
+from synopsis_writer.batch.store import Counts, Flaw, NextAttempt
 from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.responses import read_answer
@@ -37,7 +38,7 @@ from synopsis_writer.provider.api import (
     read_result,
     short_id,
 )
-from synopsis_writer.provider.shards import Shard, open_shards
+from synopsis_writer.provider.shards import Shard, ShardStore, open_shards
 from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fact, hosted, raise_first
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
@@ -90,25 +91,24 @@ async def fetch_batch(
     stop = stop or Stop()
     settings = as_begun(fetch.out, settings)
     resolved = hosted(settings, environment, is_elsewhere=fetch.from_file is not None)
-    with BatchStore(fetch.out, made_with(settings, resolved) | examples_fact(settings)) as store:
+    with ShardStore(fetch.out, made_with(settings, resolved) | examples_fact(settings)) as store:
+        store.made = made
         counts = store.counts()
         begun(counts)
         if not open_shards(store) and not store.count_waiting():
             _log.info("no row is at a provider, and none waits to be repaired")
             return counts
         end_repairs(store, settings)
-        batch = ProviderBatch(
-            fetch.out, store, resolved, settings, environment, made=made, limits=limits, log=fetch.log
-        )
+        parts = (fetch.out, store, resolved, settings, environment, limits, fetch.log)
+        batch = _FetchedBatch(*parts, order=fetch, unsaved=unsaved, stop=stop)
         variety = open_variety(store, batch.writer, settings.disable) if fetch.variety else None
-        saver = RowSaver(store, batch.writer, variety, made, records=True)
+        batch.saver = RowSaver(store, batch.writer, variety, made, records=True)
         async with batch.writer, open_gate(batch.writer, fetch.workers, variety, stop):
-            fetcher = _Fetcher(fetch, batch, saver, unsaved, stop)
             if fetch.from_file is not None:
-                await fetcher.read_file(fetch.from_file)
+                await batch.read_file(fetch.from_file)
             else:
                 async with batch.connected():
-                    await fetcher.run()
+                    await batch.run()
         return store.counts()
 
 
@@ -121,42 +121,36 @@ _MOST_IGNORED = 5  # lines of a file that belong to no row and are reported one 
 _REPAIRS = 0  # the key of a fault of the repairs: no shard has this number
 
 
-class _Fetcher:
+@dataclass(eq=False, kw_only=True)
+class _FetchedBatch(ProviderBatch):
     """Takes in the results of a batch, and sends its repairs; a fault at one shard delays no other."""
 
-    def __init__(
-        self,
-        fetch: Fetch,
-        batch: ProviderBatch,
-        saver: RowSaver,
-        unsaved: Callable[[RowResult[str]], None],
-        stop: Stop,
-    ) -> None:
-        self._fetch, self._batch, self._saver = fetch, batch, saver
-        self._unsaved, self._stop = unsaved, stop
-        self._shards, self._store, self._writer = batch.shards, batch.store, batch.writer
-        self._unreadable = 0  # lines of the results that were read last
-        self._faults: dict[int, ModelError] = {}  # by shard; such a shard is left alone from then on
+    order: Fetch
+    unsaved: Callable[[RowResult[str]], None]
+    stop: Stop
+    saver: RowSaver = field(init=False)
+    unreadable: int = 0  # lines of the results that were read last
+    faults: dict[int, ModelError] = field(default_factory=dict)  # by shard, which is left alone from then on
 
     async def read_file(self, path: Path) -> None:
         """Take in results of files that somebody else ran; rows that are not in it are pending again."""
-        shards = {shard.key: shard for shard in open_shards(self._store) if not shard.server}
+        shards = {shard.key: shard for shard in open_shards(self.store) if not shard.server}
         answers = await self._read([path], shards)
         if not answers:
             problem = "holds no result of this batch's open files"
             raise FileError(f"{path}: {problem}: name the file of its results")
         for shard in shards.values():
             if shard.number in answers:
-                count = self._shards.close(shard, f"{path.name} does not hold it")
+                count = self.store.close_shard(shard, f"{path.name} does not hold it")
                 left = f"; {count} rows are pending again" if count else ""
                 _log.info("shard %d: %s is read%s", shard.number, path.name, left)
-        if waiting := self._store.count_waiting():
+        if waiting := self.store.count_waiting():
             way_out = "the next submit sends or writes them, a run repairs them live"
             _log.info("%d rows are to be repaired: %s", waiting, way_out)
 
     async def run(self) -> None:
         """Take in what is done, and send what is to be repaired; with `wait` until nothing is open."""
-        limits = self._batch.limits
+        limits = self.limits
         pause, before = limits.first_look, self._left()
         while True:
             may_send = await self._look()
@@ -164,18 +158,18 @@ class _Fetcher:
                 await self._send()
                 await self._repair()
             left = self._left()
-            is_waiting = bool(left) or (not may_send and self._store.count_waiting() > 0)
-            if not self._fetch.wait or not is_waiting:
+            is_waiting = bool(left) or (not may_send and self.store.count_waiting() > 0)
+            if not self.order.wait or not is_waiting:
                 break
             if [shard.number for shard in left] != [shard.number for shard in before]:
                 pause, before = limits.first_look, left
             _log.info("looking again in %.0f s", pause)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, limits.longest_look)
-        raise_first(self._faults.values())
+        raise_first(self.faults.values())
 
     def _left(self) -> list[Shard]:
-        return [shard for shard in self._batch.open() if shard.number not in self._faults]
+        return [shard for shard in self.open() if shard.number not in self.faults]
 
     @contextlib.contextmanager
     def _going_on(self, number: int) -> Iterator[None]:
@@ -183,10 +177,10 @@ class _Fetcher:
         try:
             yield
         except ModelError as error:
-            if self._fetch.wait and isinstance(error, ConnectionFailedError):
+            if self.order.wait and isinstance(error, ConnectionFailedError):
                 _log.info("%s", error)
             else:
-                self._faults[number] = error
+                self.faults[number] = error
 
     async def _look(self) -> bool:
         """Take in what is done; return whether anything may be sent just now."""
@@ -194,25 +188,25 @@ class _Fetcher:
         for shard in self._left():
             if shard.batch is not None:
                 with self._going_on(shard.number):
-                    remote = await self._batch.look(shard)
+                    remote = await self.look(shard)
                     if remote.is_open:
                         _log.info("shard %d: %s", shard.number, remote.progress)
                     elif remote.status == "failed":
-                        may_send = self._batch.refuse(shard, remote) and may_send
+                        may_send = self.refuse(shard, remote) and may_send
                     else:
                         await self._take_in(shard, remote)
         return may_send
 
     async def _take_in(self, shard: Shard, remote: RemoteBatch) -> None:
-        paths = await self._batch.download(shard, remote)
+        paths = await self.download(shard, remote)
         count = (await self._read(paths, {shard.key: shard})).get(shard.number, 0)
         # A line that cannot be read never can: its row is pending again, or waits to be repaired.
-        is_whole = count + self._unreadable >= min(remote.done, shard.requests)
+        is_whole = count + self.unreadable >= min(remote.done, shard.requests)
         if is_whole:
             reason = "" if remote.status == "cancelled" else f"the batch is {remote.status}"
-            if self._unreadable:
-                reason = f"{self._unreadable} lines of its results cannot be read"
-            rows = self._shards.close(shard, reason)
+            if self.unreadable:
+                reason = f"{self.unreadable} lines of its results cannot be read"
+            rows = self.store.close_shard(shard, reason)
             left = f"; {rows} rows are pending again" if rows else ""
             message = f"batch {short_id(shard.batch)} is {remote.status}{left}"
         else:  # the others are paid, too
@@ -225,33 +219,33 @@ class _Fetcher:
         _log.info("shard %d: %s", shard.number, message)
 
     async def _send(self) -> None:
-        for shard in self._batch.unsent():
-            if shard.number not in self._faults:
+        for shard in self.unsent():
+            if shard.number not in self.faults:
                 with self._going_on(shard.number):
-                    await self._batch.send(shard)
+                    await self.send(shard)
 
     async def _repair(self) -> None:
         """Send repairs as a further shard; a few are made by live calls when all else is in."""
-        count = self._store.count_waiting()
-        if not count or _REPAIRS in self._faults or self._batch.unsent():
+        count = self.store.count_waiting()
+        if not count or _REPAIRS in self.faults or self.unsent():
             return
         with self._going_on(_REPAIRS):
-            if count > self._fetch.live_below:
+            if count > self.order.live_below:
                 _log.info("%d rows go out again, to be repaired", count)
-                for shard in self._batch.write(self._store.waiting()):
-                    await self._batch.send(shard)
-            elif not self._batch.open():
+                for shard in self.write(self.store.waiting()):
+                    await self.send(shard)
+            elif not self.open():
                 _log.info("%d rows are repaired by live calls", count)
                 await self._repair_live()
 
     async def _repair_live(self) -> None:
-        self._writer.budget = self._batch.budget()
-        saver = replace(self._saver, unsaved=self._unsaved, records=False)
-        rows = (row for row, _ in self._store.waiting())
-        with self._stop.listening():
-            make = partial(make_row, self._writer)
-            await make_rows(rows, make, saver, self._fetch.concurrency, self._stop)
-        if self._stop.is_set:
+        self.writer.budget = self.budget()
+        saver = replace(self.saver, unsaved=self.unsaved, records=False)
+        rows = (row for row, _ in self.store.waiting())
+        with self.stop.listening():
+            make = partial(make_row, self.writer)
+            await make_rows(rows, make, saver, self.order.concurrency, self.stop)
+        if self.stop.is_set:
             raise KeyboardInterrupt
 
     async def _read(self, paths: Sequence[Path], shards: Mapping[str, Shard]) -> Mapping[int, int]:
@@ -260,8 +254,8 @@ class _Fetcher:
         What was saved before is counted and left alone. A shard that only has lines without answers has 0.
         """
         answers: Counter[int] = Counter()
-        self._unreadable = 0
-        count = max(1, 2 * self._fetch.workers)  # so that no worker waits for its next text
+        self.unreadable = 0
+        count = max(1, 2 * self.order.workers)  # so that no worker waits for its next text
         await run_concurrently(self._joined(paths, shards, answers), self._save, count)
         return answers
 
@@ -277,7 +271,7 @@ class _Fetcher:
                 match = self._find(read_result(content), shards, seen)
                 if isinstance(match, str):
                     ignored += 1
-                    self._unreadable += match.startswith(UNREADABLE)
+                    self.unreadable += match.startswith(UNREADABLE)
                     if ignored <= _MOST_IGNORED:
                         _log.info("%s: line %d is ignored: %s", path.name, number, match)
                     continue
@@ -303,7 +297,7 @@ class _Fetcher:
         if isinstance(line, str):
             return line
         shard = shards.get(line.key)
-        match = self._shards.find(shard, line.place) if shard else None
+        match = self.store.find(shard, line.place) if shard else None
         if shard is None or match is None or match[1].number != line.number:
             return f"unknown request id '{line.id}'"
         row, attempt, is_read = match
@@ -315,36 +309,36 @@ class _Fetcher:
         """Save what a line reports of a row."""
         shard, row, attempt, line = joined
         if line.body is None:
-            with self._store.transaction():
-                self._shards.mark_read(shard, attempt.place)
+            with self.store.transaction():
+                self.store.mark_read(shard, attempt.place)
                 if line.is_transient:
-                    self._shards.requeue(row, attempt, line.reason)
+                    self.store.requeue(row, attempt, line.reason)
                 else:
-                    self._shards.fail(row, line.reason)
+                    self.store.fail(row, line.reason)
             return
-        cost_of = self._batch.pricer.cost
+        cost_of = self.pricer.cost
         try:
-            answer = read_answer(line.body, "application/json", 0.0, self._batch.resolved.model)
+            answer = read_answer(line.body, "application/json", 0.0, self.resolved.model)
         except InvalidResponseError as fault:
             cost = cost_of(fault.usage) if fault.usage != Usage() else NO_COST  # they are paid
             result = RowResult(row.id, "failed", str(fault), usage=fault.usage, cost=cost)
-            with self._store.transaction():
-                self._shards.mark_read(shard, attempt.place)
-                self._store.save(result)
+            with self.store.transaction():
+                self.store.mark_read(shard, attempt.place)
+                self.store.save(result)
                 if fault.is_transient:
-                    self._shards.requeue(row, attempt, str(fault))
+                    self.store.requeue(row, attempt, str(fault))
                 else:
-                    self._saver.made(result, True)
-            self._writer.record(row.brief, result)
+                    self.saver.made(result, True)
+            self.writer.record(row.brief, result)
             return
         answer = replace(answer, cost=cost_of(answer.usage, answer.model))
-        judged = await self._writer.judge(
-            row.brief, Attempt(attempt.number, answer, max_tokens=self._writer.settings.max_tokens)
+        judged = await self.writer.judge(
+            row.brief, Attempt(attempt.number, answer, max_tokens=self.writer.settings.max_tokens)
         )
         result = RowResult.of(row.id, judged)
-        with self._store.transaction():
-            self._shards.mark_read(shard, attempt.place)
-            previous = self._saver.save(row, result)
+        with self.store.transaction():
+            self.store.mark_read(shard, attempt.place)
+            previous = self.saver.save(row, result)
             if previous is not None:
                 flaw: Flaw = "withheld" if withheld_because(answer) else "cut" if answer.is_truncated else ""
-                self._store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))
+                self.store.wait(NextAttempt(attempt.place, previous.number + 1, flaw))

@@ -68,82 +68,71 @@ def _read_shards(reader: BatchReader, where: str, *values: str) -> list[Shard]:
     return shards
 
 
-@dataclass(frozen=True)
-class Shards:
-    """The shards of a batch, and its rows that come back without an answer.
+class ShardStore(BatchStore):
+    """A batch's store with its shards, and its rows that come back without an answer.
 
     `made` is called with each row that failed for good, and True: it is done with. All methods raise
     FileError where the record cannot be read or written.
     """
 
-    store: BatchStore
-    made: Callable[[RowResult[str], bool], None]
+    made: Callable[[RowResult[str], bool], None] = staticmethod(lambda *_: None)
 
     def begin(self, shard: Shard, attempts: Sequence[NextAttempt]) -> Shard:
         """Record a shard and its rows before anything of it is sent; return it with its number."""
         cost = shard.worst.cost
-        with self.store.transaction():
-            number = self.store.execute(
-                "INSERT INTO shards "
-                "(key, server, digest, requests, worst_tokens, worst_amount, worst_currency) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                shard.key,
-                shard.server,
-                shard.digest,
-                shard.requests,
-                shard.worst.tokens,
-                str(cost.amount) if cost else None,
-                cost.currency if cost else None,
-            ).lastrowid
-            self.store.database.executemany(
+        values = {
+            **{name: getattr(shard, name) for name in ("key", "server", "digest", "requests")},
+            "worst_tokens": shard.worst.tokens,
+            "worst_amount": str(cost.amount) if cost else None,
+            "worst_currency": cost.currency if cost else None,
+        }
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        with self.transaction():
+            sql = f"INSERT INTO shards ({names}) VALUES ({marks})"  # noqa: S608 - the names are this function's
+            number = self.execute(sql, *values.values()).lastrowid
+            self.database.executemany(
                 "INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, 0)",
                 (
                     (number, attempt.place, line, attempt.number, attempt.flaw, attempt.returns)
                     for line, attempt in enumerate(attempts, 1)
                 ),
             )
-            self.store.database.executemany(
-                "DELETE FROM waiting WHERE place = ?",
-                ((attempt.place,) for attempt in attempts if attempt.number > 1),
-            )
+            for attempt in attempts:
+                if attempt.number > 1:
+                    self.settle(attempt.place)
         return self._shard(shard.key)
 
-    def update(self, shard: Shard, **values: Any) -> Shard:
+    def record(self, shard: Shard, **values: Any) -> Shard:
         """Record what is new of a shard, by its attributes' names; return it so."""
-        names = ", ".join(f"{name} = ?" for name in values)  # of this program alone
-        sql = f"UPDATE shards SET {names} WHERE number = ?"  # noqa: S608 - the names are this module's
-        self.store.execute(sql, *values.values(), shard.number)
+        self.update("shards", "number", shard.number, values)
         return self._shard(shard.key)
 
     def _shard(self, key: str) -> Shard:
-        return _read_shards(self.store, "key = ?", key)[0]
+        return _read_shards(self, "key = ?", key)[0]
 
     def find(self, shard: Shard, place: int) -> tuple[BatchRow, NextAttempt, bool] | None:
         """Return a row of a shard, its attempt, and whether its answer was read; None: it has no such row."""
-        rows = self.store.query(
-            f"{_ATTEMPT}, is_read, id, brief FROM asked JOIN rows USING (place) "
-            "WHERE shard = ? AND place = ?",
-            shard.number,
-            place,
+        sql = (
+            f"{_ATTEMPT}, is_read, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND place = ?"
         )
-        for *attempt, is_read, name, brief in rows:
+        for *attempt, is_read, name, brief in self.query(sql, shard.number, place):
             return BatchRow(name, place, read_brief(name, brief)), NextAttempt(*attempt), bool(is_read)
         return None
 
     def row_at(self, shard: Shard, line: int) -> BatchRow | None:
         """Return the row of a line of a shard's file, counted from 1; None: there is none."""
         sql = "SELECT place, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND line = ?"
-        for place, name, brief in self.store.query(sql, shard.number, line):
+        for place, name, brief in self.query(sql, shard.number, line):
             return BatchRow(name, place, read_brief(name, brief))
         return None
 
     def mark_read(self, shard: Shard, place: int) -> None:
         """Record that a row came back, within the transaction that saves it."""
-        self.store.execute("UPDATE asked SET is_read = 1 WHERE shard = ? AND place = ?", shard.number, place)
+        self.execute("UPDATE asked SET is_read = 1 WHERE shard = ? AND place = ?", shard.number, place)
 
     def unread(self, shard: Shard) -> Iterator[tuple[BatchRow, NextAttempt]]:
         """Yield the rows of a shard that did not come back, in order."""
-        return self.store.attempts(
+        return self.attempts(
             f"{_ATTEMPT}, id, brief FROM asked JOIN rows USING (place) "
             "WHERE shard = ? AND is_read = 0 AND place > ? ORDER BY place LIMIT ?",
             shard.number,
@@ -160,23 +149,23 @@ class Shards:
             if attempt.number > 1 and attempt.returns >= _MOST_RETURNS:
                 self.fail(row, f"came back without an answer {_MOST_RETURNS} times: {reason}")
                 return
-        self.store.reopen(row.id)
+        self.reopen(row.id)
         if attempt.number > 1:
-            self.store.wait(attempt)
+            self.wait(attempt)
 
     def fail(self, row: BatchRow, reason: str) -> None:
         """Save a row as failed."""
         result = RowResult(row.id, "failed", reason)
-        self.store.save(result)
+        self.save(result)
         self.made(result, True)
 
-    def close(self, shard: Shard, reason: str = "") -> int:
+    def close_shard(self, shard: Shard, reason: str = "") -> int:
         """Be done with a shard; return how many of its rows come back with it; `reason` as in `requeue`."""
         count = 0
-        with self.store.transaction():
+        with self.transaction():
             for row, attempt in self.unread(shard):
                 self.requeue(row, attempt, reason)
                 count += 1
-            self.store.execute("UPDATE shards SET is_open = 0 WHERE number = ?", shard.number)
-            self.store.execute("DELETE FROM asked WHERE shard = ?", shard.number)
+            self.execute("UPDATE shards SET is_open = 0 WHERE number = ?", shard.number)
+            self.execute("DELETE FROM asked WHERE shard = ?", shard.number)
         return count

@@ -5,8 +5,8 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow, read_briefs
 from synopsis_writer.batch.run import Order, end_repairs, facts_of, start_over
-from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, read_batch
+from synopsis_writer.batch.store import Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer, repair_messages
 from synopsis_writer.errors import (
@@ -42,8 +42,7 @@ from synopsis_writer.provider.api import (
     request_line,
     short_id,
 )
-from synopsis_writer.provider.shards import Shard, Shards, open_shards
-from synopsis_writer.result import RowResult
+from synopsis_writer.provider.shards import Shard, ShardStore, open_shards
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
@@ -63,32 +62,29 @@ _FILE_FAULTS = """
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class ProviderBatch:
     """A batch of which parts are at a provider: writes, sends, looks after and takes back its shards.
 
-    `made` is called with each row that failed for good, and True: it is done with. `log` records rows in the
-    run log, too.
+    `server` is there while `connected`; `log` records rows in the run log, too.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        store: BatchStore,
-        resolved: ResolvedModel,
-        settings: Settings,
-        environment: Mapping[str, str],
-        *,
-        made: Callable[[RowResult[str], bool], None] = lambda *_: None,
-        limits: ProviderLimits = LIMITS,
-        log: bool = False,
-    ) -> None:
-        self.store, self.resolved, self.limits = store, resolved, limits
-        self.settings, self.environment = for_gate(settings), environment
-        self.writer = Writer(self.settings, environment=environment, log=log, command=BATCH)
-        self.writer.model = resolved
-        self.shards = Shards(store, made)
-        self.folder = folder / "provider"  # files on their way
-        self._server: BatchServer | None = None
+    out: Path
+    store: ShardStore
+    resolved: ResolvedModel
+    settings: Settings
+    environment: Mapping[str, str]
+    limits: ProviderLimits = LIMITS
+    log: bool = False
+    server: BatchServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.settings = for_gate(self.settings)
+        self.writer = Writer(self.settings, environment=self.environment, log=self.log, command=BATCH)
+        self.writer.model = self.resolved
+        self.folder = self.out / "provider"  # files on their way
+        self._base_url = self.resolved.base_url or DEFAULT_BASE_URL
+        self._address = server_of(self._base_url)
 
     @cached_property
     def pricer(self) -> HostedPricer:
@@ -107,19 +103,11 @@ class ProviderBatch:
             raise FileError(f"{self.folder}: is a link: move it away, for what is sent and read goes there")
         self.sweep()
         retry = RetryPolicy(self.settings.max_retries, self.settings.retry_seconds, self.limits.first_wait)
-        address = self.resolved.base_url or DEFAULT_BASE_URL
-        key = look_up_key(host_of(address), self.environment)
-        async with open_sdk(address, key.value, insecure=self.settings.insecure) as sdk:
-            server, model = server_of(address), self.resolved.model
-            self._server = BatchServer(sdk, server, model, retry, key.hint, self.limits)
+        key = look_up_key(host_of(self._base_url), self.environment)
+        async with open_sdk(self._base_url, key.value, insecure=self.settings.insecure) as sdk:
+            model = self.resolved.model
+            self.server = BatchServer(sdk, self._address, model, retry, key.hint, self.limits)
             yield
-
-    @property
-    def server(self) -> BatchServer:
-        """The provider, while `connected`."""
-        if self._server is None:
-            raise RuntimeError("not connected")
-        return self._server
 
     def sweep(self) -> None:
         """Remove the files that belong to no open shard; one that cannot be removed stays."""
@@ -172,7 +160,6 @@ class ProviderBatch:
         Raises:
             BudgetSpentError: the budget allows no more requests; what it allowed was yielded.
         """
-        server = self.server.server if folder is None else ""
         requests = self._requests(rows)
         request = next(requests, None)
         spent: BudgetSpentError | None = None
@@ -196,8 +183,9 @@ class ProviderBatch:
                         request = next(requests, None)
                     except BudgetSpentError as error:
                         request, spent = None, error
+            server = "" if folder else self._address
             shard = Shard(0, key, server, digest.hexdigest(), len(attempts), worst)
-            yield self.shards.begin(shard, attempts)
+            yield self.store.begin(shard, attempts)
         if spent is not None:
             raise spent
 
@@ -205,9 +193,9 @@ class ProviderBatch:
         """Return the open shards, except those that somebody else runs; none may be at another provider."""
         shards = [shard for shard in open_shards(self.store) if shard.server]
         for shard in shards:
-            if shard.server != self.server.server:
+            if shard.server != self._address:
                 raise SettingsError(
-                    f"shard {shard.number} is at {shard.server}, not at {self.server.server}: "
+                    f"shard {shard.number} is at {shard.server}, not at {self._address}: "
                     "name its server with --base-url"
                 )
         return shards
@@ -221,15 +209,15 @@ class ProviderBatch:
         path = shard_file(self.folder, shard.key)
         if shard.file is None:
             if not _is_whole(path, shard):
-                count = self.shards.close(shard)
+                count = self.store.close_shard(shard)
                 message = "shard %d: %s is not what was written: %d rows are pending again"
                 _log.info(message, shard.number, path, count)
                 return
-            shard = self.shards.update(shard, file=await self.server.upload(path))
+            shard = self.store.record(shard, file=await self.server.upload(path))
 
         def record(tried: float | None) -> None:
             # A file that was refused may be gone there: it is uploaded again.
-            self.shards.update(shard, **({"tried": tried} if tried else {"tried": None, "file": None}))
+            self.store.record(shard, **({"tried": tried} if tried else {"tried": None, "file": None}))
 
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
         self._update(shard, remote, batch=remote.id)
@@ -270,11 +258,11 @@ class ProviderBatch:
         )
 
     def _update(self, shard: Shard, remote: RemoteBatch, **values: str) -> None:
-        self.shards.update(
+        self.store.record(
             shard,
             status=remote.status,
             done=remote.done,
-            failed=remote.failed,
+            failed=remote.failed or 0,
             expires=remote.expires_at,
             **values,
         )
@@ -296,28 +284,29 @@ class ProviderBatch:
         A row that the provider names has failed, and so have all where it names none and the file is at
         fault: it would be refused again. Else they are pending again, and others would be refused, too.
         """
-        problems = remote.problems
-        reasons = (f"line {line}: {text}" if line else text for line, _, text in problems[:3])
+        problems = remote.problems or []
+        reasons = (f"line {each.line}: {each.text}" if each.line else each.text for each in problems[:3])
         reason = "; ".join(reasons) or "it does not say why"
-        failures: list[tuple[BatchRow, str]] = []
         with self.store.transaction():
-            for line, _, text in problems:
-                if line and (failed := self.shards.row_at(shard, line)) is not None:
-                    failures.append((failed, f"the provider refused it: {text}"))
-            if not failures and any(code in _FILE_FAULTS for _, code, _ in problems):
+            failures = [
+                (row, f"the provider refused it: {each.text}")
+                for each in problems
+                if each.line and (row := self.store.row_at(shard, each.line)) is not None
+            ]
+            if not failures and any(each.code in _FILE_FAULTS for each in problems):
                 text = f"the provider refused the whole batch: {reason}"
-                failures += [(row, text) for row, _ in self.shards.unread(shard)]
+                failures += [(row, text) for row, _ in self.store.unread(shard)]
             for row, text in failures:
-                self.shards.mark_read(shard, row.place)
-                self.shards.fail(row, text)
-            count = self.shards.close(shard)
+                self.store.mark_read(shard, row.place)
+                self.store.fail(row, text)
+            count = self.store.close_shard(shard)
         message = "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again"
         _log.info(message, shard.number, short_id(shard.batch), reason, len(failures), count)
         return bool(failures)
 
     def release(self, shard: Shard) -> None:
         """Let a shard go: its rows are pending again."""
-        count = self.shards.close(shard)
+        count = self.store.close_shard(shard)
         self.sweep()
         _log.info("shard %d: released: %d rows are pending again", shard.number, count)
 
@@ -343,11 +332,11 @@ async def submit_batch(
     facts = facts_of(order, settings, resolved) | examples_fact(settings)
     if order.fresh:
         start_over(order, settings)
-    with BatchStore(order.out, facts) as store:
+    with ShardStore(order.out, facts) as store:
         store.fill(read_briefs(order.briefs, open_house(settings)))
         store.retry(order.retry)
         end_repairs(store, settings)
-        batch = ProviderBatch(order.out, store, resolved, settings, environment, limits=limits)
+        batch = ProviderBatch(order.out, store, resolved, settings, environment, limits)
         first_drafts = ((row, NextAttempt(row.place)) for row in store.pending())
         rows = islice(chain(store.waiting(), first_drafts), order.limit)
         if to_folder is not None:
@@ -379,11 +368,11 @@ async def cancel_batch(
         ModelError: the provider failed for good, after all other shards were seen to.
     """
     settings = as_begun(out, settings)
-    with BatchStore(out, {}) as store:
+    with ShardStore(out, {}) as store:
         shards = open_shards(store)
         is_asked = any(_is_at_provider(shard) for shard in shards)
         resolved = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
-        batch = ProviderBatch(out, store, resolved, settings, environment, limits=limits)
+        batch = ProviderBatch(out, store, resolved, settings, environment, limits)
         for shard in _chosen(shards, forget):
             if forget or not _is_at_provider(shard):
                 batch.release(shard)
