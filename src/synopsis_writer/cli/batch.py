@@ -139,16 +139,8 @@ def run(
     address: Annotated[
         str | None, option("--address", "The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS")
     ] = None,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    gate: options.GateFlags,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
+    flags: options.RunFlags,
     json: options.Json = False,
-    _output: options.OutputFlags,
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
 
@@ -158,7 +150,7 @@ def run(
 
     from synopsis_writer.batch.run import Order, run_batch
 
-    settings = options.settings_from(server, prompt, gate, answer, limits, model=model, responses=responses)
+    settings = options.settings_from(flags)
     order = Order(
         rows.briefs,
         rows.out,
@@ -171,7 +163,7 @@ def run(
         work.variety == "on",
         arc,
         rows.fresh,
-        log=not no_log,
+        log=not flags.no_log,
     )
     shown = _BatchProgress(0)
     if json:
@@ -325,13 +317,8 @@ def submit(
     to_folder: Annotated[
         Path | None, option("--to-files", "Write the requests there, and send nothing.", "FOLDER")
     ] = None,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
+    request: options.RequestFlags,
     gate: options.GateFlags,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
-    _output: options.OutputFlags,
 ) -> None:
     """Send the rows that are still to be made to the provider's batch API: half the price, within a day.
 
@@ -342,7 +329,7 @@ def submit(
     from synopsis_writer.batch.run import Order
     from synopsis_writer.provider.submit import submit_batch
 
-    settings = options.settings_from(server, prompt, gate, answer, limits, model=model)
+    settings = options.settings_from(request, gate)
     order = Order(
         rows.briefs,
         rows.out,
@@ -367,15 +354,7 @@ def fetch(
         Path | None, option("--from-file", "Read results that 'vllm run-batch' made.", "FILE")
     ] = None,
     work: _WorkFlags,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    gate: options.GateFlags,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
-    _output: options.OutputFlags,
+    flags: options.RunFlags,
 ) -> int:
     """Fetch what the provider has made, save what passes, and send what needs a repair.
 
@@ -386,9 +365,16 @@ def fetch(
 
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
 
-    settings = options.settings_from(server, prompt, gate, answer, limits, model=model, responses=responses)
+    settings = options.settings_from(flags)
     order = Fetch(
-        folder, wait, live_below, work.concurrency, work.workers, work.variety == "on", from_file, not no_log
+        folder,
+        wait,
+        live_below,
+        work.concurrency,
+        work.workers,
+        work.variety == "on",
+        from_file,
+        not flags.no_log,
     )
     with _BatchProgress(0) as shown:
         counts = asyncio.run(

@@ -74,8 +74,7 @@ def learn(
     ] = None,
     ask: Annotated[bool, option("--ask", "Ask the model for themes that are missing; it costs.")] = False,
     force: Annotated[bool, option("--force", "Replace a house that is there.")] = False,
-    model: options.Model = None,
-    server: options.ServerFlags,
+    model: options.ModelFlags,
     limits: options.BudgetFlags,
     json: options.Json = False,
     _output: options.OutputFlags,
@@ -90,7 +89,7 @@ def learn(
     from synopsis_writer.learning.learn import check_target, learn_proven, write_house
     from synopsis_writer.learning.texts import read_texts, with_forms
 
-    settings = options.settings_from(server, limits, model=model)
+    settings = options.settings_from(model, limits)
     check_target(out, force=force)
     given = {key: value for key, value in {"show": show, "form": form}.items() if value}
     texts = with_forms(read_texts(folder, given, skip=out))

@@ -25,14 +25,13 @@ app = typer.Typer(help="Which models there are, and which one is asked.", invoke
 def models(
     *,
     context: typer.Context,
-    model: options.Model = None,
-    server: options.ServerFlags,
+    model: options.ModelFlags,
     json: options.Json = False,
 ) -> None:
     """Show which model would be asked and why, what its server offers, and the embedded models."""
     if context.invoked_subcommand is not None:
         return
-    report, fault = _report(options.settings_from(server, model=model))
+    report, fault = _report(options.settings_from(model))
     if json:
         print_json(report | ({"exit_code": fault.exit_code} if fault else {}))
     else:

@@ -77,12 +77,11 @@ def _in_reach(value: int | list[int] | None) -> int | list[int] | None:
 
 def settings_from(*groups: Any, **more: Any) -> "Settings":
     """Load the settings; flags, in groups or by the settings' names, go before everything else."""
-    from synopsis_writer.settings import load_settings
+    from synopsis_writer.settings import Settings, load_settings
 
-    more["log_format"] = STDERR.log_format
-    settings = load_settings(
-        {name: value for flags in (*map(vars, groups), more) for name, value in flags.items()}
-    )
+    flags = {name: value for group in groups for name, value in vars(group).items()}
+    named = {name: value for name, value in flags.items() if name in Settings.model_fields}
+    settings = load_settings({**named, **more, "log_format": STDERR.log_format})
     STDERR.log_format = settings.log_format
     for name, where in {"examples": "shows and examples", "profile": "limits, as house.yaml"}.items():
         if settings.is_flag(name):
@@ -134,12 +133,6 @@ Characters = Annotated[
 AirDate = Annotated[str | None, option("--air-date", "The date or week the text may mention.", "DATE")]
 OutlineFile = Annotated[
     Path | None, option("--outline", "A plan from 'synopsis outline'; it includes show and theme.", "FILE")
-]
-Model = Annotated[
-    str | None,
-    option(
-        "--model", "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.", "MODEL"
-    ),
 ]
 Examples = Annotated[Path | None, option("--examples", "A folder of examples alone; see --house.", "FOLDER")]
 Profile = Annotated[Path | None, option("--profile", "A file with limits alone; see --house.", "FILE")]
@@ -211,6 +204,20 @@ class ServerFlags:
 
 
 @dataclass(frozen=True)
+class ModelFlags(ServerFlags):
+    """The model that is asked."""
+
+    model: Annotated[
+        str | None,
+        option(
+            "--model",
+            "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.",
+            "MODEL",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class AnswerFlags:
     """How a model answers."""
 
@@ -268,3 +275,16 @@ class LimitFlags(BudgetFlags):
         int | None, option("--attempts", "Maximum attempts per text, 1 to 10.  [default: 3]", "N")
     ] = None
     max_retries: MaxRetries = None
+
+
+@dataclass(frozen=True)
+class RequestFlags(OutputFlags, LimitFlags, AnswerFlags, PromptFlags, ModelFlags):
+    """How a model is asked."""
+
+
+@dataclass(frozen=True)
+class RunFlags(GateFlags, RequestFlags):
+    """How texts are written and checked."""
+
+    responses: Responses = None
+    no_log: NoLog = False

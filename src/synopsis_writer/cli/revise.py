@@ -59,23 +59,15 @@ def revise(
         list[str] | None,
         option("--character", "A person of a text that lists none, as 'Name: Rolle'; repeatable.", "NAME"),
     ] = None,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    gate: options.GateFlags,
-    semantic: options.Semantic = None,
     out: Annotated[
         Path | None, option("--out", "Save into this folder, and leave FILE as it is.", "FOLDER")
     ] = None,
     keep_rejected: Annotated[
         Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
     ] = None,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
+    run: options.RunFlags,
+    semantic: options.Semantic = None,
     json: options.Json = False,
-    _output: options.OutputFlags,
 ) -> int:
     """Have the model rewrite a text as you wish; the file then holds the new version, the log the old one.
 
@@ -88,12 +80,10 @@ def revise(
     if title_only and logline_only:
         raise InputError("--title-only and --logline-only: ask for one at a time")
     only: Literal["title", "logline"] | None = "title" if title_only else "logline" if logline_only else None
-    settings = options.settings_from(
-        server, prompt, gate, answer, limits, model=model, semantic=semantic, responses=responses
-    )
+    settings = options.settings_from(run, semantic=semantic)
     brief = {"show": show, "theme": theme, "form": form, "words": words, "character_count": character_count}
     fields: Any = {name: value for name, value in brief.items() if value is not None}
-    with Writer(settings, log=not no_log) as writer:
+    with Writer(settings, log=not run.no_log) as writer:
         console = STDERR.screen()
         revised = writer.revise_sync(
             file,

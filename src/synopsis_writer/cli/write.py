@@ -44,11 +44,6 @@ def write(
         option("--forms", "Several forms, one story: the longest first, the others told from it.", "A,B,C"),
     ] = None,
     outline: options.OutlineFile = None,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    gate: options.GateFlags,
-    semantic: options.Semantic = None,
     out: Annotated[
         Path | None, option("--out", "The folder to save in.  [default: synopsen]", "FOLDER")
     ] = None,
@@ -57,17 +52,14 @@ def write(
     keep_rejected: Annotated[
         Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
     ] = None,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
     best_of: Annotated[int, option("--best-of", "First drafts to choose from.", "N", min=1, max=16)] = 1,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
     replay: Annotated[
         str | None, option("--replay", "Repeat a logged run without asking a model.", "RUN")
     ] = None,
     seed: options.Seed = None,
+    run: options.RunFlags,
+    semantic: options.Semantic = None,
     json: options.Json = False,
-    _output: options.OutputFlags,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
     from synopsis_writer.log import RUN
@@ -75,10 +67,8 @@ def write(
     from synopsis_writer.storage.files import slug
     from synopsis_writer.writer import Writer
 
-    settings = options.settings_from(
-        server, prompt, gate, answer, limits, model=model, semantic=semantic, out=out, responses=responses
-    )
-    with Writer(settings, log=not no_log) as writer:
+    settings = options.settings_from(run, semantic=semantic, out=out)
+    with Writer(settings, log=not run.no_log) as writer:
         others: list[str] = []
         if replay is not None:
             others_given = {"outline": outline, "forms": forms}
@@ -124,32 +114,22 @@ def lengths(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A saved synopsis.")],
     forms: Annotated[str, option("--to", "The forms to tell it in, of the house.", "A,B,C")],
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    gate: options.GateFlags,
-    semantic: options.Semantic = None,
     file_format: Annotated[options.FileFormat, option("--format", "The format of the saved files.")] = "md",
     force: Annotated[bool, option("--force", "Replace files of the same names.")] = False,
     keep_rejected: Annotated[
         Path | None, option("--keep-rejected", "Save refused texts into this folder.", "FOLDER")
     ] = None,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
+    run: options.RunFlags,
+    semantic: options.Semantic = None,
     json: options.Json = False,
-    _output: options.OutputFlags,
 ) -> int:
     """Tell a saved synopsis again in other lengths; each is checked, and saved beside it."""
     from synopsis_writer.formats.reading import read_source
     from synopsis_writer.writer import Writer
 
-    settings = options.settings_from(
-        server, prompt, gate, answer, limits, model=model, semantic=semantic, responses=responses
-    )
+    settings = options.settings_from(run, semantic=semantic)
     texts: _Texts | None = [] if json else None
-    with Writer(settings, log=not no_log) as writer:
+    with Writer(settings, log=not run.no_log) as writer:
         source = read_source(file).document
         code = _tell(
             writer, source, _names(forms), file, keep_rejected, file_format, force=force, texts=texts
@@ -210,21 +190,16 @@ def _tell(
 def outline(
     *,
     flags: options.BriefFlags,
-    model: options.Model = None,
-    server: options.ServerFlags,
-    prompt: options.PromptFlags,
-    answer: options.AnswerFlags,
-    limits: options.LimitFlags,
+    request: options.RequestFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
     seed: options.Seed = None,
-    _output: options.OutputFlags,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then pass it to 'synopsis write --outline FILE'."""
     from synopsis_writer.drafting import format_outline
     from synopsis_writer.writer import Writer
 
-    settings = options.settings_from(server, prompt, answer, limits, model=model, responses=responses)
+    settings = options.settings_from(request, responses=responses)
     brief, _ = _read_brief(flags, None)
     with Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)
