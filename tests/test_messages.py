@@ -14,10 +14,11 @@ from synopsis_writer.gate.messages import Language, _entries, worded
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt
 from synopsis_writer.settings import load_settings
+from synopsis_writer.synopsis import Synopsis
 from tests.corpus.damage.table import DAMAGES, Damage
 from tests.corpus.measure import damaged, gate, subject_of
 from tests.support.loopback import LoopbackServer, Reply
-from tests.support.terminal import ANSWER, CLOSED, ORDER, PATH, Terminal
+from tests.support.terminal import ANSWER, CLOSED, FILE, ORDER, PATH, Terminal
 
 ENGLISH = re.compile(r"\b(?:the|of|is|are|and|with|words|most|at|least|to|from)\b")
 QUOTED = re.compile(r"„.*“|\w+(?:-\w+)*/[\w-]+|prompt \w+", re.DOTALL)
@@ -121,3 +122,49 @@ def test_the_model_is_always_asked_in_german(terminal: Terminal, language: str) 
     assert "Gib genau ein JSON-Objekt in der verlangten Form" in bodies[1]
     assert "hook: Die Form portrait endet offen. Im Satz: „" in bodies[2]
     assert "Stelle in den letzten Sätzen eine Frage." in bodies[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "verdict"),
+    [
+        (CLOSED, ("--form", "portrait"), "abgelehnt von 1 von {count} Prüfungen als portrait"),
+        (ANSWER, ("--form", "portrait"), "besteht alle {count} Prüfungen als portrait"),
+        (ANSWER, (), "besteht alle {count} Prüfungen als episode, die Form, die am besten passt"),
+    ],
+)
+def test_the_verdict_is_in_the_readers_language(
+    terminal: Terminal, tmp_path: Path, text: str, flags: tuple[str, ...], verdict: str
+) -> None:
+    (tmp_path / "text.txt").write_text(Synopsis.model_validate_json(text).text, encoding="utf-8")
+    line, *_ = terminal("check", "text.txt", *flags, SYNOPSIS_LANG="de").out.splitlines()
+    assert re.sub(r"\d+ (?=Prüfungen)", "{count} ", line) == f"text.txt: {verdict}"
+
+
+def test_warnings_and_waivers_are_named_in_the_readers_language(terminal: Terminal, tmp_path: Path) -> None:
+    house = tmp_path / "house"
+    house.mkdir()
+    checks = "{hook: warning}"
+    (house / "house.yaml").write_text(f"name: h\nforms:\n  portrait:\n    checks: {checks}\n", "utf-8")
+    closed = Synopsis.model_validate_json(CLOSED).text
+    (tmp_path / "text.md").write_text(closed, "utf-8")
+    out = terminal("check", "text.md", "--form", "portrait", "--house", "house", SYNOPSIS_LANG="de").out
+    assert ", 1 Warnung" in out
+    assert "\nWarnung: hook: Die Form portrait endet offen." in out
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("de", "change: Was neu zu schreiben war, ist wie zuvor."),
+        ("en", "change: What was to be written anew is the same as before"),
+    ],
+)
+def test_what_a_wish_asks_for_is_missed_in_the_readers_language(
+    terminal: Terminal, language: str, sentence: str
+) -> None:
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        flags = ["--note", "kürzer", "--attempts", "1"]
+        run = terminal("revise", FILE, *flags, server=server, SYNOPSIS_LANG=language)
+    assert run.code == 1
+    assert sentence in run.err

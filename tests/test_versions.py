@@ -12,7 +12,7 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.log import _MIGRATIONS, RunLog
 from synopsis_writer.storage.sqlite import open_database
 from tests.support.loopback import LoopbackServer, Reply
-from tests.support.terminal import ANSWER, FILE, GOOD, ORDER, Terminal
+from tests.support.terminal import ANSWER, CLOSED, FILE, GOOD, ORDER, Terminal
 from tests.test_runlog import RUN
 
 
@@ -185,3 +185,92 @@ def test_a_version_that_cannot_be_read_names_its_run(written: Path, tmp_path: Pa
         database.commit()
     with closing(RunLog(path)) as log, pytest.raises(FileError, match="log rm 20261130T120000-abcdef"):
         log.touch(read_document(written))
+
+
+def test_a_text_that_write_replaces_by_force_is_the_version_before_the_new_one(
+    terminal: Terminal, written: Path
+) -> None:
+    edit(written, "Gesa ist", "Sie ist")
+    edited = written.read_bytes()
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, "--force", server=server).code == 0
+    assert written.read_bytes() != edited
+    versions = listed(terminal)
+    assert [(v["by"], v["parent"]) for v in versions] == [("model", None), ("person", 1), ("model", 2)]
+    assert terminal("log", "restore", FILE, "2").code == 0
+    assert written.read_bytes() == edited
+
+
+@pytest.mark.parametrize("suffix", ["md", "json", "txt"])
+def test_a_text_of_somebody_else_is_recorded_before_write_replaces_it(
+    terminal: Terminal, tmp_path: Path, suffix: str
+) -> None:
+    file = FILE.replace("md", suffix)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text('{"text": "Mein Text."}' if suffix == "json" else "Mein Text.\n", "utf-8")
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, "--force", "--format", suffix, server=server).code == 0
+    assert [(v["by"], v["words"]) for v in listed(terminal, file)] == [("person", 2), ("model", 413)]
+    assert terminal("log", "diff", f"{file}@1", file).out.startswith("[-Mein Text")
+
+
+def test_a_refused_text_that_force_replaces_is_recorded_too(terminal: Terminal, tmp_path: Path) -> None:
+    for answer in (CLOSED, CLOSED.replace("Gesa ist", "Sie ist")):
+        with LoopbackServer([Reply(answer)]) as server:
+            flags = ["--attempts", "1", "--keep-rejected", "no", "--force"]
+            assert terminal("write", *ORDER, *flags, server=server).code == 1
+    (path,) = (tmp_path / "no").iterdir()
+    assert [version["parent"] for version in listed(terminal, str(path))] == [None, 1]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_cannot_be_recorded_is_not_replaced(
+    terminal: Terminal, written: Path, tmp_path: Path, is_folder: bool
+) -> None:
+    """The log is a folder; or it is sound, and the file that is there is no text."""
+    (tmp_path / "folder").mkdir()
+    log = "folder" if is_folder else "runs.sqlite3"
+    if not is_folder:
+        written.write_bytes(b"\0" * 2_000_000)
+    before = written.read_bytes()
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        run = terminal("write", *ORDER, "--force", server=server, SYNOPSIS_LOG=log)
+    assert run.code == 0
+    assert written.read_bytes() == before
+    assert "saved as synopsen/rote-rosen/der-weisse-hund-2.md" in run.err
+
+
+def test_without_a_log_force_replaces_as_it_is_told(terminal: Terminal, written: Path) -> None:
+    edit(written, "Gesa ist", "Sie ist")
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        assert terminal("write", *ORDER, "--force", "--no-log", server=server).code == 0
+    assert "Gesa ist" in written.read_text("utf-8")
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("name", [FILE, "eigener.md", "eigener.txt"])
+def test_what_check_fixes_is_in_the_log_before_and_after(
+    terminal: Terminal, tmp_path: Path, name: str
+) -> None:
+    if name != FILE:
+        (tmp_path / name).write_text(GOOD.synopsis.text, "utf-8")
+    edit(tmp_path / name, "Gesa ist", "Gesa  ist")
+    old = (tmp_path / name).read_bytes()
+    terminal("check", "--fix", name)
+    assert (tmp_path / name).read_bytes() != old
+    *_, before, after = listed(terminal, name)
+    assert (after["parent"], after["by"]) == (before["version"], "person")
+    assert list(after["request"]) == ["fixed"]  # type: ignore[call-overload]
+    if name.endswith(".md"):
+        assert terminal("log", "restore", name, str(before["version"])).code == 0
+        assert (tmp_path / name).read_bytes().rstrip() == old.rstrip()
+
+
+def test_a_file_whose_text_cannot_be_recorded_is_not_fixed(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "text.md").write_text("Gesa  zählt die Schafe.\n", "utf-8")
+    (tmp_path / "folder").mkdir()
+    run = terminal("check", "--fix", "text.md", SYNOPSIS_LOG="folder")
+    assert run.code == 2
+    assert (tmp_path / "text.md").read_text("utf-8") == "Gesa  zählt die Schafe.\n"
+    assert "text.md: stays as it is, for it cannot be recorded" in run.err

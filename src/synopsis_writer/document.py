@@ -275,7 +275,9 @@ def _lines(node: yaml.Node, keys: _Keys = ()) -> Iterator[tuple[_Keys, int]]:
 
 
 def format_document(meta: Mapping[str, Any], text: str) -> str:
-    """Return the file's text: front matter in the order of `meta`, a fence, the text, a line end."""
+    """Return the file's text: front matter in the order of `meta`, if there is any, the text, a line end."""
+    if not meta:
+        return f"{text.strip()}\n"
     return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
 
 

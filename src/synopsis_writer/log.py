@@ -346,7 +346,7 @@ class RunLog:
         If `begin`, its words are in the log afterwards: a text that is not known there begins a history, as
         its model's if its front matter names one. Else that is None. Raises FileError.
         """
-        content, run = _content(document), document.meta.get("run")
+        content, run = format_document(document.meta, document.text), document.meta.get("run")
         digest, path = _digest(content), _path(document)
         for column, value in (("run", run), ("hash", digest), ("path", path)):
             query = f"SELECT text FROM versions WHERE {column} = ? ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - ours
@@ -381,7 +381,7 @@ class RunLog:
 
         `run` is needed where the front matter has none.
         """
-        content, named = _content(document), document.meta.get("run")
+        content, named = format_document(document.meta, document.text), document.meta.get("run")
         if run is None:
             run = named if isinstance(named, str) else parent.run if parent else None
         created = datetime.now(UTC).replace(microsecond=0)
@@ -508,10 +508,6 @@ def _version(row: Mapping[str, Any]) -> Version:
         raise FileError(f"run log: {reason}: remove its run with synopsis log rm {row['run']}") from error
 
 
-def _content(document: Document) -> str:
-    return format_document(document.meta, document.text) if document.meta else f"{document.text}\n"
-
-
 def _path(document: Document) -> str:
     return clean_name(str(document.path.absolute()), _LONGEST_PATH)
 
@@ -573,6 +569,7 @@ class Recording:
 
     def __init__(self, log: RunLog | None, run: Run) -> None:
         self._log, self.run = log, run
+        self.id = run.id if log is not None else ""  # what results call the run
         self.attempts: list[Attempt] = []
         self._failed: list[ModelError] = []
 

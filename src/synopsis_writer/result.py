@@ -19,7 +19,7 @@ from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.show import Show
-from synopsis_writer.storage.files import save, slug
+from synopsis_writer.storage.files import Force, save, slug
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Usage, total_cost
 
@@ -262,10 +262,11 @@ class Result:
             return self.best.answer.text + "\n" if self.best is not None else ""
         return render(self.front_matter(), self.synopsis, file_format)
 
-    def save(self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False) -> Path:
+    def save(self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
 
-        A file of the same name stays, and this one gets a number, unless `force` replaces it.
+        A file of the same name stays, and this one gets a number, unless `force` replaces it: True, or what
+        `force` returns for its path.
 
         Raises:
             GateRefusedError: no attempt was accepted; `save_refused` saves the best one.
@@ -276,7 +277,7 @@ class Result:
         title, home = self.accepted.title, Path(folder) / self.show.slug
         return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
 
-    def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: bool = False) -> Path:
+    def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
         """Save the accepted synopsis beside the file of another length, under its name and the form's.
 
         Raises GateRefusedError and FileError, as `save`.
@@ -288,7 +289,7 @@ class Result:
         return save(self.render(file_format), path.parent, title, file_format, force=force)
 
     def save_refused(
-        self, folder: str | Path, file_format: FileFormat = "md", *, force: bool = False
+        self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False
     ) -> Path | None:
         """Save the best attempt, refused as it is, straight into `folder`; None when no model answered.
 

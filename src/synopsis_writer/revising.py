@@ -20,7 +20,7 @@ from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
-from synopsis_writer.gate.messages import worded
+from synopsis_writer.gate.messages import Language, worded
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.show import Show
@@ -163,8 +163,8 @@ def _in_one_line(*texts: str) -> str:
 class Reviser:
     """Reads a model's answers to a wish as versions of a text, and judges them by gate and wish."""
 
-    def __init__(self, base: Synopsis, wish: Wish, marks: str) -> None:
-        self._base, self._wish, self._marks = base, wish, marks
+    def __init__(self, base: Synopsis, wish: Wish, marks: str, lang: Language) -> None:
+        self._base, self._wish, self._marks, self._lang = base, wish, marks, lang
         self._variants: list[tuple[Attempt, list[Attempt]]] = []  # each attempt with its parts
 
     async def judge(self, attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
@@ -178,19 +178,20 @@ class Reviser:
         for text in texts:
             is_whole = self._wish.shape in {Synopsis, Variants}
             each = await examine_fixed(text, attempt, brief, show, gate, fixer, is_whole=is_whole)
-            findings = (*each.findings, *self._by_wish(each.synopsis or text))
+            by_wish = (worded(own, None, self._lang) for own in self._by_wish(each.synopsis or text))
+            findings = (*each.findings, *by_wish)
             judged.append(replace(each, findings=findings))
         if self._wish.variants == 1:
             return judged[0]
         alike = compare([features_of(each.synopsis) for each in judged if each.synopsis is not None])
         judged = [
-            replace(each, findings=(*each.findings, finding))
+            replace(each, findings=(*each.findings, worded(finding, None, self._lang)))
             for each, finding in zip(judged, alike, strict=True)
         ]
         whole = replace(
             judged[0],
             findings=tuple(
-                _of_variant(number, finding)
+                _of_variant(number, finding, self._lang)
                 for number, each in enumerate(judged, start=1)
                 for finding in each.findings
             ),
@@ -254,9 +255,9 @@ class Reviser:
         return findings
 
 
-def _of_variant(number: int, finding: Finding) -> Finding:
-    repair = finding.repair or worded(finding, None, "de").repair
-    message, repair = f"variant {number}: {finding.message}", f"Variante {number}: {repair}"
+def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
+    message = f"{'Variante' if lang == 'de' else 'variant'} {number}: {finding.message}"
+    repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').repair}"
     return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
 

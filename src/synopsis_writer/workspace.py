@@ -28,6 +28,7 @@ from synopsis_writer.gate.finding import Finding, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import LanguageClassifier
+from synopsis_writer.gate.messages import Language
 from synopsis_writer.house.house import House, open_house
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
@@ -51,6 +52,7 @@ class Report:
         first_line: the line of the file on which the text begins, from 1.
         guessed: nobody named the form: it is the one that fits best.
         fixed: how many faults of each kind code put right in `text`.
+        lang: the language of the findings.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Report:
     guessed: bool
     findings: tuple[Finding, ...]
     fixed: Mapping[str, int] = field(default_factory=dict)
+    lang: Language = "en"
 
     @property
     def passed(self) -> bool:
@@ -128,7 +131,7 @@ class Workspace:
         """The house that the gate holds."""
         return self.gate.house
 
-    def fix(self, document: Document, **fields: str | None) -> Report:
+    def fix(self, document: Document, **fields: Any) -> Report:
         """Check a text after all that code can put right in it is put right."""
         report = self.check(document, **fields)
         fixed: Counter[str] = Counter()
@@ -143,12 +146,11 @@ class Workspace:
             report = self.check(document, **fields)
         return replace(report, fixed=dict(fixed))
 
-    def check(self, document: Document, **fields: str | None) -> Report:
+    def check(self, document: Document, **fields: Any) -> Report:
         """Check a text against the brief in its front matter, and fields of one before that."""
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
-        given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        form = given.get("form")
+        given = {name: value for name, value in fields.items() if value is not None}
         brief = None
         if "brief" in document.meta:
             asked = read_brief(document).as_data()
@@ -165,7 +167,7 @@ class Workspace:
         people = [each.get("name") for each in persons]
         subject = self.gate.subject(
             document.text,
-            brief.named_form if brief else form,
+            brief.named_form if brief else given.get("form"),
             find_show(self.pool.shows, name) or generic_show(name),
             brief,
             document.meta.get("title", ""),
@@ -175,14 +177,15 @@ class Workspace:
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
         strangers = () if name == _UNKNOWN else subject.strangers
         subject = replace(subject, exclude_source=itself, strangers=strangers)
-        guessed = form is None and "brief" not in document.meta
+        guessed = "form" not in given and "brief" not in document.meta
         if guessed:
             candidates = [self.gate.as_form(subject, name) for name in self.house.forms]
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = waive(self.gate.judge(subject), subject.text.raw, waivers_of(document))
         source = str(document.path)
         text = unicodedata.normalize("NFC", document.text)  # as the gate counts its characters
-        return Report(source, text, document.first_line, subject.form.name, guessed, findings)
+        first, form = document.first_line, subject.form.name
+        return Report(source, text, first, form, guessed, findings, lang=self.gate.lang)
 
 
 def open_workspace(settings: Settings) -> Workspace:

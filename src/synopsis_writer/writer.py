@@ -41,7 +41,7 @@ from synopsis_writer.errors import (
     message_of,
 )
 from synopsis_writer.examples import read_brief, read_synopsis
-from synopsis_writer.formats.reading import Source, read_source
+from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, Version, differences
 from synopsis_writer.models.base import ModelClient, bill
@@ -54,6 +54,7 @@ from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_r
 from synopsis_writer.revising import Revised, Reviser, changed_brief, make_wish, read_base, save_version
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show
+from synopsis_writer.storage.files import write_file
 from synopsis_writer.synopsis import Outline, Synopsis
 from synopsis_writer.usage import Usage, total_cost
 from synopsis_writer.workspace import Report, Workspace, check_pool, open_workspace
@@ -93,6 +94,7 @@ class _Connection:
 
 
 _T = TypeVar("_T")
+_Path = TypeVar("_Path", Path, Path | None)
 _P = ParamSpec("_P")
 
 
@@ -278,22 +280,37 @@ class Writer:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         brief, show = await self._open_for(_brief(brief, fields))
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
-            more = {"outline": outline, "best_of": best_of}
-            with self._recording(self._command, brief, author.name, prompt, **more) as recording:
-                result = await write_synopsis(
-                    brief,
-                    show,
-                    author,
-                    self.examiner or self,
-                    attempts=self.settings.attempts,
-                    best_of=best_of,
-                    previous=previous,
-                    recorder=recording,
-                    judged_by=self._judge,
-                )
-                recording.end(result.outcome, str(result.error) if result.error else None)
+            with self._recording(
+                self._command, brief, author.name, prompt, outline=outline, best_of=best_of
+            ) as recording:
+                return await self._write(recording, show, author, prompt, previous=previous)
+
+    async def _write(
+        self,
+        recording: Recording,
+        show: Show,
+        author: Author,
+        prompt: Prompt | None,
+        *,
+        gate: Examiner | None = None,
+        judged_by: Judge | None = None,
+        previous: Attempt | None = None,
+    ) -> Result:
+        """Write what a run is for, and record it; return its result with its prompt and its run."""
         run = recording.run
-        return replace(result, prompt=prompt, run=run.id if self._log else "", created=run.created)
+        result = await write_synopsis(
+            run.brief,
+            show,
+            author,
+            gate or self.examiner or self,
+            attempts=run.attempts,
+            best_of=run.best_of,
+            previous=previous,
+            recorder=recording,
+            judged_by=judged_by or partial(judge, marks=self.workspace.house.quotation_marks),
+        )
+        recording.end(result.outcome, str(result.error) if result.error else None)
+        return replace(result, prompt=prompt, run=recording.id, created=run.created)
 
     async def outline(
         self, brief: Brief | None = None, *, seed: int | str | None = None, **fields: Unpack[BriefFields]
@@ -351,26 +368,17 @@ class Writer:
             async def tell(name: str) -> Result:
                 prompt = prompts.lengths(base, story, [name])
                 author = PartAuthor(parts.get(name), client, prompts, prompt, limits)
-                with self._recording("lengths", told[name][0], client.name, prompt) as recording:
-                    attempts = self.settings.attempts
-                    try:
-                        result = await write_synopsis(
-                            *told[name],
-                            author,
-                            examiner,
-                            attempts=attempts,
-                            recorder=recording,
-                            judged_by=self._judge,
-                        )
-                    except ModelError as error:
-                        result = Result(*told[name], (), None, error)
-                    recording.end(result.outcome, str(result.error) if result.error else None)
+                brief, show = told[name]
+                try:
+                    with self._recording("lengths", brief, client.name, prompt) as recording:
+                        result = await self._write(recording, show, author, prompt, gate=examiner)
+                except ModelError as error:
+                    run = recording.run
+                    result = Result(brief, show, (), None, error, prompt, recording.id, run.created)
                 best = result.best
                 if best is not None and best.synopsis is not None:
                     best = replace(best, synopsis=titled(best.synopsis, story))
-                run = recording.run
-                made = replace(result, best=best, prompt=prompt, created=run.created, story=link)
-                return replace(made, run=run.id if self._log else "")
+                return replace(result, best=best, story=link)
 
             results = await asyncio.gather(*map(tell, names))
         failures = [result.error for result in results if result.error and not result.attempts]
@@ -408,19 +416,11 @@ class Writer:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline))
             client = ReplayClient(then, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
-        result = await write_synopsis(
-            then.brief,
-            show,
-            author,
-            self.examiner or self,
-            attempts=then.attempts,
-            best_of=then.best_of,
-            judged_by=self._judge,
-        )
+        result = await self._write(Recording(None, then), show, author, prompt)
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
         _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
-        return replace(result, prompt=prompt, run=then.id, created=then.created)
+        return replace(result, run=then.id)
 
     async def revise(
         self,
@@ -474,7 +474,7 @@ class Writer:
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
         gate = self.examiner or _GateBut(self, "".join(itself[:1]))
-        reviser = Reviser(base, wish, self.workspace.house.quotation_marks)
+        reviser = Reviser(base, wish, self.workspace.house.quotation_marks, self.settings.lang)
         async with self._connected(on_text) as client:
 
             def render() -> Prompt:
@@ -491,18 +491,9 @@ class Writer:
             limits = replace(limits, max_tokens=limits.max_tokens * variants)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits, wish.shape)
             with self._recording("revise", brief, author.name, prompt) as recording:
-                result = await write_synopsis(
-                    brief,
-                    show,
-                    author,
-                    gate,
-                    attempts=self.settings.attempts,
-                    recorder=recording,
-                    judged_by=reviser.judge,
+                result = await self._write(
+                    recording, show, author, prompt, gate=gate, judged_by=reviser.judge
                 )
-                recording.end(result.outcome, str(result.error) if result.error else None)
-        run = recording.run
-        result = replace(result, prompt=prompt, run=run.id if self._log else "", created=run.created)
         return Revised(source.document, request, reviser.variants(result))
 
     def _touch(self, document: Document) -> Version | None:
@@ -516,15 +507,20 @@ class Writer:
             return None
         return version if self.log.is_in_file else None
 
+    def _touch_file(self, path: Path) -> Version | None:
+        """Return the version that a file holds, as `_touch`; None also where it cannot be read."""
+        try:
+            return self._touch(read_source(path).document)
+        except FileError as error:
+            _log.warning("%s; it stays, and the new one is saved beside it", error)
+            return None
+
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
         brief, show = self.resolve(brief)
-        judged = await self._judge(attempt, brief, show, self.examiner or self)
+        marks = self.workspace.house.quotation_marks
+        judged = await judge(attempt, brief, show, self.examiner or self, marks)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
-
-    @property
-    def _judge(self) -> Judge:
-        return partial(judge, marks=self.workspace.house.quotation_marks)
 
     def record(self, brief: Brief, row: RowResult[Any]) -> None:
         """Record in the run log a row that was made elsewhere, without its prompts."""
@@ -563,34 +559,22 @@ class Writer:
         text: str | Document,
         *,
         fix: bool = False,
-        show: str | None = None,
-        theme: str | None = None,
-        form: str | None = None,
-        words: str | None = None,
-        character_count: str | None = None,
-        air_date: str | None = None,
+        **fields: Unpack[BriefFields],
     ) -> Report:
         """Check any text with the gate.
 
         Args:
             text: the text, or a document; its front matter may hold its brief.
             fix: put right what code can before the check; the report has that text.
-            show: the series; goes before the front matter's, as do all that follow.
-            theme: what the text is about.
-            form: the kind of text; None, and no brief: the one that fits best.
-            words: its length, as `250-400`.
-            character_count: the same in characters.
-            air_date: the date or week it may mention.
+            fields: fields of the brief, which go before the front matter's. Without a brief and a `form` the
+                form is the one that fits best.
 
         Raises:
             InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
         """
         document = _as_document(text) if isinstance(text, str) else text
-        given = {"show": show, "theme": theme, "form": form, "words": words}
-        given |= {"character_count": character_count, "air_date": air_date}
-        report = await self._in_thread(
-            lambda: (self.workspace.fix if fix else self.workspace.check)(document, **given)
-        )
+        checked = self.workspace.fix if fix else self.workspace.check
+        report = await self._in_thread(partial(checked, document, **fields))
         is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
         if is_file and self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
             try:
@@ -611,23 +595,51 @@ class Writer:
         *,
         force: bool = False,
     ) -> Path:
-        """Save an accepted synopsis into `folder`, or the settings' one, as `Result.save`; record where."""
-        path = result.save(folder or self.settings.out, file_format, force=force)
-        self.saved(result, path)
+        """Save an accepted synopsis into `folder`, or the settings' one, as `Result.save`; record it.
+
+        Raises GateRefusedError and FileError, as that does.
+        """
+        return self.save_with(
+            partial(result.save, folder or self.settings.out, file_format), result, force=force
+        )
+
+    def save_with(
+        self, save: Callable[..., _Path], result: Result, *, force: bool = False, recorded: bool = True
+    ) -> _Path:
+        """Save a result by one of its methods, and record it as a version, unless `recorded` is False.
+
+        With `force` it replaces a file of its name, whose text is a version in the log before that. Where
+        that cannot be recorded the file stays, and this one gets a number. Raises FileError.
+        """
+        replaced: list[Version] = []
+
+        def record_old(path: Path) -> bool:
+            if path.exists() and (version := self._touch_file(path)):
+                replaced.append(version)
+            return bool(replaced)
+
+        path = save(force=record_old if force and self._log else force)
+        parent = replaced[0] if replaced else None
+        if path is not None and result.best is not None and (recorded or parent):
+            document = Document(path, result.front_matter(), result.text)
+            if path.suffix == ".txt" and result.text:
+                document = read_source(path).document
+            self._record_saved(result, document, parent, {})
         return path
 
-    def saved(self, result: Result, path: Path) -> None:
+    def _record_saved(
+        self, result: Result, document: Document, parent: Version | None, request: Mapping[str, Any]
+    ) -> None:
         """Record where a result was saved, and its text as a version; a log that fails is reported."""
-        if result.run and self._log and result.best is not None:
-            model, text = result.best.answer.model, result.text
-            document = Document(path, result.front_matter(), text)
-            try:
-                self.log.saved(result.run, path)
-                if text:
-                    document = read_source(path).document if path.suffix == ".txt" else document
-                    self.log.add_version(document, "model", model=model, run=result.run)
-            except Exception as error:  # noqa: BLE001 - a log never costs a text
-                _log.error("%s", message_of(error))
+        if not (result.run and self._log and result.best is not None):
+            return
+        model, run = result.best.answer.model, result.run
+        try:
+            self.log.saved(result.run, document.path)
+            if document.text:
+                self.log.add_version(document, "model", parent=parent, model=model, run=run, request=request)
+        except Exception as error:  # noqa: BLE001 - a log never costs a text
+            _log.error("%s", message_of(error))
 
     def save_revised(self, revised: Revised, folder: Path | None = None) -> list[Path | None]:
         """Save and record the versions that were accepted; return the path of each, None for a refused one.
@@ -645,22 +657,31 @@ class Writer:
             parent = self._touch(old)
             in_place = parent is not None and is_one and folder is None
             if in_place and old.path.exists():  # a person may have edited it while the model wrote
-                in_place = self._touch(read_source(old.path).document) is not None
+                in_place = self._touch_file(old.path) is not None
             if is_one and folder is None and not in_place:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
             new, name = revised.version(index), "" if is_one else f"{old.path.stem} variant {index + 1}"
             path = save_version(new, old.path, in_place=in_place, folder=folder, name=name)
             paths.append(path)
-            if parent is None:
-                continue
-            request = {**revised.request, **({} if is_one else {"variant": index + 1})}
-            recorded, model = replace(new, path=path), result.best.answer.model
-            try:
-                self.log.saved(result.run, path)
-                self.log.add_version(recorded, "model", parent=parent, model=model, request=request)
-            except FileError as error:
-                _log.error("%s", error)
+            if parent is not None:
+                request = {**revised.request, **({} if is_one else {"variant": index + 1})}
+                self._record_saved(result, replace(new, path=path), parent, request)
         return paths
+
+    def save_fixed(self, document: Document, report: Report) -> None:
+        """Put a text that `check` has fixed into its file; the log holds what was there, and what is now.
+
+        Raises FileError where the file cannot be changed, or what is there cannot be recorded.
+        """
+        _, content = replace_text(document, report.text)
+        parent = self._touch(document)
+        if self._log and parent is None:
+            hint = "name another log with SYNOPSIS_LOG"
+            raise FileError(f"{document.path}: stays as it is, for it cannot be recorded: {hint}")
+        write_file(document.path, content)
+        if parent is not None:
+            new, request = replace(document, text=report.text), {"fixed": list(report.fixed)}
+            self.log.add_version(new, "person", parent=parent, request=request)
 
     write_sync = _sync(write)
     revise_sync = _sync(revise)

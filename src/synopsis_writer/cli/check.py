@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import unified_diff
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -116,7 +117,6 @@ def _check(
     """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
     from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
     from synopsis_writer.gate.fixes import listed
-    from synopsis_writer.storage.files import replacing
 
     code = 0
     for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
@@ -124,14 +124,13 @@ def _check(
             status(f"{source.where}: {dropped}")
         result = writer.check_sync(source.document, fix=fix or diff, **{**source.fields, **brief})
         if result.fixed:
-            old, new = replace_text(source.document, result.text)
-            if not diff:
-                with replacing(path) as file:
-                    file.write(new.encode("utf-8"))
-                status(f"{path}: fixed {listed(result.fixed)}")
-            for line in unified_diff(old.splitlines(), new.splitlines(), str(path), str(path), lineterm=""):
-                if diff:
+            if diff:
+                old, new = (part.splitlines() for part in replace_text(source.document, result.text))
+                for line in unified_diff(old, new, str(path), str(path), lineterm=""):
                     print_result(printable(line))
+            else:
+                writer.save_fixed(source.document, result)
+                status(f"{path}: fixed {listed(result.fixed)}")
         for line in () if diff else render(result):
             print_result(line)
         code = code if result.passed else GateRefusedError.exit_code
@@ -158,13 +157,16 @@ def _json(result: "Report") -> Iterator[str]:
 
 
 def _lines(result: "Report") -> Iterator[str]:
-    refused, warned = result.refused, result.warnings
-    guessed = ", the form that fits best" if result.guessed else ""
-    count = len(result.findings)
-    verdict = f"refused by {len(refused)} of {count}" if refused else f"passed all {count}"
-    number = f", {len(warned)} warning{'s' * (len(warned) > 1)}" if warned else ""
-    number += f", {len(result.waived)} waived" if result.waived else ""
-    yield f"{result.source}: {verdict} checks as {result.form}{guessed}{number}"
+    from synopsis_writer.gate.messages import in_language
+
+    refused, warned, waived = result.refused, result.warnings, result.waived
+    spoken = partial(in_language, language=result.lang)
+    verdict = f"refused by {len(refused)} of" if refused else "passed all"
+    parts = [f"{verdict} {len(result.findings)} checks as {result.form}"]
+    parts += ["the form that fits best"] * result.guessed
+    parts += [f"{len(warned)} warning{'s' * (len(warned) > 1)}"] * bool(warned)
+    parts += [f"{len(waived)} waived"] * bool(waived)
+    yield f"{result.source}: {', '.join(map(spoken, parts))}"
     if refused or warned:
         spans = [span for finding in (*refused, *warned) for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
@@ -172,9 +174,9 @@ def _lines(result: "Report") -> Iterator[str]:
     for finding in refused:
         yield f"{finding.check}: {finding.sentence}"
     for finding in warned:
-        yield f"warning: {finding.check}: {finding.sentence}"
-    for finding in result.waived:
-        yield f"waived: {finding.check}: {finding.sentence} ({finding.waived})"
+        yield f"{spoken('warning')}: {finding.check}: {finding.sentence}"
+    for finding in waived:
+        yield f"{spoken('waived')}: {finding.check}: {finding.sentence} ({finding.waived})"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:

@@ -146,6 +146,9 @@ Responses = Annotated[
     CacheUse | None,
     option("--cache", "Cached answers: reuse them, only store them, or neither.  [default: write]"),
 ]
+KeepRejected = Annotated[
+    Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
+]
 NoLog = Annotated[bool, option("--no-log", "Do not record this run in the log.")]
 Seed = Annotated[
     int | None, option("--seed", "Seed of the guided strategy; the same seed, the same text.", "N", min=0)
@@ -189,6 +192,17 @@ class BriefFlags:
     character_count: Characters = None
     air_date: AirDate = None
     notes: Annotated[str | None, option("--notes", "Anything else the text should respect.", "TEXT")] = None
+
+
+@dataclass(frozen=True)
+class SaveFlags:
+    """How texts are saved."""
+
+    file_format: Annotated[FileFormat, option("--format", "The format of the saved file.")] = "md"
+    force: Annotated[
+        bool, option("--force", "Replace a file of the same name; the log has what it held.")
+    ] = False
+    keep_rejected: KeepRejected = None
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,7 @@ def revise(
     out: Annotated[
         Path | None, option("--out", "Save into this folder, and leave FILE as it is.", "FOLDER")
     ] = None,
-    keep_rejected: Annotated[
-        Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
-    ] = None,
+    keep_rejected: options.KeepRejected = None,
     run: options.RunFlags,
     semantic: options.Semantic = None,
     json: options.Json = False,

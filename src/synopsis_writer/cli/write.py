@@ -47,11 +47,7 @@ def write(
     out: Annotated[
         Path | None, option("--out", "The folder to save in.  [default: synopsen]", "FOLDER")
     ] = None,
-    file_format: Annotated[options.FileFormat, option("--format", "The format of the saved file.")] = "md",
-    force: Annotated[bool, option("--force", "Replace a file of the same title.")] = False,
-    keep_rejected: Annotated[
-        Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
-    ] = None,
+    saving: options.SaveFlags,
     best_of: Annotated[int, option("--best-of", "First drafts to choose from.", "N", min=1, max=16)] = 1,
     replay: Annotated[
         str | None, option("--replay", "Repeat a logged run without asking a model.", "RUN")
@@ -86,20 +82,14 @@ def write(
             result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
         RUN.set(result.run or None)
-        folder = keep_rejected if result.accepted is None else settings.out
         texts: _Texts | None = [] if json and others else None
         result = replace(result, story=result.run or new_run()[0]) if others else result
-        save = result.save if result.accepted else result.save_refused
-        to_file = partial(save, folder, file_format, force=force) if folder else None
-        code, path = deliver(result, to_file, as_json=json, texts=texts, named=bool(others))
-        if path is not None and replay is None:
-            writer.saved(result, path)
+        save = _to_file(writer, result, result.save, settings.out, saving, recorded=replay is None)
+        code, path = deliver(result, save, as_json=json, texts=texts, named=bool(others))
         if others and result.accepted is not None:
             beside = path or settings.out / result.show.slug / slug(result.accepted.title)
             try:
-                told = _tell(
-                    writer, result, others, beside, keep_rejected, file_format, force=force, texts=texts
-                )
+                told = _tell(writer, result, others, beside, saving, texts)
             except SynopsisError as error:  # the first text is there, and is printed
                 print_error(str(error))
                 told = error.exit_code
@@ -114,11 +104,7 @@ def lengths(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A saved synopsis.")],
     forms: Annotated[str, option("--to", "The forms to tell it in, of the house.", "A,B,C")],
-    file_format: Annotated[options.FileFormat, option("--format", "The format of the saved files.")] = "md",
-    force: Annotated[bool, option("--force", "Replace files of the same names.")] = False,
-    keep_rejected: Annotated[
-        Path | None, option("--keep-rejected", "Save refused texts into this folder.", "FOLDER")
-    ] = None,
+    saving: options.SaveFlags,
     run: options.RunFlags,
     semantic: options.Semantic = None,
     json: options.Json = False,
@@ -130,10 +116,7 @@ def lengths(
     settings = options.settings_from(run, semantic=semantic)
     texts: _Texts | None = [] if json else None
     with Writer(settings, log=not run.no_log) as writer:
-        source = read_source(file).document
-        code = _tell(
-            writer, source, _names(forms), file, keep_rejected, file_format, force=force, texts=texts
-        )
+        code = _tell(writer, read_source(file).document, _names(forms), file, saving, texts)
     if texts is not None:
         print_json({"exit_code": code, "texts": texts})
     return code
@@ -159,10 +142,7 @@ def _tell(
     source: "Document | Result",
     forms: list[str],
     beside: Path,
-    rejected: Path | None,
-    file_format: options.FileFormat,
-    *,
-    force: bool,
+    saving: options.SaveFlags,
     texts: _Texts | None,
 ) -> int:
     """Tell a story in other forms, save and print each; return the worst exit code."""
@@ -171,19 +151,32 @@ def _tell(
 
     code, results = 0, [source] if isinstance(source, Result) else []
     for told in writer.lengths_sync(source, forms):
-        folder = beside if told.accepted else rejected
-        save = told.save_beside if told.accepted else told.save_refused
-        to_file = partial(save, folder, file_format, force=force) if folder else None
-        ended, path = deliver(told, to_file, as_json=False, texts=texts, named=True)
-        code = max(code, ended)
-        if path is not None:
-            writer.saved(told, path)
+        save = _to_file(writer, told, told.save_beside, beside, saving)
+        code = max(code, deliver(told, save, as_json=False, texts=texts, named=True)[0])
         results.append(told)
     total = total_cost(result.cost for result in results)
     first = source.cost if isinstance(source, Result) else None
     share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
     status(f"{len(results)} lengths: {format_cost(total)}{share}")
     return code
+
+
+def _to_file(
+    writer: "Writer",
+    result: "Result",
+    save: Callable[..., Path],
+    path: Path,
+    saving: options.SaveFlags,
+    *,
+    recorded: bool = True,
+) -> Callable[[], Path | None] | None:
+    """Return what saves a result: an accepted one by `save`, a refused one where --keep-rejected says."""
+    to_path: Callable[..., Path | None] = partial(save, path, saving.file_format)
+    if result.accepted is None:
+        if saving.keep_rejected is None:
+            return None
+        to_path = partial(result.save_refused, saving.keep_rejected, saving.file_format)
+    return partial(writer.save_with, to_path, result, force=saving.force, recorded=recorded)
 
 
 @options.grouped

@@ -40,6 +40,11 @@ def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
     return replace(finding, message=message, hint=hint.removeprefix("+"), repair=repair)
 
 
+def in_language(english: str, language: Language) -> str:
+    """Return a part of a report in a language; as it is where the table lacks it."""
+    return _in_german(english) if language == "de" else english
+
+
 def _marked(finding: Finding, text: Text | None) -> list[str]:
     """Return the first sentences that a finding marks part of."""
     sentences = text.sentences if text else ()

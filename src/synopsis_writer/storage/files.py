@@ -164,8 +164,12 @@ def slug(text: str, most: int = 60) -> str:
 _MOST_NUMBERED = 10_000
 
 
+Force = bool | Callable[[Path], bool]
+"""Whether a file that is there is replaced, or what decides that."""
+
+
 def save(
-    content: str, folder: Path, title: str, suffix: str, *, within: Path | None = None, force: bool = False
+    content: str, folder: Path, title: str, suffix: str, *, within: Path | None = None, force: Force = False
 ) -> Path:
     """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
 
@@ -182,7 +186,7 @@ def save(
         with _temporary(folder) as (temporary, file):
             file.write(content.encode("utf-8"))
             _settle(temporary, file)
-            if force:
+            if force(target) if callable(force) else force:
                 temporary.replace(target)
                 return target
             for number in range(2, _MOST_NUMBERED + 1):
