@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -53,47 +54,8 @@ RUN: ContextVar[str | None] = ContextVar("run", default=None)
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, command TEXT NOT NULL, created TEXT NOT NULL, outcome TEXT NOT NULL,
-        error TEXT, path TEXT, brief TEXT NOT NULL, outline TEXT, model TEXT NOT NULL, server TEXT,
-        rounds INTEGER NOT NULL, best_of INTEGER NOT NULL,
-        prompt TEXT, version TEXT, prompt_hash TEXT, examples TEXT NOT NULL
-    );
-    CREATE TABLE prompts (hash TEXT PRIMARY KEY, messages TEXT NOT NULL);
-    CREATE TABLE attempts (
-        run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE, place INTEGER NOT NULL,
-        number INTEGER NOT NULL, messages TEXT REFERENCES prompts, answer TEXT NOT NULL,
-        finish TEXT NOT NULL, model TEXT NOT NULL, passed INTEGER NOT NULL, problems TEXT NOT NULL,
-        findings TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL, amount TEXT, currency TEXT,
-        is_kept INTEGER NOT NULL, words_by_model INTEGER,
-        PRIMARY KEY (run, place)
-    );
-    CREATE INDEX attempts_by_messages ON attempts (messages)
-    """,
-    """
-    ALTER TABLE attempts ADD COLUMN repeat INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE attempts ADD COLUMN is_longer INTEGER NOT NULL DEFAULT 0
-    """,
-    """
-    ALTER TABLE attempts ADD COLUMN written_tokens INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE attempts ADD COLUMN thinking_tokens INTEGER NOT NULL DEFAULT 0
-    """,
-    "ALTER TABLE runs ADD COLUMN lost TEXT",
-    """
-    CREATE TABLE versions (
-        text TEXT NOT NULL, number INTEGER NOT NULL, parent INTEGER, created TEXT NOT NULL,
-        maker TEXT NOT NULL, model TEXT, run TEXT, request TEXT NOT NULL, path TEXT NOT NULL,
-        hash TEXT NOT NULL, content TEXT,
-        PRIMARY KEY (text, number)
-    );
-    CREATE INDEX versions_by_run ON versions (run);
-    CREATE INDEX versions_by_hash ON versions (hash);
-    CREATE INDEX versions_by_path ON versions (path)
-    """,
-)
+# A paragraph for each version of the file, in order; one that was released never changes.
+_MIGRATIONS = files("synopsis_writer").joinpath("log.sql").read_text(encoding="utf-8").split("\n\n")
 
 
 @dataclass(frozen=True)
@@ -225,9 +187,7 @@ class RunLog:
             "lost": run.lost and _LOST.dump_json(run.lost).decode(),
         }
         row["rounds"] = row.pop("attempts")
-        columns, values = ", ".join(row), ", ".join("?" for _ in row)
-        insert = f"INSERT INTO runs ({columns}) VALUES ({values})"  # noqa: S608 - our own names
-        self._write((insert, tuple(row.values())))
+        self._write(_insert("runs", row))
 
     def add(self, run: str, attempt: Attempt) -> None:
         """Record an attempt, as soon as it is answered."""
@@ -249,13 +209,10 @@ class RunLog:
             "is_longer": attempt.is_longer,
             "run": run,
         }
-        columns, values = ", ".join(row), ", ".join("?" for _ in row)
-        place = "(SELECT count(*) FROM attempts WHERE run = ?)"
-        insert = f"INSERT INTO attempts ({columns}, place) VALUES ({values}, {place})"  # noqa: S608 - our own names
-        messages = _messages_json(attempt.messages)
-        asked = (row["messages"], _bounded(messages, "[]"))
+        insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
+        asked = (row["messages"], _bounded(_messages_json(attempt.messages), "[]"))
         prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked)
-        self._write(*([prompt] if attempt.messages else []), (insert, (*row.values(), run)))
+        self._write(*([prompt] if attempt.messages else []), insert)
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
         """Record the findings of the attempt at an index, from 0."""
@@ -273,8 +230,7 @@ class RunLog:
 
     def saved(self, run: str, path: Path) -> None:
         """Record where a run's text was saved."""
-        name = clean_name(str(path.absolute()), _LONGEST_PATH)
-        self._write(("UPDATE runs SET path = ? WHERE id = ?", (name, run)))
+        self._write(("UPDATE runs SET path = ? WHERE id = ?", (_path(path), run)))
 
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
@@ -347,7 +303,7 @@ class RunLog:
         its model's if its front matter names one. Else that is None. Raises FileError.
         """
         content, run = format_document(document.meta, document.text), document.meta.get("run")
-        digest, path = _digest(content), _path(document)
+        digest, path = _digest(content), _path(document.path)
         for column, value in (("run", run), ("hash", digest), ("path", path)):
             query = f"SELECT text FROM versions WHERE {column} = ? ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - ours
             if isinstance(value, str) and (rows := self._rows(query, (value,))):
@@ -394,16 +350,14 @@ class RunLog:
             "model": model,
             "run": run,
             "request": _json(request or {}),
-            "path": _path(document),
+            "path": _path(document.path),
             "hash": _digest(content),
             "content": content,
         }
-        columns, values = ", ".join(row), ", ".join("?" for _ in row)
-        number = "(SELECT coalesce(max(number), 0) + 1 FROM versions WHERE text = ?)"
-        insert = f"INSERT INTO versions ({columns}, number) VALUES ({values}, {number})"  # noqa: S608 - our own names
+        number = "(SELECT coalesce(max(number), 0) + 1 FROM versions WHERE text = :text)"
         # A text that came without a run goes with the first one that revised it.
         adopted = "UPDATE versions SET run = ? WHERE text = ? AND run IS NULL"
-        self._write((adopted, (run, text)), (insert, (*row.values(), text)))
+        self._write((adopted, (run, text)), _insert("versions", row, number=number))
         return self.versions(text)[-1]
 
     def remove(self, runs: Iterable[str]) -> bool:
@@ -442,7 +396,7 @@ class RunLog:
         """Close the file."""
         self._database.close()
 
-    def _write(self, *statements: tuple[str, Sequence[Any]]) -> None:
+    def _write(self, *statements: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> None:
         try:
             with transaction(self._database):
                 for statement, values in statements:
@@ -463,6 +417,12 @@ class RunLog:
         except SQLITE_ERRORS as error:
             reason = describe(error, "move it away, it is damaged")
             raise FileError(f"run log {self._path}: {reason}") from error
+
+
+def _insert(table: str, row: Mapping[str, Any], **computed: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the statement that adds a row, and its values; `computed` are expressions of more columns."""
+    columns, values = ", ".join((*row, *computed)), ", ".join((*map(":{}".format, row), *computed.values()))
+    return f"INSERT INTO {table} ({columns}) VALUES ({values})", row  # noqa: S608 - our own names
 
 
 def _bounded(text: str, instead: str) -> str:
@@ -508,8 +468,8 @@ def _version(row: Mapping[str, Any]) -> Version:
         raise FileError(f"run log: {reason}: remove its run with synopsis log rm {row['run']}") from error
 
 
-def _path(document: Document) -> str:
-    return clean_name(str(document.path.absolute()), _LONGEST_PATH)
+def _path(path: Path) -> str:
+    return clean_name(str(path.absolute()), _LONGEST_PATH)
 
 
 def _digest(content: str) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import unified_diff
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -182,40 +184,22 @@ def _lines(result: "Report") -> Iterator[str]:
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
     """Yield the lines of `text`, wrapped at `width` cells, each followed by the marks of its spans."""
     from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
 
-    is_marked = [False] * len(text)
+    is_marked = bytearray(len(text))
     for start, end in spans:
-        is_marked[start:end] = [True] * len(is_marked[start:end])
-    for start, end in _wrapped(text, max(_LEAST_WIDTH, width)):
-        shown = [printable(char) for char in text[start:end]]
-        yield "".join(shown)
-        if any(is_marked[start:end]):
-            marks = zip(shown, is_marked[start:end], strict=True)
-            yield "".join(("~" if mark else " ") * cell_len(char) for char, mark in marks).rstrip()
-
-
-def _wrapped(text: str, width: int) -> Iterator[tuple[int, int]]:
-    """Yield where the lines begin and end: at line ends, at the last blank before `width`, or at `width`."""
-    from rich.cells import cell_len
-
-    start = used = 0
-    blank = -1
-    for position, char in enumerate(text):
-        if char == "\n":
-            yield start, position
-            start, used, blank = position + 1, 0, -1
-            continue
-        if char == " ":
-            blank = position
-        used += cell_len(printable(char))
-        if used > width and position > start:
-            end = blank if blank > start else position
-            yield start, end
-            start = end + 1 if end == blank else end
-            used = sum(cell_len(printable(rest)) for rest in text[start : position + 1])
-            blank = -1
-    if start < len(text):
-        yield start, len(text)
+        is_marked[start:end] = b"\1" * len(is_marked[start:end])
+    shown = Text()
+    for mark, chars in groupby(zip(is_marked, text, strict=True), key=itemgetter(0)):
+        shown.append(printable("".join(char for _, char in chars)), style="marked" if mark else None)
+    for line in shown.wrap(Console(width=width), max(_LEAST_WIDTH, width)):
+        yield line.plain
+        if line.spans:
+            marks = [" " * cell_len(char) for char in line.plain]
+            for start, end, _ in line.spans:
+                marks[start:end] = [mark.replace(" ", "~") for mark in marks[start:end]]
+            yield "".join(marks).rstrip()
 
 
 def _annotations(result: "Report") -> Iterator[str]:
@@ -411,7 +395,6 @@ def calibrate_style(
     the built-in limits.
     """
     from synopsis_writer.document import format_yaml
-    from synopsis_writer.errors import FileError
     from synopsis_writer.house.house import built_in_house
     from synopsis_writer.learning.limits import FEWEST_TEXTS, as_data, calibrate
 
