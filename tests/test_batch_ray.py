@@ -255,6 +255,7 @@ def test_a_wrong_key_ends_the_batch_with_one_line(nodes: Nodes, terminal: Termin
     assert asked <= 4
 
 
+@pytest.mark.slow
 def test_a_row_that_resembles_another_is_repaired(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 2)
     with LoopbackServer([Reply(ANSWER)]) as server:
@@ -266,6 +267,7 @@ def test_a_row_that_resembles_another_is_repaired(nodes: Nodes, terminal: Termin
     assert ["variety_copy" in request for request in asked] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once(nodes: Nodes, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with LoopbackServer([Silence(600)]) as server:
@@ -281,6 +283,7 @@ def test_ctrl_c_twice_ends_at_once(nodes: Nodes, tmp_path: Path) -> None:
     assert statuses(tmp_path) == ["pending"] * 20
 
 
+@pytest.mark.slow
 def test_answers_that_cannot_be_saved_are_printed(nodes: Nodes, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with Clocked(Reply(ANSWER)) as server:
@@ -317,6 +320,7 @@ def test_a_killed_head_ends_the_batch_and_the_same_command_continues(tmp_path: P
     assert again.returncode == 0, message
 
 
+@pytest.mark.slow
 def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
     nodes: Nodes, tmp_path: Path
 ) -> None:
@@ -338,6 +342,7 @@ def test_a_killed_driver_ends_its_workers_and_the_batch_can_be_continued(
     assert rows <= asked <= rows + in_flight
 
 
+@pytest.mark.slow
 def test_a_budget_is_divided_and_never_exceeded(nodes: Nodes, terminal: Terminal, tmp_path: Path) -> None:
     briefs(tmp_path, 20)
     with LoopbackServer([Reply(ANSWER, prompt_tokens=9000)]) as server:
@@ -397,6 +402,7 @@ def test_a_folder_that_ray_cannot_use_is_reported_in_one_line(terminal: Terminal
     assert "RAY_TMPDIR" in done.err
 
 
+@pytest.mark.slow
 def test_a_node_with_other_examples_ends_the_batch(
     nodes: Nodes, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +417,9 @@ def test_a_node_with_other_examples_ends_the_batch(
     assert "examples differ from those where the batch was begun" in done.err
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("kind", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_that_reaches_rays_processes_too_loses_nothing(
     tmp_path: Path, kind: signal.Signals, code: int
 ) -> None:

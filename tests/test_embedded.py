@@ -78,6 +78,7 @@ def test_the_same_seed_gives_the_same_text(terminal: Terminal, draft: Draft) -> 
     assert again["usage"]["completion_tokens"] > 0
 
 
+@pytest.mark.slow
 def test_an_outline_of_the_packaged_model_can_be_passed_back(terminal: Terminal, tmp_path: Path) -> None:
     done = terminal("outline", "--show", "Rote Rosen", "--theme", "Ein Fest fällt aus", "--seed", "3")
     assert done.code == 0, done.err
@@ -150,6 +151,7 @@ def write_with_template(source: Path, target: Path, template: bytes) -> None:
         shutil.copyfileobj(given, file, 1 << 20)
 
 
+@pytest.mark.slow
 def test_any_gguf_with_a_chat_template_runs_the_normal_strategy(
     terminal: Terminal, tmp_path: Path, cache: str
 ) -> None:

@@ -33,6 +33,9 @@ from tests.houses.damage import damaged
 from tests.support.loopback import Fault, LoopbackServer, Reply
 from tests.support.terminal import Terminal
 
+# One worker learns each house once.
+pytestmark = pytest.mark.xdist_group("house_learn")
+
 EPG = [text.text for text in load("epg").learn]
 PRESS = [text.text for text in load("presse").learn]
 
@@ -471,6 +474,7 @@ def test_the_proof_is_an_object_with_json(tmp_path: Path, capsys: pytest.Capture
     assert {line["damage"] for line in data["damages"]} >= {"too short", "a list"}
 
 
+@pytest.mark.slow
 def test_house_check_repeats_the_proof_after_an_edit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], houses: Callable[[Corpus], Path]
 ) -> None:
@@ -492,6 +496,7 @@ def test_house_check_repeats_the_proof_after_an_edit(
     )
 
 
+@pytest.mark.slow
 def test_no_text_is_judged_by_limits_that_it_set_itself(tmp_path: Path) -> None:
     texts = [
         " ".join(PRESS[0].split()[:20]) + f" {name}." for name in ("Anna", "Berta", "Cilly", "Dora", "Emma")

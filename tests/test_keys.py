@@ -168,7 +168,12 @@ class FileRing(keyring.backend.KeyringBackend):
 
 
 @pytest.mark.parametrize(
-    ("kept", "code"), [(f"{SERVICE} HOST {KEY}\n", 0), (f"{SERVICE} elsewhere {KEY}\n", 3), (None, 3)]
+    ("kept", "code"),
+    [
+        (f"{SERVICE} HOST {KEY}\n", 0),
+        (f"{SERVICE} elsewhere {KEY}\n", 3),
+        pytest.param(None, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_the_command_takes_the_key_out_of_the_keyring_and_never_shows_it(
     tmp_path: Path, kept: str | None, code: int

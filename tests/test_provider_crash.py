@@ -154,12 +154,12 @@ def test_after_a_kill_while_results_are_saved_the_downloaded_file_is_used(house:
 @pytest.mark.parametrize(
     ("command", "call"),
     [
-        (SUBMIT, "POST /v1/files"),
         (SUBMIT, "POST /v1/batches"),
-        (FETCH, "GET /v1/batches/batch_1"),
         (FETCH, "GET /v1/files/batch_1_output/content"),
-        (FETCH, "POST /v1/files"),
-        (FETCH, "POST /v1/batches"),
+        pytest.param(SUBMIT, "POST /v1/files", marks=pytest.mark.slow),
+        pytest.param(FETCH, "GET /v1/batches/batch_1", marks=pytest.mark.slow),
+        pytest.param(FETCH, "POST /v1/files", marks=pytest.mark.slow),
+        pytest.param(FETCH, "POST /v1/batches", marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_at_any_call_saves_each_row_once_and_pays_each_shard_once(

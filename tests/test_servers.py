@@ -104,7 +104,9 @@ def test_bad_json_of_a_model_is_an_attempt_that_is_repaired(command: str, termin
     assert all("response_format" in chat.body for chat in server.chats)
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize(
+    "name", [next(iter(SERVERS)), *(pytest.param(name, marks=pytest.mark.slow) for name in [*SERVERS][1:])]
+)
 def test_on_a_terminal_such_a_server_is_streamed_from(name: str, tmp_path: Path) -> None:
     refused, words = SERVERS[name]
     with LoopbackServer([Reply(ANSWER)], refuses=refused, refusal=words) as server:

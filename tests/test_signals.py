@@ -101,9 +101,9 @@ def test_a_command_that_still_loads(tmp_path: Path, command: tuple[str, ...], ki
     ("command", "kind"),
     [
         (("write", *ORDER), signal.SIGTERM),
-        (("outline", *ORDER), signal.SIGHUP),
+        pytest.param(("outline", *ORDER), signal.SIGHUP, marks=pytest.mark.slow),
         (("eval", "run", "--out", "run", "--model", "m", "--no-log"), signal.SIGTERM),
-        (("eval", "judge-check", "--judge", "m"), signal.SIGHUP),
+        pytest.param(("eval", "judge-check", "--judge", "m"), signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
 def test_a_command_that_waits_for_a_model(
@@ -126,7 +126,10 @@ def test_a_write_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> 
     assert '"outcome": "interrupted"' in terminal("log", "show", "--json").out
 
 
-@pytest.mark.parametrize(("kind", "workers"), [(signal.SIGTERM, "0"), (signal.SIGHUP, "1")])
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [(signal.SIGTERM, "0"), pytest.param(signal.SIGHUP, "1", marks=pytest.mark.slow)],
+)
 def test_a_batch_finishes_the_rows_in_flight(
     terminal: Terminal, tmp_path: Path, kind: signal.Signals, workers: str
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_second_signal_ends_a_batch_at_once(tmp_path: Path) -> None:
     assert statuses(tmp_path) == ["pending"] * 4
 
 
+@pytest.mark.slow
 def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path: Path) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 40)
     order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
@@ -185,7 +189,10 @@ def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path:
         assert terminal(*order, server=server).code == 0
 
 
-@pytest.mark.parametrize(("command", "kind"), [("submit", signal.SIGTERM), ("fetch", signal.SIGHUP)])
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [("submit", signal.SIGTERM), pytest.param("fetch", signal.SIGHUP, marks=pytest.mark.slow)],
+)
 def test_a_providers_batch_is_found_again(
     terminal: Terminal, tmp_path: Path, kind: signal.Signals, command: str
 ) -> None:
@@ -283,7 +290,13 @@ def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> 
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
 
 
-@pytest.mark.parametrize("command", [("write", *ORDER), ("batch", "run", "briefs.csv", "--out", "out")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("write", *ORDER),
+        pytest.param(("batch", "run", "briefs.csv", "--out", "out"), marks=pytest.mark.slow),
+    ],
+)
 def test_in_a_scripts_background_where_ctrl_c_is_ignored_sigterm_is_not(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -300,6 +313,7 @@ def test_in_a_scripts_background_where_ctrl_c_is_ignored_sigterm_is_not(
         check_end(process, signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_with_nohup_sighup_ends_nothing(tmp_path: Path) -> None:
     with LoopbackServer([Silence(600)]) as server:
         ignoring = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh", COMMAND, "write", *ORDER)

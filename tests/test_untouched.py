@@ -82,7 +82,9 @@ def test_a_hard_link_to_the_record_belongs_to_it_and_a_file_beside_does_not(batc
     assert not is_of_batch(batch.parent / "texts", batch)
 
 
-@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "file_format", ["jsonl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("csv", "parquet"))]
+)
 def test_a_hyphen_is_stdout(batch: Path, file_format: str) -> None:
     command = [sys.executable, "-m", "synopsis_writer", "batch", "export", "out", "--format", file_format]
     for output, name in (("-", "piped"), ("named", "named")):

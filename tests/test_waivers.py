@@ -79,7 +79,9 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize(
+    "words", [*WORDS[:3], *(pytest.param(words, marks=pytest.mark.slow) for words in WORDS[3:])]
+)
 def test_a_word_is_added_to_the_house_and_its_comments_stay(
     terminal: Terminal, tmp_path: Path, words: str
 ) -> None:
