@@ -1,10 +1,15 @@
 """The rules of a form in German, rendered from the limits that the gate holds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from synopsis_writer.house.form import CHECK_NAMES, FEWEST_SENTENCES, Form, Range, can_encode
 from synopsis_writer.house.house import House
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _NUMBERS = "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
 
@@ -35,123 +40,46 @@ class Rules:
 def render_rules(form: Form, house: House) -> Rules:
     """Return the rules of a form of the house; a check that is off states none, but for the length."""
     checks = frozenset(name for name in CHECK_NAMES if form.level(name) != "off")
-    marks = f"{house.quotation_marks[0]} {house.quotation_marks[1]}"
-    quoted = house.quotation_marks.replace(house.quotation_marks[0], f"{house.quotation_marks[0]}…", 1)
+    opening, closing = house.quotation_marks
+    encoding = form.encoding or "utf-8"
+    rendered = _template().render(
+        form=form,
+        house=house,
+        marks=f"{opening} {closing}",
+        ellipsis=house.quotation_marks.replace(opening, f"{opening}…", 1),
+        encoding=encoding,
+        has_wide_letters=len("ä".encode(encoding, "replace")) > len("a".encode(encoding)),
+        foreign=[mark for mark in "äöüß„“»«’–…€" if not can_encode(mark, encoding)],
+        has_rhythm=2 * form.most_words / max(1, sum(form.sentence_mean)) >= FEWEST_SENTENCES,
+    )
+    told, style = (
+        [line.partition(": ")[::2] for line in part.splitlines()] for part in rendered.split("---\n")
+    )
     return Rules(
         " ".join(form.purpose.split()),
-        tuple(rule for check, rule in _form_rules(form, marks, quoted) if check in {*checks, "length"}),
-        tuple(rule for check, rule in _style_rules(form, house, marks) if check in checks),
+        tuple(rule for check, rule in told if check in {*checks, "length"}),
+        tuple(rule for check, rule in style if check in checks),
         checks,
         _either("ABC"[: form.storylines]),
         count(form.aim.beats, "deutscher Satz", "deutsche Sätze") if form.aim.beats else "deutsche Sätze",
-        *house.quotation_marks,
+        opening,
+        closing,
     )
 
 
-def _form_rules(form: Form, marks: str, quoted: str) -> Iterator[tuple[str, str]]:
-    yield from (("length", rule) for rule in _length_rules(form))
-    parts = _aimed(form.paragraphs, form.aim.paragraphs, "Absatz", "Absätze")
-    yield "paragraphs", "Ein einziger Absatz." if form.paragraphs[1] == 1 else f"{_capital(parts)}."
-    yield (
-        "length",
-        (
-            "Ein einziger Erzählstrang A.",
-            "Ein Hauptstrang A und ein Nebenstrang B, der mit einer deutlichen Wendung einsetzt.",
-            "Ein Hauptstrang A im Wechsel mit den Nebensträngen B und C, die deutlich einsetzen.",
-        )[form.storylines - 1],
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(  # for a model, not a browser
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,  # noqa: S701
     )
-    yield "tense", _tense(form)
-    yield "dialogue", _speech(form, marks)
-    if questions := _questions(form):
-        yield "hook", questions
-    if form.ending == "question":
-        yield "hook", "Das Ende ist offen: Einer der letzten Sätze ist eine Frage."
-    elif form.ending == "ellipsis":
-        yield "hook", f"Das Ende ist offen: Der letzte Satz bricht ab und schließt mit {quoted}."
-    elif form.ending == "closed":
-        yield "hook", f"Das Ende ist geschlossen: keine Frage im letzten Satz und kein {quoted}."
-    if form.headline == "yes":
-        yield "headline", "Über dem Text steht der Titel: eine kurze Zeile ohne Punkt."
-    if form.actors_in_brackets == "yes":
-        named = "Nennt der Auftrag, wer eine Figur spielt, so steht dieser Name in Klammern dahinter"
-        yield "actors", f"{named}, wenn sie zum ersten Mal vorkommt. Erfinde keinen."
-    elif form.actors_in_brackets == "no":
-        yield "actors", "Wer eine Figur spielt, steht nicht im Text."
-
-
-def _length_rules(form: Form) -> Iterator[str]:
-    title = "der Titel auch" if form.title_counts else "der Titel nicht"
-    if form.words:
-        counted = f", {title}" if form.title_counts else ""
-        yield f"{_capital(_aimed(form.words, form.aim.words, 'Wort', 'Wörter'))}{counted}."
-    elif form.characters:
-        length = _aimed(form.characters, form.aim.characters, "Zeichen", "Zeichen")
-        yield f"{_capital(length)}, Leerzeichen mitgezählt, {title}."
-    else:
-        size = f"{count(form.length[0], 'Byte', 'Bytes', digits=True)} in {form.encoding or 'utf-8'}"
-        yield f"{_capital(size)}, Leerzeichen mitgezählt, {title}."
-        if len("ä".encode(form.encoding or "utf-8", "replace")) > len("a".encode(form.encoding or "utf-8")):
-            yield "Ein Umlaut zählt so viel wie zwei Buchstaben, ein Anführungszeichen mehr."
-    foreign = [mark for mark in "äöüß„“»«’–…€" if form.encoding and not can_encode(mark, form.encoding)]
-    if foreign:
-        yield f"Diese Zeichen gibt es dort nicht, schreibe ohne sie: {' '.join(foreign)}"
-
-
-def _style_rules(form: Form, house: House, marks: str) -> Iterator[tuple[str, str]]:
-    mean = _aimed(form.sentence_mean, form.aim.sentence_mean, "Wort", "Wörter")
-    aim = form.aim.sentence_longest
-    longest = f"keiner über {count(form.sentence_longest[1], 'Wort', 'Wörter')}"
-    longest += f", am besten keiner über {number(aim[1])}" if aim else ""
-    if 2 * form.most_words / max(1, sum(form.sentence_mean)) >= FEWEST_SENTENCES:
-        spread = count(form.sentence_deviation, "Wort", "Wörter")
-        yield "rhythm", f"Kurze und lange Sätze im Wechsel: im Schnitt {mean}; {longest}."
-        yield "rhythm", f"Die Satzlängen streuen um {spread} (Standardabweichung)."
-    else:
-        yield "rhythm", f"Sätze: im Schnitt {mean}; {longest}."
-    if least := share((form.variety[0], 1)):
-        yield "repetition", f"Wechselnder Wortschatz: von nahen Wörtern sind im Schnitt {least} verschieden."
-    most = form.exclamations[1]
-    marked = f"Höchstens {count(most, 'Ausrufezeichen', 'Ausrufezeichen')}" if most else "Kein Ausrufezeichen"
-    yield "exclamations", f"{marked}, keine Wörter in Großbuchstaben."
-    yield "markup", f"Anführungszeichen nur in der Form {marks}."
-    if house.orthography == "de-CH":
-        yield "umlauts", "Schweizer Rechtschreibung: ss statt ß."
-    elif house.orthography == "de-AT":
-        yield "spelling", "Österreichische Rechtschreibung."
-
-
-def _tense(form: Form) -> str:
-    told = {
-        "present": "Erzählt wird im Präsens",
-        "preterite": "Erzählt wird im Präteritum, Früheres im Plusquamperfekt",
-        "either": "Erzählt wird im Präsens oder im Präteritum, ohne grundlosen Wechsel",
-    }[form.tense]
-    past = share(form.preterite)
-    return f"{told}; im Präteritum stehen {past} der Verben." if past else f"{told}."
-
-
-def _speech(form: Form, marks: str) -> str:
-    limit, spoken = share(form.speech), form.aim.spoken_sentences
-    if not form.speech[1]:
-        return "Keine wörtliche Rede."
-    if spoken:
-        lines = _capital(count(spoken, "gesprochener Satz", "gesprochene Sätze"))
-        return f"{lines} in {marks}" + (f", zusammen {limit} des Textes." if limit else ".")
-    rare = "nur ausnahmsweise" if form.speech[1] <= _RARE else "ist möglich"
-    return f"Wörtliche Rede {rare}" + (f": {limit} des Textes." if limit else ".")
-
-
-_RARE = 0.05  # share of the characters up to which speech is the exception
-
-
-def _questions(form: Form) -> str:
-    limit, asked = share(form.questions), form.aim.questions_asked
-    if not form.questions[1]:
-        return "Keine Fragen."
-    if asked:
-        lines = _capital(count(asked, "Frage", "Fragen", one="eine"))
-        return f"{lines}, über den Text verteilt" + (f"; {limit} der Sätze." if limit else ".")
-    return f"{_capital(limit)} der Sätze sind Fragen." if limit else ""
+    environment.filters["capital"] = _capital
+    environment.globals |= {"aimed": _aimed, "count": count, "number": number, "share": share}
+    return environment.from_string(files(__package__).joinpath("rules.j2").read_text(encoding="utf-8"))
 
 
 def _aimed(limits: Range, aim: Range | None, one: str, many: str) -> str:
