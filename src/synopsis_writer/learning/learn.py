@@ -5,9 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synopsis_writer.document import Document, format_yaml
 from synopsis_writer.errors import FileError, os_reason
@@ -33,6 +35,9 @@ from synopsis_writer.learning.texts import OwnText, suggestion, without_titles
 from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.show import SHOW_FILE, CastMember, Show, generic_show
 from synopsis_writer.storage.files import new_folder, temporary_folder, write_file
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _WORDS_A_BEAT = 40
 _SENTENCES = 25  # of a text of the built-in house
@@ -201,70 +206,35 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
 
 def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
     """Return a `house.yaml` for an editor, with a comment for each learnt value."""
-    house = learnt.house
-    lines = [
-        f"# Learnt from {len(texts)} texts. Edit what you like, then: synopsis house check",
-        "# A range is [least, most]; a share is from 0 to 1. Behind # is what your own texts have.",
-        f"name: {_quoted(house.name)}",
-        f"language: {house.language}",
-        f"orthography: {house.orthography}  # de-DE, de-AT or de-CH (ss instead of ß)",
-        f"quotation_marks: {_quoted(' '.join(house.quotation_marks))}",
-        f"known_words: {_quoted(list(house.known_words))}  # right though no list has them",
-        "forms:",
-    ]
-    for form in house.forms.values():
-        own = [text for text in texts if text.form == form.name]
-        ends = Counter(next(iter(text.endings), "any") for text in own)
-        lines += [
-            f"  {form.name}:  # {len(own)} text{'s' * (len(own) != 1)}",
-            f"    purpose: {_quoted(form.purpose)}",
-        ]
-        for key, comment in (
-            ("words", ""),
-            ("characters", "with blanks, the title aside"),
-            ("paragraphs", ""),
-            ("tense", "present, preterite or either"),
-            ("ending", f"question, ellipsis, closed or any; yours: {_counts(ends)}"),
-            ("sentence_mean", "words in a sentence"),
-            ("sentence_deviation", "standard deviation of the same"),
-            ("sentence_longest", ""),
-            ("questions", "share of the sentences"),
-            ("speech", "share of the characters"),
-            ("exclamations", ""),
-            ("phrases", "stock phrases"),
-            ("variety", "share of distinct words among 50 in a row"),
-            ("preterite", "share of the verbs"),
-            ("actors_in_brackets", "yes, no or either"),
-            ("headline", "yes, no or either: whether the title is a line of the text"),
-        ):
-            value = getattr(form, key)
-            if value is None:
-                continue
-            spread = learnt.spreads[form.name].get(key)
-            seen = f"yours: {spread[0]:.3g} to {spread[1]:.3g}" if spread else ""
-            about = "; ".join(filter(None, (comment, seen)))
-            shown = value if isinstance(value, str) else _range(value)
-            lines.append(f"    {key}: {shown}{f'  # {about}' if about else ''}")
-        aims = [f"{key}: {_range(aim)}" for key, aim in form.aim if aim]
-        lines.append(f"    aim: {{{', '.join(aims)}}}  # what prompts ask for, within the limits")
-        lines.append("    checks:  # error, warning or off; error where none is named")
-        for check, level in form.checks.items():
-            lines.append(f"      {check}: {level}  # {proof.reason(form.name, check)}")
-        if not form.checks:
-            lines[-1] = "    checks: {}  # error, warning or off; error where none is named"
-    return "\n".join(lines) + "\n"
+    endings = {
+        form: Counter(next(iter(own.endings), "any") for own in texts if own.form == form)
+        for form in learnt.house.forms
+    }
+    return _template().render(
+        house=learnt.house,
+        count=len(texts),
+        counts=Counter(own.form for own in texts),
+        endings={
+            form: ", ".join(f"{n} {end}" for end, n in ends.most_common()) for form, ends in endings.items()
+        },
+        spreads=learnt.spreads,
+        reason=proof.reason,
+    )
 
 
-def _quoted(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment
 
-
-def _range(limits: tuple[float, float]) -> str:
-    return f"[{limits[0]:g}, {limits[1]:g}]"
-
-
-def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.most_common())
+    environment = Environment(
+        autoescape=False,  # noqa: S701 - not for a browser
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
+    environment.filters["range"] = lambda limits: f"[{limits[0]:g}, {limits[1]:g}]"
+    return environment.from_string(files(__package__).joinpath("house.yaml.j2").read_text(encoding="utf-8"))
 
 
 def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:

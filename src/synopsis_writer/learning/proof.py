@@ -12,9 +12,10 @@ from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.form import tense_of, tensed_verbs
 from synopsis_writer.gate.gate import Gate
+from synopsis_writer.gate.lexicon import word_lists
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.form import Level
-from synopsis_writer.house.house import House, QuotationMarks
+from synopsis_writer.house.house import House
 from synopsis_writer.learning.texts import OwnText
 from synopsis_writer.show import Show, find_show, generic_show
 
@@ -126,7 +127,7 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
             found[own.form, finding.check].append((own, finding))
         for damage in DAMAGES if number % step == 0 else ():
             copy = damage.change(_Case(own, texts[(number + 1) % len(texts)], house))
-            if copy is not None and copy != own:
+            if copy != own:
                 levels = (
                     each.level
                     for each in _findings(gate, copy)
@@ -138,20 +139,13 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
         refused = tuple(own.id for own, finding in each if not finding.passed and finding.level == "error")
         named = tuple(own.id for own, finding in each if not finding.passed and finding.level == "warning")
         level = gates[form].house.form(form).level(check)
-        lines.append(
-            Line(
-                form, check, level, each[-1][1].limit, sum(own.form == form for own in texts), refused, named
-            )
-        )
-    return Proof(
-        tuple(lines),
-        tuple(
-            DamageLine(
-                form, damage.name, damage.check, len(levels), levels.count("error"), levels.count("warning")
-            )
-            for (form, damage), levels in counts.items()
-        ),
-    )
+        number = sum(own.form == form for own in texts)
+        lines.append(Line(form, check, level, each[-1][1].limit, number, refused, named))
+    damages = [
+        DamageLine(form, each.name, each.check, len(levels), levels.count("error"), levels.count("warning"))
+        for (form, each), levels in counts.items()
+    ]
+    return Proof(tuple(lines), tuple(damages))
 
 
 def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
@@ -168,180 +162,152 @@ class _Case(NamedTuple):
     other: OwnText
     house: House
 
+    @property
+    def raw(self) -> str:
+        return self.own.text.raw
+
+    @property
+    def sentences(self) -> list[str]:
+        return [sentence.text for sentence in self.own.text.sentences]
+
+    def rewritten(self, raw: str) -> OwnText:
+        """Return the text with other words."""
+        return self.own if raw == self.raw else replace(self.own, text=analyse(raw))
+
+    def with_passage(self, passage: str) -> OwnText:
+        """Return the text with a passage behind its first sentence."""
+        end = self.own.text.sentences[0].span.end
+        return self.rewritten(f"{self.raw[:end]} {passage}{self.raw[end:]}")
+
 
 class Damage(NamedTuple):
-    """A kind of corruption: what is wrong, the check that must name it, and how a copy is made."""
+    """A kind of corruption: what is wrong, the check that must name it, and how a copy is made.
+
+    Where it finds nothing to damage, `change` returns the text as it is.
+    """
 
     name: str
     check: str
-    change: Callable[[_Case], OwnText | None]
+    change: Callable[[_Case], OwnText]
 
 
-def _text(change: Callable[[str, _Case], str]) -> Callable[[_Case], OwnText | None]:
-    def damaged(case: _Case) -> OwnText:
-        raw = change(case.own.text.raw, case)
-        return case.own if raw == case.own.text.raw else replace(case.own, text=analyse(raw))
-
-    return damaged
+def _inserted(name: str, check: str, passage: str) -> Damage:
+    return Damage(name, check, lambda case: case.with_passage(passage))
 
 
-def _inserted(passage: str) -> Callable[[_Case], OwnText | None]:
-    """Put a passage behind the first sentence."""
-    return _text(lambda raw, case: _behind_first(raw, case, passage))
+def _too_short(case: _Case) -> OwnText:
+    first, words = case.sentences[0], case.raw.split()
+    quarter = " ".join(words[: max(3, len(words) // 4)])
+    return case.rewritten(first if len(first) * 3 < len(case.raw) else f"{quarter}.")
 
 
-def _behind_first(raw: str, case: _Case, passage: str) -> str:
-    end = case.own.text.sentences[0].span.end
-    return f"{raw[:end]} {passage}{raw[end:]}"
+def _parted(case: _Case) -> OwnText:
+    """Make each sentence a paragraph, where those are more than the form allows."""
+    most = case.house.form(case.own.form).paragraphs[1]
+    return case.rewritten("\n\n".join(case.sentences)) if len(case.sentences) > most else case.own
 
 
-def _sentences(case: _Case, change: Callable[[int, str], str]) -> str:
-    """Change each sentence, given its number."""
-    raw, end, parts = case.own.text.raw, 0, list[str]()
-    for number, sentence in enumerate(case.own.text.sentences):
-        parts += [raw[end : sentence.span.start], change(number, sentence.text)]
-        end = sentence.span.end
-    return "".join(parts)
+def _other_marks(case: _Case) -> OwnText:
+    marks = case.house.quotation_marks
+    others = "„“" if marks != "„“" else "»«"
+    if marks[0] in case.raw:
+        return case.rewritten(case.raw.translate(str.maketrans(marks, others)))
+    return case.with_passage(f"{others[0]}Das wird nichts{others[1]}, denken alle.")
+
+
+def _exclaimed(case: _Case) -> OwnText:
+    raw = case.raw
+    for sentence in case.sentences:
+        raw = raw.replace(sentence, re.sub(r" ?[.?…]$", "!", sentence))
+    return case.rewritten(raw)
 
 
 _FEWEST_VERBS = 8  # that show a tense
-_IRREGULAR = dict(
-    pair.split("-")
-    for pair in (
-        "ist-war sind-waren hat-hatte haben-hatten wird-wurde werden-wurden kann-konnte können-konnten "
-        "muss-musste müssen-mussten will-wollte wollen-wollten soll-sollte sollen-sollten darf-durfte "
-        "geht-ging gehen-gingen kommt-kam kommen-kamen steht-stand stehen-standen findet-fand finden-fanden "
-        "sieht-sah sehen-sahen gibt-gab geben-gaben nimmt-nahm nehmen-nahmen lässt-liess bleibt-blieb "
-        "hält-hielt halten-hielten trifft-traf treffen-trafen bringt-brachte bringen-brachten weiss-wusste "
-        "liegt-lag liegen-lagen sitzt-sass spricht-sprach verliert-verlor beginnt-begann zieht-zog "
-        "schreibt-schrieb verschwindet-verschwand bittet-bat denkt-dachte erfährt-erfuhr verlässt-verliess"
-    ).split()
-)
 
 
-def _other_tense(case: _Case) -> OwnText | None:
-    """Put the verbs of a text in the present into the preterite; None where few can be, or show a tense."""
-    form = case.house.form(case.own.form)
+def _other_tense(case: _Case) -> OwnText:
+    """Put the verbs of a text in the present into the preterite, if most can be, and they show a tense."""
+    irregular = dict(pair.split() for pair in word_lists("preterites")["irregular"])
     verbs = tensed_verbs(case.own.text)
-    raw, changed = case.own.text.raw, 0
+    raw, changed = case.raw, 0
     for verb in reversed(verbs):
         word = verb.word
-        pasts = (
-            _IRREGULAR.get(word.lower, ""),
-            f"{word.lower}e",
-            f"{word.lower[:-1]}ete",
-            f"{word.lower[:-2]}ten",
-        )
+        pasts = [f"{word.lower}e", f"{word.lower[:-1]}ete", f"{word.lower[:-2]}ten"]
+        pasts = [irregular.get(word.lower, ""), *pasts]
         past = next((each for each in pasts if each and tense_of(each) == "preterite"), "")
         if past and verb.tense == "present":
             past = past.capitalize() if word.form[0].isupper() else past
             raw, changed = f"{raw[: word.span.start]}{past}{raw[word.span.end :]}", changed + 1
-    is_shown = form.tense == "present" and len(verbs) >= _FEWEST_VERBS and changed * 3 >= len(verbs) * 2
-    return replace(case.own, text=analyse(raw)) if is_shown else None
-
-
-def _other_marks(raw: str, case: _Case) -> str:
-    marks: QuotationMarks = case.house.quotation_marks
-    opening, closing = "„“" if marks != "„“" else "»«"
-    if marks[0] in raw:
-        return raw.translate({ord(marks[0]): opening, ord(marks[1]): closing})
-    return _behind_first(raw, case, f"{opening}Das wird nichts{closing}, denken alle.")
-
-
-def _typos(raw: str, _: _Case) -> str:
-    """Swap two pairs of letters in every lower-case word of five letters or more."""
-    return re.sub(r"\b([a-zäöüß])(.)(.)([a-zäöüß]*)(.)(.)\b", r"\1\3\2\4\6\5", raw)
-
-
-def _too_short(raw: str, case: _Case) -> str:
-    first = case.own.text.sentences[0].text
-    return (
-        first if len(first) * 3 < len(raw) else " ".join(raw.split()[: max(3, len(raw.split()) // 4)]) + "."
-    )
-
-
-def _copied(raw: str, case: _Case) -> str:
-    """Insert a sentence of another text that is longer than what counts as copied."""
-    others = [sentence.text for sentence in case.other.text.sentences if sentence.length > _COPIED]
-    return _behind_first(raw, case, others[0]) if others and case.other is not case.own else raw
-
-
-_COPIED = 12  # words
-
-
-def _other_theme(case: _Case) -> OwnText | None:
-    return replace(case.own, theme=case.other.theme) if case.other.show != case.own.show else None
+    is_present = case.house.form(case.own.form).tense == "present"
+    is_shown = is_present and len(verbs) >= _FEWEST_VERBS and changed * 3 >= len(verbs) * 2
+    return case.rewritten(raw) if is_shown else case.own
 
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 
-def _parted(case: _Case) -> str:
-    """Make each sentence a paragraph, where that is more than twice the most."""
-    told = [each.text for each in case.own.text.sentences]
-    most = case.house.form(case.own.form).paragraphs[1]
-    return "\n\n".join(told) if len(told) > most else case.own.text.raw
+def _without_umlauts(case: _Case) -> OwnText:
+    """Write ae, oe, ue in words that are no names."""
+    word = r"\b[a-zß]*[äöü][a-zäöüß]*"
+    return case.rewritten(re.sub(word, lambda match: match[0].translate(_UMLAUTS), case.raw))
+
+
+def _with_typos(case: _Case) -> OwnText:
+    """Swap two pairs of letters in every lower-case word of five letters or more."""
+    return case.rewritten(re.sub(r"\b([a-zäöüß])(.)(.)([a-zäöüß]*)(.)(.)\b", r"\1\3\2\4\6\5", case.raw))
+
+
+_COPIED = 12  # words; a longer sentence counts as copied
+
+
+def _copied(case: _Case) -> OwnText:
+    long = [sentence.text for sentence in case.other.text.sentences if sentence.length > _COPIED]
+    return case.with_passage(long[0]) if long and case.other is not case.own else case.own
+
+
+def _other_theme(case: _Case) -> OwnText:
+    return replace(case.own, theme=case.other.theme) if case.other.show != case.own.show else case.own
 
 
 DAMAGES = (
-    Damage("too short", "length", _text(_too_short)),
-    Damage("too long", "length", _text(lambda raw, case: f"{raw} {case.other.text.raw} {raw} {raw}")),
-    Damage("a paragraph for each sentence", "paragraphs", _text(lambda _, case: _parted(case))),
+    Damage("too short", "length", _too_short),
     Damage(
-        "cut in mid-sentence", "ending", _text(lambda raw, _: raw.rsplit(maxsplit=2)[0].rstrip('.?!…,“”«»"'))
+        "too long",
+        "length",
+        lambda case: case.rewritten(f"{case.raw} {case.other.text.raw} {case.raw} {case.raw}"),
     ),
+    Damage("a paragraph for each sentence", "paragraphs", _parted),
     Damage(
-        "an English sentence",
-        "language",
-        _inserted("Meanwhile nobody in the kitchen knows where the old keys are."),
+        "cut in mid-sentence",
+        "ending",
+        lambda case: case.rewritten(case.raw.rsplit(maxsplit=2)[0].rstrip('.?!…,“”«»"')),
     ),
-    Damage(
-        "a list",
-        "markup",
-        _text(lambda _, case: "\n".join(f"- {each.text}" for each in case.own.text.sentences)),
+    _inserted(
+        "an English sentence", "language", "Meanwhile nobody in the kitchen knows where the old keys are."
     ),
-    Damage("other quotation marks", "markup", _text(_other_marks)),
+    Damage("a list", "markup", lambda case: case.rewritten("- " + "\n- ".join(case.sentences))),
+    Damage("other quotation marks", "markup", _other_marks),
     Damage(
         "talk to the customer",
         "meta_talk",
-        _text(lambda raw, _: f"Gerne! Hier ist die gewünschte Inhaltsangabe:\n\n{raw}"),
+        lambda case: case.rewritten(f"Gerne! Hier ist die gewünschte Inhaltsangabe:\n\n{case.raw}"),
     ),
-    Damage(
-        "exclamations",
-        "exclamations",
-        _text(lambda _, case: _sentences(case, lambda _, each: re.sub(r" ?[.?…]$", "!", each))),
-    ),
-    Damage(
-        "first person", "person", _inserted("Ich habe das alles kommen sehen, und wir haben nichts getan.")
-    ),
+    Damage("exclamations", "exclamations", _exclaimed),
+    _inserted("first person", "person", "Ich habe das alles kommen sehen, und wir haben nichts getan."),
     Damage("other tense", "tense", _other_tense),
-    Damage(
-        "umlauts written out",
-        "umlauts",
-        _text(
-            lambda raw, _: re.sub(
-                r"\b[a-zß]*[äöü][a-zäöüß]*", lambda match: match[0].translate(_UMLAUTS), raw
-            )
-        ),
-    ),
-    Damage("typing errors", "spelling", _text(_typos)),
-    Damage("a sentence of another text", "copy", _text(_copied)),
+    Damage("umlauts written out", "umlauts", _without_umlauts),
+    Damage("typing errors", "spelling", _with_typos),
+    Damage("a sentence of another text", "copy", _copied),
     Damage(
         "a sentence three times",
         "repetition",
-        _text(
-            lambda raw, case: _behind_first(
-                raw, case, " ".join([max((each.text for each in case.own.text.sentences), key=len)] * 2)
-            )
-        ),
+        lambda case: case.with_passage(" ".join([max(case.sentences, key=len)] * 2)),
     ),
     Damage("theme of another show", "theme", _other_theme),
-    Damage(
+    _inserted(
         "strangers",
         "cast",
-        _inserted(
-            "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten."
-        ),
+        "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten.",
     ),
-    Damage("air date", "dates", _inserted("Zu sehen ist die Folge am 14. März 2027 um 20.15 Uhr im Ersten.")),
+    _inserted("air date", "dates", "Zu sehen ist die Folge am 14. März 2027 um 20.15 Uhr im Ersten."),
 )

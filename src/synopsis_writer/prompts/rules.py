@@ -71,11 +71,11 @@ def render_rules(form: Form, house: House) -> Rules:
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(  # for a model, not a browser
+    environment = Environment(
         undefined=StrictUndefined,
-        autoescape=False,
+        autoescape=False,  # noqa: S701 - for a model, not a browser
         trim_blocks=True,
-        lstrip_blocks=True,  # noqa: S701
+        lstrip_blocks=True,
     )
     environment.filters["capital"] = _capital
     environment.globals |= {"aimed": _aimed, "count": count, "number": number, "share": share}
