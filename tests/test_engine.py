@@ -236,7 +236,7 @@ async def test_a_guided_draft(engine: Engine) -> None:
     show = generic_show("Die Wache am Hafen")
     brief = make_brief(show=show.name, theme="Ein Kind wartet auf ein Spenderherz", form="teaser")
     guided = folder("prompts") / "guided"
-    answer = await write_draft(engine, brief, show, load_scaffold("teaser", guided), guided, 1)
+    answer = await write_draft(engine, brief, show, load_scaffold(guided / "teaser.yaml"), guided, 1)
     assert Synopsis.model_validate_json(answer.text)
     assert answer.words_by_model is not None
     assert 0 < answer.words_by_model < 40

@@ -8,14 +8,15 @@ from random import Random
 import pytest
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.demo.author import write_draft
+from synopsis_writer.demo.author import fitting_scaffold, write_draft
 from synopsis_writer.demo.gaps import fill_gap, load_gap_rules, score
-from synopsis_writer.demo.scaffold import choose_people, load_scaffold, locative
-from synopsis_writer.errors import TemplateError
+from synopsis_writer.demo.people import Person, choose_people, theme_people
+from synopsis_writer.demo.scaffold import load_scaffold, locative
+from synopsis_writer.errors import BriefError, TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.gate import Gate, copy_sources, failures
-from synopsis_writer.house.house import built_in_house
+from synopsis_writer.house.house import built_in_house, load_house
 from synopsis_writer.models.embedded import Completion, Sampling
 from synopsis_writer.settings import folder
 from synopsis_writer.show import Show, generic_show
@@ -70,7 +71,7 @@ def brief_for(show: Show, form: str, theme: str = THEME, characters: Sequence[st
 
 
 async def written(brief: Brief, show: Show, seed: int = 0, *candidates: Completion) -> Synopsis:
-    scaffold = load_scaffold(brief.form, GUIDED)
+    scaffold = load_scaffold(GUIDED / f"{brief.form}.yaml")
     draft = await write_draft(ScriptedEngine(*candidates), brief, show, scaffold, GUIDED, seed)
     return Synopsis.model_validate_json(draft.text)
 
@@ -100,7 +101,7 @@ def test_no_sentence_of_a_scaffold_shares_six_words_with_an_example(form: str) -
         return {tuple(words[start : start + 6]) for start in range(len(words) - 5)}
 
     taken = set().union(*(runs(example.synopsis.text) for example in POOL.examples))
-    assert not [text for text in load_scaffold(form, GUIDED).texts() if runs(text) & taken]
+    assert not [text for text in load_scaffold(GUIDED / f"{form}.yaml").texts() if runs(text) & taken]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -134,7 +135,7 @@ async def test_a_week_names_a_date_only_when_the_brief_does() -> None:
 
 async def test_the_words_of_the_model_and_its_tokens_are_counted() -> None:
     brief = brief_for(SHOWS[0], "portrait")
-    scaffold = load_scaffold("portrait", GUIDED)
+    scaffold = load_scaffold(GUIDED / "portrait.yaml")
     engine = ScriptedEngine(reported(" den guten Ruf der Wiege."))
     answer = await write_draft(engine, brief, SHOWS[0], scaffold, GUIDED, 1)
     assert answer.words_by_model == 5  # three gaps, and none repeats another
@@ -165,6 +166,105 @@ def test_the_theme_chooses_the_protagonist() -> None:
         "Simone Steinkamp",
         "Justus Albrecht",
     ]
+
+
+@pytest.mark.parametrize(
+    ("theme", "people"),
+    [
+        ("Eine Trainerin verliert ihre beste Läuferin", ["f Trainerin"]),
+        ("Ein Bestatter verliebt sich in eine Witwe", ["m Bestatter"]),
+        ("Ein alter Kapitän will noch einmal hinaus", ["m Kapitän"]),
+        ("Eine junge Feuerwehrfrau rettet ein Kind", ["f Feuerwehrfrau"]),
+        ("Eine Medizinstudentin fälscht ein Zeugnis", ["f Medizinstudentin"]),
+        ("Nach dem Tod ihres Mannes kämpft eine Winzerin um den Hof", ["f Winzerin"]),
+        ("Einer Ärztin wird gekündigt", ["f Ärztin"]),
+        ("Ein Brief erreicht einen Pfarrer", ["m Pfarrer"]),
+        ("Ein Auszubildender stiehlt Geld", ["m Auszubildender"]),
+        ("Eine Schwangere flieht aus der Klinik", ["f Schwangere"]),
+        ("Die Schwester des Wirts kehrt heim", ["f"]),
+        ("Ein Mann kommt nach zehn Jahren heim", ["m"]),
+        ("Ihr Mann verschwindet spurlos", ["f"]),
+        ("Trainerin verliert Läuferin", ["f Trainerin"]),
+        ("Zwei Brüder streiten um das Erbe", ["m", "m"]),
+        ("Zwei Köchinnen, ein Herd", ["f Köchin", "f Köchin"]),
+        ("Die Trainer zweier Vereine verlieben sich", ["m Trainer", "m Trainer"]),
+        ("Ein Ehepaar verliert sein Haus", ["f", "m"]),
+        ("Vater und Tochter reden nicht miteinander", ["m", "f"]),
+        ("Die Köchin und der Kellner fliehen", ["f Köchin", "m Kellner"]),
+        ("Eine Schulklasse findet einen Hund", ["one of many"]),
+        ("Die Belegschaft streikt", ["one of many"]),
+        ("Ein Feuer bricht im Hotel aus", []),
+        ("Der Wein ist gepanscht", []),
+        ("Die Medizin wirkt nicht", []),
+        ("Ein Wasserrohrbruch legt die Stadt lahm", []),
+        ("Fahrzeuge verschwinden, und die Urkunde ist falsch", []),
+        ("Der Streit um ein altes Rezept", []),
+    ],
+)
+def test_a_theme_says_whom_it_is_about(theme: str, people: list[str]) -> None:
+    found = theme_people(theme)
+    assert [
+        "one of many" if one.is_one_of_many else " ".join(filter(None, (one.gender, one.calling)))
+        for one in found
+    ] == people
+
+
+@pytest.mark.parametrize("show", SHOWS, ids=lambda show: show.slug)
+def test_the_hero_has_gender_calling_and_number_of_the_theme(show: Show) -> None:
+    strangers = ["Jana Albers, f", "Henrik Sander, m", "Katja Lorenz, f", "Arne Petersen, m"]
+    women = {member.name for member in show.cast if member.gender == "f"} | {"Jana Albers", "Katja Lorenz"}
+
+    def people(theme: str, seed: int) -> list[Person]:
+        brief = make_brief(show=show.name, theme=theme)
+        return choose_people(brief, show, strangers, 2, Random(seed))[0]
+
+    for seed in range(20):
+        for theme in ("Eine Kranführerin sieht einen Mord", "Ein Klavierstimmer schweigt"):
+            hero = people(theme, seed)[0]
+            assert hero.role == theme.split()[1]
+            assert (hero.name in women) == theme.startswith("Eine")
+        assert {person.name for person in people("Zwei Freundinnen streiten", seed)} <= women
+        wife, husband = people("Ein Ehepaar verliert sein Haus", seed)
+        assert wife.name in women
+        assert husband.name not in women
+        brothers = people("Zwei Brüder streiten um das Erbe", seed)
+        assert show.cast or len({person.name.split()[-1] for person in brothers}) == 1
+        assert people("Die Belegschaft streikt", seed)[0].role == ""
+
+
+@pytest.mark.parametrize(
+    ("limits", "scaffold", "said"),
+    [
+        ("words: [200, 600], ending: closed", "episode.yaml", ""),
+        ("words: [200, 600], ending: question", "portrait.yaml", ""),
+        ("words: [200, 600], tense: preterite", "special.yaml", ""),
+        ("characters: [1400, 3500]", "episode.yaml", ""),
+        ("characters: [60, 180]", "", "length is its own, here .*; asked for is 60 to 180 characters"),
+        ("words: [200, 600], paragraphs: [1, 1]", "", "paragraphs is its own"),
+    ],
+)
+def test_a_form_of_ones_own_gets_the_scaffold_that_fits_or_a_line(
+    tmp_path: Path, limits: str, scaffold: str, said: str
+) -> None:
+    text = f"name: Haus\nforms:\n  inhalt: {{purpose: Was geschieht., {limits}}}\n"
+    (tmp_path / "house.yaml").write_text(text, encoding="utf-8")
+    house, show = load_house(tmp_path), generic_show("X")
+    brief = make_brief(show="X", theme=THEME, form="inhalt")
+    if said:
+        with pytest.raises(BriefError, match=said):
+            fitting_scaffold(brief, show, house, GUIDED, 1)
+    else:
+        assert fitting_scaffold(brief, show, house, GUIDED, 1) == load_scaffold(GUIDED / scaffold)
+
+
+@pytest.mark.parametrize(("words", "fits"), [("50-80", False), ("200-600", True), ("900-1000", False)])
+def test_a_length_that_no_draft_has_is_refused_at_once(words: str, fits: bool) -> None:
+    brief = make_brief(show="X", theme=THEME, form="episode", words=words)
+    if fits:
+        fitting_scaffold(brief, generic_show("X"), built_in_house(), GUIDED, 1)
+        return
+    with pytest.raises(BriefError, match="leave out --words and --characters, or name a model"):
+        fitting_scaffold(brief, generic_show("X"), built_in_house(), GUIDED, 1)
 
 
 def test_the_brief_goes_before_the_theme() -> None:
@@ -308,7 +408,7 @@ def test_a_broken_scaffold_is_explained(tmp_path: Path, old: str, new: str, mess
     if "{theme}" in old:
         old, new = ": {theme}.", "."
     with pytest.raises(TemplateError, match=message) as caught:
-        load_scaffold("week", broken(tmp_path, old, new))
+        load_scaffold(broken(tmp_path, old, new) / "week.yaml")
     assert "\n" not in str(caught.value)
 
 

@@ -833,11 +833,11 @@ class Writer:
         else:
             seed = secrets.randbelow(2**31) if seed is None else seed
             _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
-            if any(brief.length) or brief.notes:
-                hint = "--words, --characters and --notes have no effect"
-                _log.info("a demo draft has a length of its own and reads no notes: %s", hint)
+            if brief.notes:
+                _log.info("a demo draft reads no notes: --notes has no effect")
         shows = self.workspace.pool.shows
-        return demo_author(self.settings, brief, outline, show, shows, seed + sample * _DRAFTS)
+        first_seed = seed + sample * _DRAFTS
+        return demo_author(self.settings, brief, outline, show, shows, self.workspace.house, first_seed)
 
     @contextlib.asynccontextmanager
     async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:

@@ -1,7 +1,7 @@
 """Demo drafts without a key: a scaffold, and a few words by a small model."""
 
 import asyncio
-import re
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,17 +10,13 @@ from random import Random
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
 from synopsis_writer.demo.gaps import Completer, FilledGap, fill_gap, load_gap_rules, read_words
-from synopsis_writer.demo.scaffold import (
-    Gap,
-    Person,
-    Plan,
-    Scaffold,
-    choose_people,
-    compose,
-    load_scaffold,
-    placeholder_values,
-    significant_words,
-)
+from synopsis_writer.demo.people import Person, choose_people, significant_words, theme_people
+from synopsis_writer.demo.scaffold import Gap, Plan, Scaffold, compose, load_scaffold, placeholder_values
+from synopsis_writer.errors import BriefError
+from synopsis_writer.gate import form
+from synopsis_writer.gate.finding import Subject
+from synopsis_writer.gate.text import analyse
+from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.download import MODEL_NAME, packaged_weights
 from synopsis_writer.models.embedded import Engine
@@ -44,6 +40,8 @@ class DemoAuthor:
 
     brief: Brief
     show: Show
+    house: House
+    scaffold: Scaffold
     prompts: Path
     weights: Path
     banned: tuple[str, ...]
@@ -60,24 +58,37 @@ class DemoAuthor:
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
         async with self.lock:
-            scaffold = load_scaffold(self.brief.form, self.prompts)
             engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
             try:
                 answer = await write_draft(
-                    engine, self.brief, self.show, scaffold, self.prompts, self.first_seed + seed, self.banned
+                    engine,
+                    self.brief,
+                    self.show,
+                    self.scaffold,
+                    self.prompts,
+                    self.first_seed + seed,
+                    self.banned,
                 )
             finally:
                 engine.close()
+        text = _spelt_for(self.house, answer.text)
         if self.outline is not None:
-            answer = replace(answer, text=_with_outline(answer.text, self.outline))
-        yield Attempt(number, answer)
+            text = _with_outline(text, self.outline)
+        yield Attempt(number, replace(answer, text=text))
 
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
-        scaffold = load_scaffold(self.brief.form, self.prompts)
         names = read_words(self.prompts / "names.txt")
-        plan, _, characters, _ = lay_out(self.brief, self.show, scaffold, names, self.first_seed)
+        plan, _, characters, _ = lay_out(self.brief, self.show, self.scaffold, names, self.first_seed)
         return Outline(title=plan.title, logline=plan.logline, characters=characters, beats=plan.beats)
+
+
+def _spelt_for(house: House, text: str) -> str:
+    """Return a draft's JSON with the house's quotation marks, and its spelling of ß."""
+    if house.orthography == "de-CH":
+        text = text.replace("ß", "ss")
+    opening, closing = (json.dumps(mark, ensure_ascii=False)[1:-1] for mark in house.quotation_marks)
+    return text.translate({ord("„"): opening, ord("“"): closing})
 
 
 def _with_outline(text: str, outline: Outline) -> str:
@@ -95,26 +106,65 @@ def demo_author(
     outline: Outline | None,
     show: Show,
     shows: Sequence[Show],
+    house: House,
     first_seed: int,
 ) -> DemoAuthor:
     """Return the author for one brief; an outline's beats and characters replace the brief's.
 
     Raises:
+        BriefError: no scaffold has the length and the ending that brief and form ask for.
         EngineError: the packaged model cannot be assembled.
     """
     if outline is not None:
         people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
         brief = brief.model_copy(update={"beats": outline.beats, "characters": people})
+    prompts = (settings.own_prompts or folder("prompts")) / "guided"
     return DemoAuthor(
         brief,
         show,
-        (settings.own_prompts or folder("prompts")) / "guided",
+        house,
+        fitting_scaffold(brief, show, house, prompts, first_seed),
+        prompts,
         packaged_weights(settings.cache),
         tuple(member.name for other in shows if other.name != show.name for member in other.cast),
         settings.threads,
         first_seed,
         outline,
     )
+
+
+def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> Scaffold:
+    """Return the form's scaffold, or of a form without one the first whose draft has its length and ending.
+
+    Raises BriefError where no draft of the first three seeds has.
+    """
+    wanted = house.form(brief.form).with_length(*brief.length)
+    paths = [folder / f"{brief.form}.yaml"]
+    if not paths[0].is_file():
+        tenses = {name: built_in.tense for name, built_in in built_in_house().forms.items()}
+        paths = [
+            path
+            for path in sorted(folder.glob("*.yaml"))
+            if path.stem != "gaps" and {wanted.tense, tenses.get(path.stem)} != {"present", "preterite"}
+        ]
+    names = read_words(folder / "names.txt")
+    problems = []
+    for scaffold in map(load_scaffold, paths):
+        for number in range(_TRIED):
+            plan, *_ = lay_out(brief, show, scaffold, names, seed + number)
+            told = "\n\n".join("".join(map(str, pieces)) for _, pieces in plan.paragraphs)
+            subject = Subject(analyse(told), wanted, show, house, brief, plan.title)
+            found = [check(subject) for check in (form.length, form.paragraphs, form.hook)]
+            refused = [each for each in found if not each.passed and wanted.level(each.check) == "error"]
+            if not refused:
+                return scaffold
+            problems += refused[:1]
+    asked = f"{problems[0].check} is its own, here {problems[0].value}; asked for is {problems[0].limit}"
+    way_out = "leave out --words and --characters, or name a model with --model"
+    raise BriefError(f"a demo draft's {asked}: {way_out}")
+
+
+_TRIED = 3  # seeds, as there are attempts
 
 
 async def write_draft(
@@ -141,8 +191,7 @@ async def write_draft(
     rules = load_gap_rules(folder)
     plan, people, characters, rng = lay_out(brief, show, scaffold, read_words(folder / "names.txt"), seed)
     protagonist, second = people[:2]
-    subject = re.match(r"eine? (\w+)", brief.theme, re.IGNORECASE)  # `Polizist` of `Ein Polizist deckt …`
-    role = protagonist.role or (subject[1] if subject else "")
+    callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     filled: list[FilledGap] = []
 
     async def fill(kind: str) -> str:
@@ -154,7 +203,7 @@ async def write_draft(
             kind,
             theme=brief.theme,
             name=(second if is_worry else protagonist).short,
-            unwanted=significant_words(" ".join(banned)) | significant_words("" if is_worry else role),
+            unwanted=significant_words(" ".join(banned)) | significant_words("" if is_worry else callings),
             taken=[gap.text for gap in filled],
             rng=rng,
         )

@@ -9,12 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synopsis_writer.brief import Brief
+from synopsis_writer.demo.people import Person
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import TemplateError
-from synopsis_writer.gate.lexicon import ADDRESSES, TITLES
-from synopsis_writer.gate.text import word_parts
-from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Storyline
 
 _TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
@@ -116,6 +113,9 @@ class Gap:
 
     kind: str
 
+    def __str__(self) -> str:
+        return "die Nähe der anderen"  # as long as a gap's text
+
 
 Piece = str | Gap
 
@@ -130,11 +130,8 @@ class Plan:
     paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
 
 
-def load_scaffold(form: str, folder: Path) -> Scaffold:
-    """Read `<folder>/<form>.yaml`; raises TemplateError, which names file and line, or FileError."""
-    path = folder / f"{form}.yaml"
-    if not path.is_file():
-        raise TemplateError(f"{path}: a demo draft of the form '{form}' needs it: write one, or name a model")
+def load_scaffold(path: Path) -> Scaffold:
+    """Read a scaffold; raises TemplateError, which names file and line, or FileError."""
     return read_fields(path, Scaffold, TemplateError)
 
 
@@ -164,26 +161,6 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
         paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
     logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))
     return Plan(title, logline, tuple(planned), tuple(paragraphs))
-
-
-@dataclass(frozen=True)
-class Person:
-    """A person of the text.
-
-    Attributes:
-        name: the whole name.
-        short: how the text calls the person from then on: `Arzu`, `Dr. Heilmann`.
-        role: what the person is, as a German noun phrase; empty when unknown.
-    """
-
-    name: str
-    short: str
-    role: str = ""
-
-    @property
-    def introduction(self) -> str:
-        """The name, followed by the role between commas."""
-        return f"{self.name}, {self.role}," if self.role else self.name
 
 
 def placeholder_values(
@@ -251,80 +228,3 @@ def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
         size = least + (index < more)
         yield sentences[start : start + size]
         start += size
-
-
-_TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
-
-# What precedes a last name in German fiction, in addition to the gate's list.
-_ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
-_LEAST_LETTERS = 4  # of a significant word
-_CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
-
-
-def choose_people(
-    brief: Brief, show: Show, invented: Sequence[str], count: int, rng: Random
-) -> tuple[list[Person], list[str]]:
-    """Return `count` people, the protagonist first, and the names of the brief that do not appear.
-
-    Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, then by a
-    role (`Chirurg`); where they name none, the seed does.
-    """
-    roles = {member.name: member.role for member in show.cast}
-    names = list(brief.characters)
-    adults = [member for member in show.cast if not _CHILD.match(member.role)]
-    if not names:
-        names = _named(adults, " ".join((brief.theme, *brief.beats)))
-    if not names and (fitting := _with_role(adults, brief.theme)):
-        names = [rng.choice(fitting).name]
-    known = {_short_name(name) for name in names}
-    for pool in ([member.name for member in adults], list(invented)):
-        rng.shuffle(pool)
-        for name in pool:
-            if len(names) < count and not known & {_short_name(name)} and name not in names:
-                names.append(name)
-                known.add(_short_name(name))
-    shorts = [_short_name(name) for name in names]
-    people = [
-        Person(name, short if shorts.count(short) == 1 else name, roles.get(name, ""))
-        for name, short in zip(names, shorts, strict=True)
-    ]
-    return people[:count], names[count:]
-
-
-def _named(cast: Sequence[CastMember], text: str) -> list[str]:
-    """Return the names of the cast that are in `text`, in the order of the text."""
-    words = _significant(text)
-    positions: dict[str, list[int]] = {}
-    for member in cast:
-        parts = significant_words(_TITLE.sub("", member.name))
-        positions[member.name] = [position for position, word in enumerate(words) if word in parts]
-    return sorted(filter(positions.get, positions), key=lambda name: positions[name][0])
-
-
-def _with_role(cast: Sequence[CastMember], theme: str) -> list[CastMember]:
-    """Return the members whose role the theme names, else those whose role is a compound of it."""
-    words = significant_words(theme)
-    exact = [member for member in cast if words & significant_words(member.role)]
-    return exact or [
-        member
-        for member in cast
-        if any(long.endswith(word) for long in significant_words(member.role) for word in words)
-    ]
-
-
-def significant_words(text: str) -> set[str]:
-    """Return the words of four letters or more, case-folded."""
-    return set(_significant(text))
-
-
-def _significant(text: str) -> list[str]:
-    return [word.casefold() for word in word_parts(text) if len(word) >= _LEAST_LETTERS]
-
-
-def _short_name(name: str) -> str:
-    """Return the short form: the first name, or title and last name."""
-    title = _TITLE.match(name)
-    given, _, last = name[title.end() if title else 0 :].partition(" ")
-    if title:
-        return f"Dr. {last or given}" if "Dr." in title[0] else name
-    return name if given.lower() in _ADDRESSES else given

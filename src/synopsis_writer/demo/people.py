@@ -1,0 +1,239 @@
+"""The people of a demo draft: from the brief, the theme and the show's cast, or invented."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
+from random import Random
+from typing import Literal, NamedTuple
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.gate.cast import occupation
+from synopsis_writer.gate.lexicon import ADDRESSES, TITLES, word_lists
+from synopsis_writer.gate.text import word_parts
+from synopsis_writer.show import CastMember, Show
+
+Gender = Literal["f", "m"]
+
+_TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
+
+# What precedes a last name in German fiction, in addition to the gate's list.
+_ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
+_LEAST_LETTERS = 4  # of a significant word
+_CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person of the text.
+
+    Attributes:
+        name: the whole name.
+        short: how the text calls the person from then on: `Arzu`, `Dr. Heilmann`.
+        role: what the person is, as a German noun phrase; empty when unknown.
+    """
+
+    name: str
+    short: str
+    role: str = ""
+
+    @property
+    def introduction(self) -> str:
+        """The name, followed by the role between commas."""
+        return f"{self.name}, {self.role}," if self.role else self.name
+
+
+class Part(NamedTuple):
+    """A person whom a theme is about; no gender where it says none, no calling for a mother or one of a team.
+
+    Attributes:
+        is_one_of_many: whether the theme is about a group, of which the calling of one says nothing.
+        is_family: whether it has the name of the other one.
+    """
+
+    gender: Gender | None
+    calling: str = ""
+    is_one_of_many: bool = False
+    is_family: bool = False
+
+
+def choose_people(
+    brief: Brief, show: Show, invented: Sequence[str], count: int, rng: Random
+) -> tuple[list[Person], list[str]]:
+    """Return `count` people, the protagonist first, and the names of the brief that do not appear.
+
+    Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, or by
+    gender and calling (`Chirurg`), of which somebody is invented if the cast has nobody. Where they name
+    nobody, the seed chooses.
+    """
+    roles = {member.name: member.role for member in show.cast}
+    names = list(brief.characters)
+    adults = [member for member in show.cast if not _CHILD.match(member.role)]
+    strangers = [
+        (name.strip(), gender.strip()) for name, _, gender in (one.partition(",") for one in invented)
+    ]
+    if not names:
+        names = _named(adults, " ".join((brief.theme, *brief.beats)))
+    if not names:
+        parts = theme_people(brief.theme)
+        for part in parts:
+            fitting = [member.name for member in _cast_for(part, adults) if member.name not in names]
+            free = [name for name, gender in strangers if gender in {part.gender, ""} and name not in names]
+            name = rng.choice(fitting or free or [name for name, _ in strangers])
+            if part.is_family and names and not fitting:
+                name = f"{name.split()[0]} {names[0].split()[-1]}"
+            if not fitting or part.is_one_of_many:
+                roles[name] = part.calling
+            names.append(name)
+    known = {_short_name(name) for name in names}
+    for pool in ([member.name for member in adults], [name for name, _ in strangers]):
+        rng.shuffle(pool)
+        for name in pool:
+            if len(names) < count and not known & {_short_name(name)} and name not in names:
+                names.append(name)
+                known.add(_short_name(name))
+    shorts = [_short_name(name) for name in names]
+    people = [
+        Person(name, short if shorts.count(short) == 1 else name, roles.get(name, ""))
+        for name, short in zip(names, shorts, strict=True)
+    ]
+    return people[:count], names[count:]
+
+
+def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:
+    """Return the members of a gender whose role is the calling, or else a compound of it."""
+    same = [member for member in cast if part.gender is None or member.gender in {part.gender, None}]
+    calling = part.calling.casefold()
+    exact = [member for member in same if not calling or calling in significant_words(member.role)]
+    return exact or [
+        member for member in same if any(word.endswith(calling) for word in significant_words(member.role))
+    ]
+
+
+_SEVERAL = "zwei drei vier fünf sechs sieben acht neun zehn mehrere einige viele alle beide".split()
+_ARTICLES = [*"ein eine einen einem einer eines kein keine der die das den dem des".split(), *_SEVERAL]
+_NOMINATIVE = frozenset({"", "ein", "eine", "kein", "keine", "der", "die", "das", *_SEVERAL})
+_OF_WOMEN = frozenset({"eine", "einer", "keine", "die"})
+_OF_MEN = frozenset({"ein", "einen", "kein", "den"})
+_POSSESSIVE = r"(?:ihr|sein|mein|dein|unser)\w{0,2}"
+_ARTICLE = rf"(?:{'|'.join(_ARTICLES)}|{_POSSESSIVE})"
+# Article, adjectives and noun; a noun without an article has an empty one.
+_PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
+
+
+def theme_people(theme: str) -> list[Part]:
+    """Return whom a theme is about, one or two; nobody where it names no person.
+
+    The first noun for a person counts, if it can be a subject; `ihr Mann` is that of a woman.
+    """
+    others: list[Part] = []
+    phrases = list(_PHRASE.finditer(theme))
+    for phrase, after in zip_longest(phrases, phrases[1:]):
+        article = (phrase[1] or "").lower()
+        parts = _parts(article, phrase[2])
+        if not parts or re.fullmatch(_POSSESSIVE, article):
+            if parts and not others:
+                others = [Part("f" if article.startswith("ihr") else "m")]
+            continue
+        if len(parts) == 1 and after and theme[phrase.end() : after.start()] == " und ":
+            parts += _parts((after[1] or "").lower(), after[2])[:1]
+        if article in _NOMINATIVE and not (article == "der" and parts[0].gender == "f"):
+            return parts
+        others = others or parts
+    return others
+
+
+def _parts(article: str, noun: str) -> list[Part]:
+    """Return the people that an article and a noun mean: none, one, or of a couple or of several two."""
+    word, nouns = noun.lower(), _nouns()
+    if _is_listed(word, "couples"):
+        return [Part("f", is_family=True), Part("m", is_family=True)]
+    if _is_listed(word, "groups"):
+        return [Part(None, is_one_of_many=True)]
+    for base in (word, *_singulars(word)):
+        if gender := _gender_of(base, article):
+            is_many = article in _SEVERAL or (article in {"", "die"} and (base != word or gender == "m"))
+            is_family = _is_listed(base, "family")
+            is_called = not is_family and base not in nouns["no callings"]
+            calling = (noun if base == word else base.capitalize()) if is_called else ""
+            part = Part(gender, calling, is_family=is_family)
+            return [part] * (2 if is_many and (article or base != word) else 1)
+    return []
+
+
+_ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
+
+
+def _singulars(word: str) -> list[str]:
+    """Return what a word may be a plural or a genitive of: Bruder of Brüder, Arzt of Ärzte."""
+    stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
+    return [*stems, *(stem.translate(str.maketrans("äöü", "aou")) for stem in stems)]
+
+
+def _gender_of(word: str, article: str) -> Gender | None:
+    """Return the gender of the person that a noun in the singular means; None where it means nobody."""
+    if word in _nouns()["no people"]:
+        return None
+    if word in _nouns()["adjectival"]:
+        return "f" if article in _OF_WOMEN else "m"
+    man = word.removesuffix("in")
+    men = {man, man.translate(str.maketrans("äöü", "aou")), f"{man}e"} if man != word else set[str]()
+    is_woman = article in _OF_WOMEN and word.endswith("in") and not word.endswith("ein")
+    if is_woman or _is_listed(word, "women") or any(_is_man(one) for one in men):
+        return None if article in _OF_MEN and word != "mädchen" else "f"
+    return (
+        "m"
+        if (_is_man(word) or word.removesuffix("r") in _nouns()["adjectival"])
+        and article not in {"eine", "das"}
+        else None
+    )
+
+
+def _is_man(word: str) -> bool:
+    known = occupation(word)
+    return _is_listed(word, "men") or (known is not None and not known.is_woman)
+
+
+_SHORTEST_HEAD = 5  # letters of a compound's end
+
+
+def _is_listed(word: str, heading: str) -> bool:
+    words = _nouns()[heading]
+    return word in words or any(
+        word.endswith(head.lstrip("-")) for head in words if len(head) >= _SHORTEST_HEAD
+    )
+
+
+@cache
+def _nouns() -> Mapping[str, frozenset[str]]:
+    lists = word_lists("people")
+    return {heading: frozenset(" ".join(lines).split()) for heading, lines in lists.items()}
+
+
+def _named(cast: Sequence[CastMember], text: str) -> list[str]:
+    """Return the names of the cast that are in `text`, in the order of the text."""
+    words = _significant(text)
+    positions: dict[str, list[int]] = {}
+    for member in cast:
+        parts = significant_words(_TITLE.sub("", member.name))
+        positions[member.name] = [position for position, word in enumerate(words) if word in parts]
+    return sorted(filter(positions.get, positions), key=lambda name: positions[name][0])
+
+
+def significant_words(text: str) -> set[str]:
+    """Return the words of four letters or more, case-folded."""
+    return set(_significant(text))
+
+
+def _significant(text: str) -> list[str]:
+    return [word.casefold() for word in word_parts(text) if len(word) >= _LEAST_LETTERS]
+
+
+def _short_name(name: str) -> str:
+    """Return the short form: the first name, or title and last name."""
+    title = _TITLE.match(name)
+    given, _, last = name[title.end() if title else 0 :].partition(" ")
+    if title:
+        return f"Dr. {last or given}" if "Dr." in title[0] else name
+    return name if given.lower() in _ADDRESSES else given
