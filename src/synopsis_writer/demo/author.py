@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
-from synopsis_writer.demo.gaps import Completer, FilledGap, fill_gap, load_gap_rules, read_words
+from synopsis_writer.demo.gaps import FilledGap, fill_gap, load_gap_rules, read_words
 from synopsis_writer.demo.people import Person, choose_people, significant_words, theme_people
 from synopsis_writer.demo.scaffold import Gap, Plan, Scaffold, compose, load_scaffold, placeholder_values
 from synopsis_writer.errors import BriefError
@@ -78,8 +78,7 @@ class DemoAuthor:
 
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
-        names = read_words(self.prompts / "names.txt")
-        plan, _, characters, _ = lay_out(self.brief, self.show, self.scaffold, names, self.first_seed)
+        plan, _, characters, _ = lay_out(self.brief, self.show, self.scaffold, self.prompts, self.first_seed)
         return Outline(title=plan.title, logline=plan.logline, characters=characters, beats=plan.beats)
 
 
@@ -147,11 +146,10 @@ def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed:
             for path in sorted(folder.glob("*.yaml"))
             if path.stem != "gaps" and {wanted.tense, tenses.get(path.stem)} != {"present", "preterite"}
         ]
-    names = read_words(folder / "names.txt")
     problems = []
     for scaffold in map(load_scaffold, paths):
         for number in range(_TRIED):
-            plan, *_ = lay_out(brief, show, scaffold, names, seed + number)
+            plan, *_ = lay_out(brief, show, scaffold, folder, seed + number)
             told = "\n\n".join("".join(map(str, pieces)) for _, pieces in plan.paragraphs)
             subject = Subject(analyse(told), wanted, show, house, brief, plan.title)
             found = [check(subject) for check in (form.length, form.paragraphs, form.hook)]
@@ -168,7 +166,7 @@ _TRIED = 3  # seeds, as there are attempts
 
 
 async def write_draft(
-    engine: Completer,
+    engine: Engine,
     brief: Brief,
     show: Show,
     scaffold: Scaffold,
@@ -189,7 +187,7 @@ async def write_draft(
     """
     start = time.monotonic()
     rules = load_gap_rules(folder)
-    plan, people, characters, rng = lay_out(brief, show, scaffold, read_words(folder / "names.txt"), seed)
+    plan, people, characters, rng = lay_out(brief, show, scaffold, folder, seed)
     protagonist, second = people[:2]
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     filled: list[FilledGap] = []
@@ -234,11 +232,11 @@ _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 
 
 def lay_out(
-    brief: Brief, show: Show, scaffold: Scaffold, invented: Sequence[str], seed: int
+    brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int
 ) -> tuple[Plan, Sequence[Person], tuple[Character, ...], Random]:
     """Choose people and sentences, the same with the same seed; gaps continue its random numbers."""
     rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
-    people, rest = choose_people(brief, show, invented, scaffold.people, rng)
+    people, rest = choose_people(brief, show, read_words(folder / "names.txt"), scaffold.people, rng)
     values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
     plan = compose(scaffold, values, brief.beats, rng)
     roles = {member.name: member.role for member in show.cast}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +13,7 @@ from synopsis_writer.demo.scaffold import GAPS
 from synopsis_writer.document import read_fields, read_text
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.gate.text import word_parts
-from synopsis_writer.models.embedded import Completion, Sampling
+from synopsis_writer.models.embedded import Completion, Engine, Sampling
 from synopsis_writer.usage import Usage
 
 _SAMPLING = Sampling(temperature=0.6)
@@ -23,25 +23,6 @@ _GOOD_ENOUGH = -1.2  # a candidate this good ends the search
 _TOO_BAD = -2.4  # at or below it, the fixed phrase is better
 _RARE_PENALTY, _FEW_SHOT_NOUN_PENALTY, _COPIED_PENALTY = 2.0, 0.8, 3.0
 _UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
-
-
-class Completer(Protocol):
-    """What filling gaps needs of an engine; see `Engine.complete`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - as the engine's
-
-    async def complete(  # noqa: D102 - as the engine's
-        self,
-        prompt: str,
-        *,
-        grammar: str = "",
-        n: int = 1,
-        max_tokens: int = 64,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        logprobs: bool = False,
-    ) -> list[Completion]: ...
 
 
 class _Data(BaseModel):
@@ -101,20 +82,19 @@ class People(_Data):
         return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
 
 
-class _GapFile(_Data):
+class GapRules(_Data):
+    """The rules for all gaps: their kinds by name, who may appear in one, and which prefixes may not."""
+
     people: People
     fear: GapKind
     worry: GapKind
     hope: GapKind
+    blocked: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class GapRules:
-    """The rules for all gaps: their kinds by name, who may appear in one, and which prefixes may not."""
-
-    kinds: dict[str, GapKind]
-    people: People
-    blocked: tuple[str, ...]
+    @property
+    def kinds(self) -> dict[str, GapKind]:
+        """The kinds of gaps by name."""
+        return {kind: getattr(self, kind) for kind in GAPS}
 
 
 @dataclass(frozen=True)
@@ -128,9 +108,8 @@ class FilledGap:
 
 def load_gap_rules(folder: Path) -> GapRules:
     """Read `gaps.yaml` and `blocked.txt` in `folder`; raises TemplateError or FileError."""
-    file = read_fields(folder / "gaps.yaml", _GapFile, TemplateError)
-    kinds = {kind: getattr(file, kind) for kind in GAPS}
-    return GapRules(kinds, file.people, tuple(read_words(folder / "blocked.txt")))
+    rules = read_fields(folder / "gaps.yaml", GapRules, TemplateError)
+    return rules.model_copy(update={"blocked": tuple(read_words(folder / "blocked.txt"))})
 
 
 def read_words(path: Path) -> list[str]:
@@ -139,7 +118,7 @@ def read_words(path: Path) -> list[str]:
 
 
 async def fill_gap(
-    engine: Completer,
+    engine: Engine,
     rules: GapRules,
     kind: str,
     *,

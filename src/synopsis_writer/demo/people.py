@@ -70,24 +70,21 @@ def choose_people(
     roles = {member.name: member.role for member in show.cast}
     names = list(brief.characters)
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
-    strangers = [
-        (name.strip(), gender.strip()) for name, _, gender in (one.partition(",") for one in invented)
-    ]
     if not names:
         names = _named(adults, " ".join((brief.theme, *brief.beats)))
     if not names:
         parts = theme_people(brief.theme)
         for part in parts:
             fitting = [member.name for member in _cast_for(part, adults) if member.name not in names]
-            free = [name for name, gender in strangers if gender in {part.gender, ""} and name not in names]
-            name = rng.choice(fitting or free or [name for name, _ in strangers])
+            free = [name for name in invented if name not in names and _may_be(name, part.gender)]
+            name = rng.choice(fitting or free or invented)
             if part.is_family and names and not fitting:
                 name = f"{name.split()[0]} {names[0].split()[-1]}"
             if not fitting or part.is_one_of_many:
                 roles[name] = part.calling
             names.append(name)
     known = {_short_name(name) for name in names}
-    for pool in ([member.name for member in adults], [name for name, _ in strangers]):
+    for pool in ([member.name for member in adults], list(invented)):
         rng.shuffle(pool)
         for name in pool:
             if len(names) < count and not known & {_short_name(name)} and name not in names:
@@ -99,6 +96,12 @@ def choose_people(
         for name, short in zip(names, shorts, strict=True)
     ]
     return people[:count], names[count:]
+
+
+def _may_be(name: str, gender: Gender | None) -> bool:
+    """Whether an invented name may be of a gender: it is none of the other one's."""
+    others = {"f": "first names of men", "m": "first names of women"}
+    return gender is None or name.split(maxsplit=1)[0].lower() not in _nouns()[others[gender]]
 
 
 def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:

@@ -4,12 +4,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from synopsis_writer.document import Document, format_yaml
 from synopsis_writer.errors import FileError, os_reason
@@ -55,17 +54,11 @@ _OPENINGS: Mapping[QuotationMarks, re.Pattern[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """What texts teach.
-
-    Attributes:
-        spreads: least and greatest own value of each limit, by form.
-    """
+class Learnt(NamedTuple):
+    """What texts teach."""
 
     house: House
     shows: tuple[Show, ...]
-    spreads: Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = None) -> Learnt:
@@ -87,25 +80,14 @@ def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = Non
         "known_words": _known_words(texts, people),
         "forms": learnt,
     }
-    spreads = {
-        form: {
-            limit: (min(values), max(values))
-            for limit in (*RULES, "characters")
-            if (values := [text.values[limit] for text in own if limit in text.values])
-        }
-        for form, own in forms.items()
-    }
-    return Learnt(make_house(Document(Path(name) / HOUSE_FILE, data, "")), shows, spreads)
+    return Learnt(make_house(Document(Path(name) / HOUSE_FILE, data, "")), shows)
 
 
 def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     built_in = built_in_house().forms
     data: dict[str, Any] = {} if name in built_in else {"purpose": suggestion(texts).purpose}
     likes = [built_in[name]] if name in built_in else list(built_in.values())
-    values = {
-        limit: sorted(own.values[limit] for own in texts if limit in own.values)
-        for limit in (*RULES, "characters")
-    }
+    values = _sorted_values(texts)
     unit = "characters" if values["characters"][len(texts) // 2] <= _SHORT else "words"
     lengths = values[unit]
     least, most = likes[0].words or (200, 600)
@@ -143,6 +125,12 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     beats = max(FEWEST_BEATS, min(9, round(fmean(values["words"]) / _WORDS_A_BEAT)))
     data["aim"] = {unit: (lengths[tenth], lengths[-1 - tenth]), "beats": (FEWEST_BEATS, beats)}
     return data
+
+
+def _sorted_values(texts: Sequence[OwnText]) -> dict[str, list[float]]:
+    """Return the texts' own values of each limit, the least first."""
+    limits = (*RULES, "characters")
+    return {limit: sorted(own.values[limit] for own in texts if limit in own.values) for limit in limits}
 
 
 def _is_rule(holds: Iterable[bool]) -> bool:
@@ -206,9 +194,9 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
 
 def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
     """Return a `house.yaml` for an editor, with a comment for each learnt value."""
+    forms = {form: [own for own in texts if own.form == form] for form in learnt.house.forms}
     endings = {
-        form: Counter(next(iter(own.endings), "any") for own in texts if own.form == form)
-        for form in learnt.house.forms
+        form: Counter(next(iter(own.endings), "any") for own in texts) for form, texts in forms.items()
     }
     return _template().render(
         house=learnt.house,
@@ -217,7 +205,7 @@ def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
         endings={
             form: ", ".join(f"{n} {end}" for end, n in ends.most_common()) for form, ends in endings.items()
         },
-        spreads=learnt.spreads,
+        values={form: _sorted_values(texts) for form, texts in forms.items()},
         reason=proof.reason,
     )
 
@@ -245,11 +233,10 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
     is judged by what it teaches itself.
     """
 
-    def judge(number: int) -> tuple[House, Sequence[Show]]:
+    def judge(number: int) -> Learnt:
         others = [*texts[:number], *texts[number + 1 :]]
         is_alone = all(own.form != texts[number].form for own in others)
-        learnt = learn_house(name, texts if is_alone else others)
-        return learnt.house, learnt.shows
+        return learn_house(name, texts if is_alone else others)
 
     proof = prove(texts, judge)
     levels = proof.levels

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -143,13 +144,7 @@ class Prompts:
             only=only or "",
             variants=variants,
         )
-        return replace(
-            base,
-            messages=(*base.messages[:-1], Message("user", request)),
-            name=template.name,
-            version=f"{base.version}, {template.name} {template.version}",
-            hash=hashlib.sha256((base.hash + template.hash).encode("ascii")).hexdigest()[:12],
-        )
+        return _continued(base, template, (*base.messages[:-1], Message("user", request)))
 
     def repair(self, base: Prompt, answer: str, problems: Sequence[str]) -> tuple[Message, ...]:
         """Return the base prompt, the last answer and what is wrong with it: never more than that."""
@@ -161,13 +156,7 @@ class Prompts:
         template = self.templates["lengths"]
         asked = [{"name": name, "rules": render_rules(self.house.form(name), self.house)} for name in forms]
         turns = (Message("assistant", story.as_json()), Message("user", template.render(forms=asked)))
-        return replace(
-            base,
-            messages=(*base.messages, *turns),
-            name="lengths",
-            version=f"{base.version}, lengths {template.version}",
-            hash=hashlib.sha256((base.hash + template.hash).encode("ascii")).hexdigest()[:12],
-        )
+        return _continued(base, template, (*base.messages, *turns))
 
     def copy_sources(self) -> dict[str, str]:
         """Return the templates' texts by id: an answer must not repeat its instructions."""
@@ -192,9 +181,24 @@ class Prompts:
             tuple(messages),
             name,
             f"system {system.version}, {name} {request.version}",
-            hashlib.sha256((system.hash + request.hash).encode("ascii")).hexdigest()[:12],
+            _hash(system.hash + request.hash),
             tuple(example_id for example_id, _, _ in shots),
         )
+
+
+def _continued(base: Prompt, template: Template, messages: tuple[Message, ...]) -> Prompt:
+    """Return a prompt whose last turn is rendered from one more template."""
+    return replace(
+        base,
+        messages=messages,
+        name=template.name,
+        version=f"{base.version}, {template.name} {template.version}",
+        hash=_hash(base.hash + template.hash),
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
 def estimate_tokens(text: str) -> int:
@@ -236,15 +240,12 @@ def brief_block(brief: Brief, outline: Outline | None = None, purpose: str | Non
     return json_block(data)
 
 
-def json_block(data: object, indent: str = "") -> str:
-    """Return dicts and lists of text as JSON whose strings hold no delimiter of any kind."""
-    inner = indent + "  "
-    if isinstance(data, dict):
-        fields = (f"{inner}{json_block(key)}: {json_block(value, inner)}" for key, value in data.items())
-        return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
-    if isinstance(data, list):
-        return "[\n" + ",\n".join(inner + json_block(value, inner) for value in data) + f"\n{indent}]"
-    return _escape(json.dumps(data, ensure_ascii=False))
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def json_block(data: object) -> str:
+    """Return data as JSON whose strings hold no delimiter of any kind."""
+    return _STRING.sub(lambda string: _escape(string[0]), json.dumps(data, ensure_ascii=False, indent=2))
 
 
 _ESCAPES = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>[]{}|`"})
@@ -316,8 +317,7 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         raise TemplateError(f"{path}:{line}: unknown field '{unknown[0]}': use {known}")
     if missing := sorted(needed - used):
         raise TemplateError(f"{path}:{offset}: never uses the field '{missing[0]}': add it to the template")
-    digest = hashlib.sha256(document.text.encode("utf-8")).hexdigest()[:12]
-    return Template(name, str(version), digest, document.text, compiled)
+    return Template(name, str(version), _hash(document.text), document.text, compiled)
 
 
 # What a template may be made of: it can neither multiply, recurse nor call, so that no text is endless.
