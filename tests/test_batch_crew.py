@@ -12,7 +12,7 @@ import pytest
 import ray.exceptions
 
 from synopsis_writer.batch.briefs import BatchRow
-from synopsis_writer.cluster.workers import Job, Started, Timeouts, WorkerPool
+from synopsis_writer.cluster.cluster import Job, Started, Timeouts, WorkerPool
 from synopsis_writer.errors import BudgetSpentError, EngineError
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel
@@ -73,7 +73,7 @@ class Cluster:
             raise Died
 
         async def start(_job: Job) -> Started:
-            return Started("node")
+            return "node", None
 
         async def make(_row: BatchRow, _last: object) -> Any:
             return await self.makes()

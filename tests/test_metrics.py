@@ -94,7 +94,6 @@ def test_the_metrics_are_these_in_this_order() -> None:
             "chrf rouge_l characters facts length_ratio ending delta novelty"
         ).split()
     )
-    assert all(metric.function.__doc__ for metric in METRICS.values())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

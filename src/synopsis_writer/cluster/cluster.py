@@ -1,9 +1,12 @@
-"""The Ray engine: connecting to a cluster, and dividing budget and limits among its workers."""
+"""The Ray engine: a cluster, its workers among which budget and limits are divided, and what if one dies."""
 
+import asyncio
 import io
 import logging
 import math
 import os
+import platform
+import queue
 import secrets
 import signal
 import socket
@@ -11,25 +14,30 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from importlib import import_module
+from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, TextIO
 
-from synopsis_writer.batch.run import MakeRow, Order
+from synopsis_writer import __version__
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.run import MakeRow, Order, made_with, make_row
 from synopsis_writer.brief import Brief
-from synopsis_writer.cluster.workers import Job, WorkerPool, facts_here, first_sentence
 from synopsis_writer.drafting import longer
-from synopsis_writer.errors import SettingsError
+from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget, worst_case
 from synopsis_writer.models.pricing import PRICES_FILE
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_pricer
 from synopsis_writer.models.server import DEFAULT_BASE_URL, KEY_VARIABLE, host_of, look_up_key
+from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.usage import Cost, Spent
+from synopsis_writer.workspace import pool_folders
 from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -170,25 +178,17 @@ def calls_left(
 def _left(budget: Budget) -> tuple[Decimal | None, int | None]:
     """Return money and tokens that are left; None: no bound."""
     spent = budget.spent
-    amount = tokens = None
-    if budget.amount is not None:
-        before = spent.cost.amount if spent.cost else Decimal(0)
-        amount = max(budget.amount - before, Decimal(0))
-    if budget.tokens is not None:
-        tokens = max(budget.tokens - spent.tokens, 0)
-    return amount, tokens
+    before = spent.cost.amount if spent.cost else Decimal(0)
+    amount = None if budget.amount is None else max(budget.amount - before, Decimal(0))
+    return amount, None if budget.tokens is None else max(budget.tokens - spent.tokens, 0)
 
 
 def _part(budget: Budget, size: int) -> Budget:
     """Return a ledger for one worker of `size`, with its part of what is left."""
     amount, tokens = _left(budget)
-    cost = budget.spent.cost
-    nothing = replace(cost, amount=Decimal(0)) if cost else Cost(Decimal(0), "")
-    return Budget(
-        None if amount is None else amount / size,
-        None if tokens is None else tokens // size,
-        spent=Spent(nothing),
-    )
+    currency = budget.spent.cost.currency if budget.spent.cost else ""
+    spent = Spent(Cost(Decimal(0), currency))
+    return Budget(amount and amount / size, tokens and tokens // size, spent=spent)
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
 def _reason(error: Exception, log: str) -> str:
     """Return why, in a few words: Ray's log knows more than its error, which names what nobody gave."""
     lines = [line for line in log.splitlines() if "RPC error: " in line]
-    reason = lines[-1].rpartition(": ")[2] if lines else first_sentence(str(error))
+    reason = lines[-1].rpartition(": ")[2] if lines else _first_sentence(str(error))
     return reason[:1].lower() + reason[1:] or type(error).__name__
 
 
@@ -299,3 +299,345 @@ def _reach(head: tuple[str, int]) -> None:
         raise ConnectionError(f"no answer in {_SECONDS:.0f} s") from error
     except OSError as error:
         raise ConnectionError((error.strerror or str(error)).lower()) from error
+
+
+_DEATHS = 3  # workers that may die over a row, or one after the other before they begin
+
+_NO_HEAD = "the cluster's head does not answer: start it again, and run the same command again"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is given to work with; limits and budget are its part, and its repr holds no key."""
+
+    resolved: ResolvedModel
+    settings: Mapping[str, Any]  # those that were given: the node's own defaults, as its cache, hold besides
+    environment: Mapping[str, str] = field(repr=False)  # key, address, proxies and certificates
+    budget: Budget
+    rpm: float | None
+    tpm: float | None
+    facts: Mapping[str, str]  # what must be the same on all nodes
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a pool waits, in seconds."""
+
+    cpu: float = 60.0  # without any worker, until the batch ends
+    restart: float = 1.0  # before a dead worker is replaced
+    look: float = 5.0  # between two checks of the cluster's head
+    # Without an answer of the head, until the batch ends; twice that, and nothing in flight is waited for:
+    # Ray would end this process after 60.
+    head: float = 20.0
+
+
+TIMEOUTS = Timeouts()
+
+Started = tuple[str, SynopsisError | None]
+"""On which node a worker is, and why it cannot work, if so."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker: its actor, the node it is on once it has started, and the rows it has in hand."""
+
+    actor: Any
+    node: str = ""
+    rows: int = 0
+
+
+class WorkerPool:
+    """`size` workers that make rows while the pool is `running`, `concurrency` at most of all together.
+
+    `ray` is the package, connected to a cluster; `reach` raises a ConnectionError while the cluster's head,
+    the node that all others depend on, does not answer.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        job: Job,
+        size: int,
+        concurrency: int,
+        reach: Callable[[], None],
+        timeouts: Timeouts = TIMEOUTS,
+    ) -> None:
+        self._ray, self._job, self._reach, self._timeouts = ray, job, reach, timeouts
+        self._size = self._slots = size
+        self._leaving = asyncio.Event()
+        self._head_lost = asyncio.Event()  # nothing in flight is waited for
+        self._all: list[_Worker] = []
+        self._up: list[_Worker] = []  # those whose process runs
+        self._ready: list[_Worker] = []  # those that can make rows
+        self._changed = asyncio.Event()  # there is a ready worker, or there will be none
+        self._fault: SynopsisError | None = None
+        self._relayed: set[str] = set()
+        # Retries are ours, not Ray's. The job, which holds the key, is passed by call, not by constructor,
+        # because the head node stores constructor arguments.
+        options = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
+        # Three calls more than rows: start, records, and Ray's own.
+        self._class = options(RowWorker).options(max_concurrency=concurrency + 3)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have the workers while the block runs."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                slots = [group.create_task(self._fill_slot()) for _ in range(self._size)]
+                monitor = group.create_task(self._watch_head())
+                try:
+                    yield
+                finally:
+                    monitor.cancel()
+                    self._leaving.set()
+                    for worker in list(self._all):
+                        self._remove(worker)  # ends what is still awaited of it
+                    _, waiting = await asyncio.wait(slots, timeout=self._timeouts.restart)
+                    for slot in waiting:
+                        slot.cancel()
+        except ExceptionGroup as others:
+            raise others.exceptions[0] from None
+
+    async def _watch_head(self) -> None:
+        """Check the cluster's head, and end the batch when it is silent for too long."""
+        now = asyncio.get_running_loop().time
+        answered = now()
+        while not self._head_lost.is_set():
+            await asyncio.sleep(self._timeouts.look)
+            if await self._head_answers():
+                answered = now()
+            elif now() - answered >= 2 * self._timeouts.head:
+                self._head_lost.set()
+            elif now() - answered >= self._timeouts.head:
+                self._end(EngineError(_NO_HEAD))
+
+    async def _head_answers(self) -> bool:
+        try:
+            await asyncio.to_thread(self._reach)
+        except ConnectionError:
+            return False
+        return True
+
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
+        """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
+
+        A row that is lost with its worker is handed to another one, three times at most; then it failed.
+
+        Raises:
+            ModelError: the work cannot go on, or there is no worker any more.
+            SettingsError: a node cannot work as it is.
+        """
+        for _ in range(_DEATHS):
+            while self._fault is None and not self._ready:
+                await self._changed.wait()
+            if self._fault is not None:
+                raise self._fault
+            worker = min(self._ready, key=lambda ready: ready.rows)
+            worker.rows += 1
+            try:
+                return await self._make(worker, row, previous)
+            except self._ray.exceptions.RayTaskError:
+                raise  # a mistake in the program
+            except self._ray.exceptions.RayError:
+                self._bury(worker)
+            finally:
+                worker.rows -= 1
+        return RowResult(
+            row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
+        )
+
+    async def _make(self, worker: _Worker, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
+        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, previous))
+        lost = asyncio.ensure_future(self._head_lost.wait())
+        try:
+            await asyncio.wait({call, lost}, return_when=asyncio.FIRST_COMPLETED)
+            outcome: RowResult[str] | SynopsisError = call.result() if call.done() else EngineError(_NO_HEAD)
+        finally:
+            call.cancel()
+            lost.cancel()
+        if isinstance(outcome, SynopsisError):
+            raise outcome
+        if not isinstance(outcome.error, BudgetSpentError) or self._size == 1:
+            return outcome
+        error = BudgetSpentError(
+            f"{outcome.error}; that is the part of one worker of {self._size}: the same command again "
+            "divides what is left, and with --workers 1 nothing is divided"
+        )
+        return replace(outcome, error=error)
+
+    def _relay(self, records: list[logging.LogRecord]) -> None:
+        """Log what a worker logs; what several report, as an unknown show, comes once."""
+        for record in records:
+            message = record.getMessage()
+            if hasattr(record, "wait") or message not in self._relayed:
+                self._relayed.add(message)
+                logging.getLogger(record.name).handle(record)
+
+    async def _fill_slot(self) -> None:
+        """Have a worker in one slot, and another when it dies."""
+        failed = 0
+        while self._fault is None and not self._leaving.is_set():
+            if not await self._head_answers() or self._leaving.is_set():
+                # Making an actor would block, and everything else with it.
+                await asyncio.sleep(self._timeouts.restart)
+                continue
+            worker = _Worker(self._class.remote())
+            self._all.append(worker)
+            try:
+                await self._start(worker)
+                failed = 0
+                while True:
+                    self._relay(await worker.actor.records.remote())
+            except self._ray.exceptions.RayTaskError as error:  # its class or its job cannot be read there
+                self._end(_not_up(error))
+            except self._ray.exceptions.RayError as error:
+                if self._leaving.is_set():
+                    return
+                self._bury(worker)
+                failed += not worker.node
+                if failed == _DEATHS:
+                    self._give_up_slot(_not_up(error))
+                    return
+                # Nobody knows what a dead worker had spent of its part of a budget.
+                budget = self._job.budget
+                if worker.node and (budget.amount is not None or budget.tokens is not None):
+                    self._give_up_slot(
+                        BudgetSpentError(
+                            "workers died, and what they had spent of their parts of the budget is not "
+                            "known: the same command again goes on with what the saved rows have left of it"
+                        )
+                    )
+                    return
+                await asyncio.sleep(self._timeouts.restart)
+            finally:
+                self._remove(worker)
+
+    def _give_up_slot(self, fault: SynopsisError) -> None:
+        """Leave a slot empty; without any, the batch ends."""
+        self._slots -= 1
+        if self._slots:
+            _log.info("a worker less, %d are left: %s", self._slots, fault)
+        else:
+            self._end(fault)
+
+    async def _start(self, worker: _Worker) -> None:
+        """Wait until a worker can make rows; one that must not ends the batch."""
+        up: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.__ray_ready__.remote())
+        try:
+            while not (await asyncio.wait({up}, timeout=self._timeouts.cpu))[0]:
+                if not self._up:
+                    self._end(
+                        EngineError(
+                            f"no node of the cluster had a CPU free in {self._timeouts.cpu:.0f} s: start "
+                            "nodes, or wait until others are done, and run the same command again"
+                        )
+                    )
+            await up
+        finally:
+            up.cancel()
+        self._up.append(worker)
+        node, error = await worker.actor.start.remote(self._job)
+        if error is not None:
+            self._end(SettingsError(f"node {node}: {error}"))
+            return
+        worker.node = node
+        self._ready.append(worker)
+        self._changed.set()
+
+    def _bury(self, worker: _Worker) -> None:
+        """Log, once, that a worker died."""
+        if worker in self._ready:
+            _log.info("a worker on %s died: its %d rows are handed to others", worker.node, worker.rows)
+        self._remove(worker)
+
+    def _remove(self, worker: _Worker) -> None:
+        """Take a worker out, and end it if it should still run: nobody listens to it any more."""
+        for workers in (self._all, self._up, self._ready):
+            if worker in workers:
+                workers.remove(worker)
+        if not self._ready and self._fault is None:
+            self._changed.clear()
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+    def _end(self, fault: SynopsisError) -> None:
+        """End the batch: what is in flight is made, and then this is raised."""
+        self._fault = self._fault or fault
+        self._changed.set()
+
+
+def _not_up(error: Exception) -> EngineError:
+    """Return why no worker comes up, by the last line of Ray's message, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = _first_sentence(lines[-1]) if lines else type(error).__name__
+    hint = "are token and versions the same on all nodes?"
+    return EngineError(f"no worker comes up on the cluster: {cause}: {hint}")
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of a text's first line, without its full stop."""
+    return text.strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+def facts_here(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
+    """Return what the rows are made of on this machine."""
+    examples = " ".join(folder_hash(path) for path in pool_folders(settings) if path.is_dir())
+    return {"synopsis-writer": __version__, **made_with(settings, resolved), "examples": examples}
+
+
+class RowWorker:
+    """Makes rows in a process of its own; errors are returned as values, for the driver to raise."""
+
+    def __init__(self) -> None:
+        self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        self._writer: Writer | None = None
+
+    async def start(self, job: Job) -> Started:
+        """Load pool, templates and gate, and open the client."""
+        node = platform.node()
+        # This is the worker's own process: proxies and certificates are read from its environment. The key
+        # is not, and stays out of it.
+        os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
+        logger = logging.getLogger("synopsis_writer")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(QueueHandler(self._records))
+        logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
+        try:
+            settings = Settings.model_validate(job.settings)
+            here = facts_here(settings, job.resolved)
+            for name, value in job.facts.items():
+                if here[name] != value:
+                    raise SettingsError(
+                        f"synopsis-writer {here[name]}, not {value}: install the same everywhere"
+                        if name == "synopsis-writer"
+                        else f"{name} differ from those where the batch was begun: copy them here"
+                    )
+            environment, budget = job.environment, job.budget
+            writer = Writer(
+                settings, environment=environment, budget=budget, log=False, rpm=job.rpm, tpm=job.tpm
+            )
+            writer.model = job.resolved
+            writer.workspace.gate.warm_up()
+            self._writer = await writer.__aenter__()  # open as long as this process runs
+        except SynopsisError as error:
+            return node, error
+        return node, None
+
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str] | SynopsisError:
+        """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
+        if self._writer is None:
+            raise RuntimeError("a worker that has not started")
+        try:
+            result = await make_row(self._writer, row, previous)
+        except SynopsisError as error:
+            return error
+        # Prompts are long, and the driver needs none.
+        attempts = tuple(replace(attempt, messages=()) for attempt in result.attempts)
+        return replace(result, attempts=attempts)
+
+    async def records(self) -> list[logging.LogRecord]:
+        """Wait for records of the log; return those that are there."""
+        records = [await asyncio.to_thread(self._records.get)]
+        while not self._records.empty():
+            records.append(self._records.get_nowait())
+        return records

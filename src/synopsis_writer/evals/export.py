@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -15,7 +15,7 @@ from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import Key, Row, RowLine, RunInfo
 from synopsis_writer.evals.statistics import estimate, group_rows
 from synopsis_writer.evals.suite import Case
-from synopsis_writer.formats.sheets import csv_record
+from synopsis_writer.formats.sheets import csv_record, xml_text
 from synopsis_writer.storage.files import slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
 
@@ -33,24 +33,18 @@ class Part:
 def parts(info: RunInfo, scored: Sequence[Scored]) -> list[Part]:
     """Return the run's parts, in its own order; rows that it never planned come last."""
     rows = {each.row.id: each for each in scored}
-    planned = [
-        Key(case, model, prompt, repeat)
-        for model in info.models
-        for prompt in info.prompts
-        for case in info.cases
-        for repeat in range(info.repeats)
-    ]
+    matrix = product(info.models, info.prompts, info.cases, range(info.repeats))
+    planned = [Key(case, model, prompt, repeat) for model, prompt, case, repeat in matrix]
     grouped: dict[tuple[str, str], list[Key]] = {}
     for key in [*planned, *sorted(rows.keys() - set(planned))]:
         grouped.setdefault((key.model, key.prompt), []).append(key)
     return [
         Part(
-            model,
-            prompt,
+            *names,
             tuple(rows[key] for key in keys if key in rows),
             tuple(key for key in keys if key not in rows),
         )
-        for (model, prompt), keys in grouped.items()
+        for names, keys in grouped.items()
     ]
 
 
@@ -107,13 +101,9 @@ def _flat_rows(
             "title": row.synopsis and row.synopsis.title,
             "text": row.synopsis and row.synopsis.text,
             "attempts": len(row.attempts),
-            "cost": _plain_cost(row),
+            "cost": row.cost and f"{row.cost.amount:f}",
         }
         yield each, {name: fields[name] for name in _COLUMNS}
-
-
-def _plain_cost(row: Row) -> str | None:
-    return None if row.cost is None else f"{row.cost.amount:f}"
 
 
 def problems_of(row: Row) -> list[str]:
@@ -122,57 +112,56 @@ def problems_of(row: Row) -> list[str]:
     return [*problems, row.reason] if row.outcome == "failed" else problems
 
 
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2: Char
-
-
 def as_junit(info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case]) -> str:
     """Return the run as JUnit XML: a suite per model and prompt version, a test per row.
 
     A refused row is a failure with its problems, a failed one an error, one that is not there yet is skipped;
     metrics are properties, the text is the test's output. Characters that XML cannot hold become U+FFFD.
     """
-    known, demos = {case.id: case for case in cases}, demo_keys(scored)
-    root = _element("testsuites", name=info.name)
+    forms, demos = {case.id: case.brief.form for case in cases}, demo_keys(scored)
+    root = Element("testsuites", name=info.name)
     for part in parts(info, scored):
-        suite = _element("testsuite", root, name=f"{part.model} · {part.prompt}", timestamp=info.created)
+        suite = SubElement(root, "testsuite", name=f"{part.model} · {part.prompt}", timestamp=info.created)
         hashes = {"prompt_hash": info.prompts.get(part.prompt, ""), "version": info.version}
         _add_properties(suite, {"model": part.model, "prompt": part.prompt, **hashes})
         for each in part.scored:
-            _add_test(suite, each, known.get(each.row.id.case), is_demo=each.row.id in demos)
+            test = _add_test(suite, each.row.id, forms, each.row.seconds)
+            scores = {name: "unscored" if value is None else value for name, value in each.scores.items()}
+            _add_properties(test, {"is_demo": str(each.row.id in demos).lower(), **scores})
+            _add_outcome(test, each.row)
         for key in part.missing:
-            test = _test(suite, key, known.get(key.case), 0.0)
-            _element("skipped", test, message="this row is not there yet: the run is incomplete")
+            message = "this row is not there yet: the run is incomplete"
+            SubElement(_add_test(suite, key, forms, 0.0), "skipped", message=message)
         _count(suite, suite.findall("testcase"))
     _count(root, root.findall("testsuite/testcase"))
+    for element in root.iter():
+        element.text = element.text and xml_text(element.text, "\ufffd")
+        element.attrib.update({name: xml_text(value, "\ufffd") for name, value in element.attrib.items()})
     indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _add_test(suite: Element, scored: Scored, case: Case | None, *, is_demo: bool) -> None:
-    row = scored.row
-    test = _test(suite, row.id, case, row.seconds)
-    scores = {name: "unscored" if value is None else str(value) for name, value in scored.scores.items()}
-    _add_properties(test, {"is_demo": str(is_demo).lower()} | scores)
+def _add_test(suite: Element, key: Key, forms: Mapping[str, str], seconds: float) -> Element:
+    # Some readers know a test by class and name alone, so the class contains the suite's name.
+    classname = " · ".join(filter(None, (key.model, key.prompt, forms.get(key.case))))
+    name = f"{key.case}[{key.repeat}]"
+    return SubElement(suite, "testcase", classname=classname, name=name, time=f"{seconds:.3f}")
+
+
+def _add_properties(element: Element, values: Mapping[str, object]) -> None:
+    properties = SubElement(element, "properties")
+    for name, value in values.items():
+        SubElement(properties, "property", name=name, value=str(value))
+
+
+def _add_outcome(test: Element, row: Row) -> None:
     problems = problems_of(row)
     if row.outcome == "failed":
-        _element("error", test, row.reason, type="failed", message=row.reason)
+        SubElement(test, "error", type="failed", message=row.reason).text = row.reason
     elif row.outcome == "refused":
-        _element("failure", test, "\n".join(problems), type="refused", message="; ".join(problems))
+        SubElement(test, "failure", type="refused", message="; ".join(problems)).text = "\n".join(problems)
     if row.synopsis is not None:
-        _element("system-out", test, _with_title(row.synopsis))
-
-
-def _test(suite: Element, key: Key, case: Case | None, seconds: float) -> Element:
-    # Some readers know a test by class and name alone, so the class contains the suite's name.
-    form = f" · {case.brief.form}" if case else ""
-    name, classname = f"{key.case}[{key.repeat}]", f"{key.model} · {key.prompt}{form}"
-    return _element("testcase", suite, classname=classname, name=name, time=f"{seconds:.3f}")
-
-
-def _add_properties(element: Element, values: Mapping[str, str]) -> None:
-    properties = _element("properties", element)
-    for name, value in values.items():
-        _element("property", properties, name=name, value=value)
+        SubElement(test, "system-out").text = _with_title(row.synopsis)
 
 
 def _count(element: Element, tests: Sequence[Element]) -> None:
@@ -180,13 +169,6 @@ def _count(element: Element, tests: Sequence[Element]) -> None:
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         element.set(attribute, str(sum(test.find(tag) is not None for test in tests)))
     element.set("time", f"{sum(float(test.attrib['time']) for test in tests):.3f}")
-
-
-def _element(tag: str, parent: Element | None = None, text: str | None = None, **attributes: str) -> Element:
-    plain = {name: _NO_XML.sub("\ufffd", value) for name, value in attributes.items()}
-    element = Element(tag, plain) if parent is None else SubElement(parent, tag, plain)
-    element.text = text and _NO_XML.sub("\ufffd", text)
-    return element
 
 
 def write_inspect_logs(
@@ -197,9 +179,7 @@ def write_inspect_logs(
     A case is a sample, a repeat an epoch, a metric a score; NaN is unscored, as in Inspect. Where rows are
     missing the log's status is `cancelled`. The same run is always written to the same names.
 
-    Raises:
-        SettingsError: inspect-ai is not installed.
-        FileError: the folder cannot be made or written.
+    Raises SettingsError where inspect-ai is not installed, FileError where the folder cannot be written.
     """
     try:
         from inspect_ai.log import write_eval_log
@@ -284,13 +264,8 @@ def _metric_scores(scored: Sequence[Scored]) -> Iterable[Any]:
                 bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
                 means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
         unscored = sum(each.scores.get(name) is None for each in scored)
-        yield EvalScore(
-            name=name,
-            scorer=name,
-            scored_samples=len(scored) - unscored,
-            unscored_samples=unscored,
-            metrics=means,
-        )
+        counts = {"scored_samples": len(scored) - unscored, "unscored_samples": unscored}
+        yield EvalScore(name=name, scorer=name, metrics=means, **counts)
 
 
 def _sample(info: RunInfo, scored: Scored, case: Case | None) -> Any:
@@ -324,7 +299,7 @@ def _sample(info: RunInfo, scored: Scored, case: Case | None) -> Any:
             "outcome": row.outcome,
             "problems": problems_of(row),
             "is_demo": row.is_demo,
-            "cost": _plain_cost(row),
+            "cost": row.cost and f"{row.cost.amount:f}",
             **{name: data[name] for name in ("words_by_model", "currency", "run", "attempts")},
         },
         model_usage={line.model: _usage(row)},

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, wraps
+from functools import cache, lru_cache
 from itertools import takewhile
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -110,41 +110,20 @@ class Metric:
         return "; ".join(filter(None, (self.label.partition(", ")[2], direction)))
 
 
-def passed_first(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Whether the first answer passed the gate: 1 or 0, more is better."""
-    return float(bool(row.attempts) and row.attempts[0].passed)
+def _metered(measure: Callable[[Row], float | None]) -> Measure:
+    """Make a measure of what a row took: of one that failed, or has cached answers, that says nothing."""
+
+    def measure_row(row: Row, _case: Case | None, _references: References) -> float | None:
+        is_unmetered = row.outcome == "failed" or any(attempt.answer.is_cached for attempt in row.attempts)
+        return None if is_unmetered else measure(row)
+
+    return measure_row
 
 
-def passed(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Whether a text was accepted in the end: 1 or 0, more is better."""
-    return float(row.outcome == "accepted")
-
-
-def attempts(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return the number of answers, 0 and up; fewer are better."""
-    return float(len(row.attempts))
-
-
-def tokens(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return the tokens of all prompts and answers, 0 and up; None where the server does not report them."""
-    if _is_unmetered(row) or (row.attempts and not row.usage.prompt_tokens):
-        return None
-    return float(row.usage.prompt_tokens + row.usage.completion_tokens)
-
-
-def cost(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return what all attempts cost, in the run's currency, 0 and up; None for an unpriced model."""
-    return None if _is_unmetered(row) or row.cost is None else float(row.cost.amount)
-
-
-def seconds(row: Row, _case: Case | None, _references: References) -> float | None:
-    """Return the model's time for all attempts in seconds, 0 and up; less is better."""
-    return None if _is_unmetered(row) else row.seconds
-
-
-def _is_unmetered(row: Row) -> bool:
-    """Whether the row failed, or has answers from the cache: tokens, cost and time then say nothing."""
-    return row.outcome == "failed" or any(attempt.answer.is_cached for attempt in row.attempts)
+def _tokens(row: Row) -> float | None:
+    """Return the tokens of all prompts and answers; None where the server does not report them."""
+    is_reported = row.usage.prompt_tokens or not row.attempts
+    return float(row.usage.prompt_tokens + row.usage.completion_tokens) if is_reported else None
 
 
 def novelty(row: Row, _case: Case | None, references: References) -> float | None:
@@ -164,24 +143,11 @@ def novelty(row: Row, _case: Case | None, references: References) -> float | Non
 def _of_text(measure: Callable[[Text, Case, References], float | None]) -> Measure:
     """Make a measure of a row out of one of a text; a row without a text or a case is unscored."""
 
-    @wraps(measure)
     def measure_row(row: Row, case: Case | None, references: References) -> float | None:
         text = _text(row)
         return None if text is None or case is None else measure(text, case, references)
 
     return measure_row
-
-
-@_of_text
-def chrf(text: Text, case: Case, _references: References) -> float | None:
-    """Return the overlap of character runs with the reference, as `character_overlap`."""
-    return character_overlap(text.raw, analysed(case.reference.text).raw)
-
-
-@_of_text
-def rouge_l(text: Text, case: Case, _references: References) -> float | None:
-    """Return the overlap of words with the reference, as `word_overlap`; in lower case, with umlauts."""
-    return word_overlap(_words(text), _words(analysed(case.reference.text)))
 
 
 @_of_text
@@ -198,18 +164,6 @@ def characters(text: Text, case: Case, references: References) -> float | None:
 
 
 @_of_text
-def facts(text: Text, case: Case, _references: References) -> float | None:
-    """Return the share of the case's facts that the text tells, as `fact_recall`."""
-    return fact_recall(case, text)
-
-
-@_of_text
-def length_ratio(text: Text, case: Case, _references: References) -> float | None:
-    """Return the text's words over the reference's, 0 and up; 1 is as long, and neither side is better."""
-    return len(text.words) / max(1, len(analysed(case.reference.text).words))
-
-
-@_of_text
 def ending(text: Text, case: Case, references: References) -> float | None:
     """Whether text and reference both end on a question, or both do not: 1 or 0, more is better.
 
@@ -223,30 +177,46 @@ def ending(text: Text, case: Case, references: References) -> float | None:
         last = max(1, round(len(text.sentences) / 5)) if is_open else 1
         return any(sentence.is_question for sentence in text.sentences[-last:])
 
-    return float(ends_asking(text) == ends_asking(analysed(case.reference.text)))
-
-
-@_of_text
-def delta(text: Text, case: Case, references: References) -> float | None:
-    """Return the distance to the form's references, as `FunctionWordProfile.distance`; less is closer."""
-    return references.function_words.distance(_words(text), case.brief.form)
+    return float(ends_asking(text) == ends_asking(_reference(case)))
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "passed_first": Metric(passed_first, 1, "passed at the first attempt, 0 to 1"),
-        "passed": Metric(passed, 1, "passed in the end, 0 to 1"),
-        "attempts": Metric(attempts, -1, "attempts"),
-        "tokens": Metric(tokens, -1, "tokens"),
-        "cost": Metric(cost, -1, "cost"),
-        "seconds": Metric(seconds, -1, "seconds"),
-        "chrf": Metric(chrf, 1, "chrF, 0 to 100"),
-        "rouge_l": Metric(rouge_l, 1, "ROUGE-L, 0 to 1"),
+        "passed_first": Metric(
+            lambda row, *_: float(bool(row.attempts) and row.attempts[0].passed),
+            1,
+            "passed at the first attempt, 0 to 1",
+        ),
+        "passed": Metric(lambda row, *_: float(row.outcome == "accepted"), 1, "passed in the end, 0 to 1"),
+        "attempts": Metric(lambda row, *_: float(len(row.attempts)), -1, "attempts"),
+        "tokens": Metric(_metered(_tokens), -1, "tokens"),
+        "cost": Metric(
+            _metered(lambda row: None if row.cost is None else float(row.cost.amount)), -1, "cost"
+        ),
+        "seconds": Metric(_metered(lambda row: row.seconds), -1, "seconds"),
+        "chrf": Metric(
+            _of_text(lambda text, case, _: character_overlap(text.raw, _reference(case).raw)),
+            1,
+            "chrF, 0 to 100",
+        ),
+        "rouge_l": Metric(
+            _of_text(lambda text, case, _: word_overlap(_words(text), _words(_reference(case)))),
+            1,
+            "ROUGE-L, 0 to 1",
+        ),
         "characters": Metric(characters, 1, "people of the reference, 0 to 1"),
-        "facts": Metric(facts, 1, "facts told, 0 to 1"),
-        "length_ratio": Metric(length_ratio, 0, "length over the reference's"),
+        "facts": Metric(_of_text(lambda text, case, _: fact_recall(case, text)), 1, "facts told, 0 to 1"),
+        "length_ratio": Metric(
+            _of_text(lambda text, case, _: len(text.words) / max(1, len(_reference(case).words))),
+            0,
+            "length over the reference's",
+        ),
         "ending": Metric(ending, 1, "kind of ending, 0 or 1"),
-        "delta": Metric(delta, -1, "Burrows's Delta"),
+        "delta": Metric(
+            _of_text(lambda text, case, known: known.function_words.distance(_words(text), case.brief.form)),
+            -1,
+            "Burrows's Delta",
+        ),
         "novelty": Metric(novelty, 1, "novelty against the examples, 0 to 1"),
     }
 )
@@ -255,6 +225,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 def score(row: Row, case: Case | None, references: References) -> Scored:
     """Compute all metrics of a row; `case` is None when the suite no longer has it."""
     return Scored(row, {name: metric.function(row, case, references) for name, metric in METRICS.items()})
+
+
+def _reference(case: Case) -> Text:
+    return analysed(case.reference.text)
 
 
 def _text(row: Row) -> Text | None:

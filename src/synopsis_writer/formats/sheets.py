@@ -256,9 +256,9 @@ def _for_xml(sheet: Sheet) -> Sheet:
     )
 
 
-def xml_text(text: str) -> str:
-    """Return `text` without the characters that XML 1.0 cannot hold."""
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
+def xml_text(text: str, instead: str = "") -> str:
+    """Return `text` without the characters that XML 1.0 cannot hold, or with another in their place."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", instead, text)
 
 
 @dataclass(frozen=True)
