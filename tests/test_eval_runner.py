@@ -8,7 +8,7 @@ import pytest
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
 from synopsis_writer.evals.record import Row, read_rows, row_line
 from synopsis_writer.evals.results import ALL_METRICS
-from synopsis_writer.evals.run import EvalRun, Matrix, same_story
+from synopsis_writer.evals.run import EvalRun, plan, same_story
 from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
 from synopsis_writer.settings import load_settings
@@ -170,9 +170,9 @@ def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
     own = tmp_path / "prompts"
     own.mkdir()
     (own / "a.md").write_text("eins", encoding="utf-8")
-    first = Matrix([CASES[case] for case in TWO], ["m"], {"prompts": own}).info("r", "now", "0", 3)
+    first = plan(Path("r"), "now", [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
     (own / "a.md").write_text("zwei", encoding="utf-8")
-    second = Matrix([CASES[case] for case in TWO], ["m"], {"prompts": own}).info("r", "now", "0", 3)
+    second = plan(Path("r"), "now", [CASES[case] for case in TWO], ["m"], {"prompts": own}, 1, 3)
     assert first.prompts != second.prompts
     assert first.cases == second.cases
     assert first.planned == 2

@@ -33,8 +33,7 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
     `load_example` reads each file back, and the folder serves as a pool of examples. Where two ids have one
     slug, the later file has 16 hex digits of its id's SHA-256 behind it. The folder appears when it is whole.
 
-    Raises:
-        FileError: it cannot be written, or is there and holds anything; nothing is left behind.
+    Raises FileError if it cannot be written, or is there and holds anything; nothing is left behind.
     """
     count = 0
     try:
@@ -59,8 +58,7 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
 def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a line of JSON a row, with the fields of a saved file and `text`; return the number of rows.
 
-    Raises:
-        FileError: the file cannot be written; what was there stays as it was.
+    Raises FileError if the file cannot be written; what was there stays as it was.
     """
     fields = ({**_fields(row), "text": row.synopsis.text} for row in rows)
     return _write_lines(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in fields))
@@ -71,8 +69,7 @@ def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
 
     A list stands in one cell with ` | ` between its parts, a person as `name (role)`, and `meta` is JSON.
 
-    Raises:
-        FileError: the file cannot be written; what was there stays as it was.
+    Raises FileError if the file cannot be written; what was there stays as it was.
     """
     records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
     return _write_lines(path, records, csv_record(_COLUMNS))

@@ -490,8 +490,7 @@ _OURS = re.compile(r"batch(-\d+)?\.(sqlite3(-wal|-shm|-journal)?|lock|holder)", 
 def read_batch(folder: Path) -> Iterator[BatchReader]:
     """Open a batch's record to read it, also while it is being written, and where nothing can be written.
 
-    Raises:
-        FileError: there is none, or it is damaged.
+    Raises FileError if there is none, or it is damaged.
     """
     path = folder / RECORD_FILE
     if not path.is_file():

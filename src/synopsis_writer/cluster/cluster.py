@@ -99,8 +99,7 @@ class RayEngine:
     ) -> AsyncIterator[MakeRow]:
         """Connect to a cluster, and have workers on it while the block runs.
 
-        Raises:
-            SettingsError: there is no cluster, or it does not accept this process.
+        Raises SettingsError if there is no cluster, or it does not accept this process.
         """
         ray: Any = import_module("ray")
 

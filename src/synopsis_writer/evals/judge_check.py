@@ -95,8 +95,7 @@ async def check_judge(
     There is a pair for every case with every corruption that applies to it. `results` gets a tally per pair
     as they come, so that they are there after a failure, too; the tally of each corruption is returned.
 
-    Raises:
-        ModelError: the model failed for good; no further pair is compared.
+    Raises ModelError if the model failed for good; no further pair is compared.
     """
     pairs = [
         (corruption, case, text)

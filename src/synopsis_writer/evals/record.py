@@ -251,8 +251,7 @@ class RunFolder:
 def read_info(folder: Path) -> RunInfo:
     """Return what the run in `folder` is.
 
-    Raises:
-        FileError: there is none, it is broken, or another version of the program wrote it.
+    Raises FileError if there is none, it is broken, or another version of the program wrote it.
     """
     path = folder / RUN_FILE
     if not path.is_file():

@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -33,33 +33,20 @@ from synopsis_writer.writer import Writer
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """What a run is made of; a prompt version is a name and the folder of its templates."""
-
-    cases: Sequence[Case]
-    models: Sequence[str]
-    prompts: Mapping[str, Path]
-    repeats: int = 1
-
-    def info(self, name: str, created: str, version: str, attempts: int) -> RunInfo:
-        """Return what is recorded of the run."""
-        return RunInfo(
-            name,
-            created,
-            version,
-            tuple(self.models),
-            {prompt: folder_hash(folder) for prompt, folder in self.prompts.items()},
-            {case.id: case_hash(case) for case in self.cases},
-            self.repeats,
-            attempts,
-        )
-
-    def keys(self, model: str, prompt: str) -> Iterator[tuple[Key, Case]]:
-        """Yield the rows of one model and prompt version: all cases once, then all of them again."""
-        for repeat in range(self.repeats):
-            for case in self.cases:
-                yield Key(case.id, model, prompt, repeat), case
+def plan(
+    path: Path,
+    created: str,
+    cases: Sequence[Case],
+    models: Sequence[str],
+    prompts: Mapping[str, Path],
+    repeats: int,
+    attempts: int,
+) -> RunInfo:
+    """Return what is recorded of a run; a prompt version is a name and the folder of its templates."""
+    hashes = {prompt: folder_hash(templates) for prompt, templates in prompts.items()}
+    known = {case.id: case_hash(case) for case in cases}
+    name = path.resolve().name
+    return RunInfo(name, created, __version__, tuple(models), hashes, known, repeats, attempts)
 
 
 class EvalRun:
@@ -109,10 +96,10 @@ class EvalRun:
                 raise SettingsError(
                     f"two of {flag} have the same name: give each once, and rename folders where needed"
                 )
-        self._matrix = Matrix(suite.select(cases), names, versions, repeats)
-        for case in self._matrix.cases:
+        self._cases, self._prompts = suite.select(cases), versions
+        for case in self._cases:
             writer.workspace.house.form(case.brief.form)
-        self.info = self._matrix.info(out.resolve().name, _now(), __version__, writer.settings.attempts)
+        self.info = plan(out, _now(), self._cases, names, versions, repeats, writer.settings.attempts)
 
     async def run(self) -> EvalResults:
         """Write all cases, judge and score the texts, and return the results.
@@ -150,9 +137,14 @@ class EvalRun:
             InputError: a model, a folder of templates, the budget or the run folder cannot be used.
             ModelError: the work cannot go on: key, quota, budget or engine. The rows that are done are saved.
         """
-        for model in self._matrix.models:
-            for prompt, templates in self._matrix.prompts.items():
-                due = [(key, case) for key, case in self._matrix.keys(model, prompt) if self._is_due(key)]
+        for model in self.info.models:
+            for prompt, templates in self._prompts.items():
+                keys = (
+                    (Key(case.id, model, prompt, repeat), case)
+                    for repeat in range(self.info.repeats)
+                    for case in self._cases
+                )
+                due = [(key, case) for key, case in keys if self._is_due(key)]
                 if due:
                     changes = {"model": model, "prompts": templates}
                     async with self._writer.variant("eval", self._budget, **changes) as writer:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +16,9 @@ from synopsis_writer.examples import read_brief, read_synopsis
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.files import find_files, read_input
 from synopsis_writer.synopsis import Synopsis
+
+if TYPE_CHECKING:
+    from synopsis_writer.evals.metrics import Metric
 
 SUITE_FILE = "suite.yaml"
 OWN_SUITE = Path("evals") / SUITE_FILE
@@ -106,16 +109,7 @@ def default_suite() -> Path:
     return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
 
 
-class Directed(Protocol):
-    """What a suite needs of a metric."""
-
-    @property
-    def direction(self) -> int:
-        """+1 more is better, -1 less is better, 0 neither."""
-        ...
-
-
-def load_suite(path: Path, metrics: Mapping[str, Directed]) -> LoadedSuite:
+def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
     """Read a suite, or the one in the folder `path`, with its cases.
 
     Raises:

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.batch.briefs import BatchRow, read_briefs
+from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.run import Order, end_repairs, facts_of, start_over
 from synopsis_writer.batch.store import Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
@@ -157,8 +157,7 @@ class ProviderBatch:
 
         They are for the provider, or in `folder` for somebody else to run.
 
-        Raises:
-            BudgetSpentError: the budget allows no more requests; what it allowed was yielded.
+        Raises BudgetSpentError if the budget allows no more requests; what it allowed was yielded.
         """
         requests = self._requests(rows)
         request = next(requests, None)
@@ -208,7 +207,7 @@ class ProviderBatch:
         """Upload a shard and make its batch, from the last step that is recorded."""
         path = shard_file(self.folder, shard.key)
         if shard.file is None:
-            if not _is_whole(path, shard):
+            if not path.exists() or digest_of(path) != shard.digest:
                 count = self.store.close_shard(shard)
                 message = "shard %d: %s is not what was written: %d rows are pending again"
                 _log.info(message, shard.number, path, count)
@@ -422,17 +421,6 @@ def _chosen(shards: list[Shard], numbers: Collection[int]) -> list[Shard]:
 def shard_file(folder: Path, key: str) -> Path:
     """Return the file of a shard's requests."""
     return folder / f"{key}.jsonl"
-
-
-def _is_whole(path: Path, shard: Shard) -> bool:
-    """Whether the file is there as it was written."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == shard.digest
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise FileError(f"cannot read {os_reason(error, path)}: see to its folder") from error
 
 
 def hosted(settings: Settings, environment: Mapping[str, str], *, is_elsewhere: bool) -> ResolvedModel:
