@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from synopsis_writer.batch.store import VARIETY_TABLES
+from synopsis_writer.batch.store import MIGRATIONS
 from synopsis_writer.batch.variety import (
     CHECKS,
     SEASON,
@@ -44,7 +44,7 @@ class Batch:
 
     def __init__(self, path: Path | None = None) -> None:
         self.texts: dict[str, str] = {}
-        self.database = open_database(path, (VARIETY_TABLES,))
+        self.database = open_database(path, MIGRATIONS[1:2])
         self.variety = Variety(self.database, self.texts.__getitem__)
 
     def add(self, row: str, synopsis: Synopsis, show: Show = SHOW) -> None:

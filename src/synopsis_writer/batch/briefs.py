@@ -34,16 +34,10 @@ _MOST_TABLE_BYTES = 1_000_000_000  # of a file: 100,000 briefs have some 30 MB
 
 @dataclass(frozen=True)
 class BatchRow:
-    """One brief of a batch.
+    """One brief of a batch."""
 
-    Attributes:
-        id: 1 to 100 printable characters without a slash, unique in its batch.
-        place: the row's number in its file, from 1; blank lines do not count.
-        brief: what is asked for.
-    """
-
-    id: str
-    place: int
+    id: str  # 1 to 100 printable characters without a slash, unique in its batch
+    place: int  # in its file, from 1; blank lines do not count
     brief: Brief
 
 

@@ -321,25 +321,16 @@ async def make_rows(
 
 @dataclass(frozen=True)
 class RowSaver:
-    """Saves rows, and decides which are to be repaired.
-
-    Attributes:
-        store: where they are saved.
-        writer: knows the shows, and how many attempts a row has.
-        variety: the accepted texts; None: a text is not compared with them.
-        made: called with each row that was saved, and whether it is done with: not when it is to be repaired,
-            or still to be made.
-        unsaved: called with each row that cannot be saved, for its answers are paid; unused when the answers
-            are stored elsewhere, too.
-        records: whether rows are still to be recorded in the run log.
-    """
+    """Saves rows, and decides which are to be repaired."""
 
     store: BatchStore
-    writer: Writer
-    variety: Variety | None
+    writer: Writer  # knows the shows, and how many attempts a row has
+    variety: Variety | None  # the accepted texts; None: a text is not compared with them
+    # Called with each row that was saved, and whether it is done with, and not to be made or repaired.
     made: Callable[[RowResult[str], bool], None]
+    # Called with each row that cannot be saved, for its answers are paid; unused where they are elsewhere.
     unsaved: Callable[[RowResult[str]], None] = lambda _: None
-    records: bool = False
+    records: bool = False  # whether rows are still to be recorded in the run log
 
     def previous(self, row: BatchRow) -> Attempt | None:
         """Return the answer that a row in the queue of repairs goes on from."""

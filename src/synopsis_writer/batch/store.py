@@ -30,65 +30,8 @@ from synopsis_writer.usage import Cost, Usage, sums_data
 
 RECORD_FILE = "batch.sqlite3"
 
-VARIETY_TABLES = """
-    CREATE TABLE variety_texts (
-        number INTEGER PRIMARY KEY, row TEXT NOT NULL UNIQUE, show TEXT NOT NULL, title TEXT NOT NULL,
-        opening TEXT NOT NULL, people TEXT NOT NULL, marks BLOB NOT NULL
-    );
-    CREATE INDEX variety_by_show ON variety_texts (show);
-    CREATE INDEX variety_by_title ON variety_texts (title);
-    CREATE INDEX variety_by_opening ON variety_texts (opening);
-    CREATE TABLE variety_names (
-        name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, number)
-    ) WITHOUT ROWID
-"""
-
-# `asked` holds the rows of the open shards, `waiting` the queue of repairs.
-PROVIDER_TABLES = """
-    CREATE TABLE shards (
-        number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, server TEXT NOT NULL, digest TEXT NOT NULL,
-        requests INTEGER NOT NULL, worst_tokens INTEGER NOT NULL, worst_amount TEXT, worst_currency TEXT,
-        file TEXT, tried REAL, batch TEXT, status TEXT NOT NULL DEFAULT 'written',
-        done INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, expires REAL,
-        is_open INTEGER NOT NULL DEFAULT 1
-    );
-    CREATE TABLE asked (
-        shard INTEGER NOT NULL, place INTEGER NOT NULL, line INTEGER NOT NULL, round INTEGER NOT NULL,
-        flaw TEXT NOT NULL, returns INTEGER NOT NULL, is_read INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (shard, place)
-    ) WITHOUT ROWID;
-    CREATE INDEX asked_by_place ON asked (place);
-    CREATE TABLE waiting (
-        place INTEGER PRIMARY KEY, round INTEGER NOT NULL, flaw TEXT NOT NULL, returns INTEGER NOT NULL
-    )
-"""
-
-MIGRATIONS = (
-    """
-    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE rows (
-        place INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, brief TEXT NOT NULL,
-        status TEXT NOT NULL DEFAULT 'pending', reason TEXT, synopsis TEXT, origin TEXT,
-        attempts INTEGER NOT NULL DEFAULT 0, prompt_tokens INTEGER NOT NULL DEFAULT 0,
-        cached_tokens INTEGER NOT NULL DEFAULT 0, completion_tokens INTEGER NOT NULL DEFAULT 0,
-        amount TEXT, currency TEXT, seconds REAL NOT NULL DEFAULT 0, is_unpriced INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE INDEX rows_by_status ON rows (status, place);
-    CREATE TABLE answers (
-        row TEXT NOT NULL, number INTEGER NOT NULL, passed INTEGER NOT NULL, problems TEXT NOT NULL,
-        text TEXT NOT NULL
-    );
-    CREATE INDEX answers_by_row ON answers (row)
-    """,
-    VARIETY_TABLES,
-    PROVIDER_TABLES,
-    # Behind the texts, these columns would cost a start the reading of the whole file.
-    """
-    CREATE INDEX rows_by_figures ON rows (
-        status, id, amount, currency, prompt_tokens, completion_tokens, cached_tokens, seconds, is_unpriced
-    )
-    """,
-)
+_SCRIPTS = sorted(Path(__file__).with_name("migrations").glob("*.sql"))
+MIGRATIONS = tuple(path.read_text(encoding="utf-8") for path in _SCRIPTS)
 
 RECOVERY = (
     "put a copy of it in its place, save what can still be read with synopsis batch export, "

@@ -80,7 +80,7 @@ class Features:
 class Variety:
     """The accepted texts of a batch, by what no other row may have.
 
-    The database, with `VARIETY_TABLES`, holds all but the texts themselves, which `read` gives; fingerprints
+    The database, with its migration, holds all but the texts themselves, which `read` gives; fingerprints
     are in memory, too, about 450 bytes a text. Methods raise FileError where it cannot be read or written.
     """
 

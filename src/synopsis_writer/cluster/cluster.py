@@ -71,15 +71,10 @@ def ray_environment(address: str | None, environment: Mapping[str, str]) -> dict
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Makes the rows of a batch by workers on a cluster, among which its budget and limits are divided.
+    """Makes the rows of a batch by workers on a cluster, among which its budget and limits are divided."""
 
-    Attributes:
-        address: the cluster's: `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started.
-        environment: key, address, proxies and certificates.
-    """
-
-    address: str | None
-    environment: Mapping[str, str]
+    address: str | None  # `auto`, host and port, or `ray://…`; None: `RAY_ADDRESS`, else one is started
+    environment: Mapping[str, str]  # key, address, proxies and certificates
 
     def check(self, resolved: ResolvedModel) -> None:
         """Raise SettingsError where Ray is missing, or the model is not a server's."""

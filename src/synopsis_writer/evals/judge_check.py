@@ -25,22 +25,14 @@ _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 
 
 @dataclass(frozen=True)
 class Tally:
-    """How a judge did on one kind of corruption.
-
-    Attributes:
-        gate: whether the style gate sees it, too: no, partly or yes; empty for a sum.
-        wins: pairs in which it preferred the good text in both orders.
-        ties: pairs in which the orders disagreed, or the answer was equal.
-        losses: pairs in which it preferred the corrupted text in both orders.
-        unscored: pairs of which an answer could not be read.
-    """
+    """How a judge did on one kind of corruption, by pairs of a good text and a corrupted one."""
 
     corruption: str
-    gate: str
-    wins: int = 0
-    ties: int = 0
-    losses: int = 0
-    unscored: int = 0
+    gate: str  # whether the style gate sees it, too: no, partly or yes; empty for a sum
+    wins: int = 0  # it preferred the good text in both orders
+    ties: int = 0  # the orders disagreed, or the answer was equal
+    losses: int = 0  # it preferred the corrupted text in both orders
+    unscored: int = 0  # an answer could not be read
 
     @property
     def agreement(self) -> Interval | None:
@@ -66,14 +58,11 @@ Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to corrupt a text.
+    """One way to corrupt a text: its name is what is wrong, in a few words.
 
-    Attributes:
-        name: what is wrong with the text, in a few words.
-        gate: whether the style gate refuses such texts, too: `yes` 90 % of them or more, `no` less than 15 %,
-            `partly` what is between; a test checks it on all cases of `evals/`.
-        change: corrupts a case's reference; is given the other cases and the random numbers; None where it
-            finds nothing to corrupt.
+    `gate` is whether the style gate refuses such texts, too: `yes` 90 % of them or more, `no` less than 15 %,
+    `partly` what is between; a test checks it on all cases of `evals/`. `change` corrupts a case's reference;
+    it is given the other cases and the random numbers, and returns None where it finds nothing to corrupt.
     """
 
     name: str

@@ -33,18 +33,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class FunctionWordProfile:
-    """How often the references use the commonest function words.
+    """How often the references use the commonest function words."""
 
-    Attributes:
-        words: commonest first.
-        means, deviations: of each word's share in all references, whatever their form.
-        profiles: for each form the mean z-score of each word in its references.
-    """
-
-    words: tuple[str, ...]
-    means: tuple[float, ...]
+    words: tuple[str, ...]  # commonest first
+    means: tuple[float, ...]  # of each word's share in all references, whatever their form
     deviations: tuple[float, ...]
-    profiles: Mapping[str, tuple[float, ...]]
+    profiles: Mapping[str, tuple[float, ...]]  # by form: the mean z-score of each word in its references
 
     def distance(self, words: Sequence[str], form: str) -> float | None:
         """Return Delta: the mean absolute difference of z-scores to the form's profile, 0 and up.

@@ -71,18 +71,7 @@ class AttemptLine(_Line):
 
 
 class RowLine(_Line):
-    """One line of `results.jsonl`, its first four fields those of the row's key.
-
-    Attributes:
-        best: the index in `attempts` of the accepted one, or of the one with the fewest problems; None: none.
-        error: the error that ended the work; None otherwise.
-        amount, currency: what all attempts cost; None where a price is not known.
-        kept: how many of the answers came from the cache, and so took nothing.
-        answered: the model that answered, as its server names it.
-        words_by_model: of a demo draft, how many words the model wrote; None for a text of its own.
-        created: in ISO 8601.
-        run: its id in the run log.
-    """
+    """One line of `results.jsonl`, its first four fields those of the row's key."""
 
     case: str
     model: str
@@ -90,19 +79,19 @@ class RowLine(_Line):
     repeat: Annotated[int, Field(ge=0)]
     outcome: Literal["accepted", "refused", "failed"]
     attempts: tuple[AttemptLine, ...]
-    best: int | None
-    error: str | None = None
+    best: int | None  # the index of the accepted attempt, or of the one with the fewest problems
+    error: str | None = None  # that ended the work
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    amount: Decimal | None = None
+    amount: Decimal | None = None  # what all attempts cost; None where a price is not known
     currency: str = ""
     seconds: float = 0.0
-    kept: Annotated[int, Field(ge=0)] = 0
-    answered: str = ""
-    words_by_model: int | None = None
-    created: str = ""
-    run: str = ""
+    kept: Annotated[int, Field(ge=0)] = 0  # answers that came from the cache, and so took nothing
+    answered: str = ""  # the model that answered, as its server names it
+    words_by_model: int | None = None  # of a demo draft, how many the model wrote; None for its own text
+    created: str = ""  # in ISO 8601
+    run: str = ""  # its id in the run log
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -172,26 +161,16 @@ def row_digest(row: Row) -> str:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunInfo:
-    """What a run is: the content of `run.json`.
+    """What a run is: the content of `run.json`."""
 
-    Attributes:
-        name: the run folder's name.
-        created: when it began, in ISO 8601.
-        version: of the program that made it.
-        models: as they were asked for.
-        prompts, cases: each with the hash of its files.
-        repeats: answers per case, model and prompt version.
-        attempts: attempts at most per row.
-    """
-
-    name: str
-    created: str
-    version: str
-    models: tuple[str, ...]
-    prompts: Mapping[str, str]
+    name: str  # the run folder's
+    created: str  # when it began, in ISO 8601
+    version: str  # of the program that made it
+    models: tuple[str, ...]  # as they were asked for
+    prompts: Mapping[str, str]  # each with the hash of its files, as the cases
     cases: Mapping[str, str]
-    repeats: int
-    attempts: int
+    repeats: int  # answers per case, model and prompt version
+    attempts: int  # at most per row
 
     @property
     def planned(self) -> int:

@@ -55,33 +55,22 @@ class EvalRun:
     It continues what the folder already has. The bounds of the writer's budget hold for the whole run, judge
     included, however often it is continued.
 
-    Args:
-        writer: gives settings, key and log; models and prompts of the run take the place of its own.
-        suite: the cases with their references, and what the results are checked against.
-        out: the run's folder.
-        models: names of models; none: the writer's.
-        prompts: folders of templates; none: the writer's.
-        cases: ids, forms or groups of the suite, or glob patterns; none: all cases.
-        repeats: answers per case, model and prompt version.
-        concurrency: texts written or judged at once; a model in this process writes one after the other.
-        judge: a model that judges the texts, too.
-
     Raises:
         InputError: a model, a folder or a case does not exist, two have one name, or the judge cannot judge.
     """
 
     def __init__(
         self,
-        writer: Writer,
-        suite: LoadedSuite,
-        out: Path,
+        writer: Writer,  # gives settings, key and log; the run's models and prompts replace its own
+        suite: LoadedSuite,  # the cases with their references, and what the results are checked against
+        out: Path,  # the run's folder
         *,
-        models: Sequence[str] = (),
-        prompts: Sequence[Path] = (),
-        cases: Sequence[str] = (),
-        repeats: int = 1,
-        concurrency: int = 4,
-        judge: str | None = None,
+        models: Sequence[str] = (),  # none: the writer's
+        prompts: Sequence[Path] = (),  # folders of templates; none: the writer's
+        cases: Sequence[str] = (),  # ids, forms or groups of the suite, or glob patterns; none: all cases
+        repeats: int = 1,  # answers per case, model and prompt version
+        concurrency: int = 4,  # texts written or judged at once; a model in this process writes one by one
+        judge: str | None = None,  # a model that judges the texts, too
     ) -> None:
         chrf_scorer()  # fails before a run of hours, not after it, as does the next
         if judge is not None:

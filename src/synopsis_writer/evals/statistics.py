@@ -34,46 +34,31 @@ class Interval:
 
 @dataclass(frozen=True)
 class Group:
-    """The summary of one model with one prompt version; demo drafts form a group of their own.
-
-    Attributes:
-        rows: how many rows there are; `planned` is how many there will be.
-        metrics: None where no row could be scored.
-        findings: how often each check refused an answer, most often first.
-    """
+    """The summary of one model with one prompt version; demo drafts form a group of their own."""
 
     model: str
     prompt: str
     is_demo: bool
-    rows: int
+    rows: int  # that there are; `planned` that there will be
     planned: int
     accepted: int
     refused: int
     failed: int
-    metrics: Mapping[str, Interval | None]
-    findings: Mapping[str, int]
+    metrics: Mapping[str, Interval | None]  # None where no row could be scored
+    findings: Mapping[str, int]  # how often each check refused an answer, most often first
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """Two groups of rows, compared by one metric over the cases that both have scored.
-
-    Attributes:
-        direction: +1 more is better, -1 less is better, 0 neither.
-        difference: the second group's mean less the first's, case by case; its `unscored` counts rows of
-            both. None: they share no case.
-        wins, ties, losses: cases in which the second group is better, equal, worse; for a metric without
-            direction higher, equal, lower.
-        only_a, only_b: cases that only the first or the second has scored.
-    """
+    """Two groups of rows, compared by one metric over the cases that both have scored."""
 
     metric: str
-    direction: Literal[-1, 0, 1]
-    difference: Interval | None
-    wins: int
+    direction: Literal[-1, 0, 1]  # +1 more is better, -1 less is better, 0 neither
+    difference: Interval | None  # the second's mean less the first's, case by case; None: they share no case
+    wins: int  # cases in which the second is better; for a metric without direction higher
     ties: int
     losses: int
-    only_a: tuple[str, ...]
+    only_a: tuple[str, ...]  # cases that only the first has scored
     only_b: tuple[str, ...]
 
     @property

@@ -67,20 +67,14 @@ class Suite(BaseModel):
 
 @dataclass(frozen=True)
 class Case:
-    """A brief and how a person answered it.
+    """A brief and how a person answered it."""
 
-    Attributes:
-        id: the file's name without `.md`, unique in a suite.
-        facts: what a text about this brief should say, a sentence each.
-        same_story: ids of examples that tell the same story, and so must not be in its prompt.
-    """
-
-    id: str
+    id: str  # the file's name without `.md`, unique in a suite
     brief: Brief
     reference: Synopsis
-    facts: tuple[str, ...]
+    facts: tuple[str, ...]  # what a text about this brief should say, a sentence each
     path: Path
-    same_story: tuple[str, ...] = ()
+    same_story: tuple[str, ...] = ()  # ids of examples that tell it, and so must not be in its prompt
 
 
 @dataclass(frozen=True)

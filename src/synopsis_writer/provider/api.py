@@ -164,7 +164,6 @@ class _File(BaseModel):
 
 
 _Result = TypeVar("_Result")
-
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
@@ -393,44 +392,27 @@ class BatchServer:
 
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
-
 _OK = 200
-
 _LONGEST_REASON = 200  # characters of a server's message
-
 _CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
-
 LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
-
 _LONGEST_RESULT = LONGEST_LINE + 100_000
-
 _SLACK = 1.01  # of what a file is said to have
-
 _MOST_PAGES = 1_000  # of 100 batches
-
 MOST_BYTES = 4_000_000_000  # of a file of results
 
 
 @dataclass(frozen=True)
 class ResultLine:
-    """What a line of a result file reports of a request.
+    """What a line of a result file reports of a request."""
 
-    Attributes:
-        id: the request's.
-        key: the shard's.
-        place, number: the row's place, and the number of its attempt.
-        body: the body of a completion; None where there is none.
-        reason: why there is none, in one line.
-        is_transient: whether the same request may fare better later.
-    """
-
-    id: str
-    key: str
-    place: int
-    number: int
-    body: bytes | None
-    reason: str = ""
-    is_transient: bool = False
+    id: str  # the request's
+    key: str  # the shard's
+    place: int  # the row's
+    number: int  # of its attempt
+    body: bytes | None  # of a completion
+    reason: str = ""  # why there is none, in one line
+    is_transient: bool = False  # whether the same request may fare better later
 
 
 def request_line(key: str, attempt: NextAttempt, body: Mapping[str, Any]) -> bytes:

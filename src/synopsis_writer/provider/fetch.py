@@ -73,15 +73,8 @@ async def fetch_batch(
 ) -> Counts:
     """Take in what came back, and send what is to be repaired; return how far the batch is then.
 
-    Args:
-        fetch: what is to be done.
-        settings: all settings; without a model it is the one the batch was begun with.
-        environment: where the key stands.
-        begun: called with the progress of the batch before anything is read.
-        made: called with each row that was saved, and whether it is done with.
-        unsaved: called with each row that was repaired by a live call and cannot be saved.
-        limits: how long the provider is waited for.
-        stop: ends live repairs early.
+    Without a model in the settings it is the one the batch was begun with. `begun`, `made` and `unsaved` are
+    called as by `run_batch`, the last one with rows that were repaired by a live call.
 
     Raises:
         InputError: the folder holds no batch, or one that was begun otherwise.
@@ -115,9 +108,7 @@ async def fetch_batch(
 _log = logging.getLogger(__name__)
 
 _Joined = tuple[Shard, BatchRow, NextAttempt, ResultLine]
-
 _MOST_IGNORED = 5  # lines of a file that belong to no row and are reported one by one
-
 _REPAIRS = 0  # the key of a fault of the repairs: no shard has this number
 
 

@@ -17,36 +17,21 @@ _ATTEMPT = "SELECT place, round, flaw, returns"
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of requests, and what the provider makes of it.
+    """One file of requests, and what the provider makes of it; times are in seconds since the epoch."""
 
-    Attributes:
-        number: its number in the batch, from 1.
-        key: its name in file names, request ids and the provider's metadata.
-        server: host, port and path of the provider; empty for a file that somebody else runs.
-        digest: the SHA-256 of the file.
-        requests: how many there are.
-        worst: the most they may cost.
-        file: the provider's id of the uploaded file.
-        tried: when the last request to make the batch was over at the latest, in seconds since the epoch.
-        batch: the provider's id of the batch.
-        status: the provider's word for its state; `written`, before there is one, is ours.
-        done, failed: requests, by the provider's count.
-        expires: when it ends in any case, in seconds since the epoch.
-    """
-
-    number: int
-    key: str
-    server: str
-    digest: str
+    number: int  # in the batch, from 1
+    key: str  # its name in file names, request ids and the provider's metadata
+    server: str  # host, port and path of the provider; empty for a file that somebody else runs
+    digest: str  # the SHA-256 of the file
     requests: int
-    worst: Spent
-    file: str | None = None
-    tried: float | None = None
-    batch: str | None = None
-    status: str = "written"
-    done: int = 0
+    worst: Spent  # the most that they may cost
+    file: str | None = None  # the provider's id of the uploaded file
+    tried: float | None = None  # when the last request to make the batch was over at the latest
+    batch: str | None = None  # the provider's id of the batch
+    status: str = "written"  # the provider's word for its state; this one, before there is any, is ours
+    done: int = 0  # requests, by the provider's count
     failed: int = 0
-    expires: float | None = None
+    expires: float | None = None  # when it ends in any case
 
 
 def open_shards(reader: BatchReader) -> list[Shard]:
