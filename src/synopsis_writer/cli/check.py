@@ -194,7 +194,7 @@ def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iter
     for mark, chars in groupby(zip(is_marked, text, strict=True), key=itemgetter(0)):
         shown.append(printable("".join(char for _, char in chars)), style="marked" if mark else None)
     for line in shown.wrap(Console(width=width), max(_LEAST_WIDTH, width)):
-        yield line.plain
+        yield line.plain.rstrip()
         if line.spans:
             marks = [" " * cell_len(char) for char in line.plain]
             for start, end, _ in line.spans:
