@@ -8,6 +8,7 @@ from synopsis_writer.drafting import ModelAuthor, write
 from synopsis_writer.errors import ConnectionFailedError, EngineError, ModelError, RequestRefusedError
 from synopsis_writer.examples import load_example
 from synopsis_writer.gate.finding import Finding
+from synopsis_writer.log import Recording
 from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, Result
@@ -17,6 +18,7 @@ from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 from synopsis_writer.workspace import Workspace, open_workspace
 from synopsis_writer.writer import Writer
+from tests.test_runlog import RUN
 
 GOOD = load_example(Path(__file__).parent / "corpus" / "good" / "rote-rosen" / "der-weisse-hund.md")
 ANSWER = GOOD.synopsis.as_json()
@@ -168,7 +170,7 @@ async def test_a_truncated_answer_that_cannot_be_longer_is_repaired(workspace: W
 async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -> None:
     seen: list[str] = []
 
-    class Taking:
+    class Taking(Recording):
         def answered(self, attempt: Attempt) -> int:
             seen.append(f"answered {attempt.number} {attempt.answer.text[:5]} {attempt.problem}")
             return len(seen)
@@ -186,7 +188,7 @@ async def test_an_answer_is_recorded_before_it_is_judged(workspace: Workspace) -
         prompt_of(workspace),
         Limits(),
     )
-    await write(GOOD.brief, show, author, workspace.gate, recorder=Taking())
+    await write(GOOD.brief, show, author, workspace.gate, recorder=Taking(None, RUN))
     assert seen == [
         "answered 1 Gern! not judged yet",
         "judged 1 1 False",

@@ -14,6 +14,7 @@ from synopsis_writer.document import format_yaml, read_fields
 from synopsis_writer.errors import ExampleError, GateRefusedError, ModelError, RequestRefusedError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.fixes import Fix, apply_fixes, counted, fix, listed
+from synopsis_writer.log import Recording
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.prompts.templates import Prompt, Prompts
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
@@ -40,19 +41,6 @@ class Author(Protocol):
 
         This is one draft, as a rule; a truncated one may be followed by a longer one. None is judged yet.
         """
-
-
-class Recorder(Protocol):
-    """Something that records attempts as they come."""
-
-    def answered(self, attempt: Attempt) -> int:
-        """Record an answer as soon as it is there, for it was paid; return its index."""
-
-    def judged(self, index: int, attempt: Attempt) -> None:
-        """Record its findings."""
-
-    def failed(self, error: ModelError) -> None:
-        """Record what a call took that led to no answer."""
 
 
 class Examiner(Protocol):
@@ -91,7 +79,7 @@ class ModelAuthor:
         async for attempt in self._ask(self._shape, number, seed, previous):
             yield attempt
 
-    async def plan(self, attempts: int, recorder: Recorder) -> Outline:
+    async def plan(self, attempts: int, recorder: Recording) -> Outline:
         """Ask for an outline, and again with what was wrong, `attempts` times at most.
 
         Raises GateRefusedError where no answer had the structure of one, and ModelError.
@@ -210,7 +198,7 @@ async def write(
     attempts: int = 3,
     best_of: int = 1,
     previous: Attempt | None = None,
-    recorder: Recorder | None = None,
+    recorder: Recording | None = None,
     judged_by: Judge | None = None,
 ) -> Result:
     """Draft, fix, check, and repair until the gate holds or the attempts are used up.
@@ -266,7 +254,7 @@ def _faults(attempt: Attempt) -> tuple[bool, int, int]:
     return attempt.synopsis is None, len(attempt.problems), len(attempt.warnings)
 
 
-def _errors(ends: Sequence[BaseException | None], recorder: Recorder | None) -> list[ModelError]:
+def _errors(ends: Sequence[BaseException | None], recorder: Recording | None) -> list[ModelError]:
     """Record and return the errors of a model; raise what is none: a bug, or Ctrl-C."""
     errors = [end for end in ends if isinstance(end, ModelError)]
     if recorder:

@@ -55,11 +55,12 @@ def release(
             for check, reason in (waivers or {}).items()
             for waiver in _waivers(check, reason, failures(report.findings), report.text)
         ]
-        findings = waive(report.findings, report.text, [*waivers_of(document), *new])
+        waived = [*waivers_of(document), *new]
+        findings = waive(report.findings, report.text, waived)
         if failures(findings):
             raise NotReleasedError(replace(report, findings=findings))
         versions = opened.log.versions_of(document)
-    waived = [*waivers_of(document), *new]
+    used = {finding.check for finding in findings if finding.waived}
     shares = _shares(versions, document)
     record = {
         "by": " ".join(by.split()),
@@ -68,7 +69,7 @@ def release(
         "prompt": document.meta.get("prompt"),
         "model_share": shares and shares[0],
         "person_share": shares and shares[1],
-        "waived": [each.model_dump(mode="json") for each in waived if _is_used(each, findings)],
+        "waived": [each.model_dump(mode="json") for each in waived if each.check in used],
         "text_sha256": text_hash(document),
     }
     meta = {
@@ -87,10 +88,6 @@ def _waivers(check: str, reason: str, refused: Iterable[Finding], text: str) -> 
     if not reason.strip():
         raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
     return [Waiver(check=check, words=tuple(finding.marked_words(text)), reason=reason) for finding in found]
-
-
-def _is_used(waiver: Waiver, findings: Iterable[Finding]) -> bool:
-    return any(finding.check == waiver.check and finding.waived for finding in findings)
 
 
 def text_hash(document: Document) -> str:

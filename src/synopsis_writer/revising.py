@@ -19,7 +19,7 @@ from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
-from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, own_words, stem
 from synopsis_writer.gate.messages import Language, worded
 from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.result import Attempt, Result
@@ -229,7 +229,6 @@ class Reviser:
 
     def _by_wish(self, text: Synopsis) -> list[Finding]:
         """Return what only the wish asks for: something has changed, and some words have not."""
-        findings = []
         old, new = self._base, text
         changed = [
             old_part.text != new_part.text
@@ -238,21 +237,18 @@ class Reviser:
             )
             if number in self._wish.paragraphs
         ] or [(old.title, old.logline, old.text) != (new.title, new.logline, new.text)]
+        same = "What was to be written anew is the same as before: do what the wish asks."
+        change = failed("change", "unchanged", "differs", same)
         if all(changed):
-            findings.append(passed("change", "changed", "differs", "Something has changed."))
-        else:
-            message = "What was to be written anew is the same as before: do what the wish asks."
-            findings.append(failed("change", "unchanged", "differs", message))
-        if self._wish.keep:
-            whole = _in_one_line(text.title, text.logline, text.text)
-            lost = [words for words in self._wish.keep if words not in whole]
-            limit = "all stay"
-            if lost:
-                message = f"These words must stay, to the letter: {quoted(lost)}."
-                findings.append(failed("keep", len(lost), limit, message))
-            else:
-                findings.append(passed("keep", 0, limit, "All words that must stay are there."))
-        return findings
+            change = passed("change", "changed", "differs", "Something has changed.")
+        if not self._wish.keep:
+            return [change]
+        whole = _in_one_line(text.title, text.logline, text.text)
+        lost = [words for words in self._wish.keep if words not in whole]
+        if not lost:
+            return [change, passed("keep", 0, "all stay", "All words that must stay are there.")]
+        message = f"These words must stay, to the letter: {quoted(lost)}."
+        return [change, failed("keep", len(lost), "all stay", message)]
 
 
 def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
@@ -292,13 +288,6 @@ class Features:
         return {name: value for name, value in vars(self).items() if name != "people"}
 
 
-_MOMENTS = frozenset(
-    "abend abends als bevor eines gestern heute jahr jahre jahren jeden mittag mittags morgen morgens nacht "
-    "nachts nachdem seit seitdem später stunde stunden tag tage tagen vormittag nachmittag woche wochen "
-    "während wenn".split()
-)
-
-
 def features_of(synopsis: Synopsis) -> Features:
     """Return the features of a text."""
     text = analyse(synopsis.text)
@@ -309,7 +298,7 @@ def features_of(synopsis: Synopsis) -> Features:
     opening = {
         "question": first.is_question,
         "speech": text.is_quoted(first.span.start),
-        "moment": any(word.lower in _MOMENTS for word in text.words_of(first)[:_FIRST_WORDS]),
+        "moment": any(word.lower in own_words("moments") for word in text.words_of(first)[:_FIRST_WORDS]),
         "person": index < _FIRST_WORDS,
     }
     ending = {

@@ -40,7 +40,7 @@ from synopsis_writer.errors import (
     SettingsError,
     message_of,
 )
-from synopsis_writer.examples import read_brief, read_synopsis
+from synopsis_writer.examples import Example, read_brief, read_synopsis
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, Version, differences
@@ -218,15 +218,14 @@ class Writer:
         self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
     ) -> Prompt:
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
-        brief, show = self.resolve(brief)
-        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
-        return self.workspace.prompts.synopsis(brief, show, examples, outline)
+        return self.workspace.prompts.synopsis(*self.resolve(brief), self._examples(brief, exclude), outline)
 
     def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
         """Return the request for an outline; asks no model."""
-        brief, show = self.resolve(brief)
-        examples = [chosen.example for chosen in self.select(brief, exclude=exclude)]
-        return self.workspace.prompts.outline(brief, show, examples)
+        return self.workspace.prompts.outline(*self.resolve(brief), self._examples(brief, exclude))
+
+    def _examples(self, brief: Brief, exclude: Collection[str]) -> list[Example]:
+        return [chosen.example for chosen in self.select(brief, exclude=exclude)]
 
     def select(self, brief: Brief, *, exclude: Collection[str] = ()) -> list[Chosen]:
         """Return the examples that a prompt for the brief shows, each with its reason."""
@@ -278,7 +277,7 @@ class Writer:
         """
         if not 1 <= best_of <= _MOST_DRAFTS:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
-        brief, show = await self._open_for(_brief(brief, fields))
+        brief, show = await self._open_for(brief, fields)
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
             with self._recording(
                 self._command, brief, author.name, prompt, outline=outline, best_of=best_of
@@ -322,7 +321,7 @@ class Writer:
             InputError: as `write`.
             ModelError: the model failed for good.
         """
-        brief, show = await self._open_for(_brief(brief, fields))
+        brief, show = await self._open_for(brief, fields)
         if self._is_demo:
             return self._demo_author(brief, show, None, seed, 0).plan()
         async with self._connected() as client:
@@ -536,22 +535,8 @@ class Writer:
                 recording.lost(Lost(row.usage - answered, cost))
             recording.end(row.outcome, row.reason or None)
 
-    async def examine(
-        self,
-        synopsis: Synopsis,
-        brief: Brief,
-        show: Show,
-        *,
-        truncated: bool = False,
-        exclude_source: str = "",
-        story: Synopsis | None = None,
-    ) -> tuple[Finding, ...]:
-        """Check a synopsis with the gate, in its thread; return one finding a check.
-
-        `exclude_source` is the example that the text itself is, or was before; `story` what it tells in
-        another length.
-        """
-        more: dict[str, Any] = {"truncated": truncated, "exclude_source": exclude_source, "story": story}
+    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
+        """Return one finding a check, with the arguments of `Gate.examine`, in its thread."""
         return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
 
     async def check(
@@ -767,8 +752,12 @@ class Writer:
             await self._in_thread(lambda: self.workspace.index)
         self._is_open = True
 
-    async def _open_for(self, brief: Brief) -> tuple[Brief, Show]:
+    async def _open_for(self, brief: Brief | None, fields: BriefFields) -> tuple[Brief, Show]:
         """Open what is not open yet, report the model once, and return the brief as `resolve` does."""
+        if brief is None:
+            brief = make_brief(**fields)
+        elif fields:
+            raise BriefError(f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out")
         await self._open()
         resolved = self.resolve(brief)
         if not self._is_reported and self._client is None:
@@ -870,13 +859,11 @@ class _GateBut:
     source: str = ""
     story: Synopsis | None = None
 
-    async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...]:
+    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
         """Return one finding a check."""
-        more: dict[str, Any] = {"exclude_source": self.source, "story": self.story}
         told = titled(synopsis, self.story) if self.story else synopsis
-        return await self.writer.examine(told, brief, show, truncated=truncated, **more)
+        own: dict[str, Any] = {"exclude_source": self.source, "story": self.story}
+        return await self.writer.examine(told, brief, show, **own, **more)
 
 
 def _as_document(text: str) -> Document:
@@ -899,14 +886,6 @@ def _as_form(brief: Brief, form: str) -> Brief:
     """Return a brief for another length of its story: people and plot are the story's."""
     gone = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
     return brief.model_copy(update={"form": form, **gone})
-
-
-def _brief(brief: Brief | None, fields: BriefFields) -> Brief:
-    if brief is None:
-        return make_brief(**fields)
-    if fields:
-        raise BriefError(f"a whole brief is given, and '{next(iter(fields))}' besides: leave one out")
-    return brief
 
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:

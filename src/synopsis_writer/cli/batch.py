@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -33,7 +33,7 @@ from synopsis_writer.cli.options import option
 from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from synopsis_writer.batch.run import Stop
+    from synopsis_writer.batch.run import Order, Stop
     from synopsis_writer.batch.store import BatchReader, Counts
     from synopsis_writer.cluster.cluster import RayEngine
     from synopsis_writer.provider.shards import Shard
@@ -42,13 +42,17 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
 
 
+@dataclass
 class _BatchProgress(Progress):
     """The progress of a batch; at its end it prints answers that cannot be saved: they were paid."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.unsaved: list[RowResult[str]] = []
-        self.is_stdout_free = True
+    unsaved: "list[RowResult[str]]" = field(default_factory=list)
+    is_stdout_free: bool = True  # else one object goes there
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        """What a batch calls while it works."""
+        return {"begun": self.begun, "made": self.made, "unsaved": self.unsaved.append}
 
     def begun(self, counts: "Counts") -> None:
         """Record how far the batch is before anything is made."""
@@ -105,6 +109,13 @@ class _RowFlags:
     ] = None
     fresh: Annotated[bool, option("--fresh", "Start over; the old record is archived, not deleted.")] = False
 
+    def order(self, **more: Any) -> "Order":
+        """Return what is ordered of a batch; `more` are its other attributes."""
+        from synopsis_writer.batch.run import Order
+
+        retry: Any = tuple(retry.value for retry in self.retry or ())
+        return Order(self.briefs, self.out, limit=self.limit, retry=retry, fresh=self.fresh, **more)
+
 
 @dataclass(frozen=True)
 class _WorkFlags:
@@ -119,6 +130,11 @@ class _WorkFlags:
     variety: Annotated[
         Literal["on", "off"], option("--variety", "Whether a text is compared with the batch's others.")
     ] = "on"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The attributes of an order that the flags set."""
+        return {**vars(self), "variety": self.variety == "on"}
 
 
 @app.command("run")
@@ -148,40 +164,16 @@ def run(
     """
     import asyncio
 
-    from synopsis_writer.batch.run import Order, run_batch
+    from synopsis_writer.batch.run import run_batch
 
     settings = options.settings_from(flags)
-    order = Order(
-        rows.briefs,
-        rows.out,
-        work.concurrency,
-        rpm,
-        tpm,
-        rows.limit,
-        work.workers,
-        tuple(retry.value for retry in rows.retry or ()),
-        work.variety == "on",
-        arc,
-        rows.fresh,
-        log=not flags.no_log,
-    )
-    shown = _BatchProgress(0)
+    order = rows.order(rpm=rpm, tpm=tpm, arc=arc, log=not flags.no_log, **work.fields)
     if json:
-        shown.is_stdout_free = False  # one object goes there
         STDERR.failure_data = partial(_data, rows.out)
-    with shown:
-        stop = _stop_on_ctrl_c()
+    with _BatchProgress(0, is_stdout_free=not json) as shown:
+        stop, made_by = _stop_on_ctrl_c(), _engine(engine, address)
         counts = asyncio.run(
-            run_batch(
-                order,
-                settings,
-                os.environ,
-                begun=shown.begun,
-                made=shown.made,
-                unsaved=shown.unsaved.append,
-                engine=_engine(engine, address),
-                stop=stop,
-            )
+            run_batch(order, settings, os.environ, **shown.callbacks, engine=made_by, stop=stop)
         )
     code = INTERRUPTED if stop.is_set else _exit_code(counts)
     if json and code != INTERRUPTED:  # else it is printed as that of every interrupted command
@@ -264,6 +256,7 @@ def show_status(folder: _DIR, json: options.Json = False) -> None:
 def _data(folder: Path) -> dict[str, Any]:
     """Return how far a batch is, as `--json` prints it."""
     from synopsis_writer.batch.store import read_batch
+    from synopsis_writer.provider.shards import open_shards
     from synopsis_writer.usage import format_cost, usage_data
 
     with read_batch(folder) as reader:
@@ -273,7 +266,7 @@ def _data(folder: Path) -> dict[str, Any]:
             **usage_data(counts.usage),
             "cost": format_cost(counts.cost),
             "seconds": round(counts.seconds, 1),
-            "shards": shards_data(reader),
+            "shards": [_shard_data(shard) for shard in open_shards(reader)],
             "reasons": reader.reasons(),
         }
 
@@ -326,18 +319,10 @@ def submit(
     """
     import asyncio
 
-    from synopsis_writer.batch.run import Order
     from synopsis_writer.provider.submit import submit_batch
 
     settings = options.settings_from(request, gate)
-    order = Order(
-        rows.briefs,
-        rows.out,
-        limit=rows.limit,
-        retry=tuple(retry.value for retry in rows.retry or ()),
-        fresh=rows.fresh,
-    )
-    counts = asyncio.run(submit_batch(order, settings, os.environ, to_folder=to_folder))
+    counts = asyncio.run(submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
     _print_counts(counts, rows.out)
 
 
@@ -366,28 +351,10 @@ def fetch(
     from synopsis_writer.provider.fetch import Fetch, fetch_batch
 
     settings = options.settings_from(flags)
-    order = Fetch(
-        folder,
-        wait,
-        live_below,
-        work.concurrency,
-        work.workers,
-        work.variety == "on",
-        from_file,
-        not flags.no_log,
-    )
+    order = Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
     with _BatchProgress(0) as shown:
-        counts = asyncio.run(
-            fetch_batch(
-                order,
-                settings,
-                os.environ,
-                begun=shown.begun,
-                made=shown.made,
-                unsaved=shown.unsaved.append,
-                stop=_stop_on_ctrl_c(),
-            )
-        )
+        stop = _stop_on_ctrl_c()
+        counts = asyncio.run(fetch_batch(order, settings, os.environ, **shown.callbacks, stop=stop))
     is_out = _print_counts(counts, folder)
     if wait and counts.pending and not is_out:
         print_error(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
@@ -477,18 +444,10 @@ def _shard_line(shard: "Shard") -> str:
     return f"{asked} in batch {short_id(shard.batch)} at {shard.server.partition('/')[0]}: {state}{ends}"
 
 
-def shards_data(reader: "BatchReader") -> list[dict[str, object]]:
-    """Return the open shards as `--json` gives them."""
-    from synopsis_writer.provider.shards import open_shards
-
+def _shard_data(shard: "Shard") -> dict[str, object]:
     names = ("number", "key", "server", "batch", "status", "requests", "done", "failed")
-    return [
-        {
-            **{name: getattr(shard, name) for name in names},
-            "expires": _time(shard.expires) if shard.expires else None,
-        }
-        for shard in open_shards(reader)
-    ]
+    expires = _time(shard.expires) if shard.expires else None
+    return {**{name: getattr(shard, name) for name in names}, "expires": expires}
 
 
 def _time(seconds: float) -> str:

@@ -296,10 +296,8 @@ def add_example(
         typer.Argument(metavar="FILE", help="Your synopses: .md, .txt, .docx, .html, .csv, folders."),
     ],
     show: options.Show = None,
-    theme: Annotated[str | None, option("--theme", "What the text is about, in one clause.", "TEXT")] = None,
-    form: Annotated[
-        str | None, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
-    ] = None,
+    theme: options.Theme = None,
+    form: options.FormOption = None,
     title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
     logline: Annotated[
         str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")

@@ -75,13 +75,12 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
         why = str(error)
     offered: Mapping[str, date | None] = {}
     fault: ModelError | None = None
+    server = (resolved.model, resolved.base_url) if resolved and resolved.kind == "hosted" else None
+    if server is None and settings.is_flag("base_url"):  # what it offers says how to go on
+        server = (settings.hosted_model, settings.base_url)
     try:
-        if resolved and resolved.kind == "hosted":
-            offered = asyncio.run(_offered(resolved.model, resolved.base_url, insecure=settings.insecure))
-        elif settings.is_flag("base_url"):  # a local model is set: what the server offers says how to go on
-            offered = asyncio.run(
-                _offered(settings.hosted_model, settings.base_url, insecure=settings.insecure)
-            )
+        if server is not None:
+            offered = asyncio.run(_offered(*server, insecure=settings.insecure))
     except ModelError as error:
         fault = error
     ends = {name: end.isoformat() for name, end in offered.items() if end}

@@ -1,5 +1,6 @@
 """The command revise."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,10 +44,8 @@ def revise(
     keep: Annotated[
         list[str] | None, option("--keep", "Words that must stay as they are; repeatable.", "TEXT")
     ] = None,
-    words: Annotated[str | None, option("--words", "Another length, such as 250-400.", "MIN-MAX")] = None,
-    character_count: Annotated[
-        str | None, option("--characters", "The same in characters with blanks.", "MIN-MAX")
-    ] = None,
+    words: options.Words = None,
+    character_count: options.Characters = None,
     form: options.FormOption = None,
     title_only: Annotated[bool, option("--title-only", "Write only the title anew.")] = False,
     logline_only: Annotated[bool, option("--logline-only", "Write only the logline anew.")] = False,
@@ -98,15 +97,10 @@ def revise(
         RUN.set(revised.result.run or None)
         if len(revised.results) > 1:
             return _deliver_variants(writer, revised, out, keep_rejected, as_json=json)
-
-        def save() -> Path | None:
-            return writer.save_revised(revised, out)[0]
-
-        def save_refused() -> Path | None:
-            return revised.result.save_refused(keep_rejected) if keep_rejected else None
-
-        to_file = save if revised.is_accepted else save_refused if keep_rejected else None
-        return deliver(revised.result, to_file, as_json=json)[0]
+        save = partial(revised.result.save_refused, keep_rejected) if keep_rejected else None
+        if revised.is_accepted:
+            return deliver(revised.result, lambda: writer.save_revised(revised, out)[0], as_json=json)[0]
+        return deliver(revised.result, save, as_json=json)[0]
 
 
 def _deliver_variants(

@@ -295,7 +295,10 @@ def deliver(
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
     if accepted is None:
-        _print_refusal(result, path)
+        if result.error is not None:
+            print_error(str(result.error))
+        saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
+        print_error(f"{refusal(result)} ({saved})")
     elif path is not None:
         status(f"saved as {path}")
     return code, path
@@ -304,13 +307,6 @@ def deliver(
 def refusal(result: "Result") -> str:
     """Return why the gate refuses a result."""
     return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
-
-
-def _print_refusal(result: "Result", path: Path | None) -> None:
-    if result.error is not None:
-        print_error(str(result.error))
-    saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
-    print_error(f"{refusal(result)} ({saved})")
 
 
 def _print_text(
