@@ -182,23 +182,18 @@ class RunInfo:
         return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=2) + "\n"
 
 
-class RunFolder:
-    """A run that rows are added to, in a `with` block; one process holds it at a time.
-
-    Attributes:
-        rows: the rows that are done, by their keys.
-        history: the rows that were there at the beginning, those that were made again since included.
-    """
+class RunFolder(FolderLock):
+    """A run that rows are added to, in a `with` block; one process holds it at a time."""
 
     def __init__(self, path: Path, info: RunInfo) -> None:
+        super().__init__(path, "run")
         self._path, self._info = path, info
-        self._lock = FolderLock(path, "run")
         try:
-            self.history = self._begin()
+            self.history = self._begin()  # those that were there, and were made again since, too
         except BaseException:
-            self._lock.release()
+            self.release()
             raise
-        self.rows = _latest(self.history)
+        self.rows = _latest(self.history)  # those that are done, by their keys
 
     def _begin(self) -> list[Row]:
         info, results = self._path / RUN_FILE, self._path / RESULTS_FILE
@@ -214,12 +209,6 @@ class RunFolder:
             read_info(self._path)  # another run without rows may be replaced, a foreign file may not
         write_file(info, self._info.as_json(), private=True)
         return []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     def add(self, row: Row) -> None:
         """Append a row as `append_line` does; one of the same key is replaced."""
@@ -272,10 +261,8 @@ def _latest(history: Iterable[Row]) -> dict[Key, Row]:
 def _change(before: RunInfo, now: RunInfo) -> str:
     """Return what has changed since the run began; nothing where all is the same."""
     for name in ("models", "repeats", "attempts"):
-        old, new = (
-            ", ".join(value) if isinstance(value, tuple) else value
-            for value in (getattr(before, name), getattr(now, name))
-        )
+        values = (getattr(before, name), getattr(now, name))
+        old, new = (", ".join(value) if isinstance(value, tuple) else value for value in values)
         if old != new:
             return f"{name} changed from {old} to {new}"
     for name in ("prompts", "cases"):
