@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -288,3 +289,9 @@ def test_a_pipe_gets_the_bytes_of_the_file(
         patch.setattr(sys, "stdout", stdout)
         export(iter([HOSTILE_ROW]), Path("-"))
     assert capfdbinary.readouterr().out == (tmp_path / "x").read_bytes()
+
+
+def test_a_stdout_that_is_closed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # as the command has it where its caller closed it
+    with pytest.raises(FileError, match="stdout is closed: name a file"):
+        export_csv(iter(ROWS), Path("-"))

@@ -220,6 +220,8 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
         FileError: it cannot be written, or the disk is full; what was there stays as it was.
     """
     if output and path == STDOUT:
+        if not hasattr(sys.stdout, "buffer"):  # a text in memory stands for one that was closed
+            raise FileError("stdout is closed: name a file with --output")
         yield _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout.buffer
         return
     try:
