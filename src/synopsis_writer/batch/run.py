@@ -14,6 +14,7 @@ from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
 from dataclasses import dataclass, replace
@@ -149,13 +150,7 @@ async def run_batch(
     resolved = writer.model
     if engine is not None:
         engine.check(resolved)
-    facts = facts_of(order, settings, resolved)
-    if order.fresh:
-        start_over(order, settings)
-    with BatchStore(order.out, facts) as store:
-        store.fill(read_briefs(order.briefs, open_house(settings)))
-        store.retry(order.retry)
-        end_repairs(store, settings)
+    with open_store(BatchStore, order, settings, facts_of(order, settings, resolved)) as store:
         counts = store.counts()
         begun(counts)
         if counts.pending <= _held(store, order.out):
@@ -207,12 +202,25 @@ def _held(store: BatchStore, folder: Path) -> int:
     return at_provider + in_files
 
 
-def start_over(order: Order, settings: Settings) -> None:
-    """Archive the record, once it is sure that the briefs can begin another."""
-    for _ in read_briefs(order.briefs, open_house(settings)):
-        pass
-    if (archived := archive(order.out)) is not None:
-        _log.info("the old record is now %s", archived)
+Store = TypeVar("Store", bound=BatchStore)
+
+
+@contextmanager
+def open_store(
+    kind: type[Store], order: Order, settings: Settings, facts: Mapping[str, str]
+) -> Iterator[Store]:
+    """Open the store of an order with its briefs; with `fresh` the record that was there is archived."""
+    house = open_house(settings)
+    if order.fresh:
+        for _ in read_briefs(order.briefs, house):  # it is sure that the briefs can begin another
+            pass
+        if (archived := archive(order.out)) is not None:
+            _log.info("the old record is now %s", archived)
+    with kind(order.out, facts) as store:
+        store.fill(read_briefs(order.briefs, house))
+        store.retry(order.retry)
+        end_repairs(store, settings)
+        yield store
 
 
 def open_variety(store: BatchStore, writer: Writer, disabled: Collection[str] = ()) -> Variety:

@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import takewhile
 from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal
@@ -364,14 +363,12 @@ def _share(fact: Fact, sentences: Sequence[frozenset[str]]) -> float:
 
 
 def _turns_up(wanted: str, stems: Collection[str]) -> bool:
-    beginning = wanted[:_SHORTEST_PREFIX]
+    """Whether a stem, or one of its family, is among others: a compound and its part, a verb and its noun."""
+    from rapidfuzz.distance import Prefix
+
     return any(
-        wanted in other or (other.startswith(beginning) and _share_prefix(wanted, other)) for other in stems
+        wanted in other
+        or Prefix.similarity(wanted, other)
+        >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(wanted), len(other)))
+        for other in stems
     )
-
-
-@lru_cache(maxsize=20_000)
-def _share_prefix(one: str, other: str) -> bool:
-    """Whether two stems are of one family: a compound and its first part, a verb and its noun."""
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-    return shared >= max(_SHORTEST_PREFIX, _PREFIX_SHARE * min(len(one), len(other)))

@@ -1,7 +1,7 @@
 """Shards: the parts of a batch that are at a provider, recorded in the batch's store."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -40,16 +40,13 @@ def open_shards(reader: BatchReader) -> list[Shard]:
 
 
 def _read_shards(reader: BatchReader, where: str, *values: str) -> list[Shard]:
-    rows = reader.query(
-        "SELECT worst_amount, worst_currency, worst_tokens, number, key, server, digest, requests, file, "  # noqa: S608 - a constant of ours
-        f"tried, batch, status, done, failed, expires FROM shards WHERE {where} ORDER BY number",
-        *values,
-    )
+    names = [each.name for each in fields(Shard) if each.name != "worst"]
+    sql = f"SELECT worst_amount, worst_currency, worst_tokens, {', '.join(names)} FROM shards WHERE {where}"  # noqa: S608
     shards = []
     with reported():
-        for amount, currency, tokens, number, key, server, digest, requests, *rest in rows:
+        for amount, currency, tokens, *rest in reader.query(f"{sql} ORDER BY number", *values):
             worst = Spent(Cost(Decimal(amount), currency) if amount else None, tokens)
-            shards.append(Shard(number, key, server, digest, requests, worst, *rest))
+            shards.append(Shard(worst=worst, **dict(zip(names, rest, strict=True))))
     return shards
 
 

@@ -12,8 +12,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
-from synopsis_writer.batch.run import Order, end_repairs, facts_of, start_over
+from synopsis_writer.batch.briefs import BatchRow, digest_of
+from synopsis_writer.batch.run import Order, facts_of, open_store
 from synopsis_writer.batch.store import Counts, NextAttempt, read_batch
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer, repair_messages
@@ -25,7 +25,6 @@ from synopsis_writer.errors import (
     SettingsError,
     os_reason,
 )
-from synopsis_writer.house.house import open_house
 from synopsis_writer.log import BATCH
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, chat_request, open_sdk
 from synopsis_writer.models.limits import Budget, check_prices, worst_case
@@ -329,12 +328,7 @@ async def submit_batch(
     """
     resolved = hosted(settings, environment, is_elsewhere=to_folder is not None)
     facts = facts_of(order, settings, resolved) | examples_fact(settings)
-    if order.fresh:
-        start_over(order, settings)
-    with ShardStore(order.out, facts) as store:
-        store.fill(read_briefs(order.briefs, open_house(settings)))
-        store.retry(order.retry)
-        end_repairs(store, settings)
+    with open_store(ShardStore, order, settings, facts) as store:
         batch = ProviderBatch(order.out, store, resolved, settings, environment, limits)
         first_drafts = ((row, NextAttempt(row.place)) for row in store.pending())
         rows = islice(chain(store.waiting(), first_drafts), order.limit)
