@@ -80,37 +80,25 @@ _STORED: Mapping[Outcome, str] = {"accepted": "done"}  # what logs and `--json` 
 
 @dataclass(frozen=True)
 class Run:
-    """One command's worth of work.
+    """One command's worth of work."""
 
-    Attributes:
-        id: begins with its time.
-        command: `write`, `outline`, `eval`, or `batch` for each of its rows.
-        server: host, port and path; None for an embedded model.
-        attempts: attempts at most.
-        best_of: drafts of the first attempt.
-        prompt, version, prompt_hash: name, versions and hash of the templates.
-        examples: ids of the examples shown.
-        path: where the text was saved.
-        lost: what failed calls took; None: nothing that was counted.
-    """
-
-    id: str
-    command: str
+    id: str  # begins with its time
+    command: str  # `write`, `outline`, `eval`, or `batch` for each of its rows
     created: datetime
     brief: Brief
     model: str
-    server: str | None = None
+    server: str | None = None  # host, port and path; None for an embedded model
     outline: Outline | None = None
-    attempts: int = 1
-    best_of: int = 1
-    prompt: str | None = None
+    attempts: int = 1  # attempts at most
+    best_of: int = 1  # drafts of the first attempt
+    prompt: str | None = None  # the name of the templates; then their version and hash
     version: str | None = None
     prompt_hash: str | None = None
-    examples: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()  # ids of the examples shown
     outcome: Outcome = "running"
     error: str | None = None
-    path: str | None = None
-    lost: Lost | None = None
+    path: str | None = None  # where the text was saved
+    lost: Lost | None = None  # what failed calls took; None: nothing that was counted
 
     @property
     def stored_outcome(self) -> str:

@@ -48,23 +48,15 @@ _FIRST_WORDS = 3  # no two of the 83 texts begin with the same
 
 
 class Wish(BaseModel):
-    """What a person wants of a text.
-
-    Attributes:
-        note: the wish in words, at most 2,000 characters; None: the brief has changed.
-        paragraphs: numbers, from 1, of those to write anew; empty: all.
-        keep: words that must stay as they are.
-        only: the only part to write anew.
-        variants: how many versions, which must differ.
-    """
+    """What a person wants of a text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    note: Note | None = None
-    paragraphs: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()
-    only: Literal["title", "logline"] | None = None
-    variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1
+    note: Note | None = None  # the wish in words, at most 2,000 characters; None: the brief has changed
+    paragraphs: tuple[Annotated[int, Field(ge=1)], ...] = ()  # to write anew, from 1; empty: all
+    keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()  # words that must stay as they are
+    only: Literal["title", "logline"] | None = None  # the only part to write anew
+    variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1  # how many versions, which must differ
 
     @model_validator(mode="after")
     def _check(self) -> "Wish":
@@ -259,21 +251,14 @@ def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
 
 @dataclass(frozen=True)
 class Features:
-    """By what variants of one text are compared.
+    """By what variants of one text are compared."""
 
-    Attributes:
-        opening, ending: the first and the last sentence.
-        opening_kind, ending_kind: what each is: a question, speech, …
-        view: the first person that the text names; empty where it names none.
-        people: how many it declares.
-    """
-
-    opening: str
-    opening_kind: str
-    view: str
-    ending: str
+    opening: str  # the first sentence
+    opening_kind: str  # a question, speech, …
+    view: str  # the first person that the text names; empty where it names none
+    ending: str  # the last sentence
     ending_kind: str
-    people: int
+    people: int  # how many it declares
 
     def is_like(self, other: "Features", sentence: Literal["opening", "ending"]) -> bool:
         """Whether a sentence is too like another's: same first words, or too many shared ones."""

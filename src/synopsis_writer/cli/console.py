@@ -92,18 +92,12 @@ class StderrHandler(logging.Handler):
 
     ERROR is printed as the error that ends a command. It also draws what grows or counts on a terminal, and
     takes that away before it prints a line. A terminal that has gone ends no work.
-
-    Attributes:
-        log_format: `json` prints a line as an object for programs; None: no flag and no setting says.
-        expects_json: stdout must get one JSON object, and has not got it yet.
-        hints: lines for the end of a command, unless it fails.
-        failure_data: returns what that object has besides where the command fails.
     """
 
-    log_format: str | None = None
-    expects_json = False
-    hints: tuple[str, ...] = ()
-    failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)
+    log_format: str | None = None  # `json`: a line is an object for programs; None: no flag or setting says
+    expects_json = False  # stdout must get one JSON object, and has not got it yet
+    failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)  # what that has besides in a failure
+    hints: tuple[str, ...] = ()  # lines for the end of a command, unless it fails
     _live: "Live | None" = None
     is_debugging = False  # --debug was given
 

@@ -171,11 +171,11 @@ def _to_file(
     recorded: bool = True,
 ) -> Callable[[], Path | None] | None:
     """Return what saves a result: an accepted one by `save`, a refused one where --keep-rejected says."""
-    to_path: Callable[..., Path | None] = partial(save, path, saving.file_format)
-    if result.accepted is None:
-        if saving.keep_rejected is None:
-            return None
-        to_path = partial(result.save_refused, saving.keep_rejected, saving.file_format)
+    chosen: Callable[..., Path | None] = save if result.accepted else result.save_refused
+    folder = path if result.accepted else saving.keep_rejected
+    if folder is None:
+        return None
+    to_path = partial(chosen, folder, saving.file_format)
     return partial(writer.save_with, to_path, result, force=saving.force, recorded=recorded)
 
 
