@@ -17,8 +17,10 @@ from synopsis_writer.errors import FileError
 from synopsis_writer.evals.record import append_line
 from synopsis_writer.models.embedded import Engine
 from synopsis_writer.models.hosted import CapabilityStore, initial_capabilities
+from synopsis_writer.storage import files
 from synopsis_writer.storage.files import (
     FolderLock,
+    find_files,
     input_lines,
     new_folder,
     read_input,
@@ -302,6 +304,22 @@ def test_a_persons_own_hidden_files_stay(tmp_path: Path) -> None:
         pass
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "new"])
     assert (tmp_path / "others" / "file").exists()
+
+
+def test_a_whole_disk_is_not_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_FILES", 4)
+    for number in range(5):
+        (tmp_path / f"{number}.md").touch()
+        if number == 3:
+            assert len(find_files(tmp_path, "**/*.md")) == 4
+    with pytest.raises(FileError, match="holds more than 4 files and folders: name a smaller one"):
+        find_files(tmp_path, "**/*.md")
+
+
+@pytest.mark.parametrize("command", [["style", "calibrate", "--examples"], ["check"]])
+def test_the_root_is_refused_in_a_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "/"]) == 2
+    assert "/: is a whole disk: name a folder in it" in capsys.readouterr().err
 
 
 RESERVED = [

@@ -92,17 +92,17 @@ def read_document(path: Path) -> Document:
         FileError: as `read_text`.
         InputError: the front matter is not a YAML mapping, or is never closed; names file and line.
     """
-    return _part(read_text(path), path)
+    return _parse(read_text(path), path)
 
 
 def parse_document(data: bytes, path: Path) -> Document:
     """Read a Markdown text from a pipe, say, as `read_document` does; `path` names it in messages."""
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
-    return _part(decode(data, str(path)), path)
+    return _parse(decode(data, str(path)), path)
 
 
-def _part(text: str, path: Path) -> Document:
+def _parse(text: str, path: Path) -> Document:
     meta: dict[str, Any] = {}
     lines: dict[_Keys, int] = {}
     body = text

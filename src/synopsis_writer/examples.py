@@ -59,13 +59,18 @@ def load_example(path: Path) -> Example:
         ExampleError: a field is missing or wrong; names file, line and the fix.
         FileError: the file cannot be read.
     """
+    document = read_example_document(path)
+    return Example(f"{path.parent.name}/{path.stem}", read_brief(document), read_synopsis(document), path)
+
+
+def read_example_document(path: Path) -> Document:
+    """Read a Markdown file; raises ExampleError for wrong front matter, and FileError."""
     try:
-        document = read_document(path)
+        return read_document(path)
     except FileError:
         raise
     except InputError as error:
         raise ExampleError(str(error)) from error
-    return Example(f"{path.parent.name}/{path.stem}", read_brief(document), read_synopsis(document), path)
 
 
 def read_brief(document: Document) -> Brief:

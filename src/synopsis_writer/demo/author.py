@@ -176,14 +176,8 @@ async def write_draft(
 ) -> Answer:
     """Write one draft with a base model that cannot follow instructions; the same seed gives the same text.
 
-    Args:
-        engine: the model.
-        brief: what is asked for; `notes` and `words` have no effect here.
-        show: the brief's show.
-        scaffold: the sentences of the brief's form.
-        folder: of `gaps.yaml`, `blocked.txt` and `names.txt`.
-        seed: of all choices.
-        banned: names of people of other shows.
+    The brief's notes have no effect. `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are
+    names of people of other shows.
     """
     start = time.monotonic()
     rules = load_gap_rules(folder)

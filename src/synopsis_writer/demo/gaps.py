@@ -128,17 +128,10 @@ async def fill_gap(
     taken: Collection[str],
     rng: Random,
 ) -> FilledGap:
-    """Fill one gap of `kind` for a theme and a person.
+    """Fill one gap of `kind`, one of `GAPS`, in a sentence about the person `name`.
 
-    Args:
-        engine: the model.
-        rules: kinds and blocked words.
-        kind: one of `GAPS`.
-        theme: the brief's theme.
-        name: the person the sentence is about.
-        unwanted: words that would be wrong here: names of other shows, the role of that person.
-        taken: the texts of the gaps before this one; none is repeated.
-        rng: gives the engine's seed, and chooses the fixed phrase.
+    `unwanted` are words that would be wrong here: names of other shows, the role of that person; the texts
+    of the gaps before, `taken`, are not repeated. `rng` gives the engine's seed, and the fixed phrase.
     """
     gap = rules.kinds[kind]
     fixed = [phrase for phrase in gap.fixed if phrase not in taken]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.document import Document, read_document, read_fields
-from synopsis_writer.errors import ExampleError, FileError, InputError, SettingsError, os_reason
-from synopsis_writer.examples import read_brief, read_synopsis
+from synopsis_writer.document import Document, read_fields
+from synopsis_writer.errors import ExampleError, FileError, SettingsError, os_reason
+from synopsis_writer.examples import read_brief, read_example_document, read_synopsis
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.files import find_files, read_input
 from synopsis_writer.synopsis import Synopsis
@@ -153,12 +153,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
 
 def load_case(path: Path) -> Case:
     """Read one case; raises ExampleError or FileError."""
-    try:
-        document = read_document(path)
-    except FileError:
-        raise
-    except InputError as error:
-        raise ExampleError(str(error)) from error
+    document = read_example_document(path)
     if not document.text.strip():
         raise ExampleError(f"{path}: the case has no reference: write the synopsis below the front matter")
     return Case(

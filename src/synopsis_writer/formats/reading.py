@@ -13,7 +13,7 @@ from typing import Any
 
 from synopsis_writer.answers import read_json
 from synopsis_writer.characters import join_surrogates
-from synopsis_writer.document import Document, check_values, parse_document
+from synopsis_writer.document import Document, check_values, decode, parse_document
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
 
@@ -169,7 +169,7 @@ _WIDE_ENCODINGS = ["utf_16", "utf_16_le", "utf_16_be"]
 def _decode(data: bytes, path: Path) -> str:
     """Decode UTF-8 or UTF-16, else what charset-normalizer takes for the likeliest; raises FileError."""
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8")
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
@@ -178,10 +178,8 @@ def _decode(data: bytes, path: Path) -> str:
         match = likely.best() or from_bytes(data).best()
         if match is None:
             raise FileError(f"{path}: is no text in a known encoding: save it as UTF-8 text") from None
-        text = str(match).removeprefix("\ufeff")
-    if "\0" in text:
-        raise FileError(f"{path}: is a binary file: name a text file")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        data = str(match).encode("utf-8")
+    return decode(data, str(path))
 
 
 def _read_markdown(data: bytes, path: Path) -> Iterator[Source]:
@@ -253,8 +251,9 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         raise FileError(f"{path}:{line}: not CSV ({error}): {hint}") from error
 
 
-def _missing(path: Path) -> SettingsError:
-    return SettingsError(f"{path}: reading it needs an extra: pip install 'synopsis-writer[formats]'")
+def missing_extra(what: str) -> SettingsError:
+    """Return the error of what needs the extra `formats`."""
+    return SettingsError(f"{what} needs an extra: pip install 'synopsis-writer[formats]'")
 
 
 def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
@@ -264,7 +263,7 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         import docx
         from docx.text.paragraph import Paragraph
     except ImportError as error:
-        raise _missing(path) from error
+        raise missing_extra(f"{path}: reading it") from error
     try:
         file = docx.Document(_unpacked(data, path))
         dropped = _settle_revisions(file.element.body)
@@ -350,7 +349,7 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
     try:
         from lxml import etree, html
     except ImportError as error:
-        raise _missing(path) from error
+        raise missing_extra(f"{path}: reading it") from error
     if data.count(b"<") > _MOST_TAGS:
         raise FileError(f"{path}: has over {_MOST_TAGS:,} tags: that is no synopsis")
     declared = re.search(rb"<meta[^>]+charset=[\"']?([\w-]+)", data[:4_000], re.IGNORECASE)

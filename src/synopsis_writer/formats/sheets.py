@@ -15,8 +15,8 @@ from typing import Any
 
 from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
-from synopsis_writer.errors import FileError, InputError, SettingsError
-from synopsis_writer.formats.reading import SHEET_STYLE
+from synopsis_writer.errors import FileError, InputError
+from synopsis_writer.formats.reading import SHEET_STYLE, missing_extra
 from synopsis_writer.storage.files import read_input
 
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
@@ -203,7 +203,7 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
         from docx.oxml import OxmlElement
         from docx.oxml.ns import qn
     except ImportError as error:
-        raise _missing() from error
+        raise missing_extra("this format") from error
     sheets, file = [_for_xml(sheet) for sheet in sheets], docx.Document()
     language = OxmlElement("w:lang")
     language.set(qn("w:val"), sheets[0].language)
@@ -246,14 +246,11 @@ _MOST_IN_PROPERTY = 255  # characters, by the format
 
 
 def _for_xml(sheet: Sheet) -> Sheet:
-    return replace(
-        sheet,
-        people=tuple((xml_text(name), xml_text(role)) for name, role in sheet.people),
-        title=xml_text(sheet.title),
-        text=xml_text(sheet.text),
-        show=xml_text(sheet.show),
-        logline=xml_text(sheet.logline),
-    )
+    people = tuple((xml_text(name), xml_text(role)) for name, role in sheet.people)
+    texts: dict[str, Any] = {
+        name: xml_text(getattr(sheet, name)) for name in ("title", "text", "show", "logline")
+    }
+    return replace(sheet, people=people, **texts)
 
 
 def xml_text(text: str, instead: str = "") -> str:
@@ -353,12 +350,8 @@ def _etree() -> Any:
     try:
         from lxml import etree
     except ImportError as error:
-        raise _missing() from error
+        raise missing_extra("this format") from error
     return etree
-
-
-def _missing() -> SettingsError:
-    return SettingsError("this format needs an extra: pip install 'synopsis-writer[formats]'")
 
 
 SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {

@@ -128,6 +128,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         hidden.replace(path)
 
 
+MOST_FILES = 250_000  # and folders; a pool has 100,000 examples at most
+
 _LITTER = re.compile(
     r"[.~].*|.*~|#.*#|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|.*\.(bak|orig|tmp|swp)(\.\w+)?", re.IGNORECASE
 )
@@ -136,13 +138,15 @@ _LITTER = re.compile(
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return what fits a glob pattern below a folder, sorted, without hidden files and litter.
 
-    Litter is what systems and editors leave: `._x.md`, `.#x.md`, `~$x.md`, `x.bak.md`, `__MACOSX/`.
+    Litter is what systems and editors leave: `._x.md`, `.#x.md`, `~$x.md`, `x.bak.md`, `__MACOSX/`. Raises
+    FileError for a folder that is too large to be what is meant, such as a whole disk.
     """
-    return sorted(
-        path
-        for path in folder.glob(pattern)
-        if not any(_LITTER.fullmatch(name) for name in path.relative_to(folder).parts)
-    )
+    if "**" in pattern and folder.resolve() == folder.resolve().parent:
+        raise FileError(f"{folder}: is a whole disk: name a folder in it")
+    found = list(itertools.islice(folder.glob(pattern), MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise FileError(f"{folder}: holds more than {MOST_FILES:,} files and folders: name a smaller one")
+    return sorted(path for path in found if not any(map(_LITTER.fullmatch, path.relative_to(folder).parts)))
 
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
