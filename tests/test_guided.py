@@ -172,6 +172,7 @@ def test_the_theme_chooses_the_protagonist() -> None:
     ("theme", "people"),
     [
         ("Eine Trainerin verliert ihre beste Läuferin", ["f Trainerin"]),
+        ("Ein Vertreter für Staubsauger verschwindet", ["m Vertreter"]),
         ("Ein Bestatter verliebt sich in eine Witwe", ["m Bestatter"]),
         ("Ein alter Kapitän will noch einmal hinaus", ["m Kapitän"]),
         ("Eine junge Feuerwehrfrau rettet ein Kind", ["f Feuerwehrfrau"]),
@@ -228,7 +229,7 @@ def test_the_hero_has_gender_calling_and_number_of_the_theme(show: Show) -> None
         assert wife.name in women
         assert husband.name not in women
         brothers = people("Zwei Brüder streiten um das Erbe", seed)
-        assert show.cast or len({person.name.split()[-1] for person in brothers}) == 1
+        assert len({person.name.split()[-1] for person in brothers}) == 1
         assert people("Die Belegschaft streikt", seed)[0].role == ""
 
 

@@ -75,10 +75,13 @@ def choose_people(
     if not names:
         parts = theme_people(brief.theme)
         for part in parts:
-            fitting = [member.name for member in _cast_for(part, adults) if member.name not in names]
+            cast = [] if part.is_family else _cast_for(part, adults)  # whose sister anybody is, is not known
+            fitting = [member.name for member in cast if member.name not in names]
             free = [name for name in invented if name not in names and _may_be(name, part.gender)]
-            name = rng.choice(fitting or free or invented)
-            if part.is_family and names and not fitting:
+            if not (choice := fitting or free or invented):
+                break
+            name = rng.choice(choice)
+            if part.is_family and names:
                 name = f"{name.split()[0]} {names[0].split()[-1]}"
             if not fitting or part.is_one_of_many:
                 roles[name] = part.calling
