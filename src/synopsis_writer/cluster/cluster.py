@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import platform
-import queue
 import secrets
 import signal
 import socket
@@ -583,7 +582,7 @@ class RowWorker:
     """Makes rows in a process of its own; errors are returned as values, for the driver to raise."""
 
     def __init__(self) -> None:
-        self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        self._records: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
         self._writer: Writer | None = None
 
     async def start(self, job: Job) -> Started:
@@ -594,7 +593,7 @@ class RowWorker:
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         logger = logging.getLogger("synopsis_writer")
         logger.setLevel(logging.INFO)
-        logger.addHandler(QueueHandler(self._records))
+        logger.addHandler(_Forwarder(self._records))
         logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
@@ -631,7 +630,19 @@ class RowWorker:
 
     async def records(self) -> list[logging.LogRecord]:
         """Wait for records of the log; return those that are there."""
-        records = [await asyncio.to_thread(self._records.get)]
+        records = [await self._records.get()]
         while not self._records.empty():
             records.append(self._records.get_nowait())
         return records
+
+
+class _Forwarder(QueueHandler):
+    """Puts records, from any thread, into a queue of the loop: a thread that waited would hold up its end."""
+
+    def __init__(self, queue: Any) -> None:
+        super().__init__(queue)
+        self._loop = asyncio.get_running_loop()
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Add a record."""
+        self._loop.call_soon_threadsafe(self.queue.put_nowait, record)
