@@ -38,79 +38,49 @@ def _locale_language() -> Literal["de", "en"]:
     return "de" if next(filter(None, names), "").lower().startswith("de") else "en"
 
 
-class Settings(BaseModel):
-    """All settings.
+def _user_data(name: str) -> Path:
+    return user_data_path(APP, appauthor=False) / name
 
-    Attributes:
-        model: the model to ask: a hosted model's name, a path to a GGUF file, `embedded` or `packaged`;
-            None takes what is available.
-        base_url: the address of an OpenAI-compatible server.
-        insecure: let key and text go over plain http to a server on another machine.
-        hosted_model: the hosted model to ask when no model is named.
-        examples: a folder of examples to use instead of the pool that came with the program.
-        own_examples: the folder of the user's own examples, read in addition.
-        house: the folder of your house: `house.yaml`, shows and examples, and `prompts` if it has its own.
-        profile: a file with the house's limits, instead of the house's own.
-        lang: the language of findings, `de` or `en`; the locale's by default.
-        disable: names of checks that the gate skips.
-        semantic: two more checks, by embeddings; they need the extra `semantic`.
-        cache: the folder for model weights, and for what is built once: indexes, an unpacked model.
-        attempts: attempts per synopsis.
-        max_retries: transport retries per call.
-        retry_seconds: the time within which retries of a call may begin.
-        timeout: seconds to wait for one answer; for a streamed one, seconds of silence.
-        temperature: sampling temperature; None leaves it to the server.
-        reasoning_effort: how long a model thinks; None leaves it to the server, as do the next two.
-        verbosity: how much a model says.
-        service_tier: how a provider serves calls: `flex` is cheaper and slower, with longer time-outs here.
-        pinned: ids of examples that every prompt shows, first and in this order.
-        example_tokens: tokens the examples in a prompt may take; one takes about 950.
-        threads: threads of the embedded engine, and of the embeddings.
-        prices: a file with the user's own prices; None: `prices.toml` next to the config file, if any.
-        budget: money that may be spent, in the currency of the prices; None: no bound.
-        max_tokens_total: tokens that may be spent, prompts and answers together; None: no bound.
-        responses: whether cached answers are used (`read`), only written (`write`), or neither (`off`).
-        cache_megabytes: the size of the answer cache; the oldest answers are dropped first.
-        cache_days: how long an answer is cached.
-        log_format: whether stderr has lines for a person (`text`) or a JSON object a line (`json`).
-    """
+
+class Settings(BaseModel):
+    """All settings; None leaves a choice to the server, or sets no bound, where nothing else is said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str | None = None
-    base_url: str | None = None
-    insecure: bool = False
-    hosted_model: str = "gpt-5.4-mini"
-    examples: Path | None = None
-    own_examples: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "examples")
-    prompts: Path | None = None
-    house: Path | None = None
-    profile: Path | None = None
-    lang: Literal["de", "en"] = Field(default_factory=_locale_language)
-    disable: tuple[str, ...] = ()
-    semantic: bool = False
-    out: Path = Path("synopsen")
-    cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))
-    attempts: int = Field(default=3, ge=1, le=10)
-    max_retries: int = Field(default=5, ge=0, le=20)
-    retry_seconds: float = Field(default=300, gt=0, le=86_400)
-    timeout: float = Field(default=180, gt=0, le=3600)
-    max_tokens: int = Field(default=4000, ge=200, le=100_000)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    reasoning_effort: ReasoningEffort | None = None
-    verbosity: Verbosity | None = None
-    service_tier: ServiceTier | None = None
-    pinned: tuple[str, ...] = ()
-    example_tokens: int = Field(default=7000, ge=0, le=200_000)
-    threads: int = Field(default=1, ge=1, le=64)
-    prices: Path | None = None
-    budget: Decimal | None = Field(default=None, ge=0, le=10**9)
-    max_tokens_total: int | None = Field(default=None, gt=0, le=10**15)
-    responses: CacheUse = "write"
-    cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)
-    cache_days: float = Field(default=90, gt=0, le=36_500)
-    log_format: Literal["text", "json"] = "text"
-    log: Path = Field(default_factory=lambda: user_data_path(APP, appauthor=False) / "runs.sqlite3")
+    model: str | None = None  # a server's, a path to a GGUF file, `embedded`, `packaged`; None: what is there
+    base_url: str | None = None  # the address of an OpenAI-compatible server
+    insecure: bool = False  # let key and text go over plain http to a server on another machine
+    hosted_model: str = "gpt-5.4-mini"  # the hosted model to ask when no model is named
+    examples: Path | None = None  # a folder of them to use instead of the pool that came with the program
+    own_examples: Path = Field(default_factory=lambda: _user_data("examples"))  # read in addition
+    prompts: Path | None = None  # a folder of your own templates
+    house: Path | None = None  # the folder of your house: `house.yaml`, shows, examples, perhaps `prompts`
+    profile: Path | None = None  # a file with the house's limits, instead of the house's own
+    lang: Literal["de", "en"] = Field(default_factory=_locale_language)  # of findings
+    disable: tuple[str, ...] = ()  # names of checks that the gate skips
+    semantic: bool = False  # two more checks, by embeddings; they need the extra `semantic`
+    out: Path = Path("synopsen")  # the folder to save into
+    cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))  # also for weights
+    attempts: int = Field(default=3, ge=1, le=10)  # per synopsis
+    max_retries: int = Field(default=5, ge=0, le=20)  # of the transport, per call
+    retry_seconds: float = Field(default=300, gt=0, le=86_400)  # within which retries of a call may begin
+    timeout: float = Field(default=180, gt=0, le=3600)  # for one answer; for a streamed one, of silence
+    max_tokens: int = Field(default=4000, ge=200, le=100_000)  # of an answer
+    temperature: float | None = Field(default=None, ge=0, le=2)  # of sampling
+    reasoning_effort: ReasoningEffort | None = None  # how long a model thinks
+    verbosity: Verbosity | None = None  # how much a model says
+    service_tier: ServiceTier | None = None  # `flex` is cheaper and slower, with longer time-outs here
+    pinned: tuple[str, ...] = ()  # ids of examples that every prompt shows, first and in this order
+    example_tokens: int = Field(default=7000, ge=0, le=200_000)  # in a prompt; one takes about 950
+    threads: int = Field(default=1, ge=1, le=64)  # of the embedded engine, and of the embeddings
+    prices: Path | None = None  # your own prices; None: `prices.toml` next to the config file, if any
+    budget: Decimal | None = Field(default=None, ge=0, le=10**9)  # in the currency of the prices
+    max_tokens_total: int | None = Field(default=None, gt=0, le=10**15)  # prompts and answers together
+    responses: CacheUse = "write"  # whether cached answers are used (`read`), only written, or neither
+    cache_megabytes: float = Field(default=200, gt=0, le=1_000_000)  # of cached answers; the oldest go first
+    cache_days: float = Field(default=90, gt=0, le=36_500)  # how long an answer is cached
+    log_format: Literal["text", "json"] = "text"  # of stderr: for a person, or a JSON object a line
+    log: Path = Field(default_factory=lambda: _user_data("runs.sqlite3"))  # the record of runs
     _flags: frozenset[str] = PrivateAttr(default=frozenset())
 
     @field_validator("base_url")
