@@ -13,7 +13,7 @@ from typing import Literal
 from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError, message_of
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
 from synopsis_writer.models.cache import ResponseCache
-from synopsis_writer.models.pricing import PRICES_FILE, Pricer
+from synopsis_writer.models.pricing import PRICES_FILE, HostedPricer
 from synopsis_writer.models.retry import log_wait
 from synopsis_writer.settings import CacheUse
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, format_cost
@@ -98,7 +98,7 @@ def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
 class BudgetClient(ClientWrapper):
     """A `ModelClient` that asks another one as long as the budget lasts; raises as `check_prices`."""
 
-    def __init__(self, client: ModelClient, pricer: Pricer, budget: Budget) -> None:
+    def __init__(self, client: ModelClient, pricer: HostedPricer, budget: Budget) -> None:
         super().__init__(client)
         self._pricer = pricer
         self._budget = budget
@@ -124,7 +124,7 @@ class BudgetClient(ClientWrapper):
         return answer
 
 
-def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
+def check_prices(budget: Budget, pricer: HostedPricer, model: str) -> None:
     """Check that a budget can be held with the prices of a model.
 
     Raises:
@@ -143,7 +143,9 @@ def check_prices(budget: Budget, pricer: Pricer, model: str) -> None:
         )
 
 
-def worst_case(pricer: Pricer, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Spent:
+def worst_case(
+    pricer: HostedPricer, messages: Sequence[Message], schema: Schema | None, limits: Limits
+) -> Spent:
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind

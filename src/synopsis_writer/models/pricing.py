@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -125,59 +125,27 @@ def read_prices(path: Path) -> PriceTable:
     return table
 
 
-class Pricer(Protocol):
-    """Prices of one model's tokens."""
+@dataclass(frozen=True)
+class HostedPricer:
+    """Prices for one model of one server."""
+
+    model: str  # that is asked
+    base_url: str | None = None  # the server's address; None is OpenAI's
+    table: PriceTable = field(default_factory=PriceTable)  # these take precedence over list prices
+    is_batch: bool = False  # the calls go through the provider's batch interface
+    tier: str | None = None  # asked for; a dear one sets the price until the server reports another
+    is_free: bool = False
 
     @property
     def currency(self) -> str:
         """The currency of the costs; empty where nothing is ever charged."""
-        ...
-
-    def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
-        """Return the cost of one call's tokens; None means unpriced."""
-        ...
-
-
-class _Free:
-    """Prices of the embedded engine, which runs on the user's own machine."""
-
-    currency = ""
-
-    def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost:  # noqa: ARG002 - all of it is free
-        return NO_COST
-
-
-FREE: Pricer = _Free()
-
-
-@dataclass(frozen=True)
-class HostedPricer:
-    """Prices for one model of one server.
-
-    Attributes:
-        model: the model that is asked.
-        base_url: the server's address; None is OpenAI's.
-        table: the user's own prices; they take precedence over list prices.
-        is_batch: whether the calls go through the provider's batch interface.
-        tier: the service tier that is asked for; a dear one sets the price until the server reports another.
-    """
-
-    model: str
-    base_url: str | None = None
-    table: PriceTable = field(default_factory=PriceTable)
-    is_batch: bool = False
-    tier: str | None = None
-
-    @property
-    def currency(self) -> str:
-        """The table's currency."""
-        return self.table.currency
+        return "" if self.is_free else self.table.currency
 
     @property
     def is_deprecated(self) -> bool:
         """Whether the list prices say that the provider is giving the model up."""
         address = _address(self.base_url or DEFAULT_BASE_URL)
-        found = address and _calculated(Usage(1, 1), self.model, address, None)
+        found = address and not self.is_free and _calculated(Usage(1, 1), self.model, address, None)
         return bool(found and found.model.deprecated)
 
     def cost(self, usage: Usage, answered: str = "", tier: str = "") -> Cost | None:
@@ -187,6 +155,8 @@ class HostedPricer:
         calls must be made of their costs: some prices rise with the length of a prompt. None means unpriced:
         the price is not known, or the server did not say how many tokens it read.
         """
+        if self.is_free:
+            return NO_COST
         if not usage.prompt_tokens:
             return None
         names = (answered, self.model)
@@ -200,8 +170,10 @@ class HostedPricer:
         tier = tier or (self.tier if self.tier in _DEAR else None) or ""
         kind = {"processing": "batch"} if self.is_batch else {"service_tier": tier} if tier else None
         prices = (_list_price(usage, name, address, kind) for name in names if name)
-        price = next((price for price in prices if price is not None), None)
-        return None if price is None else Cost(price * dollar, self.currency)
+        return next((Cost(price * dollar, self.currency) for price in prices if price is not None), None)
+
+
+FREE = HostedPricer("", is_free=True)  # the embedded engine, which runs on the user's own machine
 
 
 def _address(base_url: str) -> str | None:
@@ -220,19 +192,18 @@ def _list_price(usage: Usage, model: str, address: str, kind: Mapping[str, str] 
 
     If the data hold a special price for a `kind` of calls it is that one, else the usual one.
     """
-    calculated = _calculated(usage, model, address, kind)
-    if calculated is None:
-        return None
-    # A model that is paid by the minute or by the image has no such prices; the sum would be 0.
-    if calculated.model_price.input_mtok is None or calculated.model_price.output_mtok is None:
-        return None
-    # Modal rents out machines: people pay for time there, whatever their model is called. And genai-prices
-    # matches the beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
-    is_rented = calculated.provider.id == "modal"
-    if is_rented or not _spans_host(calculated.provider.api_pattern, address):
-        return None
-    price: Decimal = calculated.total_price
-    return price
+    found = _calculated(usage, model, address, kind)
+    # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal rents
+    # out machines: people pay for time there, whatever their model is called. And genai-prices matches the
+    # beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
+    is_priced = (
+        found is not None
+        and found.model_price.input_mtok is not None
+        and found.model_price.output_mtok is not None
+        and found.provider.id != "modal"
+        and _spans_host(found.provider.api_pattern, address)
+    )
+    return Decimal(found.total_price) if is_priced else None
 
 
 def _calculated(usage: Usage, model: str, address: str, kind: Mapping[str, str] | None) -> Any:
@@ -259,8 +230,7 @@ def _spans_host(pattern: str, address: str) -> bool:
 
     A pattern that ends with a dot leaves the last part open: `api.moonshot.` is in several countries.
     """
-    match = re.match(pattern, address)
-    end = match.end() if match else 0
     host = "https://" + urlsplit(address).netloc
-    rest = host[end:]
-    return not rest or (host[:end].endswith(".") and "." not in rest)
+    match = re.match(pattern, address)
+    rest = host[match.end() :] if match else host
+    return not rest or (host.removesuffix(rest).endswith(".") and "." not in rest)

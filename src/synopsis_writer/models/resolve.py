@@ -15,7 +15,7 @@ from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.download import is_packaged_available, pulled_models
 from synopsis_writer.models.hosted import CAPABILITIES_FILE, CapabilityStore, HostedClient
 from synopsis_writer.models.limits import Budget, BudgetClient, CachingClient
-from synopsis_writer.models.pricing import FREE, HostedPricer, Pricer, load_prices
+from synopsis_writer.models.pricing import FREE, HostedPricer, load_prices
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.models.server import (
     DEFAULT_BASE_URL,
@@ -199,7 +199,7 @@ async def open_client(
         if budget is None:
             budget = Budget(settings.budget, settings.max_tokens_total)
         pricer = open_pricer(resolved, settings, environment)
-        if isinstance(pricer, HostedPricer) and pricer.is_deprecated:
+        if pricer.is_deprecated:
             _log.warning(
                 "%s: the provider is giving this model up: name another with --model", resolved.model
             )
@@ -217,7 +217,7 @@ async def open_client(
             await client.close()
 
 
-def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> Pricer:
+def open_pricer(resolved: ResolvedModel, settings: Settings, environment: Mapping[str, str]) -> HostedPricer:
     """Return the prices of a model; one on this machine costs nothing. Raises as `load_prices`."""
     if resolved.kind != "hosted":
         return FREE
