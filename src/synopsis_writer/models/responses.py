@@ -49,6 +49,10 @@ def most_bytes(status: int, media_type: str) -> int:
     return _MOST_STREAM if "event-stream" in media_type else MOST_ANSWER
 
 
+# What a body may be compressed as, and zlib's name for it.
+_WINDOWS = {"": 0, "identity": 0, "gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
+
+
 async def read_bounded(
     body: AsyncIterable[bytes], encoding: str, most: float, *, is_error: bool = False
 ) -> AsyncIterator[bytes]:
@@ -58,9 +62,14 @@ async def read_bounded(
         InvalidResponseError: it has more, unless it is an error's, which ends there; or it is damaged, or
             compressed in a way that was not asked for.
     """
-    size, decompress = 0, _Decompressor(encoding)
+    if encoding not in _WINDOWS:
+        raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
+    size, window, inflater = 0, _WINDOWS[encoding], None
     async for data in body:
-        for piece in decompress(data):
+        if data and window and inflater is None:
+            has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
+            inflater = zlib.decompressobj(window if has_head else -window)
+        for piece in [data] if inflater is None else _inflate(inflater, data):
             size += len(piece)
             if size > most and is_error:
                 return
@@ -69,40 +78,15 @@ async def read_bounded(
             yield piece
 
 
-_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
-_ZLIB_HEAD = 2  # bytes
-
-
-class _Decompressor:
-    """Decompresses a body in small pieces, however much they are in all; raises InvalidResponseError."""
-
-    def __init__(self, encoding: str) -> None:
-        if encoding not in {"", "identity", *_WINDOWS}:
-            raise InvalidResponseError(
-                f"the answer is compressed as '{encoding[:40]}', which nobody asked for"
-            )
-        window = _WINDOWS.get(encoding)
-        self._inflater = None if window is None else zlib.decompressobj(window)
-        self._head: bytes | None = b"" if encoding == "deflate" else None  # until its kind is known
-
-    def __call__(self, data: bytes) -> Iterator[bytes]:
-        if self._head is not None:
-            self._head, data = self._head + data, b""
-            if len(self._head) < _ZLIB_HEAD:
-                return
-            data, self._head = self._head, None
-            if data[0] & 15 != zlib.DEFLATED or int.from_bytes(data[:_ZLIB_HEAD]) % 31:
-                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # some leave out the head
-        if self._inflater is None:
-            yield data
-            return
-        piece = data
-        try:
-            while data or len(piece) == _PIECE_BYTES:
-                piece, data = self._inflater.decompress(data, _PIECE_BYTES), self._inflater.unconsumed_tail
-                yield piece
-        except zlib.error:
-            raise InvalidResponseError("the answer is damaged", is_transient=True) from None
+def _inflate(inflater: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yield what more data of a body hold, in small pieces, however much it is in all."""
+    piece = data
+    try:
+        while data or len(piece) == _PIECE_BYTES:
+            piece, data = inflater.decompress(data, _PIECE_BYTES), inflater.unconsumed_tail
+            yield piece
+    except zlib.error:
+        raise InvalidResponseError("the answer is damaged", is_transient=True) from None
 
 
 class Throttle:
@@ -132,13 +116,10 @@ def _join_parts(value: Any) -> Any:
     """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return value
-    texts = [part.get("text") for part in value if not (part.get("thought") or _is_thought(part.get("type")))]
-    values = [text.get("value") if isinstance(text, dict) else text for text in texts]
-    return "".join(text for text in values if isinstance(text, str))
-
-
-def _is_thought(kind: Any) -> bool:
-    return isinstance(kind, str) and any(word in kind.lower() for word in ("think", "thought", "reason"))
+    thought = re.compile("think|thought|reason", re.IGNORECASE)
+    parts = [part for part in value if not (part.get("thought") or thought.search(str(part.get("type"))))]
+    texts = (_dict(text := part.get("text")).get("value") or text for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _piece(value: Any) -> Any:
@@ -174,7 +155,7 @@ class _Choice(BaseModel):
 class _Completion(BaseModel):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     model: _Name = ""
-    service_tier: Any = None
+    service_tier: _Name = ""
 
 
 def _as_model(value: Any) -> Any:
@@ -188,17 +169,12 @@ def _as_date(value: Any) -> date | None:
         return None
 
 
+_SHUTDOWN = AliasChoices("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
+
+
 class _Model(BaseModel):
     id: Annotated[_Name, Field(min_length=1)]
-    shutdown: Annotated[
-        date | None,
-        BeforeValidator(_as_date),
-        Field(
-            validation_alias=AliasChoices(
-                "shutdown_date", "deprecation_date", "deprecation", "expiration_date"
-            )
-        ),
-    ] = None
+    shutdown: Annotated[date | None, BeforeValidator(_as_date), Field(validation_alias=_SHUTDOWN)] = None
 
 
 class _Models(BaseModel):
@@ -206,18 +182,14 @@ class _Models(BaseModel):
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
-    """Return the answer in the body of a completion.
+    """Return the answer in the body of a completion, which took so many seconds.
 
-    Args:
-        body: the body as it came.
-        media_type: the content type the server gave it.
-        seconds: how long it took.
-        model: the model that was asked, for servers that do not name one.
+    `model` is the one that was asked, for servers that do not name one.
 
     Raises:
         InvalidResponseError: the body holds no answer; it carries the usage that the body has.
     """
-    data = _json(body, media_type)
+    data = _object(_load(body, media_type))
     usage = _usage(data.get("usage"))
     if not data.get("choices"):
         if data.get("error"):
@@ -227,12 +199,10 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
     choice = completion.choices[0]
     parts = _Parts()
     parts.add(choice.message)
-    answer = parts.answer(choice.finish_reason, usage, seconds, completion.model or model)
-    return replace(answer, service_tier=_name(completion.service_tier))
-
-
-def _name(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return replace(
+        parts.answer(choice.finish_reason, usage, seconds, completion.model or model),
+        service_tier=completion.service_tier,
+    )
 
 
 @dataclass
@@ -294,10 +264,6 @@ def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
     return {model.id: model.shutdown for model in sorted(models, key=lambda model: model.id)}
 
 
-def _json(body: bytes, media_type: str) -> dict[str, Any]:
-    return _object(_load(body, media_type))
-
-
 def _object(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidResponseError("the answer is a page or text, not a completion")
@@ -316,7 +282,7 @@ def _load(body: bytes, media_type: str) -> Any:
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def _validate(shape: type[_Shape], data: dict[str, Any], what: str, usage: Usage | None = None) -> _Shape:
+def _validate(shape: type[_Shape], data: Any, what: str, usage: Usage | None = None) -> _Shape:
     try:
         return shape.model_validate(data)
     except ValidationError:
@@ -362,17 +328,12 @@ def _count(value: Any) -> int:
 def _reported_error(
     error: Any, message: str, usage: Usage | None = None, *, is_begun: bool = False
 ) -> InvalidResponseError:
-    """Return the fault that a server reports in a body, when it is too late for a status.
+    """Return the fault that a server reports in the field `error`, when it is too late for a status.
 
-    Args:
-        error: the value of the field `error`.
-        message: what happened, in a few words.
-        usage: the tokens that the server counted.
-        is_begun: the answer had begun, so that the request was accepted.
+    `is_begun` means that the answer had begun, so that the request was accepted.
     """
-    codes = (error.get("code"), error.get("type"), error.get("status")) if isinstance(error, dict) else ()
-    numbers = (int(code) for code in map(str, codes) if re.fullmatch("[1-5][0-9]{2}", code))
-    status = next(numbers, 0)
+    codes = (str(_dict(error).get(name)) for name in ("code", "type", "status"))
+    status = next((int(code) for code in codes if re.fullmatch("[1-5][0-9]{2}", code)), 0)
     report = read_report(0 if is_begun else status, error)
     is_transient = report.meaning == "other" and (not status or is_transient_status(status))
     fix = "try again later" if is_transient else "check model and parameters"
@@ -388,7 +349,7 @@ class _ChunkChoice(BaseModel):
 class _Chunk(BaseModel):
     choices: list[_ChunkChoice] | None = None
     model: _Name = ""
-    service_tier: Any = None
+    service_tier: _Name = ""
 
 
 class EventReader:
@@ -445,17 +406,11 @@ _MOST_TRIES = 20
 
 @dataclass
 class StreamedAnswer:
-    """An answer that is put together from the bytes of a stream.
+    """An answer that is put together from the bytes of a stream, or of a whole body."""
 
-    Attributes:
-        is_finished: the model has ended; only the usage may still come.
-        is_done: the server announced that nothing follows.
-        usage: the tokens that the server has counted so far.
-    """
-
-    is_finished: bool = False
-    is_done: bool = False
-    usage: Usage = field(default_factory=Usage)
+    is_finished: bool = False  # the model has ended; only the usage may still come
+    is_done: bool = False  # the server announced that nothing follows
+    usage: Usage = field(default_factory=Usage)  # that the server has counted so far
     _parts: _Parts = field(default_factory=_Parts)
     _finish: str = ""
     _model: str = ""
@@ -479,11 +434,7 @@ class StreamedAnswer:
         return self._parts.lengths.total()
 
     def feed(self, piece: bytes) -> bool:
-        """Take some bytes; return whether the text has grown.
-
-        Raises:
-            InvalidResponseError: an event is broken, or says that the server failed.
-        """
+        """Take some bytes; return whether the text has grown; raises InvalidResponseError."""
         before = self.text_length
         if self._raw is not None:
             self._raw += piece
@@ -494,11 +445,7 @@ class StreamedAnswer:
         return self.text_length > before
 
     def answer(self, media_type: str, seconds: float, model: str) -> Answer:
-        """Return the answer at the end of the stream; the arguments are those of `read_answer`.
-
-        Raises:
-            InvalidResponseError: it broke off, or there was none.
-        """
+        """Return the answer at the end of the stream; arguments and errors are those of `read_answer`."""
         with contextlib.suppress(InvalidResponseError):  # an event without its blank line, or half of one
             for data in self._events.feed(b"\n\n"):
                 self._take(data)
@@ -515,37 +462,25 @@ class StreamedAnswer:
         if not data.strip():  # keeps the connection open
             return
         self._raw = None
+        self.is_done = self.is_done or data.strip() == b"[DONE]"
         if self.is_done:
             return
-        if data.strip() == b"[DONE]":
-            self.is_done = True
-            return
-        event = _event(data)
-        if event.get("usage"):
-            self.usage = _usage(event["usage"])
-        if event.get("error"):
-            raise _reported_error(event["error"], _FAILED_MIDWAY, is_begun=bool(self.text))
+        try:
+            event = read_json(data)
+        except ValueError:
+            raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
+        if usage := _dict(event).get("usage"):
+            self.usage = _usage(usage)
+        if error := _dict(event).get("error"):
+            raise _reported_error(error, _FAILED_MIDWAY, is_begun=bool(self.text))
         try:
             chunk = _Chunk.model_validate(event)
         except ValidationError:
-            raise InvalidResponseError(_NOT_A_PIECE) from None
+            raise InvalidResponseError("a piece of the answer does not have the shape of one") from None
         self._model = chunk.model or self._model
-        self._service_tier = _name(chunk.service_tier) or self._service_tier
+        self._service_tier = chunk.service_tier or self._service_tier
         for choice in (choice for choice in chunk.choices or () if not choice.index):
             if choice.delta is not None:
                 self._parts.add(choice.delta)
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
-
-
-_NOT_A_PIECE = "a piece of the answer does not have the shape of one"
-
-
-def _event(data: bytes) -> dict[str, Any]:
-    try:
-        event = read_json(data)
-    except ValueError:
-        raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
-    if not isinstance(event, dict):
-        raise InvalidResponseError(_NOT_A_PIECE)
-    return event
