@@ -94,17 +94,11 @@ def read_json(data: bytes | bytearray | str) -> Any:
 
 @dataclass(frozen=True)
 class JsonObject:
-    """A JSON object in an answer.
+    """A JSON object in an answer."""
 
-    Attributes:
-        source: its text; of a broken one, all that may belong to it.
-        data: what it holds; None where it is broken.
-        problem: where it breaks, in one line; empty otherwise.
-    """
-
-    source: str
-    data: dict[str, Any] | None
-    problem: str = ""
+    source: str  # its text; of a broken one, all that may belong to it
+    data: dict[str, Any] | None  # what it holds; None where it is broken
+    problem: str = ""  # where it breaks, in one line; empty otherwise
 
 
 # An object begins so; `{kein JSON}` does not.

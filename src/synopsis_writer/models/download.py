@@ -63,40 +63,31 @@ def packaged_weights(cache: Path) -> Path:
     with suppress(OSError):
         if target.stat().st_size == _SIZE:
             return target
-    parts = _parts()
     digest = hashlib.sha256()
     try:
         with replacing(target) as file:
-            for part in parts:
-                content = part.read_bytes()
+            for index, name in enumerate(_PARTS):
+                spec = importlib.util.find_spec(name)
+                if spec is None or not spec.submodule_search_locations:
+                    raise EngineError(f"the packaged model is not installed ({name} is missing): {INSTALL}")
+                folder = Path(spec.submodule_search_locations[0]) / "data"
+                content = (folder / f"{_FILE}.part{index:02}").read_bytes()
                 digest.update(content)
                 file.write(content)
             if digest.hexdigest() != _PACKAGED_SHA256:
                 raise EngineError(
-                    f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
+                    f"{folder}: the packaged model is damaged (wrong sha256): "
                     f"{INSTALL} --force-reinstall --no-cache-dir"
                 )
     except FileError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
-            raise EngineError(
-                f"{cache}: the disk is full: free {_SIZE // 1_000_000} MB for the packaged model"
-            ) from error
-        reason = os_reason(cause, cache) if isinstance(cause, OSError) else error
-        raise EngineError(
-            f"cannot save the packaged model: {reason}: choose a folder you can write to"
-        ) from error
+            reason = f"{cache}: the disk is full: free {_SIZE // 1_000_000} MB for the packaged model"
+        else:
+            reason = f"{os_reason(cause, cache) if isinstance(cause, OSError) else error}"
+            reason = f"cannot save the packaged model: {reason}: choose a folder you can write to"
+        raise EngineError(reason) from error
     return target
-
-
-def _parts() -> list[Path]:
-    paths: list[Path] = []
-    for index, name in enumerate(_PARTS):
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise EngineError(f"the packaged model is not installed ({name} is missing): {INSTALL}")
-        paths.append(Path(spec.submodule_search_locations[0]) / "data" / f"{_FILE}.part{index:02}")
-    return paths
 
 
 class KnownModel(NamedTuple):
@@ -194,12 +185,11 @@ def remove(name: str, cache: Path) -> None:
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
     path = model.path if model else file.path(cache)
-    if not path.is_file() and not _leftovers(file.folder(cache)):
-        pulled = ", ".join(model.name for model in models) or "none"
-        raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
     try:
+        if not _clear_leftovers(file.folder(cache)) and not path.is_file():
+            pulled = ", ".join(model.name for model in models) or "none"
+            raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
         path.unlink(missing_ok=True)
-        _clear_leftovers(file.folder(cache))
         with suppress(OSError):  # other files of the repository
             for folder in path.relative_to(cache / _FOLDER).parents[:-1]:
                 (cache / _FOLDER / folder).rmdir()
@@ -209,29 +199,20 @@ def remove(name: str, cache: Path) -> None:
         raise EngineError(f"cannot remove {file.name}: {reason}") from error
 
 
-def _leftovers(folder: Path) -> list[Path]:
-    """Return what interrupted pulls leave: the library's working folder, and pieces of earlier versions."""
-    return [*folder.glob(".cache"), *folder.glob(".*.part")]
-
-
-def _clear_leftovers(folder: Path) -> None:
-    for path in _leftovers(folder):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _clear_leftovers(folder: Path) -> bool:
+    """Delete what interrupted pulls leave: the library's working folder, and pieces of earlier versions."""
+    pieces = list(folder.glob(".*.part"))
+    for piece in pieces:
+        piece.unlink(missing_ok=True)
+    has_folder = (folder / ".cache").is_dir()
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return has_folder or bool(pieces)
 
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
     """Enter a model into the record, in place of an older one of the same name."""
-    new = PulledModel(
-        **file._asdict(),
-        revision=revision,
-        size=size,
-        sha256=sha256,
-        path=file.path(cache),
-        pulled_at=datetime.now(UTC),
-    )
+    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.path(cache)}
+    new = PulledModel.model_validate({**file._asdict(), **found, "pulled_at": datetime.now(UTC)})
     _write_record([new, *(model for model in pulled_models(cache) if model.name != new.name)], cache)
 
 
@@ -244,7 +225,7 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
         file.write(json.dumps(entries, indent=2).encode())
 
 
-_MAGIC = b"GGUF"
+MAGIC = b"GGUF"
 
 _SECONDS_A_LINE = 5.0
 _GIGA = 1e9
@@ -253,10 +234,9 @@ _GIGA = 1e9
 def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     """Download a model into `cache` unless it is there, verify it, and return its path.
 
-    `insecure` allows plain http to a hub on another machine.
-
     Progress is logged, except on a terminal, where the hub's own bar shows it. A connection that breaks is
-    resumed; a pull that ends without the whole file leaves nothing behind.
+    resumed; a pull that ends without the whole file leaves nothing behind. `insecure` allows plain http to a
+    hub on another machine.
 
     Raises:
         SettingsError: the name is neither known nor of that form, or names a part of a model; or the hub's
@@ -345,7 +325,7 @@ def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
 def _verify(path: Path, sha256: str, name: str) -> None:
     """Delete a file that is damaged or of another format, and raise EngineError."""
     with path.open("rb") as file:
-        is_gguf = file.read(len(_MAGIC)) == _MAGIC
+        is_gguf = file.read(len(MAGIC)) == MAGIC
     if _sha256(path) != sha256:
         fault = "arrived damaged (wrong sha256) and was deleted: pull it again, or without the proxy"
     elif not is_gguf:
@@ -401,7 +381,6 @@ def _hub_warnings_logged() -> Iterator[None]:
 
 
 def _hub_address() -> str:
-    """Return the address of the hub: HF_ENDPOINT, or the library's own."""
     from huggingface_hub import constants
 
     # The library reads the variable once, at import, which may have been before it was set.

@@ -17,8 +17,8 @@ from typing import Any
 
 from synopsis_writer.errors import EngineError, FileError
 from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
-from synopsis_writer.models.download import INSTALL
-from synopsis_writer.models.responses import Throttle
+from synopsis_writer.models.download import INSTALL, MAGIC
+from synopsis_writer.models.responses import Throttle, read_usage
 from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
@@ -34,7 +34,6 @@ class Completion:
 
 
 Chunk = dict[str, Any]
-_Handle = Callable[[dict[str, Any], Callable[[Chunk], bool]], None]  # streams; stops when the second is true
 
 
 @dataclass(frozen=True)
@@ -108,15 +107,10 @@ class Engine:
                 if throttle.is_due(length):
                     on_text("".join(pieces))
 
-        handle = self._open_server().handle_chat_completions
-        chunks = await self._run(handle, request, limits.timeout, None if on_text is None else show)
-        return Answer(
-            text=_chat_text(chunks),
-            finish=_finish(_choices(chunks)),
-            usage=_usage(chunks),
-            seconds=time.monotonic() - start,
-            model=self.name,
-        )
+        shown = None if on_text is None else show
+        chunks = await self._run("handle_chat_completions", request, limits.timeout, shown)
+        seconds = time.monotonic() - start
+        return Answer(_chat_text(chunks), _finish(_choices(chunks)), _usage(chunks), seconds, self.name)
 
     async def complete(
         self,
@@ -135,18 +129,13 @@ class Engine:
             raise EngineError(
                 f"{n} completions asked of an engine with {self._slots} slots: open it with more"
             )
-        request: dict[str, Any] = {
-            "prompt": prompt,
-            "n": n,
-            "max_tokens": max_tokens,
-            "seed": seed,
-            **asdict(sampling or Sampling()),
-        }
+        request: dict[str, Any] = {"prompt": prompt, "n": n, "max_tokens": max_tokens, "seed": seed}
+        request |= asdict(sampling or Sampling())
         if grammar:
             request["grammar"] = grammar
         if logprobs:
             request["n_probs"] = 1
-        chunks = await self._run(self._open_server().handle_completions, request, timeout)
+        chunks = await self._run("handle_completions", request, timeout)
         return [completion(chunks, index) for index in range(n)]
 
     def close(self) -> None:
@@ -154,19 +143,16 @@ class Engine:
         self._closed.set()
         self._server = None
 
-    def _open_server(self) -> Any:
-        if self._server is None:
-            raise EngineError(f"{self.name}: the engine is closed: open a new one")
-        return self._server
-
     async def _run(
         self,
-        handle: _Handle,
+        method: str,  # of the library's server: it streams, and stops when the callback returns true
         request: dict[str, Any],
         timeout: float,  # noqa: ASYNC109 - of silence, not of the call
         on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
+        if self._server is None:
+            raise EngineError(f"{self.name}: the engine is closed: open a new one")
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         chunks: list[Chunk] = []
@@ -182,7 +168,7 @@ class Engine:
 
         # Progress reports make the engine call back while it still reads the prompt.
         request |= {"stream": True, "return_progress": True}
-        work = asyncio.ensure_future(asyncio.to_thread(handle, request, take))
+        work = asyncio.ensure_future(asyncio.to_thread(getattr(self._server, method), request, take))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=max(0.1, last_chunk_at + timeout - time.monotonic()))
@@ -196,10 +182,9 @@ class Engine:
             raise EngineError(f"{self.name}: the engine was closed while it answered")
         if (fault := work.exception()) is not None:
             raise EngineError(f"{self.name}: the engine failed: {_one_line(fault)}") from fault
-        for chunk in chunks:
-            if "error" in chunk:
-                reason = _one_line(chunk["error"].get("message", "no reason given"))
-                raise EngineError(f"{self.name}: the engine refused the request: {reason}")
+        for error in (chunk["error"] for chunk in chunks if "error" in chunk):
+            reason = _one_line(error.get("message", "no reason given"))
+            raise EngineError(f"{self.name}: the engine refused the request: {reason}")
         if not chunks:
             raise EngineError(f"{self.name}: the engine gave no answer: try again")
         return chunks
@@ -253,7 +238,6 @@ def bounded(node: Any, field: str = "") -> Any:
     return copy
 
 
-_MAGIC = b"GGUF"
 _MOST_BYTES = 10**12
 _HEADER_BYTES = 64 * 1024 * 1024  # more than the largest vocabulary in use; the tensors that follow run to GB
 _TEMPLATE_KEY = b"tokenizer.chat_template"
@@ -263,8 +247,7 @@ def _holds_chat_template(path: Path) -> bool:
     """Return whether the header names a chat template; raise EngineError unless `path` is a GGUF file."""
     try:
         with open_input(path, _MOST_BYTES) as file:
-            header = file.read(len(_MAGIC))
-            if header != _MAGIC:
+            if file.read(len(MAGIC)) != MAGIC:
                 raise EngineError(f"{path}: is not a GGUF file: name a model in the GGUF format")
             return _TEMPLATE_KEY in file.read(_HEADER_BYTES)
     except FileError as error:
@@ -324,13 +307,10 @@ def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     chunks = [chunk for chunk in chunks if any(choice["index"] == index for choice in _choices([chunk]))]
     choices = _choices(chunks)
     tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
+    logprobs = tuple(token["logprob"] for token in tokens if token["token"])
     usage = _usage(chunks)
-    return Completion(
-        text="".join(choice["text"] for choice in choices),
-        finish=_finish(choices),
-        logprobs=tuple(token["logprob"] for token in tokens if token["token"]),
-        usage=usage if index == 0 else Usage(completion_tokens=usage.completion_tokens),
-    )
+    usage = usage if index == 0 else Usage(completion_tokens=usage.completion_tokens)
+    return Completion("".join(choice["text"] for choice in choices), _finish(choices), logprobs, usage)
 
 
 def _choices(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
@@ -349,9 +329,4 @@ def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
 
 def _usage(chunks: Sequence[Chunk]) -> Usage:
     """Return the server's counts, which are in the last chunk that has any."""
-    counts: Mapping[str, Any] = next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), {})
-    return Usage(
-        counts.get("prompt_tokens", 0),
-        counts.get("completion_tokens", 0),
-        (counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
-    )
+    return read_usage(next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), None))

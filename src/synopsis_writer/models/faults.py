@@ -30,22 +30,13 @@ _NOT_OF_THE_PROMPT = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQ
 
 @dataclass(frozen=True)
 class Report:
-    """What a server reports of a request that it did not answer.
+    """What a server reports of a request that it did not answer."""
 
-    Attributes:
-        status: the HTTP status, or the code of an error that came with status 200.
-        text: all that it says, for searching.
-        message: its message, in one line without unprintable characters; it may quote the key.
-        parameter: the field of the request that it names; empty if none.
-        generated: the text of a model that did not write by the schema.
-        meaning: what is wrong.
-    """
-
-    status: int
-    text: str = ""
-    message: str = ""
-    parameter: str = ""
-    generated: str = ""
+    status: int  # of HTTP, or the code of an error that came with status 200
+    text: str = ""  # all that it says, for searching
+    message: str = ""  # in one line without unprintable characters; it may quote the key
+    parameter: str = ""  # the field of the request that it names
+    generated: str = ""  # the text of a model that did not write by the schema
     meaning: Meaning = "other"
 
 
@@ -149,18 +140,15 @@ def quote(message: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) < _SHORTEST_SECRET:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
             continue
-        runs = range(len(secret) - _SHORTEST_SECRET + 1)
-        parts = {secret[start : start + _SHORTEST_SECRET].lower() for start in runs}
-        text = _without_runs(text, parts)
+        parts, at = _runs(secret), set[int]()
+        for start, part in enumerate(_runs(text)):
+            if part in parts:
+                at.update(range(start, start + _SHORTEST_SECRET))
+        text = re.sub("\0+", "…", "".join("\0" if place in at else char for place, char in enumerate(text)))
     text = _MASKED.sub("…", text[: 4 * _LONGEST_MESSAGE])  # all of it would take quadratic time
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
-def _without_runs(text: str, parts: set[str]) -> str:
-    """Return `text` with an ellipsis in place of each run that is made of `parts`, all of one length."""
-    hidden = [False] * len(text)
-    for start in range(len(text) - _SHORTEST_SECRET + 1):
-        if text[start : start + _SHORTEST_SECRET].lower() in parts:
-            hidden[start : start + _SHORTEST_SECRET] = [True] * _SHORTEST_SECRET
-    kept = ("\0" if is_hidden else char for char, is_hidden in zip(text, hidden, strict=True))
-    return re.sub("\0+", "…", "".join(kept))
+def _runs(text: str) -> list[str]:
+    size = _SHORTEST_SECRET
+    return [text[start : start + size].lower() for start in range(len(text) - size + 1)]

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
-from synopsis_writer.models.faults import SERVERS, Report, report_of
+from synopsis_writer.models.faults import SERVERS, Report
 from synopsis_writer.models.responses import (
     StreamedAnswer,
     Throttle,
@@ -35,6 +35,7 @@ from synopsis_writer.models.retry import (
     RetryPolicy,
     ServerState,
     model_error,
+    report_in,
     requested_wait,
     retrying,
 )
@@ -142,19 +143,8 @@ class CapabilityStore:
 class HostedClient:
     """A `ModelClient` for one model of an OpenAI-compatible server; it follows no redirects.
 
-    Waits and what the server refuses are logged.
-
-    Args:
-        model: the model's name on the server.
-        base_url: the server's address, usually ending in /v1; None is OpenAI's.
-        api_key: the key; never shown, logged or saved.
-        retry: the retry policy.
-        on_text: is given the whole answer so far after each piece of it; a retry starts over. None: the
-            answer comes at once.
-        capabilities: remembers what the server accepts.
-        insecure: allow plain http to another machine, where key and text can be read on the way.
-        key_hint: why there may be no key, for the message that the server wants one.
-        transport: sends the requests; `httpx2.MockTransport` answers them in a test. None is the network.
+    Waits and what the server refuses are logged. `on_text` is given the whole answer so far after each piece
+    of it; a retry starts over.
 
     Raises:
         SettingsError: the address is not an http(s) URL or not safe, or the key cannot be sent.
@@ -162,16 +152,16 @@ class HostedClient:
 
     def __init__(
         self,
-        model: str,
-        base_url: str | None = None,
-        api_key: str | None = None,
+        model: str,  # its name on the server
+        base_url: str | None = None,  # the server's address, usually ending in /v1; None is OpenAI's
+        api_key: str | None = None,  # never shown, logged or saved
         *,
         retry: RetryPolicy | None = None,
-        on_text: Callable[[str], None] | None = None,
-        capabilities: CapabilityStore | None = None,
-        insecure: bool = False,
-        key_hint: str = "",
-        transport: "httpx2.AsyncBaseTransport | None" = None,
+        on_text: Callable[[str], None] | None = None,  # None: the answer comes at once
+        capabilities: CapabilityStore | None = None,  # remembers what the server accepts
+        insecure: bool = False,  # allow plain http to another machine, where all can be read on the way
+        key_hint: str = "",  # why there may be no key, for the message that the server wants one
+        transport: "httpx2.AsyncBaseTransport | None" = None,  # httpx2.MockTransport in a test
     ) -> None:
         self._model = model
         self._base_url = DEFAULT_BASE_URL if base_url is None else base_url
@@ -200,7 +190,8 @@ class HostedClient:
         """
         import openai
 
-        call = _Call(messages, schema, limits, RetryBudget(self._retry), self._capabilities)
+        known = self._capabilities
+        call = _Call(messages, schema, limits, RetryBudget(self._retry), [known], known)
         try:
             async for attempt in retrying(call.budget, self._server):
                 with attempt:
@@ -224,7 +215,7 @@ class HostedClient:
             try:
                 return await self._ask(call)
             except (openai.APIStatusError, InvalidResponseError) as fault:
-                report = _report_in(fault)
+                report = report_in(fault)
                 if (answer := self._reported_answer(report)) is not None:
                     return answer
                 if (reduced := self._reduced(call, report)) is not None:
@@ -430,14 +421,10 @@ def open_sdk(
     is_openai = f".{url.host}".endswith(".api.openai.com")
     # The SDK would send them to any server.
     for attribute, name in (("organization", "OPENAI_ORG_ID"), ("project", "OPENAI_PROJECT_ID")):
-        value = check_header(name, os.environ.get(name, "")) if is_openai else ""
-        setattr(sdk, attribute, value or None)
-    for name, header in sdk.default_headers.items():
-        text = header if isinstance(header, str) else ""
-        if not _HEADER.fullmatch(name) or not text.isascii() or not text.isprintable():
-            raise SettingsError(
-                "OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII"
-            )
+        setattr(sdk, attribute, (is_openai and check_header(name, os.environ.get(name, ""))) or None)
+    headers = [(name, text if isinstance(text, str) else "") for name, text in sdk.default_headers.items()]
+    if not all(_HEADER.fullmatch(name) and text.isascii() and text.isprintable() for name, text in headers):
+        raise SettingsError("OPENAI_CUSTOM_HEADERS holds a character that cannot be sent: write it in ASCII")
     return sdk
 
 
@@ -459,9 +446,8 @@ async def _bound_body(response: "httpx2.Response") -> None:
     is_error = response.is_error
 
     class Bounded(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for piece in read_bounded(body, encoding, most, is_error=is_error):
-                yield piece
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return read_bounded(body, encoding, most, is_error=is_error)
 
         async def aclose(self) -> None:
             await body.aclose()
@@ -488,14 +474,9 @@ def chat_request(
     ]
     if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
         _mark_stable(turns, limits.stable, capabilities.cache_mark)
-    request: dict[str, Any] = {
-        "model": model,
-        "messages": turns,
-        capabilities.limit_field: limits.max_tokens,
-    }
-    for name in ("temperature", "reasoning_effort", "verbosity", "service_tier"):
-        if (value := getattr(limits, name)) is not None:
-            request[name] = value
+    request = {"model": model, "messages": turns, capabilities.limit_field: limits.max_tokens}
+    options = ("temperature", "reasoning_effort", "verbosity", "service_tier")
+    request |= {name: value for name in options if (value := getattr(limits, name)) is not None}
     if messages and messages[0].role == "system":
         # Leads prompts with the same beginning to the same cache at the provider, and reveals no text.
         digest = hashlib.sha256(messages[0].content.encode("utf-8", "surrogatepass"))
@@ -565,11 +546,13 @@ _TAKES_COMPLETION_TOKENS = re.compile(
 def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     """Return what to begin with for a model of a server, which is given by host, port and path."""
     is_new = _TAKES_COMPLETION_TOKENS.search(server)
-    known = ServerCapabilities(limit_field="max_completion_tokens" if is_new else "max_tokens")
-    for marked in SERVERS["marks"]:
-        if re.match(marked["host"], server) and re.match(marked["model"], model):
-            known = replace(known, cache_mark=marked["mark"])
-    return known
+    fits = (
+        one["mark"]
+        for one in SERVERS["marks"]
+        if re.match(one["host"], server) and re.match(one["model"], model)
+    )
+    limit_field: Any = "max_completion_tokens" if is_new else "max_tokens"
+    return ServerCapabilities(limit_field=limit_field, cache_mark=next(fits, ""))
 
 
 @dataclass(frozen=True)
@@ -622,34 +605,16 @@ def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | Non
     return None
 
 
-def _report_in(fault: "openai.APIStatusError | InvalidResponseError") -> Report:
-    if isinstance(fault, InvalidResponseError):
-        return fault.report or Report(0)
-    return report_of(fault)
-
-
+@dataclass
 class _Call:
-    """A call under way.
+    """A call under way."""
 
-    Attributes:
-        messages, schema, limits: as they were given.
-        budget: retries and time.
-        capabilities: what to ask with.
-        tried: what it was asked with, in order.
-        may_be_the_schema: the schema has not been left out in vain.
-        is_after_fault: something was left out after a 500, which may have been chance.
-        is_confirmed: a 500 was retried as it is, to confirm a doubt.
-    """
-
-    def __init__(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None,
-        limits: Limits,
-        budget: RetryBudget,
-        capabilities: ServerCapabilities,
-    ) -> None:
-        self.messages, self.schema, self.limits, self.budget = messages, schema, limits, budget
-        self.capabilities, self.tried = capabilities, [capabilities]
-        self.may_be_the_schema = True
-        self.is_after_fault = self.is_confirmed = False
+    messages: Sequence[Message]
+    schema: Schema | None
+    limits: Limits
+    budget: RetryBudget
+    tried: list[ServerCapabilities]  # what it was asked with, in order
+    capabilities: ServerCapabilities  # what to ask with
+    may_be_the_schema: bool = True  # the schema has not been left out in vain
+    is_after_fault: bool = False  # something was left out after a 500, which may have been chance
+    is_confirmed: bool = False  # a 500 was retried as it is, to confirm a doubt

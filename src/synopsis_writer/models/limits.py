@@ -27,16 +27,7 @@ _TOKENS_A_TURN = 8  # what a chat template puts around a message
 
 
 class Budget:
-    """A ledger that several clients may share, in one event loop.
-
-    Args:
-        amount: money that may be spent, in the currency of the prices; None: no bound.
-        tokens: tokens that may be spent, prompts and answers together; None: no bound.
-        spent: what was spent before, for work that is resumed.
-        reserved: what each of the calls that were made before may still cost.
-
-    Attributes:
-        spent: what was spent up to now, on answered calls alone.
+    """A ledger that several clients may share, in one event loop; None is no bound.
 
     Raises:
         SettingsError: there is a bound in money, and what was spent before is unpriced.
@@ -44,15 +35,14 @@ class Budget:
 
     def __init__(
         self,
-        amount: Decimal | None = None,
-        tokens: int | None = None,
+        amount: Decimal | None = None,  # money that may be spent, in the currency of the prices
+        tokens: int | None = None,  # that may be spent, prompts and answers together
         *,
-        spent: Spent | None = None,
-        reserved: Iterable[Spent] = (),
+        spent: Spent | None = None,  # before, for work that is resumed
+        reserved: Iterable[Spent] = (),  # what each of the calls that were made before may still cost
     ) -> None:
-        self.amount = amount
-        self.tokens = tokens
-        self.spent = spent or Spent()
+        self.amount, self.tokens = amount, tokens
+        self.spent = spent or Spent()  # up to now, on answered calls alone
         # A sum and the unpriced calls, for a file of requests reserves for thousands of calls.
         self._reserved, self._unpriced = Spent(), 0
         for worst in reserved:

@@ -61,21 +61,14 @@ def _prompt_parts(usage: Usage) -> tuple[int, int]:
 
 
 class PriceTable(BaseModel):
-    """The user's own prices.
-
-    Attributes:
-        currency: the currency of these prices, of all costs and of the budget: three capital letters.
-        usd: units of that currency for one US dollar, by which list prices are converted; 1 for USD.
-        batch: the part of these prices that a call through a batch interface costs.
-        models: prices by a model's name, or by its beginning and a `*`.
-    """
+    """The user's own prices."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR
-    usd: Annotated[Decimal, Field(gt=0)] | None = None
-    batch: Annotated[Decimal, Field(ge=0, le=1)] = Decimal(1)
-    models: dict[str, Rate] = {}
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = _DOLLAR  # of prices, costs and budget
+    usd: Annotated[Decimal, Field(gt=0)] | None = None  # units of it for a dollar, to convert list prices
+    batch: Annotated[Decimal, Field(ge=0, le=1)] = Decimal(1)  # part of a price that a call in a batch costs
+    models: dict[str, Rate] = {}  # by a model's name, or by its beginning and a `*`
 
     @field_validator("models")
     @classmethod

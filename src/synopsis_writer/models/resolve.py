@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -172,32 +173,23 @@ def open_transport(
 
 @contextlib.asynccontextmanager
 async def open_client(
-    resolved: ResolvedModel,
+    resolved: ResolvedModel,  # a server or a file, not the packaged model
     settings: Settings,
-    environment: Mapping[str, str] = os.environ,
-    on_text: Callable[[str], None] | None = None,
-    budget: Budget | None = None,
+    environment: Mapping[str, str] = os.environ,  # where the key is looked up; then in the keyring
+    on_text: Callable[[str], None] | None = None,  # given the answer while it grows; None asks for it at once
+    budget: Budget | None = None,  # the ledger, if several clients share one
 ) -> AsyncIterator[ModelClient]:
     """Open the client that asks a model within the budget and caches its answers.
-
-    Args:
-        resolved: a server or a file, not the packaged model.
-        settings: all settings.
-        environment: where the key is looked up; then in the keyring.
-        on_text: is given the answer so far while it grows; None asks for it at once.
-        budget: the ledger, if several clients share one; None opens a new one.
 
     Raises:
         SettingsError: the address, the prices or the budget cannot be used.
         ModelError: the file cannot be loaded.
     """
-    if resolved.kind == "hosted":  # keyring, SDK and certificates would hold the loop for a third of a second
-        client = await asyncio.to_thread(open_transport, resolved, settings, environment, on_text)
-    else:
-        client = open_transport(resolved, settings, environment, on_text)
+    open_it = partial(open_transport, resolved, settings, environment, on_text)
+    # Keyring, SDK and certificates would hold the loop for a third of a second.
+    client = await asyncio.to_thread(open_it) if resolved.kind == "hosted" else open_it()
     try:
-        if budget is None:
-            budget = Budget(settings.budget, settings.max_tokens_total)
+        budget = budget or Budget(settings.budget, settings.max_tokens_total)
         pricer = open_pricer(resolved, settings, environment)
         if pricer.is_deprecated:
             _log.warning(

@@ -190,7 +190,7 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         InvalidResponseError: the body holds no answer; it carries the usage that the body has.
     """
     data = _object(_load(body, media_type))
-    usage = _usage(data.get("usage"))
+    usage = read_usage(data.get("usage"))
     if not data.get("choices"):
         if data.get("error"):
             raise _reported_error(data["error"], "the server failed", usage)
@@ -289,7 +289,7 @@ def _validate(shape: type[_Shape], data: Any, what: str, usage: Usage | None = N
         raise InvalidResponseError(f"the answer does not have the shape of a {what}", usage=usage) from None
 
 
-def _usage(data: Any) -> Usage:
+def read_usage(data: Any) -> Usage:
     """Return the usage a server sends, under any of its names; a number that cannot be read is missing."""
     details = (f"{kind}_tokens_details" for kind in ("prompt", "input", "completion", "output"))
     parts = (_dict(part) for part in (data, *map(_dict(data).get, details)))
@@ -470,7 +470,7 @@ class StreamedAnswer:
         except ValueError:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
         if usage := _dict(event).get("usage"):
-            self.usage = _usage(usage)
+            self.usage = read_usage(usage)
         if error := _dict(event).get("error"):
             raise _reported_error(error, _FAILED_MIDWAY, is_begun=bool(self.text))
         try:

@@ -71,17 +71,12 @@ class LongWaitError(Exception):
         self.seconds = seconds
 
 
+@dataclass
 class ServerState:
-    """What all calls of a client know of their server.
+    """What all calls of a client know of their server."""
 
-    Attributes:
-        not_before: when the server may be asked again, by the monotonic clock.
-        unreached: calls in a row that ended without a connection.
-    """
-
-    def __init__(self) -> None:
-        self.not_before = 0.0
-        self.unreached = 0
+    not_before: float = 0.0  # when the server may be asked again, by the monotonic clock
+    unreached: int = 0  # calls in a row that ended without a connection
 
     def record(self, fault: BaseException | None) -> None:
         """Record how a call ended."""
@@ -116,12 +111,15 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
 
+    def named_wait() -> float:
+        seconds = server.not_before - time.monotonic()
+        if seconds > budget.seconds_left:
+            raise LongWaitError(seconds)
+        return seconds
+
     async def before(_: tenacity.RetryCallState) -> None:
-        while (until := server.not_before) > budget.waited_until:
-            seconds = until - time.monotonic()
-            if seconds > budget.seconds_left:
-                raise LongWaitError(seconds)
-            budget.waited_until = until
+        while server.not_before > budget.waited_until:
+            seconds, budget.waited_until = named_wait(), server.not_before
             if seconds > 0:
                 log_wait(_log, "the server wants no requests for now", "asking", seconds)
                 await budget.policy.sleep(seconds)
@@ -130,22 +128,17 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     def wait(state: tenacity.RetryCallState) -> float:
         now = time.monotonic()
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
-        fault = state.outcome.exception() if state.outcome else None
-        server.not_before = max(server.not_before, now + requested_wait(fault))
+        server.not_before = max(server.not_before, now + requested_wait(_fault_of(state)))
         return max(backoff(state), server.not_before - now)
 
     def stop(state: tenacity.RetryCallState) -> bool:
-        seconds = server.not_before - time.monotonic()
-        if seconds > budget.seconds_left:
-            raise LongWaitError(seconds)
+        named_wait()
         return budget.retries_left <= 0 or state.upcoming_sleep + budget.longest_try > budget.seconds_left
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         budget.retries_left -= 1
         budget.waited_until = server.not_before
-        fault = state.outcome.exception() if state.outcome else None
-        if fault is not None:
-            log_wait(_log, _reason(fault), "trying again", state.upcoming_sleep)
+        log_wait(_log, _reason(_fault_of(state)), "trying again", state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -156,6 +149,11 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
         sleep=budget.policy.sleep,
         reraise=True,
     )
+
+
+def _fault_of(state: tenacity.RetryCallState) -> BaseException:
+    fault = state.outcome.exception() if state.outcome else None
+    return fault or AssertionError("tenacity retries nothing else")
 
 
 def log_wait(log: logging.Logger, reason: str, then: str, seconds: float) -> None:
@@ -213,20 +211,26 @@ def is_server_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
 
-def requested_wait(fault: BaseException | None) -> float:
+def requested_wait(fault: BaseException) -> float:
     """Return the seconds for which a server that answered with `fault` wants no request; 0: it names none."""
     import openai
 
-    headers: Mapping[str, str] = {}
-    report = getattr(fault, "report", None)  # of an error with status 200
-    if isinstance(fault, openai.APIStatusError):
-        headers, report = fault.response.headers, report_of(fault)
+    headers: Mapping[str, str] = fault.response.headers if isinstance(fault, openai.APIStatusError) else {}
+    report = report_in(fault)
     seconds = retry_after(headers)
-    if seconds is None and report is not None and report.status in _BUSY:
+    if seconds is None and report.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         seconds = _limit_reset(headers) if report.status == HTTPStatus.TOO_MANY_REQUESTS else 0.0
         waits = (_seconds(found[1] or found[2]) or 0.0 for found in _WAIT_IN_BODY.finditer(report.text))
         seconds = seconds or max(waits, default=0.0)
     return seconds or 0.0
+
+
+def report_in(fault: BaseException) -> Report:
+    """Return what a server reports with an error's status, or in a body with status 200; empty: nothing."""
+    import openai
+
+    report = report_of(fault) if isinstance(fault, openai.APIStatusError) else getattr(fault, "report", None)
+    return report or Report(0)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -251,7 +255,6 @@ def _limit_reset(headers: Mapping[str, str]) -> float:
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhd])[a-z]*[\s,]*"
 _DURATION = re.compile(rf"(?:{_PART})+")  # 6m0s, 7200s, 2 hours
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _MOMENT = r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-][\d:]+)?"
 # A field such as `retryDelay`, `retry_after`, `resets_in_seconds` or `X-RateLimit-Reset`, or a sentence.
 _WAIT_IN_BODY = re.compile(
@@ -268,40 +271,29 @@ def _seconds(text: str | None, unit: float = 1.0) -> float | None:
     """Return the seconds that a number of units, a duration, or a date means; None where none can be read."""
     text = re.sub(r"^PT(?=\d)|(?<=\d)[,;] .*", "", (text or "").strip())  # ISO 8601's mark, a second value
     try:
-        seconds = float(text) * unit
-        if seconds > _EPOCH_SECONDS:
-            seconds = seconds / (1000 if seconds > _EPOCH_MILLISECONDS else 1) - time.time()
-    except ValueError:
         if _DURATION.fullmatch(text.lower()):
             seconds = sum(float(count) * _UNITS[name] for count, name in re.findall(_PART, text.lower()))
+        elif re.search(r"\d[:-]", text):  # a date as in HTTP, or by ISO 8601
+            if parsed := email.utils.parsedate_tz(text):
+                seconds = email.utils.mktime_tz(parsed) - time.time()
+            else:
+                date = datetime.fromisoformat(text)
+                seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
         else:
-            date = _date(text)
-            if date is None:
-                return None
-            seconds = date - time.time()
-    return max(0.0, seconds) if seconds < _LONGEST_REQUEST else None
-
-
-def _date(text: str) -> float | None:
-    """Return the seconds since 1970 of a date as in HTTP, or by ISO 8601; None for another text."""
-    try:
-        parsed = email.utils.parsedate_tz(text)
-        if parsed is not None:
-            return email.utils.mktime_tz(parsed)
-        date = datetime.fromisoformat(text)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+            seconds = float(text) * unit
+            if seconds > _EPOCH_SECONDS:
+                seconds = seconds / (1000 if seconds > _EPOCH_MILLISECONDS else 1) - time.time()
     except (ValueError, OverflowError):  # a date no calendar has, too
         return None
-
-
-_MINUTE, _HOUR = 60, 3600
+    return max(0.0, seconds) if seconds < _LONGEST_REQUEST else None
 
 
 def duration(seconds: float) -> str:
     """Return a duration in a few words."""
-    if seconds < _MINUTE:
+    if seconds < _UNITS["m"]:
         return f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"
+    is_short = seconds < _UNITS["h"]
+    return f"{seconds / _UNITS['m']:.0f} min" if is_short else f"{seconds / _UNITS['h']:.1f} h"
 
 
 def _clock(seconds: float) -> str:
@@ -355,16 +347,10 @@ def model_error(
     secrets: Iterable[str] = (),
     proxy: str = "",
 ) -> ModelError:
-    """Return the error for a fault that no retry got past.
+    """Return the error for a fault that no retry got past: the SDK's, a time-out, or one of those above.
 
-    Args:
-        fault: the SDK's, a time-out, or one of those above.
-        server: the server's host, for the message.
-        model: the model that was asked.
-        key_hint: why there may be no key.
-        unreached: how many calls in a row had no connection.
-        secrets: what a server may have quoted, and no message may show.
-        proxy: host and port of the proxy, if there is one.
+    Messages name the server's host, the model and the host of a `proxy`, and why there may be no key; they
+    show none of the `secrets` that a server may have quoted. `unreached` calls in a row had no connection.
     """
     import openai
 
@@ -374,13 +360,10 @@ def model_error(
     if isinstance(fault, openai.APIStatusError) and fault.status_code in _REDIRECTS:
         target = _redirect_target(fault)
         return RequestRefusedError(f"{server}: redirects to {target}: set base_url to where it moved")
-    report = report_of(fault) if isinstance(fault, openai.APIStatusError) else getattr(fault, "report", None)
-    if report is not None:
+    if isinstance(fault, openai.APIStatusError | InvalidResponseError):
         if proxy and isinstance(fault, openai.APIStatusError) and fault.request.url.scheme == "http":
             server = f"{server} through the proxy {proxy}"  # which may have answered in its place
-        return _reported_error(fault, report, server, model, key_hint, secrets)
-    if isinstance(fault, InvalidResponseError):
-        return ConnectionFailedError(f"{server}: {fault}: {fault.fix}")
+        return _reported_error(fault, report_in(fault), server, model, key_hint, secrets)
     return _connection_error(fault, server, unreached, proxy)
 
 
