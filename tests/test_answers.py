@@ -466,11 +466,36 @@ async def test_each_kind_of_usage_means_its_tokens(case: dict[str, Any], streame
         ({"prompt_tokens": float("inf"), "completion_tokens": 5}, Usage(0, 5)),
         ({"total_tokens": 100}, Usage()),
         ({"prompt_tokens": 9, "completion_tokens": 5, "cached_tokens": 4}, Usage(9, 5, 4)),
+        # Anthropic's own counts: what the cache read and wrote stands beside the rest of the prompt.
+        ({"input_tokens": 500, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 1500,
+          "output_tokens": 900}, Usage(6000, 900, 4000, 1500)),
+        ({"input_tokens": 9, "output_tokens": 5, "cache_read_input_tokens": 0}, Usage(9, 5)),
     ],
 )  # fmt: skip
 async def test_one_odd_number_never_loses_the_rest(usage: Any, expected: Usage) -> None:
     body = {"choices": [{"message": WORDS, "finish_reason": "stop"}], "usage": usage}
     assert (await ask(Body(body), streamed=False)).usage == expected
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [{"input_tokens": 6000, "output_tokens": 1}, {"output_tokens": 900}],
+        [{"prompt_tokens": 6000, "completion_tokens": 900}, {"prompt_tokens": 0, "completion_tokens": 0}],
+        [{"prompt_tokens": 6000, "completion_tokens": n, "total_tokens": 6000 + n} for n in (0, 450, 900)],
+    ],
+    ids=str,
+)
+async def test_counts_in_several_events_of_a_stream_are_one_usage(counts: list[Any]) -> None:
+    events = "".join(event({"choices": [], "usage": usage}) for usage in counts)
+    answer = await ask(Events(chunk(WORDS) + chunk({}, "stop") + events), streamed=True)
+    assert answer.usage == Usage(6000, 900)
+
+
+async def test_counts_inside_the_last_choice_of_a_stream_are_read() -> None:
+    usage = {"prompt_tokens": 6000, "completion_tokens": 900, "cached_tokens": 512}
+    answer = await ask(Events(chunk(WORDS) + chunk({}, "stop", usage=usage)), streamed=True)
+    assert answer.usage == Usage(6000, 900, 512)
 
 
 def test_cache_writes_are_priced() -> None:

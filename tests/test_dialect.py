@@ -106,6 +106,15 @@ async def test_an_omitted_temperature_is_reported_once(caplog: pytest.LogCapture
     assert caplog.messages == ["m does not accept a temperature: asking without one"]
 
 
+async def test_words_about_reasoning_models_do_not_cost_the_effort(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    refusal = Fault(400, message="temperature is not supported for reasoning models")
+    with LoopbackServer([Reply("Ja.")], refuses=["temperature"], refusal=refusal) as server:
+        assert await ask(server, limits=replace(WARM, reasoning_effort="low")) == "Ja."
+    assert fields(server)["reasoning_effort"] == "low"
+    assert caplog.messages == ["m does not accept a temperature: asking without one"]
+
+
 async def test_a_new_model_behind_an_old_name_is_noticed(tmp_path: Path) -> None:
     store = CapabilityStore(tmp_path / "dialects.json")
     with LoopbackServer([Reply("Ja.")], refuses=["max_tokens"]) as server:

@@ -47,9 +47,8 @@ class Cost:
     def shares(self, count: int) -> "list[Cost]":
         """Return `count` parts, about equal, that sum up to it."""
         part = (self.amount / count).quantize(_SMALLEST)
-        return [replace(self, amount=self.amount - part * (count - 1))] + [replace(self, amount=part)] * (
-            count - 1
-        )
+        first = self.amount - part * (count - 1)
+        return [replace(self, amount=amount) for amount in (first, *[part] * (count - 1))]
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the sum; raises ValueError for two currencies."""
@@ -60,23 +59,15 @@ class Cost:
 
 def sums_data(attempts: int, usage: Usage, cost: Cost | None, seconds: float) -> dict[str, Any]:
     """Return what so many attempts took together, as files and `--json` hold it; a cost of None: unpriced."""
-    return {
-        "attempts": attempts,
-        "usage": usage_data(usage),
-        "cost": format_cost(cost),
-        "seconds": round(seconds, 1),
-    }
+    spent = {"usage": usage_data(usage), "cost": format_cost(cost)}
+    return {"attempts": attempts, **spent, "seconds": round(seconds, 1)}
 
 
 def usage_data(usage: Usage) -> dict[str, int]:
     """Return tokens as files and `--json` hold them."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "completion_tokens": usage.completion_tokens,
-        **({"written_tokens": usage.written_tokens} if usage.written_tokens else {}),
-        **({"thinking_tokens": usage.thinking_tokens} if usage.thinking_tokens else {}),
-    }
+    always = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    counts = {name: getattr(usage, name) for name in (*always, "written_tokens", "thinking_tokens")}
+    return {name: count for name, count in counts.items() if count or name in always}
 
 
 NO_COST = Cost(Decimal(0), "")
@@ -84,12 +75,7 @@ NO_COST = Cost(Decimal(0), "")
 
 def total_cost(costs: Iterable[Cost | None]) -> Cost | None:
     """Return the sum of `costs`; None (unpriced) as soon as one of them is."""
-    total = NO_COST
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total
+    return sum((Spent(cost) for cost in costs), Spent()).cost
 
 
 @dataclass(frozen=True)

@@ -63,20 +63,16 @@ def packaged_weights(cache: Path) -> Path:
     with suppress(OSError):
         if target.stat().st_size == _SIZE:
             return target
+    parts = _parts()
     digest = hashlib.sha256()
     try:
         with replacing(target) as file:
-            for index, name in enumerate(_PARTS):
-                spec = importlib.util.find_spec(name)
-                if spec is None or not spec.submodule_search_locations:
-                    raise EngineError(f"the packaged model is not installed ({name} is missing): {INSTALL}")
-                folder = Path(spec.submodule_search_locations[0]) / "data"
-                content = (folder / f"{_FILE}.part{index:02}").read_bytes()
+            for content in map(Path.read_bytes, parts):
                 digest.update(content)
                 file.write(content)
             if digest.hexdigest() != _PACKAGED_SHA256:
                 raise EngineError(
-                    f"{folder}: the packaged model is damaged (wrong sha256): "
+                    f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
                     f"{INSTALL} --force-reinstall --no-cache-dir"
                 )
     except FileError as error:
@@ -88,6 +84,16 @@ def packaged_weights(cache: Path) -> Path:
             reason = f"cannot save the packaged model: {reason}: choose a folder you can write to"
         raise EngineError(reason) from error
     return target
+
+
+def _parts() -> list[Path]:
+    paths: list[Path] = []
+    for index, name in enumerate(_PARTS):
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise EngineError(f"the packaged model is not installed ({name} is missing): {INSTALL}")
+        paths.append(Path(spec.submodule_search_locations[0]) / "data" / f"{_FILE}.part{index:02}")
+    return paths
 
 
 class KnownModel(NamedTuple):

@@ -5,10 +5,10 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from synopsis_writer.errors import BudgetSpentError, ModelError, SettingsError, message_of
 from synopsis_writer.models.base import Answer, ClientWrapper, Limits, Message, ModelClient, Schema
@@ -57,13 +57,18 @@ class Budget:
         """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
         parts = (self.spent, replace(self._reserved, cost=None) if self._unpriced else self._reserved, worst)
         after = sum(parts, Spent())
+        sums, flag = [], ""
         if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
             amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
-            sums = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts]
-            raise _budget_error(sums, "--budget")
-        if self.tokens is not None and after.tokens > self.tokens:
+            sums, flag = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts], "--budget"
+        elif self.tokens is not None and after.tokens > self.tokens:
             counts = (self.tokens, *(part.tokens for part in parts))
-            raise _budget_error([f"{count} tokens" for count in counts], "--max-tokens-total")
+            sums, flag = [f"{count} tokens" for count in counts], "--max-tokens-total"
+        if flag:
+            raise BudgetSpentError(
+                f"the next call could pass the budget of {sums[0]}: {sums[1]} spent, {sums[2]} reserved for "
+                f"calls under way, up to {sums[3]} for this one: raise {flag}, or lower max_tokens"
+            )
         self._reserve(worst, 1)
 
     def settle(self, worst: Spent, real: Spent) -> None:
@@ -75,14 +80,6 @@ class Budget:
         cost = worst.cost or NO_COST
         self._unpriced += sign if worst.cost is None else 0
         self._reserved += Spent(replace(cost, amount=sign * cost.amount), sign * worst.tokens)
-
-
-def _budget_error(sums: Sequence[str], flag: str) -> BudgetSpentError:
-    bound, spent, reserved, worst = sums
-    return BudgetSpentError(
-        f"the next call could pass the budget of {bound}: {spent} spent, {reserved} reserved for calls "
-        f"under way, up to {worst} for this one: raise {flag}, or lower max_tokens"
-    )
 
 
 class BudgetClient(ClientWrapper):
@@ -211,15 +208,15 @@ def request_key(
     server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits
 ) -> str:
     """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
-    request = {
+    turns = [asdict(message) for message in messages]
+    request: dict[str, Any] = {
         "server": server,
         "model": model,
-        "messages": [asdict(message) for message in messages],
+        "messages": turns,
         "schema": schema,
-        "max_tokens": limits.max_tokens,
-        "temperature": limits.temperature,
         "repeat": limits.sample,
     }
+    request |= {"max_tokens": limits.max_tokens, "temperature": limits.temperature}
     shaping = {"reasoning_effort": limits.reasoning_effort, "verbosity": limits.verbosity}
     request |= {name: value for name, value in shaping.items() if value is not None}
     text = json.dumps(request, ensure_ascii=False, sort_keys=True)
@@ -243,25 +240,23 @@ class CachingClient(ClientWrapper):
         """Return the cached answer, or ask for one; raises as the client does."""
         key = request_key(self._server, self.name, messages, schema, limits)
         if self._use == "read":
-            try:
-                cached = self._cache.get(key)
-            except Exception as error:  # noqa: BLE001
-                self._warn(message_of(error))
-                cached = None
-            if cached is not None:
-                return cached
+            with self._faults_logged():
+                if (cached := self._cache.get(key)) is not None:
+                    return cached
         answer = await self._client.complete(messages, schema, limits)
         if answer.finish in {"stop", "length"} and not answer.is_truncated and answer.content.strip():
-            try:
+            with self._faults_logged():
                 self._cache.put(key, answer)
-            except Exception as error:  # noqa: BLE001 - a cache never costs an answer
-                self._warn(message_of(error))
         return answer
 
-    def _warn(self, line: str) -> None:
-        if line != self._last_warning:
-            self._last_warning = line
-            _log.warning("%s", line)
+    @contextlib.contextmanager
+    def _faults_logged(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a cache never costs an answer
+            if (line := message_of(error)) != self._last_warning:
+                self._last_warning = line
+                _log.warning("%s", line)
 
     async def close(self) -> None:
         """Close the client and the cache."""

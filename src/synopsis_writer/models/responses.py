@@ -12,12 +12,20 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import astuple, dataclass, field, replace
+from datetime import date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from synopsis_writer.answers import read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
@@ -162,11 +170,18 @@ def _as_model(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
+_MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
+
+
 def _as_date(value: Any) -> date | None:
     try:
-        return date.fromisoformat(value[:10])
-    except (ValueError, TypeError):
+        moment = _MOMENT.validate_python(value)
+    except ValidationError:
         return None
+    return moment.date() if moment.year > _EPOCH else None
+
+
+_EPOCH = 1970  # a number that is no time, such as 0 for never
 
 
 _SHUTDOWN = AliasChoices("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
@@ -230,7 +245,7 @@ class _Parts:
         self._append("refusal", message.refusal or "")
         texts = map(_join_parts, (message.reasoning_content, message.reasoning))  # some send both
         self._append("thoughts", next((text for text in texts if text and isinstance(text, str)), ""))
-        for call in message.tool_calls if isinstance(message.tool_calls, list) else ():
+        for call in _list(message.tool_calls):
             arguments = _dict(_dict(call).get("function")).get("arguments")
             if isinstance(arguments, str | dict):
                 self._append("arguments", arguments if isinstance(arguments, str) else json.dumps(arguments))
@@ -301,7 +316,9 @@ def read_usage(data: Any) -> Usage:
     prompt, completion = most("prompt_tokens", "input_tokens"), most("completion_tokens", "output_tokens")
     cached = most("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
     written = most("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
-    thinking, total = most("reasoning_tokens"), most("total_tokens")
+    thinking, total = most("reasoning_tokens", "thinking_tokens"), most("total_tokens")
+    if "prompt_tokens" not in counts and any(name.startswith("cache_") for name in counts):
+        prompt += cached + written  # Anthropic's own counts leave them out
     # Some leave out the thoughts, which are paid as the rest.
     if prompt:
         completion = max(completion, total - prompt)
@@ -317,6 +334,10 @@ _MOST_TOKENS = 10**12  # far more than any call can have; a number beyond 64 bit
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _count(value: Any) -> int:
@@ -469,8 +490,10 @@ class StreamedAnswer:
             event = read_json(data)
         except ValueError:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
-        if usage := _dict(event).get("usage"):
-            self.usage = read_usage(usage)
+        # Some count prompt and answer in different events, and some inside the choice.
+        places = [_dict(event), *map(_dict, _list(_dict(event).get("choices")))]
+        for counted in (read_usage(place["usage"]) for place in places if place.get("usage")):
+            self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
         if error := _dict(event).get("error"):
             raise _reported_error(error, _FAILED_MIDWAY, is_begun=bool(self.text))
         try:

@@ -47,13 +47,19 @@ def check_address(address: str) -> None:
     import httpx2
 
     try:
-        parts = urlsplit(address)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         httpx2.URL(address)
     except (ValueError, httpx2.InvalidURL):
-        is_usable = False
-    if not is_usable or " " in address:
+        raise SettingsError(_NOT_A_URL) from None
+    if not _names_host(address) or not address.lower().startswith(("http:", "https:")):
         raise SettingsError(_NOT_A_URL)
+
+
+def _names_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and " " not in address
+    except ValueError:
+        return False
 
 
 def check_header(name: str, value: str) -> str:
@@ -80,17 +86,14 @@ def proxy_of(address: str) -> str:
         return ""
     proxies = urllib.request.getproxies()
     name = parts.scheme if parts.scheme in proxies else "all"
-    proxy = proxies.get(name, "")
-    try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        is_usable = bool(parts.hostname) and parts.port != 0 and " " not in proxy
-    except ValueError:
-        is_usable = False
-    if proxy and not is_usable:
+    if not (proxy := proxies.get(name, "")):
+        return ""
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not _names_host(proxy):
         raise SettingsError(
             f"{name.upper()}_PROXY is not the address of a proxy: write it as in http://proxy.example:3128"
         )
-    return parts.netloc.rpartition("@")[2] if proxy else ""
+    return urlsplit(proxy).netloc.rpartition("@")[2]
 
 
 def is_open(address: str) -> bool:
