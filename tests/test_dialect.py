@@ -329,7 +329,9 @@ async def test_500s_that_pass_teach_nothing(
             assert (await client.complete(ASK, SCHEMA, WARM)).text == "Ja."
             await client.close()
     assert ["response_format" in chat.body for chat in server.chats] == schemas
-    assert (store.find(server_of(server.base_url), "m").answer_format == "plain") is not schemas[-1]
+    learnt = store.find(server_of(server.base_url), "m")
+    assert (learnt.answer_format == "plain") is not schemas[-1]
+    assert learnt.has_answered_format is schemas[-1]
 
 
 async def test_a_500_of_a_server_that_answered_another_process_by_a_schema_is_just_a_500(

@@ -34,6 +34,7 @@ class Usage:
         return [above - below for below, above in pairwise(cuts)]
 
 
+NO_USAGE = Usage()
 _SMALLEST = Decimal("1e-12")  # of a currency
 
 

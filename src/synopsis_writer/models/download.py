@@ -32,7 +32,7 @@ from synopsis_writer.errors import (
     os_reason,
 )
 from synopsis_writer.models.server import check_header, host_of, is_open
-from synopsis_writer.storage.files import read_input, replacing
+from synopsis_writer.storage.files import read_input, replacing, write_file
 
 _log = logging.getLogger(__name__)
 
@@ -143,10 +143,6 @@ class HubFile(NamedTuple):
         """Return the folder for files of this repository."""
         return cache / _FOLDER / self.repo.replace("/", "--")
 
-    def path(self, cache: Path) -> Path:
-        """Return where the file is saved; the version before wrote a file of a subfolder elsewhere."""
-        return self.folder(cache) / self.file
-
 
 def parse_name(name: str) -> HubFile:
     """Return the file that a name stands for; raises SettingsError."""
@@ -190,7 +186,7 @@ def remove(name: str, cache: Path) -> None:
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
-    path = model.path if model else file.path(cache)
+    path = model.path if model else file.folder(cache) / file.file
     try:
         if not _clear_leftovers(file.folder(cache)) and not path.is_file():
             pulled = ", ".join(model.name for model in models) or "none"
@@ -217,18 +213,14 @@ def _clear_leftovers(folder: Path) -> bool:
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
     """Enter a model into the record, in place of an older one of the same name."""
-    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.path(cache)}
+    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.folder(cache) / file.file}
     new = PulledModel.model_validate({**file._asdict(), **found, "pulled_at": datetime.now(UTC)})
     _write_record([new, *(model for model in pulled_models(cache) if model.name != new.name)], cache)
 
 
 def _write_record(models: list[PulledModel], cache: Path) -> None:
-    entries = [
-        model.model_copy(update={"path": model.path.relative_to(cache)}).model_dump(mode="json")
-        for model in models
-    ]
-    with replacing(cache / _RECORD) as file:
-        file.write(json.dumps(entries, indent=2).encode())
+    entries = [{**one.model_dump(mode="json"), "path": str(one.path.relative_to(cache))} for one in models]
+    write_file(cache / _RECORD, json.dumps(entries, indent=2))
 
 
 MAGIC = b"GGUF"
@@ -301,7 +293,8 @@ def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
         )
     if remote.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
         raise RequestRefusedError(f"{file.name}: is larger than 50 GB: take a smaller model")
-    path, folder = file.path(cache), file.folder(cache)
+    folder = file.folder(cache)
+    path = folder / file.file
     try:
         if not path.is_file() or _sha256(path) != sha256:
             path.unlink(missing_ok=True)
@@ -332,14 +325,11 @@ def _verify(path: Path, sha256: str, name: str) -> None:
     """Delete a file that is damaged or of another format, and raise EngineError."""
     with path.open("rb") as file:
         is_gguf = file.read(len(MAGIC)) == MAGIC
-    if _sha256(path) != sha256:
-        fault = "arrived damaged (wrong sha256) and was deleted: pull it again, or without the proxy"
-    elif not is_gguf:
-        fault = "is not a GGUF file and was deleted: name a model in the GGUF format"
-    else:
-        return
-    path.unlink()
-    raise EngineError(f"{name}: {fault}")
+    if (is_damaged := _sha256(path) != sha256) or not is_gguf:
+        path.unlink()
+        damaged = "arrived damaged (wrong sha256) and was deleted: pull it again, or without the proxy"
+        other = "is not a GGUF file and was deleted: name a model in the GGUF format"
+        raise EngineError(f"{name}: {damaged if is_damaged else other}")
 
 
 def _sha256(path: Path) -> str:

@@ -143,6 +143,11 @@ class Engine:
         self._closed.set()
         self._server = None
 
+    def _open_server(self) -> Any:
+        if self._server is None:
+            raise EngineError(f"{self.name}: the engine is closed: open a new one")
+        return self._server
+
     async def _run(
         self,
         method: str,  # of the library's server: it streams, and stops when the callback returns true
@@ -151,8 +156,7 @@ class Engine:
         on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
-        if self._server is None:
-            raise EngineError(f"{self.name}: the engine is closed: open a new one")
+        handle = getattr(self._open_server(), method)
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         chunks: list[Chunk] = []
@@ -168,7 +172,7 @@ class Engine:
 
         # Progress reports make the engine call back while it still reads the prompt.
         request |= {"stream": True, "return_progress": True}
-        work = asyncio.ensure_future(asyncio.to_thread(getattr(self._server, method), request, take))
+        work = asyncio.ensure_future(asyncio.to_thread(handle, request, take))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=max(0.1, last_chunk_at + timeout - time.monotonic()))

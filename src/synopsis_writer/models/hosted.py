@@ -50,7 +50,7 @@ from synopsis_writer.models.server import (
     secrets_of,
     server_of,
 )
-from synopsis_writer.storage.files import read_input, replacing
+from synopsis_writer.storage.files import read_input, write_file
 from synopsis_writer.usage import Usage
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class CapabilityStore:
         others = [entry for entry in self._read() if (entry.server, entry.model) != (server, model)]
         known = self.find(server, model).updated(before, after)
         entry = _Entry(server=server, model=model, since=self.clock(), dialect=known)
-        content = _Entries(dialects=[*others, entry])
-        with contextlib.suppress(FileError), replacing(self.path) as file:
-            file.write(content.model_dump_json(by_alias=True, indent=1).encode())
+        content = _Entries(dialects=[*others, entry]).model_dump_json(by_alias=True, indent=1)
+        with contextlib.suppress(FileError):
+            write_file(self.path, content)
 
     def _read(self) -> list[_Entry]:
         content = _Entries()
@@ -211,6 +211,7 @@ class HostedClient:
         import openai
 
         suspicious: Exception | None = None  # the refusal after which the schema was left out
+        answer_format = call.capabilities.answer_format
         while True:
             try:
                 return await self._ask(call)
@@ -221,13 +222,13 @@ class HostedClient:
                 if (reduced := self._reduced(call, report)) is not None:
                     call.capabilities = reduced
                 elif suspicious is not None:
-                    call.capabilities = replace(call.capabilities, answer_format=call.tried[0].answer_format)
+                    call.capabilities = replace(call.capabilities, answer_format=answer_format)
                     if report.status not in _REFUSED:
                         raise  # it says nothing of the schema
                     call.may_be_the_schema = False
                     raise suspicious from None
                 elif not requested_wait(fault) and self._may_be_the_schema(call, report):
-                    suspicious = fault
+                    suspicious, answer_format = fault, call.capabilities.answer_format
                     call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
                     call.capabilities = replace(call.capabilities, answer_format="plain")
                 else:
@@ -275,7 +276,7 @@ class HostedClient:
     def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
         first, current, known = call.tried[0], call.capabilities, self._capabilities
-        if call.is_after_fault and not first.is_doubtful:
+        if call.is_after_fault and current != first and not first.is_doubtful:
             # A 500 passes, as a rule: only the same again, in a later call, teaches anything.
             current = replace(first, is_doubtful=True)
         elif call.schema is not None and current.answer_format != "plain":
@@ -535,17 +536,9 @@ def _sdk_arguments(request: Mapping[str, Any], timeout: float) -> dict[str, Any]
     return {**small, "messages": [], "extra_body": large, "timeout": seconds}
 
 
-# Their reasoning models refuse `max_tokens`; most others ignore `max_completion_tokens` without a word.
-_TAKES_COMPLETION_TOKENS = re.compile(
-    r"^([^/]*\.)?(api\.openai\.com|openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)"
-    r"\.?(:\d+)?(/|$)",
-    re.IGNORECASE,
-)
-
-
 def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     """Return what to begin with for a model of a server, which is given by host, port and path."""
-    is_new = _TAKES_COMPLETION_TOKENS.search(server)
+    is_new = re.search(SERVERS["completion_tokens"]["host"], server, re.IGNORECASE)
     fits = (
         one["mark"]
         for one in SERVERS["marks"]
@@ -578,11 +571,7 @@ _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
 
 _REFUSED = frozenset({400, 404, 422, 500, 501})  # what servers answer to something they do not support
 
-# A limit that is too high is not an unknown field: another name for it would not help.
-_TOO_HIGH = re.compile(
-    r"max.?(completion.?)?tokens.{0,80}(too (large|long|many|high)|maximum|at most|less than)",
-    re.IGNORECASE | re.DOTALL,
-)
+_TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
 
 
 def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | None:

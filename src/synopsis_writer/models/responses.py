@@ -32,7 +32,7 @@ from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
 from synopsis_writer.models.faults import SERVERS, read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
-from synopsis_writer.usage import Usage
+from synopsis_writer.usage import NO_USAGE, Usage
 
 _FINISH: Mapping[str, Finish | Literal["failed"]] = {
     name: finish for finish, names in SERVERS["finish"].items() for name in names.split()
@@ -297,7 +297,7 @@ def _load(body: bytes, media_type: str) -> Any:
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def _validate(shape: type[_Shape], data: Any, what: str, usage: Usage | None = None) -> _Shape:
+def _validate(shape: type[_Shape], data: Any, what: str, usage: Usage = NO_USAGE) -> _Shape:
     try:
         return shape.model_validate(data)
     except ValidationError:
@@ -347,7 +347,7 @@ def _count(value: Any) -> int:
 
 
 def _reported_error(
-    error: Any, message: str, usage: Usage | None = None, *, is_begun: bool = False
+    error: Any, message: str, usage: Usage = NO_USAGE, *, is_begun: bool = False
 ) -> InvalidResponseError:
     """Return the fault that a server reports in the field `error`, when it is too late for a status.
 

@@ -21,8 +21,8 @@ from synopsis_writer.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from synopsis_writer.models.faults import Meaning, Report, quote, report_of
-from synopsis_writer.usage import Usage
+from synopsis_writer.models.faults import SERVERS, Report, quote, report_of
+from synopsis_writer.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -44,31 +44,22 @@ class RetryPolicy:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+@dataclass(eq=False)
 class InvalidResponseError(Exception):
     """The body of a response is not what was asked for."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        is_transient: bool = False,
-        fix: str = "check --base-url (it often ends in /v1)",
-        usage: Usage | None = None,  # that the server counted nevertheless
-        report: Report | None = None,  # the error in the body
-    ) -> None:
-        super().__init__(message)
-        self.is_transient = is_transient
-        self.fix = fix
-        self.usage = usage or Usage()
-        self.report = report
+    message: str
+    is_transient: bool = False
+    fix: str = "check --base-url (it often ends in /v1)"
+    usage: Usage = NO_USAGE  # that the server counted nevertheless
+    report: Report | None = None  # the error in the body
 
 
+@dataclass(eq=False)
 class LongWaitError(Exception):
     """The server wants no request for longer than the call may wait."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"no request for {seconds:.0f} s")
-        self.seconds = seconds
+    seconds: float
 
 
 @dataclass
@@ -315,27 +306,11 @@ def _reason(fault: BaseException) -> str:
 
 
 _REDIRECTS = range(300, 400)
-_FIXES = {
-    400: "it does not take this request: check model, key and parameters",
-    401: "the key is wrong or missing: set OPENAI_API_KEY",
-    403: "the key may not use this model: choose another with --model",
-    404: "it does not know this model or address: check --model and --base-url (it often ends in /v1)",
-    413: "the prompt is too long for it: lower example_tokens",
-    422: "it does not take this request: check model and parameters",
-    407: "it wants user and password: put them into the proxy's address",
-    429: "too many requests: try again later",
-}
-
 _CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the server in NO_PROXY"
 
 # No other request to this server with this key and model will succeed either.
 _FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *_REDIRECTS})
-_MEANINGS: Mapping[Meaning, str] = {
-    "quota": "the account's quota is used up: top it up or use another key",
-    "too_long": "prompt and answer are longer than its context: lower example_tokens or max_tokens, "
-    "or give the server a larger context",
-    "filter": "its content filter refused the prompt: change theme, beats or notes, or take another model",
-}
+_FIXES: Mapping[str, str] = SERVERS["fixes"]
 
 
 def model_error(
@@ -369,7 +344,7 @@ def model_error(
 
 def _connection_error(fault: BaseException, server: str, unreached: int, proxy: str) -> ModelError:
     if refusal := _proxy_refusal(fault):
-        fix = _FIXES[407] if refusal.startswith("407") else _CHECK_PROXY
+        fix = _FIXES["407"] if refusal.startswith("407") else _CHECK_PROXY
         message = f"{server}: the proxy {proxy} answered {refusal}: {fix}"
         return ConnectionFailedError(message) if is_transient(fault) else RequestRefusedError(message)
     if not _is_unreached(fault):
@@ -393,14 +368,14 @@ def _reported_error(
     status = report.status
     words = quote(report.message, secrets)
     quoted = f"; the server says: {words}" if words else ""
-    if report.meaning in _MEANINGS:
-        message = f"{server}: {_MEANINGS[report.meaning]}{quoted}"
+    if report.meaning in _FIXES:
+        message = f"{server}: {_FIXES[report.meaning]}{quoted}"
         return RequestRefusedError(message, is_transient=report.meaning != "quota")
     if isinstance(fault, InvalidResponseError):
         return ConnectionFailedError(f"{server}: {fault}: {fault.fix}{quoted}")
     if is_server_fault(status):
         return ConnectionFailedError(f"{server}: answered {status} every time: try again later{quoted}")
-    fix = _FIXES.get(status, "check model and parameters")
+    fix = _FIXES.get(str(status), "check model and parameters")
     if status == HTTPStatus.UNAUTHORIZED and key_hint:
         fix = f"{fix} ({key_hint})"
     message = f"{server}: answered {status} for model '{model}': {fix}{quoted}"
