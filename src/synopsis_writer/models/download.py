@@ -143,6 +143,10 @@ class HubFile(NamedTuple):
         """Return the folder for files of this repository."""
         return cache / _FOLDER / self.repo.replace("/", "--")
 
+    def path(self, cache: Path) -> Path:
+        """Return where the file is saved."""
+        return self.folder(cache) / self.file
+
 
 def parse_name(name: str) -> HubFile:
     """Return the file that a name stands for; raises SettingsError."""
@@ -186,7 +190,7 @@ def remove(name: str, cache: Path) -> None:
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
-    path = model.path if model else file.folder(cache) / file.file
+    path = model.path if model else file.path(cache)
     try:
         if not _clear_leftovers(file.folder(cache)) and not path.is_file():
             pulled = ", ".join(model.name for model in models) or "none"
@@ -213,7 +217,7 @@ def _clear_leftovers(folder: Path) -> bool:
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
     """Enter a model into the record, in place of an older one of the same name."""
-    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.folder(cache) / file.file}
+    found = {"revision": revision, "size": size, "sha256": sha256, "path": file.path(cache)}
     new = PulledModel.model_validate({**file._asdict(), **found, "pulled_at": datetime.now(UTC)})
     _write_record([new, *(model for model in pulled_models(cache) if model.name != new.name)], cache)
 
@@ -293,8 +297,7 @@ def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
         )
     if remote.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
         raise RequestRefusedError(f"{file.name}: is larger than 50 GB: take a smaller model")
-    folder = file.folder(cache)
-    path = folder / file.file
+    path, folder = file.path(cache), file.folder(cache)
     try:
         if not path.is_file() or _sha256(path) != sha256:
             path.unlink(missing_ok=True)
