@@ -297,7 +297,9 @@ def add_example(
     ],
     show: options.Show = None,
     theme: options.Theme = None,
-    form: options.FormOption = None,
+    form: Annotated[
+        str | None, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
+    ] = None,
     title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
     logline: Annotated[
         str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")
