@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from synopsis_writer.gate import lexicon
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, FILE, ORDER, Terminal
 
@@ -100,15 +99,8 @@ def _own_folders(
 
 @pytest.fixture(scope="session")
 def _languages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all commands find the unpacked model of languages: unpacking it takes them half a second."""
+    """Where all commands find the unpacked model of languages, and word lists: both take them a second."""
     return tmp_path_factory.mktemp("languages")
-
-
-@pytest.fixture(autouse=True)
-def _one_model_of_languages(monkeypatch: pytest.MonkeyPatch, _languages: Path) -> None:
-    """Have one model for all cache folders in this process: each takes 45 MB, and stays to the end."""
-    load = lexicon._identifier
-    monkeypatch.setattr(lexicon, "_identifier", lambda _: load(_languages))
 
 
 class Warned:

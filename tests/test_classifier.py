@@ -5,7 +5,8 @@ import pytest
 from wordfreq import zipf_frequency
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate.lexicon import LanguageClassifier, _identifier, commonness
+from synopsis_writer.gate import lexicon
+from synopsis_writer.gate.lexicon import classify, commonness
 from synopsis_writer.gate.text import analyse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,45 +20,74 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _one_model_of_languages() -> Iterator[None]:
-    """Have a model for each folder, as the program has, and restore them after a test."""
-    yield
-    _identifier.cache_clear()
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return where what is unpacked is cached, and have it loaded anew in this test and after it."""
+    monkeypatch.setattr(lexicon._Folder, "path", tmp_path)
+    _forget()
+    yield tmp_path
+    _forget()
 
 
-def test_the_cached_model_says_what_the_packed_one_says(tmp_path: Path) -> None:
-    (tmp_path / "first").mkdir()
-    packed = LanguageClassifier()
-    LanguageClassifier(tmp_path / "first").load()
-    (copy,) = (tmp_path / "first").iterdir()
-    cached = LanguageClassifier(copy.rename(tmp_path / copy.name).parent)
-    for text in [*CASES, *OTHERS, *(one.text for case in CASES for one in analyse(case).sentences)]:
-        assert cached(text) == packed(text)
+def _forget() -> None:
+    lexicon._identifier.cache_clear()
+    lexicon._frequencies.cache_clear()
+
+
+def _answers() -> list[object]:
+    sentences = [one.text for case in CASES for one in analyse(case).sentences]
+    return [*map(classify, (*CASES, *OTHERS, *sentences)), *map(commonness, " ".join(CASES).split())]
+
+
+def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = _answers()
+    _forget()
+    assert _answers() == built
+    monkeypatch.setattr(lexicon._Folder, "path", None)
+    _forget()
+    assert _answers() == built
+    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY half a file", None], ids=["empty", "half", "cut"])
-def test_a_damaged_copy_is_written_again(tmp_path: Path, damage: bytes | None) -> None:
-    (tmp_path / "whole").mkdir()
-    LanguageClassifier(tmp_path / "whole").load()
-    (whole,) = (tmp_path / "whole").iterdir()
-    copy = whole.rename(tmp_path / whole.name)
+@pytest.mark.parametrize("package", ["py3langid", "wordfreq"])
+def test_a_damaged_copy_is_written_again(folder: Path, package: str, damage: bytes | None) -> None:
+    classify("")
+    commonness("haus")
+    (copy,) = folder.glob(f"{package}-*")
     for file in copy.iterdir():
         content = file.read_bytes()
+        file.unlink()  # the old content may be mapped
         file.write_bytes(content[:-1000] if damage is None else damage)
-        assert LanguageClassifier(tmp_path)(OTHERS[0])[0] == "en"
+        _forget()
+        assert classify(OTHERS[0])[0] == "en"
+        assert commonness("haus") > 4
         assert file.read_bytes() == content
-        _identifier.cache_clear()
 
 
-def test_a_folder_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    assert LanguageClassifier(tmp_path / "file" / "cache")(OTHERS[1])[0] == "fr"
+def test_a_folder_that_cannot_be_written_costs_no_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr(lexicon._Folder, "path", folder / "file" / "cache")
+    assert classify(OTHERS[1])[0] == "fr"
+    assert commonness("haus") > 4
 
 
 @pytest.mark.parametrize(
     "word",
-    ["24-jährige", "e-mail", "geht's", "1.500", "10:30", "don't", "Klara-Marie", "'", "½", "xq-zwölf", "7"],
+    [
+        "Haus",
+        "Straße",
+        "e-mail",
+        "geht's",
+        "geht’s",
+        "don't",
+        "Klara-Marie",
+        "'",
+        "xqz-zwölf",
+        "Arzt-Sohn-Paar",
+    ],
 )
-def test_a_word_with_punctuation_is_as_common_as_wordfreq_says(word: str) -> None:
+def test_a_word_is_as_common_as_wordfreq_says(word: str) -> None:
     assert commonness(word) == pytest.approx(zipf_frequency(word, "de"), abs=0.011)

@@ -27,7 +27,7 @@ from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
 from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
-from synopsis_writer.gate.lexicon import LanguageClassifier
+from synopsis_writer.gate.lexicon import cache_in
 from synopsis_writer.gate.messages import Language
 from synopsis_writer.house.house import House, open_house
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
@@ -190,6 +190,7 @@ class Workspace:
 
 def open_workspace(settings: Settings) -> Workspace:
     """Load pool, templates and gate; raises InputError where one is missing, broken or unknown."""
+    cache_in(settings.cache / "languages")
     pool = load_pool(pool_folders(settings))
     if not pool.examples:
         _log.info("%s holds no example, so prompts show none: synopsis examples add", settings.house)
@@ -208,8 +209,7 @@ def open_workspace(settings: Settings) -> Workspace:
     if settings.semantic:
         embedder = E5Embedder(settings.threads)
         embeddings = embed_sources(copy_sources(pool.examples), embedder, settings.cache / "meanings")
-    classify = LanguageClassifier(settings.cache / "languages")
-    gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, classify, settings.lang)
+    gate = Gate(house, copies, frozenset(settings.disable), pool.shows, embeddings, settings.lang)
     return Workspace(pool, prompts, gate, settings)
 
 

@@ -22,7 +22,6 @@ from synopsis_writer.errors import InputError
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
-from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import House
@@ -30,8 +29,6 @@ from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Synopsis
 
 _MOST_SPANS = 20
-_LONGEST_MESSAGE = 1_000
-_LONGEST_QUOTE = 200
 _LONGEST_MESSAGE = 1_000
 _LONGEST_QUOTE = 200
 
@@ -52,7 +49,6 @@ class Subject:
     truncated: bool = False  # the model stopped at its token limit
     strangers: tuple[str, ...] = ()  # the people of other shows
     embeddings: SourceEmbeddings | None = None  # of the sources; None leaves out the semantic checks
-    classify: LanguageClassifier = UNCACHED
     raw: str = ""  # the text before its letters were composed
     characters: tuple[Character, ...] = ()  # whom the answer declares, with their roles
     story: Synopsis | None = None  # what it tells in another length
@@ -180,7 +176,6 @@ def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
 def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
     """Return a finding that refuses the text, unless the house has another level for the check."""
     first = tuple(spans[:_MOST_SPANS])
-    message = shortened(message, _LONGEST_MESSAGE)
     message = shortened(message, _LONGEST_MESSAGE)
     return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
 

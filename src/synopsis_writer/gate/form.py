@@ -261,11 +261,6 @@ _QUOTED_SENTENCE = 120  # characters
 _PASSAGE: dict[Tense, tuple[int, int]] = {"present": (3, 4), "preterite": (2, 3)}
 
 _AUXILIARY_OF_THE_PAST = frozenset({"war", "waren"})
-_PREFIX = re.compile(
-    "^(?:zurück|zusammen|entgegen|vorbei|weiter|wieder|nieder|davon|empor|fest|fort|hoch|heim|teil|"
-    "(?:her|hin)?(?:ab|an|auf|aus|durch|ein|über|um|unter|vor|zu)|her|hin|bei|los|mit|nach|weg|"
-    "be|ent|er|ver|zer)"
-)
 _UNCLEAR = frozenset("sollte sollten wollte wollten".split())  # as often a wish or a duty as a past
 
 
@@ -365,7 +360,7 @@ def tense_of(verb: str) -> Tense | None:
     if verb in _UNCLEAR:
         return None
     known = _known_forms()
-    return known.get(verb) or known.get(_PREFIX.sub("", verb, count=1))
+    return known.get(verb) or known.get(pattern("prefix of a verb").sub("", verb, count=1))
 
 
 @cache

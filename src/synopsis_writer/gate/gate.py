@@ -11,7 +11,6 @@ from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
 from synopsis_writer.gate.form import find_actors
-from synopsis_writer.gate.lexicon import UNCACHED, LanguageClassifier
 from synopsis_writer.gate.messages import Language, worded
 from synopsis_writer.gate.phrases import floskel
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
@@ -72,13 +71,11 @@ class Gate:
     disabled: frozenset[str] = frozenset()
     shows: tuple[Show, ...] = ()
     embeddings: SourceEmbeddings | None = None
-    classify: LanguageClassifier = UNCACHED
     lang: Language = "en"
 
     def warm_up(self) -> None:
         """Load word lists and models."""
-        self.classify.load()
-        language.is_english("house")
+        lexicon.classify("")
         lexicon.commonness("haus")
         form.tensed_verbs(analyse("Er geht."))
 
@@ -132,7 +129,6 @@ class Gate:
             self.sources,
             strangers=tuple(foreign_cast(self.shows, show)),
             embeddings=self.embeddings,
-            classify=self.classify,
             raw=raw[:MOST_CHARACTERS],
         )
 

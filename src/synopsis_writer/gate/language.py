@@ -22,7 +22,9 @@ from synopsis_writer.gate.lexicon import (
     GERMAN_WORDS,
     LONGEST_WORD,
     Gender,
+    classify,
     commonness,
+    frequency,
     gender,
     is_known,
     pattern,
@@ -42,7 +44,7 @@ _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds
 def language(subject: Subject) -> Finding:
     """The text is German, and so is every sentence of four words or more."""
     limit = f"German ≥ {GERMAN:g}, no foreign sentence"
-    name, probability = subject.classify(subject.text.raw)
+    name, probability = classify(subject.text.raw)
     german = probability if name == "de" else 1 - probability
     sentences = subject.text.sentences[:_MOST_CLASSIFIED]
     foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
@@ -62,7 +64,7 @@ def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
     words = subject.text.words_of(sentence)
     distinct = {word.lower for word in words}
     if len(distinct & GERMAN_WORDS) / len(distinct) < _GERMAN_WORD_SHARE:
-        name, probability = subject.classify(sentence.text)
+        name, probability = classify(sentence.text)
         if name != "de" and probability >= FOREIGN:
             return True
     return sum(not word.quoted and is_english(word.lower) for word in words) >= _MIXED_WORDS
@@ -71,35 +73,13 @@ def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
 @lru_cache(maxsize=100_000)
 def is_english(word: str) -> bool:
     """Whether a lower-case word is far more English than German."""
-    from wordfreq import zipf_frequency
-
-    if len(word) > LONGEST_WORD:
-        return False
-    frequency = float(zipf_frequency(word, "en", wordlist="small"))
-    return frequency >= max(_ENGLISH, commonness(word) + _ENGLISH_MARGIN)
+    return len(word) <= LONGEST_WORD and (
+        frequency(word, "en") >= max(_ENGLISH, commonness(word) + _ENGLISH_MARGIN)
+    )
 
 
-_FIRST_AND_SECOND = re.compile(
-    r"(?:ich|mir|mich|mein(?:e[nmrs]?)?|wir|uns|unser(?:e[nmrs]?)?|unsre[nmrs]?|"
-    r"du|dir|dich|dein(?:e[nmrs]?)?|euch|euer|eure[nmrs]?)"
-)
-
-# "Sie" within a sentence, and verbs that only the second person plural has: the reader is meant.
-_ADDRESS = re.compile(
-    r"(?<=[\w,;] )(?:Sie|Ihnen|Ihre?[nmrs]?)\b"
-    r"|\b(?:[Ss]eid|[Hh]abt|[Ww]isst|[Kk]önnt|[Ww]ollt|[Mm]üsst|[Dd]ürft|[Ww]erdet)\b"
-    r"|\b(?:[Hh]ättet|[Ww]äre?t|[Ww]ürdet|[Kk]önntet|[Mm]üsstet|[Dd]ürftet)\b"
-    r"|(?<!\b(?:an|in|zu) )(?<!\b(?:von|bei|aus|vor|auf|mit) )(?<!\b(?:nach|über|ohne|dank) )"
-    r"(?<!\b(?:unter|neben|außer) )(?<!\bhinter )(?<!\bzwischen )(?<!\bgegenüber )"
-    r"\b[Ii]hr (?:sollt|seht|(?:ahnt|kennt|versteht|erlebt|erfahrt)"
-    r"(?! (?:er|sie|es|man|niemand|keiner|jeder|sich|der|die|das|eine?|keine?|[A-ZÄÖÜ]\w*)\b))\b"
-)
 # A pronoun that stands as a noun: das neue Wir, beim Du, vom Sie, die Mir.
 _PRONOUNS = frozenset("ich mir mich mein wir uns unser du dir dein euch sie ihr ihnen".split())
-_BEFORE_NOUNS = re.compile(
-    r"(?:das|dem|des|(?:ein|kein|mein|dein|sein|ihr|unser|euer)(?:e[mnrs]?)?|(?:dies|jen|jed|welch|manch)es"
-    r"|zum|zur|beim|vom|im|ins|ans|am|per)"
-)
 _ADJECTIVE_END = re.compile(r"\w{3}(?:es|e|en|er)$")
 
 
@@ -117,8 +97,8 @@ def person(subject: Subject) -> Finding:
         for index, word in enumerate(text.words)
         if word.lower in _PRONOUNS and _is_no_pronoun(text, index)
     ]
-    spoken = [word.span for word in text.words if _FIRST_AND_SECOND.fullmatch(word.lower)]
-    spoken += [Span(*match.span()) for match in _ADDRESS.finditer(text.raw)]
+    spoken = [word.span for word in text.words if pattern("first or second person").fullmatch(word.lower)]
+    spoken += [Span(*match.span()) for match in pattern("address to the reader").finditer(text.raw)]
     spans = [
         span
         for span in sorted(spoken)
@@ -146,23 +126,11 @@ def _is_no_pronoun(text: Text, index: int) -> bool:
         return earlier.lower in _PRONOUNS and earlier.form[0].isupper()
     first = earlier if _ADJECTIVE_END.search(before.lower) else before  # das vertraute Du
     is_relative = text.raw[: first.span.start].endswith(", ")  # das Haus, das Sie kennen
-    return _BEFORE_NOUNS.fullmatch(first.lower) is not None and not is_relative
+    return pattern("before a noun").fullmatch(first.lower) is not None and not is_relative
 
 
-_MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u2013-\u203a\u0152-\u0178Ÿ¤¶¼„–œ]|Â[\u00a0-\u00bf]|â€|\ufffd")
 _SPELT_OUT = re.compile(r"ae|oe|ue")
 _UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
-
-# Stems that always have ß. The frequency list cannot tell, since it folds ß into ss; stems that are words
-# either way (Maße and Masse, Buße and Busse, Floß and floss) are left out.
-_NO_SHARP_S = re.compile(
-    r"(?<![dk])iess|äusser|ausser|aussen(?!d)|draussen|gr[oö]ss(?!ist|mann|o$)|str[aä]sse(?!r$)|str[aä]ssch|f[uü]ss(?!el)|gr[uü]ss|süss"
-    r"|^(?:riesen|heiden|mords)?sp[aä]ss|st[oö]ss|bl[oö]ss|kl[oö]ss|sosse|büss|müssig|mäss|gefäss|gesäss|sträuss"
-    r"|mass(?:nahme|stab|los|voll|geb|band|arbeit)|ausmass|(?<!be|us|in|er|ch)weiss(?!ag)|heiss|fleiss|schweiss"
-    r"|dreissig|beiss|meissel|geissel|scheiss|schmeiss|gleissend|kreisssaal|preuss"
-    r"|(?<!p)reiss(?:t|e|en|er|end|ver\w+|leine)?$|fr[aä]ss(?:en)?$"
-    r"|^(?:be|da|fest|ver|zusammen|gegenüber|herum|bei|auf|nach|ein|er)?(?:sass(?:en|est)?|vergass(?:en)?)$"
-)
 
 _KNOWN = 2.5  # Zipf frequency of a word that is surely meant
 _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
@@ -170,7 +138,7 @@ _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
 
 def umlauts(subject: Subject) -> Finding:
     """Umlauts and ß are real: not spelt out, except in names, and not broken by a wrong encoding."""
-    broken = [Span(*match.span()) for match in _MOJIBAKE.finditer(subject.text.raw)]
+    broken = [Span(*match.span()) for match in pattern("wrong encoding").finditer(subject.text.raw)]
     if broken:
         message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
         return failed("umlauts", len(broken), "none spelt out", message, broken)
@@ -191,8 +159,12 @@ def umlauts(subject: Subject) -> Finding:
 
 
 def lacks_sharp_s(word: str) -> bool:
-    """Whether a lower-case word is spelt with ss where German has ß, and Swiss has not."""
-    return _NO_SHARP_S.search(word) is not None
+    """Whether a lower-case word is spelt with ss where German has ß, and Swiss has not.
+
+    The frequency list cannot tell, since it folds ß into ss. Stems that are words either way (Maße and Masse,
+    Buße and Busse) do not count.
+    """
+    return pattern("ss for sharp s").search(word) is not None
 
 
 def _is_spelt_out(word: str, *, is_swiss: bool = False) -> bool:

@@ -3,8 +3,8 @@
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,8 @@ from synopsis_writer.storage.arrays import Arrays, cached_arrays
 _DATA = Path(__file__).with_name("data")
 
 
-def word_lists(name: str) -> dict[str, list[str]]:
+@cache
+def word_lists(name: str) -> Mapping[str, Sequence[str]]:
     """Return the lines of a list of words in `gate/data`, below each of its headings such as `[present]`."""
     lists: dict[str, list[str]] = {}
     for line in (_DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines():
@@ -29,62 +30,109 @@ def word_lists(name: str) -> dict[str, list[str]]:
 
 
 @cache
-def pattern(name: str) -> re.Pattern[str]:
+def pattern(name: str, flags: int = 0) -> re.Pattern[str]:
     """Return the expression below a heading of `gate/data/patterns.txt`."""
-    return re.compile("|".join(word_lists("patterns")[name]))
+    return re.compile(_expression(name), flags)
 
 
-def commonness(word: str) -> float:
-    """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
-    frequency = _frequencies().get(word.casefold())
-    if frequency is None:
-        return 0.0 if word.isalpha() else _commonness_of_parts(word)
-    return frequency
-
-
-def _commonness_of_parts(word: str) -> float:
-    """Return what wordfreq says of a word with marks within, without its second copy of the list.
-
-    Source: wordfreq 3.1, `word_frequency`: 1 / f = 1 / f1 + 1 / f2 + … over the parts. Its module `numbers`
-    is private; pyproject.toml holds wordfreq to 3.
-    """
-    from wordfreq import lossy_tokenize, zipf_to_freq
-    from wordfreq.numbers import digit_freq, smash_numbers
-
-    rarity = 0.0
-    for part in lossy_tokenize(word, "de"):
-        listed = smash_numbers(part)  # digits are zeros in the list
-        known = _frequencies().get(listed)
-        if known is None:
-            return 0.0
-        rarity += 1 / (zipf_to_freq(known) * (digit_freq(part) if listed != part else 1.0))
-    return max(0.0, round(9 - math.log10(rarity), 2)) if rarity else 0.0
-
-
-@cache
-def _frequencies() -> Mapping[str, float]:
-    """Return the Zipf frequency of each of 630,000 German words; `ß` is written `ss` there."""
-    from wordfreq import cB_to_zipf, get_frequency_list
-
-    words: dict[str, float] = {}
-    for centibels, bucket in enumerate(get_frequency_list("de", "best")):
-        words.update(dict.fromkeys(bucket, cB_to_zipf(-centibels)))
-    get_frequency_list.cache_clear()  # the garbage collector would visit its 630,000 words again and again
-    for heading in _OWN_LISTS:
-        words |= {word: max(words.get(word, 0.0), _OWN) for word in own_words(heading)}
-    return words
-
-
-_OWN = (
-    3.5  # Zipf frequency that words of our own lists have at least: they inflect, and are parts of compounds
-)
-_OWN_LISTS = ("parts", "medicine", "trade", "de-AT", "de-CH")
+def _expression(name: str) -> str:
+    lines = "|".join(word_lists("patterns")[name])
+    return re.sub(r"\{([a-z][a-z ]*)\}", lambda match: f"(?:{_expression(match[1])})", lines)
 
 
 @cache
 def own_words(heading: str) -> frozenset[str]:
     """Return the words of our own below a heading of `gate/data/words.txt`, with `ß` written `ss`."""
     return frozenset(word.casefold() for line in word_lists("words")[heading] for word in line.split())
+
+
+def commonness(word: str) -> float:
+    """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
+    word = word.casefold()  # `ß` is written `ss` in the list
+    return max(frequency(word, "de"), _OWN if word in _own_vocabulary() else 0.0)
+
+
+_OWN = 3.5  # the least of words of our own lists: they inflect, and are parts of compounds
+
+
+@cache
+def _own_vocabulary() -> frozenset[str]:
+    return frozenset().union(*map(own_words, ("parts", "medicine", "trade", "de-AT", "de-CH")))
+
+
+def frequency(word: str, language: Literal["de", "en"]) -> float:
+    """Return the Zipf frequency of a lower-case word in wordfreq's list of a language, 0 where it has none.
+
+    Where only the parts of a hyphenated word are known, it is that of their sequence, as wordfreq has it:
+    1 / f = 1 / f1 + 1 / f2 + …
+    """
+    known = _frequencies()
+    found = known.get(word, language)
+    if found or word.isalpha():
+        return found
+    parts = [known.get(part, language) for part in re.split("[-‐‑]", word.replace("’", "'"))]
+    return max(0.0, round(9 - math.log10(sum(10 ** (9 - part) for part in parts)), 2)) if all(parts) else 0.0
+
+
+class _Frequencies:
+    """A hash table of words in two arrays, which may be mapped; as a dict they take 0.3 s and 90 MB."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._entries = arrays["entries"].tobytes()
+        self._starts = arrays["starts"].data  # of each bucket
+
+    def get(self, word: str, language: str) -> float:
+        """Return the Zipf frequency of a word, 0 for an unknown one."""
+        key = _entry(word, language)
+        bucket = zlib.crc32(key) % _BUCKETS
+        found = self._entries.find(key, self._starts[bucket], self._starts[bucket + 1])
+        end = found + len(key)
+        return int(self._entries[end : end + _DIGITS_OF_ENTRY]) / 100 if found >= 0 else 0.0
+
+
+_BUCKETS = 2**17
+_DIGITS_OF_ENTRY = 3
+
+
+def _entry(word: str, language: str) -> bytes:
+    return f"\n{language} {word}\t".encode("utf-8", "replace")
+
+
+@cache
+def _frequencies() -> _Frequencies:
+    """Return the frequencies of 630,000 German words, and of the 29,000 commonest English ones."""
+
+    def build() -> Arrays:
+        from wordfreq import get_frequency_list
+
+        buckets: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
+        for language, size in (("de", "best"), ("en", "small")):
+            for centibels, words in enumerate(get_frequency_list(language, size)):
+                for key in (_entry(word, language) for word in words):
+                    buckets[zlib.crc32(key) % _BUCKETS] += (key, b"%03d" % (900 - centibels))
+        get_frequency_list.cache_clear()
+        joined = [b"".join(bucket) for bucket in buckets]
+        starts = np.cumsum([0, *map(len, joined)], dtype=np.uint32)
+        return {"entries": np.frombuffer(b"".join(joined), dtype=np.uint8), "starts": starts}
+
+    return _Frequencies(
+        _cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
+    )
+
+
+class _Folder:
+    path: Path | None = None
+
+
+def cache_in(folder: Path) -> None:
+    """Have what takes long to unpack cached in a folder; without one it is unpacked in each process."""
+    _Folder.path = folder
+
+
+def _cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
+    if _Folder.path is None:
+        return build()
+    return cached_arrays(_Folder.path / f"{package}-{version(package)}", build, is_sound)
 
 
 LONGEST_WORD = 60  # letters; a longer word is no German word, and costly to look up
@@ -118,26 +166,10 @@ def is_content(word: str) -> bool:
     return len(word) >= SHORTEST_CONTENT and not is_function_word(word)
 
 
-# The function words of four letters or more, written down: the frequency list takes 90 MB, and the driver of
-# a batch needs no more of it than these.
-FUNCTION_WORDS = frozenset(
-    """
-    aber alle alles also auch beim damit dann dass denn diese dieser doch durch eine einem einen einer eines
-    einfach etwas ganz gegen geht gibt habe haben hatte hier ihre immer jetzt kann kein keine können machen
-    mehr mein meine mich muss nach nicht noch oder ohne schon sehr sein seine seit selbst sich sind soll
-    unter viel waren weil wenn werden wieder will wird wurde zeit zwei über
-    """.split()
-)
-
-# A sentence with one of these is German whatever its names are. A list of its own: short words tell most.
-GERMAN_WORDS = frozenset(
-    """
-    der die das den dem des ein eine einen einem einer und ist sind nicht mit sich auf für von zu im am er sie
-    es hat wird war ob wenn dass aber doch nur noch auch nach bei aus wie was wer wo kann will
-    """.split()
-)
-
-TITLES = frozenset("dr prof doktor doktorin professor professorin med".split())
+FUNCTION_WORDS = own_words("function words")  # of four letters or more
+GERMAN_WORDS = own_words("German words")  # a sentence with one of these is German whatever its names are
+TITLES = own_words("titles")
+ADDRESSES = own_words("addresses")  # and what else may precede a last name, but is no first name
 
 ROMAN_NUMERAL = re.compile(r"[IVXLC]+")
 
@@ -260,33 +292,20 @@ def _genders() -> Mapping[str, Gender]:
     return {noun: gender for gender in get_args(Gender) for line in lists[gender] for noun in line.split()}
 
 
-@dataclass(frozen=True)
-class LanguageClassifier:
-    """Names the language of a text, of eight; loaded at the first use.
-
-    The unpacked model is cached in `folder`, if there is one: unpacking takes half a second at every start.
-    """
-
-    folder: Path | None = None
-
-    def __call__(self, text: str) -> tuple[str, float]:
-        """Return the language's code, and its probability, 0 to 1."""
-        name, probability = self.load().classify(text)
-        return name, float(probability)
-
-    def load(self) -> Any:
-        """Load the model now; of several threads one does, and the others wait for it."""
-        with _loading:
-            return _identifier(self.folder)
+def classify(text: str) -> tuple[str, float]:
+    """Return the code of a text's language, of eight, and its probability, 0 to 1."""
+    with _loading:  # of several threads one loads the model, and the others wait for it
+        identifier = _identifier()
+    name, probability = identifier.classify(text)
+    return name, float(probability)
 
 
-UNCACHED = LanguageClassifier()
 _LANGUAGES = ["de", "en", "fr", "es", "it", "nl", "tr", "pl"]
 _loading = threading.Lock()
 
 
 @cache
-def _identifier(folder: Path | None) -> Any:
+def _identifier() -> Any:
     """Return py3langid's identifier, of whose model no public part can be saved.
 
     The private parts are those of py3langid 0.4, to which pyproject.toml holds it.
@@ -295,23 +314,16 @@ def _identifier(folder: Path | None) -> Any:
 
     names = ("nb_ptc", "nb_pc", "nb_classes", "tk_nextmove", "tk_output", "tk_row")
 
-    def unpacked() -> Any:
+    def build() -> Arrays:
         identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         identifier.set_languages(_LANGUAGES)
-        return identifier
-
-    if folder is None:
-        return unpacked()
+        return {name: np.asarray(getattr(identifier, name)) for name in names}
 
     def is_sound(arrays: Arrays) -> bool:
         rows, classes = len(arrays["tk_row"]), len(arrays["nb_pc"])
         return rows == len(arrays["tk_output"]) and classes == len(arrays["nb_classes"]) == len(_LANGUAGES)
 
-    def build() -> Arrays:
-        identifier = unpacked()
-        return {name: np.asarray(getattr(identifier, name)) for name in names}
-
-    arrays = cached_arrays(folder / f"languages-{version('py3langid')}", build, is_sound)
+    arrays = _cached("py3langid", build, is_sound)
     table, priors, classes, moves, output, rows = (arrays[name] for name in names)
     return LanguageIdentifier(
         table,

@@ -8,42 +8,10 @@ from itertools import combinations
 
 from synopsis_writer.gate.copies import RUN, name_forms
 from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, failed, passed, quoted, shortened
-from synopsis_writer.gate.lexicon import pattern
+from synopsis_writer.gate.lexicon import own_words, pattern
 from synopsis_writer.gate.text import Sentence, Span, Text, Word
 
-_MONTHS = "Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
-_DAYS = (
-    "ersten|zweiten|dritten|siebten|achten|(?:vier|fünf|sechs|neun|zehn|elf|zwölf|drei|sieb|sech|acht)(?:zehn)?ten"
-    "|(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun)?(?:und)?(?:zwanzig|dreißig)sten"
-)
-_CHANNELS = (
-    r"ARD|ZDF(?:neo|info)?|MDR|NDR|WDR|SWR|RBB|BR|HR|ORF(?: ?\d)?|SRF(?: ?\w+)?|3sat|arte"
-    r"|RTL ?(?:ZWEI|II|\+)?|S[Aa][Tt]\.? ?1|V(?:OX|ox)|ProSieben|Kabel eins|sixx|ServusTV|ATV|Puls 4"
-    r"|Das Erste|im Ersten(?! [A-Z])|Netflix|Joyn|TVNOW|Disney\+|Prime|YouTube|(?:\w{3,30})?[Mm]ediathek"
-)
-_ABOUT = "Anfang|Mitte|Ende|Frühjahr|Frühling|Sommer|Herbst|Winter|Advent|Jahre?|[Ss]eit"
-_YEAR = re.compile(rf"(?:{_ABOUT}) (\d{{4}})")
-_WEEKDAYS = (
-    r"(?:Mon|Diens|Donners|Frei|Sams|Sonn)tags?|Mittwochs?|(?:mon|diens|donners|frei|sams|sonn)tags|mittwochs"
-)
-_DATE = (
-    rf"\b\d{{1,2}}\.\s?(?:(?:{_MONTHS})\b|\d{{1,2}}\.(?:\s?\d{{2,4}})?)(?:\s\d{{4}})?"
-    rf"|\b(?:{_DAYS}) (?:{_MONTHS})\b|\b(?:{_MONTHS}) (?:19|20)\d\d\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b"
-    rf"|\b(?:{_ABOUT}) (?:19|20)\d\d\b"
-)
-
-# Dates and channels are the story's own unless the sentence speaks of a broadcast.
-_DATES = re.compile(rf"{_DATE}|\b(?:{_CHANNELS})(?![\w-])")
-_CHANNEL = re.compile(rf"\b(?:{_CHANNELS})(?![\w-])")
 _AROUND = 60  # characters
-_EPISODE = re.compile(
-    r"\b(?:KW|Kalenderwoche) ?\d{1,2}\b|\b(?:Folge|Episode|Staffel) \d+\b|\b\d+\. (?:Folge|Staffel|Episode)\b"
-    r"|\b(?:Staffel|Serien)(?:finale|start|auftakt)s?\b|\b(?:Erst|TV-)[Aa]usstrahlung\b|\bDoppelfolgen?\b"
-    r"|\bStaffel (?:eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b"
-    rf"|(?<=Woche )(?:ab|vom|von) (?:dem |{_WEEKDAYS},? (?:dem |den )?)?(?:{_DATE})"
-)
-_CLOCK = re.compile(rf"\b\d{{1,2}}[.:]\d{{2}}\b|\b\d{{1,2}} Uhr\b|\b(?:{_WEEKDAYS})\b")
-_AIRS = re.compile(r"\b(?:zeigt|zeigen|sendet|senden|läuft|laufen|wiederholt|zu sehen|bringt das|startet)\b")
 
 
 def dates(subject: Subject) -> Finding | None:
@@ -63,25 +31,25 @@ def dates(subject: Subject) -> Finding | None:
 def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
     """Yield episode numbers, and the dates and channels of sentences that speak of a broadcast."""
     within = pattern("within the story")  # a season of swimmers, an episode of a podcast
-    for match in _EPISODE.finditer(text.raw):
+    for match in pattern("episode").finditer(text.raw):
         around = text.raw[max(0, match.start() - _AROUND) : match.end() + _AROUND]
         if not within.search(around):
             yield match
-    for sentence in text.sentences if _DATES.search(text.raw) else ():
-        channel = _CHANNEL.search(sentence.text)
-        airs = pattern("broadcast").search(sentence.text) or _EPISODE.search(sentence.text)
+    for sentence in text.sentences if pattern("date or channel").search(text.raw) else ():
+        channel = pattern("channel").search(sentence.text)
+        airs = pattern("broadcast").search(sentence.text) or pattern("episode").search(sentence.text)
         if channel and not airs:
             airs = pattern("broadcast with a channel").search(sentence.text)
-        if channel and not airs and (time := _CLOCK.search(sentence.text)):
+        if channel and not airs and (time := pattern("time of day").search(sentence.text)):
             has_verb = any(tag.endswith("(FIN)") for tag in text.tags[sentence.first : sentence.last])
-            airs = _AIRS.search(sentence.text) if has_verb else time
+            airs = pattern("airs").search(sentence.text) if has_verb else time
         if airs and not within.search(sentence.text):
-            yield from _DATES.finditer(text.raw, *sentence.span)
+            yield from pattern("date or channel").finditer(text.raw, *sentence.span)
 
 
 def _is_given(date: str, given: str) -> bool:
     """Whether the brief gives a date; of `Sommer 1975` the year is enough."""
-    year = _YEAR.fullmatch(date)
+    year = pattern("year").fullmatch(date)
     return date in given or (year is not None and year[1] in given)
 
 
@@ -195,15 +163,6 @@ def moving_variety(words: Sequence[Word]) -> float:
     return sum(shares) / len(shares)
 
 
-# Words without weight at a sentence's beginning: with one of these the next word counts, too.
-_LIGHT = frozenset(
-    """
-    der die das den dem des ein eine einen einem einer eines kein keine sein seine ihr ihre in im am an auf
-    bei beim mit nach vor zu zum zur aus vom von für um und
-    """.split()
-)
-
-
 def same_openings(text: Text) -> list[Sentence]:
     """Return the first three sentences in a row that begin with the same word of weight, or none."""
     sentences = [sentence for sentence in text.sentences if sentence.length]
@@ -215,4 +174,5 @@ def same_openings(text: Text) -> list[Sentence]:
 
 
 def _opening(words: Sequence[Word]) -> tuple[str, ...]:
-    return tuple(word.lower for word in words[: 2 if words[0].lower in _LIGHT else 1])
+    is_light = words[0].lower in own_words("light openings")
+    return tuple(word.lower for word in words[: 1 + is_light])

@@ -294,7 +294,12 @@ def _model() -> _Model:
     """Load the German model, by private parts of HanTa 1.2, to which pyproject.toml holds it."""
     from HanTa.HanoverTagger import EMPTY, END, START, HanoverTagger
 
-    model = HanoverTagger("morphmodel_ger.pgz")
+    class Tagger(HanoverTagger):  # type: ignore[misc]
+        def reachable(self) -> None:
+            """Leave out what takes most of the time to load, and only lemmas need."""
+            self.reachability: dict[int, frozenset[int]] = {}
+
+    model = Tagger("morphmodel_ger.pgz")
     # Tuples, which the garbage collector leaves alone: with these 23,000 lists it takes twice as long.
     model.cache = {word: tuple(readings) for word, readings in model.cache.items()}
     return _Model(

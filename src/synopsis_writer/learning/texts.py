@@ -27,7 +27,7 @@ from synopsis_writer.formats.reading import (
 from synopsis_writer.gate import cast, form
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.language import unknown_words
-from synopsis_writer.gate.lexicon import GERMAN_WORDS, UNCACHED
+from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify
 from synopsis_writer.gate.text import NAME, NOUN, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
@@ -269,7 +269,7 @@ def _foreign(text: Text) -> str | None:
     for sentence in text.sentences:
         words = {word.lower for word in text.words_of(sentence)}
         if words and len(words & GERMAN_WORDS) / len(words) < _GERMAN_WORD_SHARE:
-            name, probability = UNCACHED(sentence.text)
+            name, probability = classify(sentence.text)
             foreign += [name] * (name != "de" and probability >= _FOREIGN)
     return foreign[0] if len(foreign) * 2 >= max(1, len(text.sentences)) else None
 
