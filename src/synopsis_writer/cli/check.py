@@ -1,5 +1,6 @@
 """The commands check, examples and style."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -27,9 +28,9 @@ from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
 
 if TYPE_CHECKING:
+    from synopsis_writer.document import Document
     from synopsis_writer.examples import Example
-    from synopsis_writer.workspace import Report
-    from synopsis_writer.writer import Writer
+    from synopsis_writer.workspace import Report, Workspace
 
     Render = Callable[[Report], Iterator[str]]
 
@@ -73,7 +74,7 @@ def check(
     """
     from synopsis_writer.formats.reading import text_files
     from synopsis_writer.house.house import accept_words
-    from synopsis_writer.writer import Writer
+    from synopsis_writer.workspace import open_workspace
 
     if diff and (json or report != "text"):
         raise InputError("--diff prints a diff: leave out --json and --format")
@@ -86,21 +87,21 @@ def check(
         path = accept_words(settings, accept_word)
         status(f"{path}: knows {', '.join(accept_word)}")
     code = 0
-    with Writer(settings) as writer:
-        writer.workspace.gate.warm_up()
-        for path in [Path(os.path.expanduser(name)) for name in files]:  # noqa: PTH111
+    workspace = open_workspace(settings)
+    workspace.gate.warm_up()
+    for path in [Path(os.path.expanduser(name)) for name in files]:  # noqa: PTH111
+        try:
+            paths = text_files(path) if path.is_dir() else [path]
+        except FileError as error:
+            code = max(code, _failed(error, path, as_json=render is _json))
+            continue
+        for file in paths:
             try:
-                paths = text_files(path) if path.is_dir() else [path]
-            except FileError as error:
-                code = max(code, _failed(error, path, as_json=render is _json))
-                continue
-            for file in paths:
-                try:
-                    code = max(code, _check(writer, file, brief, render, fix=fix, diff=diff))
-                except Exception as error:
-                    if isinstance(error, OSError) and error.filename is None:
-                        raise  # stdout cannot be written
-                    code = max(code, _failed(error, file, as_json=render is _json))
+                code = max(code, _check(workspace, file, brief, render, fix=fix, diff=diff))
+            except Exception as error:
+                if isinstance(error, OSError) and error.filename is None:
+                    raise  # stdout cannot be written
+                code = max(code, _failed(error, file, as_json=render is _json))
     return code
 
 
@@ -114,7 +115,7 @@ def _failed(error: Exception, path: Path, *, as_json: bool) -> int:
 
 
 def _check(
-    writer: "Writer", path: Path, brief: dict[str, str], render: "Render", *, fix: bool, diff: bool
+    workspace: "Workspace", path: Path, brief: dict[str, str], render: "Render", *, fix: bool, diff: bool
 ) -> int:
     """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
     from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
@@ -124,7 +125,9 @@ def _check(
     for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
         for dropped in source.dropped:
             status(f"{source.where}: {dropped}")
-        result = writer.check_sync(source.document, fix=fix or diff, **{**source.fields, **brief})
+        judge = workspace.fix if fix or diff else workspace.check
+        result = judge(source.document, **{**source.fields, **brief})
+        _notice_edit(source.document, workspace.settings.log)
         if result.fixed:
             if diff:
                 old, new = (part.splitlines() for part in replace_text(source.document, result.text))
@@ -137,6 +140,19 @@ def _check(
             print_result(line)
         code = code if result.passed else GateRefusedError.exit_code
     return code
+
+
+def _notice_edit(document: "Document", log: Path) -> None:
+    """Record that a file was edited by hand, if there is a run log and it knows the file."""
+    if document.path.suffix == ".csv" or not log.exists():  # of a table no line is a text by itself
+        return
+    from synopsis_writer.log import RunLog
+
+    try:
+        with contextlib.closing(RunLog(log)) as opened:
+            opened.touch(document)
+    except FileError as error:
+        status(str(error))
 
 
 def _stdin() -> bytes:
