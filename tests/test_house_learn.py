@@ -19,12 +19,12 @@ from synopsis_writer.examples import load_pool
 from synopsis_writer.formats.reading import first_sentence, paragraphs
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.house.form import Form
-from synopsis_writer.house.house import load_house
+from synopsis_writer.house.house import built_in_house, load_house
 from synopsis_writer.learning.learn import Learnt, learn_house, learn_proven
 from synopsis_writer.learning.limits import shrunk_limits
-from synopsis_writer.learning.proof import DAMAGES, Line
-from synopsis_writer.learning.texts import read_texts, with_forms
-from synopsis_writer.settings import load_settings
+from synopsis_writer.learning.proof import DAMAGES, Line, prove
+from synopsis_writer.learning.texts import own_text, read_texts, with_forms
+from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import CastMember, Show, find_show, generic_show
 from synopsis_writer.workspace import open_workspace
 from tests.houses.corpora import FORMS, HOUSES, HouseText, learn_folder, load
@@ -472,6 +472,14 @@ def test_the_proof_is_an_object_with_json(tmp_path: Path, capsys: pytest.Capture
     data = json.loads(capsys.readouterr().out)
     assert {line["check"] for line in data["checks"]} >= {"length", "theme", "cast"}
     assert {line["damage"] for line in data["damages"]} >= {"too short", "a list"}
+
+
+def test_the_proof_takes_from_the_brief_what_a_text_may_name() -> None:
+    naming = [each for each in load_pool([folder("examples")]).examples if each.brief.air_date]
+    proof = prove([own_text(each) for each in naming], lambda _: (built_in_house(), ()))
+    dates = [line for line in proof.lines if line.check == "dates"]
+    assert dates
+    assert not any(line.refused for line in dates)
 
 
 @pytest.mark.slow

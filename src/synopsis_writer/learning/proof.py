@@ -150,7 +150,8 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
 
 def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
     show = find_show(gate.shows, own.show) or generic_show(own.show)
-    brief = make_brief(show=show.name, theme=own.theme, form=own.form, characters=own.people)
+    fields = {**own.given, "theme": own.theme, "form": own.form, "characters": own.people}
+    brief = make_brief(show=show.name, **fields)
     subject = gate.subject(own.text.raw, own.form, show, brief, own.title)
     return gate.judge(replace(subject, exclude_source=own.id))
 

@@ -4,12 +4,12 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import fmean, pvariance
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from synopsis_writer.brief import LEAST_WORDS
 from synopsis_writer.document import Document
@@ -58,6 +58,7 @@ class OwnText:
         people: whom its brief or its list of characters names.
         has_headline: whether the file begins with a title line; None where it has another place for it.
         has_theme: whether its theme is more than its first sentence.
+        given: what its brief gives besides that a text may name: air date, notes, beats, what was before.
     """
 
     id: str
@@ -70,6 +71,7 @@ class OwnText:
     text: Text
     has_headline: bool | None = None
     has_theme: bool = True
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def values(self) -> Mapping[str, float]:
@@ -229,6 +231,7 @@ def _own_text(source: Source, root: Path, fields: Mapping[str, str]) -> OwnText:
         _declared(document),
         text,
         bool(heading or "title" in document.meta) if has_line else None,
+        given={"air_date": fields["air_date"]} if fields.get("air_date") else {},
     )
 
 
@@ -253,6 +256,7 @@ def own_text(example: Example) -> OwnText:
         synopsis.title,
         brief.characters,
         analyse(synopsis.text),
+        given=brief.model_dump(include={"air_date", "notes", "beats", "before"}),
     )
 
 
@@ -275,13 +279,13 @@ def _foreign(text: Text) -> str | None:
 
 
 def _front_matter(source: Source) -> dict[str, str]:
-    """Return show, form and theme of the brief, or of fields that are called as a CSV's columns are."""
+    """Return show, form, theme and air date of the brief, or fields that are called as a CSV's columns are."""
     meta = {str(key).lower(): value for key, value in source.document.meta.items()}
     front = meta.get("brief")
     brief = front if isinstance(front, dict) else {}
     wanted = ("show", "form", "theme")
     found = {name: next((meta[key] for key in COLUMNS[name] if meta.get(key)), None) for name in wanted}
-    found |= {name: brief[name] for name in wanted if brief.get(name)}
+    found |= {name: brief[name] for name in (*wanted, "air_date") if brief.get(name)}
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
