@@ -15,12 +15,14 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
+from wordfreq import get_frequency_dict
+
 from synopsis_writer.brief import Brief
 from synopsis_writer.evals.suite import load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate import text
 from synopsis_writer.gate.form import _known_forms, tense_of
-from synopsis_writer.gate.lexicon import _frequencies, commonness, gender, is_known
+from synopsis_writer.gate.lexicon import commonness, gender, is_known
 from synopsis_writer.gate.text import Sentence, Text, analyse
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
@@ -256,8 +258,8 @@ def _stock() -> Mapping[str, _Words]:
                 found[f"adjective {ending}"].add(word + ending)
     for word, tense in _known_forms().items():
         found[f"{tense} {'many' if word.endswith('n') else 'one'}"].add(word)
-    for word, zipf in _frequencies().items():
-        if zipf >= _RAREST and len(word) >= _SHORTEST_NOUN and gender(word) is not None:
+    for word in get_frequency_dict("de", "best"):
+        if commonness(word) >= _RAREST and len(word) >= _SHORTEST_NOUN and gender(word) is not None:
             found[_kind(word, "NN")].add(word.capitalize())
     common = {kind: [word for word in words if _is_common(word.lower())] for kind, words in found.items()}
     return {kind: _words(words) for kind, words in common.items() if len(words) >= _FEWEST}

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.theme import retold
 from synopsis_writer.gate import theme as theme_module
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.gate.theme import least_share, theme, told_share
-from tests.corpus.damage.draft import draft_of, half_of
+from tests.corpus.damage.draft import draft_of, half_of, pool
 from tests.corpus.measure import good_texts, subject_of
 
 _FILLER = "Gesa zählt am Deich die Schafe, und der Wind dreht langsam auf Nordwest. " * 4
@@ -66,7 +67,7 @@ def test_a_very_short_text_is_not_refused_for_a_theme_in_other_words() -> None:
     assert finding.passed
 
 
-def test_refuses_most_strange_themes_and_no_own() -> None:
+def test_names_most_strange_themes_and_no_own() -> None:
     held_out = [subject_of(draft_of(text)) for text in good_texts() if half_of(text.id) == "B"]
     findings = [
         (one is other, theme(replace(one, brief=other.brief, show=other.show)))
@@ -77,6 +78,26 @@ def test_refuses_most_strange_themes_and_no_own() -> None:
     strange = [not finding.passed for is_own, finding in findings if not is_own and finding]
     assert all(own)
     assert sum(strange) >= 0.9 * len(strange)
+
+
+def test_a_theme_in_quite_other_words_never_refuses_its_text() -> None:
+    subjects = {
+        text.id.split("/")[1]: subject_of(draft_of(text)) for text in (*pool().examples, *good_texts())
+    }
+    for half, name, line in retold():
+        subject = subjects[name]
+        assert subject.brief is not None
+        finding = theme(replace(subject, brief=subject.brief.model_copy(update={"theme": line})))
+        assert finding is not None
+        assert finding.passed or finding.level == "warning", (half, name, finding)
+
+
+@pytest.mark.parametrize(("length", "level"), [(1, "warning"), (3, "error")])
+def test_a_theme_of_which_nothing_is_told_refuses_a_text_of_some_length(length: int, level: str) -> None:
+    finding = theme(_subject(_FILLER * (length - 1), "Ein Treppenlift entzweit ein Kölner Mietshaus"))
+    assert finding is not None
+    assert not finding.passed
+    assert finding.level == level
 
 
 @pytest.fixture

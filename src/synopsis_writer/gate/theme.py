@@ -6,6 +6,7 @@ How the figures were found is in docs/checks.md; `python -m benchmarks.theme` pr
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,9 +27,11 @@ from synopsis_writer.gate.lexicon import (
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
 TOLD_SHARE = 0.3  # of the theme's weight, in a text of 330 words
+REFUSED_SHARE = 0.1  # of what must be told, from which on down no other words are a reason
 THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
 _BY_LENGTH = 0.6  # exponent: strange texts of 60, 120 and 220 words score as this says
+_SHORTEST_REFUSED = 120  # words; a shorter one may not have come to its theme yet
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
 CLOSENESS = 0.3  # of words and meanings together
@@ -78,7 +81,11 @@ class _Told(NamedTuple):
 
 
 def theme(subject: Subject) -> Finding | None:
-    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more."""
+    """The theme's words turn up: inflected, derived, in compounds, or as synonyms; rare ones count more.
+
+    Words alone do not tell a strange theme from one's own in quite other words: too few are a warning, hardly
+    any refuse the text.
+    """
     if subject.brief is None or not subject.brief.theme:
         return None
     share, missing = told_share(subject)
@@ -89,7 +96,9 @@ def theme(subject: Subject) -> Finding | None:
     limit = f"at least {least:.0%} of the theme's weight"
     if share >= least:
         return passed("theme", share, limit, f"{share:.0%} of the theme is told.")
-    return failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
+    finding = failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
+    is_strange = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
+    return finding if is_strange else replace(finding, level="warning")
 
 
 def least_share(words: int) -> float:
