@@ -134,12 +134,19 @@ def _check(
                 for line in unified_diff(old, new, str(path), str(path), lineterm=""):
                     print_result(printable(line))
             else:
-                writer.save_fixed(source.document, result)
+                _save_fixed(workspace, source.document, result)
                 status(f"{path}: fixed {listed(result.fixed)}")
         for line in () if diff else render(result):
             print_result(line)
         code = code if result.passed else GateRefusedError.exit_code
     return code
+
+
+def _save_fixed(workspace: "Workspace", document: "Document", result: "Report") -> None:
+    from synopsis_writer.writer import Writer
+
+    with Writer(workspace.settings) as writer:
+        writer.save_fixed(document, result)
 
 
 def _notice_edit(document: "Document", log: Path) -> None:
