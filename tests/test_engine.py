@@ -94,7 +94,7 @@ def test_every_string_and_list_of_a_schema_is_bounded() -> None:
     fields = schema["properties"]
     assert fields["title"]["maxLength"] == 90
     assert fields["paragraphs"]["maxItems"] == 14
-    assert "maxLength" not in schema["$defs"]["WireParagraph"]["properties"]["storyline"]
+    assert "maxLength" not in schema["$defs"]["Paragraph"]["properties"]["storyline"]
     assert "maxLength" not in wire_schema(Synopsis)["properties"]["title"]
 
 

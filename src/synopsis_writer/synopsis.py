@@ -1,4 +1,4 @@
-"""The answer's shape: the plain wire models, the strict models, and the tolerant parse between them."""
+"""The answer's shape: its plain schema, its strict models, and the tolerant parse between them."""
 
 import json
 import re
@@ -14,50 +14,6 @@ from synopsis_writer.brief import clean_line
 from synopsis_writer.errors import explain
 
 Storyline = Literal["A", "B", "C"]
-
-
-class _Wire(BaseModel):
-    """Servers accept only plain schemas: every field required, none more, no lengths, no patterns."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class WireCharacter(_Wire):
-    """A person of the story, as it goes over the wire."""
-
-    name: str
-    role: str
-
-
-class WireParagraph(_Wire):
-    """A paragraph of the story, as it goes over the wire."""
-
-    storyline: Storyline
-    text: str
-
-
-class WireSynopsis(_Wire):
-    """The answer to a synopsis request, as it goes over the wire."""
-
-    title: str
-    logline: str
-    characters: list[WireCharacter]
-    paragraphs: list[WireParagraph]
-
-
-class WireVariants(_Wire):
-    """The answer to a request for variants, as it goes over the wire."""
-
-    variants: list[WireSynopsis]
-
-
-class WireOutline(_Wire):
-    """The answer to an outline request, as it goes over the wire."""
-
-    title: str
-    logline: str
-    characters: list[WireCharacter]
-    beats: list[str]
 
 
 def _text(least: int, most: int) -> AfterValidator:
@@ -156,7 +112,7 @@ class Variants(_Strict):
 
 def wire_schemas(names: Sequence[str]) -> dict[str, Any]:
     """Return the schema of an answer that holds several synopses, each in a field of its own."""
-    each = WireSynopsis.model_json_schema()
+    each = dict(wire_schema(Synopsis))
     parts = each.pop("$defs")
     fields = dict.fromkeys(names, each)
     needed = {"required": list(names), "additionalProperties": False}
@@ -177,14 +133,6 @@ def parse_parts(answer: str, names: Sequence[str]) -> dict[str, str]:
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
-# The schemas of all other shapes are plain as they are.
-_WIRES: dict[type[BaseModel], type[BaseModel]] = {
-    Synopsis: WireSynopsis,
-    Outline: WireOutline,
-    Variants: WireVariants,
-}
-
-
 @dataclass(frozen=True)
 class Parsed(Generic[Shape]):
     """The result of reading an answer: either `value`, or `problem` in one line."""
@@ -195,8 +143,19 @@ class Parsed(Generic[Shape]):
 
 @cache
 def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema that goes into `response_format` for `shape`."""
-    return _WIRES.get(shape, shape).model_json_schema()
+    """Return the JSON schema that goes into `response_format` for `shape`.
+
+    Servers accept only plain ones: every field required, none more, no lengths, no patterns.
+    """
+    plain: dict[str, Any] = _without_counts(shape.model_json_schema())
+    return plain
+
+
+def _without_counts(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        left = (key for key in schema if key not in {"minItems", "maxItems"})
+        return {key: _without_counts(schema[key]) for key in left}
+    return schema
 
 
 def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:

@@ -24,11 +24,9 @@ def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
 
     The repair quotes the sentences that the finding marks.
     """
-    german = _in_german(finding.limit)
+    limit = in_language(finding.limit, language)
     if finding.passed:
-        if language == "en":
-            return finding
-        return replace(finding, limit=german, message="Eingehalten.")
+        return finding if language == "en" else replace(finding, limit=limit, message="Eingehalten.")
     entry, groups = _find(finding.message)
     message, _, hint = entry.english.format(**groups).partition(" | ") if entry else (finding.message, "", "")
     own, _, own_hint = _in_german(finding.message).partition(" | ")
@@ -36,7 +34,7 @@ def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
     sentences = f" Im Satz: {' '.join(f'„{sentence}“' for sentence in quoted)}" if quoted else ""
     repair = f"{own}{sentences} {own_hint}".strip()
     if language == "de":
-        return replace(finding, message=own, hint=own_hint, limit=german, repair=repair)
+        return replace(finding, message=own, hint=own_hint, limit=limit, repair=repair)
     return replace(finding, message=message, hint=hint.removeprefix("+"), repair=repair)
 
 
