@@ -133,6 +133,7 @@ def parse_parts(answer: str, names: Sequence[str]) -> dict[str, str]:
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
+
 @dataclass(frozen=True)
 class Parsed(Generic[Shape]):
     """The result of reading an answer: either `value`, or `problem` in one line."""

@@ -4,14 +4,14 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
 from statistics import fmean, pstdev
 from string import ascii_letters
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from synopsis_writer.gate.lexicon import commonness, is_known, own_words, pattern
 
@@ -275,24 +275,13 @@ class _Path(NamedTuple):
     before: "_Path | None"
 
 
-class _Model(NamedTuple):
-    """What the search needs of HanTa's model; tags are numbers, and all scores log probabilities."""
-
-    names: Mapping[int, str]
-    numbers: Mapping[str, int]
-    edges: tuple[int, int, int]  # the tags before, at the start and at the end of a sentence
-    transitions: Mapping[tuple[int, int], Mapping[int, float]]
-    known: Mapping[str, Sequence[tuple[int, float]]]
-    analyse: Callable[[str], Sequence[tuple[int, float]]]
-    by_case: Mapping[int, Mapping[bool, float]]
-    prior: Mapping[int, float]
-    is_noun: Callable[[str], bool]
-
-
 @cache
-def _model() -> _Model:
-    """Load the German model, by private parts of HanTa 1.2, to which pyproject.toml holds it."""
-    from HanTa.HanoverTagger import EMPTY, END, START, HanoverTagger
+def _model() -> Any:
+    """Load HanTa's German model, by private parts of version 1.2, to which pyproject.toml holds it.
+
+    Its tags are numbers, and all scores log probabilities.
+    """
+    from HanTa.HanoverTagger import HanoverTagger
 
     class Tagger(HanoverTagger):  # type: ignore[misc]
         def reachable(self) -> None:
@@ -302,17 +291,10 @@ def _model() -> _Model:
     model = Tagger("morphmodel_ger.pgz")
     # Tuples, which the garbage collector leaves alone: with these 23,000 lists it takes twice as long.
     model.cache = {word: tuple(readings) for word, readings in model.cache.items()}
-    return _Model(
-        model.int2tag,
-        model.tag2int,
-        (EMPTY, START, END),
-        model.LP_trans_word,
-        model.cache,
-        model.analyze_forward,
-        model.LP_case_t,
-        model.LP_wtag,
-        lambda word: bool(model.tag_word(word)[0][0] == NOUN),
-    )
+    return model
+
+
+_EMPTY, _START, _END = range(3)  # HanTa's tags before, at the start and at the end of a sentence
 
 
 def tag(tokens: Sequence[str]) -> list[str]:
@@ -322,24 +304,23 @@ def tag(tokens: Sequence[str]) -> list[str]:
     Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
     """
     model = _model()
-    before, start, end = model.edges
-    paths = {(before, start): _Path(0.0, start, None)}
+    paths = {(_EMPTY, _START): _Path(0.0, _START, None)}
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
         scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
         longer: dict[tuple[int, int], _Path] = {}
         for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
-            follow = model.transitions.get(state, _NOTHING)
+            follow = model.LP_trans_word.get(state, _NOTHING)
             for number, score in scores.items():
                 total = path.score + follow.get(number, _DEAD_END) + score
                 key = (state[1], number)
                 if key not in longer or total > longer[key].score:
                     longer[key] = _Path(total, number, path)
         paths = longer
-    ends = {state: model.transitions.get(state, _NOTHING).get(end, _DEAD_END) for state in paths}
+    ends = {state: model.LP_trans_word.get(state, _NOTHING).get(_END, _DEAD_END) for state in paths}
     step: _Path | None = paths[max(paths, key=lambda state: paths[state].score + ends[state])]
     tags: list[str] = []
     while step is not None and step.before is not None:
-        tags.append(model.names[step.tag])
+        tags.append(model.int2tag[step.tag])
         step = step.before
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
 
@@ -353,31 +334,31 @@ def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, flo
     """
     model = _model()
     if word[0].isdigit():
-        return {model.numbers[NUMBER]: 0.0}
-    if word in model.known:
-        scores = dict(model.known[word])
+        return {model.tag2int[NUMBER]: 0.0}
+    if word in model.cache:
+        scores = dict(model.cache[word])
     elif (
         is_capital
         or len(word) > _LONGEST_ANALYSED
         or (len(word) > _LONGEST_UNLISTED and not commonness(word))
     ):
-        return {model.numbers[NOUN]: 0.0, model.numbers[NAME]: 0.0}
+        return {model.tag2int[NOUN]: 0.0, model.tag2int[NAME]: 0.0}
     else:
-        ranked = model.analyse(word)
+        ranked = model.analyze_forward(word)
         scores = {number: score for number, score in ranked if score >= ranked[0][1] - _CUTOFF}
     return {
         number: float(score)
-        + (model.by_case[number][is_capital] if case_counts else 0.0)
-        - model.prior[number]
+        + (model.LP_case_t[number][is_capital] if case_counts else 0.0)
+        - model.LP_wtag[number]
         for number, score in scores.items()
-        if number in model.by_case
-    } or {model.numbers[UNKNOWN]: 0.0}
+        if number in model.LP_case_t
+    } or {model.tag2int[UNKNOWN]: 0.0}
 
 
 @lru_cache(maxsize=20_000)
 def is_noun(word: str) -> bool:
     """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
-    return len(word) > _LONGEST_NAME or _model().is_noun(word.capitalize())
+    return len(word) > _LONGEST_NAME or _model().tag_word(word.capitalize())[0][0] == NOUN
 
 
 _INFLECTED = re.compile(r"(?:en|er?|em|es|e?t|ung|lich|ig|isch|heit|keit)$")
@@ -389,7 +370,7 @@ def is_german(word: str) -> bool:
     if word in own_words("acronyms"):
         return False
     model = _model()
-    if word in model.known:
-        best = max(model.known[word], key=lambda reading: reading[1])[0]
-        return model.names[best] not in {NAME, "FM"}
+    if word in model.cache:
+        best = max(model.cache[word], key=lambda reading: reading[1])[0]
+        return model.int2tag[best] not in {NAME, "FM"}
     return is_known(word) and _INFLECTED.search(word) is not None
