@@ -8,7 +8,7 @@ LITELLM := .venv-litellm
 AUDIT := .venv-audit
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-TESTED := evals,formats,keyring,local,parquet,ray
+TESTED := evals,formats,keyring,local,page,parquet,ray
 
 # Taken as they are typed: a dollar sign in a theme is a dollar sign.
 export SYNOPSIS_MAKE_SHOW := $(value SHOW)
@@ -126,6 +126,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.report
 	@$(BIN)/python -m benchmarks.export
+	@$(BIN)/python -m benchmarks.page
 
 bench-scale: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.batch_scale

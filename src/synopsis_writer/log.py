@@ -509,14 +509,18 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", plain.replace('\\"', '"')).casefold()
 
 
+OnAttempt = Callable[[Attempt, Brief], object]
+
+
 class Recording:
     """Records one run in a `with` block: its beginning, each attempt, and how it ended.
 
-    A log that fails is reported once, and does not end the work; a log of None records nothing.
+    A log that fails is reported once, and does not end the work; a log of None records nothing. `on_attempt`
+    is called with each attempt that was judged.
     """
 
-    def __init__(self, log: RunLog | None, run: Run) -> None:
-        self._log, self.run = log, run
+    def __init__(self, log: RunLog | None, run: Run, on_attempt: OnAttempt | None = None) -> None:
+        self._log, self.run, self._on_attempt = log, run, on_attempt
         self.id = run.id if log is not None else ""  # what results call the run
         self.attempts: list[Attempt] = []
         self._failed: list[ModelError] = []
@@ -556,6 +560,8 @@ class Recording:
         """Record the findings of an attempt."""
         self.attempts[index] = attempt
         self._try(lambda log: log.judged(self.run.id, index, attempt))
+        if self._on_attempt is not None:
+            self._on_attempt(attempt, self.run.brief)
 
     def failed(self, error: ModelError) -> None:
         """Record the tokens of a call that failed, if the server counted any."""
@@ -645,6 +651,24 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
     if len(then) != len(now):
         changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
     return changes
+
+
+def word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
+    """Yield runs of words that are in both (`=`), only in the old text (`-`) or only in the new one (`+`)."""
+    from difflib import SequenceMatcher
+
+    before, after = (re.findall(r"\s*(?:\w+|[^\w\s])", text) for text in (old, new))
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        deleted, inserted = "".join(before[start:end]), "".join(after[new_start:new_end])
+        if kind == "equal":
+            yield "=", deleted
+            continue
+        blank = deleted[: len(deleted) - len(deleted.lstrip())]
+        if blank and inserted.startswith(blank):
+            yield "=", blank
+            deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
+        yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
 
 
 def _draft_key(draft: Attempt, index: int) -> tuple[str, int, bool] | int:

@@ -1,5 +1,6 @@
 """Releases: a person's word that a text may go out, recorded in its file."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -48,7 +49,7 @@ def release(
     if Path(file).suffix.lower() not in {".md", ".markdown"}:
         raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
     document = read_document(Path(file))
-    with writer or Writer() as opened:
+    with contextlib.nullcontext(writer) if writer else Writer() as opened:
         report = opened.check_sync(document)
         new = [
             waiver

@@ -232,12 +232,7 @@ class Result:
             fields["examples"] = list(prompt.example_ids)
         return fields | {
             **bill_data([attempt.answer for attempt in self.attempts]),
-            "gate": {
-                finding.check: finding.value
-                if finding.passed
-                else f"{'refused' if finding.level == 'error' else finding.level}: {finding.sentence}"
-                for finding in self.best.findings
-            },
+            "gate": verdicts(self.best.findings),
             **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),
             **({"run": self.run} if self.run else {}),
             **({"story": self.story} if self.story else {}),
@@ -321,6 +316,17 @@ class Result:
             "text": self.text or None,
             "history": [attempt.as_data() for attempt in self.attempts],
         }
+
+
+def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
+    """Return what a saved file records of a check: what was measured, or else what was found."""
+    return {
+        each.check: each.value if each.passed else f"{_verdict(each)}: {each.sentence}" for each in findings
+    }
+
+
+def _verdict(finding: Finding) -> str:
+    return "waived" if finding.waived else "refused" if finding.level == "error" else finding.level
 
 
 def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:

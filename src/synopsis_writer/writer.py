@@ -43,7 +43,17 @@ from synopsis_writer.errors import (
 from synopsis_writer.examples import Example, read_brief, read_synopsis
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.finding import Finding
-from synopsis_writer.log import Lost, Recording, ReplayAuthor, ReplayClient, Run, RunLog, Version, differences
+from synopsis_writer.log import (
+    Lost,
+    OnAttempt,
+    Recording,
+    ReplayAuthor,
+    ReplayClient,
+    Run,
+    RunLog,
+    Version,
+    differences,
+)
 from synopsis_writer.models.base import ModelClient, bill
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
@@ -256,6 +266,7 @@ class Writer:
         exclude: Collection[str] = (),
         sample: int = 0,
         on_text: Callable[[str], None] | None = None,
+        on_attempt: OnAttempt | None = None,
         **fields: Unpack[BriefFields],
     ) -> Result:
         """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
@@ -269,6 +280,7 @@ class Writer:
             exclude: ids of examples that the prompt must not show.
             sample: which of several texts for one brief this is: each has drafts of its own.
             on_text: called with the whole answer so far while it grows.
+            on_attempt: called with each attempt that was judged, and its brief.
             fields: the fields of a brief, such as `show`, `theme` and `form`.
 
         Raises:
@@ -280,7 +292,7 @@ class Writer:
         brief, show = await self._open_for(brief, fields)
         async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
             with self._recording(
-                self._command, brief, author.name, prompt, outline=outline, best_of=best_of
+                self._command, brief, author.name, prompt, on_attempt, outline=outline, best_of=best_of
             ) as recording:
                 return await self._write(recording, show, author, prompt, previous=previous)
 
@@ -335,11 +347,14 @@ class Writer:
                 recording.end("accepted")
         return outline
 
-    async def lengths(self, source: Document | Result, forms: Sequence[str]) -> tuple[Result, ...]:
+    async def lengths(
+        self, source: Document | Result, forms: Sequence[str], *, on_attempt: OnAttempt | None = None
+    ) -> tuple[Result, ...]:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
         All are asked for in one answer where the model can, and each is repaired on its own. What all lengths
-        of a story share is the `story` of its saved file, or else its `run`.
+        of a story share is the `story` of its saved file, or else its `run`. `on_attempt` is called with each
+        attempt that was judged, and its brief.
 
         Raises:
             InputError: the source is no synopsis, or the house does not have one of the forms.
@@ -369,7 +384,7 @@ class Writer:
                 author = PartAuthor(parts.get(name), client, prompts, prompt, limits)
                 brief, show = told[name]
                 try:
-                    with self._recording("lengths", brief, client.name, prompt) as recording:
+                    with self._recording("lengths", brief, client.name, prompt, on_attempt) as recording:
                         result = await self._write(recording, show, author, prompt, gate=examiner)
                 except ModelError as error:
                     run = recording.run
@@ -432,6 +447,7 @@ class Writer:
         variants: int = 1,
         people: Sequence[str] = (),
         on_text: Callable[[str], None] | None = None,
+        on_attempt: OnAttempt | None = None,
         **fields: Unpack[BriefFields],
     ) -> Revised:
         """Have the model write a new version of a text, and repair it as `write` does; see `save_revised`.
@@ -446,6 +462,7 @@ class Writer:
                 named must differ.
             people: those of a text that does not list them, each as `Name: Rolle`.
             on_text: called with the whole answer so far while it grows.
+            on_attempt: called with each attempt that was judged, and its brief.
             fields: fields of the brief that change, or that the text does not say.
 
         Raises:
@@ -489,7 +506,7 @@ class Writer:
             limits = limits_of(self.settings)
             limits = replace(limits, max_tokens=limits.max_tokens * variants)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits, wish.shape)
-            with self._recording("revise", brief, author.name, prompt) as recording:
+            with self._recording("revise", brief, author.name, prompt, on_attempt) as recording:
                 result = await self._write(
                     recording, show, author, prompt, gate=gate, judged_by=reviser.judge
                 )
@@ -775,7 +792,13 @@ class Writer:
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _recording(
-        self, command: str, brief: Brief, model: str, prompt: Prompt | None, **more: Any
+        self,
+        command: str,
+        brief: Brief,
+        model: str,
+        prompt: Prompt | None,
+        on_attempt: OnAttempt | None = None,
+        **more: Any,
     ) -> Recording:
         name, created = new_run()
         if prompt is not None:
@@ -783,7 +806,7 @@ class Writer:
             more["examples"] = tuple(prompt.example_ids)
         server = self.model.server if self._client is None else None
         run = Run(name, command, created, brief, model, server, attempts=self.settings.attempts, **more)
-        return Recording(self.log if self._log else None, run)
+        return Recording(self.log if self._log else None, run, on_attempt)
 
     @contextlib.asynccontextmanager
     async def _author(

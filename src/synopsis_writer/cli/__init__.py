@@ -7,7 +7,7 @@ from types import FrameType
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
-_received: list[signal.Signals] = []  # SIGTERM or SIGHUP, in order
+_received: list[signal.Signals] = []  # SIGTERM or SIGHUP, in order; see `end_quietly`
 
 
 def main() -> None:
@@ -53,9 +53,15 @@ def interruption() -> tuple[int, str]:
     return 128 + ended_by, f"{_WORDS[ended_by.name]}: run the same command again"
 
 
+def end_quietly() -> None:
+    """Have a command that Ctrl-C ended as it should exit with the signal's code, without a message."""
+    if not _received:
+        _received.append(signal.SIGINT)
+
+
 def is_signalled() -> bool:
-    """Whether SIGTERM or SIGHUP has come."""
+    """Whether SIGTERM or SIGHUP has come, or Ctrl-C to a command that ends by it."""
     return bool(_received)
 
 
-__all__ = ["interruption", "is_signalled", "main"]
+__all__ = ["end_quietly", "interruption", "is_signalled", "main"]

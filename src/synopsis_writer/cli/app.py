@@ -15,7 +15,7 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, house, log, models, options, publish, revise, write
+from synopsis_writer.cli import batch, check, evals, house, log, models, options, page, publish, revise, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.errors import SynopsisError, os_reason
 
@@ -38,6 +38,7 @@ app.command("prompt")(write.prompt)
 app.command("check")(check.check)
 app.command("release")(publish.release)
 app.command("export")(publish.export)
+app.command("page")(page.page)
 app.add_typer(check.examples_app, name="examples")
 app.add_typer(house.app, name="house")
 app.add_typer(check.style_app, name="style")

@@ -326,19 +326,10 @@ class LiveText:
 
 def story(answer: str) -> str:
     """Return title and paragraphs that stand in an unfinished JSON answer; empty where there are none yet."""
-    from pydantic_core import from_json
+    from synopsis_writer.answers import parts_so_far
 
-    from synopsis_writer.answers import find_objects, without_thoughts
-
-    objects = find_objects(without_thoughts(answer, is_cut=True))
-    try:
-        data = from_json(objects[-1].source, allow_partial="trailing-strings") if objects else {}
-    except ValueError:
-        return ""
-    paragraphs = data.get("paragraphs")
-    parts = [part for part in paragraphs if isinstance(part, dict)] if isinstance(paragraphs, list) else []
-    texts = [data.get("title"), *(part.get("text") for part in parts)]
-    return "\n\n".join(text.strip() for text in texts if isinstance(text, str) and text.strip())
+    title, parts = parts_so_far(answer)
+    return "\n\n".join(filter(None, [title, *parts]))
 
 
 def _is_whole(answer: str) -> bool:

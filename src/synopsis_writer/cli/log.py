@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -232,6 +231,7 @@ def diff_versions(
     html: Annotated[Path | None, option("--html", "Write a web page instead; - is stdout.", "FILE")] = None,
 ) -> None:
     """Compare two texts word by word: title, logline and text."""
+    from synopsis_writer.log import word_diff
     from synopsis_writer.storage.files import write_file
 
     with _open_log() as log:
@@ -243,7 +243,7 @@ def diff_versions(
     is_colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     deleted, inserted = (("\x1b[31;9m", "\x1b[0m"), ("\x1b[32;4m", "\x1b[0m")) if is_colored else _PLAIN_MARKS
     marks = {"=": ("", ""), "-": deleted, "+": inserted}
-    parts = ((marks[kind], printable(words)) for kind, words in _word_diff(old, new))
+    parts = ((marks[kind], printable(words)) for kind, words in word_diff(old, new))
     sys.stdout.write("".join(f"{start}{words}{end}" for (start, end), words in parts) + "\n")
 
 
@@ -263,29 +263,13 @@ def _text_of(log: "RunLog", name: str) -> str:
     return "\n\n".join([*head, document.text])
 
 
-def _word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
-    """Yield runs of words that are in both (`=`), only in the old text (`-`) or only in the new one (`+`)."""
-    from difflib import SequenceMatcher
-
-    before, after = (re.findall(r"\s*(?:\w+|[^\w\s])", text) for text in (old, new))
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
-    for kind, start, end, new_start, new_end in matcher.get_opcodes():
-        deleted, inserted = "".join(before[start:end]), "".join(after[new_start:new_end])
-        if kind == "equal":
-            yield "=", deleted
-            continue
-        blank = deleted[: len(deleted) - len(deleted.lstrip())]
-        if blank and inserted.startswith(blank):
-            yield "=", blank
-            deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
-        yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
-
-
 def _diff_page(old: str, new: str, title: str) -> str:
     from html import escape
 
+    from synopsis_writer.log import word_diff
+
     tags = {"=": "{}", "-": "<del>{}</del>", "+": "<ins>{}</ins>"}
-    body = "".join(tags[kind].format(escape(words)) for kind, words in _word_diff(old, new))
+    body = "".join(tags[kind].format(escape(words)) for kind, words in word_diff(old, new))
     return (
         '<!doctype html>\n<html lang="de">\n<meta charset="utf-8">\n'
         f"<title>{escape(title)}</title>\n<style>body {{ max-width: 45em; margin: 2em auto; "

@@ -62,10 +62,13 @@ def read_sources(path: Path) -> list[Source]:
         SettingsError: it is Word or HTML, and the extra `formats` is not installed.
         InputError: its front matter cannot be read.
     """
-    suffix = path.suffix.lower()
-    read = READERS.get(suffix, _read_markdown)
-    data = read_input(path, MOST_FILE if suffix in _LARGER else MOST_BYTES, "that is no synopsis")
-    sources = list(read(data, path))
+    most = MOST_FILE if path.suffix.lower() in _LARGER else MOST_BYTES
+    return parse_sources(read_input(path, most, "that is no synopsis"), path)
+
+
+def parse_sources(data: bytes, path: Path) -> list[Source]:
+    """Read the texts of a file's content, of the kind that the suffix of `path` says; as `read_sources`."""
+    sources = list(READERS.get(path.suffix.lower(), _read_markdown)(data, path))
     if not any(source.document.text for source in sources):
         raise FileError(f"{path}: holds no text: write one, or name another file")
     return sources

@@ -1,0 +1,86 @@
+"""The command page."""
+
+import asyncio
+import os
+import sys
+import threading
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from synopsis_writer import cli
+from synopsis_writer.cli import options
+from synopsis_writer.cli.console import warn
+from synopsis_writer.cli.options import option
+from synopsis_writer.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from synopsis_writer.writer import Writer
+
+_PORT = 8642  # in use by no service that IANA lists
+
+
+@options.grouped
+def page(
+    *,
+    port: Annotated[
+        int, option("--port", "The port to listen on; 0 is any free one.", "N", min=0, max=65535)
+    ] = _PORT,
+    no_open: Annotated[bool, option("--no-open", "Do not open a browser.")] = False,
+    host: Annotated[
+        str,
+        option(
+            "--host", "The address to listen on; another than this machine's needs --insecure.", "ADDRESS"
+        ),
+    ] = "127.0.0.1",
+    out: Annotated[
+        Path | None, option("--out", "The folder of saved texts.  [default: synopsen]", "FOLDER")
+    ] = None,
+    run: options.RunFlags,
+    semantic: options.Semantic = None,
+) -> int:
+    """Open the editor's page in your browser: write, correct, revise, release and export texts there.
+
+    It is served on this machine for this machine alone, until Ctrl-C.
+    """
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise SettingsError("the page needs an extra: pip install 'synopsis-writer[page]'")
+    from synopsis_writer.house.house import open_house
+    from synopsis_writer.page.app import Page
+    from synopsis_writer.page.security import Access, is_loopback
+    from synopsis_writer.page.serve import listen, serve
+
+    settings = options.settings_from(run, semantic=semantic, out=out)
+    if not is_loopback(host):
+        if not settings.insecure:
+            raise InputError(
+                f"--host {host}: the page would go over plain http to other machines, and whoever reads that "
+                "network could read your texts and change them: leave --host out, or add --insecure"
+            )
+        warn(f"{host}: whoever reads this network can read your texts, and change them")
+    open_house(settings)  # which says at once what is wrong with it
+    with listen(host, port) as listening:
+        access = Access(host, listening.getsockname()[1])
+
+        def show() -> None:
+            warn(f"the page: {access.address}")
+            if not no_open and _has_browser():
+                threading.Thread(target=webbrowser.open, args=(access.address,), daemon=True).start()
+
+        def open_writer() -> "Writer":
+            from synopsis_writer.writer import Writer
+
+            return Writer(settings, log=not run.no_log)
+
+        try:
+            asyncio.run(serve(Page(access, open_writer, settings.lang), listening, show))
+        except KeyboardInterrupt:
+            cli.end_quietly()
+    return 0
+
+
+def _has_browser() -> bool:
+    """Whether a browser has a window to open; one in the terminal would take it away."""
+    is_drawn = sys.platform in {"win32", "darwin"} or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+    return is_drawn or "BROWSER" in os.environ
