@@ -26,7 +26,7 @@ from synopsis_writer.gate.lexicon import (
 )
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
-TOLD_SHARE = 0.3  # of the theme's weight, in a text of 330 words
+TOLD_SHARE = 0.33  # of the theme's weight, in a text of 330 words
 REFUSED_SHARE = 0.1  # of what must be told, from which on down no other words are a reason
 THESAURUS_MARGIN = 0.02  # by which strange texts gain from a thesaurus
 _FULL_LENGTH = 330  # words; in a shorter text fewer of the theme's words can turn up
