@@ -49,6 +49,10 @@ app.add_typer(log.app, name="log")
 app.add_typer(log.cache_app, name="cache")
 
 
+# The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
+THRESHOLD = (50_000, 50, 1_000)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         print_result(f"synopsis-writer {__version__}")
@@ -71,8 +75,7 @@ def _root(
 
 def main() -> None:
     """Run the command line, and exit with its code."""
-    # The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
-    gc.set_threshold(50_000, 50, 1_000)
+    gc.set_threshold(*THRESHOLD)
     if sys.stdout is None:  # closed by who called us
         sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):

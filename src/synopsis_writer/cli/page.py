@@ -1,6 +1,7 @@
 """The command page."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from synopsis_writer.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from synopsis_writer.writer import Writer
 
+SWITCH_INTERVAL = 0.001  # seconds for which a check may keep the server from answering
 _PORT = 8642  # in use by no service that IANA lists
 
 
@@ -59,6 +61,7 @@ def page(
                 "network could read your texts and change them: leave --host out, or add --insecure"
             )
         warn(f"{host}: whoever reads this network can read your texts, and change them")
+    sys.setswitchinterval(SWITCH_INTERVAL)
     open_house(settings)  # which says at once what is wrong with it
     with listen(host, port) as listening:
         access = Access(host, listening.getsockname()[1])
@@ -74,10 +77,16 @@ def page(
             return Writer(settings, log=not run.no_log)
 
         try:
-            asyncio.run(serve(Page(access, open_writer, settings.lang), listening, show))
+            asyncio.run(serve(Page(access, open_writer, settings.lang, _freeze), listening, show))
         except KeyboardInterrupt:
             cli.end_quietly()
     return 0
+
+
+def _freeze() -> None:
+    """Have Python's garbage collector leave alone what is loaded: a full pass stops all threads for 60 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _has_browser() -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,8 +49,8 @@ _WAYS_OUT = (
 class Api:
     """Answers the page's requests with one `Writer`, open for as long as the server runs."""
 
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
+    def __init__(self, writer: Writer, on_warm: Callable[[], None]) -> None:
+        self.writer, self._on_warm = writer, on_warm
         self.journal = Journal(writer.settings.log.parent / "drafts")
         self.library = Library(writer, self.journal)
         self.jobs = Jobs(writer, self.journal)
@@ -72,6 +72,7 @@ class Api:
 
     async def _warm_up(self) -> None:
         await self.writer.check(_SAMPLE)
+        self._on_warm()
 
     async def _ready(self, call: Call) -> None:
         """Wait until the house is loaded, and have findings in the request's language.

@@ -67,6 +67,7 @@ class Page:
     access: Access
     open_writer: "Callable[[], Writer]"
     lang: str = "de"
+    on_warm: Callable[[], None] = lambda: None  # once the house is loaded
     _api: "asyncio.Future[Api] | None" = None
 
     @contextlib.asynccontextmanager
@@ -89,7 +90,7 @@ class Page:
     def _make(self) -> "Api":
         from synopsis_writer.page.api import Api
 
-        return Api(self.open_writer())
+        return Api(self.open_writer(), self.on_warm)
 
     def stop(self) -> None:
         """End what would keep the server from ending: its jobs, and the streams of their events."""
