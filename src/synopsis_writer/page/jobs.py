@@ -42,7 +42,7 @@ class Job:
     task: asyncio.Task[None] | None = None
     has_ended: bool = False
     base: Text = field(default_factory=Text)
-    text: Text | None = None
+    _answer: str = ""
     _count: int = 0
     _shown: float = 0.0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,15 +66,20 @@ class Job:
 
     def grow(self, answer: str) -> None:
         """Show title and paragraphs of an answer as far as it has come."""
-        now = time.monotonic()
-        if now - self._shown < _PICTURE_SECONDS:
-            return
-        self._shown = now
-        title, parts = parts_so_far(answer)
-        if title or parts:
-            paragraphs = tuple(Part(text=part) for part in parts)
-            self.text = self.base.model_copy(update={"title": title, "paragraphs": paragraphs})
-            self.tell("growing", {"title": title, "paragraphs": parts})
+        self._answer, now = answer or self._answer, time.monotonic()
+        if now - self._shown >= _PICTURE_SECONDS and (text := self.text):
+            self._shown = now
+            paragraphs = [part.text for part in text.paragraphs]
+            self.tell("growing", {"title": text.title, "paragraphs": paragraphs})
+
+    @property
+    def text(self) -> Text | None:
+        """The last answer as far as it has come; None where nothing of it can be read yet."""
+        title, parts = parts_so_far(self._answer)
+        if not (title or parts):
+            return None
+        paragraphs = tuple(Part(text=part) for part in parts)
+        return self.base.model_copy(update={"title": title, "paragraphs": paragraphs})
 
     def attempted(self, attempt: Attempt, brief: Brief) -> None:
         """Show an attempt that was judged."""
@@ -168,7 +173,8 @@ class Jobs:
         except asyncio.CancelledError:
             job.tell("stopped", {})
         except Exception as error:  # noqa: BLE001 - ours, and any other
-            text = None if job.text is None else await self._kept(job.text)
+            text = job.text
+            text = None if text is None else await self._kept(text)
             job.tell("failed", {**failure_of(error), "text": text})
         finally:
             job.end()
