@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer import Writer, read_document
+from synopsis_writer.page.security import Access
 from synopsis_writer.settings import load_settings
 from tests.support.page import Browser, served
 from tests.support.terminal import PATH
@@ -327,3 +328,28 @@ def test_of_checks_of_one_draft_only_the_last_is_made(browser: Browser) -> None:
         results = list(pool.map(checked, range(24)))
     assert all("findings" in each or each == {"superseded": True} for each in results)
     assert "findings" in checked(0)
+
+
+@pytest.mark.parametrize(
+    ("listening", "named", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:1", True),
+        ("127.0.0.1", "LOCALHOST:1", True),
+        ("::1", "[::1]:1", True),
+        ("127.0.0.1", "192.168.0.2:1", False),
+        ("127.0.0.1", "localhost.:1", False),
+        ("127.0.0.1", "127.0.0.1:2", False),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "", False),
+        ("0.0.0.0", "192.168.0.2:1", True),
+        ("0.0.0.0", "evil.example:1", False),
+        ("0.0.0.0", "192.168.0.2.evil.example:1", False),
+    ],
+)
+def test_only_names_of_this_machine_are_the_servers(listening: str, named: str, expected: bool) -> None:
+    assert Access(listening, 1)._is_ours(named) == expected
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    access = Access("127.0.0.1", 1)
+    assert not any(secret in repr(access) for secret in (access.token, access.cookie, access.page_token))

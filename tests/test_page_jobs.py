@@ -1,11 +1,13 @@
 """The page's jobs: a model writes, revises and tells in other lengths; versions, release, export, import."""
 
+import io
 import json
 import logging
 import os
 import re
 import signal
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from synopsis_writer import Writer, read_document
 from synopsis_writer.settings import load_settings
 from tests.support.loopback import CutStream, LoopbackServer, Reply, StalledStream, Step
-from tests.support.page import Browser, served
+from tests.support.page import KEY, Browser, served
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, FILE, GOOD, PATH, Terminal
 
 BRIEF = {**GOOD.brief.as_data(), "beats": [""], "notes": None}
@@ -34,7 +36,7 @@ def page(folder: Path, *steps: Step, **given: Any) -> Iterator[tuple[Browser, Lo
             folders = {"out": folder / "synopsen", "log": folder / "data" / "runs.sqlite3"}
             more = {"base_url": server.base_url, "max_retries": 0, "responses": "off", "lang": "en"}
             settings = load_settings({**folders, **more, "cache": folder / "cache", **given}, {})
-            return Writer(settings, environment={"OPENAI_API_KEY": "sk-secret"})
+            return Writer(settings, environment={"OPENAI_API_KEY": KEY})
 
         with served(open_writer) as browser:
             yield browser, server
@@ -53,7 +55,7 @@ def events(browser: Browser, job: str, last: int = 0, until: str = "") -> list[t
                 event[name] = value
                 continue
             if "data" in event:
-                assert "sk-secret" not in event["data"]
+                assert KEY not in event["data"]
                 found.append((int(event["id"]), event["event"], json.loads(event["data"])))
                 if event["event"] == until:
                     break
@@ -246,6 +248,15 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: b
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, 2)
 
 
+def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b" " * 50_000_000)
+    with page(tmp_path) as (browser, _):
+        answer = browser.ask("POST", "/api/import?name=a.docx", packed.getvalue())
+        assert (answer.status_code, len(packed.getvalue()) < 100_000) == (400, True)
+
+
 def test_the_prompt_is_shown_with_its_examples_and_their_reasons(tmp_path: Path) -> None:
     with page(tmp_path) as (browser, server):
         shown = browser.post("/api/prompt", {"brief": BRIEF})
@@ -388,3 +399,14 @@ def test_another_address_needs_to_be_asked_for(terminal: Terminal) -> None:
 def test_a_house_that_cannot_be_read_is_one_line(terminal: Terminal) -> None:
     run = terminal("page", "--no-open", "--house", "none")
     assert (run.code, run.err) == (2, "synopsis: none: no such folder: name one that holds a house.yaml\n")
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synopsis_writer.cli.page.find_spec", lambda _: None)
+    run = terminal("page")
+    assert (run.code, run.err) == (
+        2,
+        "synopsis: the page needs an extra: pip install 'synopsis-writer[page]'\n",
+    )

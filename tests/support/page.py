@@ -15,6 +15,8 @@ from synopsis_writer.page.app import Page
 from synopsis_writer.page.security import Access
 from synopsis_writer.page.serve import listen, serve
 
+KEY = "sk-secret"  # of the model's server: it never reaches the page
+
 
 class Browser:
     """Asks as the page does: with cookie, token and origin; errors come back as they are."""
@@ -35,7 +37,9 @@ class Browser:
     def ask(self, method: str, path: str, data: Any = None, **more: Any) -> httpx2.Response:
         """Send a request with JSON, or bytes as they are."""
         body = data if isinstance(data, bytes) else None if data is None else json.dumps(data).encode()
-        return self.client.request(method, path, content=body, **{"headers": self.headers, **more})
+        answer = self.client.request(method, path, content=body, **{"headers": self.headers, **more})
+        assert KEY not in answer.text + str(answer.headers)
+        return answer
 
     def get(self, path: str) -> Any:
         """Return the JSON of an answer that must be one."""
