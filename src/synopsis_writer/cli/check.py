@@ -298,11 +298,30 @@ def show_example(
 
 
 @examples_app.command("check")
-def check_examples(house: options.House = None, examples: options.Examples = None) -> int:
+def check_examples(
+    *,
+    variety: Annotated[
+        bool,
+        option("--variety", "Measure instead how much the texts differ; exits 1 where too many are alike."),
+    ] = False,
+    house: options.House = None,
+    examples: options.Examples = None,
+) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""
     from synopsis_writer.workspace import check_pool, pool_folders
 
     settings = options.settings_from(house=house, examples=examples)
+    if variety:
+        from synopsis_writer.examples import load_pool
+        from synopsis_writer.gate.features import measure_variety
+
+        pool = load_pool(pool_folders(settings))
+        measured = measure_variety({example.id: example.synopsis for example in pool.examples})
+        for line in measured.lines:
+            print_result(line)
+        for fault in measured.faults:
+            print_error(fault)
+        return GateRefusedError.exit_code if measured.faults else 0
     count, problems = check_pool(settings)
     for problem in problems:
         print_error(problem)

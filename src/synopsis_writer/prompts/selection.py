@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
+from synopsis_writer.gate.features import features_of
 from synopsis_writer.prompts.templates import brief_block, estimate_tokens
 from synopsis_writer.storage.arrays import FEWEST_CACHED, Arrays, cached_arrays, digest
 
@@ -99,6 +100,11 @@ class ExampleIndex:
     def stems(self, row: int) -> frozenset[str]:
         """Return the stems of a row's theme and logline."""
         return stems(_theme_text(self.examples[row]))
+
+    def likeness(self, row: int, other: int) -> float:
+        """Return how alike two rows are, 0 to 1: by theme and logline, and by the features of their texts."""
+        one, two = (features_of(self.examples[each].synopsis) for each in (row, other))
+        return (_cosine(self.stems(row), self.stems(other)) + one.likeness(two)) / 2
 
     def shared_words(self, theme: str, row: int) -> list[str]:
         """Return the theme's words whose stems the row holds, as they are written, each stem once."""
@@ -209,13 +215,12 @@ class _Selection:
         """Return the row of the greatest marginal relevance; of equals the first in the index's order.
 
         Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking", 1998: weight times
-        closeness (0 to 1) less the rest times the greatest cosine of its stems to those of a chosen row.
+        closeness (0 to 1) less the rest times the greatest likeness to a chosen row.
         """
         index = self.index
-        chosen = [index.stems(row) for row in self.chosen]
         worth: dict[int, float] = {}
         for row, near in zip(rows.tolist(), closeness.tolist(), strict=True):
-            likeness = max((_cosine(index.stems(row), other) for other in chosen), default=0.0)
+            likeness = max((index.likeness(row, other) for other in self.chosen), default=0.0)
             worth[row] = weight * near - (1 - weight) * likeness
         return max(worth, key=lambda row: (worth[row], -int(index.order[row])))
 

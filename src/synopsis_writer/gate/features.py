@@ -1,0 +1,276 @@
+"""By what texts are told apart: how they begin and end, their motifs, their people, their words."""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import chain
+
+from synopsis_writer.gate.cast import occupation, parse_name
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
+from synopsis_writer.gate.text import Sentence, Text, analyse, lower_words
+from synopsis_writer.synopsis import Synopsis
+
+_FIRST_WORDS = 3  # of a sentence that tell how it begins
+_SHOWN_WORDS = 5  # of a sentence that are quoted
+_LEAST_MENTIONS = 3  # of a motif, unless title or last sentence has it and it comes twice
+_SHORTEST_STEM = 4  # letters of a word that ends compounds
+_RUN = 4  # words
+_MOST_SHARE = {"opening": 1 / 4, "open ending": 1 / 4, "motif": 1 / 6}
+_FEWEST_ALIKE = 3  # texts; two may be alike in any pool
+
+
+@dataclass(frozen=True)
+class Features:
+    """By what a text is compared with others.
+
+    Attributes:
+        opening, ending: the first and the last sentence.
+        opening_kind, ending_kind: how each is made: a number first, a question that begins with its verb, …
+        view: the first person that the text names; empty where it names none.
+        people: whom it declares.
+        motifs: the things that carry it, by the German names of their kinds.
+    """
+
+    opening: str = ""
+    opening_kind: str = ""
+    view: str = ""
+    ending: str = ""
+    ending_kind: str = ""
+    people: tuple[str, ...] = ()
+    motifs: frozenset[str] = frozenset()
+
+    def likeness(self, other: "Features") -> float:
+        """Return how alike two texts are, 0 to 1: a third each for opening, ending and motifs."""
+        shared = len(self.motifs & other.motifs) / max(1, min(len(self.motifs), len(other.motifs)))
+        return (
+            (self.opening_kind == other.opening_kind) + (self.ending_kind == other.ending_kind) + shared
+        ) / 3
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is a question, or trails off."""
+        return self.ending_kind.startswith(("question", "ellipsis"))
+
+
+@lru_cache(maxsize=1_000)
+def features_of(synopsis: Synopsis) -> Features:
+    """Return the features of a text."""
+    text = analyse(synopsis.text)
+    people = tuple(person.name for person in synopsis.characters)
+    sentences = [sentence for sentence in text.sentences if sentence.length]
+    if not sentences:
+        return Features(people=people)
+    owners = _owners(people)
+    first, last = sentences[0], sentences[-1]
+    view = next((name for word in text.words if (name := _owner(word.lower, owners))), "")
+    return Features(
+        first.text,
+        kind_of(text, first, owners),
+        view,
+        last.text,
+        kind_of(text, last, owners),
+        people,
+        motifs(text, synopsis.title, last, owners),
+    )
+
+
+def _owners(people: Sequence[str]) -> Mapping[str, str]:
+    """Return whose name a lower-case word is; of a last name that two share it is empty."""
+    owners: dict[str, str] = {}
+    for name in people:
+        for part in filter(None, parse_name(name)):
+            owners[part] = "" if part in owners else name
+    return owners
+
+
+def _owner(word: str, owners: Mapping[str, str]) -> str:
+    return owners.get(word) or owners.get(word.removesuffix("s")) or ""
+
+
+def kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
+    """Return how a sentence is made, in English; `gate/data/messages_de.txt` has it in German."""
+    words = [word.lower for word in text.words_of(sentence)]
+    start = text.words_of(sentence)[0].span.start
+    quote = next((each for each in text.quotes if each.contains(start)), None)
+    is_title = quote is not None and not _SPOKEN.search(text.raw, quote.start, quote.end + 1)
+    counted = next((word for word in words if word not in _list("before a number")), "")
+    near = words[:_FIRST_WORDS]
+    kinds = {
+        "title": is_title,
+        "speech": quote is not None or text.is_quoted(sentence.span.end - 1),
+        "question": sentence.is_question,
+        "ellipsis": sentence.text.endswith(("…", "...")),
+        "number": counted in _list("number") or sentence.text[0].isdigit(),
+        "moment": not _list("moment").isdisjoint(near),
+        "person": any(_owner(word, owners) for word in near),
+        **{kind: words[0] in _list(kind) for kind in _STARTS},
+    }
+    kind = next((kind for kind, applies in kinds.items() if applies), "bare word")
+    return _kind_of_question(words) if kind == "question" else kind
+
+
+_SPOKEN = re.compile(r"[.,!?…]")  # in a quotation, or right behind it: it is no title
+_STARTS = ("clause", "place", "new thing", "thing", "pronoun")
+
+
+def _kind_of_question(words: Sequence[str]) -> str:
+    if words[0] == "oder":
+        return "question, oder first"
+    first = next((word for word in words if word not in _list("lead-ins")), words[0])
+    either = ", oder" if "oder" in words else ""
+    asked = next((word for word in words[:_FIRST_WORDS] if word in _list("question word")), "")
+    if asked and (first == asked or first in _list("place")):
+        return f"question, {asked}{either}"
+    if first == "ob":
+        return f"question, ob{either}"
+    is_verb = not any(first in _list(kind) for kind in ("place", "new thing", "thing", "pronoun", "moment"))
+    return f"question, {'verb first' if is_verb else 'other'}{either}"
+
+
+def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) -> frozenset[str]:
+    """Return what comes three times, or twice and also in the title or the last sentence.
+
+    That is a kind of thing of the list, or any other noun but a name, a calling or a word of every story.
+    """
+    first = {sentence.first for sentence in text.sentences}
+    nouns = {
+        word.lower for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first
+    }
+    own = {
+        word
+        for word in nouns
+        if len(word) >= _SHORTEST_STEM
+        and not _owner(word, owners)
+        and word not in text.names
+        and word not in _list("no motif")
+        and not any(word in _list(kind) for kind in _STARTS)
+        and occupation(word) is None
+    }
+    labels: dict[str, str] = {}
+    for word in sorted(own, key=len, reverse=True):
+        labels[stem(word)] = word.capitalize()  # the shortest form in the end
+
+    def motif(word: str) -> str:
+        return _motif(word) or (labels.get(stem(word), "") if word in own else "")
+
+    counts = Counter(filter(None, (motif(word.lower) for word in text.words if word.form[0].isupper())))
+    framed = {*map(motif, lower_words(title)), *(motif(word.lower) for word in text.words_of(last))}
+    return frozenset(name for name, count in counts.items() if count + (name in framed) >= _LEAST_MENTIONS)
+
+
+@lru_cache(maxsize=50_000)
+def _motif(word: str) -> str:
+    """Return the motif that a lower-case word, or the end of a compound, belongs to; none as a rule."""
+    known = _motifs()
+    for base in dict.fromkeys(word.removesuffix(ending) for ending in ("", "s", "n", "en", "e", "es", "er")):
+        for cut in range(max(1, len(base) - _SHORTEST_STEM + 1)):
+            if base[cut:] in known:
+                return known[base[cut:]]
+    return ""
+
+
+@cache
+def _motifs() -> Mapping[str, str]:
+    lines = (line.partition(": ") for line in word_lists("features")["motifs"])
+    return {word: name for name, _, words in lines for word in words.split()}
+
+
+@cache
+def _list(heading: str) -> frozenset[str]:
+    return frozenset(word for line in word_lists("features")[heading] for word in line.split())
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How much the texts of a pool differ.
+
+    Attributes:
+        counts: how many texts have each pattern, of `opening`, `open ending`, `closed ending` and `motif`.
+        words: of all texts.
+        profile: the mean cosine of the texts' shares of function words, over all pairs; 0 to 1.
+        nearest: the greatest one, and the ids of its two texts.
+        compression: how many times smaller all texts together become by gzip's method.
+        repetition: the mean share of a text's runs of four words that another text has, too; 0 to 1.
+    """
+
+    texts: int
+    words: int
+    counts: Mapping[str, Counter[str]]
+    profile: float
+    nearest: tuple[float, str, str]
+    compression: float
+    repetition: float
+
+    @property
+    def faults(self) -> list[str]:
+        """What too many texts share, a line each."""
+        return [
+            f"{kind} '{name}': {count} of {total}, at most {most:.0%} may share it"
+            for kind, most in _MOST_SHARE.items()
+            for total in [self.counts[kind].total() if kind != "motif" else self.texts]
+            for name, count in self.counts[kind].most_common()
+            if count >= _FEWEST_ALIKE and count > most * total
+        ]
+
+    @property
+    def lines(self) -> list[str]:
+        """The figures in words, a line each."""
+        lines = [f"{self.texts} texts, {self.words:,} words"]
+        for kind, counts in self.counts.items():
+            listed = "; ".join(f"{count} {name}" for name, count in counts.most_common(_LISTED))
+            rest = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
+            lines.append(f"{kind}s ({counts.total()}): {listed or 'none'}{rest}")
+        likeness, *pair = self.nearest
+        return [
+            *lines,
+            f"function words: {self.profile:.3f} alike on average; most {likeness:.3f}: {' and '.join(pair)}",
+            f"compression: all texts together become {self.compression:.2f} times smaller",
+            f"self-repetition: {self.repetition:.1%} of the runs of four words stand in another text, too",
+        ]
+
+
+_LISTED = 12  # patterns of a kind
+_FUNCTION_WORDS = sorted(FUNCTION_WORDS | GERMAN_WORDS)
+
+
+def measure_variety(texts: Mapping[str, Synopsis]) -> Variety:
+    """Measure how much texts, by their ids, differ.
+
+    Source of the last two figures: Shaib et al., "Standardizing the Measurement of Text Diversity", 2024.
+    """
+    import numpy as np
+
+    features = [features_of(synopsis) for synopsis in texts.values()]
+    words = [lower_words(synopsis.text) for synopsis in texts.values()]
+    counted = [Counter(each) for each in words]
+    shares = np.array([[each[word] for word in _FUNCTION_WORDS] for each in counted], dtype=float)
+    shares = shares.reshape(len(texts), len(_FUNCTION_WORDS))
+    shares = shares / np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1)
+    cosines = shares @ shares.T
+    pairs = np.triu_indices(len(texts), 1)
+    nearest = (0.0, "", "")
+    if len(pairs[0]):
+        most = int(cosines[pairs].argmax())
+        ids = list(texts)
+        nearest = (float(cosines[pairs].max()), ids[pairs[0][most]], ids[pairs[1][most]])
+    runs = [set(zip(*(each[start:] for start in range(_RUN)), strict=False)) for each in words]
+    owners = Counter(chain.from_iterable(runs))
+    repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
+    raw = "\n".join(synopsis.text for synopsis in texts.values()).encode("utf-8")
+    return Variety(
+        len(texts),
+        sum(map(len, words)),
+        {
+            "opening": Counter(each.opening_kind for each in features),
+            "open ending": Counter(each.ending_kind for each in features if each.is_open),
+            "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
+            "motif": Counter(chain.from_iterable(each.motifs for each in features)),
+        },
+        float(cosines[pairs].mean()) if len(pairs[0]) else 0.0,
+        nearest,
+        len(raw) / max(1, len(zlib.compress(raw, 9))),
+        sum(repeated) / max(1, len(repeated)),
+    )
