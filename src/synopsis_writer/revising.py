@@ -18,10 +18,11 @@ from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
+from synopsis_writer.gate.features import Features, features_of
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
-from synopsis_writer.gate.lexicon import FUNCTION_WORDS, own_words, stem
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
 from synopsis_writer.gate.messages import Language, worded
-from synopsis_writer.gate.text import Text, analyse, lower_words
+from synopsis_writer.gate.text import lower_words
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import save, write_file
@@ -249,95 +250,45 @@ def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
     return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
 
-@dataclass(frozen=True)
-class Features:
-    """By what variants of one text are compared."""
-
-    opening: str  # the first sentence
-    opening_kind: str  # a question, speech, …
-    view: str  # the first person that the text names; empty where it names none
-    ending: str  # the last sentence
-    ending_kind: str
-    people: int  # how many it declares
-
-    def is_like(self, other: "Features", sentence: Literal["opening", "ending"]) -> bool:
-        """Whether a sentence is too like another's: same first words, or too many shared ones."""
-        mine, theirs = (lower_words(getattr(each, sentence)) for each in (self, other))
-        if mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS]:
-            return True
-        stems = [{stem(word) for word in words if word not in FUNCTION_WORDS} for words in (mine, theirs)]
-        return len(stems[0] & stems[1]) > ALIKE * len(stems[0] | stems[1])
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the features as JSON holds them."""
-        return {name: value for name, value in vars(self).items() if name != "people"}
-
-
-def features_of(synopsis: Synopsis) -> Features:
-    """Return the features of a text."""
-    text = analyse(synopsis.text)
-    view, index = _first_named(text, [person.name for person in synopsis.characters])
-    if not text.sentences:
-        return Features("", "", view, "", "", len(synopsis.characters))
-    first, last = text.sentences[0], text.sentences[-1]
-    opening = {
-        "question": first.is_question,
-        "speech": text.is_quoted(first.span.start),
-        "moment": any(word.lower in own_words("moments") for word in text.words_of(first)[:_FIRST_WORDS]),
-        "person": index < _FIRST_WORDS,
-    }
-    ending = {
-        "question": last.is_question,
-        "speech": text.is_quoted(last.span.end - 1),
-        "ellipsis": last.text.endswith(("…", "...")),
-    }
-    return Features(
-        first.text,
-        next((kind for kind, applies in opening.items() if applies), "thing"),
-        view,
-        last.text,
-        next((kind for kind, applies in ending.items() if applies), "statement"),
-        len(synopsis.characters),
-    )
-
-
-def _first_named(text: Text, names: Sequence[str]) -> tuple[str, int]:
-    """Return whom the text names first, and at which word; a last name that two share is nobody's."""
-    owners: dict[str, str] = {}
-    for name in names:
-        for part in filter(None, parse_name(name)):
-            owners[part] = "" if part in owners else name
-    for index, word in enumerate(text.words):
-        if owner := owners.get(word.lower) or owners.get(word.lower.removesuffix("s")):
-            return owner, index
-    return "", len(text.words)
+def _is_like(one: str, other: str) -> bool:
+    """Whether a sentence is too like another: the same first words, or too many shared ones."""
+    mine, theirs = lower_words(one), lower_words(other)
+    if mine[:_FIRST_WORDS] == theirs[:_FIRST_WORDS]:
+        return True
+    stems = [{stem(word) for word in words if word not in FUNCTION_WORDS} for words in (mine, theirs)]
+    return len(stems[0] & stems[1]) > ALIKE * len(stems[0] | stems[1])
 
 
 def compare(variants: Sequence[Features]) -> list[Finding]:
     """Return a finding a variant: whether it begins, is told and ends otherwise than those before it.
 
-    Each must have another person first, as far as there are enough.
+    Each must have another person first, as far as there are enough. Sentences of one kind are a warning.
     """
     views = [parse_name(each.view) for each in variants]
-    enough = len(set(views)) >= min(len(views), max(each.people for each in variants))
+    enough = len(set(views)) >= min(len(views), max(len(each.people) for each in variants))
     faults: list[list[str]] = [[] for _ in variants]
-    for (index, one), (later, other) in combinations(enumerate(variants), 2):
+    kinds: list[list[str]] = [[] for _ in variants]
+    for (index, one), (later, two) in combinations(enumerate(variants), 2):
         number = index + 1
-        if other.is_like(one, "opening"):
+        if _is_like(one.opening, two.opening):
             faults[later].append(f"it begins like variant {number} („{one.opening}“)")
+        elif one.opening_kind == two.opening_kind:
+            kinds[later].append(f"it opens as variant {number} does ({one.opening_kind})")
         if not enough and views[index] == views[later]:
             faults[later].append(f"the first person it names is that of variant {number} ({one.view})")
-        if other.is_like(one, "ending"):
+        if _is_like(one.ending, two.ending):
             faults[later].append(f"it ends like variant {number} („{one.ending}“)")
+        elif one.ending_kind == two.ending_kind:
+            kinds[later].append(f"it closes as variant {number} does ({one.ending_kind})")
     limit = f"other words at both ends: at most {ALIKE:.0%} shared; another person first"
-    return [
-        failed(
-            "variants", len(each), limit, f"Too like another variant: {'; '.join(each)}: tell it otherwise."
-        )
-        if each
-        else passed("variants", 0, limit, "It differs from the other variants.")
-        for each in faults
-    ]
+    found = []
+    for wrong, same in zip(faults, kinds, strict=True):
+        message = f"Too like another variant: {'; '.join([*wrong, *same])}: tell it otherwise."
+        finding = failed("variants", len(wrong) + len(same), limit, message)
+        finding = finding if wrong else replace(finding, level="warning")
+        other = passed("variants", 0, limit, "It differs from the other variants.")
+        found.append(finding if wrong or same else other)
+    return found
 
 
 @dataclass(frozen=True)

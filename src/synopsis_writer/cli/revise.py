@@ -107,8 +107,8 @@ def _deliver_variants(
     writer: "Writer", revised: "Revised", out: Path | None, keep_rejected: Path | None, *, as_json: bool
 ) -> int:
     """Save the variants, print what differs, and return the exit code; what cannot be saved is printed."""
+    from synopsis_writer.gate.features import features_of
     from synopsis_writer.models.base import bill
-    from synopsis_writer.revising import features_of
 
     code, problem = 0, ""
     paths: list[Path | None] = [None] * len(revised.results)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
+from typing import Any
 
 from synopsis_writer.gate.cast import occupation, parse_name
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
@@ -48,6 +49,11 @@ class Features:
         return (
             (self.opening_kind == other.opening_kind) + (self.ending_kind == other.ending_kind) + shared
         ) / 3
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the features as JSON holds them."""
+        data = {name: value for name, value in vars(self).items() if name not in {"people", "is_open"}}
+        return {**data, "motifs": sorted(self.motifs)}
 
     @property
     def is_open(self) -> bool:
