@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -50,6 +50,22 @@ class Examiner(Protocol):
         self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
     ) -> tuple[Finding, ...] | Awaitable[tuple[Finding, ...]]:
         """Return one finding a check."""
+
+
+@dataclass(frozen=True)
+class ExtendedGate:
+    """Examines by a gate, and by what else can be found in a text."""
+
+    gate: Examiner
+    find: Callable[[Synopsis, Show, Brief], tuple[Finding, ...]]
+
+    async def examine(
+        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
+    ) -> tuple[Finding, ...]:
+        """Return one finding a check."""
+        findings = self.gate.examine(synopsis, brief, show, truncated=truncated)
+        findings = findings if isinstance(findings, tuple) else await findings
+        return (*findings, *self.find(synopsis, show, brief))
 
 
 Judge = Callable[[Attempt, Brief, Show, Examiner], Awaitable[Attempt]]

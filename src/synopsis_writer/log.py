@@ -32,6 +32,7 @@ from synopsis_writer.errors import (
     SynopsisError,
     message_of,
 )
+from synopsis_writer.gate.features import LAST_TEXTS, Avoid
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
 from synopsis_writer.result import Attempt, Outcome
@@ -43,7 +44,7 @@ from synopsis_writer.storage.sqlite import (
     overwrite,
     transaction,
 )
-from synopsis_writer.synopsis import Outline
+from synopsis_writer.synopsis import Outline, Synopsis, parse
 from synopsis_writer.usage import Cost, Usage, total_cost
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ class Run:
     error: str | None = None
     path: str | None = None  # where the text was saved
     lost: Lost | None = None  # what failed calls took; None: nothing that was counted
+    house: str | None = None  # its name
+    avoid: Avoid | None = None  # what of the last texts the prompt said not to repeat
 
     @property
     def stored_outcome(self) -> str:
@@ -173,6 +176,7 @@ class RunLog:
             "examples": _json(run.examples),
             "outcome": run.stored_outcome,
             "lost": run.lost and _LOST.dump_json(run.lost).decode(),
+            "avoid": run.avoid and run.avoid.model_dump_json(),
         }
         row["rounds"] = row.pop("attempts")
         self._write(_insert("runs", row))
@@ -223,6 +227,27 @@ class RunLog:
     def runs(self, most: int = -1) -> list[Run]:
         """Return the newest runs, the newest first; -1 is all of them; raises FileError."""
         return [_run(row) for row in self._newest("*", most)]
+
+    def last_texts(self, house: str) -> list[tuple[Brief, Synopsis]]:
+        """Return the newest texts of a house that were accepted, the newest first, and their briefs.
+
+        Demo drafts do not count, nor what cannot be read. Raises FileError.
+        """
+        query = """
+            SELECT id, brief, (
+                SELECT answer FROM attempts
+                WHERE run = runs.id AND passed AND words_by_model IS NULL ORDER BY place DESC LIMIT 1
+            ) AS answer
+            FROM runs WHERE house = ? AND outcome = 'done' AND command IN ('write', 'batch')
+            ORDER BY created DESC, rowid DESC LIMIT ?
+        """
+        found = []
+        for row in self._rows(query, (house, LAST_TEXTS)):
+            with contextlib.suppress(ValueError):
+                brief = Brief.model_validate_json(row["brief"])
+                synopsis = parse(Answer(row["answer"] or "").content, Synopsis).value
+                found += [(brief, synopsis)] if synopsis is not None else []
+        return found
 
     def summaries(self, most: int = -1) -> list[RunSummary]:
         """Return the newest runs, the newest first, without reading what may be damaged."""
@@ -441,6 +466,7 @@ def _run(row: Mapping[str, Any]) -> Run:
             "outcome": outcomes.get(row["outcome"], row["outcome"]),
             "attempts": row["rounds"],
             "lost": row["lost"] and _LOST.validate_json(row["lost"]),
+            "avoid": row["avoid"] and Avoid.model_validate_json(row["avoid"]),
         }
         return _RUN.validate_python({**row, **parsed})
 

@@ -33,3 +33,6 @@ CREATE TABLE versions (
 CREATE INDEX versions_by_run ON versions (run);
 CREATE INDEX versions_by_hash ON versions (hash);
 CREATE INDEX versions_by_path ON versions (path)
+
+ALTER TABLE runs ADD COLUMN house TEXT;
+ALTER TABLE runs ADD COLUMN avoid TEXT

@@ -26,9 +26,10 @@ from synopsis_writer.gate.copies import index_sources
 from synopsis_writer.gate.embeddings import E5Embedder, embed_sources
 from synopsis_writer.gate.finding import Finding, waive, waivers_of
 from synopsis_writer.gate.fixes import SHARP_S, apply_fixes, counted
-from synopsis_writer.gate.gate import ALL_CHECKS, Gate, copy_sources, failures, warnings
+from synopsis_writer.gate.gate import Gate, copy_sources, failures, warnings
 from synopsis_writer.gate.lexicon import cache_in
 from synopsis_writer.gate.messages import Language
+from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.house.house import House, open_house
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
@@ -201,8 +202,8 @@ def open_workspace(settings: Settings) -> Workspace:
         raise SettingsError(f"no example '{missing}' to pin: {hint}")
     house = open_house(settings)
     prompts = load_prompts(settings.own_prompts or folder("prompts"), house)
-    if unknown := sorted(set(settings.disable) - set(ALL_CHECKS)):
-        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(ALL_CHECKS)}")
+    if unknown := sorted(set(settings.disable) - set(CHECK_NAMES)):
+        raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECK_NAMES)}")
     sources = copy_sources(pool.examples, prompts.copy_sources())
     copies = index_sources(sources, settings.cache / "copies")
     embeddings = None

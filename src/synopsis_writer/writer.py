@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from synopsis_writer.document import Document, parse_document
 from synopsis_writer.drafting import (
     Author,
     Examiner,
+    ExtendedGate,
     Judge,
     ModelAuthor,
     PartAuthor,
@@ -42,8 +44,12 @@ from synopsis_writer.errors import (
 )
 from synopsis_writer.examples import Example, read_brief, read_synopsis
 from synopsis_writer.formats.reading import Source, read_source, replace_text
+from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
 from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.messages import worded
+from synopsis_writer.gate.text import analyse
 from synopsis_writer.log import (
+    BATCH,
     Lost,
     OnAttempt,
     Recording,
@@ -140,6 +146,7 @@ class Writer:
 
     Attributes:
         examiner: what judges texts instead of the workspace's gate; None: the gate itself.
+        is_varied: whether a prompt says what of the last texts not to repeat; in `write` and batches.
 
     Raises:
         SettingsError: an unknown or wrong setting.
@@ -172,6 +179,8 @@ class Writer:
         self.settings = settings
         self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
         self.examiner: Examiner | None = None
+        self.is_varied = command in {"write", BATCH}
+        self._last_texts: deque[tuple[Brief, Synopsis]] | None = None  # the newest first
         self._client, self._command = client, command
         self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
         self._log = log
@@ -225,10 +234,39 @@ class Writer:
         return brief.model_copy(update={"show": show.name, "form": form.name}), show
 
     def prompt(
-        self, brief: Brief, outline: Outline | None = None, *, exclude: Collection[str] = ()
+        self,
+        brief: Brief,
+        outline: Outline | None = None,
+        *,
+        exclude: Collection[str] = (),
+        avoid: Avoid | None = None,
     ) -> Prompt:
         """Return the request for a synopsis, with examples whose ids are not in `exclude`; asks no model."""
-        return self.workspace.prompts.synopsis(*self.resolve(brief), self._examples(brief, exclude), outline)
+        examples = self._examples(brief, exclude)
+        return self.workspace.prompts.synopsis(*self.resolve(brief), examples, outline, avoid)
+
+    def avoid(self, brief: Brief) -> Avoid | None:
+        """Return what of the house's last texts a text is not to repeat: of the log's and of its own."""
+        brief, _ = self.resolve(brief)
+        is_off = "variety" in self.settings.disable or self._variety_level(brief) == "off"
+        if not self.is_varied or is_off or self.settings.responses == "read":
+            return None
+        if self._last_texts is None:
+            self._last_texts = deque(maxlen=LAST_TEXTS)
+            try:
+                if self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
+                    self._last_texts.extend(self.log.last_texts(self.workspace.house.name))
+            except FileError as error:
+                _log.warning("%s", error)
+        return avoid_of(self._last_texts, brief, self.workspace.pool.shows)
+
+    def _variety_level(self, brief: Brief) -> Any:
+        checks = self.workspace.house.form(brief.form).checks
+        return checks.get("variety", "error" if self._command == BATCH else "warning")
+
+    def _repeated(self, avoid: Avoid, synopsis: Synopsis, _: Show, brief: Brief) -> tuple[Finding, ...]:
+        finding = replace(repeated(synopsis, avoid), level=self._variety_level(brief))
+        return (worded(finding, analyse(synopsis.text), self.settings.lang),)
 
     def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:
         """Return the request for an outline; asks no model."""
@@ -290,11 +328,15 @@ class Writer:
         if not 1 <= best_of <= _MOST_DRAFTS:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         brief, show = await self._open_for(brief, fields)
-        async with self._author(brief, show, outline, seed, exclude, sample, on_text) as (author, prompt):
-            with self._recording(
-                self._command, brief, author.name, prompt, on_attempt, outline=outline, best_of=best_of
-            ) as recording:
-                return await self._write(recording, show, author, prompt, previous=previous)
+        avoid = None if self._is_demo else await self._in_thread(partial(self.avoid, brief))
+        more = {"outline": outline, "best_of": best_of, "avoid": avoid}
+        opened = self._author(brief, show, outline, seed, exclude, sample, on_text, avoid)
+        async with opened as (author, prompt):
+            with self._recording(self._command, brief, author.name, prompt, on_attempt, **more) as recording:
+                result = await self._write(recording, show, author, prompt, previous=previous)
+        if result.accepted is not None and self._last_texts is not None:
+            self._last_texts.appendleft((brief, result.accepted))
+        return result
 
     async def _write(
         self,
@@ -308,12 +350,14 @@ class Writer:
         previous: Attempt | None = None,
     ) -> Result:
         """Write what a run is for, and record it; return its result with its prompt and its run."""
-        run = recording.run
+        run, examiner = recording.run, gate or self.examiner or self
+        if run.avoid is not None:
+            examiner = ExtendedGate(examiner, partial(self._repeated, run.avoid))
         result = await write_synopsis(
             run.brief,
             show,
             author,
-            gate or self.examiner or self,
+            examiner,
             attempts=run.attempts,
             best_of=run.best_of,
             previous=previous,
@@ -427,7 +471,7 @@ class Writer:
         author: Author = ReplayAuthor(then, attempts)
         prompt = None
         if then.prompt is not None:
-            prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline))
+            prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
             client = ReplayClient(then, attempts)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await self._write(Recording(None, then), show, author, prompt)
@@ -805,7 +849,8 @@ class Writer:
             more |= {"prompt": prompt.name, "version": prompt.version, "prompt_hash": prompt.hash}
             more["examples"] = tuple(prompt.example_ids)
         server = self.model.server if self._client is None else None
-        run = Run(name, command, created, brief, model, server, attempts=self.settings.attempts, **more)
+        more |= {"attempts": self.settings.attempts, "house": self.workspace.house.name}
+        run = Run(name, command, created, brief, model, server, **more)
         return Recording(self.log if self._log else None, run, on_attempt)
 
     @contextlib.asynccontextmanager
@@ -818,12 +863,13 @@ class Writer:
         exclude: Collection[str],
         sample: int,
         on_text: Callable[[str], None] | None,
+        avoid: Avoid | None,
     ) -> AsyncIterator[tuple[Author, Prompt | None]]:
         if self._is_demo:
             yield self._demo_author(brief, show, outline, seed, sample), None
             return
         async with self._connected(on_text) as client:
-            prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude))
+            prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude, avoid=avoid))
             self._warm_gate()
             limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
             yield ModelAuthor(client, self.workspace.prompts, prompt, limits), prompt

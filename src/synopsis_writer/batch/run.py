@@ -25,9 +25,9 @@ from typing import Protocol, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
 from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
-from synopsis_writer.batch.variety import Arc, Variety, VarietyGate, for_gate
+from synopsis_writer.batch.variety import Arc, Variety, for_gate
 from synopsis_writer.brief import Brief
-from synopsis_writer.drafting import Examiner
+from synopsis_writer.drafting import Examiner, ExtendedGate
 from synopsis_writer.errors import EngineError, FileError, ModelError, SynopsisError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate, failures
@@ -157,6 +157,7 @@ async def run_batch(
             return counts
         spent = Spent(counts.cost, counts.usage.prompt_tokens + counts.usage.completion_tokens)
         writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=spent)
+        writer.is_varied = order.variety
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None
         saver = RowSaver(store, writer, variety, made, unsaved, records=engine is not None)
@@ -289,7 +290,7 @@ async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop:
                 gate = pool = GatePool(writer.settings, workers)
             stack.callback(pool.shutdown, cancel_futures=True)  # nobody waits for texts that are left
         if workers or variety:
-            writer.examiner = VarietyGate(gate, variety) if variety else gate
+            writer.examiner = ExtendedGate(gate, variety.find) if variety else gate
         yield
 
 

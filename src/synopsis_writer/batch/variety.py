@@ -18,7 +18,6 @@ from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.store import BatchStore, reported
 from synopsis_writer.brief import MOST_BEATS, MOST_BEFORE, Beat, Brief
 from synopsis_writer.document import read_fields
-from synopsis_writer.drafting import Examiner
 from synopsis_writer.errors import BriefError
 from synopsis_writer.gate.cast import Name, parse_name
 from synopsis_writer.gate.copies import (
@@ -271,22 +270,6 @@ def is_asked_for(name: Name, brief: Brief) -> bool:
     """Whether any field of the brief names the person, by the last name at least."""
     lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
     return any(word in {name.last, name.last + "s"} for line in lines for word in lower_words(line))
-
-
-@dataclass(frozen=True)
-class VarietyGate:
-    """Examines by a gate, and by the accepted texts of the batch."""
-
-    gate: Examiner
-    variety: Variety
-
-    async def examine(
-        self, synopsis: Synopsis, brief: Brief, show: Show, *, truncated: bool = False
-    ) -> tuple[Finding, ...]:
-        """Return one finding a check."""
-        findings = self.gate.examine(synopsis, brief, show, truncated=truncated)
-        findings = findings if isinstance(findings, tuple) else await findings
-        return (*findings, *self.variety.find(synopsis, show, brief))
 
 
 def for_gate(settings: Settings) -> Settings:

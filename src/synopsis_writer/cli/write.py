@@ -212,9 +212,10 @@ def prompt(
     """Print what would be sent, and its approximate length in tokens, without asking a model."""
     from synopsis_writer.writer import Writer
 
-    writer = Writer(options.settings_from(prompt))
     brief, planned = _read_brief(flags, outline)
-    rendered, shown = writer.prompt(brief, outline=planned), writer.select(brief)
+    with Writer(options.settings_from(prompt)) as writer:
+        rendered = writer.prompt(brief, outline=planned, avoid=writer.avoid(brief))
+        shown = writer.select(brief)
     status(f"about {rendered.tokens} tokens, with {len(shown) or 'no'} example{'s' * (len(shown) != 1)}")
     for chosen in shown:
         status(f"  {chosen.example.id}: {chosen.tokens} tokens; {chosen.why}")

@@ -610,6 +610,7 @@ class RowWorker:
                 settings, environment=environment, budget=budget, log=False, rpm=job.rpm, tpm=job.tpm
             )
             writer.model = job.resolved
+            writer.is_varied = False  # a worker knows no text of the others
             writer.workspace.gate.warm_up()
             self._writer = await writer.__aenter__()  # open as long as this process runs
         except SynopsisError as error:

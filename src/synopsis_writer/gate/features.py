@@ -3,15 +3,20 @@
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+from synopsis_writer.brief import Brief
 from synopsis_writer.gate.cast import occupation, parse_name
+from synopsis_writer.gate.finding import Finding, failed, passed
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
-from synopsis_writer.gate.text import Sentence, Text, analyse, lower_words
+from synopsis_writer.gate.text import Sentence, Span, Text, analyse, lower_words
+from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
 
 _FIRST_WORDS = 3  # of a sentence that tell how it begins
@@ -189,8 +194,83 @@ def _list(heading: str) -> frozenset[str]:
     return frozenset(word for line in word_lists("features")[heading] for word in line.split())
 
 
+class Avoid(BaseModel):
+    """What the last texts of a house had, and the next one is not to have again.
+
+    Attributes:
+        openings, endings: the kinds of first and last sentences, each with one, shortened.
+        motifs, names: those of all forms.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    openings: Mapping[str, str] = {}
+    endings: Mapping[str, str] = {}
+    motifs: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+_SAME_FORM, _ALL_FORMS = 3, 6  # texts of which the kinds of sentences, and motifs and names, are avoided
+LAST_TEXTS = 24  # that are remembered, so that there are some of each form among them
+_MOST_LISTED = 12
+
+
+def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Iterable[Show]) -> Avoid | None:
+    """Return what a text for a brief is not to have again; None where there is nothing.
+
+    Of `texts`, the newest first, those for the same brief do not count, nor does what the brief names.
+    Of shows whose cast is not known no names count.
+    """
+    casts = {show.name: {parse_name(one.name).last for one in show.cast} for show in shows if show.cast}
+    wanted = (brief.show, brief.theme, brief.form)
+    others = [each for each in texts if (each[0].show, each[0].theme, each[0].form) != wanted]
+    same = [features_of(synopsis) for asked, synopsis in others if asked.form == brief.form][:_SAME_FORM]
+    lines = (brief.theme, brief.notes or "", *brief.characters, *brief.beats, *brief.before)
+    words = {word for line in lines for word in lower_words(line)}
+    given = {_motif(word) or stem(word) for word in words}
+    motifs: dict[str, None] = {}
+    names: dict[str, None] = {}
+    for asked, synopsis in others[:_ALL_FORMS]:
+        motifs |= dict.fromkeys(sorted(features_of(synopsis).motifs))
+        for name in features_of(synopsis).people if asked.show in casts else ():
+            if (last := parse_name(name).last) and last not in {*casts[asked.show], *words}:
+                names[name] = None
+    avoid = Avoid(
+        openings={each.opening_kind: _beginning(each.opening) for each in same if each.opening},
+        endings={each.ending_kind: _beginning(each.ending) for each in same if each.ending},
+        motifs=tuple(each for each in motifs if given.isdisjoint((each, stem(each.lower()))))[:_MOST_LISTED],
+        names=tuple(names)[:_MOST_LISTED],
+    )
+    return avoid if avoid != Avoid() else None
+
+
+def _beginning(sentence: str) -> str:
+    return " ".join(sentence.split()[:_SHOWN_WORDS])
+
+
+def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
+    """Return whether a text repeats what it is not to have again."""
+    features, limit = features_of(synopsis), "nothing of the last texts"
+    last_names = {parse_name(name).last for name in avoid.names}
+    what: list[str] = []
+    spans: list[Span] = []
+    if features.opening_kind in avoid.openings:
+        what.append(f"the opening ({features.opening_kind})")
+        spans.append(Span(0, len(features.opening)))
+    if features.ending_kind in avoid.endings:
+        what.append(f"the ending ({features.ending_kind})")
+        start = synopsis.text.rfind(features.ending)
+        spans.append(Span(start, start + len(features.ending)))
+    what += (f"the motif „{motif}“" for motif in avoid.motifs if motif in features.motifs)
+    what += (f"the name „{name}“" for name in features.people if parse_name(name).last in last_names - {""})
+    if not what:
+        return passed("variety", 0, limit, "Nothing of the last texts comes back.")
+    message = f"The last texts had it, too: {'; '.join(what)}: find what is this story's own."
+    return failed("variety", len(what), limit, message, spans)
+
+
 @dataclass(frozen=True)
-class Variety:
+class PoolVariety:
     """How much the texts of a pool differ.
 
     Attributes:
@@ -242,7 +322,7 @@ _LISTED = 12  # patterns of a kind
 _FUNCTION_WORDS = sorted(FUNCTION_WORDS | GERMAN_WORDS)
 
 
-def measure_variety(texts: Mapping[str, Synopsis]) -> Variety:
+def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
     """Measure how much texts, by their ids, differ.
 
     Source of the last two figures: Shaib et al., "Standardizing the Measurement of Text Diversity", 2024.
@@ -266,7 +346,7 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> Variety:
     owners = Counter(chain.from_iterable(runs))
     repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
     raw = "\n".join(synopsis.text for synopsis in texts.values()).encode("utf-8")
-    return Variety(
+    return PoolVariety(
         len(texts),
         sum(map(len, words)),
         {

@@ -14,6 +14,8 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.document import read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
+from synopsis_writer.gate.features import Avoid
+from synopsis_writer.gate.messages import in_language
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.rules import render_rules
@@ -37,7 +39,11 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "lengths": frozenset({"forms"}),
 }
 _SHIPPED = frozenset({"revise", "lengths"})  # the program's own where a folder lacks them
-_OPTIONAL = {"system": frozenset({"form", "rules"}), "outline": frozenset({"rules"})}
+_OPTIONAL = {
+    "system": frozenset({"form", "rules"}),
+    "outline": frozenset({"rules"}),
+    "synopsis": frozenset({"avoid"}),
+}
 
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
 _TURN_TOKENS = 6  # what a chat template adds around a turn, about
@@ -98,11 +104,16 @@ class Prompts:
     house: House
 
     def synopsis(
-        self, brief: Brief, show: Show, examples: Sequence[Example], outline: Outline | None
+        self,
+        brief: Brief,
+        show: Show,
+        examples: Sequence[Example],
+        outline: Outline | None,
+        avoid: Avoid | None = None,
     ) -> Prompt:
         """Render the request for a synopsis; for one show, form and examples only the last turn differs."""
         shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
-        return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline))
+        return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline), avoid)
 
     def outline(self, brief: Brief, show: Show, examples: Sequence[Example]) -> Prompt:
         """Render the request for an outline; of `examples` those with beats are shown."""
@@ -167,16 +178,22 @@ class Prompts:
         return sources
 
     def _prompt(
-        self, name: str, show: Show, brief: Brief, shots: Sequence[tuple[str, str, str]], block: str
+        self,
+        name: str,
+        show: Show,
+        brief: Brief,
+        shots: Sequence[tuple[str, str, str]],
+        block: str,
+        avoid: Avoid | None = None,
     ) -> Prompt:
         system, request = self.templates["system"], self.templates[name]
         typed = show.model_copy(update={"name": _escape(show.name)})  # what a person typed is data here, too
         rules = render_rules(self.house.form(brief.form).with_length(*brief.length), self.house)
         messages = [Message("system", system.render(form=brief.form, show=typed, rules=rules))]
         for _, shown, answer in shots:
-            asked = request.render(brief=shown, rules=rules)
+            asked = request.render(brief=shown, rules=rules, avoid="")
             messages += [Message("user", asked), Message("assistant", answer)]
-        messages.append(Message("user", request.render(brief=block, rules=rules)))
+        messages.append(Message("user", request.render(brief=block, rules=rules, avoid=avoid_block(avoid))))
         return Prompt(
             tuple(messages),
             name,
@@ -241,6 +258,18 @@ def brief_block(brief: Brief, outline: Outline | None = None, purpose: str | Non
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def avoid_block(avoid: Avoid | None) -> str:
+    """Return what the last texts had as JSON under German labels; empty where there is nothing."""
+    if avoid is None:
+        return ""
+    ends = {
+        label: [f"{in_language(kind, 'de')}: {words}" for kind, words in kinds.items()]
+        for label, kinds in (("Einstieg", avoid.openings), ("Schluss", avoid.endings))
+    }
+    data = {**ends, "Motive": list(avoid.motifs), "Namen": list(avoid.names)}
+    return json_block({label: value for label, value in data.items() if value})
 
 
 def json_block(data: object) -> str:
