@@ -270,16 +270,14 @@ def compare(variants: Sequence[Features]) -> list[Finding]:
     kinds: list[list[str]] = [[] for _ in variants]
     for (index, one), (later, two) in combinations(enumerate(variants), 2):
         number = index + 1
-        if _is_like(one.opening, two.opening):
-            faults[later].append(f"it begins like variant {number} („{one.opening}“)")
-        elif one.opening_kind == two.opening_kind:
-            kinds[later].append(f"it opens as variant {number} does ({one.opening_kind})")
+        for end, begins, opens in (("opening", "begins", "opens"), ("ending", "ends", "closes")):
+            sentence, kind = getattr(one, end), getattr(one, f"{end}_kind")
+            if _is_like(sentence, getattr(two, end)):
+                faults[later].append(f"it {begins} like variant {number} („{sentence}“)")
+            elif kind == getattr(two, f"{end}_kind"):
+                kinds[later].append(f"it {opens} as variant {number} does ({kind})")
         if not enough and views[index] == views[later]:
             faults[later].append(f"the first person it names is that of variant {number} ({one.view})")
-        if _is_like(one.ending, two.ending):
-            faults[later].append(f"it ends like variant {number} („{one.ending}“)")
-        elif one.ending_kind == two.ending_kind:
-            kinds[later].append(f"it closes as variant {number} does ({one.ending_kind})")
     limit = f"other words at both ends: at most {ALIKE:.0%} shared; another person first"
     found = []
     for wrong, same in zip(faults, kinds, strict=True):

@@ -31,10 +31,11 @@ from synopsis_writer.gate.copies import (
     shared_runs,
     spans_of_runs,
 )
+from synopsis_writer.gate.features import features_of as text_features
 from synopsis_writer.gate.finding import Finding, failed, passed, quoted
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
 from synopsis_writer.gate.story import COPIED_RUN
-from synopsis_writer.gate.text import Span, analyse, folded, lower_words
+from synopsis_writer.gate.text import Span, folded, lower_words
 from synopsis_writer.settings import Settings
 from synopsis_writer.show import Show
 from synopsis_writer.storage.sqlite import transaction
@@ -166,8 +167,9 @@ class Variety:
         rows = features.opening and self._rows(_BY_OPENING, features.opening)
         if not rows:
             return passed("variety_opening", features.opening, limit, "No other row begins like this.")
+        spans = [Span(0, len(text_features(synopsis).opening))]
         message = f"The first sentence begins like that of row {rows[0][0]}: open with another picture."
-        return failed("variety_opening", features.opening, limit, message, [first_sentence(synopsis)])
+        return failed("variety_opening", features.opening, limit, message, spans)
 
     def _title(self, synopsis: Synopsis, features: Features) -> Finding:
         limit = "no other row's title"
@@ -239,21 +241,13 @@ def folded_title(title: str) -> str:
     return _ARTICLE.sub("", re.sub(r"[\W_]+", " ", folded(title)).strip(), count=1)
 
 
-def first_sentence(synopsis: Synopsis) -> Span:
-    """Return where the first sentence stands in the text."""
-    sentences = analyse(synopsis.paragraphs[0].text).sentences
-    return sentences[0].span if sentences else Span(0, 0)
-
-
 def opening_key(synopsis: Synopsis, show: Show, names: Iterable[str]) -> str:
     """Return the stems of the first four words with content, or of all words where there are fewer.
 
     The words of `names` and of the show's own name do not count: forms such as `week` begin with these.
     """
-    span = first_sentence(synopsis)
     left_out = name_forms((show.name, *show.aliases)).union(names)
-    sentence = synopsis.paragraphs[0].text[span.start : span.end]
-    words = [word for word in lower_words(sentence) if word not in left_out]
+    words = [word for word in lower_words(text_features(synopsis).opening) if word not in left_out]
     content = [word for word in words if len(word) >= SHORTEST_CONTENT and word not in FUNCTION_WORDS]
     opening = content[:OPENING] if len(content) >= OPENING else words
     return " ".join(map(stem, opening)) if len(opening) >= _SHORTEST_OPENING else ""

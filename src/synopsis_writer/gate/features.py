@@ -30,34 +30,25 @@ _FEWEST_ALIKE = 3  # texts; two may be alike in any pool
 
 @dataclass(frozen=True)
 class Features:
-    """By what a text is compared with others.
+    """By what a text is compared with others."""
 
-    Attributes:
-        opening, ending: the first and the last sentence.
-        opening_kind, ending_kind: how each is made: a number first, a question that begins with its verb, …
-        view: the first person that the text names; empty where it names none.
-        people: whom it declares.
-        motifs: the things that carry it, by the German names of their kinds.
-    """
-
-    opening: str = ""
-    opening_kind: str = ""
-    view: str = ""
-    ending: str = ""
+    opening: str = ""  # the first sentence
+    opening_kind: str = ""  # how it is made: a number first, a question that begins with its verb, …
+    view: str = ""  # the first person that the text names; empty where it names none
+    ending: str = ""  # the last sentence
     ending_kind: str = ""
-    people: tuple[str, ...] = ()
-    motifs: frozenset[str] = frozenset()
+    people: tuple[str, ...] = ()  # whom it declares
+    motifs: frozenset[str] = frozenset()  # the things that carry it, in German
 
     def likeness(self, other: "Features") -> float:
         """Return how alike two texts are, 0 to 1: a third each for opening, ending and motifs."""
         shared = len(self.motifs & other.motifs) / max(1, min(len(self.motifs), len(other.motifs)))
-        return (
-            (self.opening_kind == other.opening_kind) + (self.ending_kind == other.ending_kind) + shared
-        ) / 3
+        opens, closes = self.opening_kind == other.opening_kind, self.ending_kind == other.ending_kind
+        return (opens + closes + shared) / 3
 
     def as_data(self) -> dict[str, Any]:
         """Return the features as JSON holds them."""
-        data = {name: value for name, value in vars(self).items() if name not in {"people", "is_open"}}
+        data = {name: value for name, value in vars(self).items() if name != "people"}
         return {**data, "motifs": sorted(self.motifs)}
 
     @property
@@ -146,19 +137,13 @@ def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) ->
 
     That is a kind of thing of the list, or any other noun but a name, a calling or a word of every story.
     """
+    left_out = _list("no motif").union(text.names, *map(_list, _STARTS))
     first = {sentence.first for sentence in text.sentences}
-    nouns = {
-        word.lower for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first
-    }
+    nouns = [word for index, word in enumerate(text.words) if word.form[0].isupper() and index not in first]
     own = {
         word
-        for word in nouns
-        if len(word) >= _SHORTEST_STEM
-        and not _owner(word, owners)
-        and word not in text.names
-        and word not in _list("no motif")
-        and not any(word in _list(kind) for kind in _STARTS)
-        and occupation(word) is None
+        for word in {noun.lower for noun in nouns} - left_out
+        if len(word) >= _SHORTEST_STEM and not _owner(word, owners) and occupation(word) is None
     }
     labels: dict[str, str] = {}
     for word in sorted(own, key=len, reverse=True):
@@ -195,16 +180,11 @@ def _list(heading: str) -> frozenset[str]:
 
 
 class Avoid(BaseModel):
-    """What the last texts of a house had, and the next one is not to have again.
-
-    Attributes:
-        openings, endings: the kinds of first and last sentences, each with one, shortened.
-        motifs, names: those of all forms.
-    """
+    """What the last texts of a house had, and the next one is not to have again."""
 
     model_config = ConfigDict(frozen=True)
 
-    openings: Mapping[str, str] = {}
+    openings: Mapping[str, str] = {}  # the kinds of first sentences, each with the beginning of one
     endings: Mapping[str, str] = {}
     motifs: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -271,24 +251,14 @@ def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
 
 @dataclass(frozen=True)
 class PoolVariety:
-    """How much the texts of a pool differ.
-
-    Attributes:
-        counts: how many texts have each pattern, of `opening`, `open ending`, `closed ending` and `motif`.
-        words: of all texts.
-        profile: the mean cosine of the texts' shares of function words, over all pairs; 0 to 1.
-        nearest: the greatest one, and the ids of its two texts.
-        compression: how many times smaller all texts together become by gzip's method.
-        repetition: the mean share of a text's runs of four words that another text has, too; 0 to 1.
-    """
+    """How much the texts of a pool differ."""
 
     texts: int
-    words: int
-    counts: Mapping[str, Counter[str]]
-    profile: float
-    nearest: tuple[float, str, str]
-    compression: float
-    repetition: float
+    words: int  # of all texts
+    counts: Mapping[str, Counter[str]]  # how many texts have each pattern, by `opening`, `motif` and the like
+    profile: tuple[float, float]  # the cosine of two texts' shares of function words: mean and greatest
+    compression: float  # how many times smaller all texts together become by gzip's method
+    repetition: float  # the mean share of a text's runs of four words that another text has, too
 
     @property
     def faults(self) -> list[str]:
@@ -309,10 +279,10 @@ class PoolVariety:
             listed = "; ".join(f"{count} {name}" for name, count in counts.most_common(_LISTED))
             rest = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
             lines.append(f"{kind}s ({counts.total()}): {listed or 'none'}{rest}")
-        likeness, *pair = self.nearest
+        mean, most = self.profile
         return [
             *lines,
-            f"function words: {self.profile:.3f} alike on average; most {likeness:.3f}: {' and '.join(pair)}",
+            f"function words: two texts are {mean:.3f} alike on average, {most:.3f} at most",
             f"compression: all texts together become {self.compression:.2f} times smaller",
             f"self-repetition: {self.repetition:.1%} of the runs of four words stand in another text, too",
         ]
@@ -335,13 +305,7 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
     shares = np.array([[each[word] for word in _FUNCTION_WORDS] for each in counted], dtype=float)
     shares = shares.reshape(len(texts), len(_FUNCTION_WORDS))
     shares = shares / np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1)
-    cosines = shares @ shares.T
-    pairs = np.triu_indices(len(texts), 1)
-    nearest = (0.0, "", "")
-    if len(pairs[0]):
-        most = int(cosines[pairs].argmax())
-        ids = list(texts)
-        nearest = (float(cosines[pairs].max()), ids[pairs[0][most]], ids[pairs[1][most]])
+    cosines = (shares @ shares.T)[np.triu_indices(len(texts), 1)]
     runs = [set(zip(*(each[start:] for start in range(_RUN)), strict=False)) for each in words]
     owners = Counter(chain.from_iterable(runs))
     repeated = [sum(owners[run] > 1 for run in own) / max(1, len(own)) for own in runs]
@@ -355,8 +319,7 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
             "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
             "motif": Counter(chain.from_iterable(each.motifs for each in features)),
         },
-        float(cosines[pairs].mean()) if len(pairs[0]) else 0.0,
-        nearest,
+        (float(cosines.mean()), float(cosines.max())) if cosines.size else (0.0, 0.0),
         len(raw) / max(1, len(zlib.compress(raw, 9))),
         sum(repeated) / max(1, len(repeated)),
     )

@@ -29,24 +29,16 @@ class Phrase(NamedTuple):
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One line of the list.
-
-    Attributes:
-        is_raw: whether the expression is for the sentence itself; else for its words in lower case.
-        from_second: whether it counts only from the second in a text on.
-        anchors: one of these words stands in it, if there are any.
-        verbs: forms of a verb that stands before or behind it; of one with a particle those in one word.
-        parted, particle: the forms of one with a particle that is a word of its own.
-    """
+    """One line of the list."""
 
     source: str
     expression: re.Pattern[str]
     way_out: str
-    is_raw: bool = False
-    from_second: bool = False
-    anchors: frozenset[str] = frozenset()
-    verbs: frozenset[str] = frozenset()
-    parted: frozenset[str] = frozenset()
+    is_raw: bool = False  # whether it is for the sentence itself; else for its words in lower case
+    from_second: bool = False  # whether it counts only from the second in a text on
+    anchors: frozenset[str] = frozenset()  # one of these words stands in it, if there are any
+    verbs: frozenset[str] = frozenset()  # of a verb before or behind it, of one with a particle in one word
+    parted: frozenset[str] = frozenset()  # forms of one whose particle is a word of its own
     particle: str = ""
 
     def find(self, text: Text, sentence: Sentence) -> Iterator[Span]:
@@ -147,7 +139,7 @@ def _compiled(source: str, way_out: str) -> _Pattern:
             for verb in part[1:].split("/"):
                 head, _, base = verb.rpartition("|")
                 forms = _forms(base)
-                verbs |= _joined(head, base) if head else forms
+                verbs |= {head + form for form in {*forms, f"zu{base}"}} if head else forms
                 parted, particle = (set(forms), head) if head else (parted, particle)
         elif part == "?":
             pieces.append(r"\?\s")
@@ -205,8 +197,3 @@ def _forms(verb: str) -> frozenset[str]:
     return frozenset(
         {verb, f"{stem}e", f"{linked}t", f"{linked}te", f"{linked}ten", f"{linked}st", participle}
     )
-
-
-def _joined(particle: str, verb: str) -> frozenset[str]:
-    """Return the forms of a verb with a particle that are one word: `einholt`, `eingeholt`, `einzuholen`."""
-    return frozenset(particle + form for form in {*_forms(verb), f"zu{verb}"})

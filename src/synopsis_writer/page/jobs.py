@@ -16,10 +16,10 @@ from synopsis_writer.answers import parts_so_far
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
+from synopsis_writer.gate.features import features_of
 from synopsis_writer.page.calls import as_json, failure_of
 from synopsis_writer.page.texts import Journal, NotFoundError, Part, Text, findings_data, text_of
 from synopsis_writer.result import Attempt, Result
-from synopsis_writer.revising import features_of
 from synopsis_writer.usage import Cost, Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
