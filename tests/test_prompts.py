@@ -138,7 +138,7 @@ def test_a_repair_never_grows() -> None:
         ("synopsis", "{{ brief }}", "", "never uses the field 'brief'"),
         ("repair", "{% endfor %}", "", "fix the template"),
         ("outline", "name: outline", "name: plan", "must say 'name: outline'"),
-        ("synopsis", "version: 1", "author: me", "and a 'version'"),
+        ("synopsis", "version: 2", "author: me", "and a 'version'"),
         ("system", "show", "form", "never uses the field 'show'"),
     ],
 )

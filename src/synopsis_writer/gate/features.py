@@ -146,7 +146,7 @@ def motifs(text: Text, title: str, last: Sentence, owners: Mapping[str, str]) ->
         if len(word) >= _SHORTEST_STEM and not _owner(word, owners) and occupation(word) is None
     }
     labels: dict[str, str] = {}
-    for word in sorted(own, key=len, reverse=True):
+    for word in sorted(own, key=lambda word: (-len(word), word)):
         labels[stem(word)] = word.capitalize()  # the shortest form in the end
 
     def motif(word: str) -> str:
@@ -317,7 +317,7 @@ def measure_variety(texts: Mapping[str, Synopsis]) -> PoolVariety:
             "opening": Counter(each.opening_kind for each in features),
             "open ending": Counter(each.ending_kind for each in features if each.is_open),
             "closed ending": Counter(each.ending_kind for each in features if not each.is_open),
-            "motif": Counter(chain.from_iterable(each.motifs for each in features)),
+            "motif": Counter(chain.from_iterable(sorted(each.motifs) for each in features)),
         },
         (float(cosines.mean()), float(cosines.max())) if cosines.size else (0.0, 0.0),
         len(raw) / max(1, len(zlib.compress(raw, 9))),
