@@ -216,11 +216,13 @@ class FailingStream:
         text: the answer, half of which is sent.
         message: what the error says.
         code: the error's code, such as 503 or `insufficient_quota`.
+        pause: seconds before each event.
     """
 
     text: str = "Ein Satz, der nicht zu Ende"
     message: str = "a scripted fault"
     code: str | int | None = None
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -348,7 +350,7 @@ class Player(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(step.filler.encode())
         else:
             error = {"message": step.message, "type": "server_error", "code": step.code}
-            self._send_events([*begun, event({"error": error})])
+            self._send_events([*begun, event({"error": error})], pause=step.pause)
 
     def _send_events(self, events: Sequence[str], promise: int = 0, pause: float = 0.0) -> None:
         """Send one event a packet, as a model that writes does."""
