@@ -1,22 +1,62 @@
-"""Draw the README's screenshot from what the command really prints: python docs/screenshot.py."""
+"""Make the pictures of the docs from what the command really prints and shows.
+
+    python -m docs.screenshot
+
+The page needs Playwright, Chromium and the extra `page`.
+"""
 
 import io
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
+from tests.support.browser import ARGUMENTS, Model, Served, environment_of, opened
+from tests.support.loopback import Reply
+from tests.support.terminal import ANSWER, PATH
+
 IMAGE = Path(__file__).parent / "images" / "check.svg"
+PAGE = IMAGE.with_name("page.png")
 TEXT = """Elf Ohrmarken hängen in Gesas Schäferwagen. „Ich verkaufe nicht!“, sagte sie gestern.
 Der Doktor untersucht die Wunde. Ich habe **keines** verloren, denkt die Schäferin.
 """
 FONTS = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)  # they would be fetched from another machine
 
 
-def main() -> None:
+def draw_page() -> None:
+    """Open a text on the page, type what the gate refuses, and take a picture."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Model([Reply(ANSWER)]) as model,
+        sync_playwright() as browsers,
+    ):
+        home = Path(folder)
+        served = Served(home, environment_of(home, model, SYNOPSIS_LANG="de"))
+        served.put(PATH, "rote-rosen/der-weisse-hund.md")
+        served.start()
+        chromium = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        with opened(chromium, served.address, viewport={"width": 1280, "height": 800}) as page:
+            page.get_by_role("tab", name="Texte").click()
+            page.locator("#library button").click()
+            page.get_by_role("tab", name="Auftrag").click()
+            page.locator("#body p").first.click()
+            page.keyboard.press("Control+Home")
+            page.keyboard.type('Wir verkaufen "niemals", daß weiß jeder. ')
+            page.locator("#findings li").nth(1).wait_for()
+            page.wait_for_timeout(1000)
+            page.screenshot(path=PAGE)
+        chromium.close()
+        served.stop()
+
+
+def draw_check() -> None:
     """Run the command, and draw it with what it prints."""
     command = [sys.executable, "-m", "synopsis_writer", "check", "-", "--form", "portrait"]
     done = subprocess.run(  # noqa: S603 - a command of ours
@@ -30,4 +70,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    draw_check()
+    draw_page()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from synopsis_writer.document import read_document
 from synopsis_writer.settings import folder
 from tests.support.browser import ARGUMENTS, Model, Served, environment_of, opened, watch
 from tests.support.loopback import FailingStream, Reply
-from tests.support.terminal import ANSWER, CLOSED, GOOD, PATH
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH
 from tests.test_lengths import EPG, FORMS, KURZ, together
 from tests.test_revise import OTHER, THIRD, VARIANTS
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install --group dev")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
 pytest.importorskip("uvicorn", reason="the extra is missing: pip install '.[page]'")
+sync_api.expect.set_options(timeout=20_000)  # a busy machine is not a failure
 CHROMIUM = shutil.which("chromium")
 FILE = "rote-rosen/der-weisse-hund.md"
 FIRST = GOOD.synopsis.paragraphs[0].text
@@ -59,7 +61,7 @@ def house(home: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, _languages: Path, model: Model) -> Iterator[Served]:
     home = house(tmp_path_factory.mktemp("page"))
-    served = Served(home, environment_of(home, _languages, model), ("--house", "haus")).start()
+    served = Served(home, environment_of(home, model, _languages), ("--house", "haus")).start()
     yield served
     served.stop(signal.SIGINT)
 
@@ -436,7 +438,7 @@ def test_texts_are_found_by_words_people_and_state(page: Any, served: Served, sa
 def test_a_server_that_is_killed_costs_no_word(
     chromium: Any, tmp_path: Path, languages: Path, model: Model
 ) -> None:
-    served = Served(tmp_path, environment_of(tmp_path, languages, model)).start()
+    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start()
     with opened(chromium, served.address) as page:
         page.refusals |= {"CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "403"}
         fill_brief(page)
@@ -657,7 +659,7 @@ def test_without_a_model_the_page_names_three_ways_and_checks_all_the_same(
     chromium: Any, tmp_path: Path, languages: Path
 ) -> None:
     served = Served(
-        tmp_path, environment_of(tmp_path, languages, None, SYNOPSIS_MODEL="none-such.gguf")
+        tmp_path, environment_of(tmp_path, None, languages, SYNOPSIS_MODEL="none-such.gguf")
     ).start()
     served.put(PATH, FILE)
     try:
@@ -730,6 +732,28 @@ def test_the_page_is_small(page: Any) -> None:
     sizes = page.evaluate(
         """() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
           .filter(({ name }) => !name.includes("/api/"))
-          .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
+          .map(({ name, encodedBodySize, decodedBodySize }) => [name, encodedBodySize, decodedBodySize])"""
     )
-    assert sum(size for _, size in sizes) < 150_000, sizes
+    assert sum(plain for _, _, plain in sizes) < 150_000, sizes
+    assert 10_000 < sum(sent for name, sent, _ in sizes if name.endswith((".js", ".css"))) < 60_000, sizes
+
+
+def test_a_batchs_folder_opens_as_a_list_to_work_through(page: Any, served: Served, model: Model) -> None:
+    model.play(Reply(ANSWER))
+    briefs = served.folder / "briefs.csv"
+    briefs.write_text(f"show;theme;form\nRote Rosen;{GOOD.brief.theme};portrait\n", encoding="utf-8")
+    command = [COMMAND, "batch", "run", "briefs.csv", "--out", "stapel", "--house", "haus"]
+    done = subprocess.run(
+        command, cwd=served.folder, env=served.environment, check=False, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    page.get_by_role("tab", name="Texts").click()
+    page.get_by_text("Folder of a batch or an eval").click()
+    field(page, "Folder of a batch or an eval").fill("stapel")
+    page.keyboard.press("Enter")
+    page.locator("#rows .item").click()
+    expect(page.locator("#title")).to_have_value(GOOD.synopsis.title)
+    page.refusals.add("400")
+    field(page, "Folder of a batch or an eval").fill("nirgends")
+    page.keyboard.press("Enter")
+    expect(page.locator("#folder")).to_contain_text("nirgends")

@@ -90,12 +90,17 @@ class Served:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment_of(home: Path, languages: Path, model: LoopbackServer | None, **more: str) -> dict[str, str]:
-    """Return variables for a command that finds no user's settings, and the model."""
+def environment_of(
+    home: Path, model: LoopbackServer | None, languages: Path | None = None, **more: str
+) -> dict[str, str]:
+    """Return variables for a command that finds no user's settings, and the model.
+
+    `languages` holds the unpacked model of languages; None: it is unpacked anew.
+    """
     kept = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     cache = home / "cache" / "synopsis-writer"
     cache.mkdir(parents=True, exist_ok=True)
-    if not (cache / "languages").exists():
+    if languages is not None and not (cache / "languages").exists():
         (cache / "languages").symlink_to(languages, target_is_directory=True)
     folders = {f"XDG_{name.upper()}_HOME": str(home / name) for name in ("config", "data", "cache", "state")}
     address = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "sk-secret"} if model else {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -142,7 +143,9 @@ async def _static(request: Request) -> Response:
     kind, file = _TYPES.get(PurePath(name).suffix), files(__package__) / "static" / name
     if kind is None or not name.isascii() or not file.is_file():
         raise HTTPException(404)
-    return Response(file.read_bytes(), media_type=kind)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(file.read_bytes(), media_type=kind)
+    return Response(gzip.compress(file.read_bytes()), media_type=kind, headers={"Content-Encoding": "gzip"})
 
 
 # As `mimetypes` has them, but for what a system's registry says.
