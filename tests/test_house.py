@@ -9,7 +9,7 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError
 from synopsis_writer.gate.gate import ALL_CHECKS
-from synopsis_writer.house.form import CHECK_NAMES
+from synopsis_writer.house.form import CHECK_NAMES, REVIEW
 from synopsis_writer.house.house import House, built_in_house, load_house
 from synopsis_writer.settings import folder
 
@@ -160,7 +160,7 @@ def test_an_unknown_form_names_the_nearest_and_lists_them(house: House) -> None:
 
 
 def test_the_house_knows_the_checks_of_the_gate() -> None:
-    assert [*ALL_CHECKS, "variety"] == CHECK_NAMES
+    assert [*ALL_CHECKS, "variety", REVIEW] == CHECK_NAMES
 
 
 def test_a_profile_of_an_earlier_version_opens(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ class ModelAuthor:
         limits: Limits,
         shape: type[BaseModel] = Synopsis,
     ) -> None:
-        self.name, self._shape = client.name, shape
-        self._client, self._prompts, self._prompt = client, prompts, prompt
+        self.name, self.client, self._shape = client.name, client, shape
+        self._prompts, self._prompt = prompts, prompt
         self._limits = replace(limits, stable=prompt.stable)
         self._max_tokens = limits.max_tokens
 
@@ -121,7 +121,7 @@ class ModelAuthor:
         asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + sample)
         for limits in (asked, longer(asked)):
             try:
-                answer = await self._client.complete(messages, wire_schema(shape), limits)
+                answer = await self.client.complete(messages, wire_schema(shape), limits)
             except RequestRefusedError:
                 if limits.max_tokens == self._limits.max_tokens:
                     raise

@@ -199,6 +199,7 @@ class RunLog:
             "words_by_model": answer.words_by_model,
             "repeat": attempt.sample,
             "is_longer": attempt.is_longer,
+            "is_review": attempt.is_review,
             "run": run,
         }
         insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
@@ -513,6 +514,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
             messages=_MESSAGES.validate_json(row["asked"] or "[]"),
             sample=int(row["repeat"]),
             is_longer=bool(row["is_longer"]),
+            is_review=bool(row["is_review"]),
         )
 
 
@@ -586,8 +588,12 @@ class Recording:
         """Record the findings of an attempt."""
         self.attempts[index] = attempt
         self._try(lambda log: log.judged(self.run.id, index, attempt))
-        if self._on_attempt is not None:
+        if self._on_attempt is not None and not attempt.is_review:
             self._on_attempt(attempt, self.run.brief)
+
+    def reviewed(self, before: Attempt, attempt: Attempt) -> None:
+        """Record the findings of an attempt that was recorded before."""
+        self.judged(next(index for index, each in enumerate(self.attempts) if each is before), attempt)
 
     def failed(self, error: ModelError) -> None:
         """Record the tokens of a call that failed, if the server counted any."""
@@ -619,6 +625,7 @@ class ReplayClient:
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self.name, self._id = run.model, run.id
+        self.is_reviewed = any(attempt.is_review for attempt in attempts)
         self._left = [(messages_hash(attempt.messages), attempt) for attempt in attempts]
         self._known = {asked for asked, _ in self._left}
 

@@ -36,3 +36,5 @@ CREATE INDEX versions_by_path ON versions (path)
 
 ALTER TABLE runs ADD COLUMN house TEXT;
 ALTER TABLE runs ADD COLUMN avoid TEXT
+
+ALTER TABLE attempts ADD COLUMN is_review INTEGER NOT NULL DEFAULT 0

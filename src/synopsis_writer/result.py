@@ -16,7 +16,7 @@ from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures, warnings
 from synopsis_writer.gate.messages import worded
 from synopsis_writer.gate.text import Span
-from synopsis_writer.models.base import Answer, Message, answer_data, bill_data
+from synopsis_writer.models.base import Answer, Message, answer_data, bill, bill_data
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import Force, save, slug
@@ -46,6 +46,7 @@ class Attempt:
         problem: why it has none, in one line; empty otherwise.
         findings: one per check that applied; empty without a synopsis.
         fixed: how many faults of each kind code put right in the synopsis; the answer is as it came.
+        is_review: whether it is no text, but a model's review of attempt `number`.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Attempt:
     problem: str = UNJUDGED
     findings: tuple[Finding, ...] = ()
     fixed: Mapping[str, int] = field(default_factory=dict)
+    is_review: bool = False
 
     @classmethod
     def recorded(
@@ -145,8 +147,22 @@ class Attempt:
             "answer": self.answer.text,
             "findings": [finding.as_data() for finding in self.findings],
             **({"fixed": dict(self.fixed)} if self.fixed else {}),
+            **({"review": True} if self.is_review else {}),
             **answer_data(self.answer),
         }
+
+
+def sums_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """Return what attempts and reviews took together, as files and `--json` hold it."""
+    reviews = sum(attempt.is_review for attempt in attempts)
+    sums = bill_data([attempt.answer for attempt in attempts])
+    return {**sums, "attempts": len(attempts) - reviews, **({"reviews": reviews} if reviews else {})}
+
+
+def bill_of(attempts: Sequence[Attempt]) -> str:
+    """Return a line with the number of attempts and reviews, their tokens, seconds and cost."""
+    reviews = sum(attempt.is_review for attempt in attempts)
+    return bill([attempt.answer for attempt in attempts], reviews)
 
 
 def new_run() -> tuple[str, datetime]:
@@ -170,6 +186,7 @@ class Result:
         prompt: what the first attempt was asked; None for a demo draft.
         run: its id in the run log; empty if there is no log.
         story: what all lengths of one story share; empty for a text that is told in one alone.
+        reviews: what a copy desk answered, where one was asked.
     """
 
     brief: Brief
@@ -181,6 +198,12 @@ class Result:
     run: str = ""
     created: datetime = field(default_factory=_now)
     story: str = ""
+    reviews: tuple[Attempt, ...] = ()
+
+    @property
+    def answered(self) -> tuple[Attempt, ...]:
+        """The attempts, and then the reviews."""
+        return (*self.attempts, *self.reviews)
 
     @property
     def accepted(self) -> Synopsis | None:
@@ -204,22 +227,22 @@ class Result:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all attempts, refused ones included, and of the call that failed."""
+        """The tokens of all attempts and reviews, refused ones included, and of the call that failed."""
         lost = self.error.usage if self.error is not None else None
-        return sum((attempt.answer.usage for attempt in self.attempts), lost or Usage())
+        return sum((attempt.answer.usage for attempt in self.answered), lost or Usage())
 
     @property
     def cost(self) -> Cost | None:
         """The cost of all of that; None when any price is unknown."""
-        costs = [attempt.answer.cost for attempt in self.attempts]
+        costs = [attempt.answer.cost for attempt in self.answered]
         if self.error is not None and self.error.usage is not None:
             costs.append(self.error.cost)
         return total_cost(costs)
 
     @property
     def seconds(self) -> float:
-        """The time the model took for all attempts."""
-        return sum(attempt.answer.seconds for attempt in self.attempts)
+        """The time that models took for all of that."""
+        return sum(attempt.answer.seconds for attempt in self.answered)
 
     def provenance(self) -> dict[str, Any]:
         """Return how the best attempt came about: model, prompt, tokens and cost of all, findings, run."""
@@ -231,7 +254,7 @@ class Result:
             fields["prompt"] = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
             fields["examples"] = list(prompt.example_ids)
         return fields | {
-            **bill_data([attempt.answer for attempt in self.attempts]),
+            **sums_of(self.answered),
             "gate": verdicts(self.best.findings),
             **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),
             **({"run": self.run} if self.run else {}),
@@ -314,7 +337,7 @@ class Result:
             "brief": self.brief.as_data(),
             **self.front_matter(),
             "text": self.text or None,
-            "history": [attempt.as_data() for attempt in self.attempts],
+            "history": [attempt.as_data() for attempt in self.answered],
         }
 
 

@@ -58,6 +58,8 @@ class Settings(BaseModel):
     profile: Path | None = None  # a file with the house's limits, instead of the house's own
     lang: Literal["de", "en"] = Field(default_factory=_locale_language)  # of findings
     disable: tuple[str, ...] = ()  # names of checks that the gate skips
+    review: bool = False  # have a model read each accepted text as a copy editor
+    review_model: str | None = None  # which one; None: the one that writes
     semantic: bool = False  # two more checks, by embeddings; they need the extra `semantic`
     out: Path = Path("synopsen")  # the folder to save into
     cache: Path = Field(default_factory=lambda: user_cache_path(APP, appauthor=False))  # also for weights
@@ -136,6 +138,8 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
 
+    A flag that names the model of the review asks for it, too.
+
     Raises:
         SettingsError: an unknown or wrong setting, or a key in the config file; names its source.
         FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
@@ -152,6 +156,8 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.
         and (environment[variable] or name == "base_url")
     }
     given = {name: value for name, value in flags.items() if value not in (None, [])}
+    if "review_model" in given:
+        given.setdefault("review", True)
     merged: dict[str, Any] = {}
     for source, values in (("", given), ("environment", from_environment), (str(path), from_file)):
         try:

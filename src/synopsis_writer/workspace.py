@@ -31,6 +31,7 @@ from synopsis_writer.gate.lexicon import cache_in
 from synopsis_writer.gate.messages import Language
 from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.house.house import House, open_house
+from synopsis_writer.models.base import Answer, bill_data
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
 from synopsis_writer.settings import Settings, folder
@@ -39,7 +40,7 @@ from synopsis_writer.storage.files import find_files
 
 _log = logging.getLogger(__name__)
 
-_UNKNOWN = "unbekannt"  # the show of a text of which nobody named one
+UNKNOWN = "unbekannt"  # the show, or theme, of a text of which nobody named one
 _MOST_ROUNDS = 3  # of fixes; two are enough, unless a rule undid what another does
 _ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike enough
 
@@ -53,6 +54,7 @@ class Report:
         first_line: the line of the file on which the text begins, from 1.
         guessed: nobody named the form: it is the one that fits best.
         fixed: how many faults of each kind code put right in `text`.
+        reviews: what a model answered that was asked to review it.
         lang: the language of the findings.
     """
 
@@ -64,6 +66,7 @@ class Report:
     findings: tuple[Finding, ...]
     fixed: Mapping[str, int] = field(default_factory=dict)
     lang: Language = "en"
+    reviews: tuple[Answer, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -98,6 +101,7 @@ class Report:
             "form": self.form,
             "form_guessed": self.guessed,
             **({"fixed": dict(self.fixed)} if self.fixed else {}),
+            **({"review": bill_data(self.reviews)} if self.reviews else {}),
             "findings": [finding.as_data() for finding in self.findings],
         }
 
@@ -160,9 +164,9 @@ class Workspace:
                     asked.pop(other, None)
             brief = make_brief(**{**asked, **given})
         elif given.keys() - {"show", "form"}:
-            brief = make_brief(**{"show": _UNKNOWN, "theme": _UNKNOWN, **given})
+            brief = make_brief(**{"show": UNKNOWN, "theme": UNKNOWN, **given})
             brief = brief.model_copy(update={} if "theme" in given else {"theme": ""})
-        name = brief.show if brief else given.get("show", _UNKNOWN)
+        name = brief.show if brief else given.get("show", UNKNOWN)
         listed = document.meta.get("characters")
         persons = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         people = [each.get("name") for each in persons]
@@ -176,7 +180,7 @@ class Workspace:
         )
         here = document.path.resolve()
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
-        strangers = () if name == _UNKNOWN else subject.strangers
+        strangers = () if name == UNKNOWN else subject.strangers
         subject = replace(subject, exclude_source=itself, strangers=strangers)
         guessed = "form" not in given and "brief" not in document.meta
         if guessed:

@@ -67,13 +67,14 @@ from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_run
+from synopsis_writer.reviewing import Page, Reviewer
 from synopsis_writer.revising import Revised, Reviser, changed_brief, make_wish, read_base, save_version
 from synopsis_writer.settings import Settings, load_settings
-from synopsis_writer.show import Show
+from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import write_file
 from synopsis_writer.synopsis import Outline, Synopsis
 from synopsis_writer.usage import Usage, total_cost
-from synopsis_writer.workspace import Report, Workspace, check_pool, open_workspace
+from synopsis_writer.workspace import UNKNOWN, Report, Workspace, check_pool, open_workspace
 
 if TYPE_CHECKING:
     from synopsis_writer.demo.author import DemoAuthor
@@ -104,7 +105,7 @@ class _Connection:
     """A client that stays open in one event loop."""
 
     entries: int = 1  # of the blocks that hold it open
-    client: ModelClient | None = None
+    clients: dict[ResolvedModel | None, ModelClient] = field(default_factory=dict)  # None: the writer's
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -348,22 +349,27 @@ class Writer:
         gate: Examiner | None = None,
         judged_by: Judge | None = None,
         previous: Attempt | None = None,
+        is_reviewed: bool = True,
     ) -> Result:
         """Write what a run is for, and record it; return its result with its prompt and its run."""
         run, examiner = recording.run, gate or self.examiner or self
         if run.avoid is not None:
             examiner = ExtendedGate(examiner, partial(self._repeated, run.avoid))
-        result = await write_synopsis(
-            run.brief,
-            show,
-            author,
-            examiner,
-            attempts=run.attempts,
-            best_of=run.best_of,
-            previous=previous,
-            recorder=recording,
-            judged_by=judged_by or partial(judge, marks=self.workspace.house.quotation_marks),
-        )
+        judged_by = judged_by or partial(judge, marks=self.workspace.house.quotation_marks)
+        async with self._reviewer(author) as reviewer:
+            result = await write_synopsis(
+                run.brief,
+                show,
+                author,
+                examiner,
+                attempts=run.attempts,
+                best_of=run.best_of,
+                previous=previous,
+                recorder=recording,
+                judged_by=judged_by,
+            )
+            if reviewer is not None and is_reviewed:
+                result = await reviewer.finish(result, author, examiner, recording, judged_by)
         recording.end(result.outcome, str(result.error) if result.error else None)
         return replace(result, prompt=prompt, run=recording.id, created=run.created)
 
@@ -463,7 +469,8 @@ class Writer:
         """
         log = self.log
         then = log.find(run)
-        attempts = log.attempts(then.id)
+        answered = log.attempts(then.id)
+        attempts = [attempt for attempt in answered if not attempt.is_review]
         if then.command != "write" or not attempts:
             raise ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
         await self._in_thread(lambda: self.workspace)
@@ -472,7 +479,7 @@ class Writer:
         prompt = None
         if then.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
-            client = ReplayClient(then, attempts)
+            client = ReplayClient(then, answered)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await self._write(Recording(None, then), show, author, prompt)
         changes = differences(attempts, result.attempts)
@@ -551,9 +558,11 @@ class Writer:
             limits = replace(limits, max_tokens=limits.max_tokens * variants)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits, wish.shape)
             with self._recording("revise", brief, author.name, prompt, on_attempt) as recording:
-                result = await self._write(
-                    recording, show, author, prompt, gate=gate, judged_by=reviser.judge
-                )
+                is_whole_text = only is None and variants == 1
+                if self.settings.review and not is_whole_text:
+                    _log.info("review: variants, a title or a logline alone are not reviewed")
+                asked: Any = {"gate": gate, "judged_by": reviser.judge, "is_reviewed": is_whole_text}
+                result = await self._write(recording, show, author, prompt, **asked)
         return Revised(source.document, request, reviser.variants(result))
 
     def _touch(self, document: Document) -> Version | None:
@@ -605,6 +614,7 @@ class Writer:
         text: str | Document,
         *,
         fix: bool = False,
+        review: bool = False,
         **fields: Unpack[BriefFields],
     ) -> Report:
         """Check any text with the gate.
@@ -612,6 +622,7 @@ class Writer:
         Args:
             text: the text, or a document; its front matter may hold its brief.
             fix: put right what code can before the check; the report has that text.
+            review: have a model read it as a copy editor, too; if that fails, a warning says so.
             fields: fields of the brief, which go before the front matter's. Without a brief and a `form` the
                 form is the one that fits best.
 
@@ -621,12 +632,33 @@ class Writer:
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
         report = await self._in_thread(partial(checked, document, **fields))
+        if review:
+            report = await self._review(document, report, fields)
         is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
         if is_file and self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
             try:
                 self.log.touch(document)  # an edit by hand is noticed
             except FileError as error:
                 _log.info("%s", error)
+        return report
+
+    async def _review(self, document: Document, report: Report, fields: BriefFields) -> Report:
+        """Return a report with what a model finds; the run is recorded as `check`."""
+        stored = read_brief(document).as_data() if "brief" in document.meta else {}
+        known = {name: value for name, value in {**stored, **fields}.items() if value}
+        lengths = {"words": None, "character_count": None}  # which a review does not mind
+        brief = make_brief(**{"show": UNKNOWN, "theme": UNKNOWN, **known, **lengths, "form": report.form})
+        show = find_show(self.workspace.pool.shows, brief.show) or generic_show(brief.show)
+        async with self._reviewer() as reviewer:
+            if reviewer is None:
+                return report
+            with self._recording("check", brief, reviewer.client.name, None) as recording:
+                page = Page.of(replace(document, text=report.text))
+                answers = await reviewer.read(page, brief, show, recording)
+                findings = (*report.findings, *(answers[-1].findings if answers else ()))
+                reviews = tuple(attempt.answer for attempt in answers)
+                report = replace(report, findings=findings, reviews=reviews)
+                recording.end("accepted" if report.passed else "refused")
         return report
 
     def check_pool(self) -> tuple[int, list[str]]:
@@ -898,24 +930,58 @@ class Writer:
         return demo_author(self.settings, brief, outline, show, shows, self.workspace.house, first_seed)
 
     @contextlib.asynccontextmanager
-    async def _connected(self, on_text: Callable[[str], None] | None = None) -> AsyncIterator[ModelClient]:
-        """Give the client that stays open in this event loop, or one for this call."""
+    async def _reviewer(self, author: Author | None = None) -> AsyncIterator[Reviewer | None]:
+        """Give who reviews an author's texts, None for nobody; without an author somebody does.
+
+        A replay is reviewed if its run was. Raises SettingsError where the model that is named cannot review.
+        """
+        settings, named = self.settings, None
+        client = author.client if isinstance(author, ModelAuthor) else None
+        is_wanted = client.is_reviewed if isinstance(client, ReplayClient) else settings.review
+        if author is not None and (client is None or not is_wanted):
+            if is_wanted:
+                _log.info("a demo draft is not reviewed")
+            yield None
+            return
+        if settings.review_model and not isinstance(client, ReplayClient):
+            changed = settings.model_copy(update={"model": settings.review_model})
+            named = resolve_model(changed, self.environment)
+        if named.kind == "packaged" if named else client is None and self._is_demo:
+            hint = "name a server's model or a GGUF file with --review-model"
+            raise SettingsError(f"the packaged model cannot review a text: {hint}")
+        async with contextlib.AsyncExitStack() as stack:
+            if named is not None or client is None:
+                client = await stack.enter_async_context(self._connected(model=named))
+            prompts, disabled = self.workspace.prompts, frozenset(settings.disable)
+            yield Reviewer(client, prompts, limits_of(settings), disabled, settings.lang)
+
+    @contextlib.asynccontextmanager
+    async def _connected(
+        self, on_text: Callable[[str], None] | None = None, model: ResolvedModel | None = None
+    ) -> AsyncIterator[ModelClient]:
+        """Give the client of a model that stays open in this event loop, or one for this call.
+
+        Without a `model` it is the writer's.
+        """
         connection = self._connections.get(asyncio.get_running_loop())
         if connection is None or on_text is not None:
             async with contextlib.AsyncExitStack() as stack:
-                yield await self._connect(stack, on_text)
+                yield await self._connect(stack, on_text, model)
             return
         async with connection.opening:
-            if connection.client is None:
-                connection.client = await self._connect(connection.stack)
-        yield connection.client
+            if model not in connection.clients:
+                connection.clients[model] = await self._connect(connection.stack, None, model)
+        yield connection.clients[model]
 
     async def _connect(
-        self, stack: contextlib.AsyncExitStack, on_text: Callable[[str], None] | None = None
+        self,
+        stack: contextlib.AsyncExitStack,
+        on_text: Callable[[str], None] | None,
+        model: ResolvedModel | None,
     ) -> ModelClient:
-        client = self._client
+        client = self._client if model is None else None
         if client is None:
-            opening = open_client(self.model, self.settings, self.environment, on_text, self.budget)
+            opening = open_client(model or self.model, self.settings, self.environment, on_text, self.budget)
             client = await stack.enter_async_context(opening)
         return RateLimitedClient(client, **self._pace)
 

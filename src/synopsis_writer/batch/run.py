@@ -114,6 +114,7 @@ def made_with(settings: Settings, resolved: ResolvedModel) -> dict[str, str]:
         "prompts": folder_hash(settings.own_prompts or folder("prompts")),
         "profile": digest_of(named)[:12] if named else "the house's",
         "disabled checks": ", ".join(sorted(settings.disable)) or "none",
+        "review": (settings.review_model or resolved.model) if settings.review else "off",
     }
 
 

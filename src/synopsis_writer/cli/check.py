@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from synopsis_writer.document import Document
     from synopsis_writer.examples import Example
     from synopsis_writer.workspace import Report, Workspace
+    from synopsis_writer.writer import Writer
 
     Render = Callable[[Report], Iterator[str]]
 
@@ -61,6 +62,9 @@ def check(
     examples: options.Examples = None,
     gate: options.GateFlags,
     semantic: options.Semantic = None,
+    reviewing: options.ReviewFlags,
+    model: options.ModelFlags,
+    costs: options.BudgetFlags,
     report: Annotated[
         Literal["text", "json", "github"],
         option("--format", "For a person, a program, or as annotations on GitHub."),
@@ -70,7 +74,8 @@ def check(
     """Check texts, also your own, with the gate: exits 1 when one is refused, 2 when one cannot be read.
 
     A file's front matter holds its brief; --show, --theme, --form, --words, --characters and --air-date
-    override it. With --json each text is one line of JSON.
+    override it. With --json each text is one line of JSON. With --review a model reads each text, too;
+    where it cannot, a warning says so.
     """
     from synopsis_writer.formats.reading import text_files
     from synopsis_writer.house.house import accept_words
@@ -82,13 +87,16 @@ def check(
         show=show, theme=theme, form=form, words=words, character_count=characters, air_date=air_date
     )
     render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
-    settings = options.settings_from(gate, house=house, examples=examples, semantic=semantic)
+    review = bool(reviewing.review or reviewing.review_model)
+    groups = (gate, reviewing, model, costs)
+    settings = options.settings_from(*groups, house=house, examples=examples, semantic=semantic)
     if accept_word:
         path = accept_words(settings, accept_word)
         status(f"{path}: knows {', '.join(accept_word)}")
     code = 0
     workspace = open_workspace(settings)
     workspace.gate.warm_up()
+    writer = _open_writer(workspace) if review and not diff else None
     for path in [Path(os.path.expanduser(name)) for name in files]:  # noqa: PTH111
         try:
             paths = text_files(path) if path.is_dir() else [path]
@@ -97,11 +105,13 @@ def check(
             continue
         for file in paths:
             try:
-                code = max(code, _check(workspace, file, brief, render, fix=fix, diff=diff))
+                code = max(code, _check(workspace, file, brief, render, fix=fix, diff=diff, writer=writer))
             except Exception as error:
                 if isinstance(error, OSError) and error.filename is None:
                     raise  # stdout cannot be written
                 code = max(code, _failed(error, file, as_json=render is _json))
+    if writer is not None:
+        writer.close()
     return code
 
 
@@ -115,26 +125,39 @@ def _failed(error: Exception, path: Path, *, as_json: bool) -> int:
 
 
 def _check(
-    workspace: "Workspace", path: Path, brief: dict[str, str], render: "Render", *, fix: bool, diff: bool
+    workspace: "Workspace",
+    path: Path,
+    brief: dict[str, str],
+    render: "Render",
+    *,
+    fix: bool,
+    diff: bool,
+    writer: "Writer | None",
 ) -> int:
     """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
     from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
     from synopsis_writer.gate.fixes import listed
+    from synopsis_writer.models.base import bill
 
     code = 0
     for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
         for dropped in source.dropped:
             status(f"{source.where}: {dropped}")
-        judge = workspace.fix if fix or diff else workspace.check
-        result = judge(source.document, **{**source.fields, **brief})
-        _notice_edit(source.document, workspace.settings.log)
+        given = {**source.fields, **brief}
+        if writer is not None:
+            result = writer.check_sync(source.document, fix=fix, review=True, **given)
+            status(bill(result.reviews, len(result.reviews)))
+        else:
+            result = (workspace.fix if fix or diff else workspace.check)(source.document, **given)
+            _notice_edit(source.document, workspace.settings.log)
         if result.fixed:
             if diff:
                 old, new = (part.splitlines() for part in replace_text(source.document, result.text))
                 for line in unified_diff(old, new, str(path), str(path), lineterm=""):
                     print_result(printable(line))
             else:
-                _save_fixed(workspace, source.document, result)
+                with _open_writer(workspace) as saving:
+                    saving.save_fixed(source.document, result)
                 status(f"{path}: fixed {listed(result.fixed)}")
         for line in () if diff else render(result):
             print_result(line)
@@ -142,11 +165,13 @@ def _check(
     return code
 
 
-def _save_fixed(workspace: "Workspace", document: "Document", result: "Report") -> None:
+def _open_writer(workspace: "Workspace") -> "Writer":
+    """Return a writer of the workspace; a check alone needs none, and loads quicker without."""
     from synopsis_writer.writer import Writer
 
-    with Writer(workspace.settings) as writer:
-        writer.save_fixed(document, result)
+    writer = Writer(workspace.settings)
+    writer.workspace = workspace
+    return writer
 
 
 def _notice_edit(document: "Document", log: Path) -> None:

@@ -62,6 +62,7 @@ def run_eval(
     profile: options.Profile = None,
     answer: options.AnswerFlags,
     limits: options.LimitFlags,
+    reviewing: options.ReviewFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
     _output: options.OutputFlags,
@@ -81,9 +82,10 @@ def run_eval(
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
     check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
-    settings = options.settings_from(
-        server, answer, limits, house=house, examples=examples, profile=profile, responses=responses
-    )
+    review = bool(reviewing.review or reviewing.review_model)  # what the settings say does not count here
+    more = {"house": house, "examples": examples, "profile": profile, "responses": responses}
+    named = {"review": review, "review_model": reviewing.review_model}
+    settings = options.settings_from(server, answer, limits, **named, **more)
     loaded = loaded_suite(suite)
     with Writer(settings, log=not no_log) as writer:
         run = EvalRun(

@@ -61,7 +61,7 @@ def show_run(
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
     from synopsis_writer.document import format_yaml
-    from synopsis_writer.models.base import bill
+    from synopsis_writer.result import bill_of
 
     with _open_log() as log:
         logged = log.find(run)
@@ -74,7 +74,9 @@ def show_run(
     print_result(format_yaml(fields))
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
-        took = bill([attempt.answer])
+        if attempt.is_review:
+            verdict = f"review; {' '.join(finding.sentence for finding in attempt.findings)}"
+        took = bill_of([attempt])
         print_result(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
         for message in attempt.messages if prompts else ():
             print_result(f"\n[{message.role}]\n{message.content}")
@@ -334,11 +336,11 @@ def _open_log(*, only_read: bool = True) -> "contextlib.closing[RunLog]":
 
 
 def _line(run: "Run", attempts: "list[Attempt]") -> str:
-    from synopsis_writer.models.base import bill
+    from synopsis_writer.result import bill_of
 
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = bill([attempt.answer for attempt in attempts]) + _lost(run)
+    took = bill_of(attempts) + _lost(run)
     return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
 
 
@@ -355,6 +357,7 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
     from synopsis_writer.usage import Usage, format_cost, sums_data, total_cost, usage_data
 
     answers = [attempt.answer for attempt in attempts]
+    reviews = sum(attempt.is_review for attempt in attempts)
     usage = sum((answer.usage for answer in answers), run.lost.usage if run.lost else Usage())
     cost = total_cost([*(answer.cost for answer in answers), *([run.lost.cost] if run.lost else [])])
     lost = {**usage_data(run.lost.usage), "cost": format_cost(run.lost.cost)} if run.lost else None
@@ -371,7 +374,8 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
         "outline": run.outline.model_dump(mode="json") if run.outline else None,
         "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
         "examples": list(run.examples),
-        **sums_data(len(answers), usage, cost, sum(answer.seconds for answer in answers)),
+        **sums_data(len(answers) - reviews, usage, cost, sum(answer.seconds for answer in answers)),
+        **({"reviews": reviews} if reviews else {}),
         **({"failed_calls": lost} if lost else {}),
     }
 

@@ -297,7 +297,21 @@ class RequestFlags(OutputFlags, LimitFlags, AnswerFlags, PromptFlags, ModelFlags
 
 
 @dataclass(frozen=True)
-class RunFlags(GateFlags, RequestFlags):
+class ReviewFlags:
+    """Whether a model reviews texts."""
+
+    review: Annotated[
+        bool | None,
+        option("--review/--no-review", "Have a model review accepted texts as a copy editor; one repair."),
+    ] = None
+    review_model: Annotated[
+        str | None,
+        option("--review-model", "Who reviews; a cheap one may do.  [default: the writing one]", "MODEL"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class RunFlags(ReviewFlags, GateFlags, RequestFlags):
     """How texts are written and checked."""
 
     responses: Responses = None

@@ -108,7 +108,7 @@ def _deliver_variants(
 ) -> int:
     """Save the variants, print what differs, and return the exit code; what cannot be saved is printed."""
     from synopsis_writer.gate.features import features_of
-    from synopsis_writer.models.base import bill
+    from synopsis_writer.result import bill_of
 
     code, problem = 0, ""
     paths: list[Path | None] = [None] * len(revised.results)
@@ -142,7 +142,7 @@ def _deliver_variants(
             f"   file:   {path or 'not saved'}",
             *([] if path else ["", plain(result.synopsis)]),
         )
-    status(bill([attempt.answer for attempt in revised.result.attempts]))
+    status(bill_of(revised.result.answered))
     if as_json:
         failure = {"error": problem, "exit_code": code} if code else {}
         print_json({"passed": revised.is_accepted, "variants": rows, **failure})

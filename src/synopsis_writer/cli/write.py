@@ -269,7 +269,7 @@ def deliver(
     An accepted synopsis goes to stdout, too, or into `texts`; a refused one does not. A text that cannot be
     saved is printed all the same. `named` puts the form above it.
     """
-    from synopsis_writer.models.base import bill
+    from synopsis_writer.result import bill_of
 
     accepted, best = result.accepted, result.best
     code, path, problem = 0, None, ""
@@ -292,7 +292,7 @@ def deliver(
         texts.append({**result.as_data(path), **failure})
     else:
         code = _print_text(result, path, code, text, failure if as_json else None)
-    status(bill([attempt.answer for attempt in result.attempts]))
+    status(bill_of(result.answered))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
     if accepted is None:

@@ -41,9 +41,13 @@ def plan(
     prompts: Mapping[str, Path],
     repeats: int,
     attempts: int,
+    reviewed: str = "",
 ) -> RunInfo:
-    """Return what is recorded of a run; a prompt version is a name and the folder of its templates."""
-    hashes = {prompt: folder_hash(templates) for prompt, templates in prompts.items()}
+    """Return what is recorded of a run; a prompt version is a name and the folder of its templates.
+
+    `reviewed` is added to the versions' hashes: reviewed texts are another prompt's.
+    """
+    hashes = {prompt: folder_hash(templates) + reviewed for prompt, templates in prompts.items()}
     known = {case.id: case_hash(case) for case in cases}
     name = path.resolve().name
     return RunInfo(name, created, __version__, tuple(models), hashes, known, repeats, attempts)
@@ -88,7 +92,9 @@ class EvalRun:
         self._cases, self._prompts = suite.select(cases), versions
         for case in self._cases:
             writer.workspace.house.form(case.brief.form)
-        self.info = plan(out, _now(), self._cases, names, versions, repeats, writer.settings.attempts)
+        settings = writer.settings
+        reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
+        self.info = plan(out, _now(), self._cases, names, versions, repeats, settings.attempts, reviewed)
 
     async def run(self) -> EvalResults:
         """Write all cases, judge and score the texts, and return the results.

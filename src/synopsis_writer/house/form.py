@@ -20,9 +20,10 @@ Wanted = Annotated[
 CHECK_NAMES = (
     "length paragraphs headline rhythm language ending markup meta_talk exclamations person dialogue actors "
     "tense umlauts spelling agreement copy repetition floskel theme cast hook dates lengths paraphrase "
-    "closeness variety"
+    "closeness variety review"
 ).split()
-_WARNINGS = frozenset({"floskel", "variety"})  # they refuse a text only where the house says so
+REVIEW = "review"  # a model's check, which runs only where it is asked for
+_WARNINGS = frozenset({"floskel", "variety", REVIEW})  # they refuse a text only where the house says so
 
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
 

@@ -103,14 +103,18 @@ class ClientWrapper:
         await self._client.close()
 
 
-def bill(answers: Sequence[Answer]) -> str:
-    """Return a line with the number of answers, their tokens, seconds and cost; refused ones count, too."""
+def bill(answers: Sequence[Answer], reviews: int = 0) -> str:
+    """Return a line with the number of answers, their tokens, seconds and cost; refused ones count, too.
+
+    So many of them are `reviews`, and no attempts.
+    """
     usage = sum((answer.usage for answer in answers), Usage())
     cached = sum(answer.is_cached for answer in answers)
     parts = {"cached": usage.cached_tokens, "written to the cache": usage.written_tokens}
     prompt = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
+    numbers = {"attempt": len(answers) - reviews, **({"review": reviews} if reviews else {})}
     return (
-        f"{len(answers)} attempt{'s' if len(answers) != 1 else ''}"
+        ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in numbers.items() if n or not answers)
         + (f" ({cached} from the cache)" if cached else "")
         + f", {usage.prompt_tokens}"
         + (f" ({prompt})" if prompt else "")

@@ -37,8 +37,9 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "repair": frozenset({"problems"}),
     "revise": frozenset({"brief", "text", "wish", "paragraphs", "only", "variants"}),
     "lengths": frozenset({"forms"}),
+    "review": frozenset({"brief", "text"}),
 }
-_SHIPPED = frozenset({"revise", "lengths"})  # the program's own where a folder lacks them
+_SHIPPED = frozenset({"revise", "lengths", "review"})  # the program's own where a folder lacks them
 _OPTIONAL = {
     "system": frozenset({"form", "rules"}),
     "outline": frozenset({"rules"}),
@@ -169,6 +170,17 @@ class Prompts:
         turns = (Message("assistant", story.as_json()), Message("user", template.render(forms=asked)))
         return _continued(base, template, (*base.messages, *turns))
 
+    def review(self, brief: Brief, show: Show, text: Mapping[str, object]) -> Prompt:
+        """Render the request to read a text, given as data under German labels, as a copy editor."""
+        template = self.templates["review"]
+        cast = {"Ensemble": [f"{member.name}: {member.role}" for member in show.cast]} if show.cast else {}
+        data = {"Auftrag": json.loads(brief_block(brief)), **cast}
+        # No block contains a `<`, so the first one begins where the template says.
+        turns = template.render(brief=json_block(data), text=json_block(text))
+        system, line, rest = turns.partition("\n<auftrag>\n")
+        messages = (Message("system", system), Message("user", (line + rest).strip()))
+        return Prompt(messages, template.name, f"review {template.version}", template.hash, ())
+
     def copy_sources(self) -> dict[str, str]:
         """Return the templates' texts by id: an answer must not repeat its instructions."""
         sources = {f"prompt {name}": template.source for name, template in self.templates.items()}
@@ -296,8 +308,8 @@ def outline_of(example: Example) -> str | None:
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
     """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
 
-    A folder of before there were revisions or lengths has no templates for them: then the program's own are
-    used.
+    A folder of before there were revisions, lengths or reviews has no templates for them: then the program's
+    own are used.
 
     Raises:
         TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.

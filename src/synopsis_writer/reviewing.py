@@ -1,0 +1,280 @@
+"""The copy desk: a model reads a finished text, and what it remarks must quote the text."""
+
+import logging
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from synopsis_writer.brief import Brief
+from synopsis_writer.document import Document
+from synopsis_writer.drafting import Author, Examiner, Judge, ModelAuthor, read_answer, write
+from synopsis_writer.errors import ModelError
+from synopsis_writer.formats.reading import paragraphs
+from synopsis_writer.gate.finding import Finding, failed, passed, shortened
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
+from synopsis_writer.gate.messages import Language, worded
+from synopsis_writer.gate.text import Span, lower_words
+from synopsis_writer.house.form import REVIEW
+from synopsis_writer.log import Recording
+from synopsis_writer.models.base import Answer, Limits, ModelClient
+from synopsis_writer.prompts.templates import Prompts
+from synopsis_writer.result import Attempt, Result
+from synopsis_writer.show import Show
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import NO_COST, Usage
+
+_log = logging.getLogger(__name__)
+
+KINDS = ("Schritt", "Wissen", "Name", "Rolle", "Beziehung", "Zahl", "Zeit", "Bezug", "Sprache", "Thema")
+_MOST_REMARKS = 12
+_LONGEST = 300  # characters of each part of a remark
+_LIMIT = "no remarks"
+_UNREAD = "unread"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Event(_Wire):
+    """What happens in a paragraph, by its number from 1."""
+
+    number: int
+    event: str
+
+
+class Remark(_Wire):
+    """One fault: the words of the text, the kind of fault, what is wrong, and what would do."""
+
+    quote: str
+    kind: str = Field(json_schema_extra={"enum": list(KINDS)})
+    wrong: str
+    way_out: str
+
+    def __str__(self) -> str:
+        quote, wrong, way_out = (
+            shortened(" ".join(part.split()), _LONGEST) for part in (self.quote, self.wrong, self.way_out)
+        )
+        return f"„{quote.strip(_MARKS)}“ ({self.kind}: {wrong} → {way_out})"
+
+
+class Review(_Wire):
+    """An answer of the copy desk: what happens, which shows that the text was read, and the remarks."""
+
+    events: list[Event]
+    remarks: list[Remark]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the copy desk is given of a text."""
+
+    text: str
+    paragraphs: tuple[str, ...]
+    title: str = ""
+    logline: str = ""
+    people: tuple[str, ...] = ()  # each as `Name: Rolle`
+
+    @classmethod
+    def of(cls, source: Synopsis | Document) -> "Page":
+        """Return the page of a synopsis, or of a file in which a title and people may be missing."""
+        if isinstance(source, Synopsis):
+            people = tuple(f"{person.name}: {person.role}" for person in source.characters)
+            parts = tuple(paragraph.text for paragraph in source.paragraphs)
+            return cls(source.text, parts, source.title, source.logline, people)
+        listed = source.meta.get("characters")
+        known = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        people = tuple(f"{each.get('name', '')}: {each.get('role', '')}" for each in known)
+        title, logline = (str(source.meta.get(name) or "") for name in ("title", "logline"))
+        return cls(source.text, tuple(paragraphs(source.text)), title, logline, people)
+
+    def as_data(self) -> dict[str, object]:
+        """Return what is known, under German labels."""
+        numbered = {str(number): part for number, part in enumerate(self.paragraphs, start=1)}
+        fields = {"Titel": self.title, "Logline": self.logline, "Figuren": list(self.people)}
+        return {**{label: value for label, value in fields.items() if value}, "Absätze": numbered}
+
+    def find(self, quote: str) -> list[Span] | None:
+        """Return where a quotation stands in the text; empty: in title, logline or people; None: nowhere.
+
+        Blanks and kinds of quotation marks make no difference.
+        """
+        words = unicodedata.normalize("NFC", quote).strip(_MARKS + " \n\t").split()
+        if not re.search(r"\w", quote) or not words:
+            return None
+        pattern = r"\s+".join("".join(map(_any_mark, word)) for word in words)
+        expression = re.compile(rf"(?<!\w){pattern}(?!\w)")
+        if match := expression.search(unicodedata.normalize("NFC", self.text)):
+            return [Span(*match.span())]
+        around = "\n".join((self.title, self.logline, *self.people))
+        return [] if expression.search(unicodedata.normalize("NFC", around)) else None
+
+
+_MARKS = "\"'„“”‚‘’«»‹›`"
+
+
+def _any_mark(character: str) -> str:
+    return f"[{re.escape(_MARKS)}]" if character in _MARKS else re.escape(character)
+
+
+class _Fault(NamedTuple):
+    remark: Remark
+    spans: list[Span]
+
+
+def faults(review: Review, page: Page) -> tuple[list[_Fault], list[str]]:
+    """Return the remarks that count, and in a sentence each why others do not."""
+    counted, dropped = list[_Fault](), list[str]()
+    for remark in review.remarks:
+        spans = page.find(remark.quote)
+        quote, wrong, way_out = (_plain(part) for part in (remark.quote, remark.wrong, remark.way_out))
+        if spans is None:
+            dropped.append(f"it quotes what is not in the text: „{shortened(remark.quote)}“")
+        elif remark.kind.strip().capitalize() not in KINDS:
+            dropped.append(f"„{shortened(remark.kind)}“ is no kind of fault")
+        elif not wrong or not way_out or quote == way_out:
+            dropped.append(f"it has nothing to change in „{shortened(remark.quote)}“")
+        elif len(counted) == _MOST_REMARKS:
+            dropped.append(f"{_MOST_REMARKS} are the most")
+        else:
+            counted.append(_Fault(remark, spans))
+    return counted, dropped
+
+
+def _plain(text: str) -> str:
+    return " ".join(lower_words(text))
+
+
+def unread(review: Review, page: Page) -> str:
+    """Return why an answer shows that the text was not read; empty where it was.
+
+    Each paragraph has an event, and most of these share a word with content with their paragraph.
+    """
+    events = {event.number: event.event for event in review.events}
+    if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
+        return f"it tells {len(events)} of {len(page.paragraphs)} paragraphs"
+    near = sum(
+        not _stems(events[number]).isdisjoint(_stems(part))
+        for number, part in enumerate(page.paragraphs, start=1)
+    )
+    return "" if 2 * near >= len(page.paragraphs) else "it does not say what happens in the text"
+
+
+def _stems(text: str) -> set[str]:
+    words = (word for word in lower_words(text) if len(word) >= SHORTEST_CONTENT)
+    return {stem(word) for word in words if word not in FUNCTION_WORDS}
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """Has a model read texts; one that fails, or answers anything else, leaves a text unreviewed."""
+
+    client: ModelClient
+    prompts: Prompts
+    limits: Limits
+    disabled: frozenset[str] = frozenset()
+    lang: Language = "en"
+
+    async def finish(
+        self, result: Result, author: Author, gate: Examiner, recording: Recording, judged_by: Judge
+    ) -> Result:
+        """Read an accepted text; what is remarked is repaired once, beyond the attempts, and read again.
+
+        Where the repair is refused or fails, or has more remarks, the text stays as it was.
+        """
+        attempts, reviews = list(result.attempts), list[Attempt]()
+
+        async def read(attempt: Attempt) -> Attempt:
+            if attempt.synopsis is None:
+                return attempt
+            page, number = Page.of(attempt.synopsis), attempt.number
+            answers = await self.read(page, result.brief, result.show, recording, number)
+            reviews.extend(answers)
+            findings = answers[-1].findings if answers else ()
+            reviewed = replace(attempt, findings=(*attempt.findings, *findings))
+            recording.reviewed(attempt, reviewed)
+            attempts[:] = [reviewed if each is attempt else each for each in attempts]
+            return reviewed
+
+        if result.accepted is None or result.best is None or not result.attempts:
+            return result
+        best = await read(result.best)
+        if remarks(best):
+            _log.info("review: asking for a repair; %s", " ".join((*best.problems, *best.warnings)))
+            asked: Any = {"previous": best, "recorder": recording, "judged_by": judged_by}
+            number = best.number + 1
+            try:
+                repaired = await write(result.brief, result.show, author, gate, attempts=number, **asked)
+            except ModelError as error:
+                _log.warning("review: the repair failed, the text stays as it was: %s", error)
+            else:
+                attempts += repaired.attempts
+                if repaired.accepted is not None and repaired.best is not None:
+                    best = min(await read(repaired.best), best, key=remarks)
+                else:
+                    _log.info("review: the repair is refused, the text stays as it was")
+        return replace(result, attempts=tuple(attempts), best=best, reviews=tuple(reviews))
+
+    async def read(
+        self, page: Page, brief: Brief, show: Show, recording: Recording | None = None, number: int = 1
+    ) -> list[Attempt]:
+        """Return what was answered; the last one has what is found, an empty list if the check is off.
+
+        `number` is that of the attempt that is read. Raises InputError where the prompt cannot be made.
+        """
+        level = self.prompts.house.form(brief.form).level(REVIEW)
+        if level == "off" or REVIEW in self.disabled:
+            return []
+        prompt = self.prompts.review(brief, show, page.as_data())
+        author = ModelAuthor(self.client, self.prompts, prompt, self.limits, Review)
+        answers: list[Attempt] = []
+        _log.info("review: %s reads the text", self.client.name)
+        try:
+            async for asked in author.drafts(number, 0, None):
+                asked = replace(asked, is_review=True)  # noqa: PLW2901
+                index = recording.answered(asked) if recording else 0
+                finding = self._finding(asked, page)
+                finding = replace(finding, level=level) if finding.value != _UNREAD else finding
+                answers.append(replace(asked, problem="", findings=(finding,)))
+                if recording:
+                    recording.judged(index, answers[-1])
+        except ModelError as error:
+            if recording:
+                recording.failed(error)
+            paid = Answer("", usage=error.usage or Usage(), cost=error.cost if error.usage else NO_COST)
+            lost = Attempt(number, paid, is_review=True, problem="", findings=(self._unread(str(error)),))
+            answers.append(lost)
+        finding = answers[-1].findings[0]
+        if finding.value == _UNREAD:
+            _log.warning("review: %s", finding.sentence)
+        return answers
+
+    def _finding(self, asked: Attempt, page: Page) -> Finding:
+        review, problem = read_answer(asked, Review)
+        if review is None or (problem := unread(review, page)):
+            return self._unread(f"the answer is no review: {problem}")
+        counted, dropped = faults(review, page)
+        for reason in dropped:
+            _log.info("review: a remark is dropped: %s", reason)
+        if not counted:
+            return worded(passed(REVIEW, 0, _LIMIT, "Nothing is remarked."), None, self.lang)
+        remarks = "; ".join(str(fault.remark) for fault in counted)
+        spans = [span for fault in counted for span in fault.spans]
+        finding = failed(REVIEW, len(counted), _LIMIT, "", spans)
+        finding = replace(finding, message=f"Remarks of the copy desk: {remarks}.")  # all of them
+        repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
+        return replace(worded(finding, None, self.lang), repair=repair)
+
+    def _unread(self, reason: str) -> Finding:
+        message = f"The text was not reviewed ({shortened(reason, _LONGEST)}): read it yourself."
+        finding = failed(REVIEW, _UNREAD, _LIMIT, message)
+        return replace(worded(finding, None, self.lang), level="warning")
+
+
+def remarks(attempt: Attempt) -> int:
+    """Return how many remarks of the copy desk an attempt has; none where it was not read."""
+    values = [finding.value for finding in attempt.findings if finding.check == REVIEW]
+    return sum(int(value) for value in values if not isinstance(value, str))
