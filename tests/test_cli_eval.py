@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.evals.suite import Case, load_cases
+from tests.support.judging import JudgeServer, reply, scores
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import COMMAND, Run, Terminal
 
@@ -38,7 +39,7 @@ def terminal(tmp_path: Path) -> Terminal:
 
 def run(terminal: Terminal, steps: Sequence[Step], *flags: str, out: str = "run") -> Run:
     """Run the suite, one text after the other, against a server that plays exactly `steps`."""
-    with LoopbackServer(steps, repeat_last=False) as server:
+    with JudgeServer(steps, repeat_last=False) as server:
         order = ["eval", "run", "--out", out, "--model", "m", "--concurrency", "1", "--max-retries", "0"]
         return terminal(*order, *flags, server=server)
 
@@ -174,14 +175,11 @@ def test_several_models_and_prompts_are_separate_groups(terminal: Terminal, tmp_
 
 def test_a_judge_reads_each_text_once(terminal: Terminal, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.id == "bis-neun")
-    facts = [{"number": number, "said": True} for number in range(1, len(case.brief.beats + case.facts) + 1)]
-    scales = {"coherence": 5, "theme": 4, "style": 4, "language": 5}
-    scores = Reply(json.dumps({"reasons": "Der Text hält.", "facts": facts, **scales}))
-    second = Reply(json.dumps({"reasons": "Der zweite ist dichter.", "better": "second"}))
-    steps = [GOOD[CASES.index(case)], scores, second, second]
+    second, facts = reply("second"), len(case.brief.beats + case.facts)
+    steps = [GOOD[CASES.index(case)], scores(facts), second, second]
     done = run(terminal, steps, "--cases", "bis-neun", "--judge", "judge-model")
     assert done.code == 0, done.err
-    assert "0 failed\n  judge: judge-model\n" in done.out
+    assert "0 failed\n  judge: judge-model, not checked against people\n" in done.out
     assert "  judge_theme          4.00  [4.00, 4.00]\n" in done.out
     assert "  judge_preference     0.50  [0.50, 0.50]\n" in done.out
     assert "judge: 3 attempts, 300 + 150 tokens" in done.err
@@ -230,8 +228,7 @@ def test_scores_in_a_folder_that_holds_no_run_stay(terminal: Terminal, tmp_path:
 
 
 def test_an_interrupted_judge_check_reports_results_and_cost_so_far(terminal: Terminal) -> None:
-    first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
-    with LoopbackServer([*[first] * 22, Fault(401)]) as server:
+    with JudgeServer([*[reply("first")] * 22, Fault(401)]) as server:
         order = ("eval", "judge-check", "--judge", "j", "--concurrency", "1")
         done = terminal(*order, server=server)
     assert done.code == 3
@@ -243,8 +240,7 @@ def test_an_interrupted_judge_check_reports_results_and_cost_so_far(terminal: Te
 
 
 def test_a_judge_is_measured_on_corrupted_references(terminal: Terminal) -> None:
-    first = Reply(json.dumps({"reasons": "Der erste.", "better": "first"}))
-    with LoopbackServer([first]) as server:
+    with JudgeServer([reply("first")]) as server:
         done = terminal("eval", "judge-check", "--judge", "j", "--cases", "small", server=server)
     assert done.code == 0, done.err
     assert "sentences shuffled" in done.out
@@ -284,6 +280,9 @@ def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
         (["run", "--out", "r", "--model", "packaged", "--judge", "packaged"], "cannot judge"),
         (["score", "none"], "none: holds no run"),
         (["compare", "none", "none"], "none: holds no run"),
+        (["compare", "none"], "none: holds no run"),
+        (["rate", "none"], "rating needs a terminal"),
+        (["run", "--out", "r", "--model", "m", "--judge", "j", "--judge", "j"], "two of --judge have"),
         (["bless", "none"], "none: holds no run"),
         (["report", "none", "-o", "x"], "none: holds no run"),
         (["export", "none", "-o", "x", "--format", "csv"], "none: holds no run"),

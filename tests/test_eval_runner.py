@@ -1,5 +1,4 @@
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 from synopsis_writer.workspace import open_workspace
 from synopsis_writer.writer import Writer
+from tests.support.judging import JudgeServer, reply
 from tests.support.loopback import Body, Fault, Hangup, LoopbackServer, Reply, Step
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
@@ -179,14 +179,13 @@ def test_a_change_of_a_template_makes_another_run(tmp_path: Path) -> None:
 
 
 async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None:
-    pair = json.dumps({"reasons": "Gleich.", "better": "equal"})
     texts = [CASES[case].reference.as_json() for case in TWO]
-    with LoopbackServer([Reply(pair)]) as server:
+    with JudgeServer([reply("equal")]) as server:
         writer = Writer(
             client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={}
         )
         results = await EvalRun(
-            writer, SUITE, tmp_path / "run", cases=TWO, judge="judge-model", concurrency=1
+            writer, SUITE, tmp_path / "run", cases=TWO, judges=["judge-model"], concurrency=1
         ).run()
     (group,) = results.groups
     assert (group.model, group.accepted, results.missing, results.failed) == ("scripted", 2, 0, 0)

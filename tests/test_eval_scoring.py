@@ -17,8 +17,10 @@ from synopsis_writer.evals.judge import (
     Judgement,
     append_judgement,
     judge_rows,
-    latest_judgements,
+    judgements_text,
     load_judge_templates,
+    name_jury,
+    read_judgements,
     run_spending,
 )
 from synopsis_writer.evals.record import (
@@ -248,8 +250,8 @@ def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) ->
     append_judgement(path, SECOND, rows[0], judgement(0.0))
     run = opened(path)
     assert preferences(run) == {rows[0].id.case: 0.0}
-    table = groups_table(run.groups, ALL_METRICS, run.judgements.name)
-    assert "failed\n  judge: second-judge\n  passed_first" in table
+    table = groups_table(run.groups, ALL_METRICS, run.judge)
+    assert "failed\n  judge: second-judge, not checked against people\n  passed_first" in table
     assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
 
 
@@ -258,14 +260,50 @@ async def test_a_changed_judge_judges_again_and_one_that_comes_back_does_not(tmp
     path = write_run(tmp_path / "run", rows, CASES[:1])
     templates = load_judge_templates(folder("prompts"))
     changed = {**templates, "judge": replace(templates["judge"], hash="0" * 12)}
-    pair = json.dumps({"reasons": "Gleich.", "better": "equal"})
+    words = " ".join(CASES[0].reference.text.split()[:3])
+    pair = json.dumps({"reasons": f"„{words}“", "better": "equal"})
     asked = []
     for name, its in (("a", templates), ("a", templates), ("b", templates), ("a", templates), ("a", changed)):
         judge = Judge(ScriptedClient(["?", "?", pair, pair], name), its, Limits())
         await judge_rows(path, rows, ALL, judge, concurrency=1)
-        assert latest_judgements(path).name == name
+        name_jury(path, [judge.id])
+        assert read_judgements(path).name == name
         asked.append(len(judge.answers))
     assert asked == [4, 0, 4, 0, 4]
+
+
+async def test_a_jury_counts_by_the_mean_of_its_judges_and_each_by_that_of_its_votes(tmp_path: Path) -> None:
+    rows = [row_of(case) for case in CASES[:2]]
+    path = write_run(tmp_path / "run", rows, CASES[:2])
+    for judge, votes in ((FIRST, (1.0, 0.0, 0.5)), (SECOND, (1.0,))):
+        for vote, preference in enumerate(votes):
+            append_judgement(path, judge, rows[0], judgement(preference), vote)
+    append_judgement(path, FIRST, rows[1], judgement(1.0))
+    name_jury(path, [FIRST, SECOND])
+    run = opened(path)
+    assert run.judgements.name == "first-judge + second-judge"
+    assert preferences(run) == {rows[0].id.case: 0.75, rows[1].id.case: None}  # the second has not read it
+    bills = run.judgements.bills()
+    assert [(bill["judge"], bill["judgements"], bill["cost"]) for bill in bills] == [
+        ("first-judge", 4, "2.00 EUR"),
+        ("second-judge", 1, "0.5000 EUR"),
+    ]
+    (tmp_path / "blessed.jsonl").write_text(judgements_text(run.judgements, rows), "utf-8")
+    assert (tmp_path / "blessed.jsonl").read_text("utf-8").count('"jury":') == 1
+
+
+async def test_only_votes_that_are_missing_are_asked_for(tmp_path: Path) -> None:
+    rows = [row_of(CASES[0])]
+    path = write_run(tmp_path / "run", rows, CASES[:1])
+    words = " ".join(CASES[0].reference.text.split()[:3])
+    pair = json.dumps({"reasons": f"„{words}“", "better": "equal"})
+    samples = []
+    for votes in (1, 3, 3):
+        client = ScriptedClient(["?", "?", pair, pair] * votes, "a")
+        judge = Judge(client, load_judge_templates(folder("prompts")), Limits())
+        await judge_rows(path, rows, ALL, judge, votes=votes, concurrency=1)
+        samples.append([call.limits.sample for call in client.calls])
+    assert samples == [[0, 1, 0, 0], [2, 3, 2, 2, 4, 5, 4, 4], []]  # no sample twice, or a cache would answer
 
 
 def test_a_run_has_spent_what_its_rows_and_judges_took(tmp_path: Path) -> None:
@@ -333,7 +371,7 @@ def test_a_blessed_run_takes_its_judgements_along(tmp_path: Path) -> None:
     assert baseline.judgements == run.judgements
     assert preferences(baseline) == dict.fromkeys((case.id for case in CASES), 1.0)
     bless(opened(write_run(tmp_path / "plain", rows), suite), None)
-    assert opened(blessed, suite).judgements.judge is None
+    assert not opened(blessed, suite).judgements.jury
 
 
 def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:

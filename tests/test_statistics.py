@@ -7,7 +7,15 @@ import pytest
 
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import AttemptLine, RowLine
-from synopsis_writer.evals.statistics import MIN_CASES, case_means, compare, estimate, interval
+from synopsis_writer.evals.statistics import (
+    MIN_CASES,
+    MIN_PAIRS,
+    case_means,
+    compare,
+    estimate,
+    interval,
+    preferred,
+)
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
 SYNOPSIS = Synopsis(
@@ -138,7 +146,8 @@ def test_wins_and_losses_follow_the_direction() -> None:
 
 
 def test_a_metric_from_elsewhere_is_compared_by_the_direction_it_comes_with() -> None:
-    before, after = run(SPREAD, metric="judge_theme"), run([v + 1 for v in SPREAD], metric="judge_theme")
+    many = SPREAD * MIN_PAIRS
+    before, after = run(many, metric="judge_theme"), run([v + 1 for v in many], metric="judge_theme")
     assert compare(before, after, "judge_theme", 1).verdict == "better"
 
 
@@ -163,6 +172,12 @@ def test_few_cases_name_no_winner_however_clear_they_look() -> None:
     for cases in range(1, MIN_CASES + 2):
         found = compare(run([0.1] * cases), run([0.9] * cases), METRIC)
         assert found.verdict == ("better" if cases >= MIN_CASES else "no difference shown")
+
+
+@pytest.mark.parametrize("metric", ["judge_preference", "people_preference"])
+def test_opinions_name_no_winner_under_60_pairs(metric: str) -> None:
+    verdicts = [preferred(metric, [1.0] * pairs).verdict for pairs in (MIN_PAIRS - 1, MIN_PAIRS)]
+    assert (MIN_PAIRS, verdicts) == (60, ["no difference shown", "better"])
 
 
 def test_two_runs_of_equal_quality_seldom_differ() -> None:

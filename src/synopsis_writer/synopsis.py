@@ -154,7 +154,7 @@ def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
 
 def _without_counts(schema: Any) -> Any:
     if isinstance(schema, dict):
-        left = (key for key in schema if key not in {"minItems", "maxItems"})
+        left = (key for key in schema if key not in {"minItems", "maxItems", "minimum", "maximum"})
         return {key: _without_counts(schema[key]) for key in left}
     return schema
 

@@ -368,7 +368,8 @@ def open_evals(house: House) -> None:
     house.note(
         "report", {"is whole": page.rstrip().endswith("</html>"), "names": [name in page for name in CASES]}
     )
-    asked(house, [], *EVAL, "--out", "run", "--judge", "judge-model")
+    judged = [step for name in CASES for step in judgements(facts_of(name))]
+    asked(house, judged, *EVAL, "--out", "run", "--judge", "judge-model")
     asked(house, [], *EVAL, "--out", "worse")
     asked(house, [reference(name) for name in CASES[2:]], *EVAL, "--out", "half")
     house("eval", "bless", "run")

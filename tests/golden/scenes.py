@@ -20,6 +20,7 @@ from tests.golden.material import (
     outline_answer,
 )
 from tests.golden.servers import BatchServer, Fault, Hangup, LoopbackServer, Reply, Unasked
+from tests.support.judging import JudgeServer, reply, scores
 
 Scene = Callable[[House], None]
 Steps = Sequence[Reply | Fault | Hangup]
@@ -38,7 +39,7 @@ def asked(
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Run a command against a server that plays the steps, and no more."""
-    with LoopbackServer(steps, repeat_last=False, refuses=refuses) as server:
+    with JudgeServer(steps, repeat_last=False, refuses=refuses) as server:
         house(*arguments, server=server, environment=environment)
 
 
@@ -317,9 +318,7 @@ def judgements(facts: int) -> list[Reply]:
     """Return what a judge says of one text: its scores, and its preference in both orders."""
     said = [{"number": number, "said": number % 3 > 0} for number in range(1, facts + 1)]
     scales = {"coherence": 5, "theme": 4, "style": 4, "language": 5}
-    scores = Reply(json.dumps({"reasons": "Der Text hält.", "facts": said, **scales}, ensure_ascii=False))
-    second = Reply(json.dumps({"reasons": "Der zweite ist dichter.", "better": "second"}, ensure_ascii=False))
-    return [scores, second, second]
+    return [scores(facts, facts=said, **scales), reply("second"), reply("second")]
 
 
 def facts_of(name: str) -> int:
@@ -357,8 +356,7 @@ def eval_judge(house: House) -> None:
     asked(house, steps, *EVAL, "--out", "run", "--cases", "bis-neun", "--judge", "judge-model")
     house.file("run/judged.jsonl")
     unreadable = Reply("Beide gut.")
-    first = Reply(json.dumps({"reasons": "So.", "better": "first"}))
-    with LoopbackServer([unreadable, first]) as server:
+    with JudgeServer([unreadable, reply("first")]) as server:
         order = ("--judge", "j", "--cases", "bis-neun", "--concurrency", "1")
         house("eval", "judge-check", *order, server=server)
 

@@ -1,21 +1,24 @@
 """The command group eval."""
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_error, print_result, status
+from synopsis_writer.cli.console import print_error, print_json, print_result, status, warn
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import SettingsError
+from synopsis_writer.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from synopsis_writer.evals.ratings import Pair, Rater
     from synopsis_writer.evals.results import EvalResults
     from synopsis_writer.evals.suite import LoadedSuite
+    from synopsis_writer.synopsis import Synopsis
 
 app = typer.Typer(
     help="Eval runs against references: know whether a prompt or a model got better.", no_args_is_help=True
@@ -55,7 +58,13 @@ def run_eval(
     repeats: Annotated[int, option("--repeats", "Answers per case.", "N", min=1, max=100)] = 1,
     cases: _Cases = None,
     concurrency: _Concurrency = 4,
-    judge: Annotated[str | None, option("--judge", "A model that judges the texts, too.", "MODEL")] = None,
+    judge: Annotated[
+        list[str] | None,
+        option("--judge", "A model that judges the texts; repeatable: a jury.", "MODEL"),
+    ] = None,
+    votes: Annotated[
+        int, option("--votes", "How often each judge judges a text; the mean counts.", "N", min=1, max=100)
+    ] = 1,
     server: options.ServerFlags,
     house: options.House = None,
     examples: options.Examples = None,
@@ -65,6 +74,7 @@ def run_eval(
     reviewing: options.ReviewFlags,
     responses: options.Responses = None,
     no_log: options.NoLog = False,
+    json: options.Json = False,
     _output: options.OutputFlags,
 ) -> int:
     """Write every case with every model and prompt version, score the texts, and check the thresholds.
@@ -74,14 +84,13 @@ def run_eval(
     import asyncio
 
     from synopsis_writer.cli.console import Progress
-    from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import ALL_METRICS, find_problems
+    from synopsis_writer.evals.results import find_problems
     from synopsis_writer.evals.run import EvalRun
     from synopsis_writer.writer import Writer
 
     if out is None:
         raise SettingsError("no folder for the run: name one with --out; the same command continues it")
-    check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": [judge]})
+    check_names({"--out": [out], "--model": model, "--prompt": prompt, "--judge": judge})
     review = bool(reviewing.review or reviewing.review_model)  # what the settings say does not count here
     more = {"house": house, "examples": examples, "profile": profile, "responses": responses}
     named = {"review": review, "review_model": reviewing.review_model}
@@ -97,16 +106,16 @@ def run_eval(
             cases=cases or (),
             repeats=repeats,
             concurrency=concurrency,
-            judge=judge,
+            judges=judge or (),
         )
         with run:
             made = sum(row.outcome != "failed" for row in run.rows)
             with Progress(run.info.planned, made) as progress:
                 asyncio.run(run.write(lambda row: progress.add(row.outcome, row.usage, row.cost)))
-            asyncio.run(run.judge())
+            asyncio.run(run.judge(votes))
             results = run.results()
-    print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
     problems = find_problems(results, writer.workspace)
+    _print_groups(results, problems, json)
     for problem in problems:
         print_error(problem)
     return BELOW if problems else 0
@@ -114,16 +123,17 @@ def run_eval(
 
 @app.command("score")
 @options.grouped
-def score_run(run: _RUN, suite: _SUITE = None, house: options.House = None) -> int:
+def score_run(
+    run: _RUN, suite: _SUITE = None, house: options.House = None, json: options.Json = False
+) -> int:
     """Recompute all metrics of a run, without asking a model, and print the table."""
     from synopsis_writer.evals.record import read_info
-    from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import ALL_METRICS, forget_scores
+    from synopsis_writer.evals.results import forget_scores
 
     read_info(run)  # nothing is removed from a folder that holds no run
     forget_scores(run)
     results = _opened(run, suite, house)
-    print_result(groups_table(results.groups, ALL_METRICS, results.judgements.name))
+    _print_groups(results, results.incomplete(), json)
     return _completeness(results)
 
 
@@ -131,22 +141,119 @@ def score_run(run: _RUN, suite: _SUITE = None, house: options.House = None) -> i
 @options.grouped
 def compare_runs(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder: the baseline.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="A run's folder: the one to compare with it.")],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="The run to compare with it; without it A's parts.")
+    ] = None,
     suite: _SUITE = None,
     house: options.House = None,
+    json: options.Json = False,
 ) -> int:
-    """Compare run B with run A, case by case: differences, intervals, and a verdict where significant."""
+    """Compare run B with run A, case by case: differences, intervals, and a verdict where significant.
+
+    Of one run alone its models, prompt versions or samples are compared with the first one.
+    """
     from synopsis_writer.evals.report import comparisons_table
+    from synopsis_writer.evals.results import compare_groups, comparisons_data
     from synopsis_writer.evals.results import compare_runs as compare
 
-    a, b = _opened(first, suite, house), _opened(second, suite, house)
-    comparisons = compare(a, b)
+    a, *others = runs = [_opened(each, suite, house) for each in (first, second) if each is not None]
+    comparisons = compare(a, others[0]) if others else compare_groups(a)
     if not any(comparison.differences for comparison in comparisons):
         raise SettingsError(
             f"{first} and {second} have no model, kind of text or case in common: name others"
+            if second
+            else f"{first}: has one model, one version of the prompts and one sample: name a second run"
         )
-    print_result(comparisons_table(comparisons))
-    return max(_completeness(a), _completeness(b))
+    if json:
+        print_json(comparisons_data(comparisons))
+    else:
+        print_result(comparisons_table(comparisons))
+    return max(map(_completeness, runs))
+
+
+@app.command("rate")
+@options.grouped
+def rate_run(
+    run: _RUN,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="A run to compare with; without it RUN's parts.")
+    ] = None,
+    rater: Annotated[
+        str | None, option("--rater", "Who rates.  [default: the name you are logged in with]", "NAME")
+    ] = None,
+    suite: _SUITE = None,
+    house: options.House = None,
+    json: options.Json = False,
+) -> int:
+    """Say which of two texts is better, pair by pair, without knowing where they come from.
+
+    Each answer is saved in RUN at once; the same command goes on where it ended. With --json nothing is
+    asked: what has been rated is printed.
+    """
+    from synopsis_writer.evals.ratings import Rater
+    from synopsis_writer.evals.results import parts_between, parts_within, ratings_data
+
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    if not json and not is_terminal:
+        raise InputError("rating needs a terminal: run it in one, or take --json for what has been rated")
+    a, *others = runs = [_opened(each, suite, house) for each in (run, other) if each is not None]
+    parts = parts_between(a, others[0]) if others else parts_within(a)
+    pairs = [(first.rows, second.rows) for first, second in parts]
+    named = Rater(run, _user() if rater is None else rater, pairs, a.suite.cases)
+    if not named.pairs:
+        raise SettingsError(f"{run}: has no two texts of one case to compare: name another run, too")
+    if json:
+        print_json(ratings_data(named, runs))
+        return 0
+    _rate(named)
+    status(f"{named.done} of {len(named.pairs)} pairs rated by {named.name}; saved in {run}")
+    if a.judgements.jury:
+        status(f"the judge {_opened(run, suite, house).judge}")
+    return 0
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError) as error:
+        raise SettingsError("nobody is logged in: name the rater with --rater") from error
+
+
+def _rate(rater: "Rater") -> None:
+    """Show each pair that is not rated yet, until all are or the person stops."""
+    while pair := rater.next():
+        print_result(f"\n{rater.done + 1} of {len(rater.pairs)}\n{_pair_text(pair)}")
+        key = ""
+        while key not in {"0", "1", "2", "q"}:
+            print_result("1 the first · 2 the second · 0 neither · r the reference · q stop")
+            try:
+                key = typer.getchar()
+            except EOFError:
+                key = "q"
+            if key == "r":
+                print_result(_shown("Reference", pair.case.reference))
+        if key == "q":
+            return
+        rater.rate(pair.id, 1 if key == "1" else 2 if key == "2" else 0)
+
+
+def _pair_text(pair: "Pair") -> str:
+    brief = pair.case.brief
+    texts = [
+        _shown(f"── {number} ──", row.synopsis) for number, row in enumerate((pair.first, pair.second), 1)
+    ]
+    return "\n".join((f"{brief.show} · {brief.form} · {brief.theme}", *texts))
+
+
+def _shown(heading: str, synopsis: "Synopsis | None") -> str:
+    import shutil
+    import textwrap
+
+    width = min(100, shutil.get_terminal_size().columns - 1)
+    lines = (synopsis.title, synopsis.logline, *synopsis.text.split("\n\n")) if synopsis else ()
+    return "\n\n".join([f"\n{heading}", *(textwrap.fill(line, max(20, width)) for line in lines)])
 
 
 @app.command("bless")
@@ -158,6 +265,7 @@ def bless_run(
     ] = None,
     suite: _SUITE = None,
     house: options.House = None,
+    json: options.Json = False,
 ) -> None:
     """Make a run the baseline of its models: later runs are compared with it."""
     from synopsis_writer.evals.results import bless
@@ -167,8 +275,11 @@ def bless_run(
         raise SettingsError(
             "the suite is the program's, where no baseline can stay: name a suite of your own with --suite"
         )
-    for folder in bless(_opened(run, suite, house), prompt):
+    folders = bless(_opened(run, suite, house), prompt)
+    for folder in folders:
         status(f"baseline: {folder}")
+    if json:
+        print_json({"baselines": [str(folder) for folder in folders]})
 
 
 @app.command("report")
@@ -179,6 +290,7 @@ def write_report(
     against: Annotated[Path | None, option("--against", "A run to compare with.", "RUN")] = None,
     suite: _SUITE = None,
     house: options.House = None,
+    json: options.Json = False,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
     from synopsis_writer.evals.report import render_report
@@ -190,10 +302,18 @@ def write_report(
     if against:
         comparisons += compare_runs(_opened(against, suite, house), results)
     page = render_report(
-        results.info, results.groups, results.scored, results.suite.cases, ALL_METRICS, comparisons
+        results.info,
+        results.groups,
+        results.scored,
+        results.suite.cases,
+        ALL_METRICS,
+        comparisons,
+        results.judge,
     )
     write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    if json:
+        print_json({"written": str(output), "problems": results.incomplete()})
     return _completeness(results)
 
 
@@ -210,6 +330,7 @@ def export_run(
     ],
     suite: _SUITE = None,
     house: options.House = None,
+    json: options.Json = False,
 ) -> int:
     """Write a run's rows and scores for other programs."""
     from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
@@ -227,6 +348,8 @@ def export_run(
         case "inspect":
             write_inspect_logs(*exported, output)
     status(f"written: {output}")
+    if json:
+        print_json({"written": str(output), "problems": results.incomplete()})
     return _completeness(results)
 
 
@@ -234,51 +357,90 @@ def export_run(
 @options.grouped
 def judge_check(
     *,
-    judge: Annotated[str, option("--judge", "The judge to try.", "MODEL")],
+    judge: Annotated[list[str], option("--judge", "The judge to try; repeatable.", "MODEL")],
     suite: Annotated[
         Path | None, option("--suite", "Whose references are corrupted.  [default: evals/suite.yaml]", "PATH")
     ] = None,
     cases: _Cases = None,
     concurrency: _Concurrency = 4,
+    rated: Annotated[
+        list[Path] | None,
+        option("--rated", "A run whose pairs people have rated: the judge compares them, too.", "RUN"),
+    ] = None,
     seed: Annotated[int, option("--seed", "Seed of the corruptions.", "N", min=0)] = 0,
     house: options.House = None,
     server: options.ServerFlags,
     costs: options.BudgetFlags,
+    json: options.Json = False,
     _output: options.OutputFlags,
 ) -> None:
     """Measure a judge: how often it prefers a reference to the same text corrupted, in both orders.
 
+    With --rated also how often it prefers what people preferred. Under 70 % it is marked as untrusted.
     Results so far and their cost are printed after an error, too.
     """
     import asyncio
 
     from synopsis_writer.evals.judge import open_judge
-    from synopsis_writer.evals.judge_check import CORRUPTIONS, Tally, check_judge, table, totals
-    from synopsis_writer.models.base import bill
+    from synopsis_writer.evals.judge_check import CORRUPTIONS, Tally, check_data, check_judge, check_table
+    from synopsis_writer.evals.ratings import rated_texts
+    from synopsis_writer.models.base import bill, bill_data
 
-    check_names({"--judge": [judge]})
+    check_names({"--judge": judge})
     settings = options.settings_from(server, costs, house=house)
     chosen = loaded_suite(suite).select(cases or [])
-
-    tallies: list[Tally] = []
+    runs = [_opened(each, suite, house) for each in rated or ()]
+    ratings = {key: better for run in runs for key, better in run.ratings.items()}
+    pairs = rated_texts(ratings, [each.row for run in runs for each in run.scored], loaded_suite(suite).cases)
+    if rated and not pairs:
+        raise SettingsError(f"{rated[0]}: nobody has preferred a text there: synopsis eval rate {rated[0]}")
+    checked: list[dict[str, Any]] = []
 
     async def measure() -> None:
-        async with open_judge(judge, settings, os.environ) as asked:
-            try:
-                await check_judge(asked, chosen, CORRUPTIONS, seed, concurrency=concurrency, results=tallies)
-            finally:
-                if tallies:
-                    print_result(table(totals(CORRUPTIONS, tallies)))
-                status(bill(asked.answers))
+        for model in judge:
+            tallies: list[Tally] = []
+            async with open_judge(model, settings, os.environ) as asked:
+                try:
+                    await check_judge(
+                        asked,
+                        chosen,
+                        CORRUPTIONS,
+                        seed,
+                        concurrency=concurrency,
+                        rated=pairs,
+                        results=tallies,
+                    )
+                finally:
+                    if tallies and not json:
+                        print_result(check_table(model, tallies))
+                    checked.append({**check_data(model, tallies), **bill_data(asked.answers)})
+                    status(f"{model}: {bill(asked.answers)}" if len(judge) > 1 else bill(asked.answers))
 
-    asyncio.run(measure())
+    try:
+        asyncio.run(measure())
+    finally:
+        if json and checked:
+            print_json({"judges": checked})
+
+
+def _print_groups(results: "EvalResults", problems: "Sequence[str]", as_json: bool) -> None:
+    from synopsis_writer.evals.report import groups_table
+    from synopsis_writer.evals.results import ALL_METRICS, results_data
+
+    if as_json:
+        print_json({**results_data(results), "problems": list(problems)})
+    else:
+        print_result(groups_table(results.groups, ALL_METRICS, results.judge))
 
 
 def _opened(run: Path, suite: Path | None, house: Path | None) -> "EvalResults":
     from synopsis_writer.evals.results import open_results
     from synopsis_writer.workspace import open_workspace
 
-    return open_results(run, loaded_suite(suite), open_workspace(options.settings_from(house=house)))
+    results = open_results(run, loaded_suite(suite), open_workspace(options.settings_from(house=house)))
+    if results.judgements.jury and results.trust.is_untrusted:
+        warn(f"{run}: the judge {results.judge}")
+    return results
 
 
 def _completeness(run: "EvalResults") -> int:

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -21,10 +22,14 @@ from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
 from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
 from synopsis_writer.evals.suite import Case, LoadedSuite
-from synopsis_writer.house.house import built_in_house, open_house
+from synopsis_writer.gate.finding import quoted
+from synopsis_writer.gate.lexicon import pattern
+from synopsis_writer.gate.text import lower_words
+from synopsis_writer.house.house import House, built_in_house, open_house
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
+from synopsis_writer.prompts.rules import render_rules
 from synopsis_writer.prompts.templates import (
     JUDGE_TEMPLATES,
     Template,
@@ -34,8 +39,8 @@ from synopsis_writer.prompts.templates import (
 )
 from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
-from synopsis_writer.synopsis import Synopsis, parse
-from synopsis_writer.usage import Cost, Spent, Usage, total_cost
+from synopsis_writer.synopsis import Synopsis, parse, wire_schema
+from synopsis_writer.usage import Cost, Spent, Usage, format_cost, total_cost, usage_data
 
 JUDGEMENTS_FILE = "judged.jsonl"
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
@@ -83,206 +88,6 @@ class Scores(_Scales):
     reasons: str
 
 
-class Judgement(_Strict):
-    """The judge's opinion of one text, and the usage.
-
-    Attributes:
-        scores: by the rubric; None where the answers could not be read.
-        preference: 1 the text is better than the reference in both orders, 0 the reference is in both, 0.5
-            otherwise; None where an answer could not be read.
-        model: who judged, as its server names it.
-        prompt: names, versions and hashes of the templates.
-        calls: answers in all; `unread` of them could not be read.
-        amount, currency: what all answers cost; None where a price is not known.
-    """
-
-    scores: Scores | None
-    preference: Annotated[float, Field(ge=0, le=1)] | None
-    model: str
-    prompt: str
-    calls: int
-    unread: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    amount: Decimal | None
-    currency: str
-
-    @property
-    def usage(self) -> Usage:
-        """Of all answers."""
-        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
-
-    @property
-    def cost(self) -> Cost | None:
-        """The cost of all answers; None where a price is not known."""
-        return None if self.amount is None else Cost(self.amount, self.currency)
-
-
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Asks a model for its opinion of texts; several texts may be judged at once.
-
-    Attributes:
-        purposes: what forms are for, by their names, where the templates do not say it.
-        answers: all answers, so that tokens and costs of unreadable ones count, too.
-        unread: those of them that could not be read: refused, truncated, or of another structure.
-    """
-
-    client: ModelClient
-    templates: Mapping[str, Template]
-    limits: Limits
-    purposes: Mapping[str, str] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
-    unread: list[Answer] = field(default_factory=list)
-
-    @property
-    def id(self) -> "JudgeId":
-        """Another model, or changed templates, are another judge."""
-        hashes = "".join(self.templates[name].hash for name in sorted(self.templates))
-        return JudgeId(self.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
-
-    async def judge(self, case: Case, synopsis: Synopsis) -> Judgement:
-        """Score a text, and compare it with the case's reference: three calls; raises ModelError."""
-        call = replace(self, answers=[], unread=[])
-        try:
-            scores = await call.score(case, synopsis)
-            preference = await call.prefer(case, synopsis)
-        finally:
-            self.answers.extend(call.answers)
-            self.unread.extend(call.unread)
-        usage = sum((answer.usage for answer in call.answers), Usage())
-        cost = total_cost(answer.cost for answer in call.answers)
-        return Judgement(
-            scores=scores,
-            preference=preference,
-            model=call.answers[-1].model or self.client.name,
-            prompt=", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values()),
-            calls=len(call.answers),
-            unread=len(call.unread),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            amount=None if cost is None else cost.amount,
-            currency="" if cost is None else cost.currency,
-        )
-
-    async def score(self, case: Case, synopsis: Synopsis) -> Scores | None:
-        """Return the scores by the rubric; None when no answer could be read; raises ModelError."""
-        facts = checklist(case)
-        messages = self._messages(
-            "judge",
-            brief=self._brief_block(case.brief.model_copy(update={"beats": ()})),
-            facts=json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
-            text=text_block(synopsis),
-        )
-
-        def is_complete(answer: ScoreAnswer) -> bool:
-            return sorted(fact.number for fact in answer.facts) == list(range(1, len(facts) + 1))
-
-        answer = await self._ask(messages, WireScores, ScoreAnswer, is_complete)
-        if answer is None:
-            return None
-        in_order = sorted(answer.facts, key=lambda fact: fact.number)
-        return Scores.model_validate({**answer.model_dump(), "facts": tuple(fact.said for fact in in_order)})
-
-    async def prefer(self, case: Case, synopsis: Synopsis) -> float | None:
-        """Compare a text with the reference in both orders, as `Judgement.preference`; raises ModelError."""
-        brief, reference, text = (
-            self._brief_block(case.brief),
-            text_block(case.reference),
-            text_block(synopsis),
-        )
-        better: list[str] = []
-        for first, second, names in (
-            (reference, text, {"first": "reference", "second": "text"}),
-            (text, reference, {"first": "text", "second": "reference"}),
-        ):
-            messages = self._messages("judge_pair", brief=brief, first=first, second=second)
-            answer = await self._ask(messages, WirePreference, PairAnswer, lambda _: True)
-            if answer is None:
-                return None
-            better.append(names.get(answer.better, "equal"))
-        if better == ["text", "text"]:
-            return 1.0
-        return 0.0 if better == ["reference", "reference"] else 0.5
-
-    def _brief_block(self, brief: Brief) -> str:
-        return brief_block(brief, purpose=self.purposes.get(brief.form))
-
-    def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
-        # No block contains a `<`, so the first one begins where the template says, whatever the texts say.
-        rubric, line, rest = self.templates[name].render(**blocks).partition(_FIRST_BLOCK)
-        return Message("system", rubric), Message("user", (line + rest).strip())
-
-    async def _ask(
-        self,
-        messages: Sequence[Message],
-        wire: type[BaseModel],
-        shape: type[AnswerT],
-        is_valid: Callable[[AnswerT], bool],
-    ) -> AnswerT | None:
-        limits = self.limits
-        for sample in range(2):  # an answer that cannot be read gets one more chance
-            # Another sample, or a cache would give the unreadable answer again.
-            limits = replace(limits, sample=self.limits.sample + sample)
-            answer = await self.client.complete(messages, wire.model_json_schema(), limits)
-            self.answers.append(answer)
-            content = answer.content
-            # Of two verdicts in an answer one may be quoted from the text that is judged.
-            if answer.finish in {"stop", "length"} and len(_VERDICT.findall(content)) <= 1:
-                verdict = None if answer.is_truncated else parse(content, shape).value
-                if verdict is not None and is_valid(verdict):
-                    return verdict
-            self.unread.append(answer)
-            limits = longer(limits) if answer.is_truncated else limits
-        return None
-
-
-def text_block(synopsis: Synopsis) -> str:
-    """Return a text as the judge gets it: JSON that contains no delimiter of any kind."""
-    return json_block(
-        {
-            "Titel": synopsis.title,
-            "Logline": synopsis.logline,
-            "Figuren": [f"{person.name}: {person.role}" for person in synopsis.characters],
-            "Absätze": [paragraph.text for paragraph in synopsis.paragraphs],
-        }
-    )
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class WireFact(_Wire):
-    """Whether the text says one fact, as it goes over the wire."""
-
-    number: int
-    said: bool
-
-
-class WireScores(_Wire):
-    """The answer to a request for scores, as it goes over the wire: reasons first."""
-
-    reasons: str
-    facts: list[WireFact]
-    coherence: int
-    theme: int
-    style: int
-    language: int
-
-
-class WirePreference(_Wire):
-    """The answer to a request for a preference, as it goes over the wire: reasons first."""
-
-    reasons: str
-    better: Literal["first", "second", "equal"]
-
-
 def _nonempty(text: str) -> str:
     line = " ".join(join_surrogates(text).split())
     if not line:
@@ -298,17 +103,257 @@ class _Fact(_Strict):
     said: Annotated[bool, Field(strict=True)]
 
 
-class ScoreAnswer(_Scales):
-    """An answer with scores, within their ranges."""
+class _Answer(_Strict):
+    reasons: _Reasons  # first, so that the rest follows from them
 
-    reasons: _Reasons
+
+class _Told(_Answer):
     facts: tuple[_Fact, ...]
 
 
-class PairAnswer(WirePreference):
-    """An answer with a preference."""
+class ScoreAnswer(_Scales, _Told):
+    """The answer to a request for scores, within their ranges; its fields are asked for in this order."""
 
-    reasons: _Reasons
+
+class PairAnswer(_Answer):
+    """The answer to a request for a preference."""
+
+    better: Literal["first", "second", "equal"]
+
+
+AnswerT = TypeVar("AnswerT", bound=_Answer)
+
+
+class Judgement(_Strict):
+    """The judge's opinion of one text, and the usage.
+
+    Attributes:
+        scores: by the rubric; None where the answers could not be read.
+        preference: 1 the text is better than the reference in both orders, 0 the reference is in both, 0.5
+            otherwise; None where an answer could not be read.
+        model: who judged, as its server names it.
+        prompt: names, versions and hashes of the templates.
+        calls: answers in all; `unread` of them could not be read.
+        amount, currency: what all answers cost; None where a price is not known.
+        problem: why something is unscored.
+    """
+
+    scores: Scores | None = None
+    preference: Annotated[float, Field(ge=0, le=1)] | None = None
+    model: str
+    prompt: str
+    calls: int = 0
+    unread: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    amount: Decimal | None = None
+    currency: str = ""
+    problem: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """Of all answers."""
+        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost of all answers; None where a price is not known."""
+        return None if self.amount is None else Cost(self.amount, self.currency)
+
+
+class JudgeId(NamedTuple):
+    """Who judged: the model as it was asked for, and 12 hex digits that change with its templates."""
+
+    judge: str
+    templates: str
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Asks a model for its opinion of texts; several texts may be judged at once.
+
+    Attributes:
+        house: its forms say what a text is measured by.
+        vote: which of several opinions of the same text is asked for; a cache keeps them apart.
+        answers: all answers, so that tokens and costs of unreadable ones count, too.
+        unread: those of them that could not be read, and why.
+    """
+
+    client: ModelClient
+    templates: Mapping[str, Template]
+    limits: Limits
+    house: House = field(default_factory=built_in_house)
+    vote: int = 0
+    answers: list[Answer] = field(default_factory=list)
+    unread: list[tuple[Answer, str]] = field(default_factory=list)
+
+    @property
+    def id(self) -> JudgeId:
+        """Another model, or changed templates, are another judge."""
+        hashes = "".join(self.templates[name].hash for name in sorted(self.templates))
+        return JudgeId(self.client.name, hashlib.sha256(hashes.encode("utf-8")).hexdigest()[:12])
+
+    async def judge(self, case: Case, synopsis: Synopsis, vote: int = 0) -> Judgement:
+        """Score a text, and compare it with the case's reference: three calls; raises ModelError.
+
+        A text that speaks to its judge is not shown to it.
+        """
+        prompt = ", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values())
+        if orders := words_to_judge(synopsis):
+            problem = f"the text speaks to its judge: {quoted(orders)}"
+            return Judgement(model=self.client.name, prompt=prompt, problem=problem)
+        call = replace(self, vote=vote, answers=[], unread=[])
+        try:
+            scores = await call.score(case, synopsis)
+            preference = await call.prefer(case, synopsis)
+        finally:
+            self.answers.extend(call.answers)
+            self.unread.extend(call.unread)
+        usage = sum((answer.usage for answer in call.answers), Usage())
+        cost = total_cost(answer.cost for answer in call.answers)
+        is_scored = scores is not None and preference is not None
+        return Judgement(
+            scores=scores,
+            preference=preference,
+            model=call.answers[-1].model or self.client.name,
+            prompt=prompt,
+            calls=len(call.answers),
+            unread=len(call.unread),
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            amount=None if cost is None else cost.amount,
+            currency="" if cost is None else cost.currency,
+            problem="" if is_scored else "; ".join(dict.fromkeys(problem for _, problem in call.unread)),
+        )
+
+    async def score(self, case: Case, synopsis: Synopsis) -> Scores | None:
+        """Return the scores by the rubric; None when no answer could be read; raises ModelError."""
+        facts = checklist(case)
+        messages = self._messages(
+            "judge",
+            brief=self._brief_block(case.brief.model_copy(update={"beats": ()})),
+            facts=json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
+            text=text_block(synopsis),
+        )
+
+        def fault(answer: ScoreAnswer) -> str:
+            numbers = sorted(fact.number for fact in answer.facts)
+            return "" if numbers == list(range(1, len(facts) + 1)) else "it did not answer each fact once"
+
+        answer = await self._ask(messages, ScoreAnswer, [synopsis], fault)
+        if answer is None:
+            return None
+        in_order = sorted(answer.facts, key=lambda fact: fact.number)
+        return Scores.model_validate({**answer.model_dump(), "facts": tuple(fact.said for fact in in_order)})
+
+    async def prefer(self, case: Case, synopsis: Synopsis, other: Synopsis | None = None) -> float | None:
+        """Compare a text with another, or the reference, in both orders, as `Judgement.preference`.
+
+        Raises ModelError.
+        """
+        other = other or case.reference
+        brief, values = self._brief_block(case.brief), set()
+        for pair, first_better in (((other, synopsis), 0.0), ((synopsis, other), 1.0)):
+            first, second = map(text_block, pair)
+            messages = self._messages("judge_pair", brief=brief, first=first, second=second)
+            answer = await self._ask(messages, PairAnswer, pair, lambda _: "")
+            if answer is None:
+                return None
+            values.add({"first": first_better, "second": 1.0 - first_better}.get(answer.better, 0.5))
+        return values.pop() if len(values) == 1 else 0.5  # a judge that favours a position has none
+
+    def _brief_block(self, brief: Brief) -> str:
+        if brief.form not in self.house.forms:
+            return brief_block(brief)
+        form = self.house.form(brief.form).with_length(*brief.length)
+        return brief_block(brief, rules=render_rules(form, self.house))
+
+    def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
+        # No block contains a `<`, so the first one begins where the template says, whatever the texts say.
+        rubric, line, rest = self.templates[name].render(**blocks).partition(_FIRST_BLOCK)
+        return Message("system", rubric), Message("user", (line + rest).strip())
+
+    async def _ask(
+        self,
+        messages: Sequence[Message],
+        shape: type[AnswerT],
+        texts: Sequence[Synopsis],
+        fault: Callable[[AnswerT], str],
+    ) -> AnswerT | None:
+        limits = self.limits
+        for chance in range(2):  # an answer that cannot be read gets one more chance
+            # Another sample, or a cache would give the unreadable answer again.
+            limits = replace(limits, sample=self.limits.sample + 2 * self.vote + chance)
+            answer = await self.client.complete(messages, wire_schema(shape), limits)
+            self.answers.append(answer)
+            verdict, problem = _read(answer, shape)
+            if verdict is not None:
+                shown = " ".join(message.content for message in messages)
+                problem = fault(verdict) or unfounded(verdict.reasons, texts, shown)
+                if not problem:
+                    return verdict
+            self.unread.append((answer, problem))
+            limits = longer(limits) if answer.is_truncated else limits
+        return None
+
+
+def _read(answer: Answer, shape: type[AnswerT]) -> tuple[AnswerT | None, str]:
+    """Return the verdict that an answer gives, or why it gives none."""
+    if answer.finish not in {"stop", "length"}:
+        return None, f"it did not answer ({answer.finish})"
+    if answer.is_truncated:
+        return None, "its answer was cut off"
+    # Of two verdicts in an answer one may be quoted from the text that is judged.
+    if len(_VERDICT.findall(answer.content)) > 1:
+        return None, "its answer holds two verdicts"
+    parsed = parse(answer.content, shape)
+    return parsed.value, f"its answer is no verdict: {parsed.problem}"
+
+
+_QUOTATION = re.compile(r'„[^„“”]+[“”]|»[^»«]+«|«[^»«]+»|"[^"]+"|“[^„“”]+”|‚[^‚‘]+‘')
+_PROOF, _FOREIGN = 2, 4  # words of a quotation that proves reading, and of one that must be somewhere
+
+
+def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
+    """Return why reasons do not count: they quote what is not there, or nothing of the texts; else nothing.
+
+    `shown` is all that the judge was given: it may quote the brief, too.
+    """
+    parts = [part for quotation in _QUOTATION.findall(reasons) for part in re.split(r"…|\.\.\.", quotation)]
+    proven = False
+    for words in filter(None, map(_spaced, parts)):
+        count = len(words.split())
+        proven |= count >= _PROOF and any(words in _spaced(text_block(text)) for text in texts)
+        if count >= _FOREIGN and words not in _spaced(shown):
+            return f"it quotes what is not there: {quoted([words.strip()])}"
+    return "" if proven else "its reasons quote no words of the text"
+
+
+def _spaced(text: str) -> str:
+    words = lower_words(text)
+    return f" {' '.join(words)} " if words else ""
+
+
+def words_to_judge(synopsis: Synopsis) -> list[str]:
+    """Return the passages of a text that speak to who judges it, and not of its story."""
+    roles = (f"{person.name}: {person.role}" for person in synopsis.characters)
+    orders = pattern("words to a judge", re.IGNORECASE | re.MULTILINE)
+    lines = (synopsis.title, synopsis.logline, *roles, synopsis.text)
+    return [match[0] for line in lines for match in orders.finditer(line)]
+
+
+def text_block(synopsis: Synopsis) -> str:
+    """Return a text as the judge gets it: JSON that contains no delimiter of any kind."""
+    return json_block(
+        {
+            "Titel": synopsis.title,
+            "Logline": synopsis.logline,
+            "Figuren": [f"{person.name}: {person.role}" for person in synopsis.characters],
+            "Absätze": [paragraph.text for paragraph in synopsis.paragraphs],
+        }
+    )
 
 
 _JUDGE_LABELS = {
@@ -354,11 +399,7 @@ async def open_judge(
     """
     choice, templates = resolve_judge(model, settings, environment)
     async with open_client(choice, settings, environment, budget=budget) as client:
-        house = open_house(settings)
-        purposes = (
-            {} if house == built_in_house() else {name: form.purpose for name, form in house.forms.items()}
-        )
-        yield Judge(client, templates, limits_of(settings), purposes)
+        yield Judge(client, templates, limits_of(settings), open_house(settings))
 
 
 def resolve_judge(
@@ -378,70 +419,117 @@ def resolve_judge(
     return choice, load_judge_templates(settings.own_prompts or packaged("prompts"))
 
 
-class JudgeId(NamedTuple):
-    """Who judged: the model as it was asked for, and 12 hex digits that change with its templates."""
-
-    judge: str
-    templates: str
-
-
 class _Line(BaseModel):
-    """A line of the file; without a row it records that the judge ran, and had nothing to judge."""
+    """A line of the file: a judgement, or, without a row, that from here on these judges count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str
     templates: str
     row: str | None = None
+    vote: Annotated[int, Field(ge=0)] = 0
     judgement: Judgement | None = None
+    jury: tuple[JudgeId, ...] = ()
 
 
 @dataclass(frozen=True)
 class Judgements:
-    """One judge's judgements of a run, by the digests of the rows; `judge` is None where none was asked."""
+    """The judgements of a run.
 
-    judge: JudgeId | None
-    by_row: Mapping[str, Judgement]
+    Attributes:
+        jury: whose count: the judges that were asked last; empty where none was.
+        votes: of each judge, by the digests of the rows and the numbers of the votes.
+    """
+
+    jury: tuple[JudgeId, ...] = ()
+    votes: Mapping[JudgeId, Mapping[str, Mapping[int, Judgement]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The judge's model; empty where there is none."""
-        return self.judge.judge if self.judge else ""
+        """The jury's models; empty where there is none."""
+        return " + ".join(judge.judge for judge in self.jury)
+
+    def bills(self) -> list[dict[str, Any]]:
+        """Return what each judge of the jury took, as JSON holds it."""
+        given = {
+            judge: [vote for votes in self.votes.get(judge, {}).values() for vote in votes.values()]
+            for judge in self.jury
+        }
+        return [
+            {
+                "judge": judge.judge,
+                "judgements": len(votes),
+                "unscored": sum(bool(vote.problem) for vote in votes),
+                **usage_data(sum((vote.usage for vote in votes), Usage())),
+                "cost": format_cost(total_cost(vote.cost for vote in votes)),
+            }
+            for judge, votes in given.items()
+        ]
+
+    def metrics(self, row: str) -> dict[str, float | None]:
+        """Return the metrics of a row by its digest, none where nobody judged it.
+
+        Each is the mean over the judges of their means over the votes that could be read; None is unscored:
+        a judge of the jury gave no vote that could be read.
+        """
+        given = [self.votes.get(judge, {}).get(row, {}).values() for judge in self.jury]
+        votes = [[judge_metrics(vote) for vote in votes] for votes in given]
+        if not any(votes):
+            return {}
+        return {name: _mean([_read_mean(each, name) for each in votes]) for name in JUDGE_METRICS}
+
+
+def _read_mean(votes: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    return _mean([value for vote in votes if (value := vote[name]) is not None] or [None])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 async def judge_rows(
-    run: Path, rows: Sequence[Row], suite: LoadedSuite, judge: Judge, *, concurrency: int
+    run: Path, rows: Sequence[Row], suite: LoadedSuite, judge: Judge, *, votes: int = 1, concurrency: int
 ) -> None:
-    """Have the texts judged that this judge has not judged yet, and save each judgement."""
-    before = read_judgements(run)
-    judged = before.get(judge.id, {})
+    """Have the texts judged that this judge has not judged yet so often, and save each judgement."""
+    judged = read_judgements(run).votes.get(judge.id, {})
     cases = {case.id: case for case in suite.cases}
     due = [
-        (row, cases[row.id.case], row.synopsis)
+        (row, vote, row.synopsis)
+        for vote in range(votes)
         for row in rows
-        if row.synopsis is not None and row.id.case in cases and row_digest(row) not in judged
+        if row.synopsis is not None and row.id.case in cases and vote not in judged.get(row_digest(row), {})
     ]
     finished = 0
 
-    async def judge_row(item: tuple[Row, Case, Synopsis]) -> None:
+    async def judge_row(item: tuple[Row, int, Synopsis]) -> None:
         nonlocal finished
-        row, case, synopsis = item
-        append_judgement(run, judge.id, row, await judge.judge(case, synopsis))
+        row, vote, synopsis = item
+        judgement = await judge.judge(cases[row.id.case], synopsis, vote)
+        append_judgement(run, judge.id, row, judgement, vote)
+        if judgement.problem:
+            _log.warning("judge %s: %s is unscored: %s", judge.client.name, row.id.case, judgement.problem)
         finished += 1
         _log.info("judged %d of %d", finished, len(due))
 
     await run_concurrently(iter(due), judge_row, concurrency)
-    if not due and judge.id != next(reversed(before), None):
-        append_judgement(run, judge.id)
 
 
-def read_judgements(folder: Path, level: int = logging.DEBUG) -> dict[JudgeId, dict[str, Judgement]]:
-    """Return each judge's judgements by the digests of their rows; the judge that ran last comes last.
+def name_jury(run: Path, jury: Sequence[JudgeId]) -> None:
+    """Record that these judges count, where the file does not say so."""
+    if read_judgements(run).jury != tuple(jury):
+        line = _Line(**jury[-1]._asdict(), jury=tuple(jury) if len(jury) > 1 else ())
+        append_line(run / JUDGEMENTS_FILE, line.model_dump_json(exclude_defaults=True) + "\n")
+
+
+def read_judgements(folder: Path, level: int = logging.DEBUG) -> Judgements:
+    """Return the judgements in a run's folder; raises FileError.
 
     A line that cannot be read, as one truncated by a kill, is left out, and logged at `level`.
     """
     path = folder / JUDGEMENTS_FILE
-    judges: dict[JudgeId, dict[str, Judgement]] = {}
+    votes: dict[JudgeId, dict[str, dict[int, Judgement]]] = {}
+    jury: tuple[JudgeId, ...] = ()
     for number, data in read_lines(path):
         try:
             line = _Line.model_validate_json(data)
@@ -449,44 +537,38 @@ def read_judgements(folder: Path, level: int = logging.DEBUG) -> dict[JudgeId, d
             _log.log(level, "%s:%d: truncated, left out: the row is judged again", path, number)
             continue
         judge = JudgeId(line.judge, line.templates)
-        judges[judge] = judges.pop(judge, {})
+        if line.row is None or judge not in jury:
+            jury = line.jury or (judge,)
         if line.row is not None and line.judgement is not None:
-            judges[judge][line.row] = line.judgement
-    return judges
+            votes.setdefault(judge, {}).setdefault(line.row, {})[line.vote] = line.judgement
+    return Judgements(jury, votes)
 
 
-def latest_judgements(folder: Path) -> Judgements:
-    """Return the judgements of the judge that ran last; raises FileError."""
-    judges = read_judgements(folder, logging.WARNING)
-    last = next(reversed(judges), None)
-    return Judgements(last, judges[last] if last else {})
-
-
-def append_judgement(
-    folder: Path, judge: JudgeId, row: Row | None = None, judgement: Judgement | None = None
-) -> None:
-    """Record a judgement, or, without one, that a judge ran and had nothing to judge."""
-    line = _Line(**judge._asdict(), row=row_digest(row) if row else None, judgement=judgement)
-    append_line(folder / JUDGEMENTS_FILE, line.model_dump_json(exclude_none=row is None) + "\n")
+def append_judgement(folder: Path, judge: JudgeId, row: Row, judgement: Judgement, vote: int = 0) -> None:
+    """Record a judgement."""
+    line = _Line(**judge._asdict(), row=row_digest(row), vote=vote, judgement=judgement)
+    append_line(folder / JUDGEMENTS_FILE, line.model_dump_json(exclude_defaults=True) + "\n")
 
 
 def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
-    """Return the text of a file with one judge's judgements of some rows; empty where there are none."""
-    if judgements.judge is None:
-        return ""
+    """Return the text of a file with the jury's judgements of some rows; empty where there are none."""
     lines = [
-        _Line(**judgements.judge._asdict(), row=digest, judgement=judgements.by_row[digest])
+        _Line(**judge._asdict(), row=digest, vote=vote, judgement=judgement)
+        for judge in judgements.jury
         for digest in map(row_digest, rows)
-        if digest in judgements.by_row
+        for vote, judgement in judgements.votes.get(judge, {}).get(digest, {}).items()
     ]
-    return "".join(f"{line.model_dump_json()}\n" for line in lines)
+    if lines and len(judgements.jury) > 1:
+        lines.append(_Line(**judgements.jury[-1]._asdict(), jury=judgements.jury))
+    return "".join(f"{line.model_dump_json(exclude_defaults=True)}\n" for line in lines)
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
     """Return what rows, also failed ones, and all judgements in a run's folder took."""
-    judges = read_judgements(folder)
+    judges = read_judgements(folder).votes.values()
     paid = [(row.usage, row.cost) for row in rows if row.attempts or row.usage != Usage()]
-    paid += [(each.usage, each.cost) for judgements in judges.values() for each in judgements.values()]
+    judged = [each for judge in judges for votes in judge.values() for each in votes.values()]
+    paid += [(each.usage, each.cost) for each in judged]
     usage = sum((usage for usage, _ in paid), Usage())
     try:
         cost = total_cost(cost for _, cost in paid)

@@ -3,24 +3,24 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from math import sqrt
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.evals.judge import Judge
-from synopsis_writer.evals.statistics import Interval
+from synopsis_writer.evals.ratings import Trust
+from synopsis_writer.evals.statistics import Interval, wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.form import preterite_share
 from synopsis_writer.gate.lexicon import TITLES, word_lists
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.synopsis import Paragraph, Synopsis
 
-_log = logging.getLogger(__name__)
+RATED = "rated by people"  # in the place of a corruption: the better text of a pair is the good one
 
-_Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,6 @@ class Tally:
         """The share of wins in the pairs that were scored; None when there are none."""
         scored = self.wins + self.ties + self.losses
         return wilson_interval(self.wins, scored) if scored else None
-
-
-def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return a share with Wilson's 95 % score interval; `trials` is 1 or more.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
-    American Statistical Association 22 (1927), 209-212; without correction for continuity.
-    """
-    share = successes / trials
-    spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    middle, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
-    return Interval(share, max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale), trials)
 
 
 Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
@@ -77,27 +65,31 @@ async def check_judge(
     seed: int,
     *,
     concurrency: int = 4,
+    rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
     results: list[Tally] | None = None,
 ) -> list[Tally]:
     """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
 
-    There is a pair for every case with every corruption that applies to it. `results` gets a tally per pair
-    as they come, so that they are there after a failure, too; the tally of each corruption is returned.
+    There is a pair for every case with every corruption that applies to it, and for each that people have
+    `rated`, the better text first. `results` gets a tally per pair as they come, so that they are there after
+    a failure, too; the tally of each corruption is returned.
 
     Raises ModelError if the model failed for good; no further pair is compared.
     """
-    pairs = [
-        (corruption, case, text)
+    pairs: list[tuple[str, str, Case, Synopsis, Synopsis]] = [
+        (corruption.name, corruption.gate, case, case.reference, text)
         for corruption in corruptions
         for case in cases
         if (text := corrupt(corruption, case, cases, seed)) is not None
     ]
+    pairs += [(RATED, "", *each) for each in rated]
     compared: list[Tally] = [] if results is None else results
 
-    async def compare(pair: tuple[Corruption, Case, Synopsis]) -> None:
-        corruption, case, text = pair
-        outcome = {0.0: "wins", 0.5: "ties", 1.0: "losses", None: "unscored"}[await judge.prefer(case, text)]
-        compared.append(Tally(corruption.name, corruption.gate, **{outcome: 1}))
+    async def compare(pair: tuple[str, str, Case, Synopsis, Synopsis]) -> None:
+        name, gate, case, good, bad = pair
+        preference = await judge.prefer(case, bad, good)
+        outcome = {0.0: "wins", 0.5: "ties", 1.0: "losses", None: "unscored"}[preference]
+        compared.append(Tally(name, gate, **{outcome: 1}))
         if len(compared) % 10 == 0:
             _log.info("compared %d of %d pairs", len(compared), len(pairs))
 
@@ -107,9 +99,11 @@ async def check_judge(
 
 def totals(corruptions: Sequence[Corruption], tallies: Sequence[Tally]) -> list[Tally]:
     """Return one tally per corruption, in their order, from those of the pairs."""
+    kinds: dict[str, str] = {each.name: each.gate for each in corruptions}
+    kinds |= {each.corruption: each.gate for each in tallies}
     return [
-        total(each.name, each.gate, [tally for tally in tallies if tally.corruption == each.name])
-        for each in corruptions
+        total(name, gate, [each for each in tallies if each.corruption == name])
+        for name, gate in kinds.items()
     ]
 
 
@@ -127,12 +121,40 @@ def table(tallies: Sequence[Tally]) -> str:
     lines = [
         _COLUMNS.format("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
     ]
-    for each in [*tallies, total("all", "", tallies)]:
+    whole = total("all", "", [each for each in tallies if each.corruption != RATED])
+    for each in [*tallies, whole]:
         share = each.agreement
         agreement = f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})" if share else "unscored"
         counts = each.wins, each.ties, each.losses, each.unscored
         lines.append(_COLUMNS.format(each.corruption, each.gate, *counts, agreement))
     return "\n".join(lines)
+
+
+def check_table(judge: str, tallies: Sequence[Tally]) -> str:
+    """Return the tallies of a judge's pairs as lines to print, and how far to trust it."""
+    lines = [f"{judge}: {trust}" for trust in _trusts(tallies)]
+    return "\n".join([table(totals(CORRUPTIONS, tallies)), *lines])
+
+
+def check_data(judge: str, tallies: Sequence[Tally]) -> dict[str, Any]:
+    """Return the same as JSON holds it."""
+    trusts, agreements = _trusts(tallies), {}
+    for each in trusts:
+        agreements[each.what] = each.agreement and asdict(each.agreement)
+    return {
+        "judge": judge,
+        "untrusted": not trusts or any(each.is_untrusted for each in trusts),
+        "agreement": agreements,
+        "tallies": [asdict(each) for each in totals(CORRUPTIONS, tallies)],
+    }
+
+
+def _trusts(tallies: Sequence[Tally]) -> list[Trust]:
+    by_people = [each for each in tallies if each.corruption == RATED]
+    corrupted = [each for each in tallies if each.corruption != RATED]
+    kinds = ((corrupted, "prefers the good text"), (by_people, "agrees with people"))
+    found = [Trust(total("", "", each).agreement, what) for each, what in kinds]
+    return [trust for trust in found if trust.agreement]
 
 
 def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:

@@ -60,6 +60,7 @@ def render_report(
     cases: Sequence[Case],
     metrics: Mapping[str, Metric],
     comparisons: Sequence[Comparison] = (),
+    judge: str = "",
 ) -> str:
     """Return the report of a run as one HTML page.
 
@@ -70,6 +71,7 @@ def render_report(
         cases: the suite; a row whose case is not there is shown without brief and reference.
         metrics: in the order they are shown; those that no group has are not.
         comparisons: what was compared case by case; no winner is named otherwise.
+        judge: who judged, and how far to trust it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -102,6 +104,7 @@ def render_report(
         fewest=MIN_CASES,
         briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
+        judge=judge,
         count_of=count_of,
         format_cost=format_cost,
         format_duration=format_duration,
@@ -312,6 +315,7 @@ def _comparison_lines(comparison: Comparison) -> Iterator[str]:
             yield f"  {each.metric:{_NAME_WIDTH}}{_columns(each.difference)}  {cases}: {each.verdict}"
     if not comparison.differences:
         yield "  they share no case"
+    yield f"  winner: {comparison.winner}"
 
 
 def _columns(interval: Interval) -> str:

@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -17,11 +18,11 @@ from synopsis_writer.evals.judge import (
     JUDGE_METRICS,
     JUDGEMENTS_FILE,
     Judgements,
-    judge_metrics,
     judgements_text,
-    latest_judgements,
+    read_judgements,
 )
 from synopsis_writer.evals.metrics import METRICS, Metric, References, Scored, load_references, score
+from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
 from synopsis_writer.evals.record import (
     RESULTS_FILE,
     RUN_FILE,
@@ -35,12 +36,15 @@ from synopsis_writer.evals.record import (
     row_line,
 )
 from synopsis_writer.evals.statistics import (
+    MIN_PAIRS,
     Comparison,
     Group,
     GroupKey,
+    MetricComparison,
     compare,
     group_name,
     group_rows,
+    preferred,
     summarise,
 )
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
@@ -73,7 +77,7 @@ class _ScoreLine(BaseModel):
 class EvalResults:
     """The results of a run: its rows with their scores, and a summary per model and prompt version.
 
-    `judgements` are those of the judge that ran last; their metrics are among the scores.
+    The metrics of the jury are among the scores.
     """
 
     folder: Path
@@ -82,6 +86,7 @@ class EvalResults:
     scored: tuple[Scored, ...]
     judgements: Judgements
     groups: tuple[Group, ...]
+    ratings: Ratings  # people's
 
     @property
     def missing(self) -> int:
@@ -94,6 +99,16 @@ class EvalResults:
     def failed(self) -> int:
         """How many rows failed for want of a model or network."""
         return sum(scored.row.outcome == "failed" for scored in self.scored)
+
+    @property
+    def trust(self) -> Trust:
+        """How far people agree with the jury."""
+        return find_trust(self.ratings, self.scored)
+
+    @property
+    def judge(self) -> str:
+        """The jury's models, and how far to trust them; empty where there is none."""
+        return f"{self.judgements.name}, {self.trust}" if self.judgements.jury else ""
 
     def rows_of(self, group: Group) -> list[Scored]:
         """Return the scored rows of one group."""
@@ -126,14 +141,13 @@ def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> Eval
     rows = list(read_rows(folder).values())
     for change in _changes(info, suite):
         _log.warning("%s: %s", folder, change)
-    judgements = latest_judgements(folder)
+    judgements = read_judgements(folder, logging.WARNING)
     scored = tuple(
-        replace(each, scores={**each.scores, **judge_metrics(judgement)})
-        if (judgement := judgements.by_row.get(row_digest(each.row)))
-        else each
+        replace(each, scores={**each.scores, **judgements.metrics(row_digest(each.row))})
         for each in score_run(folder, rows, suite.cases, workspace)
     )
-    return EvalResults(folder, info, suite, scored, judgements, tuple(summarise(info, scored)))
+    groups = tuple(summarise(info, scored))
+    return EvalResults(folder, info, suite, scored, judgements, groups, read_ratings(folder))
 
 
 def _changes(info: RunInfo, suite: LoadedSuite) -> list[str]:
@@ -257,8 +271,15 @@ def read_baseline(suite: LoadedSuite, model: str, workspace: Workspace) -> EvalR
     return open_results(folder, suite, workspace) if folder.exists() else None
 
 
-def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
-    """Compare each group of `b` with those in `a` of the same model and prompt version, else the same model.
+class Part(NamedTuple):
+    """Rows that are compared with others, and what they are called."""
+
+    name: str
+    rows: list[Scored]
+
+
+def parts_between(a: EvalResults, b: EvalResults) -> list[tuple[Part, Part]]:
+    """Return each group of `b` behind those in `a` of the same model and prompt version, else the same model.
 
     Where `a` has a single group of the same kind, every group of `b` is compared with it.
     """
@@ -269,34 +290,114 @@ def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_M
         same_prompt = [other for other in same_model if other.prompt == group.prompt]
         return same_prompt or same_model or (same_kind if len(same_kind) == 1 else [])
 
-    return [_compare(a, other, b, group, metrics) for group in b.groups for other in counterparts(group)]
+    def part(run: EvalResults, group: Group) -> Part:
+        return Part(f"{run.info.name}: {group_name(group)}", run.rows_of(group))
+
+    return [(part(a, other), part(b, group)) for group in b.groups for other in counterparts(group)]
 
 
-def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
-    """Compare each group of a run with its model's first prompt version, and its prompts' first model."""
+def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
+    """Compare the groups of two runs, as `parts_between` pairs them."""
+    # Scores of different judges, or of different rubrics, cannot be compared.
+    same_judge = a.judgements.jury == b.judgements.jury
+    ratings = {**a.ratings, **b.ratings}
+    trust = find_trust(ratings, [*a.scored, *b.scored]) if same_judge and b.judgements.jury else None
+    comparable = [name for name in metrics if trust or name not in JUDGE_METRICS]
+    return [_compare(*parts, comparable, ratings, trust) for parts in parts_between(a, b)]
 
-    def firsts(group: Group) -> list[Group]:
+
+def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
+    """Return what there is to compare within a run, each with what it is compared with, that first.
+
+    A group is compared with its model's first prompt version and its prompts' first model, the samples of a
+    run with a single group with the first one.
+    """
+    if len(run.groups) == 1 and run.info.repeats > 1:
+        (group,) = run.groups
+        samples = [
+            Part(
+                f"{group_name(group)} · sample {repeat + 1}",
+                [each for each in run.rows_of(group) if each.row.id.repeat == repeat],
+            )
+            for repeat in range(run.info.repeats)
+        ]
+        return [(samples[0], sample) for sample in samples[1:]]
+    found = []
+    for group in run.groups:
         same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
         same_model = next(other for other in same_kind if other.model == group.model)
         same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
-        return [other for other in (same_model, same_prompt) if other is not group]
+        found += [(other, group) for other in (same_model, same_prompt) if other is not group]
+    return [
+        (Part(group_name(first), run.rows_of(first)), Part(group_name(second), run.rows_of(second)))
+        for first, second in found
+    ]
 
-    return [_compare(run, other, run, group, metrics) for group in run.groups for other in firsts(group)]
+
+def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
+    """Compare the groups of a run, or the samples of its only one, as `parts_within` pairs them."""
+    trust = run.trust if run.judgements.jury else None
+    return [_compare(*parts, metrics, run.ratings, trust) for parts in parts_within(run)]
 
 
 def _compare(
-    a: EvalResults, first: Group, b: EvalResults, second: Group, metrics: Sequence[str]
+    first: Part, second: Part, metrics: Sequence[str], ratings: Ratings, trust: Trust | None
 ) -> Comparison:
-    # Scores of different judges, or of different rubrics, cannot be compared.
-    same_judge = a.judgements.judge == b.judgements.judge
-    comparable = [name for name in metrics if same_judge or name not in JUDGE_METRICS]
-    rows = a.rows_of(first), b.rows_of(second)
-    differences = [compare(*rows, name, ALL_METRICS[name].direction) for name in comparable]
-    names = [
-        group_name(group) if a is b else f"{run.info.name}: {group_name(group)}"
-        for run, group in ((a, first), (b, second))
-    ]
-    return Comparison(names[0], names[1], tuple(each for each in differences if each.difference is not None))
+    differences = [compare(first.rows, second.rows, name, ALL_METRICS[name].direction) for name in metrics]
+    rated = preferences(ratings, [each.row for each in first.rows], [each.row for each in second.rows])
+    differences += [preferred(PEOPLE, rated)] if rated else []
+    shown = tuple(each for each in differences if each.difference is not None)
+    return Comparison(first.name, second.name, shown, _winner(first, second, shown, trust))
+
+
+def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], trust: Trust | None) -> str:
+    """Return who is preferred, by people, else by a judge; or in plain words what is missing to say it."""
+    missing = ["nobody has rated its pairs ('synopsis eval rate'), and no judge has read its texts (--judge)"]
+    for name, who in ((PEOPLE, "people"), ("judge_preference", f"the judge ({trust})")):
+        found = next((each for each in differences if each.metric == name), None)
+        if found is None or found.difference is None:
+            continue
+        pairs, low, high = found.difference.cases, found.difference.low, found.difference.high
+        if name != PEOPLE and trust is not None and trust.is_untrusted:
+            missing.append(f"the judge is {trust}")
+        elif pairs < MIN_PAIRS:
+            missing.append(f"{who}: {pairs} pairs, {MIN_PAIRS} are needed")
+        elif low <= 0 <= high:
+            missing.append(f"{who}: after {pairs} pairs chance can still explain the difference")
+        else:
+            return f"{second.name if found.difference.mean > 0 else first.name}, preferred by {who}"
+    return f"none is named: {'; '.join(missing[1:] or missing)}"
+
+
+def comparisons_data(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Return comparisons as JSON holds them."""
+
+    def data(comparison: Comparison) -> dict[str, Any]:
+        verdicts = [{"verdict": each.verdict} for each in comparison.differences]
+        shown = asdict(comparison)
+        return {**shown, "differences": [a | b for a, b in zip(shown["differences"], verdicts, strict=True)]}
+
+    return {"comparisons": [data(comparison) for comparison in comparisons]}
+
+
+def results_data(run: EvalResults) -> dict[str, Any]:
+    """Return the summary of a run as JSON holds it."""
+    judge = {**trust_data(run.trust), "judges": run.judgements.bills()} if run.judgements.jury else None
+    return {"run": str(run.folder), "groups": [asdict(group) for group in run.groups], "judge": judge}
+
+
+def ratings_data(rater: Rater, runs: Sequence[EvalResults]) -> dict[str, Any]:
+    """Return what has been rated of a rater's pairs, by everyone, as JSON holds it."""
+    ratings = {key: better for run in runs for key, better in run.ratings.items()}
+    trust = find_trust(ratings, [each for run in runs for each in run.scored])
+    by_rater = Counter(name for name, _ in ratings)
+    return {"pairs": len(rater.pairs), "rated": dict(by_rater), "judge": trust_data(trust)}
+
+
+def trust_data(trust: Trust) -> dict[str, Any]:
+    """Return how far to trust a judge as JSON holds it."""
+    agreement = asdict(trust.agreement) if trust.agreement else None
+    return {"trust": str(trust), "untrusted": trust.is_untrusted, "agreement": agreement}
 
 
 def find_problems(run: EvalResults, workspace: Workspace) -> list[str]:

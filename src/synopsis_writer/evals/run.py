@@ -11,7 +11,7 @@ from typing import Self
 from synopsis_writer import __version__
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import ModelError, SettingsError
-from synopsis_writer.evals.judge import judge_rows, open_judge, resolve_judge, run_spending
+from synopsis_writer.evals.judge import judge_rows, name_jury, open_judge, resolve_judge, run_spending
 from synopsis_writer.evals.metrics import chrf_scorer
 from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo
 from synopsis_writer.evals.results import EvalResults, open_results
@@ -74,17 +74,21 @@ class EvalRun:
         cases: Sequence[str] = (),  # ids, forms or groups of the suite, or glob patterns; none: all cases
         repeats: int = 1,  # answers per case, model and prompt version
         concurrency: int = 4,  # texts written or judged at once; a model in this process writes one by one
-        judge: str | None = None,  # a model that judges the texts, too
+        judges: Sequence[str] = (),  # models that judge the texts, too: a jury
     ) -> None:
         chrf_scorer()  # fails before a run of hours, not after it, as does the next
-        if judge is not None:
+        for judge in judges:
             resolve_judge(judge, writer.settings, writer.environment)
         self._writer, self._suite, self._out = writer, suite, out
-        self._concurrency, self._judge = concurrency, judge
+        self._concurrency, self._judges = concurrency, judges
         names = models or [writer.model_name]
         folders = prompts or [writer.settings.own_prompts or folder("prompts")]
         versions = {path.resolve().name: path for path in folders}
-        for flag, given, distinct in (("--model", names, set(names)), ("--prompt", folders, versions)):
+        for flag, given, distinct in (
+            ("--model", names, set(names)),
+            ("--prompt", folders, versions),
+            ("--judge", judges, set(judges)),
+        ):
             if len(distinct) < len(given):
                 raise SettingsError(
                     f"two of {flag} have the same name: give each once, and rename folders where needed"
@@ -161,16 +165,26 @@ class EvalRun:
 
         await run_concurrently(iter(due), write_row, 1 if writer.is_local else self._concurrency)
 
-    async def judge(self) -> None:
-        """Have the judge, if there is one, judge the texts that it has not judged yet; raises as `write`."""
-        if self._judge is None:
-            return
-        settings, environment = self._writer.settings, self._writer.environment
-        async with open_judge(self._judge, settings, environment, self._budget) as judge:
-            try:
-                await judge_rows(self._out, self.rows, self._suite, judge, concurrency=self._concurrency)
-            finally:
-                _log.info("judge: %s", bill(judge.answers))
+    async def judge(self, votes: int = 1) -> None:
+        """Have each judge judge the texts that it has not judged yet so often; raises as `write`."""
+        settings, environment, jury = self._writer.settings, self._writer.environment, []
+        for model in self._judges:
+            async with open_judge(model, settings, environment, self._budget) as judge:
+                jury.append(judge.id)
+                try:
+                    await judge_rows(
+                        self._out,
+                        self.rows,
+                        self._suite,
+                        judge,
+                        votes=votes,
+                        concurrency=self._concurrency,
+                    )
+                finally:
+                    name = f"judge {model}" if len(self._judges) > 1 else "judge"
+                    _log.info("%s: %s", name, bill(judge.answers))
+        if jury:
+            name_jury(self._out, jury)
 
     def results(self) -> EvalResults:
         """Return all rows, scored and summarised; raises InputError."""

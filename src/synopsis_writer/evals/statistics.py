@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 # With fewer cases a verdict would be wrong too often: where there is no difference, all n cases fall on one
 # side, and no draw reaches zero, with a probability of 2 ** (1 - n): 6 % for five cases, 3 % for six.
 MIN_CASES = 6
+
+# With 60 pairs a share of 60 % has an interval of ± 12 points. So many are needed where texts are preferred.
+MIN_PAIRS = 60
+
+_Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
@@ -58,19 +64,21 @@ class MetricComparison:
     wins: int  # cases in which the second is better; for a metric without direction higher
     ties: int
     losses: int
-    only_a: tuple[str, ...]  # cases that only the first has scored
-    only_b: tuple[str, ...]
+    only_a: tuple[str, ...] = ()  # cases that only the first has scored
+    only_b: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict | None:
         """The verdict on the second group; None for a metric without direction.
 
-        One is better or worse only where the interval excludes zero and there are at least six cases.
+        One is better or worse only where the interval excludes zero and there are enough cases: six, or 60 of
+        opinions.
         """
         if self.direction == 0:
             return None
         difference = self.difference
-        if difference is None or difference.cases < MIN_CASES or difference.low <= 0 <= difference.high:
+        fewest = MIN_PAIRS if self.metric.startswith(("judge_", "people_")) else MIN_CASES
+        if difference is None or difference.cases < fewest or difference.low <= 0 <= difference.high:
             return "no difference shown"
         return "better" if difference.mean * self.direction > 0 else "worse"
 
@@ -82,6 +90,7 @@ class Comparison:
     first: str
     second: str
     differences: tuple[MetricComparison, ...]
+    winner: str = ""  # who is preferred, or what is missing to say it
 
 
 def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
@@ -102,21 +111,28 @@ def compare(
     """Compare `b` with the baseline `a`, case by case; `direction` is for a metric not among METRICS."""
     first, second = case_means(a, metric), case_means(b, metric)
     sign = METRICS[metric].direction if direction is None else direction
-    shared = sorted(first.keys() & second.keys())
-    differences = [second[case] - first[case] for case in shared]
+    differences = [second[case] - first[case] for case in sorted(first.keys() & second.keys())]
+    return replace(
+        preferred(metric, differences, sign, unscored=_unscored(a, metric) + _unscored(b, metric)),
+        only_a=tuple(sorted(first.keys() - second.keys())),
+        only_b=tuple(sorted(second.keys() - first.keys())),
+    )
+
+
+def preferred(
+    metric: str, differences: Sequence[float], sign: Literal[-1, 0, 1] = 1, *, unscored: int = 0
+) -> MetricComparison:
+    """Return the comparison that differences make, one of each case: the second's value less the first's."""
     differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
-    unscored = _unscored(a, metric) + _unscored(b, metric)
     higher = sum(difference > 0 for difference in differences)
     lower = sum(difference < 0 for difference in differences)
     return MetricComparison(
         metric,
         sign,
-        replace(interval(differences), unscored=unscored) if shared else None,
+        replace(interval(differences), unscored=unscored) if differences else None,
         wins=lower if sign < 0 else higher,
-        ties=len(shared) - higher - lower,
+        ties=len(differences) - higher - lower,
         losses=higher if sign < 0 else lower,
-        only_a=tuple(sorted(first.keys() - second.keys())),
-        only_b=tuple(sorted(second.keys() - first.keys())),
     )
 
 
@@ -141,6 +157,18 @@ def interval(values: Sequence[float]) -> Interval:
     data = np.asarray(values, dtype=np.float64)
     low, high = np.percentile(data[_draws(len(data))].mean(axis=1), (2.5, 97.5))
     return Interval(fmean(values), float(low), float(high), len(values))
+
+
+def wilson_interval(successes: int, trials: int) -> Interval:
+    """Return a share with Wilson's 95 % score interval; `trials` is 1 or more.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
+    American Statistical Association 22 (1927), 209-212; without correction for continuity.
+    """
+    share = successes / trials
+    spread = _Z * sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    middle, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
+    return Interval(share, max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale), trials)
 
 
 @lru_cache(maxsize=4)

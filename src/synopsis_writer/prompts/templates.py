@@ -18,7 +18,7 @@ from synopsis_writer.gate.features import Avoid
 from synopsis_writer.gate.messages import in_language
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Message
-from synopsis_writer.prompts.rules import render_rules
+from synopsis_writer.prompts.rules import Rules, render_rules
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
 from synopsis_writer.storage.files import find_files, read_input
@@ -249,16 +249,16 @@ _LABELS = {
 }
 
 
-def brief_block(brief: Brief, outline: Outline | None = None, purpose: str | None = None) -> str:
-    """Return the brief, with its plan and its form's purpose if given, as JSON without any delimiter.
+def brief_block(brief: Brief, outline: Outline | None = None, rules: Rules | None = None) -> str:
+    """Return the brief, with its plan and its form's rules if given, as JSON without any delimiter.
 
     Brackets, braces, pipes and back quotes inside strings are written as JSON escapes: no value can close
     the block, open a template or pose as a turn of the chat.
     """
     given = brief.as_data()
     data: dict[str, Any] = {label: given[key] for key, label in _LABELS.items() if key in given}
-    if purpose is not None:
-        data["Zweck der Form"] = purpose
+    if rules is not None:
+        data |= {"Zweck der Form": rules.purpose, "Regeln der Form": list(rules.form)}
     if outline is not None:
         data["Plan"] = {
             "Titel": outline.title,

@@ -1,0 +1,220 @@
+"""People's opinions of blind pairs of texts, and how far a judge agrees with them."""
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from synopsis_writer.errors import InputError
+from synopsis_writer.evals.metrics import Scored
+from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
+from synopsis_writer.evals.statistics import Interval, wilson_interval
+from synopsis_writer.evals.suite import Case
+from synopsis_writer.synopsis import Synopsis
+
+RATINGS_FILE = "ratings.jsonl"
+PEOPLE = "people_preference"  # 1 where people prefer the second text, -1 the first one, 0 none
+
+_NEEDED = 0.7  # agreement of a judge with people: the best judges without training reach 73 % (LitBench)
+_CHANCE = 0.5
+
+_log = logging.getLogger(__name__)
+
+Choice = Literal[0, 1, 2]
+Ratings = Mapping[tuple[str, frozenset[str]], str]
+"""The digest of the text that is better, empty for a tie, by the rater's name and the digests of the pair."""
+
+
+class Rating(BaseModel):
+    """A line of `ratings.jsonl`: which of two texts a person preferred, 0 for neither."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rater: Annotated[str, Field(min_length=1)]
+    first: str  # the digest of the row that was shown first
+    second: str
+    choice: Choice
+    at: str  # in ISO 8601
+
+
+def read_ratings(folder: Path) -> Ratings:
+    """Return the ratings in a run's folder; of two of a pair by one person the last counts.
+
+    A line that cannot be read, as one truncated by a kill, is left out, and logged. Raises FileError.
+    """
+    ratings: dict[tuple[str, frozenset[str]], str] = {}
+    for number, data in read_lines(folder / RATINGS_FILE):
+        try:
+            line = Rating.model_validate_json(data)
+        except ValueError:
+            _log.warning("%s:%d: truncated, left out: rate the pair again", folder / RATINGS_FILE, number)
+            continue
+        ratings[line.rater, frozenset((line.first, line.second))] = ("", line.first, line.second)[line.choice]
+    return ratings
+
+
+class Pair(NamedTuple):
+    """Two texts of one case, in the order they are shown; nothing tells where they come from."""
+
+    id: str
+    case: Case
+    first: Row
+    second: Row
+
+
+class Rater:
+    """The pairs that one person rates: always in the same random order, each with its sides drawn.
+
+    Attributes:
+        pairs: all of them; `done` of them are rated.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, parts: Sequence[tuple[Sequence[Scored], Sequence[Scored]]],
+        cases: Sequence[Case],
+    ) -> None:  # fmt: skip
+        self.name, self._folder = " ".join(name.split()), folder
+        if not self.name:
+            raise InputError("the rater has no name: give one")
+        known = {case.id: case for case in cases}
+        self.pairs = sorted(
+            self._drawn(known[one.row.id.case], one.row, other.row)
+            for first, second in parts
+            for one, other in _matched(first, second)
+            if one.row.id.case in known
+        )
+        self._rated = {pair for rater, pair in read_ratings(folder) if rater == self.name}
+
+    def _drawn(self, case: Case, first: Row, second: Row) -> Pair:
+        rows = sorted((first, second), key=row_digest)
+        seed = "\0".join((self.name, *map(row_digest, rows)))
+        id_ = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        return Pair(id_, case, *(rows if int(id_, 16) % 2 else reversed(rows)))
+
+    @property
+    def done(self) -> int:
+        """How many pairs are rated."""
+        return sum(_digests(pair) in self._rated for pair in self.pairs)
+
+    def next(self) -> Pair | None:
+        """Return a pair that is not rated yet; None where all are."""
+        return next((pair for pair in self.pairs if _digests(pair) not in self._rated), None)
+
+    def rate(self, pair_id: str, choice: Choice) -> None:
+        """Record which text is better, 0 for neither; it is on the disk before this returns.
+
+        Raises InputError for an unknown pair, FileError.
+        """
+        pair = next((pair for pair in self.pairs if pair.id == pair_id), None)
+        if pair is None:
+            raise InputError(f"no pair '{pair_id[:40]}': the run has changed; ask for the next one")
+        first, second = row_digest(pair.first), row_digest(pair.second)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = Rating(rater=self.name, first=first, second=second, choice=choice, at=now)
+        append_line(self._folder / RATINGS_FILE, line.model_dump_json() + "\n")
+        self._rated.add(_digests(pair))
+
+
+def _digests(pair: Pair) -> frozenset[str]:
+    return frozenset((row_digest(pair.first), row_digest(pair.second)))
+
+
+def _matched(first: Sequence[Scored], second: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+    """Return the rows of one case, sample by sample, that have texts, and not the same one."""
+    rows: defaultdict[str, list[list[Scored]]] = defaultdict(lambda: [[], []])
+    for side, members in enumerate((first, second)):
+        for each in sorted(members, key=lambda each: each.row.id.repeat):
+            if each.row.synopsis is not None:
+                rows[each.row.id.case][side].append(each)
+    pairs = [pair for sides in rows.values() for pair in zip(*sides, strict=False)]
+    return [pair for pair in pairs if pair[0].row.synopsis != pair[1].row.synopsis]
+
+
+def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:
+    """Return what most raters of each pair say: the digest of the better text; empty: neither."""
+    votes: defaultdict[frozenset[str], Counter[str]] = defaultdict(Counter)
+    for (_, pair), better in ratings.items():
+        votes[pair][better] += 1
+    decided = {}
+    for pair, counts in votes.items():
+        one, other = ((counts[digest], digest) for digest in sorted(pair))
+        decided[pair] = "" if one[0] == other[0] else max(one, other)[1]
+    return decided
+
+
+def preferences(ratings: Ratings, first: Collection[Row], second: Collection[Row]) -> list[float]:
+    """Return people's preference between two groups of rows, -1 to 1, of each case that has rated pairs."""
+    a, b = ({row_digest(row): row.id.case for row in rows} for rows in (first, second))
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for pair, better in _votes(ratings).items():
+        if (case := next((a[digest] for digest in pair if digest in a), None)) and len(pair & b.keys()) == 1:
+            values[case].append((better in b) - (better in a))
+    return [fmean(values[case]) for case in sorted(values)]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a judge agrees with people; `agreement` is None where no pair tells."""
+
+    agreement: Interval | None
+    what: str = "agrees with people"
+
+    @property
+    def is_untrusted(self) -> bool:
+        """Whether it agrees in less than 70 % of the pairs, or, as far as they can tell, by chance."""
+        found = self.agreement
+        return found is not None and (found.mean < _NEEDED or found.low <= _CHANCE)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        found = self.agreement
+        if found is None:
+            return "not checked against people"
+        pairs = f"{found.cases} pair{'s' if found.cases != 1 else ''}"
+        shown = f"{self.what} in {found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of {pairs}"
+        if found.mean < _NEEDED:
+            return f"untrusted: {shown}, {_NEEDED:.0%} are needed"
+        return f"untrusted: {shown}, which chance can explain" if self.is_untrusted else shown
+
+
+def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
+    """Compare what a judge's scores say of pairs with what people said; a tie of the judge is no agreement.
+
+    The preference to the reference decides, else the mean of the four scores. Pairs in which people see no
+    better text, or that the judge has not scored, do not count.
+    """
+    figures = {row_digest(each.row): figure for each in scored if (figure := _figure(each.scores))}
+    agreed = [
+        max(pair, key=figures.__getitem__) == better and len({figures[digest] for digest in pair}) > 1
+        for pair, better in _votes(ratings).items()
+        if better and pair <= figures.keys()
+    ]
+    return Trust(wilson_interval(sum(agreed), len(agreed)) if agreed else None)
+
+
+def rated_texts(
+    ratings: Ratings, rows: Collection[Row], cases: Sequence[Case]
+) -> list[tuple[Case, Synopsis, Synopsis]]:
+    """Return the pairs of which people prefer one text: its case, that text, and the other."""
+    known, by_digest = {case.id: case for case in cases}, {row_digest(row): row for row in rows}
+    pairs = []
+    for pair, better in _votes(ratings).items():
+        if better and pair <= by_digest.keys():
+            (worse,) = pair - {better}
+            good, bad = by_digest[better], by_digest[worse]
+            if good.id.case in known and good.synopsis is not None and bad.synopsis is not None:
+                pairs.append((known[good.id.case], good.synopsis, bad.synopsis))
+    return pairs
+
+
+def _figure(scores: Mapping[str, float | None]) -> tuple[float, float] | None:
+    names = ("judge_preference", "judge_coherence", "judge_theme", "judge_style", "judge_language")
+    values = [value for name in names if (value := scores.get(name)) is not None]
+    return (values[0], fmean(values[1:])) if len(values) == len(names) else None
