@@ -31,14 +31,24 @@ OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is open
 _log = logging.getLogger(__name__)
 
 
-def print_result(text: str) -> None:
-    """Print a result to stdout, escaped: no text can steer a terminal."""
-    sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
+def print_result(text: str, *, is_saved: bool = True) -> None:
+    """Print a result to stdout, escaped: no text can steer a terminal.
+
+    Where stdout cannot be written, a text that is not saved goes to stderr: it is the only copy.
+    """
+    try:
+        sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
+        if not is_saved:
+            sys.stdout.flush()
+    except OSError:
+        if not is_saved:
+            STDERR.print_line(text, logging.WARNING, len(text))
+        raise
 
 
-def print_json(data: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON object to stdout."""
-    print_result(format_json(data, indent))
+def print_json(data: Mapping[str, Any], *, indent: int | None = 2, is_saved: bool = True) -> None:
+    """Print one JSON object to stdout, as `print_result`."""
+    print_result(format_json(data, indent), is_saved=is_saved)
     STDERR.expects_json = False
 
 

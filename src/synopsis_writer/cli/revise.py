@@ -145,7 +145,8 @@ def _deliver_variants(
     status(bill_of(revised.result.answered))
     if as_json:
         failure = {"error": problem, "exit_code": code} if code else {}
-        print_json({"passed": revised.is_accepted, "variants": rows, **failure})
+        data = {"passed": revised.is_accepted, "variants": rows, **failure}
+        print_json(data, is_saved=all(paths))
     elif lines:
-        print_result("\n".join(lines))
+        print_result("\n".join(lines), is_saved=all(paths))
     return code

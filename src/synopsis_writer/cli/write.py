@@ -1,7 +1,5 @@
 """The commands write, lengths, outline and prompt."""
 
-import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -95,7 +93,7 @@ def write(
                 told = error.exit_code
             code = max(code, told)
         if texts is not None:
-            print_json({"exit_code": code, "texts": texts})
+            _print_texts(code, texts)
     return code
 
 
@@ -118,8 +116,12 @@ def lengths(
     with Writer(settings, log=not run.no_log) as writer:
         code = _tell(writer, read_source(file).document, _names(forms), file, saving, texts)
     if texts is not None:
-        print_json({"exit_code": code, "texts": texts})
+        _print_texts(code, texts)
     return code
+
+
+def _print_texts(code: int, texts: _Texts) -> None:
+    print_json({"exit_code": code, "texts": texts}, is_saved=all(text["path"] for text in texts))
 
 
 def _names(forms: str) -> list[str]:
@@ -197,7 +199,7 @@ def outline(
     with Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)
         brief, _ = writer.resolve(brief)
-    print_result(format_outline(brief, planned))
+    print_result(format_outline(brief, planned), is_saved=False)
 
 
 @options.grouped
@@ -321,14 +323,8 @@ def _print_text(
             problem, code = failure_of(error)
             print_error(problem)
         STDERR.expects_json = False
-    try:
-        if text:
-            print_result(text)
-            sys.stdout.flush()
-    except OSError:
-        if path is None:
-            STDERR.print_line(text, logging.WARNING, len(text))  # the only copy
-        raise
+    if text:
+        print_result(text, is_saved=path is not None)
     return code
 
 
