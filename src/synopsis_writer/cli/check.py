@@ -141,8 +141,6 @@ def _check(
 
     code = 0
     for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
-        for dropped in source.dropped:
-            status(f"{source.where}: {dropped}")
         given = {**source.fields, **brief}
         if writer is not None:
             result = writer.check_sync(source.document, fix=fix, review=True, **given)
@@ -400,8 +398,6 @@ def add_example(
         try:
             for source in read_sources(path):
                 own.form(form or source.fields.get("form"))
-                for dropped in source.dropped:
-                    status(f"{source.where}: {dropped}")
                 asked = find_show(shows, {**source.fields, **given}.get("show", ""))
                 has_cast = asked is not None and asked.cast
                 people = character or ([] if has_cast else people_of(source))

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,8 @@ from synopsis_writer.characters import join_surrogates
 from synopsis_writer.document import Document, check_values, decode, parse_document
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.storage.files import MOST_BYTES, find_files, read_input
+
+_log = logging.getLogger(__name__)
 
 MOST_UNPACKED = 5_000_000  # bytes of XML in a docx, which is a zip archive
 MOST_FILE = 5_000_000  # bytes of a docx, html or csv file; plain text ends at 1 MB
@@ -43,7 +46,7 @@ class Source:
         document: title and other fields in `meta`, and the text.
         where: the file, with the line of a CSV's row.
         fields: show, form and theme, as far as a CSV has them.
-        dropped: what the file has and a text cannot hold, a few words each.
+        dropped: what became of what the file has and a text cannot hold, a clause each; logged, too.
     """
 
     document: Document
@@ -71,6 +74,9 @@ def parse_sources(data: bytes, path: Path) -> list[Source]:
     sources = list(READERS.get(path.suffix.lower(), _read_markdown)(data, path))
     if not any(source.document.text for source in sources):
         raise FileError(f"{path}: holds no text: write one, or name another file")
+    for source in sources:
+        for dropped in source.dropped:
+            _log.info("%s: %s", source.where, dropped)
     return sources
 
 
@@ -269,7 +275,7 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         raise missing_extra(f"{path}: reading it") from error
     try:
         file = docx.Document(_unpacked(data, path))
-        dropped = _settle_revisions(file.element.body)
+        dropped = _settle_revisions(file)
         title, parts = "", list[str]()
         for element in file.element.body.iter(_W + "p"):
             block = Paragraph(element, file)
@@ -321,24 +327,42 @@ def _unpacked(data: bytes, path: Path) -> io.BytesIO:
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
-def _settle_revisions(body: Any) -> tuple[str, ...]:
+def _settle_revisions(file: Any) -> tuple[str, ...]:
     """Accept the tracked changes of a Word file's body in place; return what a text cannot hold."""
     from lxml import etree
 
-    counts: dict[str, int] = {}
-    for tags, words in (
-        (("ins", "moveTo"), "tracked changes: the insertions are in the text"),
-        (("del", "moveFrom"), "tracked changes: the deletions are not in the text"),
-        (("drawing", "pict", "object"), "pictures"),
-        (("txbxContent",), "text boxes"),
-        (("footnoteReference", "endnoteReference"), "footnotes"),
-        (("commentReference",), "comments"),
-    ):
-        counts[words] = sum(len(list(body.iter(_W + tag))) for tag in tags)
-    gone = ("del", "moveFrom", "drawing", "pict", "object")
-    etree.strip_elements(body, *(_W + tag for tag in gone), with_tail=False)
-    etree.strip_tags(body, *(_W + tag for tag in ("ins", "moveTo", "smartTag", "sdtContent", "sdt")))
-    return tuple(words for words, count in counts.items() if count)
+    body = file.element.body
+    around = (part for section in file.sections for part in (section.header, section.footer))
+    has_edges = any(block.text.strip() for part in around for block in part.paragraphs)
+    found = {element.tag.rpartition("}")[2] for element in body.iter("{*}*")}
+    for row in body.xpath(".//w:tr[w:trPr/w:del]"):
+        row.getparent().remove(row)
+    for paragraph in reversed(body.xpath(".//w:p[w:pPr/w:rPr/w:del or w:pPr/w:rPr/w:moveFrom]")):
+        following = paragraph.getnext()  # the end of a paragraph was deleted: the next one goes on there
+        if following is not None and following.tag == _W + "p":
+            paragraph.extend([child for child in following if child.tag != _W + "pPr"])
+            following.getparent().remove(following)
+    etree.strip_elements(body, *(_W + tag for tag in _GONE), with_tail=False)
+    etree.strip_tags(body, *(_W + tag for tag in _UNWRAPPED))
+    for page_break in body.iter(_W + "br"):
+        page_break.attrib.pop(_W + "type", None)  # read as the end of a line
+    dropped = [words for words, tags in _DROPPED.items() if found & set(tags.split())]
+    return (*dropped, *(["page headers and footers are left out"] if has_edges else []))
+
+
+_GONE = ("del", "moveFrom", "drawing", "pict", "object")
+_UNWRAPPED = ("ins", "moveTo", "smartTag", "sdtContent", "sdt", "fldSimple", "customXml", "bdo", "dir")
+_DROPPED = {
+    "tracked changes: the insertions are in the text": "ins moveTo",
+    "tracked changes: the deletions are not in the text": "del moveFrom",
+    "pictures are left out": "drawing pict object",
+    "text boxes are left out": "txbxContent",
+    "footnotes are left out": "footnoteReference endnoteReference",
+    "comments are left out": "commentReference",
+    "formulas and symbols are left out": "oMath sym",
+    "each cell of a table is a paragraph": "tbl",
+    "formatting is left out": "b i u strike highlight color numPr",
+}
 
 
 _HTML_BLOCKS = frozenset(
@@ -370,7 +394,9 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
     heading = root.find(".//h1")
     named = heading if heading is not None else root.find(".//title")
     title = " ".join(named.text_content().split()) if named is not None else ""
-    pictures = ("pictures",) if root.find(".//img") is not None else ()
+    kinds = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
+    tags = {str(element.tag) for element in root.iter()}
+    dropped = tuple(words for words, kind in kinds.items() if tags & set(kind.split()))
     if heading is not None:
         heading.drop_tree()
     etree.strip_elements(root, *_HTML_SKIPPED, etree.Comment, with_tail=False)
@@ -385,7 +411,7 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
     text = "\n\n".join(paragraphs("".join(pieces).replace("\xad", "")))
     if not title:
         title, text = title_and_text(text)
-    yield Source(Document(path, {"title": title} if title else {}, text), str(path), {}, pictures)
+    yield Source(Document(path, {"title": title} if title else {}, text), str(path), {}, dropped)
 
 
 READERS: Mapping[str, Callable[[bytes, Path], Iterator[Source]]] = {

@@ -328,7 +328,7 @@ class Api:
             text = text_of(source.document, draft=f"d-{secrets.token_hex(8)}", release=None, state="draft")
             fields = {name: value for name, value in source.fields.items() if name in text.brief and value}
             texts.append(text.model_copy(update={"brief": {**text.brief, **fields}}))
-        return {"texts": texts, "messages": [f"{each} was left out" for each in dropped]}
+        return {"texts": texts, "messages": list(dropped)}
 
     def open_folder(self, call: Call) -> dict[str, Any]:
         """Return the rows of a batch or an eval run below the working directory; without a path, which."""
