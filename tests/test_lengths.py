@@ -1,8 +1,10 @@
 """One story in every length: forms in bytes, and the receivers' house."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from synopsis_writer.show import Show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import Writer
 from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Step
-from tests.support.terminal import ANSWER, CLOSED, GOOD, ORDER, PATH, Terminal
+from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal
 
 PACKAGED = shipped("examples")
 RECEIVERS = Path(__file__).parents[1] / "docs" / "houses" / "receivers"
@@ -230,6 +232,35 @@ def test_the_model_sees_the_long_text_each_forms_rules_and_not_to_give_the_end_a
     assert list(schema["properties"]) == schema["required"] == ["kurztext", "epg"]
 
 
+def test_a_text_whose_paragraphs_a_person_divided_is_told_in_other_lengths(
+    terminal: Terminal, house: str, story: Path
+) -> None:
+    story.write_text(story.read_text("utf-8").replace(" Touristen foto", "\n\nTouristen foto"), "utf-8")
+    with LoopbackServer([together()]) as server:
+        run = terminal("lengths", str(story), *TO, "--house", house, server=server)
+    assert run.code == 0, run.err
+
+
+def test_texts_that_are_neither_saved_nor_printed_are_on_stderr(terminal: Terminal, house: str) -> None:
+    (terminal.folder / "taken").write_text("x", "utf-8")
+    write = ["write", *ORDER[:4], "--forms", "portrait,epg", "--out", "taken", "--house", house]
+    for json_flag in ([], ["--json"]):
+        with LoopbackServer([Reply(ANSWER), together()]) as server, Path("/dev/full").open("w") as full:
+            environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-x"}
+            run = subprocess.run(
+                [COMMAND, *write, *json_flag],
+                cwd=terminal.folder,
+                env=environment,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                check=False,
+            )
+        assert run.returncode == 2
+        assert EPG in run.stderr or not json_flag
+        assert "Elf Ohrmarken hängen" in run.stderr
+
+
 def test_a_saved_length_passes_check_again(terminal: Terminal, house: str, story: Path) -> None:
     with LoopbackServer([together()]) as server:
         terminal("lengths", str(story), *TO, "--house", house, server=server)
@@ -416,9 +447,9 @@ def test_a_file_that_is_there_stays_unless_it_is_to_be_replaced(
         (None, "kurztxt", 2, "did you mean 'kurztext'?"),
         (None, "portrait", 2, "the text has the form 'portrait' already: name others"),
         (None, " , ", 2, "no form is named: name others, of episode"),
-        ("Nur ein Text.\n", "epg", 2, "'storylines' has no list for 1 paragraphs"),
+        ("Nur ein Text.\n", "epg", 2, "no 'brief' in the front matter"),
         ("", "epg", 2, "holds no text"),
-        ("---\nbrief: 3\n---\nEin Text.\n", "epg", 2, "'storylines' has no list"),
+        ("---\nbrief: 3\n---\nEin Text.\n", "epg", 2, "no 'brief' in the front matter"),
     ],
 )
 def test_bad_input_is_one_line_and_asks_nothing(

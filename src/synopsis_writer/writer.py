@@ -42,7 +42,7 @@ from synopsis_writer.errors import (
     SettingsError,
     message_of,
 )
-from synopsis_writer.examples import Example, read_brief, read_synopsis
+from synopsis_writer.examples import Example, read_brief
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
 from synopsis_writer.gate.finding import Finding
@@ -68,7 +68,7 @@ from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
 from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_run
 from synopsis_writer.reviewing import Page, Reviewer
-from synopsis_writer.revising import Revised, Reviser, changed_brief, make_wish, read_base, save_version
+from synopsis_writer.revising import Revised, Reviser, Wish, changed_brief, make_wish, read_base, save_version
 from synopsis_writer.settings import Settings, load_settings
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import write_file
@@ -411,7 +411,7 @@ class Writer:
             ModelError: the model failed for good before any answer.
         """
         await self._open()
-        story, brief, link = _story_of(source)
+        story, brief, link = self._story_of(source)
         names = self.other_forms(brief.form, forms)
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
         longest = max(names, key=lambda name: house.form(name).most_words)
@@ -449,6 +449,19 @@ class Writer:
         if len(failures) == len(results):
             raise failures[0]
         return tuple(results)
+
+    def _story_of(self, source: Document | Result) -> tuple[Synopsis, Brief, str]:
+        """Return a synopsis, its brief, and what all lengths of its story share; raises InputError."""
+        if isinstance(source, Document):
+            brief, show = self.resolve(read_brief(source))
+            story = read_base(Source(source, str(source.path), {}), brief, show, (), Wish())
+            link = str(source.meta.get("story") or source.meta.get("run") or "")
+        elif source.accepted is None:
+            raise InputError(f"a refused text has no other lengths: {source.reason}")
+        else:
+            story, brief, link = source.accepted, source.brief, source.story or source.run
+        digest = hashlib.sha256(story.text.encode("utf-8", "surrogatepass")).hexdigest()
+        return story, brief, link or digest[:12]
 
     def other_forms(self, told: str | None, forms: Sequence[str]) -> list[str]:
         """Return the forms, each once, in which a story of the form `told` can be told; raises InputError."""
@@ -1003,18 +1016,6 @@ class _GateBut:
 
 def _as_document(text: str) -> Document:
     return parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
-
-
-def _story_of(source: Document | Result) -> tuple[Synopsis, Brief, str]:
-    """Return a synopsis, its brief, and what all lengths of its story share; raises InputError."""
-    if isinstance(source, Document):
-        story, brief = read_synopsis(source), read_brief(source)
-        link = str(source.meta.get("story") or source.meta.get("run") or "")
-    elif source.accepted is None:
-        raise InputError(f"a refused text has no other lengths: {source.reason}")
-    else:
-        story, brief, link = source.accepted, source.brief, source.story or source.run
-    return story, brief, link or hashlib.sha256(story.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _as_form(brief: Brief, form: str) -> Brief:
