@@ -1,6 +1,7 @@
 """Versions of a text in the log: noticed, listed, compared, restored."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -95,6 +96,24 @@ def test_a_version_is_restored_to_the_byte_and_what_was_there_is_in_the_log(
     assert terminal("log", "restore", FILE, "2").code == 0
     assert written.read_bytes() == second
     assert [version["parent"] for version in listed(terminal)] == [None, 1, 1, 2]
+
+
+def test_a_deleted_file_has_its_versions_and_comes_back(terminal: Terminal, written: Path) -> None:
+    content = written.read_bytes()
+    edit(written, "Gesa ist", "Sie ist")
+    assert len(listed(terminal)) == 2
+    shutil.rmtree(written.parent)
+    assert len(listed(terminal)) == 2
+    assert "[-Gesa-]{+Sie+} ist" in terminal("log", "diff", f"{FILE}@1", FILE).out
+    assert terminal("log", "restore", FILE, "1").code == 0
+    assert written.read_bytes() == content
+
+
+def test_a_comparison_replaces_no_file(terminal: Terminal, written: Path) -> None:
+    content = written.read_bytes()
+    run = terminal("log", "diff", FILE, FILE, "--html", FILE)
+    assert (run.code, "is there: name another file" in run.err) == (2, True)
+    assert written.read_bytes() == content
 
 
 def test_a_file_that_is_no_markdown_is_not_replaced_by_a_restored_version(

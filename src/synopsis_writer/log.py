@@ -296,6 +296,11 @@ class RunLog:
         """Return all versions of a text, in order; raises FileError."""
         return [_version(row) for row in self._rows(f"{_VERSIONS} WHERE text = ? ORDER BY number", (text,))]
 
+    def last_at(self, path: Path) -> Version | None:
+        """Return the newest version that was saved at a path; None for none; raises FileError."""
+        rows = self._rows(f"{_VERSIONS} WHERE path = ? ORDER BY rowid DESC LIMIT 1", (_path(path),))
+        return _version(rows[0]) if rows else None
+
     def versions_of(self, document: Document) -> list[Version]:
         """Return the versions that led to a document, the first one first and its own last.
 

@@ -181,11 +181,8 @@ _TEXT = Annotated[Path, typer.Argument(metavar="FILE", help="A saved text.")]
 @options.grouped
 def list_versions(*, file: _TEXT, json: options.Json = False) -> None:
     """List the versions of a text: what each was made from, who made it, and what was asked for."""
-    from synopsis_writer.formats.reading import read_source
-
-    document = read_source(file).document
     with _open_log() as log:
-        current = _known(log, document)
+        current = _known(log, _document(log, file))
         versions = log.versions(current.text)
     data = [
         {
@@ -216,7 +213,9 @@ def _version_line(version: "Version", current: "Version") -> str:
     what = "; ".join(value if name == "note" else f"{name}: {value}" for name, value in asked.items())
     if not what:
         what = "written" if version.maker == "model" else "as it came" if version.parent is None else "edited"
-    here = "" if version.path == current.path else f"; {version.path}"
+    path, folder = Path(version.path), Path.cwd()
+    path = path.relative_to(folder) if path.is_relative_to(folder) else path
+    here = "" if version.path == current.path else f"; {path}"
     words = f"{len(version.document.text.split())} words" if version.content is not None else "removed"
     origin = f" from {version.parent}" if version.parent else ""
     mark = "*" if version == current else " "
@@ -240,6 +239,8 @@ def diff_versions(
         old = _text_of(log, first)
         new = _text_of(log, f"{first.rpartition('@')[0] or first}@{second}" if second.isdecimal() else second)
     if html is not None:
+        if html.is_file():
+            raise FileError(f"{html}: is there: name another file")
         write_file(options.with_home(html), _diff_page(old, new, f"{first} – {second}"), output=True)
         return
     is_colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -254,13 +255,11 @@ _PLAIN_MARKS = ("[-", "-]"), ("{+", "+}")
 
 def _text_of(log: "RunLog", name: str) -> str:
     """Return title, logline and text of a file, or of a version of it."""
-    from synopsis_writer.formats.reading import read_source
-
     file, _, number = name.rpartition("@")
     if file and number.isdecimal() and not Path(name).exists():
-        document = _version(log, read_source(options.with_home(Path(file))).document, int(number)).document
+        document = _version(log, _document(log, Path(file)), int(number)).document
     else:
-        document = read_source(options.with_home(Path(name))).document
+        document = _document(log, Path(name))
     head = [str(document.meta[field]) for field in ("title", "logline") if document.meta.get(field)]
     return "\n\n".join([*head, document.text])
 
@@ -274,9 +273,9 @@ def _diff_page(old: str, new: str, title: str) -> str:
     body = "".join(tags[kind].format(escape(words)) for kind, words in word_diff(old, new))
     return (
         '<!doctype html>\n<html lang="de">\n<meta charset="utf-8">\n'
-        f"<title>{escape(title)}</title>\n<style>body {{ max-width: 45em; margin: 2em auto; "
-        "font: 1.1em/1.5 serif; white-space: pre-wrap }\n"
-        "del { color: #a00 } ins { color: #060 }</style>\n"
+        f"<title>{escape(title)}</title>\n<style>body {{ max-width: 38em; margin: auto; "
+        "padding: 2em 1em; font: 1.1em/1.5 serif; white-space: pre-wrap; color-scheme: light dark }\n"
+        "del { color: light-dark(#a00, #f99) } ins { color: light-dark(#060, #9e9) }</style>\n"
         f"<body>{body}</body>\n</html>\n"
     )
 
@@ -289,11 +288,10 @@ def restore_version(
     version: Annotated[int, typer.Argument(metavar="VERSION", help="Its number in 'log versions'.")],
 ) -> None:
     """Put an earlier version of a text back into its file; what the file holds now is recorded first."""
-    from synopsis_writer.formats.reading import read_source
     from synopsis_writer.revising import save_version
 
-    document = read_source(file).document
     with _open_log(only_read=False) as log:
+        document = _document(log, file)
         current, wanted = _known(log, document), _version(log, document, version)
         log.touch(document, begin=True)
         path = save_version(wanted.document, file, in_place=True)
@@ -302,6 +300,15 @@ def restore_version(
             restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number}
         )
     status(f"restored version {version} as {path}; what was there is version {current.number}")
+
+
+def _document(log: "RunLog", path: Path) -> "Document":
+    """Read a text; of a file that is gone it is the last one that the log knows there."""
+    from synopsis_writer.formats.reading import read_source
+
+    path = options.with_home(path)
+    version = log.last_at(path) if not path.exists() else None
+    return version.document if version is not None else read_source(path).document
 
 
 def _known(log: "RunLog", document: "Document") -> "Version":
