@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer import GateRefusedError, NotReleasedError, Writer, read_document, release
+from synopsis_writer.document import Document
+from synopsis_writer.workspace import Report
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, ORDER, PATH, Terminal
 
@@ -93,6 +95,54 @@ def test_a_text_that_was_changed_after_its_release_is_found(terminal: Terminal, 
     assert run.out.startswith("b.md: changed after Eva released it at 20")
     assert "a.md: as it was released" in run.err
     assert "c.md: nobody released it" in run.err
+
+
+def test_a_file_that_cannot_be_read_hides_no_changed_text(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\ntitle: [\n---\nEin Text.\n", "utf-8")
+    (tmp_path / "b.markdown").write_bytes(PATH.read_bytes())
+    terminal("release", "b.markdown", "--by", "Eva")
+    with (tmp_path / "b.markdown").open("a", encoding="utf-8") as file:
+        file.write("Ende gut?\n")
+    run = terminal("release", "--verify", ".", "--json")
+    (row,) = json.loads(run.out)["texts"]
+    assert (run.code, row["file"], row["changed"], row["release"]["by"]) == (2, "b.markdown", True, "Eva")
+    assert "a.md:3: not YAML" in run.err
+    assert "b.markdown: changed after Eva released it" in run.err
+
+
+def test_a_refused_release_is_an_object_too(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "text.md").write_bytes(PATH.read_bytes().replace(b" und ", " daß ".encode()))
+    run = terminal("release", "text.md", "--by", "Eva", "--json")
+    data = json.loads(run.out)
+    assert (run.code, data["exit_code"], data["file"]) == (1, 1, "text.md")
+    assert "spelling: " in data["error"]
+
+
+def test_a_release_is_a_version_of_the_text(terminal: Terminal) -> None:
+    written(terminal)
+    terminal("release", FILE, "--by", "Eva")
+    versions = json.loads(terminal("log", "versions", FILE, "--json").out)["versions"]
+    assert [(each["by"], each["request"]) for each in versions] == [
+        ("model", {}), ("person", {"released": "Eva"}),
+    ]  # fmt: skip
+    assert versions[-1]["is_current"]
+
+
+def test_a_text_that_somebody_edits_meanwhile_is_not_released(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.md").write_bytes(PATH.read_bytes())
+    check = Writer.check_sync
+
+    def edit(writer: Writer, document: Document) -> Report:
+        report = check(writer, document)
+        (tmp_path / "text.md").write_text("Etwas anderes.\n", "utf-8")
+        return report
+
+    monkeypatch.setattr(Writer, "check_sync", edit)
+    run = terminal("release", "text.md", "--by", "Eva")
+    assert (run.code, "text.md: was changed meanwhile" in run.err) == (2, True)
+    assert (tmp_path / "text.md").read_text("utf-8") == "Etwas anderes.\n"
 
 
 @pytest.mark.parametrize(

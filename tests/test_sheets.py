@@ -29,8 +29,9 @@ META: dict[str, Any] = {
     "storylines": ["A", "B"],
     "model": "gpt-5.4-mini",
 }
-RELEASE = {"by": "Anna Beispiel", "at": "2026-11-30T12:00:00Z", "person_share": 0.1, "text_sha256": "ab12"}
 TEXT = "Gesa zählt die Schafe. „Elf“, sagt sie.\n\n=Am Abend </script> fehlt eins & Jürgen weiß, warum …"
+HASH = Document(Path("a.md"), {}, TEXT).text_hash
+RELEASE = {"by": "Anna Beispiel", "at": "2026-11-30T12:00:00Z", "person_share": 0.1, "text_sha256": HASH}
 
 
 def sheet(**changes: Any) -> Sheet:
@@ -87,7 +88,7 @@ def test_linked_data_is_an_episode_of_schema_org() -> None:
         "https://schema.org/CompositeWithTrainedAlgorithmicMediaDigitalSource"
     )
     assert data["editor"]["name"] == "Anna Beispiel"
-    assert data["identifier"]["value"] == "ab12"
+    assert data["identifier"]["value"] == HASH
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,36 @@ def test_the_guides_are_valid_by_the_dtd_of_xmltv(terminal: Terminal) -> None:
         assert dtd.validate(guide), dtd.error_log
 
 
+def test_nobody_answers_for_a_text_that_was_changed_after_its_release(terminal: Terminal) -> None:
+    release = json.dumps({**RELEASE, "text_sha256": "ab12"})
+    (terminal.folder / "a.md").write_text(f"---\nmodel: m\nrelease: {release}\n---\n{TEXT}\n", "utf-8")
+    for kind in ("html", "jsonld", "csv", "json"):
+        run = terminal("export", "a.md", "--format", kind)
+        assert (run.code, "Anna Beispiel" in run.out) == (0, False)
+        assert "a.md: was changed after its release" in run.err
+
+
+def test_a_guide_keeps_its_entities_and_what_is_around_it(terminal: Terminal) -> None:
+    subset = ' [<!ENTITY rr "Rote Rosen">]>\n<!-- ours -->\n<tv source-info-name="&rr;">'
+    guide = GUIDE[GUIDE.index("<tv") :].partition(">")[2].replace("Rote Rosen", "&rr;<!-- eins -->")
+    (terminal.folder / "guide.xml").write_text(f'<!DOCTYPE tv SYSTEM "xmltv.dtd"{subset}{guide}', "utf-8")
+    run = terminal("export", str(EXAMPLE), "--format", "xmltv", "--into", "guide.xml")
+    assert (run.code, "<!-- ours -->" in run.out) == (0, True), run.err
+    root = etree.fromstring(run.out.encode())
+    assert root.get("source-info-name") == "Rote Rosen"
+    assert root.findtext("programme/desc")[:12] == read_source(EXAMPLE).document.text[:12]
+
+
+def test_a_film_is_found_by_its_title(terminal: Terminal) -> None:
+    (terminal.folder / "film.md").write_text("---\ntitle: Der Hund\n---\nEr bellt.\n", "utf-8")
+    programme = '<tv><programme start="20261224" channel="a"><title>Der Hund</title>{}</programme></tv>'
+    for episode, code in (("", 0), ("<sub-title>Der Wolf</sub-title>", 2)):
+        (terminal.folder / "guide.xml").write_text(programme.format(episode), "utf-8")
+        run = terminal("export", "film.md", "--format", "xmltv", "--into", "guide.xml")
+        assert (run.code, "Er bellt." in run.out) == (code, not code)
+        assert ("has no programme 'Der Hund'\n" in run.err) == bool(code)
+
+
 def test_a_programme_that_is_not_there_is_reported(terminal: Terminal) -> None:
     (terminal.folder / "guide.xml").write_text("<tv/>", encoding="utf-8")
     run = terminal("export", str(EXAMPLE), "--format", "xmltv", "--into", "guide.xml")
@@ -185,6 +216,11 @@ BOMB = (
         ((str(EXAMPLE), "--format", "xmltv"), "give --channel and --start"),
         ((str(EXAMPLE), "--format", "xmltv", "--channel", "a", "--start", "morgen"), "is no time"),
         ((str(EXAMPLE), str(EXAMPLE), *SLOT), "2 synopses and one --start"),
+        ((str(EXAMPLE), *SLOT, "--stop", "2026-12-24T20:15+01:00"), "is not after --start"),
+        (
+            (str(EXAMPLE), str(EXAMPLE), "--format", "xmltv", "--into", "guide.xml"),
+            "two texts for 'Rote Rosen', 'Reine Herztöne'",
+        ),
         ((str(EXAMPLE), "--format", "txt", "--channel", "a"), "are for --format xmltv"),
         ((str(EXAMPLE), "--format", "txt", "-o", "there.txt"), "replace it with --force"),
         ((str(EXAMPLE), "--format", "txt", "-o", "there.txt/a.txt"), "cannot write"),
@@ -199,12 +235,13 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
 ) -> None:
     (terminal.folder / "there.txt").write_text("stays", encoding="utf-8")
     (terminal.folder / "rss.xml").write_text("<rss/>", encoding="utf-8")
+    (terminal.folder / "guide.xml").write_text(GUIDE, encoding="utf-8")
     (terminal.folder / "bomb.xml").write_text(BOMB, encoding="utf-8")
     (terminal.folder / "empty").mkdir()
     run = terminal("export", *arguments)
     assert run.code == 2
     assert message in run.err
-    assert "Traceback" not in run.err
+    assert run.err.count("synopsis: ") == 1
     assert (terminal.folder / "there.txt").read_text(encoding="utf-8") == "stays"
 
 

@@ -52,9 +52,11 @@ def test_a_draft_becomes_a_released_and_exported_text(terminal: Terminal, tmp_pa
     synopsis("release", "--verify", "synopsen", *home)
 
     versions = synopsis("log", "versions", VARIANT, "--json")
-    by = [version["by"] for version in json.loads(versions.out)["versions"]]
+    told = json.loads(versions.out)["versions"]
+    by = [version["by"] for version in told]
     assert by[:4] == ["model"] * 4, "the draft, its third paragraph, two variants"
     assert set(by[4:]) == {"person"}
+    assert told[-1]["request"] == {"released": "Eva Muster"}
 
     synopsis("export", VARIANT, "--format", "docx", "-o", "hund.docx", *home)
     guide = synopsis(

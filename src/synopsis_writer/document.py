@@ -1,5 +1,6 @@
 """A Markdown file with YAML front matter: the format of examples, references, outlines and saved synopses."""
 
+import hashlib
 import json
 import math
 import re
@@ -55,6 +56,17 @@ class Document:
     def __post_init__(self) -> None:
         if not isinstance(self.meta.get("title", ""), str):
             raise InputError(f"{self.location('title')}: 'title' is not a text: put it in quotes")
+
+    @property
+    def text_hash(self) -> str:
+        """The SHA-256 of the text, in hex digits."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def has_changed(self) -> bool | None:
+        """Whether the text was changed after its release; None where nobody released it."""
+        record = self.meta.get("release")
+        return record.get("text_sha256") != self.text_hash if isinstance(record, Mapping) else None
 
     def location(self, *keys: str | int) -> str:
         """Return `path:line` of the field at `keys`, or of the nearest field around it."""

@@ -1,7 +1,6 @@
 """Releases: a person's word that a text may go out, recorded in its file."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +17,9 @@ from synopsis_writer.log import Maker, Version
 from synopsis_writer.storage.files import write_file
 from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
+
+SUFFIXES = frozenset({".md", ".markdown"})
+"""Of the files that can hold a text, its brief and its release."""
 
 
 class NotReleasedError(GateRefusedError):
@@ -46,7 +48,7 @@ def release(
     """
     if not by.strip():
         raise InputError("nobody releases it: give your name with --by")
-    if Path(file).suffix.lower() not in {".md", ".markdown"}:
+    if Path(file).suffix.lower() not in SUFFIXES:
         raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
     document = read_document(Path(file))
     with contextlib.nullcontext(writer) if writer else Writer() as opened:
@@ -71,14 +73,21 @@ def release(
         "model_share": shares and shares[0],
         "person_share": shares and shares[1],
         "waived": [each.model_dump(mode="json") for each in waived if each.check in used],
-        "text_sha256": text_hash(document),
+        "text_sha256": document.text_hash,
     }
     meta = {
         **document.meta,
         **({"waived": [each.model_dump(mode="json") for each in waived]} if waived else {}),
     }
     meta.pop("release", None)
-    write_file(document.path, format_document({**meta, "release": record}, document.text))
+    released = replace(document, meta={**meta, "release": record})
+    if read_document(document.path) != document:
+        raise FileError(f"{file}: was changed meanwhile: read it again, then release it")
+    write_file(document.path, format_document(released.meta, released.text))
+    if versions:
+        with contextlib.suppress(FileError):  # the file has the record
+            request = {"released": record["by"]}
+            opened.log.add_version(released, "person", parent=versions[-1], request=request)
     return record
 
 
@@ -89,19 +98,6 @@ def _waivers(check: str, reason: str, refused: Iterable[Finding], text: str) -> 
     if not reason.strip():
         raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
     return [Waiver(check=check, words=tuple(finding.marked_words(text)), reason=reason) for finding in found]
-
-
-def text_hash(document: Document) -> str:
-    """Return the SHA-256 of a document's text, in hex digits."""
-    return hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def has_changed(document: Document) -> bool | None:
-    """Whether a text was changed after its release; None where nobody released it."""
-    record = document.meta.get("release")
-    if not isinstance(record, Mapping):
-        return None
-    return record.get("text_sha256") != text_hash(document)
 
 
 def _shares(versions: Iterable[Version], document: Document) -> tuple[float, float] | None:

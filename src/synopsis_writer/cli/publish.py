@@ -43,7 +43,7 @@ def release(
     if verify:
         if by or waive:
             raise InputError("--verify changes nothing: leave out --by and --waive")
-        return _verify(file)
+        return _verify(file, as_json=json)
     waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
     try:
         with Writer(options.settings_from(gate, house=house)) as writer:
@@ -51,6 +51,8 @@ def release(
     except NotReleasedError as error:
         for finding in error.report.refused:
             print_error(f"{file}: {finding.check}: {finding.sentence}")
+        if json:
+            print_json({"file": str(file), "error": str(error), "exit_code": error.exit_code})
         print_error(f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"')
         return error.exit_code
     if record["model_share"] is None:
@@ -62,21 +64,33 @@ def release(
     return 0
 
 
-def _verify(path: Path) -> int:
+def _verify(path: Path, *, as_json: bool) -> int:
     from synopsis_writer.document import read_document
-    from synopsis_writer.releasing import has_changed
+    from synopsis_writer.releasing import SUFFIXES
     from synopsis_writer.storage.files import find_files
 
-    code = 0
-    for file in find_files(path, "**/*.md") if path.is_dir() else [path]:
-        document = read_document(file)
-        changed = has_changed(document)
-        if changed:
-            record = document.meta["release"]
-            print_result(f"{file}: changed after {record.get('by')} released it at {record.get('at')}")
-            code = GateRefusedError.exit_code
+    code, rows = 0, []
+    files = find_files(path, "**/*") if path.is_dir() else [path]
+    for file in files:
+        if file != path and file.suffix.lower() not in SUFFIXES:
+            continue
+        try:
+            document = read_document(file)
+        except InputError as error:
+            print_error(str(error))
+            code = error.exit_code
+            continue
+        changed = document.has_changed
+        record = document.meta["release"] if changed is not None else None
+        rows.append({"file": str(file), "changed": changed, "release": record})
+        if record and changed:
+            line = f"{file}: changed after {record.get('by')} released it at {record.get('at')}"
+            (status if as_json else print_result)(line)
+            code = code or GateRefusedError.exit_code
         else:
-            status(f"{file}: {'nobody released it' if changed is None else 'as it was released'}")
+            status(f"{file}: {'as it was released' if record else 'nobody released it'}")
+    if as_json:
+        print_json({"exit_code": code, "texts": rows})
     return code
 
 
@@ -123,12 +137,13 @@ def export(
     language = open_house(options.settings_from(house=house)).orthography
     chosen, code = _sheets(files, language)
     if not chosen:
-        raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
+        return code
     if file_format == "xmltv":
         slot = _slot(channel, start, stop) if into is None else into
         content, unplaced = formats.xmltv_sheets(chosen, slot)
         for sheet in unplaced:
-            print_error(f"{into}: has no programme '{sheet.show}' with the sub-title '{sheet.title}'")
+            names = [f"'{name}'" for name in (sheet.show, sheet.title) if name]
+            print_error(f"{into}: has no programme {' with the sub-title '.join(names)}")
             code = InputError.exit_code
     else:
         content = formats.SHEETS[file_format](chosen)
@@ -148,7 +163,10 @@ def _slot(channel: str | None, start: str | None, stop: str | None) -> "Slot":
 
     if not channel or not start:
         raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide")
-    return Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
+    slot = Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
+    if slot.stop and slot.stop <= slot.start:
+        raise InputError(f"--stop: {stop} is not after --start")
+    return slot
 
 
 def _time(flag: str, text: str) -> datetime:
@@ -176,8 +194,12 @@ def _sheets(paths: list[Path], language: str) -> tuple[list["Sheet"], int]:
                 continue
             for file in text_files(path) if path.is_dir() else [path]:
                 for source in read_sources(file):
+                    if source.document.has_changed:
+                        warn(f"{source.where}: was changed after its release: the record of that is left out")
                     sheets.append(sheet_of(source.document, language))
         except InputError as error:
             print_error(str(error))
             code = error.exit_code
+    if not sheets and not code:
+        raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
     return sheets, code

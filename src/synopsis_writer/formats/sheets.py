@@ -78,6 +78,8 @@ class Sheet:
 def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
     """Return what goes out of a saved synopsis, or of any text with a title; raises InputError."""
     meta = dict(document.meta)
+    if document.has_changed:
+        del meta["release"]  # nobody answers for this text
     brief = meta.get("brief")
     asked = brief if isinstance(brief, Mapping) else {}
     if len(document.text) > _LONGEST_TEXT:
@@ -274,7 +276,7 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     description in the same language is replaced, one in another stays.
 
     Raises:
-        InputError: several sheets for one slot.
+        InputError: several sheets for one slot or programme.
         FileError: the guide cannot be read.
     """
     sheets = [_for_xml(sheet) for sheet in sheets]
@@ -301,22 +303,29 @@ def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[bytes, list[Sheet]
     data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
     if data.count(b"<") + data.count(b"=") > _MOST_MARKS:
         raise FileError(f"{path}: has over {_MOST_MARKS // 10**6} million tags: split it by channel or day")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True)
+    parser = etree.XMLParser(
+        resolve_entities="internal", no_network=True, load_dtd=False, remove_blank_text=True
+    )
     try:
         guide = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, LookupError, ValueError) as error:
         raise FileError(f"{path}: is not XML: {str(error)[:200]}") from error
     if guide.tag != "tv":
         raise FileError(f"{path}: is no XMLTV guide: its root is <{str(guide.tag)[:40]}>, not <tv>")
-    wanted: dict[tuple[str, str], Sheet] = {(_key(sheet.show), _key(sheet.title)): sheet for sheet in sheets}
+    wanted: dict[tuple[str, str], Sheet] = {}
+    for sheet in sheets:
+        key = (_key(sheet.show), _key(sheet.title)) if sheet.show else (_key(sheet.title), "")
+        if key in wanted:
+            raise InputError(f"two texts for '{sheet.show}', '{sheet.title}': export the one that is meant")
+        wanted[key] = sheet
     filled: set[tuple[str, str]] = set()
     for programme in guide.iterchildren("programme"):
-        titles = {_key(title.text or "") for title in programme.iterchildren("title")}
-        episodes = {_key(title.text or "") for title in programme.iterchildren("sub-title")}
+        titles = {_key(title.xpath("string()")) for title in programme.iterchildren("title")}
+        episodes = {_key(title.xpath("string()")) for title in programme.iterchildren("sub-title")} or {""}
         for key in {(title, episode) for title in titles for episode in episodes} & wanted.keys():
             _describe(programme, wanted[key])
             filled.add(key)
-    return _guide_bytes(guide), [sheet for key, sheet in wanted.items() if key not in filled]
+    return _guide_bytes(guide.getroottree()), [sheet for key, sheet in wanted.items() if key not in filled]
 
 
 def _describe(programme: Any, sheet: Sheet) -> None:

@@ -25,7 +25,7 @@ from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.log import Version
-from synopsis_writer.releasing import has_changed, release
+from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
 from synopsis_writer.storage.files import find_files, read_input, save, slug, write_file
 from synopsis_writer.synopsis import Storyline
@@ -35,7 +35,6 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 State = Literal["draft", "refused", "accepted", "released", "changed"]
-SUFFIXES = frozenset({".md", ".markdown"})  # of the files that hold a text, its brief and its release
 _LONGEST_ID, _MOST_LISTED = 500, 2_000
 _LONGEST_DRAFT = 20_000_000  # bytes
 _OWN = frozenset({"brief", "title", "logline", "characters", "storylines", "waived", "release"})
@@ -244,7 +243,7 @@ def _mapping(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def state_of(document: Document) -> State:
     """Return what became of a text, by its release and the verdicts that its file records."""
-    changed = has_changed(document)
+    changed = document.has_changed
     if changed is not None:
         return "changed" if changed else "released"
     gate = _mapping(document.meta, "gate")
