@@ -1,4 +1,6 @@
+import logging
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,19 @@ from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.evals.metrics import METRICS
 from synopsis_writer.evals.results import unmet_thresholds
 from synopsis_writer.evals.statistics import Group, Interval
-from synopsis_writer.evals.suite import Suite, load_cases, load_suite
+from synopsis_writer.evals.suite import Suite, case_hash, load_case, load_cases, load_suite
+from synopsis_writer.examples import load_pool
+from synopsis_writer.gate.gate import failures
 from synopsis_writer.house.house import built_in_house
+from synopsis_writer.settings import load_settings
+from synopsis_writer.workspace import open_workspace
+from tests.houses.corpora import HOUSES
+from tests.houses.corpora import load as load_corpus
 
 FORMS = tuple(built_in_house().forms)
 
 EVALS = Path(__file__).resolve().parent.parent / "evals"
+SUITE = load_suite(EVALS, METRICS)
 
 
 def suite_in(folder: Path, text: str) -> Path:
@@ -22,15 +31,125 @@ def suite_in(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_the_programs_suite_has_twenty_cases_in_all_forms_and_a_smoke_group() -> None:
+def test_the_programs_suite_has_sixty_cases_of_three_houses_and_a_smoke_group() -> None:
     suite = load_suite(EVALS / "suite.yaml", METRICS)
-    assert len(suite.cases) >= 20
-    assert {case.brief.form for case in suite.cases} == set(FORMS)
-    assert len({case.brief.show for case in suite.cases}) >= 4
+    own = [case for case in suite.cases if case.house is None]
+    assert len(suite.cases) >= 60
+    assert len({case.brief.show for case in own}) >= 8
+    houses = Counter(case.house.name for case in suite.cases if case.house)
+    assert houses.keys() == {"presse", "schweiz"}
+    assert min(houses.values()) >= 12
     smoke = suite.select(["smoke"])
     assert len(smoke) <= 6
     assert {case.brief.form for case in smoke} == set(FORMS)
-    assert suite.select([]) == suite.cases
+    assert {case.split for case in smoke} == {"tuning"}
+
+
+# A case never changes sides: what was tuned on or looked at cannot be held out afterwards.
+SPLITS = {
+    "tuning": """
+        am-kurzen-band brueckenbau das-brot-des-inspektors das-fehlende-nicken das-rechte-pedal
+        der-letzte-fall der-rote-stift der-zweite-sprung die-blaue-von-katernberg die-botin
+        die-frau-gegenueber die-letzte-kartei die-stimme-im-erker die-zweite-stimme
+        die-zweite-strophe dreiunddreissig-meter eine-stunde-am-morgen einer-mehr
+        fuenf-runden-glace fuenfzig-sommer hellwach maerzen platz-fuer-einen stimmrecht
+        vierzehn-komma-fuenf zwei-unterschriften zwei-vaeter
+    """,
+    "validation": """
+        abtrift angelus bis-neun das-elfte-kind das-fremde-gesicht die-bodmerin
+        die-offene-stelle die-streichholzprobe dreisatz ein-einziger-ton elf-meter gaense
+        im-namen-des-volkes linie-23 madeira ohne reihe-fuenf-platz-elf vier-meter-breit
+        wer-kaut-schiesst-nicht wider-willen
+    """,
+    "held-out": """
+        anderthalb-minuten angekettet der-gegner-vom-donnerstag der-zweite-schlag
+        die-fremde-unter-der-strasse die-verstorbene doppelt ein-vollstaendiges-gestaendnis
+        herr-schroeder heumilch im-grossen-moos nicht-abgegeben nur-das-rechte-ohr regen
+        vier-sekunden vom-buefett wasserstand
+    """,
+}
+
+
+def test_no_case_changes_its_split() -> None:
+    assert {case.split for case in SUITE.cases} == SPLITS.keys()
+    for split, ids in SPLITS.items():
+        assert sorted(case.id for case in SUITE.cases if case.split == split) == ids.split()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_split_has_every_form_and_every_house(split: str) -> None:
+    chosen = SUITE.select([split])
+    assert {case.brief.form for case in chosen} == {*FORMS, "vorschau", "folge"}
+    assert len({case.brief.show for case in chosen}) >= 8
+
+
+def test_references_are_of_many_lengths_in_each_form() -> None:
+    for form in FORMS:
+        lengths = [len(case.reference.text.split()) for case in SUITE.cases if case.brief.form == form]
+        assert max(lengths) >= 1.6 * min(lengths)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "held_out"),
+    [([], False), (["week"], False), (["*"], False), (["held-out"], True), (["doppelt"], True)],
+)
+def test_held_out_cases_are_asked_for_by_name(patterns: list[str], held_out: bool) -> None:
+    chosen = SUITE.select(patterns)
+    assert chosen
+    assert {case.split == "held-out" for case in chosen} == {held_out}
+
+
+def test_that_cases_are_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert len(SUITE.select([])) == len(SUITE.cases) - len(SPLITS["held-out"].split())
+    assert caplog.messages == ["17 held-out cases are left out: --cases held-out asks for them"]
+
+
+def test_the_split_is_no_part_of_what_a_run_was_made_with(tmp_path: Path) -> None:
+    text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
+    hashes = []
+    for split in ("", "split: tuning\n", "split: validation\n"):
+        path = tmp_path / "bis-neun.md"
+        path.write_text(text.replace("split: validation\n", split), encoding="utf-8")
+        hashes.append(case_hash(load_case(path)))
+    assert hashes[0] == "f0de1178dcb9"  # as it was before there were splits
+    assert len(set(hashes)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("split: test", r"falsch\.md:2: no split 'test': use one of tuning, validation, held-out"),
+        ("split: [tuning]", r"falsch\.md:2: no split "),
+        ("house: ../anderswo", r"falsch\.md:2: no folder '\.\./anderswo': give the path of a house"),
+        ("house: 3", r"falsch\.md:2: no folder '3'"),
+    ],
+)
+def test_a_wrong_split_or_house_is_reported_with_its_line(tmp_path: Path, line: str, message: str) -> None:
+    text = (EVALS / "cases" / "bis-neun.md").read_text(encoding="utf-8")
+    (tmp_path / "falsch.md").write_text(text.replace("split: validation", line, 1), encoding="utf-8")
+    with pytest.raises(ExampleError, match=message):
+        load_cases(tmp_path)
+
+
+@pytest.mark.parametrize("house", [None, "presse", "schweiz"])
+def test_references_pass_the_gate_of_their_house_with_their_brief(house: str | None) -> None:
+    folder = EVALS / "houses" / house if house else None
+    workspace = open_workspace(load_settings({}, {})).of_house(folder)
+    cases = [case for case in SUITE.cases if case.house == folder]
+    refused = [
+        case.id
+        for case in cases
+        if failures(workspace.gate.examine(case.reference, case.brief, workspace.find_show(case.brief.show)))
+    ]
+    assert refused == (["einer-mehr"] if house == "schweiz" else [])  # its house learnt less speech
+
+
+def test_the_other_houses_are_as_learnt_from_the_halves_to_learn_from() -> None:
+    for house in set(HOUSES) - {"epg"}:
+        known = {text.text for text in load_corpus(house).learn}
+        examples = load_pool([EVALS / "houses" / house]).examples
+        assert {example.synopsis.text for example in examples} == known
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_hidden_files_and_litter_are_no_examples(tmp_path: Path) -> None:
 
 
 def test_hidden_files_and_litter_are_no_references(tmp_path: Path) -> None:
-    copied = shutil.copytree(folder("evals") / "cases", tmp_path / "cases")
+    copied = shutil.copytree(folder("evals"), tmp_path / "evals") / "cases"
     littered(copied)
     assert len(load_cases(copied)) == len(load_cases(folder("evals") / "cases"))
 

@@ -34,7 +34,7 @@ from tests.corpus.measure import good_texts
 FORMS = tuple(built_in_house().forms)
 
 ROOT = Path(__file__).parent.parent
-CASES = load_cases(ROOT / "evals" / "cases")
+CASES = [case for case in load_cases(ROOT / "evals" / "cases") if case.house is None]
 EXAMPLES = {example.id: example.synopsis for example in load_pool([folder("examples")]).examples}
 TEXT_METRICS = list(METRICS)[6:]
 # Examples that tell a case's story in another's words.

@@ -195,6 +195,11 @@ def _holds_key(address: object) -> bool:
     return is_named or "@" in host.partition("/")[0]
 
 
+def of_house(house: Path | None) -> dict[str, Any]:
+    """Return the changes of settings by which all is another house's; none for None."""
+    return {"house": house, "profile": None, "examples": None, "pinned": ()} if house else {}
+
+
 def folder(name: str) -> Path:
     """Return the folder `prompts`, `examples` or `evals` that came with the program, or its source tree."""
     package = Path(__file__).resolve().parent

@@ -34,7 +34,7 @@ from synopsis_writer.house.house import House, open_house
 from synopsis_writer.models.base import Answer, bill_data
 from synopsis_writer.prompts.selection import ExampleIndex, index_examples
 from synopsis_writer.prompts.templates import Prompts, load_prompts
-from synopsis_writer.settings import Settings, folder
+from synopsis_writer.settings import Settings, folder, of_house
 from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
 from synopsis_writer.storage.files import find_files
 
@@ -115,6 +115,7 @@ class Workspace:
     gate: Gate
     settings: Settings
     _reported: set[str] = field(default_factory=set, compare=False, repr=False)  # unknown shows
+    _houses: dict[Path, "Workspace"] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def index(self) -> ExampleIndex:
@@ -135,6 +136,14 @@ class Workspace:
     def house(self) -> House:
         """The house that the gate holds."""
         return self.gate.house
+
+    def of_house(self, house: Path | None) -> "Workspace":
+        """Return the workspace of another house, opened once; this one for None; raises InputError."""
+        if house is None:
+            return self
+        if house not in self._houses:
+            self._houses[house] = open_workspace(self.settings.model_copy(update=of_house(house)))
+        return self._houses[house]
 
     def fix(self, document: Document, **fields: Any) -> Report:
         """Check a text after all that code can put right in it is put right."""

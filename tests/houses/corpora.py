@@ -16,6 +16,7 @@ HOUSES: tuple[House, ...] = ("presse", "schweiz", "epg")
 FORMS: dict[House, str] = {"presse": "vorschau", "schweiz": "folge", "epg": "kurz"}
 
 _FOLDER = Path(__file__).parent
+_CASES = _FOLDER.parents[1] / "evals" / "cases"  # two houses' texts to be judged are references there
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class HouseText:
     """One text of a house, and what was ordered.
 
     Attributes:
-        id: `<file>` or `<file>:<row>`, below the house's folder.
+        id: `<half>/<file>` or `<half>/<file>:<row>`.
         people: the names that the brief asks for; most briefs ask for none.
     """
 
@@ -59,6 +60,7 @@ class _Brief(BaseModel):
     theme: str
     form: str
     characters: tuple[str, ...] = ()
+    beats: tuple[str, ...] = ()
 
 
 def learn_folder(house: House) -> Path:
@@ -69,7 +71,8 @@ def learn_folder(house: House) -> Path:
 @cache
 def load(house: House) -> Corpus:
     """Return the texts to learn from and the texts to judge, each in the order of their files."""
-    return Corpus(tuple(_read(house, learn_folder(house))), tuple(_read(house, _FOLDER / house / "judge")))
+    judge = _FOLDER / house / "judge" if house == "epg" else _CASES / house
+    return Corpus(tuple(_read(house, "learn", learn_folder(house))), tuple(_read(house, "judge", judge)))
 
 
 @cache
@@ -87,9 +90,9 @@ def _themes(house: House) -> dict[str, str]:
     return dict(_rows(_FOLDER / house / "themes.csv"))
 
 
-def _read(house: House, folder: Path) -> Iterator[HouseText]:
+def _read(house: House, half: str, folder: Path) -> Iterator[HouseText]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(_FOLDER / house).as_posix()
+        name = f"{half}/{path.relative_to(folder).as_posix()}"
         if path.suffix == ".csv":
             for number, (show, title, text, theme) in enumerate(_rows(path), 1):
                 yield HouseText(house, f"{name}:{number}", show, theme, FORMS[house], title, text)

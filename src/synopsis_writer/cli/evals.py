@@ -36,7 +36,7 @@ _Concurrency = Annotated[
 ]
 
 _Cases = Annotated[
-    list[str] | None, option("--cases", "Ids, forms, or a group of the suite; repeatable.", "GLOB")
+    list[str] | None, option("--cases", "Ids, forms, splits, or groups of the suite; repeatable.", "GLOB")
 ]
 
 

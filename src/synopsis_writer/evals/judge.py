@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from synopsis_writer.batch.run import run_concurrently
-from synopsis_writer.brief import Brief
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
@@ -25,7 +24,7 @@ from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.gate.finding import quoted
 from synopsis_writer.gate.lexicon import pattern
 from synopsis_writer.gate.text import lower_words
-from synopsis_writer.house.house import House, built_in_house, open_house
+from synopsis_writer.house.house import House, built_in_house, load_house, open_house
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
@@ -233,7 +232,7 @@ class Judge:
         facts = checklist(case)
         messages = self._messages(
             "judge",
-            brief=self._brief_block(case.brief.model_copy(update={"beats": ()})),
+            brief=self._brief_block(replace(case, brief=case.brief.model_copy(update={"beats": ()}))),
             facts=json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
             text=text_block(synopsis),
         )
@@ -254,7 +253,7 @@ class Judge:
         Raises ModelError.
         """
         other = other or case.reference
-        brief, values = self._brief_block(case.brief), set()
+        brief, values = self._brief_block(case), set()
         for pair, first_better in (((other, synopsis), 0.0), ((synopsis, other), 1.0)):
             first, second = map(text_block, pair)
             messages = self._messages("judge_pair", brief=brief, first=first, second=second)
@@ -264,11 +263,12 @@ class Judge:
             values.add({"first": first_better, "second": 1.0 - first_better}.get(answer.better, 0.5))
         return values.pop() if len(values) == 1 else 0.5  # a judge that favours a position has none
 
-    def _brief_block(self, brief: Brief) -> str:
-        if brief.form not in self.house.forms:
+    def _brief_block(self, case: Case) -> str:
+        brief, house = case.brief, load_house(case.house) if case.house else self.house
+        if brief.form not in house.forms:
             return brief_block(brief)
-        form = self.house.form(brief.form).with_length(*brief.length)
-        return brief_block(brief, rules=render_rules(form, self.house))
+        form = house.form(brief.form).with_length(*brief.length)
+        return brief_block(brief, rules=render_rules(form, house))
 
     def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
         # No block contains a `<`, so the first one begins where the template says, whatever the texts say.

@@ -100,6 +100,7 @@ def render_report(
         results=[result for section in sections for result in section.results],
         idle=sorted(set(info.cases) - {row.id.case for row in rows}),
         rows=rows,
+        held_out=sum(case.id in info.cases and case.split == "held-out" for case in cases),
         demo=sum(group.rows for group in groups if group.is_demo),
         fewest=MIN_CASES,
         briefs={case.id: case.brief for case in cases},

@@ -165,15 +165,24 @@ def _changes(info: RunInfo, suite: LoadedSuite) -> list[str]:
 def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspace: Workspace) -> list[Scored]:
     """Score rows, and cache the scores; against the same references no row is scored again."""
     known = {case.id: case for case in cases}
-    basis = _references_digest(cases, workspace)
-    digests = [_score_digest(row, known.get(row.id.case), basis) for row in rows]
+
+    def house_of(row: Row) -> Path | None:
+        case = known.get(row.id.case)
+        return case.house if case else None
+
+    # A text is measured against those of its own house.
+    own = {house: [case for case in cases if case.house == house] for house in map(house_of, rows)}
+    bases = {house: _references_digest(those, workspace.of_house(house)) for house, those in own.items()}
+    digests = [_score_digest(row, known.get(row.id.case), bases[house_of(row)]) for row in rows]
     cached = _read_scores(folder / SCORES_FILE)
-    references: References | None = None
+    references: dict[Path | None, References] = {}
     for row, digest in zip(rows, digests, strict=True):
         if digest not in cached:
-            references = references or load_references(workspace, cases)
-            cached[digest] = score(row, known.get(row.id.case), references).scores
-    if references is not None:
+            house = house_of(row)
+            if house not in references:
+                references[house] = load_references(workspace.of_house(house), own[house])
+            cached[digest] = score(row, known.get(row.id.case), references[house]).scores
+    if references:
         lines = (_ScoreLine(row=digest, scores=dict(cached[digest])).model_dump_json() for digest in digests)
         try:
             write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines), private=True)

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Self
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.run import run_concurrently
-from synopsis_writer.errors import ModelError, SettingsError
+from synopsis_writer.errors import BriefError, ModelError, SettingsError
 from synopsis_writer.evals.judge import judge_rows, name_jury, open_judge, resolve_judge, run_spending
 from synopsis_writer.evals.metrics import chrf_scorer
 from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo
@@ -25,7 +26,7 @@ from synopsis_writer.models.base import bill
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import RowResult
-from synopsis_writer.settings import folder
+from synopsis_writer.settings import folder, of_house
 from synopsis_writer.show import find_show
 from synopsis_writer.workspace import Workspace
 from synopsis_writer.writer import Writer
@@ -71,7 +72,7 @@ class EvalRun:
         *,
         models: Sequence[str] = (),  # none: the writer's
         prompts: Sequence[Path] = (),  # folders of templates; none: the writer's
-        cases: Sequence[str] = (),  # ids, forms or groups of the suite, or glob patterns; none: all cases
+        cases: Sequence[str] = (),  # ids, forms, splits, groups, glob patterns; none: all but the held-out
         repeats: int = 1,  # answers per case, model and prompt version
         concurrency: int = 4,  # texts written or judged at once; a model in this process writes one by one
         judges: Sequence[str] = (),  # models that judge the texts, too: a jury
@@ -95,7 +96,7 @@ class EvalRun:
                 )
         self._cases, self._prompts = suite.select(cases), versions
         for case in self._cases:
-            writer.workspace.house.form(case.brief.form)
+            writer.workspace.of_house(case.house).house.form(case.brief.form)
         settings = writer.settings
         reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
         self.info = plan(out, _now(), self._cases, names, versions, repeats, settings.attempts, reviewed)
@@ -136,18 +137,19 @@ class EvalRun:
             InputError: a model, a folder of templates, the budget or the run folder cannot be used.
             ModelError: the work cannot go on: key, quota, budget or engine. The rows that are done are saved.
         """
-        for model in self.info.models:
-            for prompt, templates in self._prompts.items():
-                keys = (
-                    (Key(case.id, model, prompt, repeat), case)
-                    for repeat in range(self.info.repeats)
-                    for case in self._cases
-                )
-                due = [(key, case) for key, case in keys if self._is_due(key)]
-                if due:
-                    changes = {"model": model, "prompts": templates}
-                    async with self._writer.variant("eval", self._budget, **changes) as writer:
-                        await self._write_part(writer, due, done)
+        houses = dict.fromkeys(case.house for case in self._cases)
+        for model, (prompt, templates), house in product(self.info.models, self._prompts.items(), houses):
+            keys = (
+                (Key(case.id, model, prompt, repeat), case)
+                for repeat in range(self.info.repeats)
+                for case in self._cases
+                if case.house == house
+            )
+            due = [(key, case) for key, case in keys if self._is_due(key)]
+            if due:
+                changes = {"model": model, "prompts": templates, **of_house(house)}
+                async with self._writer.variant("eval", self._budget, **changes) as writer:
+                    await self._write_part(writer, due, done)
 
     def _is_due(self, key: Key) -> bool:
         row = self._folder.rows.get(key)
@@ -204,6 +206,8 @@ async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
         )
     except ModelError as error:
         return replace(RowResult.failed(key, error), provenance={"created": created, "run": error.run})
+    except BriefError as error:  # no demo draft has such a form
+        return RowResult(key, "failed", str(error), provenance={"created": created})
     return RowResult.of(key, result)
 
 

@@ -1,11 +1,13 @@
 """An eval suite: cases with references, groups and thresholds."""
 
 import hashlib
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 SUITE_FILE = "suite.yaml"
 OWN_SUITE = Path("evals") / SUITE_FILE
+
+Split = Literal["tuning", "validation", "held-out"]
+
+_log = logging.getLogger(__name__)
 
 _Bound = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -75,6 +81,14 @@ class Case:
     facts: tuple[str, ...]  # what a text about this brief should say, a sentence each
     path: Path
     same_story: tuple[str, ...] = ()  # ids of examples that tell it, and so must not be in its prompt
+    split: Split | None = None  # what it may be used for
+    house: Path | None = None  # the folder of the house that it is written for; None: the run's
+
+    def fits(self, pattern: str) -> bool:
+        """Whether a pattern names the case: its id, form or split; a held-out one only by id or split."""
+        if pattern in (self.id, self.split):
+            return True
+        return self.split != "held-out" and (fnmatchcase(self.id, pattern) or self.brief.form == pattern)
 
 
 @dataclass(frozen=True)
@@ -91,9 +105,12 @@ class LoadedSuite:
         return self.folder / "baselines"
 
     def select(self, patterns: Sequence[str]) -> tuple[Case, ...]:
-        """Return the cases of the groups and patterns, all without any; raises ExampleError."""
+        """Return the cases of groups and patterns, or all that are not held out; raises ExampleError."""
         if not patterns:
-            return self.cases
+            chosen = matching(self.cases, ["*"])
+            if count := len(self.cases) - len(chosen):
+                _log.info("%d held-out cases are left out: --cases held-out asks for them", count)
+            return chosen
         names = [name for pattern in patterns for name in self.suite.groups.get(pattern, (pattern,))]
         return matching(self.cases, names)
 
@@ -131,7 +148,7 @@ def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
 
 
 def load_cases(folder: Path) -> tuple[Case, ...]:
-    """Read all cases below `folder`, sorted by id; raises ExampleError or FileError."""
+    """Read all cases below `folder`, by house and id; raises ExampleError or FileError."""
     try:
         paths = find_files(folder, "**/*.md")
         if not folder.is_dir():
@@ -148,7 +165,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
         raise ExampleError(
             f"cases: {folder}: holds no case: put Markdown files with a brief and a reference there"
         )
-    return tuple(cases[name] for name in sorted(cases))
+    return tuple(sorted(cases.values(), key=lambda case: (str(case.house or ""), case.id)))
 
 
 def load_case(path: Path) -> Case:
@@ -156,6 +173,13 @@ def load_case(path: Path) -> Case:
     document = read_example_document(path)
     if not document.text.strip():
         raise ExampleError(f"{path}: the case has no reference: write the synopsis below the front matter")
+    split, house = document.meta.get("split"), document.meta.get("house")
+    if split not in (None, *get_args(Split)):
+        known = ", ".join(get_args(Split))
+        raise ExampleError(f"{document.location('split')}: no split '{split}': use one of {known}")
+    if house is not None and not (path.parent / str(house)).is_dir():
+        reason = f"no folder '{house}': give the path of a house from the case's folder"
+        raise ExampleError(f"{document.location('house')}: {reason}")
     return Case(
         path.stem,
         read_brief(document),
@@ -163,12 +187,15 @@ def load_case(path: Path) -> Case:
         _texts(document, "facts", "sentences"),
         path,
         _texts(document, "same_story", "ids of examples"),
+        split,
+        None if house is None else (path.parent / str(house)).resolve(),
     )
 
 
 def case_hash(case: Case) -> str:
-    """Return 12 hex digits that change when the case's file does."""
-    return hashlib.sha256(read_input(case.path)).hexdigest()[:12]
+    """Return 12 hex digits that change when the case's file does, its split aside."""
+    data = re.sub(rb"(?m)^split:.*\r?\n", b"", read_input(case.path), count=1)
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
@@ -179,10 +206,10 @@ def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
 
 
 def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
-    """Return the cases whose id or form fits one of the glob patterns; raises ExampleError if none does."""
+    """Return the cases that fit one of the glob patterns; raises ExampleError for one that fits none."""
     ids: set[str] = set()
     for pattern in patterns:
-        fitting = {case.id for case in cases if fnmatchcase(case.id, pattern) or case.brief.form == pattern}
+        fitting = {case.id for case in cases if case.fits(pattern)}
         if not fitting:
             known = ", ".join(case.id for case in cases)
             raise ExampleError(f"no case fits '{pattern}': the cases are {known}")
