@@ -95,7 +95,9 @@ def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was
 
 
 def test_kills_leave_no_process_behind_and_the_index_of_variety_whole(tmp_path: Path) -> None:
-    toll = kill_often(tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1"), seed=2)
+    toll = kill_often(
+        tmp_path, rows=24, kills=2, in_flight=4, flags=("--workers", "1", "--disable", "variety"), seed=2
+    )
     assert (toll.code, toll.statuses) == (0, {"accepted": 24}), toll.messages
     assert (len(toll.answers), toll.saved_twice, toll.is_whole) == (24, 0, True)
     assert all(0 <= killed.lost <= 6 for killed in toll.kills)  # four calls, and two rows that are checked

@@ -359,9 +359,9 @@ def test_a_budget_is_divided_and_never_exceeded(nodes: Nodes, terminal: Terminal
     ("budget", "calls"),
     [
         (Budget(), None),
-        (Budget(tokens=18_000), 1),  # a part of 9000 would have no room for a call of 11,700
+        (Budget(tokens=18_000), 1),  # a part of 9000 would have no room for a call of 17,800
         (Budget(tokens=18_000, spent=Spent(tokens=12_000)), 0),
-        (Budget(tokens=35_000), 2),
+        (Budget(tokens=36_000), 2),
         (Budget(Decimal("0.01"), 900_000), 0),
     ],
 )

@@ -467,11 +467,11 @@ async def test_a_try_after_a_quick_fault_has_as_much_time_as_the_first() -> None
         def answer(self, request: Request) -> Step:
             step = super().answer(request)
             if isinstance(step, Reply):
-                time.sleep(0.5)
+                time.sleep(1.5)
             return step
 
-    with Slow([Fault(429, {"retry-after-ms": "400"}), Reply("Ja.")]) as server:
-        client = HostedClient("m", server.base_url, retry=RetryPolicy(3, 0.6, first_wait=0.01))
+    with Slow([Fault(429, {"retry-after-ms": "1200"}), Reply("Ja.")]) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(3, 1.8, first_wait=0.01))
         assert (await client.complete(ASK, None, LIMITS)).text == "Ja."
         await client.close()
 
