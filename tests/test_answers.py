@@ -172,6 +172,8 @@ BROKEN = [
     (JSON.replace('"A"', "A"), "the JSON breaks at line 1, column "),
     (JSON.replace('"text":', '"text":,'), "the JSON breaks at line 1, column "),
     (JSON.replace("ans", "\\ans"), "the JSON breaks at line 1, column "),
+    (JSON.replace('"logline": "', '"logline": "" + "'), "the JSON breaks at line 1, column "),
+    (JSON.replace('"logline": "', '"logline": """'), "the JSON breaks at line 1, column "),
     (JSON[:-2], "the JSON is cut off"),
     (JSON[:-30], "the JSON is cut off"),
     (f"```json\n{JSON[:-3]}\n```", "the JSON is cut off"),
@@ -298,6 +300,11 @@ PLACES: dict[str, dict[str, Any]] = {
     "parts": {"content": [{"type": "thinking", "thinking": DRAFT}, {"type": "text", "text": ANSWER}]},
     "output parts": {"content": [{"type": "output_text", "text": ANSWER}]},
     "parts without a type": {"content": [{"text": DRAFT, "thought": True}, {"text": ANSWER}]},
+    "parts without a name": {"content": [ANSWER[:90], ANSWER[90:]]},
+    "parts of contents": {"content": [{"type": "text", "content": ANSWER}]},
+    "one part": {"content": {"type": "text", "text": ANSWER}},
+    "thinking": {**EMPTY, "thinking": ANSWER},
+    "function call": {"content": None, "function_call": {"name": "answer", "arguments": ANSWER}},
     "parts with a value": {"content": [{"type": "text", "text": {"value": ANSWER}}]},
     "odd fields": {
         "content": ANSWER,
@@ -352,8 +359,8 @@ async def test_truncated_thoughts_are_not_an_answer(streamed: bool) -> None:
 
 
 MEANINGS = {
-    "length": ["length", "MAX_TOKENS", "max_tokens", "max_output_tokens", "model_length"],
-    "filter": ["content_filter", "SAFETY", "safety", "RECITATION", "PROHIBITED_CONTENT"],
+    "length": ["length", "MAX_TOKENS", "max_tokens", "max_output_tokens", "FINISH_REASON_MAX_TOKENS"],
+    "filter": ["content_filter", "content-filter", "SAFETY", "FINISH_REASON_SAFETY", "RECITATION"],
     "stop": ["stop", "STOP", "eos", "end_turn", "stop_sequence", "tool_calls"],
     "refusal": ["refusal"],
 }
@@ -385,6 +392,11 @@ STREAMS = {
     "bare data lines": f"data:\n\ndata\n\n{chunk(WORDS)}data:\n\n{chunk({}, 'stop')}data: \n\n",
     "no blank lines": (chunk(WORDS) + chunk({}, "stop") + "data: [DONE]\n").replace("\n\n", "\n"),
     "no index": event({"choices": [{"index": None, "delta": WORDS, "finish_reason": "stop"}]}),
+    "an index that is a text": chunk(WORDS, "stop", index="0"),
+    "a message": event({"choices": [{"message": WORDS, "finish_reason": "stop"}]}),
+    "events that are none": "".join(map(event, [None, 1, "OK", [], {"choices": [None]}]))
+    + chunk(WORDS, "stop"),
+    "an event that is a word": "data: ping\n\n" + chunk(WORDS, "stop"),
     "delta is a text": chunk("") + chunk(WORDS) + chunk("", "stop"),
     "delta is null": chunk(None) + chunk(WORDS) + chunk(None, "stop"),
     "a mark of order": "\ufeff" + chunk(WORDS, "stop"),
@@ -400,6 +412,11 @@ STREAMS = {
 async def test_an_unusual_stream_is_read(name: str, end: str) -> None:
     answer = await ask(Events(STREAMS[name].replace("\n", end)), streamed=True)
     assert (answer.text, answer.finish) == ("Ja, gern.", "stop")
+
+
+async def test_of_several_choices_the_first_by_its_number_counts() -> None:
+    choices = [{"index": 1, "message": {"content": "Nein."}}, {"index": 0, "message": WORDS}]
+    assert (await ask(Body({"choices": choices}), streamed=False)).text == "Ja, gern."
 
 
 def test_a_stream_without_blank_lines_grows_and_ends_at_once() -> None:

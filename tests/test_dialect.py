@@ -385,6 +385,7 @@ async def test_bad_json_of_a_model_is_an_answer_and_no_refusal(
         "Stream must be set to true",
         "parameter.enable_thinking must be set to false for non-streaming calls",
         "'stream' is required to be true for this model",
+        "stream=false is not allowed",
     ],
 )
 async def test_a_model_that_only_streams_is_streamed_to(said: str, tmp_path: Path) -> None:
@@ -411,6 +412,7 @@ async def test_a_model_that_streams_without_being_asked_to_is_understood() -> No
               " supported!"),
         Fault(422, message="This model doesn't support system messages. Try again without system messages."),
         Fault(400, message="Conversation roles must alternate user/assistant/user/assistant/..."),
+        Fault(422, message="invalid role: must be one of user, assistant"),
     ],
     ids=str,
 )  # fmt: skip

@@ -209,8 +209,9 @@ _AFTER_ITEM = {
     quote: re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:[{{\[\]{quote}]|\Z))|[ \t]*\n\s*{quote}", re.DOTALL)
     for quote in _CLOSING
 }
-# What follows a quote that should have ended its string, had something else not been forgotten.
-_ELSEWHERE = re.compile(r"\s*:|(?:\s*,\s*|\s+)[\"']")
+# What follows a quote that should have ended its string, had something else not been forgotten, or had it
+# not been one of several: JavaScript's `"" + "…"`, Python's `"""`.
+_ELSEWHERE = re.compile(r"\s*:|(?:\s*[,+]\s*|\s+)[\"']|\"(?!\s*[,}\]]|\s*\Z)")
 _HINT = ': write a straight quote inside a text as \\"'
 _DEEPEST = 20
 

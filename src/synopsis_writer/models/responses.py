@@ -122,11 +122,14 @@ _FAILED_MIDWAY = "the server failed in the middle of the answer"
 
 def _join_parts(value: Any) -> Any:
     """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
-    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+    parts = [value] if isinstance(value, dict) else value
+    if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in parts):
         return value
     thought = re.compile("think|thought|reason", re.IGNORECASE)
-    parts = [part for part in value if not (part.get("thought") or thought.search(str(part.get("type"))))]
-    texts = (_dict(text := part.get("text")).get("value") or text for part in parts)
+    parts = [part if isinstance(part, dict) else {"text": part} for part in parts]
+    parts = [part for part in parts if not (part.get("thought") or thought.search(str(part.get("type"))))]
+    texts = [part.get("text", part.get("content")) for part in parts]
+    texts = [_dict(text).get("value", text) for text in texts]
     return "".join(text for text in texts if isinstance(text, str))
 
 
@@ -152,10 +155,17 @@ class _Message(BaseModel):
     refusal: _Piece = None
     reasoning_content: Any = None
     reasoning: Any = None
+    thinking: Any = None
     tool_calls: Any = None
+    function_call: Any = None
+
+
+# 0 also where some give none, or a text.
+_Index = Annotated[int, BeforeValidator(lambda value: int(str(value) not in {"0", "", "None"}))]
 
 
 class _Choice(BaseModel):
+    index: _Index = 0
     message: _Message
     finish_reason: _Name = ""
 
@@ -211,7 +221,7 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
             raise _reported_error(data["error"], "the server failed", usage)
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _validate(_Completion, data, "completion", usage)
-    choice = completion.choices[0]
+    choice = min(completion.choices, key=lambda choice: choice.index)
     parts = _Parts()
     parts.add(choice.message)
     return replace(
@@ -243,16 +253,17 @@ class _Parts:
         """Add what a message holds, or a piece of one."""
         self._append("content", message.content or "")
         self._append("refusal", message.refusal or "")
-        texts = map(_join_parts, (message.reasoning_content, message.reasoning))  # some send both
+        texts = map(_join_parts, (message.reasoning_content, message.reasoning, message.thinking))  # or two
         self._append("thoughts", next((text for text in texts if text and isinstance(text, str)), ""))
-        for call in _list(message.tool_calls):
-            arguments = _dict(_dict(call).get("function")).get("arguments")
+        calls = [_dict(call).get("function") for call in _list(message.tool_calls)]
+        for call in (*calls, message.function_call):
+            arguments = _dict(call).get("arguments")
             if isinstance(arguments, str | dict):
                 self._append("arguments", arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def answer(self, reason: str, usage: Usage, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
-        finish = _FINISH.get(reason.lower(), "stop")
+        finish = _FINISH.get(reason.lower().removeprefix("finish_reason_").replace("-", "_"), "stop")
         if finish == "failed":
             raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
         text, refusal, arguments, thoughts = map(self.text, ("content", "refusal", "arguments", "thoughts"))
@@ -361,14 +372,17 @@ def _reported_error(
     return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage, report=report)
 
 
+_DELTA = Field(validation_alias=AliasChoices("delta", "message"))
+
+
 class _ChunkChoice(BaseModel):
-    index: Any = 0
-    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
+    index: _Index = 0
+    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None), _DELTA] = None
     finish_reason: _Name = ""
 
 
 class _Chunk(BaseModel):
-    choices: list[_ChunkChoice] | None = None
+    choices: list[_ChunkChoice | None] | None = None
     model: _Name = ""
     service_tier: _Name = ""
 
@@ -480,11 +494,11 @@ class StreamedAnswer:
         return replace(answer, service_tier=self._service_tier)
 
     def _take(self, data: bytes) -> None:
-        if not data.strip():  # keeps the connection open
+        if not data.strip():
             return
         self._raw = None
         self.is_done = self.is_done or data.strip() == b"[DONE]"
-        if self.is_done:
+        if self.is_done or not data.strip().startswith(b"{"):  # such as `null`: it keeps the connection open
             return
         try:
             event = read_json(data)
@@ -502,7 +516,7 @@ class StreamedAnswer:
             raise InvalidResponseError("a piece of the answer does not have the shape of one") from None
         self._model = chunk.model or self._model
         self._service_tier = chunk.service_tier or self._service_tier
-        for choice in (choice for choice in chunk.choices or () if not choice.index):
+        for choice in (choice for choice in chunk.choices or () if choice and not choice.index):
             if choice.delta is not None:
                 self._parts.add(choice.delta)
             if choice.finish_reason:
