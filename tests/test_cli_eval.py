@@ -203,6 +203,60 @@ def test_one_budget_covers_texts_and_judge_however_often_the_run_is_continued(
     assert not (tmp_path / "run" / "judged.jsonl").exists()
 
 
+def test_runs_are_listed_with_their_verdicts(terminal: Terminal, tmp_path: Path) -> None:
+    for name, steps in (("runs/a", GOOD), ("runs/b", [cut(case) for case in CASES])):
+        run(terminal, steps, "--attempts", "1", out=name)
+    (tmp_path / "runs" / "c").mkdir()
+    (tmp_path / "runs" / "c" / "run.json").write_text("{", "utf-8")
+    done = terminal("eval", "list")
+    assert done.code == 0
+    assert done.err == "runs/c/run.json: is broken: name another run, or make it again\n"
+    shown = {line.split("  ")[1]: line.split("  ")[2:] for line in done.out.splitlines()}
+    assert shown == {
+        "runs/a": ["m · prompts", "7 of 7 accepted", "passed"],
+        "runs/b": [
+            *("m · prompts", "0 of 7 accepted"),
+            "1 problem: m with prompts: passed is 0, at least 0.5 is required",
+        ],
+    }
+    data = json.loads(terminal("eval", "list", "--json").out)["runs"]
+    assert {each["run"]: len(each["problems"]) for each in data} == {"runs/a": 0, "runs/b": 1}
+
+
+def test_a_suite_of_ones_own_is_made_and_runs(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    assert (
+        terminal("eval", "init", "evals").err
+        == "written: evals/suite.yaml\nwritten: evals/cases/bis-neun.md\n"
+    )
+    (good,) = [reply for reply, case in zip(GOOD, CASES, strict=True) if case.id == "bis-neun"]
+    done = run(terminal, [good])
+    assert (done.code, "1 rows: 1 accepted" in done.out) == (0, True)
+    again = terminal("eval", "init", "evals")
+    assert (again.code, "is there already: name another folder" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["score", "compare", "bless", "report", "export", "list"])
+def test_every_command_prints_json(terminal: Terminal, command: str) -> None:
+    models = [step for case in CASES for step in (Reply(case.reference.as_json()),)]
+    run(terminal, models * 2, "--model", "n", out="runs/a")
+    more = {
+        "report": ["-o", "r.html"],
+        "export": ["-o", "x.csv", "--format", "csv"],
+        "bless": ["--suite", "evals"],
+    }
+    named = ["runs"] if command == "list" else ["runs/a"]
+    done = terminal("eval", command, *named, *more.get(command, []), "--json")
+    assert done.code == 0, done.err
+    assert isinstance(json.loads(done.out), dict)
+
+
+def test_style_is_shown_beside_the_score(terminal: Terminal) -> None:
+    done = run(terminal, GOOD)
+    (line,) = [line for line in done.out.splitlines() if line.startswith("  beside the score: ")]
+    assert all(name in line for name in ("compression ratio", "self-repetition", "floskeln per 1,000 words"))
+
+
 def test_a_run_is_named_after_its_folder(terminal: Terminal, tmp_path: Path) -> None:
     done = run(terminal, GOOD[:1], "--cases", CASES[0].id, out=".")
     assert done.code == 0, done.err

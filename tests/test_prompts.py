@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.errors import TemplateError
+from synopsis_writer.errors import FileError, TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.house.house import built_in_house
-from synopsis_writer.prompts.templates import brief_block, load_prompts
+from synopsis_writer.prompts.templates import (
+    FIELDS,
+    JUDGE_TEMPLATES,
+    TEMPLATES,
+    brief_block,
+    copy_templates,
+    folder_hash,
+    load_prompts,
+)
 from synopsis_writer.settings import folder
 from synopsis_writer.show import find_show, generic_show
 from synopsis_writer.storage.files import save
@@ -157,6 +165,31 @@ def test_a_broken_template_is_reported_with_file_and_line(
 def test_a_missing_template_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="no such file"):
         load_prompts(tmp_path)
+
+
+def test_a_partial_folder_is_filled_from_the_programs_own(tmp_path: Path) -> None:
+    copy_templates(tmp_path)
+    whole = folder_hash(tmp_path)
+    own = (tmp_path / "repair.md").read_text(encoding="utf-8").replace("version: 1", "version: haus")
+    for path in tmp_path.glob("*.md"):
+        path.unlink()
+    (tmp_path / "repair.md").write_text(own, encoding="utf-8")
+    templates = load_prompts(tmp_path).templates
+    assert templates["repair"].version == "haus"
+    assert templates["system"].hash == load_prompts(folder("prompts")).templates["system"].hash
+    assert folder_hash(tmp_path) != whole
+    assert folder_hash(folder("prompts")) != folder_hash(tmp_path)
+
+
+def test_copied_templates_are_the_programs_and_every_field_is_explained(tmp_path: Path) -> None:
+    paths = copy_templates(tmp_path / "own")
+    assert {path.stem for path in paths} == {*TEMPLATES, *JUDGE_TEMPLATES, "README"}
+    for path in paths[:-1]:
+        assert path.read_bytes() == (folder("prompts") / path.name).read_bytes()
+    explained = (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
+    assert explained.count("\n- `") == sum(map(len, FIELDS.values()))
+    with pytest.raises(FileError, match="is there already"):
+        copy_templates(tmp_path / "own")
 
 
 def test_the_sandbox_keeps_templates_from_python(tmp_path: Path) -> None:

@@ -349,10 +349,11 @@ def test_without_any_value_there_is_no_chart() -> None:
 
 
 def test_bars_are_as_long_as_findings_are_frequent() -> None:
-    checks = [["ending"], ["ending", "cast"], ["ending"], ["ending"]]
+    checks = [("ending",), ("ending", "cast"), ("ending",), ("ending",)]
     rows = [
-        row_of(case, [shapeless(case).model_copy(update={"checks": tuple(names)})])
+        row_of(case, [shapeless(case).model_copy(update={"checks": names, "problems": problems})])
         for case, names in zip(CASES, checks, strict=True)
+        for problems in [tuple(f"{name}: So." for name in names)]
     ]
     page = page_of([Scored(row, dict.fromkeys(METRICS)) for row in [*rows, *map(row_of, suite()[4:8])]])
     (bars,) = re.findall('<ul class="bars">(.*?)</ul>', page, re.DOTALL)

@@ -15,7 +15,20 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, house, log, models, options, page, publish, revise, write
+from synopsis_writer.cli import (
+    batch,
+    check,
+    evals,
+    house,
+    log,
+    models,
+    options,
+    page,
+    prompts,
+    publish,
+    revise,
+    write,
+)
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.errors import SynopsisError, os_reason
 
@@ -43,6 +56,7 @@ app.add_typer(check.examples_app, name="examples")
 app.add_typer(house.app, name="house")
 app.add_typer(check.style_app, name="style")
 app.add_typer(models.app, name="models")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(evals.app, name="eval")
 app.add_typer(batch.app, name="batch")
 app.add_typer(log.app, name="log")

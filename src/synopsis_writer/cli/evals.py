@@ -121,6 +121,57 @@ def run_eval(
     return BELOW if problems else 0
 
 
+@app.command("init")
+@options.grouped
+def init_suite(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to make it, such as evals.")],
+    json: options.Json = False,
+) -> None:
+    """Make a suite of your own: a commented suite.yaml, and one case as an example."""
+    from synopsis_writer.evals.suite import make_suite
+
+    written = make_suite(folder)
+    for path in written:
+        status(f"written: {path}")
+    if json:
+        print_json({"written": [str(path) for path in written]})
+
+
+@app.command("list")
+@options.grouped
+def list_runs(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the runs are.")] = Path("runs"),
+    suite: _SUITE = None,
+    house: options.House = None,
+    json: options.Json = False,
+) -> None:
+    """List the runs in a folder, the newest first: date, model, prompt, accepted texts, verdict."""
+    from synopsis_writer.errors import FileError
+    from synopsis_writer.evals.record import RUN_FILE
+    from synopsis_writer.evals.report import format_time
+    from synopsis_writer.evals.results import list_data, open_results
+    from synopsis_writer.workspace import open_workspace
+
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: no such folder: name one that holds the folders of runs")
+    loaded, workspace = loaded_suite(suite), open_workspace(options.settings_from(house=house))
+    listed: list[dict[str, Any]] = []
+    for path in sorted(each.parent for each in (*folder.glob(f"*/{RUN_FILE}"), *folder.glob(RUN_FILE))):
+        try:
+            listed += list_data(open_results(path, loaded, workspace), workspace)
+        except FileError as error:
+            warn(str(error))
+    listed.sort(key=lambda each: str(each["created"]), reverse=True)
+    if json:
+        print_json({"runs": listed})
+    for each in () if json else listed:
+        name = f"{each['model']} · {each['prompt']}"
+        score = f"{each['accepted']} of {each['rows']} accepted"
+        print_result(f"{format_time(each['created'])}  {each['run']}  {name}  {score}  {each['verdict']}")
+    if not listed:
+        status(f"{folder} holds no run: synopsis eval run --out {folder}/first")
+
+
 @app.command("score")
 @options.grouped
 def score_run(
@@ -430,7 +481,7 @@ def _print_groups(results: "EvalResults", problems: "Sequence[str]", as_json: bo
     if as_json:
         print_json({**results_data(results), "problems": list(problems)})
     else:
-        print_result(groups_table(results.groups, ALL_METRICS, results.judge))
+        print_result(groups_table(results.groups, ALL_METRICS, results.judge, results.style()))
 
 
 def _opened(run: Path, suite: Path | None, house: Path | None) -> "EvalResults":

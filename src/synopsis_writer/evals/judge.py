@@ -35,6 +35,7 @@ from synopsis_writer.prompts.templates import (
     brief_block,
     json_block,
     load_template,
+    template_path,
 )
 from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
@@ -53,8 +54,8 @@ def load_judge_templates(folder: Path) -> dict[str, Template]:
     """Load the judge's templates: those that `folder` has, the packaged ones for the others."""
     templates = {}
     for name, blocks in JUDGE_TEMPLATES.items():
-        path = folder / f"{name}.md"
-        template = load_template(path if path.is_file() else packaged("prompts") / path.name, blocks)
+        path = template_path(folder, name)
+        template = load_template(path, blocks)
         if _FIRST_BLOCK not in template.source:
             raise TemplateError(f"{path}: no line '<auftrag>': put the rubric before it, the blocks after it")
         templates[name] = template

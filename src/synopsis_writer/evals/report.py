@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from synopsis_writer.evals.metrics import Metric, Scored
@@ -277,9 +278,20 @@ def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 _NAME_WIDTH = 17  # letters of the longest metric's name, and a space
 
 
-def groups_table(groups: Sequence[Group], metrics: Mapping[str, Metric], judge: str = "") -> str:
-    """Return a block per group: its rows, its judge if any, and each metric's mean with its interval."""
-    return "\n\n".join("\n".join(_group_lines(group, metrics, judge)) for group in groups)
+def groups_table(
+    groups: Sequence[Group],
+    metrics: Mapping[str, Metric],
+    judge: str = "",
+    style: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> str:
+    """Return a block per group: rows, judge if any, each metric's mean with its interval, and style."""
+    blocks = []
+    for group in groups:
+        figures = style.get(group_name(group), {}).items()
+        beside = ", ".join(f"{name} {format_number(value, decimals([value]))}" for name, value in figures)
+        lines = [*_group_lines(group, metrics, judge), *([f"  beside the score: {beside}"] if beside else [])]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def _group_lines(group: Group, metrics: Mapping[str, Metric], judge: str) -> Iterator[str]:

@@ -21,7 +21,15 @@ from synopsis_writer.evals.judge import (
     judgements_text,
     read_judgements,
 )
-from synopsis_writer.evals.metrics import METRICS, Metric, References, Scored, load_references, score
+from synopsis_writer.evals.metrics import (
+    METRICS,
+    Metric,
+    References,
+    Scored,
+    analysed,
+    load_references,
+    score,
+)
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
 from synopsis_writer.evals.record import (
     RESULTS_FILE,
@@ -48,6 +56,8 @@ from synopsis_writer.evals.statistics import (
     summarise,
 )
 from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, case_hash
+from synopsis_writer.gate.features import measure_variety
+from synopsis_writer.gate.phrases import stock_phrases
 from synopsis_writer.storage.files import slug, write_file
 from synopsis_writer.workspace import Workspace
 
@@ -109,6 +119,28 @@ class EvalResults:
     def judge(self) -> str:
         """The jury's models, and how far to trust them; empty where there is none."""
         return f"{self.judgements.name}, {self.trust}" if self.judgements.jury else ""
+
+    def style(self) -> dict[str, dict[str, float]]:
+        """Return how alike a group's texts are, and how formulaic: figures beside the score, never in it.
+
+        By the names of groups of two texts or more; the longer the texts, the higher are the first two.
+        """
+        found = {}
+        for group in self.groups:
+            texts = {str(each.row.id): text for each in self.rows_of(group) if (text := each.row.synopsis)}
+            if len(texts) > 1:
+                variety = measure_variety(texts)
+                openings, endings = (variety.counts[kind] for kind in ("opening", "open ending"))
+                endings = endings + variety.counts["closed ending"]
+                phrases = sum(len(stock_phrases(analysed(text.text))) for text in texts.values())
+                found[group_name(group)] = {
+                    "compression ratio": variety.compression,
+                    "self-repetition": variety.repetition,
+                    "floskeln per 1,000 words": 1000 * phrases / max(1, variety.words),
+                    "texts with the commonest opening": max(openings.values(), default=0) / len(texts),
+                    "texts with the commonest ending": max(endings.values(), default=0) / len(texts),
+                }
+        return found
 
     def rows_of(self, group: Group) -> list[Scored]:
         """Return the scored rows of one group."""
@@ -392,7 +424,27 @@ def comparisons_data(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def results_data(run: EvalResults) -> dict[str, Any]:
     """Return the summary of a run as JSON holds it."""
     judge = {**trust_data(run.trust), "judges": run.judgements.bills()} if run.judgements.jury else None
-    return {"run": str(run.folder), "groups": [asdict(group) for group in run.groups], "judge": judge}
+    groups = [asdict(group) for group in run.groups]
+    return {"run": str(run.folder), "groups": groups, "style": run.style(), "judge": judge}
+
+
+def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
+    """Return a run's groups as a list of runs holds them, each with what is wrong with the run, in words."""
+    problems = find_problems(run, workspace)
+    verdict = f"{len(problems)} problems: {problems[0]}" if problems else "passed"
+    return [
+        {
+            "run": str(run.folder),
+            "created": run.info.created,
+            "model": group.model,
+            "prompt": group.prompt,
+            "rows": group.rows,
+            "accepted": group.accepted,
+            "verdict": verdict.replace("1 problems", "1 problem"),
+            "problems": problems,
+        }
+        for group in run.groups
+    ]
 
 
 def ratings_data(rater: Rater, runs: Sequence[EvalResults]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from synopsis_writer.document import Document, read_fields
 from synopsis_writer.errors import ExampleError, FileError, SettingsError, os_reason
 from synopsis_writer.examples import read_brief, read_example_document, read_synopsis
 from synopsis_writer.settings import folder
-from synopsis_writer.storage.files import find_files, read_input
+from synopsis_writer.storage.files import find_files, read_input, write_file
 from synopsis_writer.synopsis import Synopsis
 
 if TYPE_CHECKING:
@@ -118,6 +118,37 @@ class LoadedSuite:
 def default_suite() -> Path:
     """Return `evals/suite.yaml` of the current folder, else the one that came with the program."""
     return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
+
+
+_NEW_SUITE = """\
+# A suite for `synopsis eval run`; docs/evals.md explains it.
+
+# The folder of the cases, a Markdown file each: a brief, facts, and below the text that a person wrote.
+cases: cases
+
+# Names for --cases: ids of cases, forms, or patterns.
+# groups:
+#   quick: [bis-neun]
+
+# What a run must reach, or it exits 4; min, max or both. docs/metrics.md lists the metrics.
+thresholds:
+  passed: {min: 0.8}
+
+# A run is compared with its baseline (synopsis eval bless) by these.
+# watched: [passed, facts]
+"""
+_EXAMPLE = Path("cases") / "bis-neun.md"
+
+
+def make_suite(path: Path) -> list[Path]:
+    """Write a suite with one case into a folder; return its files; raises FileError where one is there."""
+    texts = {SUITE_FILE: _NEW_SUITE, str(_EXAMPLE): read_input(folder("evals") / _EXAMPLE).decode()}
+    for name in texts:
+        if (path / name).exists():
+            raise FileError(f"{path / name}: is there already: name another folder")
+    for name, text in texts.items():
+        write_file(path / name, text)
+    return [path / name for name in texts]
 
 
 def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:

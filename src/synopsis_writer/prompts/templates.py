@@ -21,7 +21,7 @@ from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.rules import Rules, render_rules
 from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
-from synopsis_writer.storage.files import find_files, read_input
+from synopsis_writer.storage.files import find_files, read_input, write_file
 from synopsis_writer.synopsis import Outline, Synopsis
 
 if TYPE_CHECKING:
@@ -29,22 +29,54 @@ if TYPE_CHECKING:
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# The templates the program renders, and the fields each must use.
-TEMPLATES: dict[str, frozenset[str]] = {
-    "system": frozenset({"show"}),
-    "synopsis": frozenset({"brief"}),
-    "outline": frozenset({"brief"}),
-    "repair": frozenset({"problems"}),
-    "revise": frozenset({"brief", "text", "wish", "paragraphs", "only", "variants"}),
-    "lengths": frozenset({"forms"}),
-    "review": frozenset({"brief", "text"}),
+# What each template may use, in words for who writes one; it must use all but those of `_OPTIONAL`.
+FIELDS: Mapping[str, Mapping[str, str]] = {
+    "system": {
+        "show": "the series: show.name, show.place, and show.cast, a list with name and role",
+        "form": "the form's name",
+        "rules": "the form's rules: rules.purpose; rules.form and rules.style, lists of sentences; "
+        "rules.checks, the names of its checks; rules.storylines, rules.beats, rules.opening, rules.closing",
+    },
+    "synopsis": {
+        "brief": "the brief as JSON, without any delimiter inside",
+        "avoid": "as JSON what the last texts had, and this one is not to have again; empty where nothing is",
+    },
+    "outline": {"brief": "the brief as JSON", "rules": "as in system"},
+    "repair": {"problems": "what is wrong with the last answer: a list of sentences"},
+    "revise": {
+        "brief": "the brief as JSON",
+        "text": "the text as JSON, its paragraphs numbered",
+        "wish": "what is wished, as JSON",
+        "paragraphs": "the numbers of the paragraphs to be written anew: a list, empty for all",
+        "only": "the one field to be written anew, as title; empty for the text",
+        "variants": "how many versions are asked for",
+    },
+    "lengths": {"forms": "the other forms: a list with name and rules, these as in system"},
+    "review": {"brief": "the brief as JSON", "text": "the text as JSON"},
+    "judge": {
+        "brief": "the brief as JSON, without its scenes, with purpose and rules of its form",
+        "facts": "what the text should say, as JSON by numbers",
+        "text": "the text as JSON",
+    },
+    "judge_pair": {
+        "brief": "the brief as JSON, with purpose and rules of its form",
+        "first": "the first text as JSON",
+        "second": "the second text as JSON",
+    },
 }
-_SHIPPED = frozenset({"revise", "lengths", "review"})  # the program's own where a folder lacks them
 _OPTIONAL = {
     "system": frozenset({"form", "rules"}),
     "outline": frozenset({"rules"}),
     "synopsis": frozenset({"avoid"}),
 }
+JUDGE_TEMPLATES = {name: frozenset(FIELDS[name]) for name in ("judge", "judge_pair")}
+TEMPLATES = {
+    name: frozenset(fields) - _OPTIONAL.get(name, frozenset())
+    for name, fields in FIELDS.items()
+    if name not in JUDGE_TEMPLATES
+}
+_NOT_FOR_NEW_TEXTS = {"revise", "lengths", "review", *JUDGE_TEMPLATES}
+README = "README.md"
 
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
 _TURN_TOKENS = 6  # what a chat template adds around a turn, about
@@ -308,19 +340,49 @@ def outline_of(example: Example) -> str | None:
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
     """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
 
-    A folder of before there were revisions, lengths or reviews has no templates for them: then the program's
-    own are used.
+    The program's own take the place of those that the folder does not have.
 
     Raises:
-        TemplateError: one is missing, does not parse, or names an unknown field or lacks one; says where.
+        TemplateError: the folder has none; or one does not parse, or names an unknown field or lacks one.
     """
-    templates = {}
-    for name, needed in TEMPLATES.items():
-        path = folder / f"{name}.md"
-        if name in _SHIPPED and not path.exists():
-            path = shipped("prompts") / path.name
-        templates[name] = load_template(path, needed, _OPTIONAL.get(name, frozenset()))
+    templates = {
+        name: load_template(template_path(folder, name), needed, _OPTIONAL.get(name, frozenset()))
+        for name, needed in TEMPLATES.items()
+    }
     return Prompts(templates, house or built_in_house())
+
+
+def template_path(folder: Path, name: str) -> Path:
+    """Return the path of a template: in a folder that has some of them, or the program's own."""
+    own = folder / f"{name}.md"
+    is_partial = not own.exists() and any((folder / f"{each}.md").exists() for each in FIELDS)
+    return shipped("prompts") / own.name if is_partial else own
+
+
+def copy_templates(folder: Path) -> list[Path]:
+    """Write the program's templates into a folder, and a file that says what each may use; return the paths.
+
+    Raises FileError where one of them is there.
+    """
+    texts = {f"{name}.md": read_input(shipped("prompts") / f"{name}.md").decode() for name in FIELDS}
+    texts[README] = _README
+    for name, fields in FIELDS.items():
+        listed = "".join(f"- `{field}`: {what}\n" for field, what in fields.items())
+        texts[README] += f"\n## {name}\n\n{listed}"
+    for name in texts:
+        if (folder / name).exists():
+            raise FileError(f"{folder / name}: is there already: name another folder")
+    for name, text in texts.items():
+        write_file(folder / name, text)
+    return [folder / name for name in texts]
+
+
+_README = """# Templates
+
+Delete the files that you do not change: the program's own take their place. Each is a text in Jinja, of
+which `if`, `for`, comparisons and a few filters may be used; its head names it, and a `version` of your
+choice. What a template may use between `{{` and `}}` is listed here.
+"""
 
 
 def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] = frozenset()) -> Template:
@@ -433,18 +495,14 @@ def folder_hash(folder: Path) -> str:
     if not folder.is_dir():
         raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
     digest = hashlib.sha256()
-    others = {folder / f"{name}.md" for name in {*JUDGE_TEMPLATES, *_SHIPPED}}
+    others = {folder / README, *(folder / f"{name}.md" for name in _NOT_FOR_NEW_TEXTS)}
     kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
     for path in find_files(folder, "**/*"):
         if path.suffix not in kinds or path in others:
             continue
         digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
         digest.update(read_input(path) + b"\0")
+    for name in sorted(TEMPLATES.keys() - _NOT_FOR_NEW_TEXTS):
+        if (path := template_path(folder, name)).parent != folder:
+            digest.update(read_input(path))
     return digest.hexdigest()[:12]
-
-
-# The judge's templates, and the fields of each; a folder of prompts may have its own, or leave them out.
-JUDGE_TEMPLATES: dict[str, frozenset[str]] = {
-    "judge": frozenset({"brief", "facts", "text"}),
-    "judge_pair": frozenset({"brief", "first", "second"}),
-}
