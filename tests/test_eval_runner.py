@@ -148,6 +148,14 @@ def test_no_prompt_contains_its_reference_or_an_example_of_its_story(tmp_path: P
         assert set(run.examples) <= {example.id for example in workspace.of_house(case.house).pool.examples}
 
 
+def test_a_case_that_no_demo_draft_can_answer_fails_alone(tmp_path: Path) -> None:
+    writer = Writer(load_settings({"model": "packaged"}, {}), log=RunLog(None), environment={})
+    with EvalRun(writer, SUITE, tmp_path, cases=["linie-23", "gaense"]) as run:
+        asyncio.run(run.write())
+    assert {row.outcome for row in rows(tmp_path)} == {"failed"}
+    assert all("a demo draft's length is its own" in row.reason for row in rows(tmp_path))
+
+
 def test_the_five_model_stories_are_in_the_pool_and_left_out_of_their_prompts() -> None:
     workspace = open_workspace(load_settings({}, {}))
     told = {case.id: same_story(case, workspace) for case in CASES.values()}

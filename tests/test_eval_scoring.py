@@ -157,6 +157,16 @@ def test_a_judgement_truncated_by_a_kill_loses_only_its_own_line(tmp_path: Path,
     assert warned.take() == [f"{path / 'judged.jsonl'}:2: truncated, left out: the row is judged again"]
 
 
+def test_rows_of_several_houses_are_each_measured_against_their_own(tmp_path: Path) -> None:
+    cases = [case for case in ALL.cases if case.id in ("bis-neun", "gaense", "madeira")]
+    found = opened(write_run(tmp_path / "run", [row_of(case) for case in cases], cases)).scored
+    assert len(found) == 3
+    for one in found:
+        kept = {name: one.scores[name] for name in ("facts", "characters", "ending", "novelty")}
+        assert kept == {"facts": 1, "characters": 1, "ending": 1, "novelty": 1}
+        assert (one.scores["delta"] or 9) < 1.2
+
+
 @pytest.mark.parametrize(
     "broken", ['{"row": "ROW", "scores": [1]}', '{"row": "ROW", "scores": {"chrf": "high"}}', "[", "\udc80"]
 )

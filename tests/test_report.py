@@ -152,6 +152,12 @@ def test_an_incomplete_run_says_so_and_names_the_cases_without_a_result() -> Non
     assert f"Without any result so far: {CASES[0].id}." in page
 
 
+def test_held_out_cases_are_counted() -> None:
+    known = [replace(case, split=None) for case in CASES]
+    assert "held-out" not in page_of(whole(), known)
+    assert "(1 held-out)" in page_of(whole(), [replace(known[0], split="held-out"), *known[1:]])
+
+
 def test_a_complete_run_has_no_such_banner() -> None:
     info = replace(info_of(CASES, REAL, 1), prompts={"stand": "5f2c9a77b1d04e3c"})
     scored = [each for each in whole() if each.row.id.model in REAL and each.row.id.prompt == "stand"]
