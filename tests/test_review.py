@@ -76,6 +76,13 @@ async def test_remarks_are_repaired_once_and_the_new_text_is_read_again() -> Non
     assert result.attempts[0].findings[-1].spans
 
 
+async def test_half_characters_and_codes_of_a_remark_cost_nothing(tmp_path: Path) -> None:
+    odd = review(remark(wrong="Vorher \ud83d waren\x1b[2J es\n drei.")).replace("\ud83d", "\\ud83d")
+    result, writer = await written(ScriptedClient([ANSWER, odd, ANSWER.replace("?", ".")]))
+    path = writer.save(result, tmp_path)
+    assert "Vorher \N{REPLACEMENT CHARACTER} waren" in str(read_document(path).meta["gate"]["review"])
+
+
 async def test_what_is_left_after_the_repair_is_saved_as_a_warning() -> None:
     answers = [
         ANSWER,
@@ -159,6 +166,7 @@ async def test_anything_but_a_review_leaves_the_text_unreviewed_and_says_so_once
         (remark(way_out=f"„{QUOTE}“."), "it has nothing to change"),
         (remark(way_out=" "), "it has nothing to change"),
         (remark(wrong="–"), "it has nothing to change"),
+        (remark("\x1b[2J\ud800"), "quotes what is not in the text"),
     ],
 )
 async def test_a_remark_that_cannot_be_held_against_the_text_is_dropped_and_logged(
@@ -192,7 +200,7 @@ def test_a_remark_may_quote_title_logline_or_people_and_marks_nothing_then() -> 
     page = Page.of(GOOD.synopsis)
     for quote in ("Der weiße Hund", "in drei Wochen kommen die ersten Lämmer", "Torben Lichtenhagen: Jurist"):
         counted, dropped = faults(Review.model_validate_json(review(remark(quote))), page)
-        assert (len(counted), counted[0].spans, dropped) == (1, [], [])
+        assert ([spans for _, spans in counted], dropped) == ([[]], [])
 
 
 async def test_an_instruction_in_the_text_is_data() -> None:

@@ -223,6 +223,17 @@ def read_people(lines: Sequence[str]) -> list[dict[str, str]]:
     return [{"name": who.strip(), "role": role.strip() or "Figur"} for who, _, role in parts]
 
 
+def listed_people(document: Document) -> tuple[Character, ...]:
+    """Return the people in a file's front matter, unchecked: a role may be missing."""
+    listed = document.meta.get("characters")
+    people = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return tuple(
+        Character.model_construct(name=person["name"], role=str(person.get("role") or ""))
+        for person in people
+        if isinstance(person.get("name"), str)
+    )
+
+
 def named_members(show: Show, text: str) -> list[Character]:
     """Return the members of the cast whom the text names, by the full name, or by a surname nobody shares.
 

@@ -4,16 +4,18 @@ import logging
 import re
 import unicodedata
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document
 from synopsis_writer.drafting import Author, Examiner, Judge, ModelAuthor, read_answer, write
 from synopsis_writer.errors import ModelError
+from synopsis_writer.examples import listed_people
 from synopsis_writer.formats.reading import paragraphs
-from synopsis_writer.gate.finding import Finding, failed, passed, shortened
+from synopsis_writer.gate.finding import Finding, failed, passed
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
 from synopsis_writer.gate.messages import Language, worded
 from synopsis_writer.gate.text import Span, lower_words
@@ -56,9 +58,9 @@ class Remark(_Wire):
 
     def __str__(self) -> str:
         quote, wrong, way_out = (
-            shortened(" ".join(part.split()), _LONGEST) for part in (self.quote, self.wrong, self.way_out)
+            clean_name(each, _LONGEST) for each in (self.quote, self.wrong, self.way_out)
         )
-        return f"„{quote.strip(_MARKS)}“ ({self.kind}: {wrong} → {way_out})"
+        return f"„{quote.strip(_MARKS)}“ ({self.kind.strip().capitalize()}: {wrong} → {way_out})"
 
 
 class Review(_Wire):
@@ -85,9 +87,7 @@ class Page:
             people = tuple(f"{person.name}: {person.role}" for person in source.characters)
             parts = tuple(paragraph.text for paragraph in source.paragraphs)
             return cls(source.text, parts, source.title, source.logline, people)
-        listed = source.meta.get("characters")
-        known = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        people = tuple(f"{each.get('name', '')}: {each.get('role', '')}" for each in known)
+        people = tuple(f"{person.name}: {person.role}" for person in listed_people(source))
         title, logline = (str(source.meta.get(name) or "") for name in ("title", "logline"))
         return cls(source.text, tuple(paragraphs(source.text)), title, logline, people)
 
@@ -120,32 +120,21 @@ def _any_mark(character: str) -> str:
     return f"[{re.escape(_MARKS)}]" if character in _MARKS else re.escape(character)
 
 
-class _Fault(NamedTuple):
-    remark: Remark
-    spans: list[Span]
-
-
-def faults(review: Review, page: Page) -> tuple[list[_Fault], list[str]]:
-    """Return the remarks that count, and in a sentence each why others do not."""
-    counted, dropped = list[_Fault](), list[str]()
-    for remark in review.remarks:
-        spans = page.find(remark.quote)
-        quote, wrong, way_out = (_plain(part) for part in (remark.quote, remark.wrong, remark.way_out))
+def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]], list[str]]:
+    """Return the remarks that count, with what they mark, and in a sentence each why others do not."""
+    counted, dropped = list[tuple[Remark, list[Span]]](), list[str]()
+    for remark in review.remarks[:_MOST_REMARKS]:
+        spans, quote = page.find(remark.quote), clean_name(remark.quote)
+        words, wrong, way_out = map(lower_words, (remark.quote, remark.wrong, remark.way_out))
         if spans is None:
-            dropped.append(f"it quotes what is not in the text: „{shortened(remark.quote)}“")
+            dropped.append(f"it quotes what is not in the text: „{quote}“")
         elif remark.kind.strip().capitalize() not in KINDS:
-            dropped.append(f"„{shortened(remark.kind)}“ is no kind of fault")
-        elif not wrong or not way_out or quote == way_out:
-            dropped.append(f"it has nothing to change in „{shortened(remark.quote)}“")
-        elif len(counted) == _MOST_REMARKS:
-            dropped.append(f"{_MOST_REMARKS} are the most")
+            dropped.append(f"„{clean_name(remark.kind)}“ is no kind of fault")
+        elif not wrong or not way_out or words == way_out:
+            dropped.append(f"it has nothing to change in „{quote}“")
         else:
-            counted.append(_Fault(remark, spans))
+            counted.append((remark, spans))
     return counted, dropped
-
-
-def _plain(text: str) -> str:
-    return " ".join(lower_words(text))
 
 
 def unread(review: Review, page: Page) -> str:
@@ -156,10 +145,8 @@ def unread(review: Review, page: Page) -> str:
     events = {event.number: event.event for event in review.events}
     if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
         return f"it tells {len(events)} of {len(page.paragraphs)} paragraphs"
-    near = sum(
-        not _stems(events[number]).isdisjoint(_stems(part))
-        for number, part in enumerate(page.paragraphs, start=1)
-    )
+    parts = enumerate(page.paragraphs, start=1)
+    near = sum(not _stems(events[number]).isdisjoint(_stems(part)) for number, part in parts)
     return "" if 2 * near >= len(page.paragraphs) else "it does not say what happens in the text"
 
 
@@ -188,10 +175,8 @@ class Reviewer:
         attempts, reviews = list(result.attempts), list[Attempt]()
 
         async def read(attempt: Attempt) -> Attempt:
-            if attempt.synopsis is None:
-                return attempt
-            page, number = Page.of(attempt.synopsis), attempt.number
-            answers = await self.read(page, result.brief, result.show, recording, number)
+            page = Page.of(attempt.synopsis) if attempt.synopsis else Page("", ())
+            answers = await self.read(page, result.brief, result.show, recording, attempt.number)
             reviews.extend(answers)
             findings = answers[-1].findings if answers else ()
             reviewed = replace(attempt, findings=(*attempt.findings, *findings))
@@ -261,15 +246,15 @@ class Reviewer:
             _log.info("review: a remark is dropped: %s", reason)
         if not counted:
             return worded(passed(REVIEW, 0, _LIMIT, "Nothing is remarked."), None, self.lang)
-        remarks = "; ".join(str(fault.remark) for fault in counted)
-        spans = [span for fault in counted for span in fault.spans]
+        remarks = "; ".join(str(remark) for remark, _ in counted)
+        spans = [span for _, marked in counted for span in marked]
         finding = failed(REVIEW, len(counted), _LIMIT, "", spans)
         finding = replace(finding, message=f"Remarks of the copy desk: {remarks}.")  # all of them
         repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
         return replace(worded(finding, None, self.lang), repair=repair)
 
     def _unread(self, reason: str) -> Finding:
-        message = f"The text was not reviewed ({shortened(reason, _LONGEST)}): read it yourself."
+        message = f"The text was not reviewed ({clean_name(reason, _LONGEST)}): read it yourself."
         finding = failed(REVIEW, _UNREAD, _LIMIT, message)
         return replace(worded(finding, None, self.lang), level="warning")
 

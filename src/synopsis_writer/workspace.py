@@ -17,6 +17,7 @@ from synopsis_writer.examples import (
     Example,
     Pool,
     example_files,
+    listed_people,
     load_example,
     load_pool,
     read_brief,
@@ -176,21 +177,19 @@ class Workspace:
             brief = make_brief(**{"show": UNKNOWN, "theme": UNKNOWN, **given})
             brief = brief.model_copy(update={} if "theme" in given else {"theme": ""})
         name = brief.show if brief else given.get("show", UNKNOWN)
-        listed = document.meta.get("characters")
-        persons = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        people = [each.get("name") for each in persons]
+        people = listed_people(document)
         subject = self.gate.subject(
             document.text,
             brief.named_form if brief else given.get("form"),
             find_show(self.pool.shows, name) or generic_show(name),
             brief,
             document.meta.get("title", ""),
-            tuple(name for name in people if isinstance(name, str)),
+            tuple(person.name for person in people),
         )
         here = document.path.resolve()
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
         strangers = () if name == UNKNOWN else subject.strangers
-        subject = replace(subject, exclude_source=itself, strangers=strangers)
+        subject = replace(subject, exclude_source=itself, strangers=strangers, characters=people)
         guessed = "form" not in given and "brief" not in document.meta
         if guessed:
             candidates = [self.gate.as_form(subject, name) for name in self.house.forms]

@@ -10,7 +10,7 @@ import typer
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import print_error, print_json, print_result, status, warn
 from synopsis_writer.cli.options import option
-from synopsis_writer.errors import InputError, SettingsError
+from synopsis_writer.errors import InputError, ModelError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -482,6 +482,61 @@ def _print_groups(results: "EvalResults", problems: "Sequence[str]", as_json: bo
         print_json({**results_data(results), "problems": list(problems)})
     else:
         print_result(groups_table(results.groups, ALL_METRICS, results.judge, results.style()))
+
+
+@app.command("review-check")
+@options.grouped
+def review_check(
+    *,
+    half: Annotated[
+        Literal["tuning", "held-out", "both"], option("--half", "The texts: limits were tuned on one half.")
+    ] = "both",
+    review_model: Annotated[
+        str | None,
+        option("--review-model", "A model to measure, too; without one only the check of code is.", "MODEL"),
+    ] = None,
+    concurrency: _Concurrency = 4,
+    house: options.House = None,
+    server: options.ServerFlags,
+    costs: options.BudgetFlags,
+    responses: options.Responses = None,
+    json: options.Json = False,
+    _output: options.OutputFlags,
+) -> int:
+    """Measure the copy desk on 40 texts, and on 96 copies with one planted slip each, of twelve kinds.
+
+    Recall is the share of slips whose sentence is marked. Exits 3 when texts could not be reviewed. Results
+    so far are printed after an error, too.
+    """
+    import asyncio
+
+    from synopsis_writer.evals.review_check import HALVES, Reading, check_review, summary, table
+    from synopsis_writer.models.base import bill, bill_data
+    from synopsis_writer.writer import Writer
+
+    check_names({"--review-model": [review_model]})
+    named = {"house": house, "responses": responses, "review_model": review_model}
+    settings = options.settings_from(server, costs, **named)
+    halves = [each for each in HALVES if half in {each, "both"}]
+    readings: list[Reading] = []
+    writer = Writer(settings, log=False)
+
+    async def measure() -> None:
+        async with writer:
+            asked = review_model is not None
+            await check_review(writer, halves, review=asked, concurrency=concurrency, results=readings)
+
+    try:
+        asyncio.run(measure())
+    finally:
+        rows, answers = summary(readings, halves), [answer for each in readings for answer in each.answers]
+        if rows and json:
+            print_json({"results": rows, **({"review": bill_data(answers)} if answers else {})})
+        elif rows:
+            print_result(table(rows))
+        if answers:
+            status(bill(answers, len(answers)))
+    return ModelError.exit_code if any(row["unread"] for row in rows) else 0
 
 
 def _opened(run: Path, suite: Path | None, house: Path | None) -> "EvalResults":

@@ -7,6 +7,7 @@ from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
 from synopsis_writer.gate import cast, form, language, lengths, lexicon, markup, semantic, story, theme
+from synopsis_writer.gate.consistency import consistency
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.finding import Finding, Subject
@@ -47,6 +48,7 @@ CHECKS: Mapping[str, Check] = _by_name(
     floskel,
     theme.theme,
     cast.cast,
+    consistency,
     form.hook,
     story.dates,
 )

@@ -110,14 +110,14 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
         words = [word for word in lower_words(person.role) if _calling(word)]
         name = " ".join(filter(None, parse_name(person.name)))
         told[story.owners.get(name.split()[0], name)] |= dict.fromkeys(words, f"{person.name}: {person.role}")
-    for who, word, put in _callings(story.text, story.owners):
+    for who, word, put in callings(story.text, story.owners):
         told[who].setdefault(word.lower, put)
     for person in subject.characters:
         known = story.person(person.name)
         nouns = {stem(word.lower()) for word in word_parts(person.role) if word[0].isupper()}
         if known and not nouns.issubset(stem(word.lower()) for word in word_parts(known.role)):
             yield _contradiction(f"{person.name}: {person.role}", f"{known.name}: {known.role}"), None
-    for who, word, put in _callings(subject.text, story.owners):
+    for who, word, put in callings(subject.text, story.owners):
         own, here = told[who], _calling(word.lower)
         if any(other.endswith(word.lower) or stem(other) == stem(word.lower) for other in own):
             continue
@@ -156,7 +156,7 @@ _BEFORE = re.compile(
 )
 
 
-def _callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word, str]]:
+def callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word, str]]:
     """Yield a person, an occupation or kin that the text gives to that person, and both in its words."""
     for index, word in enumerate(text.words):
         if not word.form[0].isupper() or word.quoted or _calling(word.lower) is None:
@@ -185,8 +185,8 @@ class _Number(NamedTuple):
 
 def _numbers(text: Text, story: _Story) -> _Problems:
     """Find numbers that the story has otherwise, and exact ones that it does not have."""
-    known = list(_read_numbers(story.all))
-    for number in _read_numbers(text.raw):
+    known = list(read_numbers(story.all))
+    for number in read_numbers(text.raw):
         same_unit = [other for other in known if number.unit and other.unit == number.unit]
         if any(other.value == number.value for other in same_unit or ([] if number.unit else known)):
             continue
@@ -206,10 +206,11 @@ _COUNTING = re.compile(r"(.*?)((?:jähr|täg|wöch|stünd|monat|köpf|stöck)ig\
 _FARTHEST = 4  # tokens from a number to what it counts
 
 
-def _read_numbers(raw: str) -> Iterator[_Number]:
+def read_numbers(raw: str) -> Iterator[_Number]:
+    """Yield the numbers of a text, in digits or words, with what they count."""
     tokens = list(_TOKEN.finditer(raw))
     for index, token in enumerate(tokens):
-        value, unit = _value(token[0])
+        value, unit = number_value(token[0])
         is_multiple = token[0].lower() in _MULTIPLES and index and tokens[index - 1][0][0].isdigit()
         if value is None or is_multiple:
             continue
@@ -229,7 +230,7 @@ def _read_numbers(raw: str) -> Iterator[_Number]:
         yield _Number(value, unit, is_exact, Span(token.start(), last.end()))
 
 
-def _value(token: str) -> tuple[float | None, str]:
+def number_value(token: str) -> tuple[float | None, str]:
     """Return the number that a token is, and what it counts where it says so, as `siebzehnjährige` does."""
     if token[0].isdigit():
         digits = token.rstrip(".").replace(":", ".")

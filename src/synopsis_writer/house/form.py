@@ -19,11 +19,13 @@ Wanted = Annotated[
 # The checks that a house can set a level for; a test compares them with the gate's.
 CHECK_NAMES = (
     "length paragraphs headline rhythm language ending markup meta_talk exclamations person dialogue actors "
-    "tense umlauts spelling agreement copy repetition floskel theme cast hook dates lengths paraphrase "
-    "closeness variety review"
+    "tense umlauts spelling agreement copy repetition floskel theme cast consistency hook dates lengths "
+    "paraphrase closeness variety review"
 ).split()
 REVIEW = "review"  # a model's check, which runs only where it is asked for
-_WARNINGS = frozenset({"floskel", "variety", REVIEW})  # they refuse a text only where the house says so
+_WARNINGS = frozenset(
+    {"floskel", "consistency", "variety", REVIEW}
+)  # they refuse a text only where the house says so
 
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
 

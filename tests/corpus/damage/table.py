@@ -118,6 +118,7 @@ DAMAGES = (
     _text("three sentences begin alike", "repetition", shape.same_opening),
     _text("one noun for all", "repetition", letters.one_noun_for_all),
     Damage("stock phrase", "floskel", inserting("phrases")),
+    Damage("impossible day or hour", "consistency", inserting("impossible")),
     Damage("wrong theme", "theme", matter.wrong_theme),
     Damage("sermon of formulas", "theme", replacing("sermon")),
     Damage("people of another show", "cast", matter.people_of_another_show),

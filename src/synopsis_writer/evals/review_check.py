@@ -1,0 +1,169 @@
+"""The copy desk measured on texts with one planted slip each, and on the same texts without."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from synopsis_writer.batch.run import run_concurrently
+from synopsis_writer.document import Document, read_fields
+from synopsis_writer.errors import InputError
+from synopsis_writer.evals.statistics import wilson_interval
+from synopsis_writer.gate.text import Span, analyse
+from synopsis_writer.house.form import REVIEW
+from synopsis_writer.models.base import Answer
+from synopsis_writer.settings import folder
+from synopsis_writer.synopsis import Character
+from synopsis_writer.workspace import Report
+from synopsis_writer.writer import Writer
+
+Half = Literal["tuning", "held-out"]
+HALVES: tuple[Half, ...] = ("tuning", "held-out")
+KINDS = tuple(
+    "name first-name role gender relation number age time knowledge step reference language".split()
+)
+CODE = "consistency"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Slip(_Strict):
+    """A fault to plant: `new` in the place of `old`, which stands in the text once."""
+
+    kind: str
+    old: str
+    new: str
+
+
+class ReviewText(_Strict):
+    """A text without a fault, its brief and people, and slips, each for a copy of its own."""
+
+    id: str
+    show: str
+    theme: str
+    form: str
+    title: str
+    logline: str
+    characters: tuple[Character, ...]
+    text: str
+    slips: tuple[Slip, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "ReviewText":
+        for slip in self.slips:
+            if slip.kind not in KINDS or self.text.count(slip.old) != 1:
+                raise ValueError(f"slip '{slip.old}': its kind or its place in the text is not clear")
+        return self
+
+    def document(self, slip: Slip | None) -> Document:
+        """Return the text as a file, with a slip if one is given."""
+        brief = {"show": self.show, "theme": self.theme, "form": self.form}
+        meta = {"brief": brief, **self.model_dump(include={"title", "logline", "characters"})}
+        text = self.text.replace(slip.old, slip.new) if slip else self.text
+        return Document(Path(self.id), {**meta, "characters": list(meta["characters"])}, text.strip())
+
+
+class _File(_Strict):
+    texts: Annotated[tuple[ReviewText, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found in one text, by who looked, `consistency` or `review`.
+
+    That is whether the slip's sentence is marked, None where the text was not read, and how many others are.
+    """
+
+    half: Half
+    kind: str  # empty without a slip
+    marked: dict[str, tuple[bool | None, int]]
+    answers: tuple[Answer, ...]
+
+
+def load_texts(half: Half) -> tuple[ReviewText, ...]:
+    """Return the texts of a half; raises InputError."""
+    return read_fields(folder("evals") / "review" / f"{half}.yaml", _File, InputError).texts
+
+
+async def check_review(
+    writer: Writer, halves: Sequence[Half], *, review: bool, concurrency: int, results: list[Reading]
+) -> None:
+    """Have each text read as it is, and with each of its slips, by code, and by a model if `review`."""
+    work = [
+        (half, text, slip) for half in halves for text in load_texts(half) for slip in (None, *text.slips)
+    ]
+
+    async def read(item: tuple[Half, ReviewText, Slip | None]) -> None:
+        half, text, slip = item
+        report = await writer.check(text.document(slip), review=review)
+        marked = {name: _marked(report, name, slip) for name in (CODE, *[REVIEW] * review)}
+        results.append(Reading(half, slip.kind if slip else "", marked, report.reviews))
+
+    await run_concurrently(iter(work), read, concurrency)
+
+
+def _marked(report: Report, check: str, slip: Slip | None) -> tuple[bool | None, int]:
+    """Return whether a check marked a sentence with the slip, and how many other sentences; unread: None."""
+    findings = [each for each in report.findings if each.check == check and not each.passed]
+    if any(isinstance(each.value, str) for each in findings):
+        return None, 0
+    start = report.text.find(slip.new) if slip else -1
+    planted = Span(start, start + len(slip.new)) if slip else Span(-1, -1)
+    spans = [span for each in findings for span in each.spans]
+    sentences = [sentence.span for sentence in analyse(report.text).sentences]
+    marked = [
+        _meet(planted, sentence) for sentence in sentences if any(_meet(span, sentence) for span in spans)
+    ]
+    return any(marked), marked.count(False)
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[dict[str, Any]]:
+    """Return, by who looked and half, recall by kind of slip, and false alarms in texts without one."""
+    rows: list[dict[str, Any]] = []
+    for check in (CODE, REVIEW):
+        for half in halves:
+            mine = [each for each in readings if each.half == half and check in each.marked]
+            if not mine:
+                continue
+            planted = [each for each in mine if each.kind and each.marked[check][0] is not None]
+            clean = [each for each in mine if not each.kind and each.marked[check][0] is not None]
+            rows.append(
+                {
+                    "by": check,
+                    "half": half,
+                    "recall": {kind: _share(check, planted, kind) for kind in ("", *KINDS)},
+                    "clean_texts": len(clean),
+                    "clean_texts_marked": sum(bool(each.marked[check][1]) for each in clean),
+                    "other_sentences_marked": sum(each.marked[check][1] for each in mine if each.kind),
+                    "unread": sum(each.marked[check][0] is None for each in mine),
+                }
+            )
+    return rows
+
+
+def _share(check: str, planted: Sequence[Reading], kind: str) -> dict[str, Any] | None:
+    hits = [bool(each.marked[check][0]) for each in planted if kind in {"", each.kind}]
+    if not hits:
+        return None
+    share = wilson_interval(sum(hits), len(hits))
+    return {"found": sum(hits), "of": len(hits), "low": round(share.low, 3), "high": round(share.high, 3)}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a summary as lines to print."""
+    lines = [("kind of slip", *(f"{row['by']}, {row['half']}" for row in rows))]
+    for kind in (*KINDS, ""):
+        shares = [row["recall"][kind] for row in rows]
+        found = [f"{share['found']} of {share['of']}" if share else "–" for share in shares]
+        lines.append((kind or "all slips", *found))
+    keys = ("clean_texts_marked", "other_sentences_marked", "unread")
+    lines += [(key.replace("_", " "), *(str(row[key]) for row in rows)) for key in keys]
+    return "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)

@@ -1,0 +1,279 @@
+"""The check of consistency: what in a text contradicts itself for certain, and needs no reader to see."""
+
+import calendar
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from itertools import pairwise
+
+from rapidfuzz.distance import OSA
+
+from synopsis_writer.gate.cast import Name, nominative, occupation, owners, parse_name
+from synopsis_writer.gate.finding import Finding, Subject, failed, passed
+from synopsis_writer.gate.lengths import callings, number_value
+from synopsis_writer.gate.lexicon import commonness, own_words, word_lists
+from synopsis_writer.gate.text import NAME, Span, Text, is_noun, lower_words, word_parts
+
+_LIMIT = "no contradictions"
+_SHORTEST_NAME = 5  # letters: of shorter ones too many differ by one
+_COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a word of its own
+_OLDEST = 115  # years
+
+_Problems = Iterator[tuple[Span, str]]  # where it stands, and what contradicts it; empty: it cannot be at all
+
+
+class _People:
+    """Whom the answer lists, and the cast, with the nouns of their roles."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.given_words = subject.given_words
+        self.listed = {parse_name(full) for full in subject.people}
+        members: list[tuple[str, str]] = [(each.name, each.role) for each in subject.show.cast]
+        members += [(each.name, each.role) for each in subject.characters]
+        self.roles = dict.fromkeys(self.listed, "") | {parse_name(full): role for full, role in members}
+        self.by_name = {" ".join(name): name for name in self.roles}
+        self.owners = owners(self.roles.keys())  # whom each single name means
+
+    def role_of(self, who: str) -> str:
+        """Return the role of a person by first and last name."""
+        return self.roles[self.by_name[who]]
+
+
+@cache
+def _kin() -> frozenset[str]:
+    return frozenset(word for line in word_lists("occupations")["kin"] for word in line.split())
+
+
+def consistency(subject: Subject) -> Finding:
+    """Nothing in the text contradicts the list of its people, itself, or the calendar."""
+    people, text = _People(subject), subject.text
+    found = dict(sorted(problem for find in _FINDERS for problem in find(people, text)))
+    if not found:
+        return passed("consistency", 0, _LIMIT, "The text does not contradict itself.")
+    pairs = [f"„{text.raw[slice(*span)]}“{f' ≠ „{other}“' if other else ''}" for span, other in found.items()]
+    message = f"It does not hold: {', '.join(pairs)}: decide for one."
+    return failed("consistency", len(found), _LIMIT, message, list(found))
+
+
+def _names(people: _People, text: Text) -> _Problems:
+    """Find words that are one letter off a name, and a last name with another first name."""
+    known: defaultdict[str, set[str]] = defaultdict(set)  # by their first letters
+    for part in (part for name in people.roles for part in name if len(part) >= _SHORTEST_NAME):
+        known[part[0]].add(part)
+    for word in text.words:
+        if word.lower[0] in known and word.form[0].isupper() and word.lower not in people.given_words:
+            forms = [each for each in {word.lower, word.lower.removesuffix("s")} if _is_no_word(each)]
+            near = [name for name in known[word.lower[0]] if any(_is_misspelt(each, name) for each in forms)]
+            if near:
+                yield word.span, near[0].title()
+    lasts = {name.last for name in people.roles} - {""}
+    for index, (first, word) in enumerate(pairwise(text.words)):
+        name = Name(first.lower, nominative(word.lower, lasts))
+        if name.last not in lasts or name in people.roles or text.counts[name.first] > 1:
+            continue
+        namesakes = [other for other in people.listed if other.last == name.last and other.first]
+        is_new = text.tags[index] == NAME and not is_noun(first.lower)
+        is_name = first.form[0].isupper() and (is_new or first.lower in own_words("first names"))
+        if len(namesakes) != 1 or not is_name or text.raw[first.span.end : word.span.start] != " ":
+            continue
+        sentence = text.sentences[word.sentence]
+        around = (
+            *text.words[max(sentence.first, index - 1) : index],
+            *text.words[index + 2 : sentence.last][:1],
+        )
+        called = {each.lower for each in around} & {*lower_words(people.roles[namesakes[0]])}
+        is_same = called or _is_misspelt(name.first, namesakes[0].first)
+        is_second = text.counts[namesakes[0].first] and not is_same
+        if not is_second and _kin().isdisjoint(each.lower for each in text.words_of(sentence)):
+            yield Span(first.span.start, word.span.end), " ".join(namesakes[0]).title()
+
+
+def _is_no_word(word: str) -> bool:
+    return commonness(word) < _COMMON and word not in own_words("first names")
+
+
+def _is_misspelt(word: str, name: str) -> bool:
+    return OSA.distance(word, name, score_cutoff=1) == 1
+
+
+def _callings(people: _People, text: Text) -> _Problems:
+    """Find a person who is called what the role excludes: another field, or a man's calling for a woman's."""
+    for who, word, put in callings(text, people.owners):
+        if _NOT_NOW.search(put) or _NOT_NOW.search(text.raw[: word.span.start].rpartition(".")[2][-_NEAR:]):
+            continue
+        role, here = people.role_of(who), occupation(word.lower)
+        listed = [known for part in word_parts(role) if (known := occupation(part.lower()))]
+        if here and listed and here not in listed:
+            fields = {known.field for known in listed}
+            if here.field not in fields or all(known.is_woman != here.is_woman for known in listed):
+                yield word.span, role
+
+
+_NEAR = 20  # characters
+_NOT_NOW = re.compile(
+    r"\b(?:früher|ehemalig|einstig|einst|gelernt|angehend|künftig|werdend|zukünftig|falsch|angeblich|vermeintlich"
+    r"|als|war|wird|wurde|nicht|kein)",
+    re.IGNORECASE,
+)
+_UMLAUTS = str.maketrans("äöü", "aou")
+_MAN = re.compile(
+    r"(?<!tocht)(?<!mutt)(?<!schwest)er$|(?:eur|or|ist|ent|ant|oge|arzt|anwalt|mann|koch|wirt)$"
+)
+
+
+def _nouns(role: str) -> list[str]:
+    return [word for word in word_parts(role) if word[0].isupper()]
+
+
+def _genders(people: _People, text: Text) -> _Problems:
+    """Find a subject with a calling of the other gender than that of the one person who has it."""
+    nouns = {word.lower() for role in people.roles.values() for word in _nouns(role)}
+    right: dict[tuple[str, str], tuple[str, Name]] = {}  # by the wrong article and calling
+    for person, noun in ((each, noun) for each in people.listed for noun in _nouns(people.roles[each])):
+        root = noun.lower().removesuffix("in")
+        if root != noun.lower():
+            others = {("der", man) for man in {root, root + "e", root.translate(_UMLAUTS)} - nouns}
+        else:
+            others = {("die", woman) for woman in {root.removesuffix("e") + "in"} - nouns}
+        right |= dict.fromkeys(others, (noun, person))
+    for index, word in enumerate(text.words[1:], start=1):
+        article, sentence = text.words[index - 1], text.sentences[word.sentence]
+        noun, name = right.get((article.lower, word.lower), ("", Name("", "")))
+        if not noun or not word.form[0].isupper() or article.sentence != word.sentence:
+            continue
+        is_subject = index - 1 == sentence.first or text.tags[index - 2].endswith("(FIN)")
+        first = text.paragraphs[sentence.paragraph].start
+        words = (each for each in text.words[: sentence.last] if each.span.start >= first)
+        if is_subject and any(nominative(each.lower, name) in name for each in words):
+            yield Span(article.span.start, word.span.end), noun
+
+
+def _pronouns(people: _People, text: Text) -> _Problems:
+    """Find a man at the beginning of a sentence who is `die` in its relative clause."""
+    for sentence in text.sentences:
+        name, pronoun = (*text.words_of(sentence)[:2], None, None)[:2]
+        who = people.owners.get(name.lower) if name else None
+        if name and pronoun and who and text.raw[name.span.end : pronoun.span.end] == ", die":
+            role = people.role_of(who)
+            if any(_MAN.search(noun) for noun in _nouns(role)[:1]):
+                yield Span(name.span.start, pronoun.span.end), role
+
+
+_AGE = re.compile(
+    r"(?P<name>[^\W\d_]+)(?:, | ist | \()(?P<age>[^\W_]+)(?: Jahre(?: alt)?)?(?=[,.;)]| und )"
+    r"|\b(?P<aged>[^\W_]+)-?jährige[rn]? (?P<before>[^\W\d_]+)"
+    r"|\bmit (?:ihren|seinen) (?P<years>[^\W_]+) Jahren\b|, (?P<old>[^\W_]+) Jahre alt\b"
+)
+_LATER = re.compile(r"\bJahre? (?:später|danach|darauf)\b|\b(?:war|wurde) \w+ Jahre alt\b")
+
+
+def _ages(people: _People, text: Text) -> _Problems:
+    """Find a person with two ages, in a text that does not go over years."""
+    ages: dict[str, tuple[float, str]] = {}
+    for sentence in text.sentences if not _LATER.search(text.raw) else ():
+        for match in _AGE.finditer(sentence.text):
+            name = match["name"] or match["before"]
+            if name and match[0].endswith("alt") and name.lower() not in people.owners:
+                name = None  # `um einen Titel, zwanzig Jahre alt`
+            words = lower_words(name or sentence.text[: match.end()])
+            named = {people.owners.get(nominative(word, people.owners)) for word in words} - {None}
+            who = next(iter(named)) if len(named) == 1 and (name or _kin().isdisjoint(words)) else None
+            age, _ = number_value(match["age"] or match["aged"] or match["years"] or match["old"])
+            if who and age and age < _OLDEST and age != ages.setdefault(who, (age, match[0]))[0]:
+                yield Span(*(sentence.span.start + end for end in match.span())), ages[who][1].strip(", ")
+
+
+_THE_NUMBER = re.compile(
+    r"\b(?:die|den|der|ihren?|seinen?|diesen?) ([^\W_]+)(?<!te)(?<!te[nrms]) ([A-ZÄÖÜ]\w+)"  # no ordinals
+    r"(?! (?:aus|von|vom|der|des|im|in|am|auf|mit|ohne|für|neben|hinter|davor|danach)\b|, d)"
+)
+_MEASURES = frozenset(
+    "Jahre Jahren Tage Wochen Monate Stunden Minuten Sekunden Uhr Mal Euro Prozent Meter".split()
+)
+
+
+def _counts(_: _People, text: Text) -> _Problems:
+    """Find things that are there already, and more of them than before."""
+    for match in _THE_NUMBER.finditer(text.raw):
+        value, noun = number_value(match[1])[0] or 0, match[2]
+        if value and noun not in _MEASURES:
+            before = re.finditer(rf"\b([^\W_]+) {noun}\b", text.raw[: match.start()])
+            most, words = max(((number_value(each[1])[0] or 0, each[0]) for each in before), default=(0, ""))
+            if 0 < most < value:
+                yield Span(match.start(1), match.end()), words
+
+
+_DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()
+_DAY = rf"(?:{'|'.join(_DAYS)}|Sonnabend)"
+_MONTHS = word_lists("patterns")["month"][0].split("|")
+_DATE = re.compile(
+    rf"(?:(?P<weekday>{_DAY}),? (?:(?:den|dem|der) )?)?(?<!\d)(?P<day>\d{{1,2}})\. ?"
+    rf"(?P<month>{'|'.join(_MONTHS)})\b(?: (?P<year>\d{{4}}))?"
+)
+_LEAP_YEAR = 2024  # which has all days
+_IMPOSSIBLE = re.compile(r"(?<![\d.:])(?:2[5-9]|[3-9]\d)(?:[.:]\d\d)? Uhr\b|\b\d{1,2}[.:][6-9]\d Uhr\b")
+_YEARS = re.compile(r"\b[Vv]on ((?:18|19|20)\d\d) bis ((?:18|19|20)\d\d)\b")
+_LATER_DAY = re.compile(
+    r"(?:\b(?:nächsten|folgenden) (?:Tag|Morgen|Mittag|Abend)|\bTags? (?:darauf|danach|später)"
+    rf"|\b(?P<days>[^\W_]+) Tage (?:später|danach|darauf)),? (?:einem|dem|am) (?P<day>{_DAY})\b"
+)
+_DAYS_BEFORE = re.compile(rf"\b{_DAY}\b")
+
+
+def _weekday(name: str) -> int:
+    return _DAYS.index("Samstag" if name == "Sonnabend" else name)
+
+
+def _dates(_: _People, text: Text) -> _Problems:
+    """Find dates and times that cannot be, and those that do not fit their weekday or the day before."""
+    for match in _DATE.finditer(text.raw) if any(map(str.isdigit, text.raw)) else ():
+        month, day = _MONTHS.index(match["month"]) + 1, int(match["day"])
+        year = int(match["year"] or _LEAP_YEAR)
+        if not 1 <= day <= calendar.monthrange(year, month)[1]:
+            yield Span(*match.span()), ""
+        elif match["weekday"] and match["year"]:
+            weekday = date(year, month, day).weekday()
+            if weekday != _weekday(match["weekday"]):
+                yield Span(*match.span()), _DAYS[weekday]
+    years = (match for match in _YEARS.finditer(text.raw) if match[1] > match[2])
+    for match in (*_IMPOSSIBLE.finditer(text.raw), *years):
+        yield Span(*match.span()), ""
+    for match in _LATER_DAY.finditer(text.raw):
+        days = number_value(match["days"])[0] if match["days"] else 1
+        start = text.raw.rfind(". ", 0, match.start()) + 1
+        before = _DAYS_BEFORE.findall(text.raw, start, match.start())  # of the sentence, or else of the text
+        before = before or _DAYS_BEFORE.findall(text.raw, 0, start)
+        if len(before) == 1 and days and (_weekday(before[0]) + days - _weekday(match["day"])) % 7:
+            yield Span(*match.span()), before[0]
+
+
+_CLOCK = r"(\d{1,2})(?:[.:](\d\d))?"
+_FROM_TO = re.compile(rf"\b(?:[Vv]on|[Zz]wischen) {_CLOCK}(?: Uhr)? (?:bis|und) {_CLOCK} Uhr\b")
+_WEEK = re.compile(rf"\b[Vv]on ({_DAY}) bis ({_DAY})\b")
+_LASTING = re.compile(r"\b([^\W_]+) (Minuten?|Stunden?|Tage) lang\b")
+_HALF_DAY = 12 * 60  # minutes: 9 bis 2 Uhr are five hours
+
+
+def _durations(_: _People, text: Text) -> _Problems:
+    """Find a duration in a sentence that says from when to when, by the clock or by weekdays."""
+    for sentence in text.sentences if _LASTING.search(text.raw) else ():
+        lasting = list(_LASTING.finditer(sentence.text))
+        clocks, weeks = list(_FROM_TO.finditer(sentence.text)), list(_WEEK.finditer(sentence.text))
+        value = number_value(lasting[0][1])[0] if len(lasting) == 1 == len(clocks) + len(weeks) else None
+        if value is None:
+            continue
+        unit, holds = lasting[0][2], True
+        if weeks and unit == "Tage":
+            days = _weekday(weeks[0][2]) - _weekday(weeks[0][1])
+            holds = (value - days) % 7 in {0, 1}
+        elif clocks and unit != "Tage":
+            first, minute, last, last_minute = (int(part or 0) for part in clocks[0].groups())
+            minutes = value * (60 if unit.startswith("Stunde") else 1)
+            holds = (minutes - (last - first) * 60 - last_minute + minute) % _HALF_DAY == 0
+        if not holds:
+            yield Span(*(sentence.span.start + end for end in lasting[0].span())), (*clocks, *weeks)[0][0]
+
+
+_FINDERS = (_names, _callings, _genders, _pronouns, _ages, _counts, _dates, _durations)
