@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.batch.briefs import read_briefs
-from synopsis_writer.formats.sheets import plain_text
+from synopsis_writer.formats.reading import plain_text
 from tests.support.kills import Corpus, kill_often, processes, write_briefs
 from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal

@@ -66,6 +66,7 @@ def told(text: str, *people: tuple[str, str]) -> Finding:
         "Die Wirtin hilft Gesa, und ein Koch passt. Tobias schweigt.",
         "Leevkes Vater Tobias hat den Vertrag geprüft.",
         "Am 3. Tag wird das Lamm gefunden, abends um 20:15 Uhr.",
+        "In 21 Tagen soll Gesa 8 000 Euro zahlen.",
         "Gesas Herde ist in Gefahr, und Meineckes Hof gehört bald der Bank.",
     ],
 )
@@ -95,6 +96,9 @@ def test_what_agrees_with_the_story_passes(text: str) -> None:
         ("Gesa soll 8 Millionen Euro zahlen.", "8 Millionen Euro", "8.000 Euro"),
         ("Gesa hat vier Wochen Zeit.", "vier Wochen", "drei Wochen"),
         ("Gesa hat nur noch vierundzwanzig Schafe.", "vierundzwanzig Schafe", "nothing"),
+        ("Gesa hat drei Monate Zeit.", "drei Monate", "drei Wochen"),
+        ("Gesa hat 20 Tage Zeit.", "20 Tage", "dritten Tag"),
+        ("Gesa soll 9 000 Euro zahlen.", "9 000 Euro", "8.000 Euro"),
         ("Am vierten Tag wird das Lamm gefunden.", "vierten Tag", "dritten Tag"),
         ("Um 21.15 Uhr brennt noch Licht bei Gesa.", "21.15 Uhr", "20.15 Uhr"),
         ("Gesa verliert 30 % der Herde.", "30 %", "nothing"),

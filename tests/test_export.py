@@ -31,7 +31,7 @@ from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, writ
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
-from synopsis_writer.formats.sheets import plain_text
+from synopsis_writer.formats.reading import plain_text
 from synopsis_writer.storage.files import write_file
 
 CASES = Path(__file__).parent.parent / "evals" / "cases"

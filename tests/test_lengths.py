@@ -81,8 +81,11 @@ def test_a_character_that_the_encoding_lacks_is_quoted(tmp_path: Path) -> None:
     ("form", "message"),
     [
         ("    bytes: [1, 99]\n    words: [5, 9]\n", "has no single length: give words, characters or bytes"),
-        ("    bytes: [1, 99]\n    encoding: latin-x\n", "'latin-x' is no encoding of text: name one as"),
-        ("    bytes: [1, 99]\n    encoding: hex\n", "'hex' is no encoding of text"),
+        (
+            "    bytes: [1, 99]\n    encoding: latin-x\n",
+            "'latin-x' is no encoding that is known: name one as",
+        ),
+        ("    bytes: [1, 99]\n    encoding: punycode\n", "'punycode' is no encoding that is known"),
         ("    bytes: [99, 1]\n", "the limits 99 to 1 are reversed"),
     ],
 )

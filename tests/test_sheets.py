@@ -15,8 +15,8 @@ from lxml import etree, html
 
 from synopsis_writer import InputError, export
 from synopsis_writer.document import Document
-from synopsis_writer.formats.reading import read_source
-from synopsis_writer.formats.sheets import SHEETS, Sheet, docx_sheets, linked_data, plain_text, sheet_of
+from synopsis_writer.formats.reading import plain_text, read_source
+from synopsis_writer.formats.sheets import SHEETS, Sheet, docx_sheets, linked_data, sheet_of
 from tests.support.terminal import Terminal
 
 XMLTV = Path("/usr/share/xmltv/xmltv.dtd")  # of Debian's package xmltv-util

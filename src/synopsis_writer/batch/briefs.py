@@ -17,7 +17,7 @@ from pydantic import ConfigDict, ValidationError
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.document import compose_yaml, decode
 from synopsis_writer.errors import BriefError, FileError, InputError, SettingsError, explain
-from synopsis_writer.formats.sheets import plain_text
+from synopsis_writer.formats.reading import plain_text
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.storage.files import MOST_BYTES, open_input
 

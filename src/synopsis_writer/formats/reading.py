@@ -246,7 +246,7 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
             if count == MOST_ROWS:
                 raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
             cells = {
-                column: row[index].strip()
+                column: plain_text(row[index].strip())
                 for column, index in columns.items()
                 if index is not None and index < len(row) and row[index].strip()
             }
@@ -258,6 +258,23 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         line = first_line + rows.line_num - 1
         hint = "put cells with quotes or line breaks in quotes"
         raise FileError(f"{path}:{line}: not CSV ({error}): {hint}") from error
+
+
+# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
+_SIGNS = "=+\\-@＝＋－＠"
+
+# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
+# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
+_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
+
+FORMULA = re.compile(_BEGINS)
+
+_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
+
+
+def plain_text(cell: str) -> str:
+    """Return the text of a cell, without the apostrophes that `sheets.csv_record` put before formulas."""
+    return _DISARMED.sub("", cell)
 
 
 def missing_extra(what: str) -> SettingsError:

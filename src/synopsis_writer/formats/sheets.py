@@ -16,7 +16,7 @@ from typing import Any
 from synopsis_writer.characters import format_json
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, InputError
-from synopsis_writer.formats.reading import SHEET_STYLE, missing_extra
+from synopsis_writer.formats.reading import FORMULA, SHEET_STYLE, missing_extra
 from synopsis_writer.storage.files import read_input
 
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
@@ -398,18 +398,6 @@ def left_out(sheets: Iterable[Sheet], file_format: str) -> list[str]:
     ]
 
 
-# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
-_SIGNS = "=+\\-@＝＋－＠"
-
-# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
-# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
-_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
-
-_FORMULA = re.compile(_BEGINS)
-
-_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
-
-
 def csv_record(values: Iterable[Any]) -> str:
     """Return one CSV record; None is empty, and a truth value is `true` or `false`.
 
@@ -417,16 +405,6 @@ def csv_record(values: Iterable[Any]) -> str:
     Records end in CR LF, as RFC 4180 has it, and a text keeps its line ends within quotes.
     """
     line = io.StringIO()
-    csv.writer(line).writerow([_cell(value) for value in values])
+    texts = (str(value).lower() if isinstance(value, bool) else value for value in values)
+    csv.writer(line).writerow([FORMULA.sub("'", each) if isinstance(each, str) else each for each in texts])
     return line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _FORMULA.sub("'", value) if isinstance(value, str) else value
-
-
-def plain_text(cell: str) -> str:
-    """Return the text of a cell, without the apostrophes that `csv_record` put before formulas."""
-    return _DISARMED.sub("", cell)

@@ -190,6 +190,11 @@ def _numbers(text: Text, story: _Story) -> _Problems:
         same_unit = [other for other in known if number.unit and other.unit == number.unit]
         if any(other.value == number.value for other in same_unit or ([] if number.unit else known)):
             continue
+        if number.unit in _DAYS:
+            spans = [other for other in known if other.unit in _DAYS]
+            if any(other.value * _DAYS[other.unit] == number.value * _DAYS[number.unit] for other in spans):
+                continue  # 21 days are three weeks
+            same_unit = same_unit or [other for other in spans if other.value == number.value]
         here = text.raw[number.span.start : number.span.end]
         if same_unit:
             there = same_unit[0].span
@@ -198,8 +203,13 @@ def _numbers(text: Text, story: _Story) -> _Problems:
             yield f"The text says „{here}“, of which its story says nothing: keep to the story.", number.span
 
 
-_TOKEN = re.compile(r"\d+(?:[.,:]\d+)*(?:\.(?= [A-ZÄÖÜ]))?|[€%]|[^\W\d_]+|[.!?,;:–()„“”»«\n]")
+_SPACED = r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:,\d+)?(?!\d)"
+_TOKEN = re.compile(_SPACED + r"|\d+(?:[.,:]\d+)*(?:\.(?= [A-ZÄÖÜ]))?|[€%]|[^\W\d_]+|[.!?,;:–()„“”»«\n]")
 _THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?")
+_DAYS = {
+    stem(unit): days
+    for unit, days in (("stunde", 1 / 24), ("tag", 1), ("woche", 7), ("monat", 30.5), ("jahr", 366))
+}
 _SIGNS = {"€": "euro", "%": stem("prozent")}
 _MULTIPLES = {"tausend": 1e3, "million": 1e6, "millionen": 1e6, "milliarde": 1e9, "milliarden": 1e9}
 _COUNTING = re.compile(r"(.*?)((?:jähr|täg|wöch|stünd|monat|köpf|stöck)ig\w*|mal(?:s|ig\w*)?)")
@@ -233,7 +243,7 @@ def read_numbers(raw: str) -> Iterator[_Number]:
 def number_value(token: str) -> tuple[float | None, str]:
     """Return the number that a token is, and what it counts where it says so, as `siebzehnjährige` does."""
     if token[0].isdigit():
-        digits = token.rstrip(".").replace(":", ".")
+        digits = re.sub(r"\s", "", token).rstrip(".").replace(":", ".")
         digits = digits.replace(".", "") if _THOUSANDS.fullmatch(digits) else digits
         try:
             return float(digits.replace(",", ".")), ""
