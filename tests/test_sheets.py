@@ -248,3 +248,9 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
 def test_one_file_that_cannot_be_read_does_not_keep_the_others(terminal: Terminal) -> None:
     run = terminal("export", "missing.md", str(EXAMPLE), "--format", "json")
     assert (run.code, json.loads(run.out)["title"]) == (2, "Reine Herztöne")
+
+
+def test_a_csv_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(SHEETS["csv"]([sheet()]))
+    document = read_source(tmp_path / "a.csv").document
+    assert (document.meta["title"], document.text) == (META["title"], TEXT)

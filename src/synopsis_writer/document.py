@@ -248,15 +248,15 @@ def check_values(data: Any) -> Any:
         numbers = (value for value in level if isinstance(value, int | float | Decimal))
         if not all(abs(one) <= _MOST_INT if isinstance(one, int) else math.isfinite(one) for one in numbers):
             raise ValueError("a number is too long, or not finite")
-        inner = (each.values() if isinstance(each, dict) else each for each in level if _is_nested(each))
+        inner = (
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        )
         level = [value for group in inner for value in group]
     if level:
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     return data
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
 
 
 Shape = TypeVar("Shape", bound=BaseModel)

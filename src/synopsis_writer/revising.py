@@ -166,7 +166,10 @@ class Reviser:
         answer, problem = read_answer(attempt, self._wish.shape, fixer)
         texts = self._texts(answer) if answer is not None else []
         if not texts:
-            return replace(attempt, problem=problem or self._miscounted(answer))
+            what = self._wish.shape.__name__.lower()
+            wanted = len(set(self._wish.paragraphs)) or self._wish.variants
+            miscounted = f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
+            return replace(attempt, problem=problem or miscounted)
         judged = []
         for text in texts:
             is_whole = self._wish.shape in {Synopsis, Variants}
@@ -214,11 +217,6 @@ class Reviser:
                 return [self._base.model_copy(update={"paragraphs": parts})]
             case _:
                 return [self._base.model_copy(update=answer.model_dump())]
-
-    def _miscounted(self, answer: BaseModel | None) -> str:
-        what = self._wish.shape.__name__.lower()
-        wanted = len(set(self._wish.paragraphs)) or self._wish.variants
-        return f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
 
     def _by_wish(self, text: Synopsis) -> list[Finding]:
         """Return what only the wish asks for: something has changed, and some words have not."""

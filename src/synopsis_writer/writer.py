@@ -623,12 +623,7 @@ class Writer:
         return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
 
     async def check(
-        self,
-        text: str | Document,
-        *,
-        fix: bool = False,
-        review: bool = False,
-        **fields: Unpack[BriefFields],
+        self, text: str | Document, *, fix: bool = False, review: bool = False, **fields: Unpack[BriefFields]
     ) -> Report:
         """Check any text with the gate.
 

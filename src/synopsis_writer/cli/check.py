@@ -16,14 +16,7 @@ import typer
 
 from synopsis_writer.characters import printable
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import (
-    failure_of,
-    format_json,
-    print_error,
-    print_json,
-    print_result,
-    status,
-)
+from synopsis_writer.cli.console import failure_of, format_json, print_error, print_json, print_result, status
 from synopsis_writer.cli.options import option
 from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
 

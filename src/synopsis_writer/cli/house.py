@@ -136,10 +136,7 @@ def _with_themes(texts: "Sequence[OwnText]", settings: "Settings | None") -> "li
 
 
 @app.command("check")
-def check(
-    house: options.House = None,
-    json: options.Json = False,
-) -> int:
+def check(house: options.House = None, json: options.Json = False) -> int:
     """Repeat a house's proof, after an edit say: how its gate judges its own texts, and damaged ones.
 
     Exits 1 if a check at level error refuses more than one in twenty of its own texts.

@@ -19,7 +19,7 @@ from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
-    from synopsis_writer.log import Run, RunLog, RunSummary, Version
+    from synopsis_writer.log import Run, RunLog, Version
     from synopsis_writer.result import Attempt
 
 app = typer.Typer(
@@ -151,7 +151,9 @@ def remove_runs(
             gone = [run.id for run in log.summaries() if run.created is not None and run.created < end]
         elif every:
             listed = log.summaries()
-            gone = [run.id for run in listed if not _is_in_progress(run, now)]
+            running = {run.id: run.created for run in listed if run.outcome == "running" and run.created}
+            going_on = {name for name, created in running.items() if created > now - _IN_PROGRESS}
+            gone = [run.id for run in listed if run.id not in going_on]
             left = len(listed) - len(gone)
             if gone and not yes:
                 _confirm(f"delete {_count(len(gone))} with all prompts and answers?", "confirm with --yes")
@@ -324,10 +326,6 @@ def _version(log: "RunLog", document: "Document", number: int) -> "Version":
     if number not in versions:
         raise FileError(f"{document.path}: has no version {number}: it has {', '.join(map(str, versions))}")
     return versions[number]
-
-
-def _is_in_progress(run: "RunSummary", now: datetime) -> bool:
-    return run.outcome == "running" and run.created is not None and run.created > now - _IN_PROGRESS
 
 
 def _count(runs: int) -> str:

@@ -22,12 +22,7 @@ app = typer.Typer(help="Which models there are, and which one is asked.", invoke
 
 @app.callback()
 @options.grouped
-def models(
-    *,
-    context: typer.Context,
-    model: options.ModelFlags,
-    json: options.Json = False,
-) -> None:
+def models(*, context: typer.Context, model: options.ModelFlags, json: options.Json = False) -> None:
     """Show which model would be asked and why, what its server offers, and the embedded models."""
     if context.invoked_subcommand is not None:
         return
@@ -140,9 +135,7 @@ def known_models() -> None:
 
 
 @app.command("rm")
-def remove_model(
-    name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")],
-) -> None:
+def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
     """Delete a pulled model from the cache."""
     from synopsis_writer.models.download import remove
 

@@ -141,29 +141,28 @@ _CSV_COLUMNS = (
 
 def linked_data(sheet: Sheet) -> dict[str, Any]:
     """Return a synopsis as schema.org's TVEpisode."""
-    data: dict[str, Any] = {
+    people = [{"@type": "Person", "name": name, "description": role} for name, role in sheet.people]
+    released = sheet.release and {
+        "editor": {"@type": "Person", "name": str(sheet.release.get("by"))},
+        "dateModified": str(sheet.release.get("at")),
+        "identifier": {
+            "@type": "PropertyValue", "propertyID": "sha256",
+            "value": str(sheet.release.get("text_sha256")),
+        },
+    }
+    data = {
         "@context": "https://schema.org",
         "@type": "TVEpisode",
         "name": sheet.title,
         "description": sheet.text,
         "inLanguage": sheet.language,
+        "abstract": sheet.logline,
+        "partOfSeries": sheet.show and {"@type": "TVSeries", "name": sheet.show},
+        "character": people,
+        "digitalSourceType": sheet.source_type and f"https://schema.org/{sheet.source_type}DigitalSource",
+        **released,
     }
-    if sheet.logline:
-        data["abstract"] = sheet.logline
-    if sheet.show:
-        data["partOfSeries"] = {"@type": "TVSeries", "name": sheet.show}
-    if sheet.people:
-        data["character"] = [
-            {"@type": "Person", "name": name, "description": role} for name, role in sheet.people
-        ]
-    if sheet.source_type:
-        data["digitalSourceType"] = f"https://schema.org/{sheet.source_type}DigitalSource"
-    if sheet.release:
-        data["editor"] = {"@type": "Person", "name": str(sheet.release.get("by"))}
-        data["dateModified"] = str(sheet.release.get("at"))
-        digest = {"@type": "PropertyValue", "propertyID": "sha256"}
-        data["identifier"] = {**digest, "value": str(sheet.release.get("text_sha256"))}
-    return data
+    return {name: value for name, value in data.items() if value}
 
 
 def jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
@@ -387,15 +386,14 @@ def export(documents: Sequence[Document], file_format: str, language: str = "de-
     return SHEETS[file_format]([sheet_of(document, language) for document in documents])
 
 
+_LOST = {"txt": ("show", "logline", "people", "record"), "xmltv": ("logline", "people", "record")}
+_LOST_NAMES = {"show": "the series", "people": "the people", "record": "how the text came about"}
+
+
 def left_out(sheets: Iterable[Sheet], file_format: str) -> list[str]:
     """Return what the sheets have and a format cannot hold, a few words each."""
-    lost = {"txt": ("show", "logline", "people", "record"), "xmltv": ("logline", "people", "record")}
-    names = {"show": "the series", "people": "the people", "record": "how the text came about"}
-    return [
-        names.get(field, f"the {field}")
-        for field in lost.get(file_format, ())
-        if any(getattr(sheet, field) for sheet in sheets)
-    ]
+    lost = [name for name in _LOST.get(file_format, ()) if any(getattr(sheet, name) for sheet in sheets)]
+    return [_LOST_NAMES.get(name, f"the {name}") for name in lost]
 
 
 def csv_record(values: Iterable[Any]) -> str:

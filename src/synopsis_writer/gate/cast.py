@@ -236,7 +236,8 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
             continue
         if ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
             continue  # Friedrich II., Peter K.
-        name = Name(first.lower, _without_genitive(last.lower, {*lasts, *text.counts, *given}))
+        base = _GENITIVE.sub("", last.lower)
+        name = Name(first.lower, base if base in {*lasts, *text.counts, *given} else last.lower)
         if (
             name.first in given | firsts
             and name.last in given | firsts
@@ -267,11 +268,6 @@ def _is_new_name(text: Text, index: int) -> bool:
         and nominative(word, text.counts) == word
         and not is_noun(word)
     )
-
-
-def _without_genitive(word: str, known: Collection[str]) -> str:
-    base = _GENITIVE.sub("", word)
-    return base if base in known else word
 
 
 _BEFORE_PLACES = frozenset("in aus nach hotel café firma kanzlei klinik straße insel".split())

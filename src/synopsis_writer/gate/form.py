@@ -213,11 +213,6 @@ def actors(subject: Subject) -> Finding | None:
     return failed("actors", len(found), "the brief's in brackets", message)
 
 
-def _is_spoken(text: Text, question: Sentence) -> bool:
-    """Whether a person of the story asks it."""
-    return text.is_quoted(text.raw.rindex("?", *question.span))
-
-
 _ENDS = {"question": "a question", "ellipsis": "an ellipsis", "closed": "no question", "any": "any sentence"}
 _ELLIPSIS_END = re.compile(r"(?:…|\.\.\.)[“”‘’\"«»‹›)\s]*$")
 
@@ -242,7 +237,12 @@ def hook(subject: Subject) -> Finding:
         message = f"The form {form.name} ends open: put a question into the last sentences."
     elif form.ending == "ellipsis" and not trails_off:
         message = f"The form {form.name} ends open: let the last sentence trail off with „…“."
-    elif form.ending == "closed" and tail and tail[-1].is_question and not _is_spoken(text, tail[-1]):
+    elif (
+        form.ending == "closed"
+        and tail
+        and tail[-1].is_question
+        and not text.is_quoted(text.raw.rindex("?", *tail[-1].span))
+    ):
         message = f"The form {form.name} ends closed: its last sentence must not ask."
     elif form.ending == "closed" and trails_off:
         message = f"The form {form.name} ends closed: its last sentence must not trail off."

@@ -323,11 +323,7 @@ def agrees(determiner: str, noun: str) -> bool:
         return False
     if ending in {"s", "es"}:  # `des Verlusts` shows its ending, `des Kreuz` might not
         return _GENITIVE_AS_BASE.search(noun) is not None
-    return _is_plural(determiner, ending, noun)
-
-
-def _is_plural(determiner: str, ending: str, noun: str) -> bool:
-    """Whether the pair may be a plural without an ending of its own: die Fahrer, den Becken."""
     if determiner.startswith("ein") or determiner in _MERGED or not _SAME_IN_PLURAL.search(noun):
         return False
+    # maybe a plural without an ending of its own: die Fahrer, den Becken
     return ending in {"e", "er"} or (ending == "en" and noun.endswith("n"))

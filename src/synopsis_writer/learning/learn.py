@@ -279,7 +279,9 @@ def write_house(
                     hidden,
                     learnt.shows,
                     people=own.characters,
-                    logline=_logline(own),
+                    logline=line
+                    if len(line := f"{own.theme.rstrip('.')}.") in _LOGLINE
+                    else first_sentence(own.text.raw),
                     **given,
                 )
             load_house(hidden)
@@ -290,8 +292,3 @@ def write_house(
 
 
 _LOGLINE = range(15, 320)  # characters of an example's, with a full stop
-
-
-def _logline(own: OwnText) -> str:
-    line = f"{own.theme.rstrip('.')}."
-    return line if len(line) in _LOGLINE else first_sentence(own.text.raw)

@@ -52,7 +52,7 @@ def read_report(status: int, body: object) -> Report:
     return Report(
         status,
         text,
-        _printable(_words(body)),
+        "".join(filter(str.isprintable, " ".join(_words(body).split()))),
         parameter if isinstance(parameter, str) else "",
         generated if isinstance(generated, str) else json.dumps(generated) if generated else "",
         _meaning(status, text, details),
@@ -123,10 +123,6 @@ def _words_in_text(text: str, depth: int) -> str:
             return _words(json.loads(text), depth + 1) or text
     title = re.search(r"<(title|h1)[^>]*>(.*?)</\1", text, re.IGNORECASE | re.DOTALL)
     return html.unescape(title[2] if title else re.sub(r"<[^>]{1,200}>", " ", text))
-
-
-def _printable(text: str) -> str:
-    return "".join(char for char in " ".join(text.split()) if char.isprintable())
 
 
 _SHORTEST_SECRET = 8  # characters: runs of a key that are cut out wherever they stand

@@ -51,10 +51,11 @@ class Call:
 
 def as_json(data: Any) -> str:
     """Return an answer's JSON: models as their fields, and times in ISO 8601."""
-    return json.dumps(data, ensure_ascii=False, default=_plain)
+    return json.dumps(data, ensure_ascii=False, default=plain_value)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return what JSON has no place for as something that it has."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value.isoformat() if isinstance(value, datetime) else str(value)
@@ -80,17 +81,13 @@ async def read_call(request: Request) -> Call:
     body, data = b"".join(parts), None
     if body and request.url.path != _IMPORT:
         try:
-            data = await asyncio.to_thread(_read, body)
+            data = await asyncio.to_thread(lambda: _clean(json.loads(body.decode("utf-8"))))
         except (ValueError, RecursionError) as error:
             raise InputError(f"what was sent is no JSON: {str(error)[:100]}") from error
     headers = request.headers
     language = headers.get("accept-language", "")[:2].lower()
     known = headers.get("last-event-id", "")
     return Call(request.path_params, request.query_params, data, body, known, language)
-
-
-def _read(body: bytes) -> Any:
-    return _clean(json.loads(body.decode("utf-8")))
 
 
 def _clean(value: Any) -> Any:

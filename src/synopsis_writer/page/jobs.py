@@ -20,7 +20,7 @@ from synopsis_writer.gate.features import features_of
 from synopsis_writer.page.calls import as_json, failure_of
 from synopsis_writer.page.texts import Journal, NotFoundError, Part, Text, findings_data, text_of
 from synopsis_writer.result import Attempt, Result
-from synopsis_writer.usage import Cost, Usage, format_cost, total_cost
+from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
 MOST_RUNNING, _MOST_KEPT = 8, 100  # jobs
@@ -262,12 +262,8 @@ class Jobs:
             {
                 "texts": texts,
                 "reasons": [each.reason for each in results],
-                "cost": format_cost(_cost(attempts)),
+                "cost": format_cost(total_cost(attempt.answer.cost for attempt in attempts)),
                 "tokens": usage.prompt_tokens + usage.completion_tokens,
                 "differences": differences if others and not are_lengths else [],
             },
         )
-
-
-def _cost(attempts: Any) -> Cost | None:
-    return total_cost(attempt.answer.cost for attempt in attempts)

@@ -25,6 +25,7 @@ from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.log import Version
+from synopsis_writer.page.calls import plain_value
 from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
 from synopsis_writer.storage.files import find_files, read_input, save, slug, write_file
@@ -224,11 +225,7 @@ def text_of(document: Document, **more: Any) -> Text:
         "story": str(meta.get("story") or meta.get("run") or "") or None,
         "origin": origin,
     }
-    return Text.model_validate({**json.loads(json.dumps(data, default=_plain)), **more})
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    return Text.model_validate({**json.loads(json.dumps(data, default=plain_value)), **more})
 
 
 def _list(meta: Mapping[str, Any], name: str) -> list[Any]:

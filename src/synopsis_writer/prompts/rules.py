@@ -77,7 +77,7 @@ def _template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["capital"] = _capital
+    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     environment.globals |= {"aimed": _aimed, "count": count, "number": number, "share": share}
     return environment.from_string(files(__package__).joinpath("rules.j2").read_text(encoding="utf-8"))
 
@@ -133,7 +133,3 @@ def share(limits: Range) -> str:
 def _either(letters: str) -> str:
     rest, last = letters[:-1], letters[-1]
     return f"{', '.join(rest)} oder {last}" if rest else f"immer {last}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

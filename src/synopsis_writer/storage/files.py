@@ -33,7 +33,10 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
     try:
         if path.is_dir():
             raise FileError(f"{path}: is a folder: name a file in it")
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        modes = getattr(os, "O_NONBLOCK", 0) | getattr(
+            os, "O_NOCTTY", 0
+        )  # a pipe or a device keeps nobody waiting
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | modes)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileError(f"{path}: is a pipe or a device: name a file")
@@ -44,10 +47,6 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
         raise FileError(f"{str(path)!a}: is not the name of a file: name another") from error
     except OSError as error:
         raise FileError(os_reason(error, path)) from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def read_input(path: Path, most: int = MOST_BYTES, hint: str = "name a smaller file") -> bytes:
