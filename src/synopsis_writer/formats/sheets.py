@@ -146,7 +146,8 @@ def linked_data(sheet: Sheet) -> dict[str, Any]:
         "editor": {"@type": "Person", "name": str(sheet.release.get("by"))},
         "dateModified": str(sheet.release.get("at")),
         "identifier": {
-            "@type": "PropertyValue", "propertyID": "sha256",
+            "@type": "PropertyValue",
+            "propertyID": "sha256",
             "value": str(sheet.release.get("text_sha256")),
         },
     }

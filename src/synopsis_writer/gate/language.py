@@ -9,14 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import (
-    Finding,
-    Subject,
-    failed,
-    passed,
-    quoted,
-    shortened,
-)
+from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
 from synopsis_writer.gate.fixes import SHARP_S, Fix
 from synopsis_writer.gate.lexicon import (
     GERMAN_WORDS,

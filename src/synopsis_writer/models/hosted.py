@@ -21,13 +21,7 @@ from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import SERVERS, Report
-from synopsis_writer.models.responses import (
-    StreamedAnswer,
-    Throttle,
-    most_bytes,
-    read_bounded,
-    read_models,
-)
+from synopsis_writer.models.responses import StreamedAnswer, Throttle, most_bytes, read_bounded, read_models
 from synopsis_writer.models.retry import (
     InvalidResponseError,
     LongWaitError,

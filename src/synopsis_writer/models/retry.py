@@ -15,12 +15,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    ModelError,
-    RequestRefusedError,
-    UnavailableError,
-)
+from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, UnavailableError
 from synopsis_writer.models.faults import SERVERS, Report, quote, report_of
 from synopsis_writer.usage import NO_USAGE, Usage
 

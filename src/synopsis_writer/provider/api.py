@@ -26,11 +26,7 @@ from pydantic import (
 from synopsis_writer.answers import read_json
 from synopsis_writer.batch.store import NextAttempt
 from synopsis_writer.characters import join_surrogates
-from synopsis_writer.errors import (
-    ConnectionFailedError,
-    ModelError,
-    RequestRefusedError,
-)
+from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError
 from synopsis_writer.models.base import MOST_ANSWER
 from synopsis_writer.models.faults import read_report
 from synopsis_writer.models.responses import too_large
