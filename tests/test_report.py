@@ -387,3 +387,54 @@ def test_template_style_and_script_are_next_to_the_module() -> None:
 
     here = Path(module.__file__).parent
     assert {path.name for path in here.glob("report.*")} >= {"report.html.j2", "report.css", "report.js"}
+
+
+def verdict_page(problems: list[str] | None) -> str:
+    info, scored = info_of(CASES, MODELS, 1), whole()
+    groups = summarise(info, scored)
+    others = [(f"before: {group.model}", group) for group in groups[:1]]
+    return render_report(
+        info, groups, scored, CASES, METRICS, problems=problems, judge="j, untrusted: …", against=others
+    )
+
+
+def test_the_verdict_and_what_is_missed_come_first() -> None:
+    missed = verdict_page(["passed is 0.4, at least <b>0.5</b> is required", "facts is unscored"])
+    banner = missed[missed.index('<div class="banner failed">') : missed.index("<main>")]
+    assert "<b>Not passed:</b> 2 problems." in banner
+    assert "<li>passed is 0.4, at least &lt;b&gt;0.5&lt;/b&gt; is required</li>" in banner
+    assert "<b>Passed.</b>" in verdict_page([])
+    assert "assed.</b>" not in page_of(whole())
+
+
+def test_the_run_compared_with_is_in_every_chart() -> None:
+    page = verdict_page([])
+    charts = re.findall(r'<ul class="chart">.*?</ul>', page, re.DOTALL)
+    assert len(charts) > 8
+    assert all(chart.count("before: ") == 1 and chart.count('class="other"') == 1 for chart in charts)
+
+
+def test_metrics_of_one_range_share_an_axis() -> None:
+    scored = [Scored(each.row, {**each.scores, "facts": 0.25, "characters": 0.75}) for each in whole()]
+    page = page_of(scored)
+    names = ("facts told", "people of the reference")
+    facts, people = (re.findall("<span>(.*?)</span>", chart_in(page, name)) for name in names)
+    assert facts == people
+    assert float(facts[0]) <= 0.25
+    assert float(facts[1]) >= 0.75
+
+
+def test_cases_with_trouble_come_first() -> None:
+    scored = [
+        Scored(replace(each.row, outcome="failed" if each.row.id.case == worst else "accepted"), each.scores)
+        for worst in [CASES[2].id]
+        for each in whole()
+    ]
+    names = re.findall(r"<summary><h3>(.*?)</h3>", page_of(scored))
+    assert names == [CASES[index].reference.title for index in (2, 0, 1, 3)]
+
+
+def test_a_phone_gets_the_columns_that_matter() -> None:
+    page = page_of(whole())
+    shown = re.findall(r'<th scope="col" data-sort="\w+"(?: data-direction="-?\d")?>(.*?)</th>', page)
+    assert shown == ["Case", "Model", "Outcome", METRICS["passed"].name, METRICS["facts"].name]

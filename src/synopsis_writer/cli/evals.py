@@ -345,13 +345,18 @@ def write_report(
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
     from synopsis_writer.evals.report import render_report
-    from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs
+    from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs, find_problems
+    from synopsis_writer.evals.statistics import group_name
     from synopsis_writer.storage.files import write_file
+    from synopsis_writer.workspace import open_workspace
 
     results = _opened(run, suite, house)
-    comparisons = compare_groups(results)
+    comparisons, others = compare_groups(results), []
     if against:
-        comparisons += compare_runs(_opened(against, suite, house), results)
+        other = _opened(against, suite, house)
+        comparisons += compare_runs(other, results)
+        others = [(f"{other.info.name}: {group_name(group)}", group) for group in other.groups]
+    workspace = open_workspace(options.settings_from(house=house))
     page = render_report(
         results.info,
         results.groups,
@@ -360,6 +365,8 @@ def write_report(
         ALL_METRICS,
         comparisons,
         results.judge,
+        find_problems(results, workspace),
+        others,
     )
     write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -62,6 +62,8 @@ def render_report(
     metrics: Mapping[str, Metric],
     comparisons: Sequence[Comparison] = (),
     judge: str = "",
+    problems: Sequence[str] | None = None,
+    against: Sequence[tuple[str, Group]] = (),
 ) -> str:
     """Return the report of a run as one HTML page.
 
@@ -73,6 +75,8 @@ def render_report(
         metrics: in the order they are shown; those that no group has are not.
         comparisons: what was compared case by case; no winner is named otherwise.
         judge: who judged, and how far to trust it.
+        problems: what the run misses, in sentences; None: it was not checked.
+        against: groups of another run, with their names; they are in the charts, too.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -81,7 +85,7 @@ def render_report(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     shown = {name: metrics[name] for name in metrics if any(name in each.metrics for each in groups)}
-    sections = tuple(_sections(scored, cases))
+    sections = sorted(_sections(scored, cases), key=_trouble, reverse=True)
     rows = [each.row for each in scored]
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
     return environment.get_template("report.html.j2").render(
@@ -95,7 +99,10 @@ def render_report(
             for name in shown
         },
         row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
-        bounds={name: _bounds(groups, name) for name in shown},
+        bounds=_axes([*groups, *(group for _, group in against)], shown),
+        charted=[*((group_name(group), group) for group in groups), *against],
+        verdict=problems,
+        major=("passed", "facts", "judge_preference"),  # columns for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
         results=[result for section in sections for result in section.results],
@@ -155,9 +162,27 @@ def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Secti
             yield Section(f"c{position}", name, known.get(name), results)
 
 
+def _trouble(section: Section) -> tuple[float, float]:
+    """Return the shares of a case's results that failed, and that were refused."""
+    outcomes = Counter(each.scored.row.outcome for each in section.results)
+    return outcomes["failed"] / len(section.results), outcomes["refused"] / len(section.results)
+
+
 def _row_decimals(values: Sequence[float | None]) -> int:
     """Return the decimals of a metric in single results: none where all are whole numbers."""
     return 0 if all(value is None or value.is_integer() for value in values) else decimals(values)
+
+
+def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float] | None]:
+    """Return the ends of each metric's chart: metrics of one range, as `0 to 1`, have a common axis."""
+    axes: dict[str, tuple[float, float]] = {}
+    bounds = {name: _bounds(groups, name) for name in metrics}
+    kinds = {name: metrics[name].label.partition(", ")[2] or name for name in metrics}
+    for name, ends in bounds.items():
+        if ends is not None:
+            low, high = axes.get(kinds[name], ends)
+            axes[kinds[name]] = min(low, ends[0]), max(high, ends[1])
+    return {name: axes[kinds[name]] if bounds[name] else None for name in metrics}
 
 
 def _bounds(groups: Sequence[Group], name: str) -> tuple[float, float] | None:
