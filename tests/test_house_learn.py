@@ -153,6 +153,37 @@ def cast_of(shows: Sequence[Show], name: str) -> tuple[CastMember, ...]:
     return show.cast
 
 
+NAMED = """\
+Portier Emil Sandor (Tamás Ferkay) sieht, wie Stubenmädchen Jasna (Mira Kolar) geht. Der Kapitän (Wolf
+Bachner) lacht, und die Witwe (Gerda Drassl) weint. Das beruhigt Leiterin Hermi Wessel und Techniker Paul.
+
+Während Jasna (Mira Kolar) schläft, sucht Emil Sandor (Tamás Ferkay) den Schlüssel. Hermi Wessel lässt ihn
+fahren. Geologin Mei hört, wie Nele Quandts Hund bellt, und streitet mit Paul.
+
+Nele Quandt wartet im Hof. Dann kommt Mei, und Emil Sandor (Tamás Ferkay) holt Jasna (Mira Kolar).
+""".split("\n\n")
+
+
+def test_the_cast_has_roles_but_no_actors_callings_or_genitives_as_names(tmp_path: Path) -> None:
+    show = cast_of(learnt(written(tmp_path / "a", NAMED), "kurz").shows, "Serie")
+    assert {member.name: member.role for member in show} == {
+        "Emil Sandor": "Portier",
+        "Jasna": "Stubenmädchen",
+        "Paul": "Techniker",
+        "Hermi Wessel": "Leiterin",
+        "Mei": "Geologin",
+        "Nele Quandt": "Figur",
+    }
+
+
+AUSTRIAN = "Heuer liegt der Bub im Spitalsbett, und zwei Maturantinnen warten vor den Trafiken auf die {}."
+
+
+def test_austrian_words_make_an_austrian_house_also_inflected_and_in_compounds(tmp_path: Path) -> None:
+    texts = [AUSTRIAN.format(word) for word in ("Mutter", "Nacht", "Post")]
+    assert learnt(written(tmp_path / "a", texts), "kurz").house.orthography == "de-AT"
+
+
 # What is read
 
 

@@ -8,7 +8,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.gate.lexicon import ADDRESSES, ROMAN_NUMERAL, TITLES, own_words, word_lists
+from synopsis_writer.gate.lexicon import (
+    ADDRESSES,
+    ROMAN_NUMERAL,
+    TITLES,
+    commonness,
+    gender,
+    is_compound,
+    is_function_word,
+    is_womans,
+    own_words,
+    pattern,
+    word_lists,
+)
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
@@ -253,20 +265,40 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
             name = Name(before.lower, name.last)  # Anna Lena Richter
         if name.first in lasts - firsts or name.last in firsts - lasts:
             continue  # `Stein Ilay`: two people side by side
-        is_first_name = name.first in firsts or _is_new_name(text, index)
-        if is_first_name and (name.last in lasts or _is_new_name(text, index + 1)):
+        is_first_name = name.first in firsts or (
+            _is_new_name(text, index) and (name.first in given or not is_calling(name.first))
+        )
+        if is_first_name and (name.last in lasts or _is_new_name(text, index + 1, name.first in given)):
             found.append(FullName(name, Span(first.span.start, last.span.end)))
     return found
 
 
-def _is_new_name(text: Text, index: int) -> bool:
+def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool:
     word = text.words[index].lower
+    is_common = occupation(word) is not None or gender(word) is not None or is_compound(word)
     return (
         text.tags[index] == NAME
         and word not in TITLES
         and word not in ADDRESSES
         and nominative(word, text.counts) == word
-        and not is_noun(word)
+        and (not is_noun(word) or word in own_words("first names") or (after_first_name and not is_common))
+    )
+
+
+_LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
+_KIN = re.compile(
+    r".*(?:vater|mutter|bruder|schwester|tochter|sohn|onkel|tante|frau|mann|neffe|nichte|enkel|enkelin|\w{3}ende|mädchen)"
+)
+
+
+def is_calling(word: str) -> bool:
+    """Whether a lower-case word before a name says what the person is: Requisiteur, Schwiegervater, Witwe."""
+    return not is_function_word(word) and (
+        occupation(word) is not None
+        or gender(word) is not None
+        or is_womans(word)
+        or commonness(f"{word}in") >= _LISTED
+        or (_KIN.fullmatch(word) or pattern("introduces a name").search(word)) is not None
     )
 
 

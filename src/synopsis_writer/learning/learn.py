@@ -44,6 +44,7 @@ _SHORT = 250  # characters up to which a text in the middle is measured in chara
 _NEARLY_ALL = 0.9  # share from which on what texts have in common is a rule of the house
 _NO_CALLING = "Figur"
 _FEWEST_NAMING = 2  # texts that name a person of the cast whom none declares
+_LONG_SIGN = 6  # letters of a word that inflected ones and compounds begin with
 _FEWEST_SIGNS, _SIGNS_A_TEXT = 3, 0.1  # distinct words from which on texts are Swiss or Austrian
 _OPENINGS: Mapping[QuotationMarks, re.Pattern[str]] = {
     "„“": re.compile("„"),
@@ -149,7 +150,12 @@ def _orthography(texts: Sequence[OwnText]) -> Orthography:
     fewest = max(_FEWEST_SIGNS, _SIGNS_A_TEXT * len(texts))
     if not any("ß" in word for word in words) and sum(map(lacks_sharp_s, words)) >= fewest:
         return "de-CH"
-    return "de-AT" if len(own_words("de-AT") & words) >= fewest else "de-DE"
+    signs = {
+        own
+        for own in own_words("de-AT")
+        if own in words or (len(own) >= _LONG_SIGN and any(word.startswith(own) for word in words))
+    }
+    return "de-AT" if len(signs) >= fewest else "de-DE"
 
 
 def _quotation_marks(texts: Sequence[OwnText], orthography: Orthography) -> QuotationMarks:
@@ -182,7 +188,11 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
     for person in sorted(people, key=lambda one: -people[one]):
         parts = {part.lower() for part in person.split()}
         named = sum(not parts.isdisjoint(text.text.counts) for text in own)
-        if person in full or (person not in declared and named < _FEWEST_NAMING):
+        if (
+            person in full
+            or person.removesuffix("s") in people.keys() - {person}
+            or (person not in declared and named < _FEWEST_NAMING)
+        ):
             continue
         role = next((text.named[person] for text in own if text.named.get(person)), _NO_CALLING)
         calling = occupation(role.lower())

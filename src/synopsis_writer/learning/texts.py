@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,8 +28,14 @@ from synopsis_writer.formats.reading import (
 from synopsis_writer.gate import cast, form
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.language import unknown_words
-from synopsis_writer.gate.lexicon import GERMAN_WORDS, classify
-from synopsis_writer.gate.text import NAME, NOUN, Text, analyse, is_noun
+from synopsis_writer.gate.lexicon import (
+    GERMAN_WORDS,
+    classify,
+    is_function_word,
+    is_known,
+    own_words,
+)
+from synopsis_writer.gate.text import NAME, NOUN, Span, Text, analyse, is_noun
 from synopsis_writer.house.form import Ending
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.learning.limits import measure
@@ -110,28 +117,38 @@ class OwnText:
     def named(self) -> Mapping[str, str]:
         """The people whom it names, without titles, and the calling or kinship before the name, if any."""
         text = self.text
+        played_by = [Span(*match.span()) for match in form.find_actors(text.raw)]
         found = {without_titles(name): "" for name in (*self.people, *self.played)}
         for full in cast.full_names(text, {cast.parse_name(name) for name in found}):
+            if any(span.contains(full.span.start) for span in played_by):
+                continue
             name = text.raw[full.span.start : full.span.end]
             is_genitive = not name.lower().endswith(full.name.last)
             found.setdefault(name.rstrip("s").rstrip("’'") if is_genitive else name, "")
         parts = {part.lower() for name in found for part in name.split()}
+        given = own_words("first names")
         for index, word in enumerate(text.words):
-            name = cast.nominative(word.lower, {*parts, *text.counts})
-            before = text.words[index - 1].lower if index > text.sentences[word.sentence].first else ""
+            name = cast.nominative(word.lower, {*parts, *text.counts, *given})
+            is_first = index == text.sentences[word.sentence].first
             if (
                 text.tags[index] == NAME
                 and word.form[0].isupper()
                 and name not in parts
-                and before not in _BEFORE_THINGS
+                and (is_first or text.words[index - 1].lower not in _BEFORE_THINGS | _ARTICLES)
                 and len(name) > 2  # noqa: PLR2004 - nobody is called so
-                and not is_noun(name)
+                and (
+                    name in given
+                    or not (is_noun(name) or cast.is_calling(name) or (is_first and is_known(name)))
+                )
+                and not any(span.contains(word.span.start) for span in played_by)
             ):
                 found.setdefault(word.form[: len(name)], "")
         for name in found:
-            role = re.search(rf"\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*{re.escape(name)}\b", text.raw)
-            if role and _is_calling(role[1]):
-                found[name] = role[1]
+            role = re.search(
+                rf"(\w*) ?\b([A-ZÄÖÜ][a-zäöüß-]+) (?:(?:Dr|Prof)\. )*{re.escape(name)}\b", text.raw
+            )
+            if role and cast.is_calling(role[2].lower()) and role[1].lower() not in _BEFORE_THINGS:
+                found[name] = role[2]
         return found
 
     @property
@@ -139,25 +156,35 @@ class OwnText:
         """Whom it names as `Name: Rolle`, at most fourteen; without names the first calling, or noun."""
         named = [f"{name}: {role}" for name, role in self.named.items()][:_MOST_PEOPLE]
         nouns = [word.form for word, tag in zip(self.text.words, self.text.tags, strict=True) if tag == NOUN]
-        return named or [next(filter(_is_calling, nouns), (nouns or ["Niemand"])[0])]
+        callings = (noun for noun in nouns if cast.is_calling(noun.lower()))
+        return named or [next(callings, (nouns or ["Niemand"])[0])]
 
     @cached_property
     def played(self) -> tuple[str, ...]:
         """The people behind whom an actor's name stands in brackets."""
-        before = (self.text.raw[: match.start()] for match in form.find_actors(self.text.raw))
-        names = (match[1].split() for match in map(_BEFORE_ACTOR.search, before) if match)
-        people = (words[1:] if len(words) > 1 and _is_calling(words[0]) else words for words in names)
-        return tuple(dict.fromkeys(map(" ".join, people)))
+        return tuple(
+            dict.fromkeys(
+                name
+                for match in form.find_actors(self.text.raw)
+                if (name := self._name_before(match.start()))
+            )
+        )
 
-
-_KIN = re.compile(
-    r"(?:.*(?:vater|mutter|bruder|schwester|tochter|sohn|onkel|tante|frau|mann|neffe|nichte|enkelin|enkel|ende|chef|chefin))"
-)
-
-
-def _is_calling(word: str) -> bool:
-    """Whether a word before a name says what the person is: Requisiteur, Schwiegervater, Auszubildende."""
-    return cast.occupation(word.lower()) is not None or _KIN.fullmatch(word.lower()) is not None
+    def _name_before(self, position: int) -> str:
+        """Return the name that ends there, without a calling before it; empty for a calling alone."""
+        words, tags, name, given = self.text.words, self.text.tags, "", own_words("first names")
+        index = bisect_right(words, position, key=lambda word: word.span.start) - 1
+        while index >= 0 and self.text.raw[words[index].span.end : position] in {" ", ""}:
+            word = words[index]
+            is_given = word.form[0].isupper() and word.lower in given
+            if cast.is_calling(word.lower) and not is_given and name:
+                return name
+            if is_function_word(word.lower) or not (
+                is_given or tags[index] in {NAME, NOUN} or (name and word.lower in own_words("particles"))
+            ):
+                break
+            index, position, name = index - 1, word.span.start, f"{word.form} {name}".rstrip()
+        return "" if cast.is_calling(name.lower()) else name
 
 
 _TITLES = re.compile(r"^(?:(?:Dr|Prof)\. )+")
@@ -168,11 +195,8 @@ def without_titles(name: str) -> str:
     return _TITLES.sub("", name)
 
 
-_BEFORE_THINGS = frozenset(
-    "in im aus nach bei bis um am an auf vor der die das den dem des ein eine einer zum zur vom beim".split()
-)
-_PART = r"[^\W\d_a-zäöü][\w’'-]*"
-_BEFORE_ACTOR = re.compile(rf"((?:(?:Dr|Prof)\. )*(?:{_PART} )?(?:(?:von|zu|de|van|der|du) )*{_PART})$")
+_BEFORE_THINGS = frozenset("in im aus nach bei bis um am an auf vor zum zur vom beim".split())
+_ARTICLES = frozenset("der die das den dem des ein eine einer".split())
 
 
 def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = None) -> list[OwnText]:
