@@ -173,18 +173,13 @@ ADDRESSES = own_words("addresses")  # and what else may precede a last name, but
 
 ROMAN_NUMERAL = re.compile(r"[IVXLC]+")
 
-# What may precede a last name, but is neither a title nor a first name.
-ADDRESSES = frozenset(
-    "herr herrn frau schwester pfleger oberarzt oberärztin chefarzt chefärztin von vom van zu de der".split()
-)
-
-
 _LISTED = 1.5  # Zipf frequency: rarer words of the list are as often its sources' typing errors
 _PART = 2.5  # the same for a part of a compound
 _SHORT_PART = 3.5  # the same for a part of three letters: these fit by chance
 _LEAST_PART = 3  # letters
 _BASE = 2.0  # the same for a base form before an ending
 _LEAST_BASE = 5  # letters
+_LEAST_SMALL = 4  # letters of a word with a diminutive
 _LINKS = ("", "s", "es", "n", "en", "er", "e")
 _ENDINGS = ("e", "en", "em", "er", "es", "s", "n", "st", "t")
 _DIGITS = "ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|sech|sieb|zwan"
@@ -201,7 +196,9 @@ def is_known(word: str) -> bool:
     bases = (word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending))
     return (
         commonness(word) >= _LISTED
-        or _is_womans(word)
+        or is_womans(word)
+        or _is_small(word)
+        or _SCIENTIST.fullmatch(word) is not None
         or any(commonness(b) >= _BASE or is_compound(b) for b in bases if len(b) >= _LEAST_BASE)
         or is_compound(word)
         or _NUMBER.fullmatch(word) is not None
@@ -209,9 +206,18 @@ def is_known(word: str) -> bool:
 
 
 _UMLAUTS = str.maketrans("äöü", "aou")
+_SCIENTIST = re.compile(r"\w{3,}o(?:log|gra(?:f|ph))(?:en?|in(?:nen)?|ie|isch(?:e[mnrs]?)?)")
+_SMALL = re.compile(r"(?<=\w{4})(?:erln?|li)$|(?<=[äöü]\w{2})len?$|(?<=[äöü]\w{2})ln?$|(?<=[äöü]\w)ln?$")
 
 
-def _is_womans(word: str) -> bool:
+def _is_small(word: str) -> bool:
+    """Whether a word is a diminutive of the south: Krügerl, Milchhäusl, Gläsle, Bergli."""
+    base = _SMALL.sub("", word)
+    roots = {base, base.translate(_UMLAUTS)} if base != word and len(base) >= _LEAST_SMALL else set()
+    return any(is_known(root) or is_known(root + "e") for root in roots)
+
+
+def is_womans(word: str) -> bool:
     """Whether a word is a woman's for a known man's: Neurochirurgin, Onkologin, Amtsärztin."""
     man = word.removesuffix("nen").removesuffix("in")
     if man == word or len(man) < _LEAST_BASE or not word.endswith(("in", "innen")):
