@@ -112,9 +112,12 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
             "rhythm: loud",
             "forms.kurz.checks.rhythm: input should be 'error', 'warning' or 'off'",
         ),
+        ("    ending: ellipsis", "    tense: [now]", "forms.kurz.tense: input should be 'present'"),
         ("    ending: ellipsis", "    ending: offen", "forms.kurz.ending: input should be"),
         ("de-CH", "de-XX", ":2: orthography: input should be 'de-DE', 'de-AT' or 'de-CH'"),
         ("« »", "‹ ›", ":3: quotation_marks: input should be"),
+        ("60-120", "sixty", ":10: forms.kurz.words: 'sixty' is no range: write it as 60-120"),
+        ("60-120", "[1, 2, 3]", ":10: forms.kurz.words: '[1, 2, 3]' is no range"),
         ("    words: 60-120\n", "", ":8: forms.kurz: has no single length: give words, characters or bytes"),
         ("    words: 60-120", "    words: 60-120\n    characters: 9-99", "has no single length"),
         (

@@ -54,6 +54,7 @@ def test_a_finding_that_marks_no_words_is_waived_by_its_value(terminal: Terminal
     [
         ("waived: [{check: spelling, words: daß}]\n", "reason: field required"),
         ('waived: [{check: spelling, words: daß, reason: ""}]\n', "at least 1 character"),
+        ("waived: [{check: speling, words: daß, reason: Ja}]\n", "did you mean 'spelling'?"),
         ("waived: spelling\n", "give check, words and reason"),
         ("waived: [{check: spelling, word: daß, reason: x}]\n", "word"),
     ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from math import comb
 from typing import Annotated, Any, Literal, Self
@@ -23,7 +24,7 @@ from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
 from synopsis_writer.gate.text import Span, Text, lower_words
-from synopsis_writer.house.form import Form
+from synopsis_writer.house.form import CHECK_NAMES, Form
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Synopsis
@@ -136,12 +137,19 @@ class Finding:
 _OPTIONAL = frozenset({"waived", "hint", "repair"})
 
 
+def _known(check: str) -> str:
+    if check not in CHECK_NAMES:
+        near = get_close_matches(check, CHECK_NAMES, 1)
+        raise ValueError(f"no check '{check[:40]}'" + "".join(f": did you mean '{name}'?" for name in near))
+    return check
+
+
 class Waiver(BaseModel):
     """What a person lets pass: a check's findings that mark only `words`, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    check: str
+    check: Annotated[str, AfterValidator(_known)]
     words: Annotated[
         tuple[Annotated[str, AfterValidator(lambda words: " ".join(words.split()))], ...],
         BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [str(value)]),

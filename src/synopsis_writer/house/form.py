@@ -29,6 +29,7 @@ _WARNINGS = frozenset(
     {"floskel", "consistency", "variety", REVIEW}
 )  # they refuse a text only where the house says so
 
+_ENDS_OF_RANGE = 2
 _RANGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%?(?:\s*[-–]\s*(\d+(?:[.,]\d+)?)\s*%?)?")
 
 
@@ -38,7 +39,11 @@ def _read_range(value: Any) -> Any:
         numbers = [float(part.replace(",", ".")) for part in match.groups() if part]
         numbers = [number / 100 for number in numbers] if "%" in value else numbers
         value = numbers if len(numbers) > 1 else numbers[0]
-    return (0, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0, value
+    if not isinstance(value, list | tuple) or len(value) != _ENDS_OF_RANGE:
+        raise ValueError(f"'{str(value)[:40]}' is no range: write it as 60-120, [60, 120] or 25 %")
+    return value
 
 
 def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
@@ -58,7 +63,7 @@ def _share(limits: tuple[float, float]) -> tuple[float, float]:
 def _at_least(least: int) -> AfterValidator:
     def check(limits: tuple[float, float]) -> tuple[float, float]:
         if limits[0] < least:
-            raise ValueError(f"{limits[0]:g} is too few: {least} at least, as in {least}-{limits[1]:g}")
+            raise ValueError(f"{limits[0]:g} is too few: {least} at least")
         return limits
 
     return AfterValidator(check)
@@ -78,7 +83,7 @@ FEWEST_SENTENCES = 5  # that have a deviation
 FEWEST_BEATS = 3  # of an outline
 LETTERS_A_WORD = 6.3  # characters with blanks for each word, in the 28 examples
 _WORDS_A_STRAND = 60  # a text needs them for each storyline that it tells
-PRETERITE: Mapping[Tense, tuple[float, float]] = {
+PRETERITE: Mapping[str, tuple[float, float]] = {
     "present": (0, 0.3),
     "preterite": (0.5, 1),
     "either": (0, 1),
@@ -158,8 +163,8 @@ class Form(_Data):
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("preterite") is None and data.get("tense") in PRETERITE:
-            return {**data, "preterite": PRETERITE[data["tense"]]}
+        if isinstance(data, dict) and data.get("preterite") is None:
+            return {**data, "preterite": PRETERITE.get(str(data.get("tense")), (0, 1))}
         return data
 
     @model_validator(mode="after")
