@@ -41,6 +41,7 @@ CASES = [
     ("„“", "Sie geht - langsam -- nach Hause.", "Sie geht – langsam – nach Hause."),
     ("„“", "Sie geht -, er bleibt.", "Sie geht –, er bleibt."),
     ("„“", "Sie wartet... und wartet. . .", "Sie wartet… und wartet…"),
+    ("„“", "Sie geht durch den\x0blangen Flur.", "Sie geht durch den langen Flur."),
     ("„“", "Sie geht durch den\nlangen Flur.", "Sie geht durch den langen Flur."),
     ("„“", "Gut.\n\nAm Morgen geht sie durch den langen, kalten\nFlur.", None),
 ]
@@ -54,6 +55,7 @@ CLEAN = [
     ("„“", "Sie geht.\nEr bleibt."),
     ("„“", "Er kam am 3. 4. in die 5. Straße. Dann …"),
     ("„“", '<a href="x">y</a> {"a": "b"}'),
+    ("„“", 'print("hallo")\nif x == "y": return \'z\''),
     ("„“", ""),
     ("«»", "Er ruft: «Sie sagt ‹nein› dazu.»"),
 ]

@@ -178,11 +178,11 @@ def _table(proof: "Proof") -> Iterator[str]:
     for form in dict.fromkeys(line.form for line in proof.lines):
         lines = [line for line in proof.lines if line.form == form]
         yield f"{form}: how each check judges your own texts, each by what the others teach"
-        yield f"{'check':12} {'level':8} {'refuses':9} limit"
+        yield f"{'check':12} {'level':8} {'refuses':9} {'warns':5} limit"
         for line in lines:
-            ids = line.refused or line.named
-            yield f"{line.check:12} {line.level:8} {len(ids):3} of {line.texts:<3} {line.limit}"
-            if ids:
+            counts = f"{len(line.refused):3} of {line.texts:<3} {len(line.named) or '':<5}"
+            yield f"{line.check:12} {line.level:8} {counts} {line.limit}"
+            if ids := (*line.refused, *line.named):
                 yield f"{'':12} {', '.join(ids)}"
         yield f"\n{'damaged copies of them':30} {'check':12} {'refused':9} warned of"
         for damage in (each for each in proof.damages if each.form == form):

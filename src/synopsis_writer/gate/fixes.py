@@ -124,6 +124,7 @@ _LIST = r"[-–—*•#>|+`]|\d{1,2}[.)]|[a-z]\)"  # what begins a line of a lis
 _RULES = tuple(
     (kind, re.compile(pattern, re.MULTILINE), new)
     for kind, pattern, new in (
+        ("line breaks", "[\x0b\x85\u2028\u2029]", "\n"),
         ("spaces", rf"[{_NARROW}](?=[!?;:,.…»“”])|^[ \t{_NARROW}]+(?=\S)|[ \t\u00a0{_NARROW}]+$", ""),
         ("spaces", rf"[ \t\u00a0{_NARROW}]{{2,}}|[\t{_NARROW}]", " "),
         ("dots", r"\.{3,}|\. \. \.(?! ?\.)", "…"),
@@ -186,7 +187,7 @@ _INNER_QUOTES = re.compile(
     r"‚([^‚‘’\n]*)[‘’](?!\w)|‹([^‹›\n]*)›|›([^‹›\n]*)‹|(?<!\w)‘([^‘’\n]*)’(?!\w)|(?<![\w'])'(\w[^'\n]*)'(?![\w'])"
 )
 _OTHER_MARK = re.compile(r"[”\"»«‟＂'`‚‘’‹›]|,,")
-_NO_PROSE = re.compile(r"[{}<>]|=\"")
+_NO_PROSE = re.compile(r"[{}<>]|=\"|\w\([\"']|==")
 _SINGLE = {"„“": "‚‘", "»«": "›‹", "«»": "‹›", "“”": "‘’"}
 _OPENS, _CLOSES = " \n\t\u00a0([–—/-‚›‹‘", " \n.,;:!?)"
 _DEEPEST = 2  # quotations: one within another
