@@ -177,7 +177,7 @@ def _print(proof: "Proof", *, json: bool, house: str) -> None:
 def _table(proof: "Proof") -> Iterator[str]:
     for form in dict.fromkeys(line.form for line in proof.lines):
         lines = [line for line in proof.lines if line.form == form]
-        yield f"{form}: how each check judges your own texts, each by what the others teach"
+        yield f"{form}: how each check judges your own texts"
         yield f"{'check':12} {'level':8} {'refuses':9} {'warns':5} limit"
         for line in lines:
             counts = f"{len(line.refused):3} of {line.texts:<3} {len(line.named) or '':<5}"
