@@ -32,9 +32,7 @@ from benchmarks.table import Row, print_table
 from synopsis_writer import Writer
 from synopsis_writer.cli.app import THRESHOLD
 from synopsis_writer.cli.page import SWITCH_INTERVAL
-from synopsis_writer.page.app import Page
-from synopsis_writer.page.security import Access
-from synopsis_writer.page.serve import listen, serve
+from synopsis_writer.page.server import Access, Page, listen, serve
 from synopsis_writer.settings import load_settings
 from tests.support.browser import ARGUMENTS, Served, environment_of, opened
 from tests.support.page import Browser
@@ -89,9 +87,9 @@ async def typed(folder: Path) -> list[tuple[list[float], list[float]]]:
     with listen("127.0.0.1", 0) as listening:
         access = Access("127.0.0.1", listening.getsockname()[1])
         settings = load_settings({"out": folder / "texts", "log": folder / "runs.sqlite3"}, {})
-        page = Page(access, lambda: Writer(settings, environment={}), "de")
         started = asyncio.Event()
-        serving = asyncio.create_task(serve(page, listening, started.set))
+        page = Page(access, lambda: Writer(settings, environment={}), "de", started.set)
+        serving = asyncio.create_task(serve(page, listening))
         await started.wait()
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         client = multiprocessing.get_context("spawn").Process(target=windows, args=(theirs, access.address))

@@ -10,7 +10,8 @@ import pytest
 
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.gate.messages import Language, _entries, worded
+from synopsis_writer.gate.messages import Language, _entries, check_names, worded
+from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt
 from synopsis_writer.settings import load_settings
@@ -168,3 +169,9 @@ def test_what_a_wish_asks_for_is_missed_in_the_readers_language(
         run = terminal("revise", FILE, *flags, server=server, SYNOPSIS_LANG=language)
     assert run.code == 1
     assert sentence in run.err
+
+
+def test_every_check_has_a_name_in_both_languages() -> None:
+    names = check_names()
+    assert names.keys() == {*CHECK_NAMES, "structure"}
+    assert all(german and english and english != name for name, (german, english) in names.items())

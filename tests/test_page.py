@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from synopsis_writer import Writer, read_document
-from synopsis_writer.page.security import Access
+from synopsis_writer.page.server import Access
 from synopsis_writer.settings import load_settings
 from tests.support.page import Browser, served
 from tests.support.terminal import PATH

@@ -93,8 +93,13 @@ def text(chromium: Any, served: Served, saved: Path) -> Iterator[Any]:
         yield page
 
 
+def part(page: Any, name: str) -> None:
+    if page.locator(f"#part-{name}").get_attribute("open") is None:
+        page.locator(f"#part-{name} > summary").click()
+
+
 def open_text(page: Any, title: str = GOOD.synopsis.title) -> None:
-    page.get_by_role("tab", name="Texts").click()
+    part(page, "texts")
     page.locator("#library button", has_text=title).click()
     expect(page.locator("#title")).to_have_value(title)
     clean(page)
@@ -174,8 +179,8 @@ def test_a_text_is_written_repaired_and_accepted(page: Any, served: Served, mode
     model.play(Reply(CLOSED), Reply(ANSWER))
     write(page)
     expect(page.locator("#job [role=status]")).to_have_text("Done")
-    assert page.locator("#job > ol > li").all_text_contents()[-1].startswith("Attempt 2: accepted")
-    expect(page.locator("#job > ol > li").first).to_contain_text("hook")
+    assert page.locator("#attempts > li").all_text_contents()[-1].startswith("Attempt 2: accepted")
+    expect(page.locator("#attempts > li").first).to_contain_text("Open or closed ending")
     expect(page.locator("#job")).to_contain_text("300 tokens")
     assert paragraphs(page)[0] == FIRST
     clean(page)
@@ -216,7 +221,7 @@ def test_a_text_is_edited_until_it_is_clean(text: Any, saved: Path) -> None:
     expect(text.locator("#verdict")).to_contain_text("1 error")
     assert underlined(text, "error") == ["Ich"]
     caret(text, 1, 1)
-    expect(text.locator("#findings .current h3")).to_contain_text("person")
+    expect(text.locator("#findings .current h3")).to_contain_text("Narrative person")
     caret(text, 1, 14)
     for _ in range(14):
         text.keyboard.press("Backspace")
@@ -372,7 +377,7 @@ def test_what_is_refused_is_released_with_a_reason_alone(text: Any, saved: Path)
     field(dialog, "Your name").fill("Eva Muster")
     dialog.get_by_role("button", name="Release").click()
     assert "release" not in read_document(saved).meta, "the reason is still to give"
-    dialog.locator("[name='waive person']").fill("So heißt das Lied")
+    dialog.locator("[name=person]").fill("So heißt das Lied")
     text.keyboard.press("Enter")
     expect(text.locator("#record")).to_contain_text("So heißt das Lied")
 
@@ -415,7 +420,7 @@ def test_an_older_version_is_compared_and_restored(text: Any) -> None:
     text.keyboard.type("Nun ist es Abend. ")
     save(text)
     text.get_by_role("button", name="History").click()
-    text.locator("dialog .item").last.click()
+    text.locator("#versions .item").last.click()
     dialog = text.get_by_role("dialog").last
     expect(dialog.locator("del")).to_contain_text("Nun ist es Abend. ")
     dialog.get_by_role("button", name="Restore").click()
@@ -427,7 +432,7 @@ def test_texts_are_found_by_words_people_and_state(page: Any, served: Served, sa
     other = served.put(PATH, "rote-rosen/anders.md")
     content = saved.read_text(encoding="utf-8").replace(f"title: {GOOD.synopsis.title}", "title: Ganz anders")
     other.write_text(content.replace("Gesa", "Wilma"), encoding="utf-8")
-    page.get_by_role("tab", name="Texts").click()
+    part(page, "texts")
     expect(page.locator("#library .item")).to_have_count(2)
     page.locator("#query").fill("wilma")
     expect(page.locator("#library .item")).to_have_count(1)
@@ -647,7 +652,7 @@ def test_hostile_text_is_text(page: Any, served: Served) -> None:
     path = served.put(PATH, "rote-rosen/b\u00f6se <b>.md")
     content = path.read_text(encoding="utf-8").replace(f"title: {GOOD.synopsis.title}", f'title: "{evil}"')
     path.write_text(content.replace("Elf Ohrmarken", evil), encoding="utf-8")
-    page.get_by_role("tab", name="Texts").click()
+    part(page, "texts")
     page.locator("#library .item").click()
     expect(page.locator("#title")).to_have_value(evil)
     expect(page.locator("#findings li").first).to_be_visible()
@@ -664,7 +669,7 @@ def test_without_a_model_the_page_names_three_ways_and_checks_all_the_same(
     served.put(PATH, FILE)
     try:
         with opened(chromium, served.address) as page:
-            assert notice(page, "No model").locator("li").count() == 4
+            assert notice(page, "No model").locator("li").count() == 5
             expect(page.get_by_role("button", name="Write", exact=True)).to_be_disabled()
             open_text(page)
             caret(page, 1)
@@ -703,14 +708,14 @@ def test_axe_finds_nothing(chromium: Any, served: Served, saved: Path, model: Mo
 
     with opened(chromium, served.address, color_scheme=scheme, bypass_csp=True) as page:
         look(page, "empty")
-        page.get_by_role("tab", name="Texts").click()
+        part(page, "texts")
         expect(page.locator("#library .item")).to_be_visible()
         look(page, "library")
         open_text(page)
         caret(page, 1)
         page.keyboard.type("Ich habe **das** gesagt. ")
         expect(page.locator("#findings li").first).to_be_visible()
-        page.get_by_role("tab", name="Brief").click()
+        part(page, "brief")
         look(page, "text")
         for name in ("Release", "Lengths", "Export", "History"):
             page.get_by_role("button", name=name, exact=True).click()
@@ -747,7 +752,7 @@ def test_a_batchs_folder_opens_as_a_list_to_work_through(page: Any, served: Serv
         command, cwd=served.folder, env=served.environment, check=False, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
-    page.get_by_role("tab", name="Texts").click()
+    part(page, "texts")
     page.get_by_text("Folder of a batch or an eval").click()
     field(page, "Folder of a batch or an eval").fill("stapel")
     page.keyboard.press("Enter")

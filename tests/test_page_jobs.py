@@ -267,12 +267,13 @@ def test_the_prompt_is_shown_with_its_examples_and_their_reasons(tmp_path: Path)
 
 def test_two_texts_are_compared_word_by_word(tmp_path: Path) -> None:
     with page(tmp_path) as (browser, _):
-        parts = browser.post("/api/diff", {"from": "Er geht heim.", "to": "Er fährt <b> heim."})["parts"]
+        given = {"old": ["Er geht heim."], "new": ["Er fährt <b> heim."]}
+        (parts,) = browser.post("/api/diff", given)["pieces"]
         joined = {
             kind: "".join(part["text"] for part in parts if part["kind"] != kind) for kind in ("out", "in")
         }
         assert joined == {"out": "Er fährt <b> heim.", "in": "Er geht heim."}
-        assert browser.ask("POST", "/api/diff", {"from": "x" * 60_000, "to": ""}).status_code == 400
+        assert browser.ask("POST", "/api/diff", {"old": ["x" * 60_000], "new": [""]}).status_code == 400
 
 
 def test_a_story_is_told_in_other_lengths_beside_it(tmp_path: Path) -> None:

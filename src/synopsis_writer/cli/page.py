@@ -49,9 +49,7 @@ def page(
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise SettingsError("the page needs an extra: pip install 'synopsis-writer[page]'")
     from synopsis_writer.house.house import open_house
-    from synopsis_writer.page.app import Page
-    from synopsis_writer.page.security import Access, is_loopback
-    from synopsis_writer.page.serve import listen, serve
+    from synopsis_writer.page.server import Access, Page, is_loopback, listen, serve
 
     settings = options.settings_from(run, semantic=semantic, out=out)
     if not is_loopback(host):
@@ -77,7 +75,7 @@ def page(
             return Writer(settings, log=not run.no_log)
 
         try:
-            asyncio.run(serve(Page(access, open_writer, settings.lang, _freeze), listening, show))
+            asyncio.run(serve(Page(access, open_writer, settings.lang, show, _freeze), listening))
         except KeyboardInterrupt:
             cli.end_quietly()
     return 0

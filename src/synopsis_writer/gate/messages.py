@@ -1,6 +1,7 @@
 """What findings say, in the reader's language; what a repair says, always in German."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -71,6 +72,14 @@ def _find(english: str) -> tuple[_Entry | None, dict[str, str]]:
         if match := entry.pattern.fullmatch(english):
             return entry, match.groupdict()
     return None, {}
+
+
+@cache
+def check_names() -> Mapping[str, tuple[str, str]]:
+    """Return what each check is called in German and in English, by its name in the code."""
+    source = files("synopsis_writer.gate").joinpath("data/checks.txt").read_text(encoding="utf-8")
+    rows = (line.split(" | ") for line in source.splitlines() if line and not line.startswith("#"))
+    return {name: (german, english) for name, english, german in rows}
 
 
 @cache

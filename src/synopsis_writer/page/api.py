@@ -2,35 +2,44 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from synopsis_writer import __version__
+from synopsis_writer.batch.store import RECORD_FILE, read_batch
+from synopsis_writer.batch.store import read_brief as batch_brief
+from synopsis_writer.batch.store import read_synopsis as batch_synopsis
 from synopsis_writer.brief import make_brief
-from synopsis_writer.characters import clean_name
-from synopsis_writer.document import read_document
-from synopsis_writer.errors import InputError, SettingsError, SynopsisError
+from synopsis_writer.characters import clean_name, join_surrogates
+from synopsis_writer.document import Document, read_document
+from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
+from synopsis_writer.evals.record import RUN_FILE, read_rows
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS, export
-from synopsis_writer.gate.messages import Language
+from synopsis_writer.gate.messages import Language, check_names
 from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import accept_words, open_house
 from synopsis_writer.log import word_diff
-from synopsis_writer.page import folders
-from synopsis_writer.page.calls import Call
 from synopsis_writer.page.jobs import Jobs
-from synopsis_writer.page.texts import Journal, Library, check, fix, read_text, text_of
+from synopsis_writer.page.library import Journal, Library
+from synopsis_writer.page.texts import Sent, Text, check, findings_data, fix, text_of
+from synopsis_writer.releasing import NotReleasedError
 from synopsis_writer.storage.files import slug
 from synopsis_writer.usage import format_cost
 from synopsis_writer.writer import Writer
 
+_MOST_SENT, _MOST_IMPORTED = 8_000_000, 2_000_000  # bytes of a request's body
 _LONGEST_COMPARED = 50_000  # characters
+_MOST_ROWS = 200  # of a batch or a run, at a time
+_DEPTH = 3  # folders below the working directory in which batches and runs are looked for
 _TYPES = {
     "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "html": "text/html",
@@ -46,6 +55,94 @@ _WAYS_OUT = (
 )
 
 
+class TooLargeError(InputError):
+    """A request's body is larger than anything that is a text."""
+
+    status = 413
+
+
+class _RefusedError(NotReleasedError):
+    """The gate refuses a release; the answer holds its findings."""
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """The findings, beside the error's message."""
+        return {"findings": findings_data(self.report.findings, self.report.text)}
+
+
+class _Write(Sent):
+    brief: dict[str, Any]
+    best_of: int = 1
+
+
+class _Wish(Sent):
+    text: Text
+    note: str | None = None
+    paragraphs: Sequence[int] = ()
+    keep: Sequence[str] = ()
+    variants: int = 1
+    only: Literal["title", "logline"] | None = None
+    words: str | None = None
+    character_count: str | None = None
+    form: str | None = None
+
+
+class _Lengths(Sent):
+    text: Text
+    forms: Sequence[str] = ()
+
+
+class _Release(Sent):
+    id: str
+    hash: str
+    by: str
+    waivers: Mapping[str, str] = {}
+
+
+class _Pair(Sent):
+    old: Sequence[str]
+    new: Sequence[str]
+
+
+class _Word(Sent):
+    word: str
+
+
+async def _body(request: Request, most: int = _MOST_SENT) -> bytes:
+    """Return what a request sends; raises TooLargeError before more than that is read."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise TooLargeError(f"what was sent is larger than {most // 1_000_000} MB: that is no synopsis")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _read(request: Request, shape: type[Sent], **more: Any) -> Any:
+    """Return what a request sends, and `more` fields; raises InputError."""
+    body = await _body(request)
+
+    def parse() -> Any:
+        try:
+            data = _clean(json.loads(body.decode("utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"what was sent is no JSON: {str(error)[:100]}") from error
+        return shape.read({**data, **more} if isinstance(data, dict) else data)
+
+    return await asyncio.to_thread(parse)
+
+
+def _clean(value: Any) -> Any:
+    """Return JSON's data with half characters and NULs replaced, and one kind of line end."""
+    if isinstance(value, str):
+        text = join_surrogates(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    return {_clean(name): _clean(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 class Api:
     """Answers the page's requests with one `Writer`, open for as long as the server runs."""
 
@@ -56,7 +153,7 @@ class Api:
         self.jobs = Jobs(writer, self.journal)
         self._warm: asyncio.Task[None] | None = None
         self._checking = asyncio.Lock()
-        self._newest: dict[str, Call] = {}  # check of each draft
+        self._newest: dict[str, Request] = {}  # check of each draft
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -74,277 +171,268 @@ class Api:
         await self.writer.check(_SAMPLE)
         self._on_warm()
 
-    async def _ready(self, call: Call) -> None:
-        """Wait until the house is loaded, and have findings in the request's language.
-
-        Raises InputError where it cannot be loaded.
-        """
+    async def _ready(self, request: Request) -> None:
+        """Wait until the house is loaded, which may raise InputError; findings are in the page's language."""
         if self._warm is not None:
             await asyncio.shield(self._warm)
-        if call.language in get_args(Language) and call.language != self.writer.workspace.gate.lang:
-            self._change_gate(lang=call.language)
+        language = request.headers.get("accept-language", "")[:2].lower()
+        if language in get_args(Language):
+            self._change_gate(lang=language)
 
-    def stop(self) -> None:
-        """End all jobs."""
-        self.jobs.stop()
+    def _change_gate(self, **changes: Any) -> None:
+        workspace = self.writer.workspace
+        self.writer.workspace = replace(workspace, gate=replace(workspace.gate, **changes))
 
-    async def state(self, call: Call) -> dict[str, Any]:
+    async def state(self, request: Request) -> dict[str, Any]:
         """Return house, shows, model and what else the page shows at its start."""
-        await self._ready(call)
-        settings, workspace = self.writer.settings, self.writer.workspace
-        house = workspace.house
+        await self._ready(request)
+        settings, workspace, budget = self.writer.settings, self.writer.workspace, self.writer.budget
+        spent = {"spent": format_cost(budget.spent.cost), "spent_tokens": budget.spent.tokens}
+        limits = {"amount": budget.amount and str(budget.amount), "tokens": budget.tokens}
         return {
             "version": __version__,
             "lang": workspace.gate.lang,
             "folder": str(settings.out),
             "house": {
-                "name": house.name,
-                "forms": [_form_data(form) for form in house.forms.values()],
-                "marks": house.quotation_marks,
+                "name": workspace.house.name,
+                "is_own": settings.house is not None,
+                "forms": [_form_data(form) for form in workspace.house.forms.values()],
             },
             "shows": [
-                {
-                    "name": show.name,
-                    "aliases": show.aliases,
-                    "cast": [{"name": member.name, "role": member.role} for member in show.cast],
-                }
+                {"name": show.name, "aliases": show.aliases, "cast": show.cast}
                 for show in workspace.pool.shows
             ],
             "model": await asyncio.to_thread(self._model),
-            "budget": self._budget(),
+            "budget": {**limits, **spent} if any(limits.values()) else None,
             "formats": [name for name in SHEETS if name != "docx" or find_spec("docx")],
+            "words": {f"check_{name}": words for name, words in check_names().items()},
+            "empty": Text(),
         }
 
     def _model(self) -> dict[str, Any]:
         try:
-            name, is_packaged = self.writer.model_name, False
-            why = ""
-            with contextlib.suppress(SettingsError):
+            name, kind, why = self.writer.model_name, "server", ""
+            with contextlib.suppress(SettingsError):  # a client was given
                 why = self.writer.model.why
-                is_packaged = self.writer.is_local and self.writer.model.kind == "packaged"
+                kind = {"packaged": "packaged", "file": "local"}.get(self.writer.model.kind, kind)
         except SynopsisError as error:
-            return {
-                "name": None,
-                "why": str(error),
-                "can_write": False,
-                "can_revise": False,
-                "ways_out": _WAYS_OUT,
-            }
-        return {"name": name, "why": why, "can_write": True, "can_revise": not is_packaged, "ways_out": []}
+            name, kind, why = "", "none", str(error)
+        can = {"can_write": kind != "none", "can_revise": kind in {"local", "server"}}
+        return {"name": name, "kind": kind, "why": why, **can, "ways_out": () if name else _WAYS_OUT}
 
-    def _budget(self) -> dict[str, Any] | None:
-        budget = self.writer.budget
-        if budget.amount is None and budget.tokens is None:
-            return None
-        amount = None if budget.amount is None else str(budget.amount)
-        spent = {"spent": format_cost(budget.spent.cost), "spent_tokens": budget.spent.tokens}
-        return {"amount": amount, "tokens": budget.tokens, **spent}
-
-    def list_texts(self, call: Call) -> dict[str, Any]:
+    async def list_texts(self, request: Request) -> dict[str, Any]:
         """Return the saved texts that a query finds, and what is in the journal."""
-        found = self.library.listed(call.query.get("query", ""), call.query.get("state", ""))
-        return {**found, **self.list_drafts(call)}
+        query = request.query_params
+        found = await asyncio.to_thread(self.library.listed, query.get("query", ""), query.get("state", ""))
+        return {**found, **await self.list_drafts(request)}
 
-    def open_text(self, call: Call) -> dict[str, Any]:
+    async def open_text(self, request: Request) -> dict[str, Any]:
         """Return a saved text."""
-        return self.library.opened(call.path["id"])
+        return await asyncio.to_thread(self.library.opened, request.path_params["id"])
 
-    def hash_text(self, call: Call) -> dict[str, Any]:
+    async def hash_text(self, request: Request) -> dict[str, Any]:
         """Return the hash of a saved text's file."""
-        return {"hash": self.library.hash(call.path["id"])}
+        return {"hash": await asyncio.to_thread(self.library.hash, request.path_params["id"])}
 
-    async def save_text(self, call: Call) -> Any:
+    async def save_text(self, request: Request) -> Text:
         """Save a text, with the verdicts of a check; one that cannot be checked is saved all the same."""
-        await self._ready(call)
-        text = await asyncio.to_thread(read_text, {**call.fields, "id": call.path.get("id")})
+        await self._ready(request)
+        text = await _read(request, Text, id=request.path_params.get("id"))
         report = None
         with contextlib.suppress(InputError):
             report = await self.writer.check(text.as_source(), **text.given)
-        findings = None if report is None else report.findings
-        return await asyncio.to_thread(self.library.save, text, findings)
+        return await asyncio.to_thread(self.library.save, text, report.findings if report else None)
 
-    def list_drafts(self, _: Call) -> dict[str, Any]:
+    async def list_drafts(self, _: Request) -> dict[str, Any]:
         """Return what is in the journal."""
-        return {
-            "drafts": [
-                {
-                    "draft": draft.draft,
-                    "id": draft.text.id,
-                    "title": draft.text.title,
-                    "show": draft.text.brief.get("show", ""),
-                    "at": draft.at,
-                }
-                for draft in self.journal.entries()
-            ]
-        }
+        drafts = [
+            {
+                "draft": each.draft,
+                "id": text.id,
+                "title": text.title,
+                "show": text.brief.get("show"),
+                "at": each.at,
+            }
+            for each in await asyncio.to_thread(self.journal.entries)
+            if (text := each.text)
+        ]
+        return {"drafts": drafts}
 
-    def open_draft(self, call: Call) -> Any:
+    async def open_draft(self, request: Request) -> Text:
         """Return a text of the journal."""
-        return self.journal.read(call.path["draft"]).text
+        return (await asyncio.to_thread(self.journal.read, request.path_params["draft"])).text
 
-    def write_draft(self, call: Call) -> dict[str, Any]:
+    async def write_draft(self, request: Request) -> dict[str, Any]:
         """Write a text into the journal."""
-        text = read_text({**call.fields, "draft": call.path["draft"]})
-        return {"at": self.journal.write(text.draft, text)}
+        draft = request.path_params["draft"]
+        text = await _read(request, Text, draft=draft)
+        return {"at": await asyncio.to_thread(self.journal.write, draft, text)}
 
-    def delete_draft(self, call: Call) -> dict[str, Any]:
+    async def delete_draft(self, request: Request) -> dict[str, Any]:
         """Delete a text of the journal."""
-        self.journal.delete(call.path["draft"])
+        await asyncio.to_thread(self.journal.delete, request.path_params["draft"])
         return {}
 
-    def list_versions(self, call: Call) -> dict[str, Any]:
+    async def list_versions(self, request: Request) -> dict[str, Any]:
         """Return the versions that led to a saved text, the newest first."""
-        return {
-            "versions": [
-                {
-                    "id": f"{version.text}.{version.number}",
-                    "at": version.created,
-                    "maker": version.maker,
-                    "model": version.model,
-                    "request": version.request,
-                    "words": None if version.content is None else len(version.document.text.split()),
-                }
-                for version in self.library.versions(call.path["id"])
-            ]
-        }
+        found = await asyncio.to_thread(self.library.versions, request.path_params["id"])
+        versions = [
+            {
+                "id": f"{version.text}.{version.number}",
+                "at": version.created,
+                "maker": version.maker,
+                "model": version.model,
+                "request": version.request,
+                "words": None if version.content is None else len(version.document.text.split()),
+            }
+            for version in found
+        ]
+        return {"versions": versions}
 
-    def open_version(self, call: Call) -> Any:
+    async def open_version(self, request: Request) -> Text:
         """Return a version of a text."""
-        return self.library.version(call.path["version"])
+        return await asyncio.to_thread(self.library.version, request.path_params["version"])
 
-    async def check(self, call: Call) -> dict[str, Any]:
+    async def check(self, request: Request) -> dict[str, Any]:
         """Return what the gate finds in a text; nothing where the same draft was sent anew meanwhile."""
-        await self._ready(call)
-        text = await asyncio.to_thread(read_text, call.fields)
-        self._newest[text.draft] = call
+        await self._ready(request)
+        text = await _read(request, Text)
+        self._newest[text.draft] = request
         async with self._checking:
-            if text.draft and self._newest.get(text.draft) is not call:
+            if text.draft and self._newest.get(text.draft) is not request:
                 return {"superseded": True}
             self._newest.pop(text.draft, None)
             return await check(self.writer, text)
 
-    async def fix(self, call: Call) -> dict[str, Any]:
+    async def fix(self, request: Request) -> dict[str, Any]:
         """Return a text with all that code can put right."""
-        await self._ready(call)
-        return await fix(self.writer, await asyncio.to_thread(read_text, call.fields))
+        await self._ready(request)
+        return await fix(self.writer, await _read(request, Text))
 
-    async def show_prompt(self, call: Call) -> dict[str, Any]:
+    async def show_prompt(self, request: Request) -> dict[str, Any]:
         """Return what a model would be asked for a brief, and the examples in it; asks none."""
-        await self._ready(call)
-        brief = make_brief(**read_text(call.fields).asked)
-
-        def render() -> dict[str, Any]:
-            prompt, chosen = self.writer.prompt(brief), self.writer.select(brief)
-            examples = [
+        await self._ready(request)
+        brief = make_brief(**(await _read(request, Text)).asked)
+        prompt, chosen = await asyncio.to_thread(
+            lambda: (self.writer.prompt(brief), self.writer.select(brief))
+        )
+        return {
+            "messages": [asdict(message) for message in prompt.messages],
+            "examples": [
                 {"id": each.example.id, "title": each.example.synopsis.title, "reason": each.why}
                 for each in chosen
-            ]
-            messages = [asdict(message) for message in prompt.messages]
-            return {
-                "messages": messages,
-                "examples": examples,
-                "hash": prompt.hash,
-                "tokens": prompt.tokens,
-            }
+            ],
+            "hash": prompt.hash,
+            "tokens": prompt.tokens,
+        }
 
-        return await asyncio.to_thread(render)
-
-    async def write(self, call: Call) -> dict[str, Any]:
+    async def write(self, request: Request) -> dict[str, Any]:
         """Begin to write a text."""
-        await self._ready(call)
-        best_of = call.fields.get("best_of", 1)
-        return {"job": self.jobs.write(read_text(call.fields), best_of if isinstance(best_of, int) else 1).id}
+        await self._ready(request)
+        asked = await _read(request, _Write)
+        return {"job": self.jobs.write(Text(brief=asked.brief), asked.best_of).id}
 
-    async def revise(self, call: Call) -> dict[str, Any]:
+    async def revise(self, request: Request) -> dict[str, Any]:
         """Begin to revise a text."""
-        await self._ready(call)
-        names = ("note", "paragraphs", "keep", "variants", "only", "words", "character_count", "form")
-        wish = {name: call.fields[name] for name in names if call.fields.get(name)}
-        return {"job": self.jobs.revise(read_text(call.fields.get("text")), wish).id}
+        await self._ready(request)
+        wish = await _read(request, _Wish)
+        wished = {name: value for name, value in wish if name != "text" and value}
+        return {"job": self.jobs.revise(wish.text, wished).id}
 
-    async def tell_lengths(self, call: Call) -> dict[str, Any]:
+    async def tell_lengths(self, request: Request) -> dict[str, Any]:
         """Begin to tell a text in other lengths."""
-        await self._ready(call)
-        forms = call.fields.get("forms")
-        names = [str(name) for name in forms] if isinstance(forms, list) else []
-        return {"job": self.jobs.lengths(read_text(call.fields.get("text")), names).id}
+        await self._ready(request)
+        asked = await _read(request, _Lengths)
+        return {"job": self.jobs.lengths(asked.text, asked.forms).id}
 
-    async def stream_job(self, call: Call) -> Response:
+    async def stream_job(self, request: Request) -> Response:
         """Return the events of a job, from the one after the last that is known."""
-        job, known = self.jobs.find(call.path["job"]), call.last_event
+        job, known = self.jobs.find(request.path_params["job"]), request.headers.get("last-event-id", "")
         last = int(known) if known.isascii() and known.isdigit() else 0
         if job.has_ended and not any(number > last for number, *_ in job.events):
             return Response(status_code=204)  # a browser does not ask again then
         return StreamingResponse(job.stream(last), media_type="text/event-stream")
 
-    async def stop_job(self, call: Call) -> dict[str, Any]:
+    async def stop_job(self, request: Request) -> dict[str, Any]:
         """Stop a job."""
-        job = self.jobs.find(call.path["job"])
+        job = self.jobs.find(request.path_params["job"])
         if job.task is not None:
             job.task.cancel()
         return {}
 
-    def compare(self, call: Call) -> dict[str, Any]:
-        """Return the words that two texts share, and those that only one has."""
-        old, new = call.text("from"), call.text("to")
-        if max(len(old), len(new)) > _LONGEST_COMPARED:
+    async def compare(self, request: Request) -> dict[str, Any]:
+        """Return the words that two texts share, and those that only one has, a list for each paragraph.
+
+        It is one list where one text has more paragraphs than the other.
+        """
+        pair = await _read(request, _Pair)
+        if max(sum(map(len, pair.old)), sum(map(len, pair.new))) > _LONGEST_COMPARED:
             raise InputError(f"a text has over {_LONGEST_COMPARED:,} characters: that is no synopsis")
+        texts = zip(pair.old, pair.new, strict=False)
+        if len(pair.old) != len(pair.new):
+            texts = zip(["\n\n".join(pair.old)], ["\n\n".join(pair.new)], strict=True)
         kinds = {"=": "same", "-": "out", "+": "in"}
-        return {"parts": [{"kind": kinds[kind], "text": words} for kind, words in word_diff(old, new)]}
+        return {
+            "pieces": [
+                [{"kind": kinds[kind], "text": words} for kind, words in word_diff(old, new)]
+                for old, new in texts
+            ]
+        }
 
-    async def release(self, call: Call) -> Any:
+    async def release(self, request: Request) -> Text:
         """Release a saved text."""
-        await self._ready(call)
-        waivers = call.fields.get("waivers") or {}
-        if not isinstance(waivers, dict):
-            raise InputError("'waivers' is no object: give the reason of each check")
-        waivers = {str(check): str(reason) for check, reason in waivers.items()}
-        given = (call.text("id"), call.text("hash"), call.text("by"), waivers)
-        return await asyncio.to_thread(self.library.release, *given)
+        await self._ready(request)
+        asked = await _read(request, _Release)
+        try:
+            return await asyncio.to_thread(
+                self.library.release, asked.id, asked.hash, asked.by, asked.waivers
+            )
+        except NotReleasedError as error:
+            raise _RefusedError(error.report) from error
 
-    async def export(self, call: Call) -> Response:
+    async def export(self, request: Request) -> Response:
         """Return saved texts as a file for a receiver."""
-        await self._ready(call)
+        await self._ready(request)
+        names, kind = request.query_params.getlist("id"), request.query_params.get("format", "")
 
         def render() -> Response:
-            documents = [read_document(self.library.path(name)) for name in call.query.getlist("id")]
-            file_format = call.query.get("format", "")
-            content = export(documents, file_format, self.writer.workspace.house.orthography)
+            documents = [read_document(self.library.path(name)) for name in names]
+            content = export(documents, kind, self.writer.workspace.house.orthography)
             name = documents[0].path.stem if len(documents) == 1 else "synopsen"
-            head = {"Content-Disposition": f'attachment; filename="{slug(name)}.{file_format}"'}
-            return Response(content, headers=head, media_type=_TYPES.get(file_format, "text/plain"))
+            head = {"Content-Disposition": f'attachment; filename="{slug(name)}.{kind}"'}
+            return Response(content, headers=head, media_type=_TYPES.get(kind, "text/plain"))
 
         return await asyncio.to_thread(render)
 
-    def import_file(self, call: Call) -> dict[str, Any]:
+    async def import_file(self, request: Request) -> dict[str, Any]:
         """Return the texts of a file that was dropped on the page; they are not saved."""
-        path = Path(clean_name(call.query.get("name", "").replace("\\", "/").rpartition("/")[2]) or "text")
+        body, name = await _body(request, _MOST_IMPORTED), request.query_params.get("name", "")
+        path = Path(clean_name(name.replace("\\", "/").rpartition("/")[2]) or "text")
         if path.suffix.lower() not in READERS:
             raise InputError(f"{path}: is no kind of file that is read: {', '.join(sorted(READERS))} are")
-        sources = parse_sources(call.body, path)
-        dropped = dict.fromkeys(each for source in sources for each in source.dropped)
+        sources = await asyncio.to_thread(parse_sources, body, path)
         texts = []
         for source in sources:
             text = text_of(source.document, draft=f"d-{secrets.token_hex(8)}", release=None, state="draft")
             fields = {name: value for name, value in source.fields.items() if name in text.brief and value}
             texts.append(text.model_copy(update={"brief": {**text.brief, **fields}}))
+        dropped = dict.fromkeys(each for source in sources for each in source.dropped)
         return {"texts": texts, "messages": list(dropped)}
 
-    def open_folder(self, call: Call) -> dict[str, Any]:
-        """Return the rows of a batch or an eval run below the working directory; without a path, which."""
-        return folders.rows(call.query.get("path", ""), call.query.get("offset", "0"))
-
-    async def add_word(self, call: Call) -> dict[str, Any]:
+    async def add_word(self, request: Request) -> dict[str, Any]:
         """Add a word to those that the house knows."""
-        await self._ready(call)
-        settings = self.writer.settings
-        await asyncio.to_thread(accept_words, settings, [call.text("word").strip()])
+        await self._ready(request)
+        word, settings = (await _read(request, _Word)).word.strip(), self.writer.settings
+        await asyncio.to_thread(accept_words, settings, [word])
         self._change_gate(house=await asyncio.to_thread(open_house, settings))
         return {}
 
-    def _change_gate(self, **changes: Any) -> None:
-        workspace = self.writer.workspace
-        self.writer.workspace = replace(workspace, gate=replace(workspace.gate, **changes))
+    async def open_folder(self, request: Request) -> dict[str, Any]:
+        """Return the rows of a batch or an eval run below the working directory; without a path, which."""
+        query = request.query_params
+        offset = query.get("offset", "")
+        first = int(offset) if offset.isascii() and offset.isdigit() else 0
+        return await asyncio.to_thread(_folder, query.get("path", ""), first)
 
 
 def _form_data(form: Form) -> Mapping[str, Any]:
@@ -356,4 +444,55 @@ def _form_data(form: Form) -> Mapping[str, Any]:
         "paragraphs": form.paragraphs,
         "headline": form.headline,
         "strands": form.strands,
+    }
+
+
+def _folder(path: str, first: int) -> dict[str, Any]:
+    here = Path.cwd().resolve()
+    if not path:
+        return {"kind": "none", "folders": sorted(_folders(here)), "rows": []}
+    folder = here / path
+    if "\0" in path or not folder.resolve().is_relative_to(here):
+        raise InputError(f"{path[:80]!a}: is no folder below {here}: start the page where it is")
+    if (folder / RECORD_FILE).is_file():
+        kind, rows = "batch", list(_batch_rows(folder, first))
+    elif (folder / RUN_FILE).is_file():
+        kind, rows = "eval", list(_run_rows(folder, first))
+    else:
+        raise FileError(f"{path[:80]}: holds neither a batch nor an eval run: name another folder")
+    return {"kind": kind, "rows": rows[:_MOST_ROWS], "more": len(rows) > _MOST_ROWS}
+
+
+def _folders(here: Path) -> Iterator[str]:
+    for depth in range(1, _DEPTH + 1):
+        for name in (RECORD_FILE, RUN_FILE):
+            for path in here.glob("/".join(["*"] * depth + [name])):
+                yield path.parent.relative_to(here).as_posix()
+
+
+def _batch_rows(folder: Path, first: int) -> Iterator[dict[str, Any]]:
+    sql = "SELECT id, brief, status, reason, synopsis FROM rows ORDER BY place LIMIT ? OFFSET ?"
+    with read_batch(folder) as batch:
+        for name, asked, status, reason, synopsis in batch.query(sql, _MOST_ROWS + 1, first):
+            meta: dict[str, Any] = {"brief": batch_brief(name, asked).as_data()}
+            text = batch_synopsis(name, synopsis) if synopsis else None
+            meta |= text.front_matter() if text else {}
+            yield _row(str(name), status, reason, meta, text.text if text else "")
+
+
+def _run_rows(folder: Path, first: int) -> Iterator[dict[str, Any]]:
+    for row in list(read_rows(folder).values())[first : first + _MOST_ROWS + 1]:
+        text = row.synopsis
+        meta = text.front_matter() if text else None
+        yield _row("/".join(map(str, row.id)), row.outcome, row.reason, meta, text.text if text else "")
+
+
+def _row(key: str, state: str, reason: str | None, meta: dict[str, Any] | None, body: str) -> dict[str, Any]:
+    text = None if meta is None else text_of(Document(Path("text"), meta, body))
+    return {
+        "key": key,
+        "title": text.title if text else "",
+        "state": state,
+        "reason": reason or "",
+        "text": text,
     }

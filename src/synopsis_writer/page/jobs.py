@@ -1,4 +1,4 @@
-"""Jobs: a model's work that goes on while the page does something else, and what it says meanwhile."""
+"""Jobs: a model's work that goes on while the page does something else, and what it reports meanwhile."""
 
 import asyncio
 import contextlib
@@ -17,50 +17,42 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
 from synopsis_writer.gate.features import features_of
-from synopsis_writer.page.calls import as_json, failure_of
-from synopsis_writer.page.texts import Journal, NotFoundError, Part, Text, findings_data, text_of
+from synopsis_writer.gate.messages import in_language
+from synopsis_writer.page.library import Journal, NotFoundError
+from synopsis_writer.page.texts import Part, Text, as_json, failure_of, findings_data, text_of
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
-MOST_RUNNING, _MOST_KEPT = 8, 100  # jobs
+MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
 _PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye can read
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
 
+_log = logging.getLogger(__name__)
 _job: ContextVar["Job | None"] = ContextVar("job", default=None)
 
 
 @dataclass(eq=False)
 class Job:
-    """A model's work, and the events that tell of it, numbered from 1.
+    """A model's work, and its events, numbered from 1; of what grows there is the last one only."""
 
-    Of what grows only the last event is kept: each shows all of it.
-    """
-
+    base: Text
     id: str = field(default_factory=lambda: f"j-{secrets.token_hex(8)}")
     events: deque[tuple[int, str, Any]] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     has_ended: bool = False
-    base: Text = field(default_factory=Text)
     _answer: str = ""
     _count: int = 0
     _shown: float = 0.0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def tell(self, kind: str, data: Any) -> None:
-        """Add an event."""
+    def add(self, kind: str, data: Any, *, ends: bool = False) -> None:
+        """Add an event; the streams of events end with the one that `ends` the job."""
         if kind == "growing":
             self.events = deque(event for event in self.events if event[1] != kind)
         self._count += 1
         self.events.append((self._count, kind, data))
-        self._wake()
-
-    def end(self) -> None:
-        """End the streams of events."""
-        self.has_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
+        self.has_ended = ends
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -69,8 +61,7 @@ class Job:
         self._answer, now = answer or self._answer, time.monotonic()
         if now - self._shown >= _PICTURE_SECONDS and (text := self.text):
             self._shown = now
-            paragraphs = [part.text for part in text.paragraphs]
-            self.tell("growing", {"title": text.title, "paragraphs": paragraphs})
+            self.add("growing", {"title": text.title, "paragraphs": [part.text for part in text.paragraphs]})
 
     @property
     def text(self) -> Text | None:
@@ -83,26 +74,20 @@ class Job:
 
     def attempted(self, attempt: Attempt, brief: Brief) -> None:
         """Show an attempt that was judged."""
-        body = attempt.synopsis.text if attempt.synopsis else ""
-        findings = findings_data(attempt.findings, body)
+        findings = findings_data(attempt.findings, attempt.synopsis.text if attempt.synopsis else "")
         if attempt.problem:
             findings = [{"check": "structure", "level": "error", "message": attempt.problem, "spans": []}]
-        answer = attempt.answer
-        self.tell(
-            "attempt",
-            {
-                "number": attempt.number,
-                "form": brief.form,
-                "passed": attempt.passed,
-                "findings": findings,
-                "fixed": dict(attempt.fixed),
-                "usage": {
-                    "prompt": answer.usage.prompt_tokens,
-                    "completion": answer.usage.completion_tokens,
-                },
-                "cost": format_cost(answer.cost),
-            },
-        )
+        usage = attempt.answer.usage
+        attempted = {
+            "number": attempt.number,
+            "form": brief.form,
+            "passed": attempt.passed,
+            "findings": findings,
+            "fixed": dict(attempt.fixed),
+            "usage": {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens},
+            "cost": format_cost(attempt.answer.cost),
+        }
+        self.add("attempt", attempted)
 
     async def stream(self, last: int) -> AsyncIterator[bytes]:
         """Yield the events after the one of a number, as server-sent events, until the job has ended."""
@@ -110,7 +95,7 @@ class Job:
             changed = self._changed
             for number, kind, data in [event for event in self.events if event[0] > last]:
                 last = number
-                yield f"id: {number}\nevent: {kind}\ndata: {as_json(data)}\n\n".encode("utf-8", "replace")
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), as_json(data))
             if self.has_ended:
                 return
             try:
@@ -119,8 +104,14 @@ class Job:
                 yield b": waiting\n\n"
 
 
-class _Teller(logging.Handler):
-    """Tells a job what its work logs: which attempt it is at, and what it waits for."""
+class Jobs(logging.Handler):
+    """The jobs of a server; each reports what its work logs: the attempt it is at, what it waits for."""
+
+    def __init__(self, writer: Writer, journal: Journal) -> None:
+        super().__init__(logging.INFO)
+        self._writer, self._journal = writer, journal
+        self._jobs: dict[str, Job] = {}
+        logging.getLogger("synopsis_writer").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add an event to the job in whose context this was logged."""
@@ -128,40 +119,30 @@ class _Teller(logging.Handler):
         if job is not None and not job.has_ended:
             with contextlib.suppress(RuntimeError):  # logged in another thread
                 asyncio.get_running_loop()
-                job.tell("status", {"message": record.getMessage()})
-
-
-class Jobs:
-    """The jobs of a server."""
-
-    def __init__(self, writer: Writer, journal: Journal) -> None:
-        self._writer, self._journal = writer, journal
-        self._jobs: dict[str, Job] = {}
-        self._teller = _Teller(logging.INFO)
-        logging.getLogger("synopsis_writer").addHandler(self._teller)
+                message = in_language(record.getMessage(), self._writer.workspace.gate.lang)
+                job.add("status", {"message": message})
 
     def find(self, name: str) -> Job:
         """Return a job; raises NotFoundError."""
         if name not in self._jobs:
-            raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it is long done")
+            raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it ended long ago")
         return self._jobs[name]
 
     def stop(self) -> None:
         """Stop all jobs."""
-        logging.getLogger("synopsis_writer").removeHandler(self._teller)
+        logging.getLogger("synopsis_writer").removeHandler(self)
         for job in self._jobs.values():
             if job.task is not None:
                 job.task.cancel()
 
-    def start(self, base: Text, work: Callable[[Job], Awaitable[None]]) -> Job:
+    def _start(self, base: Text, work: Callable[[Job], Awaitable[None]]) -> Job:
         """Begin a job; raises InputError where too many are running."""
-        running = [job for job in self._jobs.values() if not job.has_ended]
-        if len(running) >= MOST_RUNNING:
-            raise InputError(f"{len(running)} jobs are running: wait for one, or stop it")
-        done = [name for name, job in self._jobs.items() if job.has_ended]
-        for name in done[: max(0, len(self._jobs) - _MOST_KEPT)]:
+        ended = [name for name, job in self._jobs.items() if job.has_ended]
+        if len(self._jobs) - len(ended) >= MOST_RUNNING:
+            raise InputError(f"{MOST_RUNNING} jobs are running: wait for one, or stop it")
+        for name in ended[: max(0, len(ended) - _MOST_FINISHED)]:
             del self._jobs[name]
-        job = Job(base=Text(brief=base.brief))
+        job = Job(Text(brief=base.brief))
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, work))
         return job
@@ -171,21 +152,18 @@ class Jobs:
         try:
             await work(job)
         except asyncio.CancelledError:
-            job.tell("stopped", {})
+            job.add("stopped", {}, ends=True)
         except Exception as error:  # noqa: BLE001 - ours, and any other
-            text = job.text
-            text = None if text is None else await self._kept(text)
-            job.tell("failed", {**failure_of(error), "text": text})
-        finally:
-            job.end()
+            text = job.text and await self._saved(job.text)
+            job.add("failed", {**failure_of(error), "text": text}, ends=True)
 
-    async def _kept(self, text: Text) -> Text:
+    async def _saved(self, text: Text) -> Text:
         """Put a text that a model wrote into the journal; a full disk does not cost it."""
         text = text.model_copy(update={"draft": f"d-{secrets.token_hex(8)}"})
         try:
             await asyncio.to_thread(self._journal.write, text.draft, text, text)
         except FileError as error:
-            logging.getLogger(__name__).warning("%s", error)
+            _log.warning("%s", error)
         return text
 
     def write(self, text: Text, best_of: int) -> Job:
@@ -193,13 +171,14 @@ class Jobs:
         brief = make_brief(**text.asked)
 
         async def work(job: Job) -> None:
-            on_text = job.grow if best_of == 1 else None
-            result = await self._writer.write(
-                brief, best_of=best_of, on_text=on_text, on_attempt=job.attempted
-            )
-            await self._end(job, [result], [])
+            more: dict[str, Any] = {
+                "on_text": job.grow if best_of == 1 else None,
+                "on_attempt": job.attempted,
+            }
+            result = await self._writer.write(brief, best_of=best_of, **more)
+            await self._end(job, [result])
 
-        return self.start(text, work)
+        return self._start(text, work)
 
     def revise(self, text: Text, wish: dict[str, Any]) -> Job:
         """Revise a text as a person wishes."""
@@ -212,7 +191,7 @@ class Jobs:
             same: dict[str, Any] = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
             await self._end(job, revised.results, documents, **same)
 
-        return self.start(text, work)
+        return self._start(text, work)
 
     def lengths(self, text: Text, forms: Sequence[str]) -> Job:
         """Tell a text in other lengths."""
@@ -220,9 +199,9 @@ class Jobs:
 
         async def work(job: Job) -> None:
             results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
-            await self._end(job, results, [], beside=text.id, are_lengths=True)
+            await self._end(job, results, are_lengths=True, beside=text.id)
 
-        return self.start(text, work)
+        return self._start(text, work)
 
     def _document(self, text: Text) -> Document:
         folder = self._writer.settings.out
@@ -230,40 +209,32 @@ class Jobs:
         return text.document(path, text.origin, self._writer)
 
     async def _end(
-        self,
-        job: Job,
-        results: Sequence[Result],
-        documents: Sequence[Document],
-        *,
-        are_lengths: bool = False,
-        **more: Any,
-    ) -> None:
-        """Put what came of a job into the journal, and tell of it."""
-        documents = documents or [
-            Document(Path("text"), result.front_matter(), result.text) for result in results
-        ]
+        self, job: Job, results: Sequence[Result], documents: Sequence[Document] = (), *,
+        are_lengths: bool = False, **more: Any,
+    ) -> None:  # fmt: skip
+        """Put what came of a job into the journal, and report it."""
         texts = []
-        for result, document in zip(results, documents, strict=True):
-            text = text_of(document, **more)
+        for index, result in enumerate(results):
+            made = documents[index] if documents else None
+            text = text_of(made or Document(Path("text"), result.front_matter(), result.text), **more)
             if result.synopsis is None and result.best is not None:  # paid, though it is no synopsis
-                answer = Part(text=result.best.answer.text)
-                text = text.model_copy(update={"paragraphs": (answer,)})
-            texts.append(await self._kept(text))
+                text = text.model_copy(update={"paragraphs": (Part(text=result.best.answer.text),)})
+            texts.append(await self._saved(text))
         result, *others = results
         if result.accepted is None and not others and not are_lengths:
             error = result.error or GateRefusedError(f"refused by the gate: {result.reason}")
-            job.tell("failed", {**failure_of(error), "text": texts[0]})
+            job.add("failed", {**failure_of(error), "text": texts[0]}, ends=True)
             return
-        attempts = {id(each): each for result in results for each in result.attempts}.values()
-        usage = sum((attempt.answer.usage for attempt in attempts), Usage())
+        answers = [
+            each.answer for each in {id(one): one for each in results for one in each.attempts}.values()
+        ]
+        usage = sum((answer.usage for answer in answers), Usage())
         differences = [features_of(each.synopsis).as_data() if each.synopsis else {} for each in results]
-        job.tell(
-            "done",
-            {
-                "texts": texts,
-                "reasons": [each.reason for each in results],
-                "cost": format_cost(total_cost(attempt.answer.cost for attempt in attempts)),
-                "tokens": usage.prompt_tokens + usage.completion_tokens,
-                "differences": differences if others and not are_lengths else [],
-            },
-        )
+        done = {
+            "texts": texts,
+            "reasons": [each.reason for each in results],
+            "cost": format_cost(total_cost(answer.cost for answer in answers)),
+            "tokens": usage.prompt_tokens + usage.completion_tokens,
+            "differences": differences if others and not are_lengths else [],
+        }
+        job.add("done", done, ends=True)

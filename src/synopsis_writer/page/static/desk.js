@@ -1,8 +1,6 @@
-// The open texts: what can be undone, and how they are kept on disk.
+// The open texts: what can be undone, and how nothing that was typed is lost.
 
-import { connection, drop, get, LostError, post, put, RefusedError, textPath } from "./api.js";
-import { announce, joined, notice, unnotice } from "./dom.js";
-import { moment, w } from "./words.js";
+import { announce, drop, get, learn, LostError, moment, notice, on, post, put, textPath, unnotice, w } from "./base.js";
 
 const JOURNAL_AFTER = 500; // milliseconds after a key
 const ONE_STEP = 800; // a longer pause begins another step to undo
@@ -13,28 +11,28 @@ const BACKUP = "synopsis-draft-";
 
 /** What the program can do: `/api/state`. */
 export let state = null;
-/** @type {Doc[]} */
 export const docs = [];
 /** The text that is shown. @type {Doc} */
 export let doc = null;
 /** What shows it; the page sets these. */
-export const view = { show() {}, touch() {}, kept() {}, place: () => null, refresh() {} };
+export const view = { show() {}, touch() {}, kept() {}, place() {}, refresh() {} };
 
-const newId = () => [...crypto.getRandomValues(new Uint16Array(4))].map((each) => each.toString(16)).join("");
 const content = (text) => JSON.stringify(CONTENT.map((key) => text[key]));
+const journalPath = ({ draft }) => `/api/journal/${draft}`;
 
 /** An open text: `text` as the server has it, its steps to undo and redo, and what was saved last. */
 class Doc {
 	undo = [];
 	redo = [];
 	findings = [];
-	step = { kind: "", began: 0, last: 0 };
+	step = {};
 
-	constructor(text = {}) {
-		const brief = { show: "", theme: "", form: state.house.forms[0].name, characters: [], beats: [], before: [], words: null, character_count: null, air_date: null, notes: null };
-		const empty = { id: null, hash: "", title: "", logline: "", characters: [], paragraphs: [], state: "draft", release: null, story: null, waived: [] };
-		this.text = { ...empty, ...text, draft: text.draft || `d-${newId()}`, brief: { ...brief, ...text.brief } };
-		this.saved = content(this.text.id ? this.text : { ...empty, brief: this.text.brief });
+	constructor(text) {
+		const { empty } = state;
+		const brief = { ...empty.brief, form: state.house.forms[0].name, ...text?.brief };
+		this.text = { ...empty, ...text, brief };
+		this.text.draft ||= `d-${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
+		this.saved = text && !text.id ? null : content(this.text);
 	}
 
 	get isDirty() {
@@ -48,19 +46,21 @@ class Doc {
 
 export const start = async () => {
 	state = await get("/api/state");
-	docs.push(new Doc());
-	[doc] = docs;
+	learn(state.words);
+	docs.push((doc = new Doc()));
 };
 
 /** The text as it is sent: no paragraph is empty. */
 export const outgoing = ({ journal, ...text } = doc.text) => ({ ...text, paragraphs: text.paragraphs.filter((each) => each.text.trim()) });
 
-export const report = (error, key = error.message) => {
+// What went wrong becomes one line, wherever it did.
+on(window, "unhandledrejection", (event) => {
+	event.preventDefault();
+	const { reason: error } = event;
 	if (error instanceof LostError || error.name === "AbortError") return;
-	if (!(error instanceof RefusedError)) console.error(error); // ours
-	if (error.status === 403) for (const each of docs) if (each.isDirty) backUp(each);
-	notice(error.status === 403 ? w("forbidden") : error.message, { key: error.status === 403 ? "lost" : key, kind: "warn" });
-};
+	if (!error.body) console.error(error); // our fault
+	notice(error.message, { key: "refused", kind: "warn" });
+});
 
 // What can be undone
 
@@ -69,12 +69,12 @@ const snapshot = () => ({ ...Object.fromEntries(CONTENT.map((key) => [key, doc.t
 /** Keep the content as it is, as a step to undo; steps of one kind in a row are one. */
 export const remember = (kind = "") => {
 	const now = performance.now();
-	const { step } = doc;
+	const { step, undo: steps } = doc;
 	const isSame = kind && kind === step.kind && now - step.last < ONE_STEP && now - step.began < LONGEST_STEP;
 	doc.step = { kind, began: isSame ? step.began : now, last: now };
 	doc.redo = [];
-	if (!isSame) doc.undo.push(snapshot());
-	if (doc.undo.length > MOST_STEPS) doc.undo.shift();
+	if (!isSame) steps.push(snapshot());
+	if (steps.length > MOST_STEPS) steps.shift();
 };
 
 /** Change the text in one step that can be undone. */
@@ -93,7 +93,7 @@ const travel = (from, to) => {
 	to.push(snapshot());
 	const { place, ...values } = step;
 	Object.assign(doc.text, values);
-	doc.step = { kind: "" };
+	doc.step = {};
 	view.show(place);
 	touch();
 	announce(w("undone"));
@@ -106,35 +106,31 @@ export const redo = () => travel(doc.redo, doc.undo);
 
 export const go = (to) => {
 	doc = to;
+	const { id } = doc.text;
 	unnotice("conflict", "window", "newer");
-	if (doc.text.id) windows.postMessage({ id: doc.text.id, isNew: true });
-	history.replaceState(null, "", doc.text.id ? `#${doc.text.id}` : location.pathname);
+	if (id) windows.postMessage({ id, isNew: true });
+	history.replaceState(null, "", id ? `#${id}` : location.pathname);
 	view.show();
 };
 
 /** Open a text in a tab of its own, or go to the tab where it is open. */
-export const add = (text, isSaved = Boolean(text?.id)) => {
+export const add = (text) => {
 	const known = text?.id && docs.find((each) => each.text.id === text.id);
 	if (known) return go(known);
-	const made = new Doc(isSaved ? { ...text, draft: "" } : text); // each window has a draft of its own
-	if (text && !isSaved) made.saved = null;
-	const isUnused = text && !doc.text.id && !doc.isDirty && !doc.undo.length && !doc.job;
+	const made = new Doc(text?.id ? { ...text, draft: "" } : text); // each window has a draft of its own
+	const isUnused = text && !doc.text.id && !doc.isDirty && !doc.undo.length && !doc.isBusy;
 	docs.splice(isUnused ? docs.indexOf(doc) : docs.length, isUnused ? 1 : 0, made);
 	go(made);
-	if (text && !isSaved) touch();
+	if (made.isDirty) touch();
 };
 
 export const load = async (id) => {
-	try {
-		const text = await get(textPath(id));
-		add(text);
-		if (!text.journal || doc.isDirty) return;
-		const { draft, at, text: newer } = text.journal;
-		const actions = [[w("restore"), () => restore(draft)], [w("showDifference"), () => view.compare(text, newer)], [w("discard"), () => discard([draft])]];
-		notice(w("newerDraft", moment(at)), { key: "newer", actions });
-	} catch (error) {
-		report(error);
-	}
+	const text = await get(textPath(id));
+	add(text);
+	if (!text.journal || doc.isDirty) return;
+	const { draft, at, text: newer } = text.journal;
+	const actions = [["restore", () => restore(draft)], ["showDifference", () => view.compare(text, newer)], ["discard", () => discard(draft)]];
+	notice(w("newerDraft", moment(at)), { key: "newer", actions });
 };
 
 export const leave = async (which) => {
@@ -169,17 +165,17 @@ const sendJournal = () => {
 const sendAll = async () => {
 	for (const each of [...unsent]) {
 		unsent.delete(each);
-		const path = `/api/journal/${each.text.draft}`;
+		const { text, isDirty } = each;
 		try {
-			if (each.isDirty) await put(path, outgoing(each.text));
-			else if (each.isKept) await drop(path);
-			each.isKept = each.isDirty;
-			localStorage.removeItem(BACKUP + each.text.draft);
-			if (each === doc && each.isDirty) view.kept(w("journaled"));
+			if (isDirty) await put(journalPath(text), outgoing(text));
+			else if (each.isKept) await drop(journalPath(text));
+			each.isKept = isDirty;
+			localStorage.removeItem(BACKUP + text.draft);
+			if (each === doc && isDirty) view.kept(w("journaled"));
 		} catch (error) {
 			backUp(each);
 			if (error instanceof LostError) unsent.add(each);
-			else report(error, "journal");
+			else Promise.reject(error);
 		}
 	}
 };
@@ -208,15 +204,14 @@ const choose = (which, theirs) => {
 		choose(which, theirs);
 		view.compare(which.text, theirs);
 	};
-	const actions = [[w("keepMine"), mine], [w("takeTheirs"), other], [w("showDifference"), compare]];
-	notice(w("conflict"), { key: "conflict", kind: "warn", actions });
+	notice(w("conflict"), { key: "conflict", kind: "warn", actions: [["keepMine", mine], ["takeTheirs", other], ["showDifference", compare]] });
 };
 
 const windows = new BroadcastChannel("synopsis"); // of one browser
-windows.addEventListener("message", ({ data }) => {
-	if (!docs.some(({ text }) => text.id === data.id)) return;
+on(windows, "message", ({ data: { id, isNew } }) => {
+	if (!docs.some(({ text }) => text.id === id)) return;
 	notice(w("window"), { key: "window" });
-	if (data.isNew) windows.postMessage({ id: data.id });
+	if (isNew) windows.postMessage({ id });
 });
 
 /** Save the text if it needs it; returns whether the file is now as the text is. */
@@ -233,14 +228,14 @@ export const save = async (request = null) => {
 		Object.assign(text, isSame ? { ...now, draft: text.draft, brief: { ...text.brief, ...now.brief } } : { id: now.id, hash: now.hash });
 		saving.saved = isSame ? content(text) : sent;
 		saving.isKept = false;
-		unnotice("save", "conflict");
+		unnotice("refused", "conflict");
 		if (saving === doc) go(doc);
 		announce(w("saved"));
 		view.refresh();
 		return true;
 	} catch (error) {
-		if (error.status === 409 && error.body.current) choose(saving, error.body.current);
-		else report(error, "save");
+		if (!error.body?.current) throw error;
+		choose(saving, error.body.current);
 		return false;
 	}
 };
@@ -258,58 +253,52 @@ export const poll = async () => {
 	const asked = doc;
 	const { id, hash } = doc.text;
 	if (!id || document.hidden) return;
-	const now = await get(textPath(id, "/hash")).catch(() => null);
-	if (!now || now.hash === hash || now.hash === asked.noticed || asked.text.hash !== hash || asked !== doc) return;
+	const now = await get(textPath(id, "/hash")).catch(() => ({ hash }));
+	if ([hash, asked.noticed].includes(now.hash) || asked.text.hash !== hash || asked !== doc) return;
 	asked.noticed = now.hash;
-	get(textPath(id)).then((theirs) => choose(asked, theirs), report);
+	choose(asked, await get(textPath(id)));
 };
 
 /** Open a draft; where it is of a saved text, undo goes back to that. */
 export const restore = async (draft) => {
-	try {
-		const text = await get(`/api/journal/${draft}`);
-		const saved = text.id && (await get(textPath(text.id)).catch(() => null));
-		if (saved) {
-			add(saved);
-			change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
-		} else add({ ...text, id: null, hash: "" }, false);
-		await sendJournal();
-		if (doc.text.draft !== draft) await drop(`/api/journal/${draft}`);
-		unnotice("drafts", "newer");
-		view.refresh();
-	} catch (error) {
-		report(error);
-	}
+	const text = await get(journalPath({ draft }));
+	const saved = text.id && (await get(textPath(text.id)).catch(() => null));
+	add(saved || { ...text, id: null, hash: "" });
+	if (saved) change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
+	await sendJournal();
+	if (doc.text.draft !== draft) await drop(journalPath({ draft }));
+	unnotice("drafts", "newer");
+	view.refresh();
 };
 
-export const discard = (drafts) => Promise.allSettled(drafts.map((draft) => drop(`/api/journal/${draft}`))).then(view.refresh);
-export const draftName = ({ title, show, at }) => joined(title || w("untitled"), show, moment(at));
+export const discard = async (...drafts) => {
+	for (const draft of drafts) await drop(journalPath({ draft }));
+	view.refresh();
+};
 
 /** Hand in what an earlier page could not, and offer the drafts that were not saved. */
 export const recover = async () => {
 	for (const key of Object.keys(localStorage).filter((each) => each.startsWith(BACKUP))) {
 		const text = JSON.parse(localStorage.getItem(key));
-		await put(`/api/journal/${text.draft}`, text).catch(report);
+		await put(journalPath(text), text);
 		localStorage.removeItem(key);
 	}
-	const drafts = (await view.refresh()) ?? [];
+	const drafts = await view.refresh();
 	if (!drafts.length) return;
-	const actions = [[w("restore"), () => restore(drafts[0].draft)]];
-	if (drafts.length > 1) actions.push([w("all"), async () => { for (const { draft } of drafts) await restore(draft); }]);
-	const words = drafts.length > 1 ? w("draftsFound", drafts.length) : w("draftFound1");
-	notice(words, { key: "drafts", lines: drafts.slice(0, 3).map(draftName), actions });
+	const all = async () => {
+		for (const { draft } of drafts) await restore(draft);
+	};
+	const actions = [["restore", () => restore(drafts[0].draft)], ["all", all]].slice(0, drafts.length);
+	notice(w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), { key: "drafts", lines: drafts.slice(0, 3).map(({ name }) => name), actions });
 };
 
-connection.addEventListener("lost", () => notice(w("lost"), { key: "lost", kind: "error" }));
-connection.addEventListener("found", async () => {
-	unnotice("lost");
-	announce(w("found"));
+on(window, "found", async () => {
 	await sendJournal();
 	view.touch();
 });
-addEventListener("pagehide", () => {
+on(window, "pagehide", () => {
 	for (const each of unsent) {
 		backUp(each);
-		put(`/api/journal/${each.text.draft}`, outgoing(each.text), { keepalive: true }).catch(() => {});
+		put(journalPath(each.text), outgoing(each.text), { keepalive: true }).catch(() => {});
 	}
 });

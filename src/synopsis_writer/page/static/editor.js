@@ -1,187 +1,155 @@
-// The text: a host that is edited as plain text, a <p> a paragraph. What happens inside one paragraph is the
-// browser's own (input methods, spell-check, deleting words); what crosses paragraphs, Enter and paste are ours.
+// The text: an editable host, a <p> a paragraph. Typing is the browser's own, with its input methods and spell-check;
+// pasting is ours, and what a browser leaves behind is put right. A place in the text is {index, offset}: a paragraph,
+// and UTF-16 units in it.
 
-import { h, on } from "./dom.js";
+import { $, h, on } from "./base.js";
 
-const HAS_HIGHLIGHTS = "highlights" in CSS;
 const INVISIBLE = /[\0-\x08\x0e-\x1f\x7f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
+export const host = $("body");
+const paragraphs = host.children; // a live list
+let last = {};
+
+/** Who is told of changes; the page sets these. */
+export const heard = { before(kind) {}, changed() {}, moved() {}, pasted(length) {} };
+
 /** Pasted text as this page has it: a line is a paragraph, and nothing invisible is left. */
-const cleaned = (text) =>
-	text
-		.replace(/\r\n?|[\v\f\u2028\u2029]/g, "\n")
-		.replace(INVISIBLE, "")
-		.replace(/\xa0/g, " ")
-		.replace(/\n\s*/g, "\n");
+const cleaned = (text) => text.replace(/\r\n?|[\v\f\u2028\u2029]/g, "\n").replace(INVISIBLE, "").replace(/\xa0/g, " ").replace(/\n\s*/g, "\n").replace(/^\n|\n$/g, "");
 
-const paragraph = ({ storyline, text }) => h("p", { "data-storyline": storyline }, text || h("br"));
+const paragraph = ({ storyline, text }) => {
+	const made = h("p", text || h("br"));
+	made.dataset.storyline = storyline;
+	return made;
+};
 
-/**
- * A place in the text: a paragraph, and UTF-16 units in it.
- * @typedef {{index: number, offset: number}} Place
- */
+/** The paragraphs as they are now. */
+export const get = () => [...paragraphs].map(({ dataset, textContent }) => ({ storyline: dataset.storyline ?? "A", text: textContent }));
 
-export class Editor {
-	#last = null;
+export const set = (texts) => {
+	host.replaceChildren(...(texts.length ? texts : [{ storyline: "A" }]).map(paragraph));
+	mark();
+};
 
-	/**
-	 * @param {HTMLElement} host
-	 * @param {{before: (kind: string) => void, changed: () => void, moved: () => void, pasted: (length: number) => void}} heard
-	 */
-	constructor(host, heard) {
-		this.host = host;
-		this.heard = heard;
-		host.contentEditable = "true"; // for browsers that do not know the next one
-		try {
-			host.contentEditable = "plaintext-only";
-		} catch {}
-		on(host, "beforeinput", (event) => this.#edit(event));
-		on(host, "input", (event) => {
-			if (!event.isComposing) this.#repair();
-			heard.changed();
-		});
-		on(host, "compositionend", () => this.#repair());
-		on(host, "paste", (event) => {
-			event.preventDefault();
-			if (event.clipboardData.files.length) return;
-			const text = cleaned(event.clipboardData.getData("text/plain")).replace(/^\n|\n$/g, "");
-			const { start, end } = this.selection();
-			heard.before("paste");
-			this.splice(start, end, text);
-			heard.pasted(text.length);
-		});
-		on(document, "selectionchange", () => document.activeElement === host && heard.moved(this.selection()));
+const mark = () => {
+	host.classList.toggle("empty", paragraphs.length === 1 && !host.textContent);
+	host.classList.toggle("stranded", [...paragraphs].some(({ dataset }) => dataset.storyline !== "A"));
+};
+
+/** Where the selection begins and ends, or where it did when it was in the text; at first the text's end. */
+export const selection = () => {
+	const now = getSelection();
+	if (now.rangeCount && host.contains(now.anchorNode)) {
+		const { startContainer, startOffset, endContainer, endOffset } = now.getRangeAt(0);
+		last = { start: place(startContainer, startOffset), end: place(endContainer, endOffset) };
 	}
+	return { start: within(last.start), end: within(last.end) };
+};
 
-	/** The paragraphs as they are now. */
-	get() {
-		return [...this.host.children].map((each) => ({ storyline: each.dataset.storyline || "A", text: each.textContent }));
-	}
+/** Select from `start` to `end`. */
+export const select = (start, end = start, isShown = false) => {
+	const { startContainer, startOffset, endContainer, endOffset } = range(start, end);
+	host.focus({ preventScroll: true });
+	getSelection().setBaseAndExtent(startContainer, startOffset, endContainer, endOffset);
+	if (isShown) paragraphs[start.index]?.scrollIntoView({ block: "center" });
+};
 
-	set(paragraphs) {
-		this.host.replaceChildren(...(paragraphs.length ? paragraphs : [{ storyline: "A", text: "" }]).map(paragraph));
-		this.#mark();
-	}
+export const range = (start, end) => {
+	const made = document.createRange();
+	made.setStart(...point(start));
+	made.setEnd(...point(end));
+	return made;
+};
 
-	/** Where the selection begins and ends, or where it did when it was in the text; at first the text's end. */
-	selection() {
-		const selection = getSelection();
-		if (selection.rangeCount && this.host.contains(selection.anchorNode)) this.#last = this.#places(selection.getRangeAt(0));
-		const end = this.#end();
-		const within = (place) => (!place || place.index > end.index ? end : place);
-		return { start: within(this.#last?.start), end: within(this.#last?.end) };
-	}
+/** Put `text` in the place of what is between two places; each \n begins a paragraph. */
+export const splice = (start, end, text) => {
+	const texts = get();
+	const { storyline } = texts[start.index];
+	const lines = (texts[start.index].text.slice(0, start.offset) + text).split("\n");
+	const to = { index: start.index + lines.length - 1, offset: lines.at(-1).length };
+	lines.push(lines.pop() + texts[end.index].text.slice(end.offset));
+	set(texts.toSpliced(start.index, end.index - start.index + 1, ...lines.map((line) => ({ storyline, text: line }))));
+	select(to);
+	if (lines.length > 1) paragraphs[to.index].scrollIntoView({ block: "nearest" });
+	heard.changed();
+};
 
-	/** Select from `start` to `end`. */
-	select(start, end = start, isShown = false) {
-		const { startContainer, startOffset, endContainer, endOffset } = this.range(start, end);
-		this.host.focus({ preventScroll: true });
-		getSelection().setBaseAndExtent(startContainer, startOffset, endContainer, endOffset);
-		if (isShown) this.host.children[start.index]?.scrollIntoView({ block: "center" });
-	}
+/** Underline spans, [from, to] each, by the name of a highlight. Browsers without highlights have the findings' quotes. */
+export const underline = (spans) => {
+	for (const name in spans) CSS.highlights?.set(name, new Highlight(...spans[name].map((span) => range(...span))));
+};
 
-	range(start, end) {
-		const range = document.createRange();
-		range.setStart(...this.#point(start));
-		range.setEnd(...this.#point(end));
-		return range;
-	}
+/** Put right what a browser left behind: text outside paragraphs, markup and line breaks in them. */
+const repair = () => {
+	const isPlain = ({ nodeName, childNodes }) => nodeName === "P" && [...childNodes].every((each) => each.nodeType === Node.TEXT_NODE || childNodes.length === 1);
+	const nodes = [...host.childNodes];
+	if (nodes.length && nodes.every(isPlain)) return mark();
+	const { start } = selection();
+	const texts = ({ innerText, textContent, dataset }) => (innerText ?? textContent).replace(/\n$/, "").split("\n").map((text) => ({ storyline: dataset?.storyline ?? "A", text }));
+	set(nodes.flatMap(texts));
+	if (document.activeElement === host) select(start);
+};
 
-	/** Put `text` in the place of what is between two places; each \n begins a paragraph. */
-	splice(start, end, text) {
-		const { children } = this.host;
-		const { storyline = "A" } = children[start.index].dataset;
-		const before = children[start.index].textContent.slice(0, start.offset) + text;
-		const after = children[end.index].textContent.slice(end.offset);
-		const made = (before + after).split("\n").map((part) => paragraph({ storyline, text: part }));
-		for (let index = end.index; index > start.index; index--) children[index].remove();
-		children[start.index].replaceWith(...made);
-		const lines = before.split("\n");
-		this.#mark();
-		this.select({ index: start.index + lines.length - 1, offset: lines.at(-1).length });
-		if (made.length > 1) children[start.index + lines.length - 1].scrollIntoView({ block: "nearest" });
-		this.heard.changed();
-	}
+/** The break between two paragraphs, where a key at it deletes that. */
+const joint = (kind) => {
+	const { start, end } = selection();
+	const { index, offset } = start;
+	const before = { index: index - 1, offset: paragraphs[index - 1]?.textContent.length };
+	if (index !== end.index || offset !== end.offset) return null;
+	if (/^delete.*Backward$/.test(kind) && index && !offset) return { start: before, end };
+	if (/^delete.*Forward$/.test(kind) && offset === paragraphs[index].textContent.length) return { start, end: within({ index: index + 1, offset: 0 }) };
+	return null;
+};
 
-	/**
-	 * Underline spans, by the name of a highlight.
-	 * @param {Record<string, [Place, Place][]>} spans
-	 */
-	underline(spans) {
-		if (!HAS_HIGHLIGHTS) return; // the findings' quotes lead to the words
-		for (const name in spans) CSS.highlights.set(name, new Highlight(...spans[name].map((span) => this.range(...span))));
-	}
+/** The place, or the text's end where it lies beyond that. */
+const within = (place) => (paragraphs[place?.index] ? place : textEnd());
 
-	#edit(event) {
-		const { inputType: kind, isComposing, dataTransfer, data } = event;
-		if (/^(format|history|insertFromPaste)/.test(kind)) return event.preventDefault();
-		this.heard.before(kind.slice(0, 6));
-		if (isComposing || kind === "insertCompositionText") return;
-		const [target] = event.getTargetRanges();
-		const { start, end } = this.#joint(kind) ?? (target ? this.#places(target) : this.selection());
-		const isEnter = /^insert(Paragraph|LineBreak)$/.test(kind);
-		const given = isEnter ? "\n" : kind.startsWith("insert") ? cleaned(dataTransfer?.getData("text/plain") ?? data ?? "") : "";
-		if (start.index === end.index && !given.includes("\n")) return;
-		event.preventDefault();
-		this.splice(start, end, given);
-	}
+const textEnd = () => {
+	const index = Math.max(0, paragraphs.length - 1);
+	return { index, offset: paragraphs[index]?.textContent.length ?? 0 };
+};
 
-	/** The break between two paragraphs, where a key deletes that. */
-	#joint(kind) {
-		const { start, end } = this.selection();
-		const { index, offset } = start;
-		if (!/^delete.*(Back|For)ward$/.test(kind) || index !== end.index || offset !== end.offset) return null;
-		const length = (place) => this.host.children[place].textContent.length;
-		if (kind.endsWith("Backward")) return offset || !index ? null : { start: { index: index - 1, offset: length(index - 1) }, end };
-		return offset < length(index) || index === this.#end().index ? null : { start, end: { index: index + 1, offset: 0 } };
-	}
+const place = (node, offset) => {
+	const index = node === host ? offset : [...paragraphs].findIndex((each) => each.contains(node));
+	if (!paragraphs[index]) return textEnd();
+	if (node === host) return { index, offset: 0 };
+	const before = document.createRange();
+	before.setStart(paragraphs[index], 0);
+	before.setEnd(node, offset);
+	return { index, offset: before.toString().length };
+};
 
-	/** Put right what a browser left behind: text outside paragraphs, markup in them. */
-	#repair() {
-		const nodes = [...this.host.childNodes];
-		const isPlain = (node) => node.nodeName === "P" && [...node.childNodes].every((each) => each.nodeName === "#text" || node.childNodes.length === 1);
-		if (!nodes.length || !nodes.every(isPlain)) {
-			const { start } = this.selection();
-			this.set(nodes.flatMap(({ textContent, dataset }) => textContent.split("\n").map((text) => ({ storyline: dataset?.storyline ?? "A", text }))));
-			if (document.activeElement === this.host) this.select(start);
-		}
-		for (const element of this.host.children) if (!element.firstChild) element.append(h("br"));
-		this.#mark();
+const point = ({ index, offset }) => {
+	const element = paragraphs[index] ?? host.lastElementChild;
+	const nodes = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+	for (const node of nodes) {
+		if (offset <= node.length) return [node, offset];
+		offset -= node.length;
 	}
+	return nodes.length ? [nodes.at(-1), nodes.at(-1).length] : [element, 0];
+};
 
-	#mark() {
-		const all = [...this.host.children];
-		this.host.classList.toggle("empty", all.length === 1 && !all[0].textContent);
-		this.host.classList.toggle("stranded", all.some((each) => each.dataset.storyline !== "A"));
-	}
-
-	#end() {
-		const index = Math.max(0, this.host.children.length - 1);
-		return { index, offset: this.host.children[index]?.textContent.length ?? 0 };
-	}
-
-	#places({ startContainer, startOffset, endContainer, endOffset }) {
-		return { start: this.#place(startContainer, startOffset), end: this.#place(endContainer, endOffset) };
-	}
-
-	#place(node, offset) {
-		const { children } = this.host;
-		if (node === this.host) return offset < children.length ? { index: offset, offset: 0 } : this.#end();
-		const index = [...children].findIndex((each) => each.contains(node));
-		if (index < 0) return this.#end();
-		const before = document.createRange();
-		before.setStart(children[index], 0);
-		before.setEnd(node, offset);
-		return { index, offset: before.toString().length };
-	}
-
-	#point({ index, offset }) {
-		const element = this.host.children[Math.min(index, this.host.children.length - 1)];
-		const nodes = [...element.childNodes].filter((node) => node.nodeName === "#text");
-		for (const node of nodes) {
-			if (offset <= node.length) return [node, offset];
-			offset -= node.length;
-		}
-		return nodes.length ? [nodes.at(-1), nodes.at(-1).length] : [element, 0];
-	}
-}
+on(host, "beforeinput", (event) => {
+	const { inputType: kind, isComposing, data } = event;
+	if (/^(format|history|insertFromPaste)/.test(kind)) return event.preventDefault();
+	heard.before(kind.slice(0, 6));
+	const { start, end } = joint(kind) ?? selection();
+	const isBreak = /^insert(Paragraph|LineBreak)$/.test(kind);
+	if (isComposing || (start.index === end.index && !isBreak)) return;
+	event.preventDefault();
+	splice(start, end, isBreak ? "\n" : (data ?? ""));
+});
+on(host, "input compositionend", (event) => {
+	if (!event.isComposing) repair();
+	heard.changed();
+});
+on(host, "paste", (event) => {
+	event.preventDefault();
+	const { clipboardData: data } = event;
+	if (data.files.length) return;
+	const text = cleaned(data.getData("text/plain"));
+	const { start, end } = selection();
+	heard.before("paste");
+	splice(start, end, text);
+	heard.pasted(text.length);
+});
+on(document, "selectionchange", () => document.activeElement === host && heard.moved());

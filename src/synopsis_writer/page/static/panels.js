@@ -1,10 +1,8 @@
-// Beside and above the text: the library, history, release, export, and all actions.
+// Beside and above the text: the library, history, release, and export.
 
-import { get, post, textPath } from "./api.js";
-import { add, discard, doc, docs, draftName, load, outgoing, change, report, restore, state, view, written } from "./desk.js";
-import { $, badge, button, dialog, field, h, item, joined, notice, soft } from "./dom.js";
+import { $, fill, get, h, joined, language, make, moment, notice, number, open, post, query, textPath, w } from "./base.js";
+import { add, change, discard, doc, docs, load, outgoing, restore, state, view, written } from "./desk.js";
 import { compare } from "./model.js";
-import { language, moment, number, w } from "./words.js";
 
 const MOST_BYTES = 2_000_000;
 
@@ -13,38 +11,26 @@ export let library = [];
 
 /** List the texts and drafts that fit; returns the drafts that are not open. */
 export const refresh = async () => {
-	const query = $("query").value.trim();
-	const wanted = $("state").value;
-	try {
-		const { texts, drafts } = await get(`/api/texts?${new URLSearchParams({ query, state: wanted })}`);
-		if (!query && !wanted) library = texts;
-		const row = (each) => item(() => load(each.id), h("b", {}, each.title), badge(each.state), h("small", {}, joined(each.show, each.form, `${number(each.words)} ${w("words")}`, moment(each.changed))));
-		$("library").replaceChildren(...(texts.length ? texts.map(row) : [h("li", { class: "soft" }, w(query || wanted ? "noTexts" : "noTextsYet"))]));
-		const left = drafts.filter(({ draft }) => !docs.some(({ text }) => text.draft === draft));
-		const waiting = (each) => h("li", { class: "waiting" }, draftName(each), h("div", { class: "row" }, button(w("restore"), () => restore(each.draft)), button(w("discard"), () => discard([each.draft]))));
-		$("drafts").replaceChildren(...left.map(waiting));
-		view.tabs();
-		return left;
-	} catch (error) {
-		report(error, "library");
-		return [];
-	}
+	const [words, wanted] = ["query", "state"].map((id) => $(id).value);
+	const { texts, drafts, more } = await query("/api/texts", { query: words, state: wanted });
+	if (!words && !wanted) library = texts;
+	const shown = (each) => ({ ...each, detail: joined(each.show, each.form, `${number(each.words)} ${w("words")}`, moment(each.changed)), act: () => load(each.id) });
+	fill("library", "item", texts.map(shown), w(words || wanted ? "noTexts" : "noTextsYet"));
+	if (more) $("library").append(make("none", { none: w("moreTexts", number(more)) }));
+	const left = drafts.filter(({ draft }) => !docs.some(({ text }) => text.draft === draft));
+	const named = left.map((each) => ({ ...each, name: joined(each.title || w("untitled"), each.show, moment(each.at)) }));
+	fill("drafts", "draft", named.map((each) => ({ ...each, back: () => restore(each.draft), drop: () => discard(each.draft) })));
+	view.tabs();
+	return named;
 };
 
 /** List what a batch or an eval run holds. */
-export const openFolder = async (event) => {
-	event.preventDefault();
-	const list = $("rows");
-	try {
-		const { rows } = await get(`/api/folder?${new URLSearchParams(new FormData(event.target))}`);
-		const bad = rows.filter((row) => row.state === "refused" || row.state === "failed").length;
-		$("folder").textContent = w("folderRows", number(rows.length), number(bad));
-		const open = (row) => (row.text ? add(row.text) : notice(w("noText", row.reason), { key: "row" }));
-		list.replaceChildren(...rows.map((row) => item(() => open(row), h("b", {}, row.title || row.key), badge(row.state), row.reason && h("small", {}, row.reason))));
-	} catch (error) {
-		$("folder").textContent = error.message;
-		list.replaceChildren();
-	}
+export const openFolder = async () => {
+	const { rows, message } = await query("/api/folder", new FormData($("open-folder"))).catch(({ message }) => ({ rows: [], message }));
+	const bad = rows.filter(({ state }) => ["refused", "failed"].includes(state)).length;
+	$("folder").textContent = message ?? w("folderRows", number(rows.length), number(bad));
+	const shown = ({ key, title, state, reason, text }) => ({ title: title || key, state, detail: reason, act: () => (text ? add(text) : notice(w("noText", reason), { key: "row" })) });
+	fill("rows", "item", rows.map(shown));
 };
 
 /** Open files that a person dropped or chose. */
@@ -56,11 +42,11 @@ export const importFiles = async (files) => {
 			continue;
 		}
 		try {
-			const { texts, messages } = await post(`/api/import?${new URLSearchParams({ name })}`, new Blob([file]));
-			for (const text of texts) add(text, false);
+			const { texts, messages } = await post(`/api/import?name=${encodeURIComponent(name)}`, new Blob([file]));
+			texts.forEach(add);
 			notice(w("imported", name), { lines: messages });
-		} catch (error) {
-			report(error);
+		} catch ({ message }) {
+			notice(message, { kind: "warn" });
 		}
 	}
 };
@@ -68,50 +54,34 @@ export const importFiles = async (files) => {
 /** The versions in the log; each can be compared and restored. */
 export const history = async () => {
 	const { id } = doc.text;
-	try {
-		const { versions } = id ? await get(textPath(id, "/versions")) : { versions: [] };
-		const open = async (version) => {
-			const { title, logline, characters, paragraphs } = await get(`/api/versions/${encodeURIComponent(version.id)}`);
-			const back = () => {
-				change({ title, logline, characters, paragraphs });
-				list.close();
-				notice(w("restored", moment(version.at)), { key: "restored" });
-			};
-			compare(outgoing(), { title, logline, paragraphs }, w("restore"), back);
-		};
-		const row = (each) => {
-			const maker = each.maker === "model" ? each.model : w("person");
-			const asked = typeof each.request === "string" ? each.request : each.request?.note;
-			return item(() => open(each).catch(report), h("b", {}, moment(each.at)), maker, h("small", {}, joined(asked, `${number(each.words)} ${w("words")}`)));
-		};
-		const list = dialog(w("history"), [versions.length ? h("ul", { class: "list" }, versions.map(row)) : soft(w("noVersions"))]);
-	} catch (error) {
-		report(error);
-	}
+	const { versions } = id ? await get(textPath(id, "/versions")) : { versions: [] };
+	const look = async ({ id: version, at }) => {
+		const { title, logline, characters, paragraphs } = await get(`/api/versions/${encodeURIComponent(version)}`);
+		const values = { title, logline, characters, paragraphs };
+		compare(outgoing(), values, () => {
+			change(values);
+			$("history").close();
+			notice(w("restored", moment(at)), { key: "restored" });
+		});
+	};
+	const shown = (each) => ({ title: moment(each.at), maker: each.maker === "model" ? each.model : w("person"), detail: joined(each.request?.note, `${number(each.words)} ${w("words")}`), act: () => look(each) });
+	fill("versions", "item", versions.map(shown), w("noVersions"));
+	open("history");
 };
 
 /** A person's word that the text may go out; errors that are left need a reason. */
 export const release = () => {
 	const which = doc;
+	const { id, hash } = which.text;
 	const errors = which.findings.filter(({ level, waived }) => level === "error" && !waived);
-	const checks = [...new Set(errors.map(({ check }) => check))];
-	const problem = h("p", { class: "problem", role: "alert" });
-	const input = (name, value = "") => h("input", { name, value, required: true, maxlength: 400 });
-	const reason = (check) => field(check, input(`waive ${check}`), errors.find((each) => each.check === check).message);
-	const submit = async (data) => {
+	fill("reasons", "reason", errors.map((each) => ({ ...each, name: w(`check_${each.check}`) })));
+	open("release", async (data) => {
 		const by = data.get("by");
-		const { id, hash } = which.text;
-		const waivers = Object.fromEntries(checks.map((check) => [check, data.get(`waive ${check}`)]));
-		try {
-			written(which, await post("/api/release", { id, hash, by, waivers }));
-			localStorage.setItem("synopsis-by", by);
-		} catch ({ message, body }) {
-			problem.textContent = [message, ...(body?.findings ?? []).map((each) => each.message)].join(" ");
-			return false;
-		}
-	};
-	const content = [h("p", {}, w("releaseLead")), field(w("by"), input("by", localStorage.getItem("synopsis-by") ?? "")), checks.length > 0 && h("p", {}, w("releaseWaive")), checks.map(reason), problem];
-	dialog(w("release"), content, { leave: "cancel", primary: w("release"), submit });
+		const waivers = Object.fromEntries(errors.map(({ check }) => [check, data.get(check)]));
+		written(which, await post("/api/release", { id, hash, by, waivers }));
+		localStorage.setItem("synopsis-by", by);
+	});
+	$("release").querySelector("[name=by]").value = localStorage.getItem("synopsis-by") ?? "";
 };
 
 /** Show the record of a release under the findings. */
@@ -119,45 +89,36 @@ export const showRecord = (record) => {
 	const shown = (key, value) => {
 		if (key === "at") return moment(value);
 		if (key.endsWith("_share")) return value.toLocaleString(language, { style: "percent" });
-		return key === "waived" ? value.map(({ check, reason }) => `${check}: ${reason}`).join("; ") : String(value);
+		return key === "waived" ? value.map(({ check, reason }) => `${w(`check_${check}`)}: ${reason}`).join("; ") : String(value);
 	};
 	const rows = Object.entries(record ?? {}).filter(([, value]) => value?.length !== 0 && value !== null);
-	const list = h("dl", {}, rows.map(([key, value]) => [h("dt", {}, w(`record_${key}`)), h("dd", {}, shown(key, value))]));
-	$("record").replaceChildren(...(record ? [h("details", { open: true }, h("summary", {}, w("releasedBy", record.by)), list)] : []));
+	$("record").hidden = !record;
+	$("record").firstElementChild.textContent = w("releasedBy", record?.by);
+	$("record").lastElementChild.replaceChildren(...rows.flatMap(([key, value]) => [h("dt", w(`record_${key}`)), h("dd", shown(key, value))]));
 };
 
 /** The text as a file in another format. */
 export const exporting = () => {
-	const problem = h("p", { class: "problem", role: "alert" });
 	const save = async (format) => {
-		try {
-			const response = await get(`/api/export?${new URLSearchParams({ id: doc.text.id, format })}`);
-			const [, name] = /filename\*=UTF-8''([^;]+)/i.exec(response.headers.get("Content-Disposition")) ?? [];
-			const href = URL.createObjectURL(await response.blob());
-			h("a", { href, download: name ? decodeURIComponent(name) : `text.${format}` }).click();
-			URL.revokeObjectURL(href);
-			element.close();
-		} catch ({ message }) {
-			problem.textContent = message;
-		}
+		$("export").close();
+		const response = await query("/api/export", { id: doc.text.id, format });
+		const link = h("a");
+		[, link.download] = /filename="(.+)"/.exec(response.headers.get("Content-Disposition"));
+		link.href = URL.createObjectURL(await response.blob());
+		link.click();
+		URL.revokeObjectURL(link.href);
 	};
-	const element = dialog(w("export"), [h("div", { class: "row" }, state.formats.map((format) => button(format, () => save(format)))), problem]);
+	fill("formats", "button", state.formats.map((words) => ({ words, act: () => save(words) })));
+	open("export");
 };
 
 /** Every action with its key; typing narrows them, Enter runs the first. */
-export const showActions = (all) => {
-	const narrow = ({ target }) => {
-		for (const row of list.children) row.hidden = !row.textContent.toLowerCase().includes(target.value.toLowerCase());
+export const showActions = () => {
+	const { children } = $("every");
+	const narrow = (words = "") => {
+		for (const each of children) each.hidden = !each.textContent.toLowerCase().includes(words.toLowerCase());
 	};
-	const find = h("input", { type: "search", "aria-label": w("actionsFind"), placeholder: w("actionsFind"), oninput: narrow });
-	const row = ([name, [act, key]]) => {
-		const run = () => {
-			element.close();
-			act();
-		};
-		return item(run, w(name), key && h("kbd", {}, key));
-	};
-	const list = h("ul", { class: "list actions" }, Object.entries(all).map(row));
-	const submit = () => [...list.children].find((each) => !each.hidden)?.firstChild.click();
-	const element = dialog(w("actions"), [find, list], { submit });
+	$("narrow").oninput = ({ target }) => narrow(target.value);
+	narrow();
+	open("actions", () => [...children].find((each) => !each.hidden)?.firstElementChild.click());
 };

@@ -1,0 +1,324 @@
+"""The page's server: who may ask it, its routes, and how errors become answers."""
+
+import asyncio
+import contextlib
+import gzip
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from synopsis_writer import __version__
+from synopsis_writer.errors import InputError, ModelError, SynopsisError
+
+if TYPE_CHECKING:
+    from synopsis_writer.page.api import Api
+    from synopsis_writer.writer import Writer
+
+TOKEN_HEADER = "X-Synopsis-Token"  # noqa: S105 - a name
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_WAY_IN = "open the address that 'synopsis page' printed"
+_GRACE = 1  # seconds for what is still being answered at the end
+# As `mimetypes` has them, but for what a system's registry says.
+_TYPES = {"css": "text/css", "js": "text/javascript", "json": "application/json", "svg": "image/svg+xml"}
+_TEXT = "/api/texts/{id:path}"
+_ROUTES = (  # each with the method of `Api` that answers it
+    ("GET", "/api/state", "state"),
+    ("GET", "/api/texts", "list_texts"),
+    ("POST", "/api/texts", "save_text"),
+    ("GET", f"{_TEXT}/hash", "hash_text"),
+    ("GET", f"{_TEXT}/versions", "list_versions"),
+    ("GET", "/api/versions/{version}", "open_version"),
+    ("GET", _TEXT, "open_text"),
+    ("PUT", _TEXT, "save_text"),
+    ("GET", "/api/journal", "list_drafts"),
+    ("GET", "/api/journal/{draft}", "open_draft"),
+    ("PUT", "/api/journal/{draft}", "write_draft"),
+    ("DELETE", "/api/journal/{draft}", "delete_draft"),
+    ("POST", "/api/check", "check"),
+    ("POST", "/api/fix", "fix"),
+    ("POST", "/api/words", "add_word"),
+    ("POST", "/api/prompt", "show_prompt"),
+    ("POST", "/api/write", "write"),
+    ("POST", "/api/revise", "revise"),
+    ("POST", "/api/lengths", "tell_lengths"),
+    ("GET", "/api/jobs/{job}/events", "stream_job"),
+    ("POST", "/api/jobs/{job}/stop", "stop_job"),
+    ("POST", "/api/diff", "compare"),
+    ("POST", "/api/release", "release"),
+    ("GET", "/api/export", "export"),
+    ("POST", "/api/import", "import_file"),
+    ("GET", "/api/folder", "open_folder"),
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the server listens, and its three secrets, new at each start.
+
+    Attributes:
+        token: is in the first address, for which a browser gets the cookie.
+        page_token: is in the page; each changing request sends it.
+    """
+
+    host: str
+    port: int
+    token: str = field(default_factory=_secret, repr=False)
+    cookie: str = field(default_factory=_secret, repr=False)
+    page_token: str = field(default_factory=_secret, repr=False)
+
+    @property
+    def address(self) -> str:
+        """The first address, with its token."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/?token={self.token}"
+
+    @property
+    def cookie_name(self) -> str:
+        """The cookie's name: cookies do not tell ports apart."""
+        return f"synopsis-{self.port}"
+
+    def refusal(self, request: Request) -> str:
+        """Return why a request is refused; empty if it may pass."""
+        headers, host = request.headers, request.headers.get("host", "")
+        if not self._is_ours(host):  # another name for this machine: DNS rebinding
+            return f"'{host[:80]}' is not this server's name: {_WAY_IN}"
+        if _is_entry(request) and _is_same(request.query_params["token"], self.token):
+            return ""
+        if not _is_same(request.cookies.get(self.cookie_name, ""), self.cookie):
+            return _WAY_IN
+        if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+            return f"another page asked: {_WAY_IN}"
+        is_own = headers.getlist("origin") == [f"http://{host}"]
+        is_own = is_own and _is_same(",".join(headers.getlist(TOKEN_HEADER)), self.page_token)
+        if request.method not in {"GET", "HEAD"} and not is_own:
+            return f"only the page itself may change anything: {_WAY_IN}"
+        return ""
+
+    def _is_ours(self, header: str) -> bool:
+        name, _, port = header.rpartition(":")
+        name = name.removeprefix("[").removesuffix("]").lower()
+        names = {"127.0.0.1", "localhost", "::1", self.host.lower()}
+        if not is_loopback(self.host):
+            names.add(socket.gethostname().lower())
+            with contextlib.suppress(ValueError):  # no name server can point an address here
+                names.add(name if ipaddress.ip_address(name) else "")
+        return port == str(self.port) and name in names
+
+
+def _is_entry(request: Request) -> bool:
+    return request.method == "GET" and request.url.path == "/" and "token" in request.query_params
+
+
+def _is_same(given: str, secret: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode("ascii"))
+
+
+class Guard:
+    """Refuses what `Access` refuses, and gives each answer the headers that keep it private."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; the first address gets the cookie."""
+
+        async def send_private(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        answer: ASGIApp = self._app
+        if scope["type"] == "http":
+            request, access = Request(scope), self._access
+            if reason := access.refusal(request):
+                answer = PlainTextResponse(f"{reason}\n", 403)
+            elif _is_entry(request):
+                answer = entry = RedirectResponse("/", 303)
+                entry.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict")
+        await answer(scope, receive, send_private)
+
+
+@dataclass
+class Page:
+    """The server's application; its writer is opened beside it, and it answers meanwhile."""
+
+    access: Access
+    open_writer: "Callable[[], Writer]"
+    lang: str = "de"
+    on_start: Callable[[], None] = lambda: None
+    on_warm: Callable[[], None] = lambda: None  # once the house is loaded
+    _api: "asyncio.Future[Api] | None" = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Open the writer and warm it up in the background; close it at the end."""
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def opening() -> "Api":
+                api = await asyncio.to_thread(self._make)
+                await stack.enter_async_context(api.opened())
+                return api
+
+            self._api = api = asyncio.ensure_future(opening())
+            api.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.on_start()
+            try:
+                yield
+            finally:
+                api.cancel()
+
+    def _make(self) -> "Api":
+        from synopsis_writer.page.api import Api
+
+        return Api(self.open_writer(), self.on_warm)
+
+    def stop(self) -> None:
+        """End what would keep the server from ending: its jobs, and the streams of their events."""
+        api = self._api
+        if api is not None and api.done() and not api.cancelled() and api.exception() is None:
+            api.result().jobs.stop()
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        return Starlette(
+            routes=[
+                Route("/", self.show),
+                Route("/static/{stem}.{suffix}", _static),
+                *(Route(path, self._endpoint(name), methods=[method]) for method, path, name in _ROUTES),
+            ],
+            middleware=[Middleware(Guard, access=self.access)],
+            exception_handlers={HTTPException: _unknown},
+            lifespan=self.lifespan,
+        )
+
+    @cached_property
+    def _template(self) -> Any:
+        from jinja2 import Environment
+
+        source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
+        return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+
+    async def show(self, _: Request) -> Response:
+        """Return the page itself."""
+        text = self._template.render(token=self.access.page_token, lang=self.lang, version=__version__)
+        return Response(text, media_type="text/html")
+
+    def _endpoint(self, name: str) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            if self._api is None:
+                raise RuntimeError("the server has not begun")
+            try:
+                api = await asyncio.shield(self._api)
+                data = await getattr(api, name)(request)
+                return data if isinstance(data, Response) else await asyncio.to_thread(_json, data)
+            except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
+                return _failure(error)
+
+        return answer
+
+
+async def _static(request: Request) -> Response:
+    stem, suffix = request.path_params["stem"], request.path_params["suffix"]
+    file = files(__package__) / "static" / f"{stem}.{suffix}"
+    if suffix not in _TYPES or not stem.isalnum() or not stem.isascii() or not file.is_file():
+        raise HTTPException(404)
+    packed = {"Content-Encoding": "gzip"} if "gzip" in request.headers.get("accept-encoding", "") else {}
+    data = gzip.compress(file.read_bytes()) if packed else file.read_bytes()
+    return Response(data, media_type=_TYPES[suffix], headers=packed)
+
+
+def _json(data: Any, status: int = 200) -> Response:
+    from synopsis_writer.page.texts import as_json  # loads the gate, too
+
+    return Response(as_json(data), status, media_type="application/json")
+
+
+def _failure(error: Exception) -> Response:
+    """Return the answer to a request that failed: the error's line, and what goes with it."""
+    from synopsis_writer.page.texts import failure_of
+
+    status = 502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
+    status, more = getattr(error, "status", status), getattr(error, "more", {})
+    return _json({"error": failure_of(error), **more}, status)
+
+
+async def _unknown(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _json({"error": {"message": "the page's server has no such address", "code": 2}}, status)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; a port of 0 is any free one; raises InputError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with contextlib.ExitStack() as stack:
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()
+            stack.pop_all()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = "name another with --port, or 0 for any free one"
+        raise InputError(f"cannot listen on {host}, port {port}: {reason.lower()}: {hint}") from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the command."""
+
+    capture_signals = staticmethod(contextlib.nullcontext)  # type: ignore[assignment]
+
+
+async def serve(page: Page, listening: socket.socket) -> None:
+    """Serve the page until this is cancelled, as a signal does; then end all that is at work."""
+    config = uvicorn.Config(
+        page.app(), loop="asyncio", http="h11", ws="none", lifespan="on", log_config=None,
+        log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )  # fmt: skip
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        await asyncio.shield(running)
+    finally:
+        page.stop()
+        server.should_exit = True
+        await running

@@ -1,0 +1,179 @@
+// What all modules stand on: words, elements, notices, dialogs, and requests to the program on this machine.
+
+const WORDS = await (await fetch("/static/words.json")).json();
+
+/** The language of the page: "de" or "en". */
+export let language = document.documentElement.lang;
+export const speak = (name) => {
+	language = document.documentElement.lang = name;
+};
+
+/** Take words that the program adds. */
+export const learn = (words) => Object.assign(WORDS, words);
+
+/** The words for `key`, with `values` in their places. */
+export const w = (key, ...values) => (WORDS[key]?.[Number(language === "en")] ?? key).replace(/\{(\d)\}/g, (_, place) => values[place]);
+export const number = (value) => Number(value).toLocaleString(language);
+export const range = (limits, unit) => limits && `${w("limits", ...limits.map(number))} ${w(unit)}`;
+export const joined = (...words) => words.filter(Boolean).join(" · ");
+
+/** A moment as the language writes it, without the day if that is today. */
+export const moment = (iso) => {
+	const date = new Date(iso);
+	const day = date.toDateString() !== new Date().toDateString() && { day: "numeric", month: "short" };
+	return date.toLocaleString(language, { ...day, hour: "2-digit", minute: "2-digit" });
+};
+
+// Elements: data become text and attributes, never markup.
+
+export const $ = (id) => document.getElementById(id);
+export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+export const on = (target, names, act) => names.split(" ").forEach((name) => target.addEventListener(name, act));
+
+export const h = (tag, ...children) => {
+	const element = document.createElement(tag);
+	element.append(...children);
+	return element;
+};
+
+const filled = (words, data) => words.replace(/\{(\+?)(\w+)\}/g, (_, isKey, name) => (isKey ? w(data[name]) : (data[name] ?? w(name))));
+
+/**
+ * Make an element from the page's template t-`name`. {x} is x of the data, or else the words for x; {+x} are the
+ * words that x of the data names. `data-when` leaves out what is empty, `data-slot` takes nodes, `data-act` a function.
+ */
+export const make = (name, data = {}) => {
+	const made = $(`t-${name}`).content.firstElementChild.cloneNode(true);
+	for (const element of [made, ...all("*", made)]) {
+		const { when, slot, act } = element.dataset;
+		if (when && !data[when]) element.remove();
+		if (!made.contains(element)) continue;
+		if (act) on(element, "click", data[act]);
+		for (const attribute of element.attributes) attribute.value = filled(attribute.value, data);
+		for (const node of element.childNodes) if (node.nodeType === Node.TEXT_NODE) node.data = filled(node.data, data);
+		if (slot) element.replaceChildren(...data[slot]);
+	}
+	return made;
+};
+
+/** Fill an element with a template for each of a list, or with words where it is empty. */
+export const fill = (id, name, list, none) => $(id).replaceChildren(...list.map((data) => make(name, data)), ...(list.length || !none ? [] : [make("none", { none })]));
+
+/** Put the page's words into all elements that name them. */
+export const label = () => {
+	for (const element of all("[data-w]")) element.textContent = w(element.dataset.w);
+	for (const element of all("[data-label]")) element.ariaLabel = w(element.dataset.label);
+	for (const element of all("[data-hint]")) element.setAttribute("placeholder", w(element.dataset.hint));
+};
+
+/** Tell a screen reader, politely. */
+export const announce = (words) => {
+	$("announcer").textContent = words;
+};
+
+/** Show a line above the text, with actions as [name, function]; one with the same key takes its place. */
+export const notice = (words, { key = words, kind = "", actions = [], lines = [] } = {}) => {
+	unnotice(key);
+	const action = ([name, act]) => make("button", { words: w(name), act: () => [element.remove(), act()] });
+	const element = make("notice", { words, key, kind, lines: lines.map((line) => h("li", line)), actions: actions.map(action), shut: () => element.remove() });
+	if (kind === "error") element.role = "alert";
+	$("notices").append(element);
+};
+
+export const unnotice = (...keys) => {
+	for (const element of $("notices").querySelectorAll(".notice")) if (keys.includes(element.dataset.key)) element.remove();
+};
+
+/** Open a dialog of the page; `submit` gets its data, and may keep it open by giving false or failing. */
+export const open = (id, submit) => {
+	const form = $(id).querySelector("form");
+	const problem = form.querySelector(".problem") ?? {};
+	form.reset();
+	problem.textContent = "";
+	form.onsubmit = async (event) => {
+		event.preventDefault();
+		try {
+			if ((await submit?.(new FormData(form))) !== false) $(id).close();
+		} catch ({ message }) {
+			problem.textContent = message;
+		}
+	};
+	$(id).showModal();
+};
+
+// Requests
+
+const RETRY = 1500; // milliseconds
+
+/** The program refused a request; `body` is its answer. */
+export class RefusedError extends Error {
+	constructor(body) {
+		super(body.error?.message);
+		this.body = body;
+	}
+}
+
+/** The program did not answer, or was started anew and does not know this window yet. */
+export class LostError extends Error {}
+
+let token = document.querySelector("meta[name=synopsis-token]").content;
+let retrying;
+let lost = "";
+
+/** Take the token of a program that was started anew, once this browser has opened its address. */
+const renew = async () => {
+	const page = await fetch("/");
+	token = /synopsis-token" content="([^"]+)/.exec(await page.text())?.[1];
+	return page.ok;
+};
+
+const lose = (why) => {
+	if (lost !== why) notice(w(why), { key: "lost", kind: "error" });
+	lost = why;
+	clearTimeout(retrying);
+	retrying = setTimeout(() => get("/api/journal").catch(() => {}), RETRY);
+	throw new LostError(why);
+};
+
+const find = () => {
+	lost = "";
+	unnotice("lost");
+	announce(w("found"));
+	dispatchEvent(new Event("found"));
+};
+
+/** Ask the program, with JSON or a Blob; returns what its JSON holds, or the answer where that is a file. */
+const request = (method) => async (path, body, options) => {
+	const send = () => {
+		const headers = { "Accept-Language": language, "X-Synopsis-Token": token };
+		return fetch(path, { method, headers, body: body instanceof Blob ? body : JSON.stringify(body), ...options });
+	};
+	const failed = (error) => (error.name === "AbortError" ? Promise.reject(error) : lose("lost"));
+	let response = await send().catch(failed);
+	if (response.status === 403) response = (await renew().catch(failed)) ? await send().catch(failed) : lose("restarted");
+	if (lost) find();
+	if (response.headers.has("Content-Disposition")) return response;
+	const data = await response.json().catch(failed);
+	if (!response.ok) throw new RefusedError(data);
+	return data;
+};
+
+export const [get, post, put, drop] = ["GET", "POST", "PUT", "DELETE"].map(request);
+export const query = (path, values) => get(`${path}?${new URLSearchParams(values)}`);
+export const textPath = (id, rest = "") => `/api/texts/${id.split("/").map(encodeURIComponent).join("/")}${rest}`;
+
+/** Start a job. `heard` has a function for each kind of event but the last, which is returned; `started` gets what stops it. */
+export const run = async (path, body, heard, started) => {
+	const { job } = await post(path, body);
+	started(() => post(`/api/jobs/${job}/stop`));
+	return new Promise((resolve) => {
+		const source = new EventSource(`/api/jobs/${job}/events`);
+		const end = (name, data) => {
+			source.close();
+			resolve([name, data]);
+		};
+		for (const name in heard) on(source, name, ({ data }) => heard[name](JSON.parse(data)));
+		on(source, "done failed stopped", ({ type, data }) => end(type, JSON.parse(data)));
+		source.onerror = () => source.readyState === EventSource.CLOSED && end("lost", {});
+	});
+};
