@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
@@ -393,7 +394,7 @@ class RowResult(Generic[Id]):
     seconds: float = 0.0
     error: ModelError | None = None
 
-    @property
+    @cached_property
     def best(self) -> Attempt | None:
         """The attempt that `synopsis` is of; the last one where no answer was a synopsis."""
         return next((each for each in reversed(self.attempts) if each.synopsis is self.synopsis), None)

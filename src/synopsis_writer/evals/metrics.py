@@ -4,13 +4,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal
 
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.evals.record import Row
+from synopsis_writer.evals.record import Row, row_digest
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
 from synopsis_writer.gate.copies import CopyIndex, name_forms
@@ -28,6 +28,11 @@ class Scored:
 
     row: Row
     scores: Mapping[str, float | None]
+
+    @cached_property
+    def digest(self) -> str:
+        """What stands for the row in files of judgements and ratings."""
+        return row_digest(self.row)
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,9 @@ def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:
     return decided
 
 
-def preferences(ratings: Ratings, first: Collection[Row], second: Collection[Row]) -> list[float]:
+def preferences(ratings: Ratings, first: Sequence[Scored], second: Sequence[Scored]) -> list[float]:
     """Return people's preference between two groups of rows, -1 to 1, of each case that has rated pairs."""
-    a, b = ({row_digest(row): row.id.case for row in rows} for rows in (first, second))
+    a, b = ({each.digest: each.row.id.case for each in rows} for rows in (first, second))
     values: defaultdict[str, list[float]] = defaultdict(list)
     for pair, better in _votes(ratings).items():
         if (case := next((a[digest] for digest in pair if digest in a), None)) and len(pair & b.keys()) == 1:
@@ -190,7 +190,7 @@ def find_trust(ratings: Ratings, scored: Sequence[Scored]) -> Trust:
     The preference to the reference decides, else the mean of the four scores. Pairs in which people see no
     better text, or that the judge has not scored, do not count.
     """
-    figures = {row_digest(each.row): figure for each in scored if (figure := _figure(each.scores))}
+    figures = {each.digest: figure for each in scored if (figure := _figure(each.scores))}
     agreed = [
         max(pair, key=figures.__getitem__) == better and len({figures[digest] for digest in pair}) > 1
         for pair, better in _votes(ratings).items()

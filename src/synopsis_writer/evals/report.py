@@ -102,7 +102,7 @@ def render_report(
         bounds=_axes([*groups, *(group for _, group in against)], shown),
         charted=[*((group_name(group), group) for group in groups), *against],
         verdict=problems,
-        major=("passed", "facts", "judge_preference"),  # columns for which a phone has room
+        major=("facts", "judge_preference"),  # columns for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
         results=[result for section in sections for result in section.results],

@@ -344,7 +344,7 @@ def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_M
     ratings = {**a.ratings, **b.ratings}
     trust = find_trust(ratings, [*a.scored, *b.scored]) if same_judge and b.judgements.jury else None
     comparable = [name for name in metrics if trust or name not in JUDGE_METRICS]
-    return [_compare(*parts, comparable, ratings, trust) for parts in parts_between(a, b)]
+    return [compare_parts(*parts, comparable, ratings, trust) for parts in parts_between(a, b)]
 
 
 def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
@@ -378,14 +378,15 @@ def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
 def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
     """Compare the groups of a run, or the samples of its only one, as `parts_within` pairs them."""
     trust = run.trust if run.judgements.jury else None
-    return [_compare(*parts, metrics, run.ratings, trust) for parts in parts_within(run)]
+    return [compare_parts(*parts, metrics, run.ratings, trust) for parts in parts_within(run)]
 
 
-def _compare(
+def compare_parts(
     first: Part, second: Part, metrics: Sequence[str], ratings: Ratings, trust: Trust | None
 ) -> Comparison:
+    """Compare two parts by metrics, and by what people and a judge prefer."""
     differences = [compare(first.rows, second.rows, name, ALL_METRICS[name].direction) for name in metrics]
-    rated = preferences(ratings, [each.row for each in first.rows], [each.row for each in second.rows])
+    rated = preferences(ratings, first.rows, second.rows)
     differences += [preferred(PEOPLE, rated)] if rated else []
     shown = tuple(each for each in differences if each.difference is not None)
     return Comparison(first.name, second.name, shown, _winner(first, second, shown, trust))
