@@ -174,6 +174,7 @@ BROKEN = [
     (JSON.replace("ans", "\\ans"), "the JSON breaks at line 1, column "),
     (JSON.replace('"logline": "', '"logline": "" + "'), "the JSON breaks at line 1, column "),
     (JSON.replace('"logline": "', '"logline": """'), "the JSON breaks at line 1, column "),
+    (JSON[:-1] + ', "number": 07,}', "the JSON breaks at line 1, column "),
     (JSON[:-2], "the JSON is cut off"),
     (JSON[:-30], "the JSON is cut off"),
     (f"```json\n{JSON[:-3]}\n```", "the JSON is cut off"),

@@ -1,7 +1,17 @@
-"""Text from a server, a model, a file or a path: it reaches no terminal as it is, and costs no text."""
+"""Text from a server, a model, a file or a path: it reaches no terminal as it is, and costs no text.
 
+    python -m tests.test_hostile_text WRITES
+
+makes so many writes against a server that mixes all of it, and prints what memory they took.
+"""
+
+import asyncio
 import json
 import re
+import resource
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +25,7 @@ from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
 from synopsis_writer.models.responses import StreamedAnswer, read_answer
+from synopsis_writer.settings import load_settings
 from synopsis_writer.usage import Usage
 from synopsis_writer.writer import Writer
 from tests.support.loopback import BrokenJson, CutBody, Events, Fault, Hangup, LoopbackServer, Reply, Step
@@ -112,9 +123,10 @@ async def write_many(folder: Path, count: int) -> None:
     steps: list[Step] = []
     for number, body in enumerate(good):
         steps += [REFUSED[number // 9 % len(REFUSED)], body] if number % 9 == 0 else [body]
-    async with Writer(
-        model="m", base_url=(server := LoopbackServer(steps)).base_url, log=False, max_retries=0
-    ) as writer:
+    address = (server := LoopbackServer(steps)).base_url
+    given = {"model": "m", "base_url": address, "max_retries": 0, "cache": folder / "cache"}
+    out, log = folder / "out", RunLog(folder / "runs.sqlite3")
+    async with Writer(load_settings(given, {}), log=log) as writer:
         with server:
             for number in range(count):
                 if number % 9 == 0:
@@ -122,8 +134,10 @@ async def write_many(folder: Path, count: int) -> None:
                         await writer.write(GOOD.brief)
                 result = await writer.write(GOOD.brief)
                 assert result.accepted is not None, number
-                assert result.save(folder).read_text(encoding="utf-8").rstrip().endswith(LAST)
-    assert len(saved(folder)) == count
+                assert result.save(out).read_text(encoding="utf-8").rstrip().endswith(LAST)
+    assert len(saved(out)) == count
+    assert Counter(str(run.outcome) for run in log.runs())["accepted"] == count
+    log.close()
 
 
 async def test_nothing_accepted_is_lost_among_answers_beyond_the_limits(tmp_path: Path) -> None:
@@ -274,3 +288,10 @@ def test_a_mistake_of_the_program_is_one_line_and_a_traceback_with_debug(
     assert re.fullmatch(r"synopsis: this is a mistake in the program \(RuntimeError\): .*\n", run.err)
     detailed = terminal.process("--debug", "examples", "list", "--examples", "x")
     assert detailed.code == 2
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        asyncio.run(write_many(Path(temporary), int(sys.argv[1])))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+    sys.stdout.write(f"{sys.argv[1]} writes, none lost, {peak:.0f} MB at most\n")

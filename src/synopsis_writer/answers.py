@@ -193,7 +193,7 @@ _BLANK = re.compile(_SKIP, re.DOTALL)
 _QUOTED_KEY = r"[\"'“„]([^\"'“”„\n{}\[\]]{1,60})[\"'”“]"
 _KEY = re.compile(rf"(?:{_QUOTED_KEY}|([^\W\d]\w*)){_SKIP}:", re.DOTALL)
 _SCALAR = re.compile(
-    r"(?:(true|false|null|True|False|None)|-?\d{1,30}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)(?![\w.])"
+    r"(?:(true|false|null|True|False|None)|-?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)(?![\w.])"
 )
 _NAMED = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _CLOSING = {'"': '"', "'": "'", "“": "”“", "„": "“”"}
