@@ -81,6 +81,14 @@ def test_each_rater_gets_every_pair_once_in_a_random_order_of_pairs_and_sides(tm
     assert ina.pairs == rater(tmp_path).pairs
 
 
+def test_a_rater_of_any_name_can_rate(tmp_path: Path) -> None:
+    one = rater(tmp_path, "I\x1b[2Jna \udcff")
+    pair = one.next()
+    assert pair is not None
+    one.rate(pair.id, 1)
+    assert (one.name, rater(tmp_path, "I\x1b[2Jna \udcff").done) == ("I\ufffd[2Jna \ufffd", 1)
+
+
 def test_ratings_are_saved_as_they_come_and_go_on_where_they_ended(tmp_path: Path) -> None:
     one = rater(tmp_path)
     for expected in (1, 2):

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synopsis_writer.characters import clean_name
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
@@ -80,7 +81,7 @@ class Rater:
         self, folder: Path, name: str, parts: Sequence[tuple[Sequence[Scored], Sequence[Scored]]],
         cases: Sequence[Case],
     ) -> None:  # fmt: skip
-        self.name, self._folder = " ".join(name.split()), folder
+        self.name, self._folder = clean_name(name), folder
         if not self.name:
             raise InputError("the rater has no name: give one")
         known = {case.id: case for case in cases}
