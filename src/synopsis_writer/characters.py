@@ -19,13 +19,9 @@ def clean_name(value: object, most: int = LONGEST_NAME) -> str:
     What cannot be saved or could steer a terminal is replaced, and all beyond `most` characters is left out.
     """
     line = " ".join(value[: 4 * most].split())[:most] if isinstance(value, str) else ""
-    return join_surrogates(
-        "".join(char if _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in line)
-    )
-
-
-def _is_harmless(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"}
+    harmless = (char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"} for char in line)
+    chars = (char if is_harmless else "\ufffd" for char, is_harmless in zip(line, harmless, strict=True))
+    return join_surrogates("".join(chars))
 
 
 _PRINTED_AS_IS = re.compile(r"[\n\t\u00a0\u2009\u202f]")

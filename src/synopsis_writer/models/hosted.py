@@ -438,11 +438,10 @@ async def _bound_body(response: "httpx2.Response") -> None:
     most: float = most_bytes(response.status_code, response.headers.get("content-type", ""))
     if response.request.headers.get("accept") == FILE_TYPE and response.is_success:
         most = float("inf")  # who asks for a file knows its size
-    is_error = response.is_error
 
     class Bounded(httpx2.AsyncByteStream):
         def __aiter__(self) -> AsyncIterator[bytes]:
-            return read_bounded(body, encoding, most, is_error=is_error)
+            return read_bounded(body, encoding, most, is_error=response.is_error)
 
         async def aclose(self) -> None:
             await body.aclose()

@@ -41,6 +41,8 @@ _FINISH: Mapping[str, Finish | Literal["failed"]] = {
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
 _MOST_ERROR, _MOST_STREAM = 1_000_000, 64_000_000
 _PIECE_BYTES = 65_536
+_MOST_TRIES = 20  # to read an event of several lines as JSON
+_EPOCH = 1970  # the year of a number that is no time, such as 0 for never
 
 
 def too_large(most: float, what: str = "the answer") -> InvalidResponseError:
@@ -160,12 +162,8 @@ class _Message(BaseModel):
     function_call: Any = None
 
 
-# 0 also where some give none, or a text.
-_Index = Annotated[int, BeforeValidator(lambda value: int(str(value) not in {"0", "", "None"}))]
-
-
 class _Choice(BaseModel):
-    index: _Index = 0
+    index: Any = 0
     message: _Message
     finish_reason: _Name = ""
 
@@ -174,10 +172,6 @@ class _Completion(BaseModel):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     model: _Name = ""
     service_tier: _Name = ""
-
-
-def _as_model(value: Any) -> Any:
-    return {"id": value} if isinstance(value, str) else value
 
 
 _MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
@@ -191,9 +185,6 @@ def _as_date(value: Any) -> date | None:
     return moment.date() if moment.year > _EPOCH else None
 
 
-_EPOCH = 1970  # a number that is no time, such as 0 for never
-
-
 _SHUTDOWN = AliasChoices("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
 
 
@@ -203,7 +194,10 @@ class _Model(BaseModel):
 
 
 class _Models(BaseModel):
-    data: list[Annotated[_Model, BeforeValidator(_as_model)]] | None
+    data: (
+        list[Annotated[_Model, BeforeValidator(lambda one: {"id": one} if isinstance(one, str) else one)]]
+        | None
+    )
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
@@ -221,7 +215,7 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
             raise _reported_error(data["error"], "the server failed", usage)
         raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
     completion = _validate(_Completion, data, "completion", usage)
-    choice = min(completion.choices, key=lambda choice: choice.index)
+    choice = min(completion.choices, key=lambda choice: str(choice.index or 0))
     parts = _Parts()
     parts.add(choice.message)
     return replace(
@@ -372,12 +366,10 @@ def _reported_error(
     return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage, report=report)
 
 
-_DELTA = Field(validation_alias=AliasChoices("delta", "message"))
-
-
 class _ChunkChoice(BaseModel):
-    index: _Index = 0
-    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None), _DELTA] = None
+    index: Any = 0
+    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
+    message: _Message | None = None
     finish_reason: _Name = ""
 
 
@@ -434,9 +426,6 @@ class EventReader:
         except ValueError:
             return False
         return True
-
-
-_MOST_TRIES = 20
 
 
 @dataclass
@@ -505,10 +494,10 @@ class StreamedAnswer:
         except ValueError:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
         # Some count prompt and answer in different events, and some inside the choice.
-        places = [_dict(event), *map(_dict, _list(_dict(event).get("choices")))]
+        places = [event, *map(_dict, _list(event.get("choices")))]
         for counted in (read_usage(place["usage"]) for place in places if place.get("usage")):
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
-        if error := _dict(event).get("error"):
+        if error := event.get("error"):
             raise _reported_error(error, _FAILED_MIDWAY, is_begun=bool(self.text))
         try:
             chunk = _Chunk.model_validate(event)
@@ -516,8 +505,8 @@ class StreamedAnswer:
             raise InvalidResponseError("a piece of the answer does not have the shape of one") from None
         self._model = chunk.model or self._model
         self._service_tier = chunk.service_tier or self._service_tier
-        for choice in (choice for choice in chunk.choices or () if choice and not choice.index):
-            if choice.delta is not None:
-                self._parts.add(choice.delta)
+        for choice in (choice for choice in chunk.choices or () if choice and str(choice.index or 0) == "0"):
+            if message := choice.delta or choice.message:
+                self._parts.add(message)
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
