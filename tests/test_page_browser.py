@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from synopsis_writer.document import read_document
+from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import folder
 from tests.support.browser import ARGUMENTS, Model, Served, environment_of, opened, watch
 from tests.support.loopback import FailingStream, Reply
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH
+from tests.test_eval_scoring import ALL, CASES, write_run
 from tests.test_lengths import EPG, FORMS, KURZ, together
+from tests.test_ratings import FIRST as ONE
+from tests.test_ratings import SECOND as OTHERS
 from tests.test_revise import OTHER, THIRD, VARIANTS
 
 pytestmark = pytest.mark.browser
@@ -762,3 +766,22 @@ def test_a_batchs_folder_opens_as_a_list_to_work_through(page: Any, served: Serv
     field(page, "Folder of a batch or an eval").fill("nirgends")
     page.keyboard.press("Enter")
     expect(page.locator("#folder")).to_contain_text("nirgends")
+
+
+def test_pairs_are_rated_blind_by_keys(chromium: Any, tmp_path: Path, languages: Path, model: Model) -> None:
+    run = write_run(tmp_path / "lauf", [*ONE, *OTHERS], CASES)
+    command = ("eval", "rate", "lauf", "--page", "--rater", "Ina", "--suite", str(ALL.folder))
+    served = Served(tmp_path, environment_of(tmp_path, model, languages), command=command).start()
+    with opened(chromium, served.address, bypass_csp=True) as page:
+        dialog = page.get_by_role("dialog")
+        expect(dialog.locator("#rated")).to_have_text(f"0 of {len(ONE)} rated")
+        expect(dialog.locator("#pair section:visible")).to_have_count(2)
+        page.keyboard.press("r")
+        expect(dialog.locator("#pair section:visible")).to_have_count(3)
+        for number, key in enumerate("120", 1):
+            page.keyboard.press(key)
+            expect(dialog.locator("#rated")).to_have_text(f"{number} of {len(ONE)} rated")
+        assert axe.Axe().run(page).response["violations"] == []
+    served.stop()
+    lines = (run / RATINGS_FILE).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["choice"] for line in lines] == [1, 2, 0]

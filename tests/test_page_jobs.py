@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from synopsis_writer import Writer, read_document
+from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import load_settings
 from tests.support.loopback import CutStream, LoopbackServer, Reply, StalledStream, Step
 from tests.support.page import KEY, Browser, served
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, FILE, GOOD, PATH, Terminal
+from tests.test_eval_scoring import ALL, CASES, write_run
+from tests.test_ratings import FIRST, SECOND
 
 BRIEF = {**GOOD.brief.as_data(), "beats": [""], "notes": None}
 NAME = FILE.removeprefix("synopsen/")
@@ -314,6 +317,24 @@ def test_an_eval_run_is_a_list_to_work_through(
         found = browser.get("/api/folder?path=lauf")
         assert (found["kind"], found["more"]) == ("eval", False)
         assert found["rows"][0]["text"]["title"] == GOOD.synopsis.title
+
+
+def test_pairs_of_an_eval_run_are_rated_blind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "lauf", [*FIRST, *SECOND], CASES)
+    monkeypatch.chdir(tmp_path)
+    given = {"run": "lauf", "rater": "Ina", "suite": str(ALL.folder)}
+    with page(tmp_path) as (browser, _):
+        shown = browser.post("/api/rate", given)
+        assert (shown["done"], shown["pairs"], len(shown["texts"])) == (0, len(FIRST), 3)
+        assert shown.keys() == {"done", "pairs", "id", "texts", "brief"}
+        assert shown["texts"][0].keys() == {"title", "logline", "characters", "paragraphs"}
+        after = browser.post("/api/rate", {**given, "pair": shown["id"], "choice": 2})
+        assert (after["done"], after["id"] != shown["id"]) == (1, True)
+        assert browser.post("/api/rate", {**given, "rater": "Ulf"})["done"] == 0
+        for wrong in ({"pair": "none"}, {"run": ".."}, {"run": "none"}, {"rater": " "}, {"choice": 3}):
+            assert browser.ask("POST", "/api/rate", {**given, **wrong}).status_code == 400
+    lines = (run / RATINGS_FILE).read_text(encoding="utf-8").splitlines()
+    assert [(line["rater"], line["choice"]) for line in map(json.loads, lines)] == [("Ina", 2)]
 
 
 def test_a_word_that_the_house_learns_is_no_finding_any_more(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class Served:
     folder: Path
     environment: dict[str, str]
     flags: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("page", "--no-open")
     address: str = ""
     _process: "subprocess.Popen[str] | None" = field(default=None, init=False)
 
@@ -53,7 +54,8 @@ class Served:
 
     def start(self, port: int = 0) -> Self:
         """Start the command, and wait until it prints its address."""
-        command = [COMMAND, "page", "--no-open", "--port", str(port), *self.flags]
+        where = ("--port", str(port)) if "page" in self.command else ()
+        command = [COMMAND, *self.command, *where, *self.flags]
         self._process = subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, encoding="utf-8"
         )

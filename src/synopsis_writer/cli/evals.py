@@ -234,6 +234,7 @@ def rate_run(
     ] = None,
     suite: _SUITE = None,
     house: options.House = None,
+    page: Annotated[bool, option("--page", "Rate in the browser, on the editor's page.")] = False,
     json: options.Json = False,
 ) -> int:
     """Say which of two texts is better, pair by pair, without knowing where they come from.
@@ -245,8 +246,9 @@ def rate_run(
     from synopsis_writer.evals.results import parts_between, parts_within, ratings_data
 
     is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    if not json and not is_terminal:
-        raise InputError("rating needs a terminal: run it in one, or take --json for what has been rated")
+    if not json and not page and not is_terminal:
+        hint = "run it in one, or take --page, or --json for what has been rated"
+        raise InputError(f"rating needs a terminal: {hint}")
     a, *others = runs = [_opened(each, suite, house) for each in (run, other) if each is not None]
     parts = parts_between(a, others[0]) if others else parts_within(a)
     pairs = [(first.rows, second.rows) for first, second in parts]
@@ -256,6 +258,13 @@ def rate_run(
     if json:
         print_json(ratings_data(named, runs))
         return 0
+    if page:
+        from urllib.parse import urlencode
+
+        from synopsis_writer.cli.page import open_page
+
+        asked = {"rate": run, "other": other or "", "rater": named.name, "suite": suite or ""}
+        return open_page(options.settings_from(house=house), fragment=f"#{urlencode(asked)}")
     _rate(named)
     status(f"{named.done} of {len(named.pairs)} pairs rated by {named.name}; saved in {run}")
     if a.judgements.jury:

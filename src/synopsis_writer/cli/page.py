@@ -17,6 +17,7 @@ from synopsis_writer.cli.options import option
 from synopsis_writer.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
+    from synopsis_writer.settings import Settings
     from synopsis_writer.writer import Writer
 
 SWITCH_INTERVAL = 0.001  # seconds for which a check may keep the server from answering
@@ -46,12 +47,20 @@ def page(
 
     It is served on this machine for this machine alone, until Ctrl-C.
     """
+    settings = options.settings_from(run, semantic=semantic, out=out)
+    return open_page(settings, host, port, log=not run.no_log, no_open=no_open)
+
+
+def open_page(
+    settings: "Settings", host: str = "127.0.0.1", port: int = 0, *,
+    log: bool = True, no_open: bool = False, fragment: str = "",
+) -> int:  # fmt: skip
+    """Serve the page until Ctrl-C, and open a browser at its address; `fragment` is what to show there."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise SettingsError("the page needs an extra: pip install 'synopsis-writer[page]'")
     from synopsis_writer.house.house import open_house
     from synopsis_writer.page.server import Access, Page, is_loopback, listen, serve
 
-    settings = options.settings_from(run, semantic=semantic, out=out)
     if not is_loopback(host):
         if not settings.insecure:
             raise InputError(
@@ -63,16 +72,17 @@ def page(
     open_house(settings)  # which says at once what is wrong with it
     with listen(host, port) as listening:
         access = Access(host, listening.getsockname()[1])
+        address = access.address + fragment
 
         def show() -> None:
-            warn(f"the page: {access.address}")
+            warn(f"the page: {address}")
             if not no_open and _has_browser():
-                threading.Thread(target=webbrowser.open, args=(access.address,), daemon=True).start()
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         def open_writer() -> "Writer":
             from synopsis_writer.writer import Writer
 
-            return Writer(settings, log=not run.no_log)
+            return Writer(settings, log=log)
 
         try:
             asyncio.run(serve(Page(access, open_writer, settings.lang, show, _freeze), listening))

@@ -21,7 +21,10 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
+from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.record import RUN_FILE, read_rows
+from synopsis_writer.evals.results import ALL_METRICS, open_results, parts_between, parts_within
+from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS, export
 from synopsis_writer.gate.messages import Language, check_names
@@ -104,6 +107,15 @@ class _Pair(Sent):
     new: Sequence[str]
 
 
+class _Rating(Sent):
+    run: str
+    other: str = ""
+    rater: str
+    suite: str = ""
+    pair: str | None = None
+    choice: Literal[0, 1, 2] = 0
+
+
 class _Word(Sent):
     word: str
 
@@ -154,6 +166,7 @@ class Api:
         self._warm: asyncio.Task[None] | None = None
         self._checking = asyncio.Lock()
         self._newest: dict[str, Request] = {}  # check of each draft
+        self._raters: dict[tuple[str, ...], Rater] = {}
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -434,6 +447,32 @@ class Api:
         first = int(offset) if offset.isascii() and offset.isdigit() else 0
         return await asyncio.to_thread(_folder, query.get("path", ""), first)
 
+    async def rate(self, request: Request) -> dict[str, Any]:
+        """Record which text of a pair is better, if a pair is named; return the next one."""
+        await self._ready(request)
+        asked = await _read(request, _Rating)
+
+        def rate() -> dict[str, Any]:
+            rater = self._rater(asked.run, asked.other, asked.suite, asked.rater)
+            if asked.pair is not None:
+                rater.rate(asked.pair, asked.choice)
+            pair = rater.next()
+            texts = pair and (pair.first.synopsis, pair.second.synopsis, pair.case.reference)
+            return {"done": rater.done, "pairs": len(rater.pairs), "id": pair and pair.id, "texts": texts,
+                    "brief": pair and pair.case.brief}  # fmt: skip
+
+        return await asyncio.to_thread(rate)
+
+    def _rater(self, *asked: str) -> Rater:
+        if asked not in self._raters:
+            run, other, suite, name = asked
+            cases = load_suite(Path(suite) if suite else default_suite(), ALL_METRICS)
+            runs = [open_results(_below(each), cases, self.writer.workspace) for each in (run, other) if each]
+            parts = parts_between(*runs) if other else parts_within(*runs)
+            texts = [(first.rows, second.rows) for first, second in parts]
+            self._raters[asked] = Rater(_below(run), name, texts, cases.cases)
+        return self._raters[asked]
+
 
 def _form_data(form: Form) -> Mapping[str, Any]:
     limits, unit = form.length
@@ -451,9 +490,7 @@ def _folder(path: str, first: int) -> dict[str, Any]:
     here = Path.cwd().resolve()
     if not path:
         return {"kind": "none", "folders": sorted(_folders(here)), "rows": []}
-    folder = here / path
-    if "\0" in path or not folder.resolve().is_relative_to(here):
-        raise InputError(f"{path[:80]!a}: is no folder below {here}: start the page where it is")
+    folder = _below(path)
     if (folder / RECORD_FILE).is_file():
         kind, rows = "batch", list(_batch_rows(folder, first))
     elif (folder / RUN_FILE).is_file():
@@ -461,6 +498,14 @@ def _folder(path: str, first: int) -> dict[str, Any]:
     else:
         raise FileError(f"{path[:80]}: holds neither a batch nor an eval run: name another folder")
     return {"kind": kind, "rows": rows[:_MOST_ROWS], "more": len(rows) > _MOST_ROWS}
+
+
+def _below(path: str) -> Path:
+    """Return a folder below the working directory; raises InputError for any other."""
+    here = Path.cwd().resolve()
+    if "\0" in path or not (here / path).resolve().is_relative_to(here):
+        raise InputError(f"{path[:80]!a}: is no folder below {here}: start the page where it is")
+    return here / path
 
 
 def _folders(here: Path) -> Iterator[str]:

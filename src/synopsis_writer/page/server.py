@@ -74,6 +74,7 @@ _ROUTES = (  # each with the method of `Api` that answers it
     ("GET", "/api/export", "export"),
     ("POST", "/api/import", "import_file"),
     ("GET", "/api/folder", "open_folder"),
+    ("POST", "/api/rate", "rate"),
 )
 
 

@@ -6,6 +6,7 @@ import * as editor from "./editor.js";
 import * as findings from "./findings.js";
 import * as model from "./model.js";
 import * as panels from "./panels.js";
+import { rate } from "./rate.js";
 
 const CHECK_AFTER = 40; // milliseconds after a key
 const SEARCH_AFTER = 150;
@@ -171,7 +172,8 @@ const saved = (act) => async () => (await desk.save()) && act();
 const translate = (to) => {
 	speak(to);
 	label();
-	const { model: engine } = desk.state;
+	const { model: engine, house } = desk.state;
+	$("house").textContent = house.is_own ? house.name : w("builtIn");
 	$("model").textContent = joined(w(`model_${engine.kind}`, engine.name), model.budgetWords());
 	const ways = engine.ways_out.map(({ kind, command }) => w(`way_${kind}`, command));
 	if (ways.length) notice(w("noModel"), { key: "model", lines: [engine.why, w("waysOut"), ...ways] });
@@ -284,7 +286,6 @@ on(window, "dragover drop dragleave paste", (event) => {
 
 label();
 await desk.start();
-$("house").textContent = desk.state.house.name;
 brief.form.replaceChildren(...options(desk.state.house.forms));
 $("shows").replaceChildren(...options(desk.state.shows));
 for (const element of all('[data-action="write"]')) element.disabled = !desk.state.model.can_write;
@@ -292,6 +293,8 @@ for (const element of wish) element.disabled = !desk.state.model.can_revise;
 translate(language);
 setInterval(desk.poll, POLL);
 const id = decodeURIComponent(location.hash.slice(1));
+const { rate: run, ...how } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+if (run) rate({ run, ...how });
 if (id.includes(".")) await desk.load(id).catch(() => {});
 await desk.recover();
 document.documentElement.dataset.ready = "";

@@ -3,6 +3,7 @@
 import { $, fill, get, h, joined, language, make, moment, notice, number, open, post, query, textPath, w } from "./base.js";
 import { add, change, discard, doc, docs, load, outgoing, restore, state, view, written } from "./desk.js";
 import { compare } from "./model.js";
+import { rate } from "./rate.js";
 
 const MOST_BYTES = 2_000_000;
 
@@ -26,7 +27,10 @@ export const refresh = async () => {
 
 /** List what a batch or an eval run holds. */
 export const openFolder = async () => {
-	const { rows, message } = await query("/api/folder", new FormData($("open-folder"))).catch(({ message }) => ({ rows: [], message }));
+	const path = $("open-folder").elements.path.value;
+	const { kind, rows, message } = await query("/api/folder", { path }).catch(({ message }) => ({ rows: [], message }));
+	$("rate-run").hidden = kind !== "eval";
+	$("rate-run").onclick = () => rate({ run: path });
 	const bad = rows.filter(({ state }) => ["refused", "failed"].includes(state)).length;
 	$("folder").textContent = message ?? w("folderRows", number(rows.length), number(bad));
 	const shown = ({ key, title, state, reason, text }) => ({ title: title || key, state, detail: reason, act: () => (text ? add(text) : notice(w("noText", reason), { key: "row" })) });
