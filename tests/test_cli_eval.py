@@ -319,6 +319,27 @@ def test_a_report_is_written(terminal: Terminal, tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
     assert CASES[0].reference.title in page
+    assert "were not saved" not in page
+    saved = json.loads((tmp_path / "run" / "prompts.json").read_text("utf-8"))
+    assert saved["prompts"]["system.md"] == (ROOT / "prompts" / "system.md").read_text("utf-8")
+    assert "judge.md" not in saved["prompts"]
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"prompts": 1}', '{"prompts": {"a.md": "\\ud800"}}'])
+def test_an_old_run_gives_a_report_without_its_prompts(
+    terminal: Terminal, tmp_path: Path, content: str | None
+) -> None:
+    run(terminal, GOOD)
+    path = tmp_path / "run" / "prompts.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, "utf-8")
+    done = terminal("eval", "report", "run", "-o", "report.html")
+    assert done.code == 0, done.err
+    assert ("prompts.json: is broken" in done.err) == (content is not None)
+    assert "The templates of prompts were not saved" in (tmp_path / "report.html").read_text("utf-8")
+    assert run(terminal, []).code == 0
+    assert path.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
+from synopsis_writer.evals.record import AttemptLine, PromptTexts, Row, RowLine, RunInfo
 from synopsis_writer.evals.report import (
+    compare_prompts,
     decimals,
     format_duration,
     format_number,
@@ -438,3 +439,54 @@ def test_a_phone_gets_the_columns_that_matter() -> None:
     page = page_of(whole())
     shown = re.findall(r'<th scope="col" data-sort="\w+"(?: data-direction="-?\d")?>(.*?)</th>', page)
     assert shown == ["Case", "Model", "Outcome", METRICS["facts"].name]
+
+
+def prompts_of(info: RunInfo, texts: PromptTexts, before: tuple[RunInfo, PromptTexts] | None = None) -> str:
+    shown = tuple(compare_prompts(info, texts, before))
+    page = render_report(info, summarise(info, []), [], CASES, METRICS, prompts=shown)
+    return page[page.index('<section id="prompts"') : page.index('<section id="results"')]
+
+
+RUN = replace(info_of(CASES, MODELS, 1), name="now", prompts={"stand": "1"})
+BEFORE = replace(RUN, name="before", prompts={"alt": "0"})
+
+
+def test_templates_are_shown_folded_as_text_and_escaped() -> None:
+    part = prompts_of(RUN, {"stand": {"system.md": f"Du schreibst.\n{HOSTILE}\n"}})
+    assert "<details><summary>" in part
+    assert "<details open" not in part
+    assert ">Du schreibst.\n&lt;/title&gt;" in part
+    assert "<ins>u" in part  # the legend alone
+    assert part.count("<ins>") == part.count("<del>") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "shown"),
+    [
+        ({"a.md": "Eins zwei."}, {"a.md": "Eins drei."}, "changed", "Eins <del>zwei</del><ins>drei</ins>."),
+        ({"a.md": "Eins.\n"}, {"a.md": "Eins."}, "unchanged", "Eins."),
+        ({}, {"a.md": "<b>"}, "added", "<ins>&lt;b&gt;</ins>"),
+        ({"a.md": "Eins."}, {}, "removed", "<del>Eins.</del>"),
+    ],
+)
+def test_words_that_differ_between_versions_are_marked(
+    old: dict[str, str], new: dict[str, str], status: str, shown: str
+) -> None:
+    within = prompts_of(replace(RUN, prompts={"alt": "0", "stand": "1"}), {"alt": old, "stand": new})
+    for part in (prompts_of(RUN, {"stand": new}, (BEFORE, {"alt": old})), within):
+        (compared,) = re.findall(r"compared with (?:before: )?alt</span></h3>(.*)", part, re.DOTALL)
+        assert f'<span class="note">{status}</span>' in compared
+        assert re.findall("<pre[^>]*>(.*?)</pre>", compared, re.DOTALL) == [shown]
+
+
+def test_a_version_is_compared_with_the_one_of_its_name() -> None:
+    before = replace(BEFORE, prompts={"alt": "0", "stand": "2"})
+    part = prompts_of(RUN, {"stand": {}}, (before, {"alt": {}, "stand": {}}))
+    assert re.findall("compared with (.*?)</span>", part) == ["before: stand"]
+
+
+def test_a_run_without_saved_templates_says_so() -> None:
+    assert "The templates of stand were not saved" in prompts_of(RUN, {})
+    compared = prompts_of(RUN, {"stand": {"a.md": "Eins."}}, (BEFORE, {}))
+    assert "The templates of before: alt were not saved" in compared
+    assert ">Eins.</pre>" in compared

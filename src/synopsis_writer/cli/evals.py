@@ -353,18 +353,20 @@ def write_report(
     json: options.Json = False,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
-    from synopsis_writer.evals.report import render_report
+    from synopsis_writer.evals.record import read_prompts
+    from synopsis_writer.evals.report import compare_prompts, render_report
     from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs, find_problems
     from synopsis_writer.evals.statistics import group_name
     from synopsis_writer.storage.files import write_file
     from synopsis_writer.workspace import open_workspace
 
     results = _opened(run, suite, house)
-    comparisons, others = compare_groups(results), []
+    comparisons, others, before = compare_groups(results), [], None
     if against:
         other = _opened(against, suite, house)
         comparisons += compare_runs(other, results)
         others = [(f"{other.info.name}: {group_name(group)}", group) for group in other.groups]
+        before = other.info, read_prompts(against)
     workspace = open_workspace(options.settings_from(house=house))
     page = render_report(
         results.info,
@@ -376,6 +378,7 @@ def write_report(
         results.judge,
         find_problems(results, workspace),
         others,
+        prompts=tuple(compare_prompts(results.info, read_prompts(run), before)),
     )
     write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")

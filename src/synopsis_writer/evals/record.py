@@ -10,20 +10,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
-from synopsis_writer.storage.files import FolderLock, input_lines, write_file
+from synopsis_writer.storage.files import FolderLock, input_lines, read_input, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
 
 FORMAT = 1
 _MOST_BYTES, _LONGEST_LINE = 1_000_000_000, 50_000_000  # of a file; an answer has 8 MB at most
-RUN_FILE, RESULTS_FILE = "run.json", "results.jsonl"
+RUN_FILE, RESULTS_FILE, PROMPTS_FILE = "run.json", "results.jsonl", "prompts.json"
+
+PromptTexts = Mapping[str, Mapping[str, str]]
+"""The templates of each prompt version, by their paths in its folder."""
 
 _log = logging.getLogger(__name__)
 
@@ -234,6 +237,24 @@ def read_info(folder: Path) -> RunInfo:
         return RunInfo(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path}: is broken: name another run, or make it again") from error
+
+
+def write_prompts(folder: Path, texts: PromptTexts) -> None:
+    """Save the templates beside a run; raises FileError."""
+    write_file(folder / PROMPTS_FILE, json.dumps(texts, ensure_ascii=False, indent=2) + "\n", private=True)
+
+
+def read_prompts(folder: Path) -> PromptTexts:
+    """Return the templates of a run; none where they were not saved, or, as is logged, are broken."""
+    path = folder / PROMPTS_FILE
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, dict[str, str]]).validate_json(read_input(path, _MOST_BYTES))
+    except (ValueError, FileError) as error:
+        problem = str(error) if isinstance(error, FileError) else f"{path}: is broken"
+        _log.warning("%s: the report is without prompts; run the same command again", problem)
+        return {}
 
 
 def read_rows(folder: Path) -> dict[Key, Row]:

@@ -73,7 +73,7 @@
 
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details:not([open], #prompts *)")];
     for (const part of opened) part.open = true;
   });
   addEventListener("afterprint", () => {

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from synopsis_writer.evals.metrics import Metric, Scored
-from synopsis_writer.evals.record import Row, RunInfo
+from synopsis_writer.evals.record import PromptTexts, Row, RunInfo
 from synopsis_writer.evals.statistics import (
     MIN_CASES,
     Comparison,
@@ -25,11 +25,13 @@ from synopsis_writer.evals.statistics import (
     group_rows,
 )
 from synopsis_writer.evals.suite import Case
+from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import NO_COST, Cost, format_cost
 
 _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
+_MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
 
@@ -54,7 +56,17 @@ class Section:
     results: tuple[ShownRow, ...]
 
 
-def render_report(
+@dataclass(frozen=True)
+class ShownPrompt:
+    """A prompt version and what it is compared with; per file name, status and the parts of `word_diff`."""
+
+    name: str
+    base: str
+    unsaved: str  # whose templates were not saved; empty: none's
+    files: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
+
+
+def render_report(  # noqa: PLR0913 - a page of many parts
     info: RunInfo,
     groups: Sequence[Group],
     scored: Sequence[Scored],
@@ -64,6 +76,8 @@ def render_report(
     judge: str = "",
     problems: Sequence[str] | None = None,
     against: Sequence[tuple[str, Group]] = (),
+    *,
+    prompts: Sequence[ShownPrompt] = (),
 ) -> str:
     """Return the report of a run as one HTML page.
 
@@ -77,6 +91,7 @@ def render_report(
         judge: who judged, and how far to trust it.
         problems: what the run misses, in sentences; None: it was not checked.
         against: groups of another run, with their names; they are in the charts, too.
+        prompts: the templates, from `compare_prompts`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -102,6 +117,7 @@ def render_report(
         bounds=_axes([*groups, *(group for _, group in against)], shown),
         charted=[*((group_name(group), group) for group in groups), *against],
         verdict=problems,
+        prompts=prompts,
         major=("facts", "judge_preference"),  # columns for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
@@ -160,6 +176,40 @@ def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Secti
         )
         if results:
             yield Section(f"c{position}", name, known.get(name), results)
+
+
+def compare_prompts(
+    info: RunInfo, texts: PromptTexts, before: tuple[RunInfo, PromptTexts] | None = None
+) -> Iterator[ShownPrompt]:
+    """Yield each version: beside that of its name before, or each before; else beside the run's first one."""
+    first = next(iter(info.prompts), "")
+    for name in info.prompts:
+        bases, saved, run = ([] if name == first else [first]), texts, ""
+        if before is not None:
+            bases, saved, run = list(before[0].prompts), before[1], f"{before[0].name}: "
+            bases = [name] if name in bases else bases
+        for base in bases or [""]:
+            unsaved = [
+                each
+                for each, kept in ((name, name in texts), (run + base, base in saved))
+                if each and not kept
+            ]
+            files = tuple(_compared(texts.get(name, {}), saved.get(base))) if name in texts else ()
+            yield ShownPrompt(name, run + base, " and ".join(unsaved), files)
+
+
+def _compared(
+    new: Mapping[str, str], old: Mapping[str, str] | None
+) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]:
+    for name in dict.fromkeys([*new, *(old or ())]):
+        after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
+        status = "" if old is None else "unchanged" if after == earlier else "changed"
+        if old is not None and (name in old) != (name in new):
+            status = "removed" if name in old else "added"
+        if max(len(after), len(earlier)) > _MAX_TEMPLATE:
+            status = f"{status} (its first {_MAX_TEMPLATE:,} characters; prompts.json has all)".strip()
+        after, earlier = after[:_MAX_TEMPLATE], earlier[:_MAX_TEMPLATE]
+        yield name, status, (("=", after),) if after == earlier else tuple(word_diff(earlier, after))
 
 
 def _trouble(section: Section) -> tuple[float, float]:

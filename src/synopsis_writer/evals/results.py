@@ -32,6 +32,7 @@ from synopsis_writer.evals.metrics import (
 )
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
 from synopsis_writer.evals.record import (
+    PROMPTS_FILE,
     RESULTS_FILE,
     RUN_FILE,
     Key,
@@ -39,9 +40,11 @@ from synopsis_writer.evals.record import (
     RunInfo,
     read_info,
     read_lines,
+    read_prompts,
     read_rows,
     row_digest,
     row_line,
+    write_prompts,
 )
 from synopsis_writer.evals.statistics import (
     MIN_PAIRS,
@@ -299,6 +302,10 @@ def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
     rows.sort(key=lambda row: row.id)
     write_file(folder / RUN_FILE, info.as_json())
     write_file(folder / RESULTS_FILE, "".join(map(row_line, rows)))
+    if texts := read_prompts(run.folder).get(prompt):
+        write_prompts(folder, {prompt: texts})
+    else:
+        _remove(folder / PROMPTS_FILE)
     if judgements := judgements_text(run.judgements, rows):
         write_file(folder / JUDGEMENTS_FILE, judgements)
     else:

@@ -14,7 +14,7 @@ from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.errors import BriefError, ModelError, SettingsError
 from synopsis_writer.evals.judge import judge_rows, name_jury, open_judge, resolve_judge, run_spending
 from synopsis_writer.evals.metrics import chrf_scorer
-from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo
+from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo, write_prompts
 from synopsis_writer.evals.results import EvalResults, open_results
 from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash
 from synopsis_writer.examples import Example
@@ -24,7 +24,7 @@ from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.models.base import bill
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.prompts.templates import folder_hash
+from synopsis_writer.prompts.templates import folder_hash, template_texts
 from synopsis_writer.result import RowResult
 from synopsis_writer.settings import folder, of_house
 from synopsis_writer.show import find_show
@@ -100,6 +100,7 @@ class EvalRun:
         settings = writer.settings
         reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
         self.info = plan(out, _now(), self._cases, names, versions, repeats, settings.attempts, reviewed)
+        self._texts = {name: template_texts(path) for name, path in versions.items()}
 
     async def run(self) -> EvalResults:
         """Write all cases, judge and score the texts, and return the results.
@@ -117,6 +118,7 @@ class EvalRun:
         """Hold the folder; raises FileError where it has another run, or another process writes it."""
         with contextlib.ExitStack() as stack:
             self._folder = stack.enter_context(RunFolder(self._out, self.info))
+            write_prompts(self._out, self._texts)
             bounds, spent = self._writer.budget, run_spending(self._out, self._folder.history)
             self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
             self._stack = stack.pop_all()

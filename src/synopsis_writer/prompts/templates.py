@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import printable
 from synopsis_writer.document import read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
@@ -495,14 +496,30 @@ def folder_hash(folder: Path) -> str:
     if not folder.is_dir():
         raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
     digest = hashlib.sha256()
-    others = {folder / README, *(folder / f"{name}.md" for name in _NOT_FOR_NEW_TEXTS)}
-    kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
-    for path in find_files(folder, "**/*"):
-        if path.suffix not in kinds or path in others:
-            continue
-        digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(read_input(path) + b"\0")
-    for name in sorted(TEMPLATES.keys() - _NOT_FOR_NEW_TEXTS):
-        if (path := template_path(folder, name)).parent != folder:
+    for path in _hashed_files(folder):
+        if path.is_relative_to(folder):
+            digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
+            digest.update(read_input(path) + b"\0")
+        else:
             digest.update(read_input(path))
     return digest.hexdigest()[:12]
+
+
+def template_texts(folder: Path) -> dict[str, str]:
+    """Return the text of each file that `folder_hash` hashes, by its path in the folder; raises FileError."""
+    texts = {}
+    for path in _hashed_files(folder):
+        name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+        texts[printable(name)] = _LINE_END.sub("\n", read_input(path).decode("utf-8-sig", "replace"))
+    return texts
+
+
+_LINE_END = re.compile("\r\n?")
+
+
+def _hashed_files(folder: Path) -> Iterator[Path]:
+    others = {folder / README, *(folder / f"{name}.md" for name in _NOT_FOR_NEW_TEXTS)}
+    kinds = {".md", ".yaml", ".txt"}  # an editor's own files are none of these
+    yield from (path for path in find_files(folder, "**/*") if path.suffix in kinds and path not in others)
+    paths = (template_path(folder, name) for name in sorted(TEMPLATES.keys() - _NOT_FOR_NEW_TEXTS))
+    yield from (path for path in paths if path.parent != folder)
