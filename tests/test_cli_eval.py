@@ -141,6 +141,10 @@ def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path)
     assert first.code == 0
     blessed = terminal("eval", "bless", "first")
     assert (blessed.code, blessed.err) == (0, "baseline: evals/baselines/m-62c66a\n")
+    baseline = tmp_path / "evals" / "baselines" / "m-62c66a"
+    assert (baseline / "prompts.json").read_text("utf-8") == (tmp_path / "first" / "prompts.json").read_text(
+        "utf-8"
+    )
     second = run(
         terminal, [cut(case) for case in CASES], "--attempts", "1", "--prompt", "worse", out="second"
     )
@@ -157,6 +161,10 @@ def test_a_worse_prompt_is_reported_as_worse(terminal: Terminal, tmp_path: Path)
     assert "better" not in same
     better = terminal("eval", "compare", "second", "first").out
     assert "7 won, 0 tied, 0 lost: better" in better
+    assert terminal("eval", "report", "second", "--against", "first", "-o", "report.html").code == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Fasse dich kurz.</ins>" in page
+    assert page.count('<span class="note">changed</span>') == 1
 
 
 def test_several_models_and_prompts_are_separate_groups(terminal: Terminal, tmp_path: Path) -> None:
