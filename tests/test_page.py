@@ -205,13 +205,13 @@ def test_what_is_too_large_is_refused_before_it_is_read(browser: Browser) -> Non
 
 
 def test_a_check_marks_words_in_units_of_the_browser(browser: Browser) -> None:
-    body = ["😀 Er geht.", "  " + unicodedata.normalize("NFD", "Schön: daß") + " er geht."]
+    body = ["😀 Er geht.", " ", "  " + unicodedata.normalize("NFD", "Schön: daß") + " er geht."]
     given = text(paragraphs=[{"storyline": "A", "text": part} for part in body])
     result = browser.post("/api/check", given)
     (finding,) = [each for each in result["findings"] if each["check"] == "spelling"]
-    units = "\n\n".join(body).encode("utf-16-le")
     (start, end), *_ = finding["spans"]
-    assert units[2 * start : 2 * end].decode("utf-16-le") == "daß"
+    units = body[start["index"]].encode("utf-16-le")
+    assert units[2 * start["offset"] : 2 * end["offset"]].decode("utf-16-le") == "daß"
     assert finding["words"] == ["daß"]
     assert (result["passed"], result["counts"]["words"]) == (False, 6)
     given["waived"] = [{"check": "spelling", "words": ["daß"], "reason": "Ein Zitat"}]

@@ -389,7 +389,7 @@ def test_what_is_refused_is_released_with_a_reason_alone(text: Any, saved: Path)
 def test_a_text_goes_out_as_word_and_comes_in_by_drop(text: Any, tmp_path: Path) -> None:
     text.get_by_role("button", name="Export").click()
     with text.expect_download() as waiting:
-        text.get_by_role("dialog").get_by_role("button", name="docx").click()
+        text.get_by_role("dialog").get_by_role("link", name="docx").click()
     path = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(path)
     assert path.suffix == ".docx"
@@ -507,6 +507,7 @@ def test_the_whole_work_goes_by_keyboard(page: Any, served: Served, model: Model
     assert read_document(served.texts / FILE).meta["release"]["by"] == "Eva Muster"
 
 
+@pytest.mark.slow
 def test_the_focus_is_seen_on_every_stop(text: Any) -> None:
     text.locator(".skip").focus()
     seen = set()
@@ -527,7 +528,9 @@ def test_the_focus_is_seen_on_every_stop(text: Any) -> None:
     assert len(seen) > 25
 
 
-@pytest.mark.parametrize("width", [320, 360, 1920])
+@pytest.mark.parametrize(
+    "width", [320, *(pytest.param(each, marks=pytest.mark.slow) for each in (360, 1920))]
+)
 def test_nothing_is_wider_than_the_window(chromium: Any, served: Served, saved: Path, width: int) -> None:
     assert saved.exists()
     with opened(chromium, served.address, viewport={"width": width, "height": 740}) as page:
@@ -612,6 +615,7 @@ def test_a_paste_from_word_brings_its_words_alone(page: Any) -> None:
     assert paragraphs(page)[1] == "Der Hund bellt. Laut."
 
 
+@pytest.mark.slow
 def test_a_paste_of_two_megabytes_is_taken_and_said(page: Any) -> None:
     page.refusals.add("400")  # too long to check
     page.locator("#body").click()
@@ -664,6 +668,7 @@ def test_hostile_text_is_text(page: Any, served: Served) -> None:
     assert page.locator("img, b script").count() == 0
 
 
+@pytest.mark.slow
 def test_without_a_model_the_page_names_three_ways_and_checks_all_the_same(
     chromium: Any, tmp_path: Path, languages: Path
 ) -> None:
@@ -701,7 +706,7 @@ def test_both_languages_have_all_words() -> None:
     assert {key: count for key, count in places.items() if count[0] != count[1]} == {}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(chromium: Any, served: Served, saved: Path, model: Model, scheme: str) -> None:
     assert saved.exists()
     found: dict[str, Any] = {}
@@ -737,6 +742,11 @@ def test_axe_finds_nothing(chromium: Any, served: Served, saved: Path, model: Mo
     assert not found, [(name, [node["html"][:150] for node in nodes]) for name, nodes in found.items()]
 
 
+def test_scripts_and_styles_are_small() -> None:
+    sizes = {path.name: len(path.read_bytes()) for path in STATIC.iterdir() if path.suffix in {".js", ".css"}}
+    assert sum(sizes.values()) < 69_000, sizes
+
+
 def test_the_page_is_small(page: Any) -> None:
     sizes = page.evaluate(
         """() => ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind))
@@ -747,6 +757,7 @@ def test_the_page_is_small(page: Any) -> None:
     assert 10_000 < sum(sent for name, sent, _ in sizes if name.endswith((".js", ".css"))) < 60_000, sizes
 
 
+@pytest.mark.slow
 def test_a_batchs_folder_opens_as_a_list_to_work_through(page: Any, served: Served, model: Model) -> None:
     model.play(Reply(ANSWER))
     briefs = served.folder / "briefs.csv"

@@ -70,7 +70,7 @@ class _RefusedError(NotReleasedError):
     @property
     def more(self) -> dict[str, Any]:
         """The findings, beside the error's message."""
-        return {"findings": findings_data(self.report.findings, self.report.text)}
+        return {"findings": findings_data(self.report.findings, [self.report.text])}
 
 
 class _Write(Sent):

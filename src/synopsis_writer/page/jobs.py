@@ -74,7 +74,8 @@ class Job:
 
     def attempted(self, attempt: Attempt, brief: Brief) -> None:
         """Show an attempt that was judged."""
-        findings = findings_data(attempt.findings, attempt.synopsis.text if attempt.synopsis else "")
+        paragraphs = attempt.synopsis.paragraphs if attempt.synopsis else ()
+        findings = findings_data(attempt.findings, [each.text for each in paragraphs])
         if attempt.problem:
             findings = [{"check": "structure", "level": "error", "message": attempt.problem, "spans": []}]
         usage = attempt.answer.usage

@@ -5,8 +5,9 @@ import json
 import logging
 import re
 import unicodedata
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -129,7 +130,7 @@ class Text(Sent):
     @property
     def body(self) -> str:
         """The paragraphs as the page counts them, a blank line between two."""
-        return "\n\n".join(part.text for part in self.paragraphs)
+        return _joined(part.text for part in self.paragraphs)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -247,18 +248,21 @@ def state_of(document: Document) -> State:
     return "refused" if refused else "accepted" if gate else "draft"
 
 
-def findings_data(findings: Sequence[Finding], body: str) -> list[dict[str, Any]]:
-    """Return what did not pass, with spans in UTF-16 units of `body`, which need not be composed."""
-    unit = _units(body)
+def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what did not pass, with places in the paragraphs `texts`, which need not be composed.
+
+    A place is the paragraph's index, and UTF-16 units in it.
+    """
+    body, place = _joined(texts), _places(texts)
     return [
         {
             "check": each.check,
             "level": each.level,
             "message": each.message,
             "hint": each.hint,
-            "spans": [[unit(start), unit(end)] for start, end in each.spans],
+            "spans": [[place(start), place(end)] for start, end in each.spans],
             "fixes": [
-                {"start": unit(fix.span[0]), "end": unit(fix.span[1]), "text": fix.text} for fix in each.fixes
+                {"span": [place(fix.span[0]), place(fix.span[1])], "text": fix.text} for fix in each.fixes
             ],
             "words": each.marked_words(unicodedata.normalize("NFC", body.strip())),
             "waived": each.waived or None,
@@ -268,19 +272,28 @@ def findings_data(findings: Sequence[Finding], body: str) -> list[dict[str, Any]
     ]
 
 
-def _units(body: str) -> Callable[[int], int]:
-    """Return a function from an index in the text as the gate has it to one in UTF-16 units of `body`."""
+def _joined(texts: Iterable[str]) -> str:
+    return "\n\n".join(text for text in texts if text.strip())
+
+
+def _places(texts: Sequence[str]) -> Callable[[int], dict[str, int]]:
+    """Return a function from an index in the text as the gate has it to a place in its paragraphs."""
+    filled = [(number, text) for number, text in enumerate(texts) if text.strip()] or [(0, "")]
+    starts = list(accumulate((len(text) + 2 for _, text in filled[:-1]), initial=0))
+    body = _joined(texts)
     first, inner = len(body) - len(body.lstrip()), body.strip()
     is_composed = unicodedata.is_normalized("NFC", inner)
 
     def composed(end: int) -> int:
         return len(unicodedata.normalize("NFC", inner[:end]))
 
-    def unit(index: int) -> int:
-        index = index if is_composed else bisect_left(range(len(inner)), index, key=composed)
-        return len(body[: first + index].encode("utf-16-le", "surrogatepass")) // 2
+    def place(index: int) -> dict[str, int]:
+        index = first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))
+        paragraph = bisect_right(starts, index) - 1
+        units = body[starts[paragraph] : index].encode("utf-16-le", "surrogatepass")
+        return {"index": filled[paragraph][0], "offset": len(units) // 2}
 
-    return unit
+    return place
 
 
 async def check(writer: Writer, text: Text) -> dict[str, Any]:
@@ -297,7 +310,7 @@ async def check(writer: Writer, text: Text) -> dict[str, Any]:
     whole = [unicodedata.normalize("NFC", text.body), *([text.title] if form.title_counts else [])]
     line = " ".join(" ".join(part.split()) for part in whole)
     return {
-        "findings": findings_data(report.findings, text.body),
+        "findings": findings_data(report.findings, [part.text for part in text.paragraphs]),
         "passed": report.passed,
         "form": report.form,
         "counts": {

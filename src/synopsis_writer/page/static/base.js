@@ -8,20 +8,20 @@ export const speak = (name) => {
 	language = document.documentElement.lang = name;
 };
 
-/** Take words that the program adds. */
 export const learn = (words) => Object.assign(WORDS, words);
 
-/** The words for `key`, with `values` in their places. */
+/** The words for `key`, with `values` where they belong. */
 export const w = (key, ...values) => (WORDS[key]?.[Number(language === "en")] ?? key).replace(/\{(\d)\}/g, (_, place) => values[place]);
 export const number = (value) => Number(value).toLocaleString(language);
 export const range = (limits, unit) => limits && `${w("limits", ...limits.map(number))} ${w(unit)}`;
 export const joined = (...words) => words.filter(Boolean).join(" · ");
+export const pick = (object, keys) => Object.fromEntries(keys.map((key) => [key, object[key]]));
 
 /** A moment as the language writes it, without the day if that is today. */
 export const moment = (iso) => {
 	const date = new Date(iso);
-	const day = date.toDateString() !== new Date().toDateString() && { day: "numeric", month: "short" };
-	return date.toLocaleString(language, { ...day, hour: "2-digit", minute: "2-digit" });
+	const isToday = date.toDateString() === new Date().toDateString();
+	return date.toLocaleString(language, { ...(!isToday && { dateStyle: "medium" }), timeStyle: "short" });
 };
 
 // Elements: data become text and attributes, never markup.
@@ -39,8 +39,8 @@ export const h = (tag, ...children) => {
 const filled = (words, data) => words.replace(/\{(\+?)(\w+)\}/g, (_, isKey, name) => (isKey ? w(data[name]) : (data[name] ?? w(name))));
 
 /**
- * Make an element from the page's template t-`name`. {x} is x of the data, or else the words for x; {+x} are the
- * words that x of the data names. `data-when` leaves out what is empty, `data-slot` takes nodes, `data-act` a function.
+ * Make an element from the template t-`name`: {x} is x of the data, or else the words for x; {+x} are the words that x
+ * of the data names. `data-when` leaves out what is empty, `data-slot` takes nodes, `data-act` a function.
  */
 export const make = (name, data = {}) => {
 	const made = $(`t-${name}`).content.firstElementChild.cloneNode(true);
@@ -67,9 +67,7 @@ export const label = () => {
 };
 
 /** Tell a screen reader, politely. */
-export const announce = (words) => {
-	$("announcer").textContent = words;
-};
+export const announce = (words) => ($("announcer").textContent = words);
 
 /** Show a line above the text, with actions as [name, function]; one with the same key takes its place. */
 export const notice = (words, { key = words, kind = "", actions = [], lines = [] } = {}) => {
@@ -80,9 +78,7 @@ export const notice = (words, { key = words, kind = "", actions = [], lines = []
 	$("notices").append(element);
 };
 
-export const unnotice = (...keys) => {
-	for (const element of $("notices").querySelectorAll(".notice")) if (keys.includes(element.dataset.key)) element.remove();
-};
+export const unnotice = (...keys) => all("#notices > *").forEach((each) => keys.includes(each.dataset.key) && each.remove());
 
 /** Open a dialog of the page; `submit` gets its data, and may keep it open by giving false or failing. */
 export const open = (id, submit) => {
@@ -105,17 +101,6 @@ export const open = (id, submit) => {
 
 const RETRY = 1500; // milliseconds
 
-/** The program refused a request; `body` is its answer. */
-export class RefusedError extends Error {
-	constructor(body) {
-		super(body.error?.message);
-		this.body = body;
-	}
-}
-
-/** The program did not answer, or was started anew and does not know this window yet. */
-export class LostError extends Error {}
-
 let token = document.querySelector("meta[name=synopsis-token]").content;
 let retrying;
 let lost = "";
@@ -132,7 +117,7 @@ const lose = (why) => {
 	lost = why;
 	clearTimeout(retrying);
 	retrying = setTimeout(() => get("/api/journal").catch(() => {}), RETRY);
-	throw new LostError(why);
+	throw Object.assign(new Error(why), { isLost: true });
 };
 
 const find = () => {
@@ -142,7 +127,7 @@ const find = () => {
 	dispatchEvent(new Event("found"));
 };
 
-/** Ask the program, with JSON or a Blob; returns what its JSON holds, or the answer where that is a file. */
+/** Ask the program, with JSON or a Blob. An error `isLost` where it does not answer; else its `body` says why. */
 const request = (method) => async (path, body, options) => {
 	const send = () => {
 		const headers = { "Accept-Language": language, "X-Synopsis-Token": token };
@@ -152,9 +137,8 @@ const request = (method) => async (path, body, options) => {
 	let response = await send().catch(failed);
 	if (response.status === 403) response = (await renew().catch(failed)) ? await send().catch(failed) : lose("restarted");
 	if (lost) find();
-	if (response.headers.has("Content-Disposition")) return response;
 	const data = await response.json().catch(failed);
-	if (!response.ok) throw new RefusedError(data);
+	if (!response.ok) throw Object.assign(new Error(data.error?.message), { body: data });
 	return data;
 };
 
@@ -162,7 +146,7 @@ export const [get, post, put, drop] = ["GET", "POST", "PUT", "DELETE"].map(reque
 export const query = (path, values) => get(`${path}?${new URLSearchParams(values)}`);
 export const textPath = (id, rest = "") => `/api/texts/${id.split("/").map(encodeURIComponent).join("/")}${rest}`;
 
-/** Start a job. `heard` has a function for each kind of event but the last, which is returned; `started` gets what stops it. */
+/** Start a job; `heard` has a function for each kind of event but the last, which is returned. */
 export const run = async (path, body, heard, started) => {
 	const { job } = await post(path, body);
 	started(() => post(`/api/jobs/${job}/stop`));

@@ -1,6 +1,6 @@
 // The open texts: what can be undone, and how nothing that was typed is lost.
 
-import { announce, drop, get, learn, LostError, moment, notice, on, post, put, textPath, unnotice, w } from "./base.js";
+import { announce, drop, get, learn, moment, notice, on, pick, post, put, textPath, unnotice, w } from "./base.js";
 
 const JOURNAL_AFTER = 500; // milliseconds after a key
 const ONE_STEP = 800; // a longer pause begins another step to undo
@@ -17,8 +17,8 @@ export let doc = null;
 /** What shows it; the page sets these. */
 export const view = { show() {}, touch() {}, kept() {}, place() {}, refresh() {} };
 
-const content = (text) => JSON.stringify(CONTENT.map((key) => text[key]));
-const journalPath = ({ draft }) => `/api/journal/${draft}`;
+const content = (text) => JSON.stringify(pick(text, CONTENT));
+const journalPath = (draft) => `/api/journal/${draft}`;
 
 /** An open text: `text` as the server has it, its steps to undo and redo, and what was saved last. */
 class Doc {
@@ -28,10 +28,9 @@ class Doc {
 	step = {};
 
 	constructor(text) {
-		const { empty } = state;
-		const brief = { ...empty.brief, form: state.house.forms[0].name, ...text?.brief };
-		this.text = { ...empty, ...text, brief };
-		this.text.draft ||= `d-${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
+		const brief = { ...state.empty.brief, form: state.house.forms[0].name, ...text?.brief };
+		this.text = { ...state.empty, ...text, brief };
+		this.text.draft ||= `d-${crypto.randomUUID().replaceAll("-", "")}`;
 		this.saved = text && !text.id ? null : content(this.text);
 	}
 
@@ -50,21 +49,21 @@ export const start = async () => {
 	docs.push((doc = new Doc()));
 };
 
-/** The text as it is sent: no paragraph is empty. */
-export const outgoing = ({ journal, ...text } = doc.text) => ({ ...text, paragraphs: text.paragraphs.filter((each) => each.text.trim()) });
+/** The text without empty paragraphs, as a model gets it. */
+export const outgoing = (text = doc.text) => ({ ...text, paragraphs: text.paragraphs.filter((each) => each.text.trim()) });
 
 // What went wrong becomes one line, wherever it did.
 on(window, "unhandledrejection", (event) => {
 	event.preventDefault();
 	const { reason: error } = event;
-	if (error instanceof LostError || error.name === "AbortError") return;
+	if (error.isLost || error.name === "AbortError") return;
 	if (!error.body) console.error(error); // our fault
 	notice(error.message, { key: "refused", kind: "warn" });
 });
 
 // What can be undone
 
-const snapshot = () => ({ ...Object.fromEntries(CONTENT.map((key) => [key, doc.text[key]])), place: view.place() });
+const snapshot = () => ({ ...pick(doc.text, CONTENT), place: view.place() });
 
 /** Keep the content as it is, as a step to undo; steps of one kind in a row are one. */
 export const remember = (kind = "") => {
@@ -91,10 +90,9 @@ const travel = (from, to) => {
 	while (step && content(step) === content(doc.text));
 	if (!step) return announce(w("nothingToUndo"));
 	to.push(snapshot());
-	const { place, ...values } = step;
-	Object.assign(doc.text, values);
+	Object.assign(doc.text, pick(step, CONTENT));
 	doc.step = {};
-	view.show(place);
+	view.show(step.place);
 	touch();
 	announce(w("undone"));
 };
@@ -119,16 +117,16 @@ export const add = (text) => {
 	if (known) return go(known);
 	const made = new Doc(text?.id ? { ...text, draft: "" } : text); // each window has a draft of its own
 	const isUnused = text && !doc.text.id && !doc.isDirty && !doc.undo.length && !doc.isBusy;
-	docs.splice(isUnused ? docs.indexOf(doc) : docs.length, isUnused ? 1 : 0, made);
+	docs.splice(isUnused ? docs.indexOf(doc) : docs.length, Number(isUnused), made);
 	go(made);
 	if (made.isDirty) touch();
 };
 
 export const load = async (id) => {
-	const text = await get(textPath(id));
+	const { journal, ...text } = await get(textPath(id));
 	add(text);
-	if (!text.journal || doc.isDirty) return;
-	const { draft, at, text: newer } = text.journal;
+	if (!journal || doc.isDirty) return;
+	const { draft, at, text: newer } = journal;
 	const actions = [["restore", () => restore(draft)], ["showDifference", () => view.compare(text, newer)], ["discard", () => discard(draft)]];
 	notice(w("newerDraft", moment(at)), { key: "newer", actions });
 };
@@ -159,30 +157,30 @@ export const touch = () => {
 const sendJournal = () => {
 	clearTimeout(timer);
 	timer = null;
-	return (sending = sending.then(sendAll));
+	return (sending = sending.then(async () => {
+		for (const each of [...unsent]) await sendDraft(each);
+	}));
 };
 
-const sendAll = async () => {
-	for (const each of [...unsent]) {
-		unsent.delete(each);
-		const { text, isDirty } = each;
-		try {
-			if (isDirty) await put(journalPath(text), outgoing(text));
-			else if (each.isKept) await drop(journalPath(text));
-			each.isKept = isDirty;
-			localStorage.removeItem(BACKUP + text.draft);
-			if (each === doc && isDirty) view.kept(w("journaled"));
-		} catch (error) {
-			backUp(each);
-			if (error instanceof LostError) unsent.add(each);
-			else Promise.reject(error);
-		}
+const sendDraft = async (which) => {
+	const { text, isDirty } = which;
+	unsent.delete(which);
+	try {
+		if (isDirty) await put(journalPath(text.draft), text);
+		else if (which.isKept) await drop(journalPath(text.draft));
+		which.isKept = isDirty;
+		localStorage.removeItem(BACKUP + text.draft);
+		if (which === doc && isDirty) view.kept(w("journaled"));
+	} catch (error) {
+		backUp(text);
+		if (error.isLost) unsent.add(which);
+		else Promise.reject(error);
 	}
 };
 
-const backUp = ({ text }) => {
+const backUp = (text) => {
 	try {
-		localStorage.setItem(BACKUP + text.draft, JSON.stringify(outgoing(text)));
+		localStorage.setItem(BACKUP + text.draft, JSON.stringify(text));
 	} catch {} // the browser's store is full: the text is still in this window
 };
 
@@ -222,10 +220,9 @@ export const save = async (request = null) => {
 	await sendJournal();
 	const sent = content(text);
 	try {
-		const body = { ...outgoing(text), request };
-		const now = await (text.id ? put(textPath(text.id), body) : post("/api/texts", body));
+		const now = await (text.id ? put : post)(text.id ? textPath(text.id) : "/api/texts", { ...text, request });
 		const isSame = content(text) === sent;
-		Object.assign(text, isSame ? { ...now, draft: text.draft, brief: { ...text.brief, ...now.brief } } : { id: now.id, hash: now.hash });
+		Object.assign(text, isSame ? { ...now, draft: text.draft, brief: { ...text.brief, ...now.brief } } : pick(now, ["id", "hash"]));
 		saving.saved = isSame ? content(text) : sent;
 		saving.isKept = false;
 		unnotice("refused", "conflict");
@@ -261,18 +258,18 @@ export const poll = async () => {
 
 /** Open a draft; where it is of a saved text, undo goes back to that. */
 export const restore = async (draft) => {
-	const text = await get(journalPath({ draft }));
+	const text = await get(journalPath(draft));
 	const saved = text.id && (await get(textPath(text.id)).catch(() => null));
 	add(saved || { ...text, id: null, hash: "" });
 	if (saved) change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
 	await sendJournal();
-	if (doc.text.draft !== draft) await drop(journalPath({ draft }));
+	if (doc.text.draft !== draft) await drop(journalPath(draft));
 	unnotice("drafts", "newer");
 	view.refresh();
 };
 
 export const discard = async (...drafts) => {
-	for (const draft of drafts) await drop(journalPath({ draft }));
+	for (const draft of drafts) await drop(journalPath(draft));
 	view.refresh();
 };
 
@@ -280,25 +277,22 @@ export const discard = async (...drafts) => {
 export const recover = async () => {
 	for (const key of Object.keys(localStorage).filter((each) => each.startsWith(BACKUP))) {
 		const text = JSON.parse(localStorage.getItem(key));
-		await put(journalPath(text), text);
+		await put(journalPath(text.draft), text);
 		localStorage.removeItem(key);
 	}
 	const drafts = await view.refresh();
 	if (!drafts.length) return;
-	const all = async () => {
+	const restoreAll = async () => {
 		for (const { draft } of drafts) await restore(draft);
 	};
-	const actions = [["restore", () => restore(drafts[0].draft)], ["all", all]].slice(0, drafts.length);
+	const actions = [["restore", () => restore(drafts[0].draft)], ["all", restoreAll]].slice(0, drafts.length);
 	notice(w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), { key: "drafts", lines: drafts.slice(0, 3).map(({ name }) => name), actions });
 };
 
-on(window, "found", async () => {
-	await sendJournal();
-	view.touch();
-});
+on(window, "found", () => sendJournal().then(view.touch));
 on(window, "pagehide", () => {
-	for (const each of unsent) {
-		backUp(each);
-		put(journalPath(each.text), outgoing(each.text), { keepalive: true }).catch(() => {});
+	for (const { text } of unsent) {
+		backUp(text);
+		put(journalPath(text.draft), text, { keepalive: true }).catch(() => {});
 	}
 });

@@ -1,6 +1,6 @@
 // What the check says of the text: underlined in it, listed beside it, and counted under it.
 
-import { $, announce, fill, make, notice, number, open, post, range, RefusedError, w } from "./base.js";
+import { $, announce, fill, make, notice, number, open, post, range, w } from "./base.js";
 import { change, doc, outgoing, remember } from "./desk.js";
 import * as editor from "./editor.js";
 
@@ -19,32 +19,21 @@ export const check = async () => {
 	asking?.abort();
 	asking = new AbortController();
 	const checked = doc;
-	const starts = []; // where each paragraph that is not empty begins in the text as it is checked
-	let from = 0;
-	for (const [index, { text }] of doc.text.paragraphs.entries()) {
-		if (!text.trim()) continue;
-		starts.push({ index, from });
-		from += text.length + 2;
-	}
-	const placeOf = (offset) => {
-		const { index, from } = starts.findLast((each) => each.from <= offset) ?? { index: 0, from: 0 };
-		return { index, offset: offset - from };
-	};
 	const failed = (error) => {
-		if (error instanceof RefusedError) return { findings: [], counts: {}, problem: error.message };
-		throw error;
+		if (!error.body) throw error;
+		return { findings: [], counts: {}, problem: error.message };
 	};
-	const result = await post("/api/check", outgoing(), { signal: asking.signal }).catch(failed);
+	const result = await post("/api/check", doc.text, { signal: asking.signal }).catch(failed);
 	if (checked !== doc || result.superseded) return;
-	const placed = (each) => ({ ...each, spans: each.spans.map((span) => span.map(placeOf)), fixes: each.fixes.map(({ start, end, text }) => [placeOf(start), placeOf(end), text]) });
-	doc.findings = result.findings.map(placed);
-	show(result, starts.length > 0);
+	doc.findings = result.findings;
+	show(result);
 };
 
 const isLong = ([start, end]) => start.index !== end.index || end.offset - start.offset > LONG_SPAN;
 const amount = (count, one, many) => count && w(count === 1 ? one : many, count);
 
-const show = ({ counts, limits, problem }, hasText) => {
+const show = ({ counts, limits, problem }) => {
+	const hasText = doc.text.paragraphs.some(({ text }) => text.trim());
 	const spans = { long: [], warning: [], error: [] };
 	for (const each of unwaived()) for (const span of each.spans) spans[isLong(span) ? "long" : each.level].push(span);
 	editor.underline(spans);
@@ -82,14 +71,15 @@ const card = (finding) => {
 	const { check: id, level, spans, fixes, waived } = finding;
 	const word = spans.length ? quote(spans[0]) : "";
 	const [fix, ...others] = waived ? [] : fixes;
+	const kind = waived ? "waived" : level;
 	return {
 		...finding,
+		kind,
 		key: `${id} ${word}`,
 		name: w(`check_${id}`),
-		kind: waived ? "waived" : level,
 		quotes: spans.slice(0, MOST_QUOTES).map((span) => make("quote", { words: quote(span), act: () => editor.select(...span, true) })),
 		reason: waived && w("waivedBecause", waived),
-		fixWords: fix && (others.length || !fix[2].trim() ? w("fix") : w("fixTo", fix[2])),
+		fixWords: fix && (others.length || !fix.text.trim() ? w("fix") : w("fixTo", fix.text)),
 		fix: () => applyFix(finding),
 		ourWord: !waived && id === "spelling" && /^[\p{L}\p{M}'’-]{2,60}$/u.test(word) && w("ourWord", word),
 		own: () => ours(word),
@@ -101,7 +91,7 @@ const card = (finding) => {
 const applyFix = ({ fixes }) => {
 	if (!fixes.length) return announce(w("fixedNone"));
 	remember();
-	for (const fix of fixes.toReversed()) editor.splice(...fix);
+	for (const { span, text } of fixes.toReversed()) editor.splice(...span, text);
 };
 
 export const fixAll = async () => {
@@ -142,7 +132,7 @@ export const markCurrent = () => {
 	if (matchMedia("(min-width: 60rem)").matches) here?.scrollIntoView({ block: "nearest" });
 };
 
-/** Do something with the finding at the cursor, or with the first one. */
+/** For the finding at the cursor, or else the first one. */
 const withCurrent = (act) => () => {
 	const finding = current() ?? unwaived()[0];
 	if (finding) act(finding);

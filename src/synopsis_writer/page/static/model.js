@@ -1,69 +1,70 @@
 // The model at work: writing, revising, other lengths; and what it would be asked.
 
-import { $, all, announce, fill, h, joined, make, notice, number, open, post, range, run, unnotice, w } from "./base.js";
+import { $, announce, fill, h, joined, make, notice, number, open, pick, post, range, run, unnotice, w } from "./base.js";
 import { add, change, discard, doc, go, outgoing, save, state, view } from "./desk.js";
+
+/** What of a text a model or an older version has. */
+export const WORDS = ["title", "logline", "characters", "paragraphs"];
 
 /** What is under way, and the text it is for: only one at a time. */
 export let job = null;
 
-const joinedText = ({ paragraphs }) => paragraphs.map(({ text }) => text).join("\n\n");
-
-/** Start a job and show it as it goes; returns the texts, or null where there are none. */
+/** Start a job and show it as it goes; returns the texts, or nothing where there are none. */
 const work = async (kind, body) => {
 	if (job) return announce(w("busy"));
 	const which = doc;
 	const isWriting = kind === "write";
 	let grown = { paragraphs: [] };
 	let tokens = 0;
-	const say = (words) => ($("doing").textContent = words);
+	const say = (...words) => ($("doing").textContent = words.filter(Boolean).join(" "));
 	const charge = (cost) => ($("bill").textContent = joined(tokens && w("tokens", number(tokens)), cost && w(cost), budgetWords()));
 	const heard = {
 		status: ({ message }) => ($("stage").textContent = message),
 		growing({ title, paragraphs }) {
 			const now = { title, paragraphs: paragraphs.map((text) => ({ storyline: "A", text })) };
-			if (joinedText(now).length >= joinedText(grown).length) grown = now; // a retry begins anew
+			if (JSON.stringify(now).length >= JSON.stringify(grown).length) grown = now; // a retry begins anew
 			if (which !== doc || !isWriting) return;
 			$("title").value = title;
 			$("growing").replaceChildren(...paragraphs.map((text) => h("p", text)));
 		},
 		attempt({ number: count, passed, form, findings, usage, cost }) {
 			grown = { paragraphs: [] };
-			const errors = findings.filter(({ level, waived }) => level === "error" && !waived);
-			const verdict = joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", count));
-			$("attempts").append(make("attempt", { verdict, why: errors.map(({ check, message }) => h("li", h("b", w(`check_${check}`)), ` ${message}`)) }));
+			const errors = findings.filter(({ level, waived }) => level === "error" && !waived).map(({ check, message }) => ({ name: w(`check_${check}`), message }));
+			const why = errors.map(({ name, message }) => h("li", h("b", name), ` ${message}`));
+			$("attempts").append(make("attempt", { verdict: joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", count)), why }));
 			tokens += usage.prompt + usage.completion;
 			charge(cost);
-			if (!passed) say(w("attemptBecause", count + 1, count, errors.map(({ check }) => w(`check_${check}`)).join(", ")));
+			if (!passed) say(w("attemptBecause", count + 1, count, errors.map(({ name }) => name).join(", ")));
 		},
 	};
-	job = { kind, doc: which, stop() {} };
-	which.isBusy = true;
+	const show = (isRunning) => {
+		which.isBusy = isRunning;
+		job = isRunning ? { kind, doc: which, stop() {} } : null;
+		$("job").classList.toggle("running", isRunning);
+		view.show();
+	};
 	unnotice("job");
 	say(w(isWriting ? "writing" : "revising"));
 	for (const id of ["attempts", "growing", "bill", "stage"]) $(id).replaceChildren();
 	$("job").hidden = false;
-	$("job").classList.add("running");
-	view.show();
+	show(true);
 	try {
 		const [name, data] = await run(`/api/${kind}`, body, heard, (stop) => (job.stop = stop));
-		const isDone = name === "done";
 		const part = [data.text, grown].find((text) => text?.paragraphs.length);
-		const partKept = !isDone && isWriting && part && w("partKept");
-		if (isWriting && (isDone || part)) adopt(which, isDone ? data.texts[0] : part);
-		say([w(isDone ? "written" : name === "stopped" ? name : "failed"), partKept].filter(Boolean).join(" "));
-		if (!isDone && name !== "stopped") notice([data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { key: "job", kind: "warn" });
+		const text = data.texts?.[0] ?? part;
+		const partKept = isWriting && !data.texts && part && w("partKept");
+		if (isWriting && text) adopt(which, text);
+		say(w(name), partKept);
+		if (data.message || name === "lost") notice([data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { key: "job", kind: "warn" });
 		tokens = data.tokens ?? tokens;
 		charge(data.cost);
-		return data.texts ?? null;
+		return data.texts;
 	} catch (error) {
 		$("job").hidden = true;
 		throw error;
 	} finally {
 		$("stage").textContent = "";
-		$("job").classList.remove("running");
-		job = null;
-		which.isBusy = false;
-		view.show();
+		show(false);
 	}
 };
 
@@ -136,8 +137,7 @@ const choose = async (texts) => {
 	};
 	const whole = (index) => {
 		$("variants").close();
-		const { title, logline, characters, paragraphs } = texts[index];
-		take({ title, logline, characters, paragraphs }, texts[index], w("variant", index + 1));
+		take(pick(texts[index], WORDS), texts[index], w("variant", index + 1));
 	};
 	const column = (text, index) => {
 		const isAligned = pieces[index].length === base.paragraphs.length && base.paragraphs.length > 1;

@@ -1,4 +1,4 @@
-// The editor's page: shows the open text with its brief, and ties keys and buttons to what they do.
+// The page: shows the open text with its brief, and ties keys and buttons to what they do.
 
 import { $, all, fill, h, joined, label, language, make, notice, number, on, range, speak, w } from "./base.js";
 import * as desk from "./desk.js";
@@ -22,7 +22,6 @@ const later = (name, act, after) => {
 	timers[name] = setTimeout(act, after);
 };
 const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
-const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
 const options = (list) => list.map(({ name }) => h("option", name));
 
 // The brief
@@ -84,8 +83,9 @@ const showTabs = () => {
 	const opened = new Set(docs.map(({ text }) => text.id));
 	const stories = new Set(docs.map(({ text }) => text.story).filter(Boolean));
 	const siblings = panels.library.filter(({ id, story }) => stories.has(story) && !opened.has(id));
-	const tab = (each) => ({ form: each.text.brief.form, name: each.name, mark: each.isDirty ? "•" : " ", current: String(each === doc), many: docs.length > 1, go: () => desk.go(each), closing: w("closeTab", each.name), close: () => desk.leave(each) });
-	const sibling = ({ id, form, title }) => ({ form, name: title, mark: " ", current: "false", go: () => desk.load(id) });
+	const closer = (each) => docs.length > 1 && { closing: w("closeTab", each.name), close: () => desk.leave(each) };
+	const tab = (each) => ({ form: each.text.brief.form, name: each.name + (each.isDirty ? " •" : ""), current: String(each === doc), go: () => desk.go(each), ...closer(each) });
+	const sibling = ({ id, form, title }) => ({ form, name: title, current: "false", go: () => desk.load(id) });
 	fill("open", "tab", [...docs.map(tab), ...siblings.map(sibling)]);
 	$("open").hidden = docs.length + siblings.length < 2;
 	document.title = `${doc.name} – synopsis`;
@@ -143,11 +143,8 @@ Object.assign(desk.view, {
 	compare: model.compare,
 	tabs: showTabs,
 	touch() {
-		const { doc } = desk;
 		showKept();
-		const shown = `${doc.name} ${doc.text.brief.form} ${doc.isDirty}`;
-		if (shown !== doc.shown) showTabs();
-		doc.shown = shown;
+		showTabs();
 		later("check", findings.check, CHECK_AFTER);
 	},
 });
@@ -244,21 +241,17 @@ on(document, "click", ({ target }) => {
 	ACTIONS[target.closest("[data-action]")?.dataset.action]?.();
 });
 on($("brief"), "input", ({ target: { name } }) => name && changeBrief(`brief ${name}`));
-const typed = (key, read) =>
-	on($(key), "input", ({ target: { value } }) => {
-		desk.remember(key);
-		Object.assign(desk.doc.text, read(value));
+const person = (line) => {
+	const [name, ...role] = line.split(":");
+	return { name: name.trim(), role: role.join(":").trim() };
+};
+const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
+for (const [id, key, read] of [["title", "title", oneLine], ["logline", "logline", oneLine], ["people", "characters", (value) => lines(value).map(person)]])
+	on($(id), "input", ({ target }) => {
+		desk.remember(id);
+		desk.doc.text[key] = read(target.value);
 		desk.touch();
 	});
-typed("title", (value) => ({ title: oneLine(value) }));
-typed("logline", (value) => ({ logline: oneLine(value) }));
-typed("people", (value) => {
-	const person = (line) => {
-		const [name, ...role] = line.split(":");
-		return { name: name.trim(), role: role.join(":").trim() };
-	};
-	return { characters: lines(value).map(person) };
-});
 on($("title"), "keydown", (event) => {
 	if (event.key !== "Enter" || event.ctrlKey || event.isComposing) return;
 	event.preventDefault();

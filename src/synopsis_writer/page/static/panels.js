@@ -1,8 +1,8 @@
 // Beside and above the text: the library, history, release, and export.
 
-import { $, fill, get, h, joined, language, make, moment, notice, number, open, post, query, textPath, w } from "./base.js";
+import { $, fill, get, h, joined, language, make, moment, notice, number, open, pick, post, query, textPath, w } from "./base.js";
 import { add, change, discard, doc, docs, load, outgoing, restore, state, view, written } from "./desk.js";
-import { compare } from "./model.js";
+import { compare, WORDS } from "./model.js";
 import { rate } from "./rate.js";
 
 const MOST_BYTES = 2_000_000;
@@ -60,8 +60,7 @@ export const history = async () => {
 	const { id } = doc.text;
 	const { versions } = id ? await get(textPath(id, "/versions")) : { versions: [] };
 	const look = async ({ id: version, at }) => {
-		const { title, logline, characters, paragraphs } = await get(`/api/versions/${encodeURIComponent(version)}`);
-		const values = { title, logline, characters, paragraphs };
+		const values = pick(await get(`/api/versions/${encodeURIComponent(version)}`), WORDS);
 		compare(outgoing(), values, () => {
 			change(values);
 			$("history").close();
@@ -103,16 +102,7 @@ export const showRecord = (record) => {
 
 /** The text as a file in another format. */
 export const exporting = () => {
-	const save = async (format) => {
-		$("export").close();
-		const response = await query("/api/export", { id: doc.text.id, format });
-		const link = h("a");
-		[, link.download] = /filename="(.+)"/.exec(response.headers.get("Content-Disposition"));
-		link.href = URL.createObjectURL(await response.blob());
-		link.click();
-		URL.revokeObjectURL(link.href);
-	};
-	fill("formats", "button", state.formats.map((words) => ({ words, act: () => save(words) })));
+	fill("formats", "file", state.formats.map((format) => ({ format, query: new URLSearchParams({ id: doc.text.id, format }) })));
 	open("export");
 };
 
