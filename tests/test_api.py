@@ -71,7 +71,7 @@ def test_the_docs_have_the_help_of_every_command() -> None:
     assert re.findall(r"<(?:list|int|str|path|float)\b.*", page) == [], "words, not Python types"
     named = {
         f"{group} {command}".strip()
-        for group in ("", "examples", "house", "style", "models", "eval", "batch", "log", "cache")
+        for group in ("", "examples", "house", "style", "models", "eval", "batch", "log", "cache", "prompts")
         for command in re.findall(
             r"^  ([a-z-]+) ", generate.help_of(group).partition("Commands:")[2], re.MULTILINE
         )

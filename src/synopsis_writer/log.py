@@ -54,6 +54,7 @@ RUN: ContextVar[str | None] = ContextVar("run", default=None)
 
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
+_LONG_DIFF = 9_000_000  # pairs of words, from which on frequent words begin no match: else it takes minutes
 
 # A paragraph for each version of the file, in order; one that was released never changes.
 _MIGRATIONS = files("synopsis_writer").joinpath("log.sql").read_text(encoding="utf-8").split("\n\n")
@@ -696,7 +697,8 @@ def word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
     from difflib import SequenceMatcher
 
     before, after = (re.findall(r"\s*(?:\w+|[^\w\s])", text) for text in (old, new))
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    is_long = len(before) * len(after) > _LONG_DIFF
+    matcher = SequenceMatcher(None, before, after, autojunk=is_long)
     for kind, start, end, new_start, new_end in matcher.get_opcodes():
         deleted, inserted = "".join(before[start:end]), "".join(after[new_start:new_end])
         if kind == "equal":

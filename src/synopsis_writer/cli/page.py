@@ -1,6 +1,5 @@
 """The command page."""
 
-import asyncio
 import gc
 import os
 import sys
@@ -58,6 +57,8 @@ def open_page(
     """Serve the page until Ctrl-C, and open a browser at its address; `fragment` is what to show there."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise SettingsError("the page needs an extra: pip install 'synopsis-writer[page]'")
+    import asyncio
+
     from synopsis_writer.house.house import open_house
     from synopsis_writer.page.server import Access, Page, is_loopback, listen, serve
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from rapidfuzz.distance import OSA
 
@@ -20,6 +20,7 @@ _LIMIT = "no contradictions"
 _SHORTEST_NAME = 5  # letters: of shorter ones too many differ by one
 _COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a word of its own
 _OLDEST = 115  # years
+_MOST_MATCHES = 100  # that are compared with all before them: a hostile text has very many
 
 _Problems = Iterator[tuple[Span, str]]  # where it stands, and what contradicts it; empty: it cannot be at all
 
@@ -162,7 +163,7 @@ def _pronouns(people: _People, text: Text) -> _Problems:
 
 
 _AGE = re.compile(
-    r"(?P<name>[^\W\d_]+)(?:, | ist | \()(?P<age>[^\W_]+)(?: Jahre(?: alt)?)?(?=[,.;)]| und )"
+    r"\b(?P<name>[^\W\d_]+)(?:, | ist | \()(?P<age>[^\W_]+)(?: Jahre(?: alt)?)?(?=[,.;)]| und )"
     r"|\b(?P<aged>[^\W_]+)-?jährige[rn]? (?P<before>[^\W\d_]+)"
     r"|\bmit (?:ihren|seinen) (?P<years>[^\W_]+) Jahren\b|, (?P<old>[^\W_]+) Jahre alt\b"
 )
@@ -196,7 +197,7 @@ _MEASURES = frozenset(
 
 def _counts(_: _People, text: Text) -> _Problems:
     """Find things that are there already, and more of them than before."""
-    for match in _THE_NUMBER.finditer(text.raw):
+    for match in islice(_THE_NUMBER.finditer(text.raw), _MOST_MATCHES):
         value, noun = number_value(match[1])[0] or 0, match[2]
         if value and noun not in _MEASURES:
             before = re.finditer(rf"\b([^\W_]+) {noun}\b", text.raw[: match.start()])
@@ -240,7 +241,7 @@ def _dates(_: _People, text: Text) -> _Problems:
     years = (match for match in _YEARS.finditer(text.raw) if match[1] > match[2])
     for match in (*_IMPOSSIBLE.finditer(text.raw), *years):
         yield Span(*match.span()), ""
-    for match in _LATER_DAY.finditer(text.raw):
+    for match in islice(_LATER_DAY.finditer(text.raw), _MOST_MATCHES):
         days = number_value(match["days"])[0] if match["days"] else 1
         start = text.raw.rfind(". ", 0, match.start()) + 1
         before = _DAYS_BEFORE.findall(text.raw, start, match.start())  # of the sentence, or else of the text
