@@ -464,10 +464,34 @@ def test_a_server_that_is_killed_costs_no_word(
             notice(other, "A draft was not saved").get_by_role("button", name="Restore").click()
             expect(other.locator("#body")).to_have_text("Gesa zählt")
             expect(field(other, "Theme")).to_have_value(GOOD.brief.theme)
-        page.goto(served.address)  # it prints a new one
+        notice(page, "The program was started anew.")
+        page.locator("#body").press("Control+End")
+        page.keyboard.type(" Dann schläft sie.")
+        window = page.context.new_page()  # the new address, in the same browser
+        window.goto(served.address)
+        expect(page.locator(".notice.error")).to_have_count(0)
+        expect(page.locator("#kept")).to_have_text("Draft kept")
+        page.keyboard.press("Control+z")
+        assert paragraphs(page) == ["Gesa zählt die Schafe noch einmal."]
+        window.close()
+    served.stop()
+
+
+def test_what_a_closed_window_could_not_hand_in_comes_with_the_next_one(
+    chromium: Any, tmp_path: Path, languages: Path, model: Model
+) -> None:
+    served = Served(tmp_path, environment_of(tmp_path, model, languages)).start()
+    with opened(chromium, served.address) as page:
+        page.refusals |= {"CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE", "403"}
+        served.stop()
+        page.locator("#body").click()
+        page.keyboard.type("Gesa zählt.")
+        notice(page, "No connection to the program")
+        served.start(served.port)
+        page.goto(served.address)
         page.wait_for_selector("html[data-ready]", state="attached")
         notice(page, "not saved").get_by_role("button", name="Restore").click()
-        expect(page.locator("#body")).to_have_text("Gesa zählt die Schafe noch einmal.")
+        expect(page.locator("#body")).to_have_text("Gesa zählt.")
     served.stop()
 
 

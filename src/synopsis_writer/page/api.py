@@ -189,7 +189,7 @@ class Api:
         if self._warm is not None:
             await asyncio.shield(self._warm)
         language = request.headers.get("accept-language", "")[:2].lower()
-        if language in get_args(Language):
+        if language in get_args(Language) and language != self.writer.workspace.gate.lang:
             self._change_gate(lang=language)
 
     def _change_gate(self, **changes: Any) -> None:

@@ -289,7 +289,7 @@ export const recover = async () => {
 	notice(w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), { key: "drafts", lines: drafts.slice(0, 3).map(({ name }) => name), actions });
 };
 
-on(window, "found", () => sendJournal().then(view.touch));
+on(window, "found", () => [view.touch(), sendJournal()]);
 on(window, "pagehide", () => {
 	for (const { text } of unsent) {
 		backUp(text);
