@@ -43,9 +43,9 @@ def draw_page() -> None:
         served.start()
         chromium = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
         with opened(chromium, served.address, viewport={"width": 1280, "height": 800}) as page:
-            page.get_by_role("tab", name="Texte").click()
+            page.locator("#part-texts > summary").click()
             page.locator("#library button").click()
-            page.get_by_role("tab", name="Auftrag").click()
+            page.locator("#part-brief > summary").click()
             page.locator("#body p").first.click()
             page.keyboard.press("Control+Home")
             page.keyboard.type('Wir verkaufen "niemals", daß weiß jeder. ')
