@@ -307,7 +307,7 @@ CORRUPTIONS = (
     Corruption("words swapped", "no", _words_swapped),
     Corruption("hollow sentences", "no", _filler_sentences),
     Corruption("foreign paragraph", "partly", _foreign_paragraph),
-    Corruption("names swapped", "partly", _names_swapped),
+    Corruption("names swapped", "no", _names_swapped),
     Corruption("facts left out", "partly", _facts_left_out),
     Corruption("ending cut off", "partly", _ending_cut_off),
     Corruption("paragraph told twice", "yes", _repeated),
