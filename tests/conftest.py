@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from tests.support.browser import ARGUMENTS
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, FILE, ORDER, Terminal
 
@@ -149,3 +151,17 @@ def house(tmp_path: Path, house_cache: Path) -> "Iterator[House]":
     house = House(tmp_path, house_cache)
     with logged(house.messages):
         yield house
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, without a page."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Chromium is missing: apt-get install chromium")
+    from playwright import sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()

@@ -13,7 +13,7 @@ import pytest
 from synopsis_writer.document import read_document
 from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import folder
-from tests.support.browser import ARGUMENTS, Model, Served, environment_of, opened, watch
+from tests.support.browser import Model, Served, environment_of, opened, watch
 from tests.support.loopback import FailingStream, Reply
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH
 from tests.test_eval_scoring import ALL, CASES, write_run
@@ -27,21 +27,10 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is miss
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
 pytest.importorskip("uvicorn", reason="the extra is missing: pip install '.[page]'")
 sync_api.expect.set_options(timeout=20_000)  # a busy machine is not a failure
-CHROMIUM = shutil.which("chromium")
 FILE = "rote-rosen/der-weisse-hund.md"
 FIRST = GOOD.synopsis.paragraphs[0].text
 COUNT = len(GOOD.synopsis.paragraphs)
 STATIC = folder("prompts").parent / "src" / "synopsis_writer" / "page" / "static"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is missing: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The report in a real browser: Debian's Chromium, driven over a pipe."""
 
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,6 @@ from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, s
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install --group dev")
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
 CASES = suite()[:5]
 MODELS = (*REAL, DEMO)
 # What would run if a model's text were taken as markup or as a template.
@@ -58,16 +52,6 @@ CONTRAST = """(selectors) => {
     return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
   });
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is missing: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
