@@ -145,7 +145,8 @@ async def test_the_judge_asks_such_a_server_in_its_way_too(name: str) -> None:
     case = load_cases(folder("evals") / "cases")[0]
     facts = [{"number": number, "said": True} for number in range(1, len(checklist(case)) + 1)]
     grades = {"coherence": 5, "theme": 4, "style": 3, "language": 2}
-    verdict = Reply(json.dumps({"reasons": "Es stimmt.", "facts": facts, **grades}))
+    quotation = " ".join(case.reference.text.split()[:3])
+    verdict = Reply(json.dumps({"reasons": f"„{quotation}“ stimmt.", "facts": facts, **grades}))
     steps: list[Step] = [BAD_JSON, verdict] if name == "bad json" else [verdict]
     with LoopbackServer(steps, refuses=refused, refusal=words) as server:
         client = HostedClient("richter", server.base_url, "sk-key", retry=RetryPolicy(0))
