@@ -92,8 +92,23 @@ class ModelAuthor:
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
-        async for attempt in self._ask(self._shape, number, seed, previous):
-            yield attempt
+        messages = tuple(repair_messages(self._prompts, self._prompt, previous))
+        asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + seed)
+        usual = self._limits.max_tokens
+        for limits in (asked, longer(asked)):
+            try:
+                answer = await self.client.complete(messages, wire_schema(self._shape), limits)
+            except RequestRefusedError:
+                if limits.max_tokens == usual:
+                    raise
+                self._max_tokens = usual
+                return  # the server gives no longer answers: the repair asks for a shorter one
+            if answer.is_spent_on_thinking:
+                self._max_tokens = max(self._max_tokens, min(limits.max_tokens * _LONGER, usual * _LONGEST))
+            is_longer = limits is not asked
+            yield Attempt(number, answer, messages, limits.sample, is_longer=is_longer, max_tokens=usual)
+            if not answer.is_truncated:
+                return
 
     async def plan(self, attempts: int, recorder: Recording) -> Outline:
         """Ask for an outline, and again with what was wrong, `attempts` times at most.
@@ -104,7 +119,7 @@ class ModelAuthor:
         problem = ""
         for number in range(1, attempts + 1):
             _log.info("attempt %d of %d: asking %s for an outline", number, attempts, self.name)
-            async for drafted in self._ask(Outline, number, number - 1, previous):
+            async for drafted in self.drafts(number, number - 1, previous):
                 outline, problem = read_answer(drafted, Outline)
                 previous = replace(drafted, problem=problem)
                 recorder.answered(previous)
@@ -112,34 +127,6 @@ class ModelAuthor:
                     return outline
             _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
         raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
-
-    async def _ask(
-        self, shape: type[BaseModel], number: int, sample: int, previous: Attempt | None
-    ) -> AsyncIterator[Attempt]:
-        """Ask, and once more with a longer limit if the answer is truncated; raises ModelError."""
-        messages = repair_messages(self._prompts, self._prompt, previous)
-        asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + sample)
-        for limits in (asked, longer(asked)):
-            try:
-                answer = await self.client.complete(messages, wire_schema(shape), limits)
-            except RequestRefusedError:
-                if limits.max_tokens == self._limits.max_tokens:
-                    raise
-                self._max_tokens = self._limits.max_tokens
-                return  # the server gives no longer answers: the repair asks for a shorter one
-            if answer.is_spent_on_thinking:
-                most = self._limits.max_tokens * _LONGEST
-                self._max_tokens = max(self._max_tokens, min(limits.max_tokens * _LONGER, most))
-            yield Attempt(
-                number,
-                answer,
-                tuple(messages),
-                limits.sample,
-                is_longer=limits is not asked,
-                max_tokens=self._limits.max_tokens,
-            )
-            if not answer.is_truncated:
-                return
 
 
 class PartAuthor(ModelAuthor):
@@ -170,20 +157,20 @@ async def ask_for_parts(
     There is none where the server refuses so large an answer; raises ModelError.
     """
     _log.info("asking %s for %d lengths in one answer", client.name, len(names))
+    limits = replace(limits, stable=prompt.stable)
     try:
-        answer = await client.complete(
-            prompt.messages, wire_schemas(names), replace(limits, stable=prompt.stable)
-        )
+        answer = await client.complete(prompt.messages, wire_schemas(names), limits)
     except RequestRefusedError as error:
         _log.info("asking for one length after the other: %s", error)
         return {}
     texts, count = parse_parts(answer.content, names), len(names)
     texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
+    usages = answer.usage.shares(count)
     costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
     parts = {}
-    for name, usage, cost in zip(names, answer.usage.shares(count), costs, strict=True):
-        seconds = answer.seconds / count
-        part = replace(answer, text=texts.get(name, ""), usage=usage, cost=cost, seconds=seconds)
+    for name, usage, cost in zip(names, usages, costs, strict=True):
+        own = {"text": texts.get(name, ""), "usage": usage, "cost": cost, "seconds": answer.seconds / count}
+        part = Answer(**{**vars(answer), **own})
         parts[name] = Attempt(1, part, prompt.messages, limits.sample, max_tokens=limits.max_tokens)
     return parts
 
@@ -243,26 +230,24 @@ async def write(
                 recorder.judged(index, judged)
 
     for number in range(begun + 1, attempts + 1):
-        _log.info("attempt %d of %d: asking %s", number, attempts, author.name)
+        round_ = f"attempt {number} of {attempts}"
+        _log.info("%s: asking %s", round_, author.name)
         before = begun + len(made)
-        ends = await asyncio.gather(
-            *(draft(number, before + index) for index in range(best_of if number == 1 else 1)),
-            return_exceptions=True,
-        )
+        drafts = (draft(number, before + index) for index in range(best_of if number == 1 else 1))
+        ends = await asyncio.gather(*drafts, return_exceptions=True)
         errors = _errors(ends, recorder)
         if not made:
             raise errors[0]
-        newest_first = reversed(made)
-        best = min(newest_first, key=_faults)
-        for error in dict.fromkeys(map(str, errors)):
-            _log.info("attempt %d of %d: a draft failed: %s", number, attempts, error)
+        best = min(reversed(made), key=_faults)  # of several the newest
+        for reason in dict.fromkeys(map(str, errors)):
+            _log.info("%s: a draft failed: %s", round_, reason)
         if best.passed:
             warned = f", with warnings; {' '.join(best.warnings)}" if best.warnings else ""
-            _log.info("attempt %d of %d: accepted%s", number, attempts, warned)
+            _log.info("%s: accepted%s", round_, warned)
             break
         if len(errors) == len(ends):
             return Result(brief, show, tuple(made), best, errors[0])
-        _log.info("attempt %d of %d: refused; %s", number, attempts, " ".join(best.problems))
+        _log.info("%s: refused; %s", round_, " ".join(best.problems))
     return Result(brief, show, tuple(made), best)
 
 

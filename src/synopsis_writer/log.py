@@ -10,14 +10,14 @@ import secrets
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import TypeAdapter
+from pydantic import Json, TypeAdapter
 from rapidfuzz import fuzz
 
 from synopsis_writer.brief import Brief
@@ -78,6 +78,7 @@ class RunSummary:
 
 
 _STORED: Mapping[Outcome, str] = {"accepted": "done"}  # what logs and `--json` have always called it
+_OUTCOMES = {stored: outcome for outcome, stored in _STORED.items()}
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,22 @@ class Run:
     id: str  # begins with its time
     command: str  # `write`, `outline`, `eval`, or `batch` for each of its rows
     created: datetime
-    brief: Brief
+    brief: Json[Brief]  # JSON in the file, as the others of this type
     model: str
     server: str | None = None  # host, port and path; None for an embedded model
-    outline: Outline | None = None
+    outline: Json[Outline] | None = None
     attempts: int = 1  # attempts at most
     best_of: int = 1  # drafts of the first attempt
     prompt: str | None = None  # the name of the templates; then their version and hash
     version: str | None = None
     prompt_hash: str | None = None
-    examples: tuple[str, ...] = ()  # ids of the examples shown
+    examples: Json[tuple[str, ...]] = ()  # ids of the examples shown
     outcome: Outcome = "running"
     error: str | None = None
     path: str | None = None  # where the text was saved
-    lost: Lost | None = None  # what failed calls took; None: nothing that was counted
+    lost: Json[Lost] | None = None  # what failed calls took; None: nothing that was counted
     house: str | None = None  # its name
-    avoid: Avoid | None = None  # what of the last texts the prompt said not to repeat
+    avoid: Json[Avoid] | None = None  # what of the last texts the prompt said not to repeat
 
     @property
     def stored_outcome(self) -> str:
@@ -115,31 +116,19 @@ Maker = Literal["model", "person"]
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a text.
+    """One version of a text."""
 
-    Attributes:
-        text: the id that all versions of one text share.
-        number: from 1, in the order in which they were recorded.
-        parent: the number of the version that it was made from; None for a first one.
-        maker: who wrote what is new in it.
-        model: the model's name; None for a person's.
-        run: the run in the file's front matter, by which a file that was moved finds its versions.
-        request: what was asked of the model, by name; empty for an edit by hand.
-        path: where it was saved.
-        content: front matter and text, as Markdown; None: it was removed with its run.
-    """
-
-    text: str
-    number: int
-    parent: int | None
+    text: str  # the id that all versions of one text share
+    number: int  # from 1, in the order in which they were recorded
+    parent: int | None  # the number of the version that it was made from; None for a first one
     created: datetime
-    maker: Maker
-    model: str | None
-    run: str | None
-    request: Mapping[str, Any]
-    path: str
+    maker: Maker  # who wrote what is new in it
+    model: str | None  # None for a person's
+    run: str | None  # the one in the file's front matter, by which a file that was moved finds its versions
+    request: Json[Mapping[str, Any]]  # what was asked of the model, by name; empty for an edit by hand
+    path: str  # where it was saved
     hash: str
-    content: str | None
+    content: str | None  # front matter and text, as Markdown; None: it was removed with its run
 
     @property
     def document(self) -> Document:
@@ -170,43 +159,33 @@ class RunLog:
 
     def begin(self, run: Run) -> None:
         """Record a run, before its first request."""
-        row = asdict(run) | {
-            "created": run.created.isoformat(),
-            "brief": _json(run.brief.as_data()),
-            "outline": run.outline and run.outline.model_dump_json(),
-            "examples": _json(run.examples),
-            "outcome": run.stored_outcome,
-            "lost": run.lost and _LOST.dump_json(run.lost).decode(),
-            "avoid": run.avoid and run.avoid.model_dump_json(),
-        }
+        row = _RUN.dump_python(run, mode="json", round_trip=True) | {"outcome": run.stored_outcome}
         row["rounds"] = row.pop("attempts")
         self._write(_insert("runs", row))
 
-    def add(self, run: str, attempt: Attempt) -> None:
+    def add(self, run: str, attempt: Attempt, *, with_prompt: bool = True) -> None:
         """Record an attempt, as soon as it is answered."""
-        answer = attempt.answer
+        answer = _ANSWER.dump_python(attempt.answer, mode="json", exclude={"text"})
+        usage, cost, kept = (answer.pop(name) for name in ("usage", "cost", "is_cached"))
+        del answer["service_tier"]
+        asked = attempt.messages if with_prompt else ()
         row = {
+            "run": run,
             "number": attempt.number,
-            "messages": messages_hash(attempt.messages) if attempt.messages else None,
-            "answer": _bounded(answer.text, ""),
-            "finish": answer.finish,
-            "model": answer.model,
+            "messages": messages_hash(asked) if asked else None,
+            "answer": _bounded(attempt.answer.text, ""),
+            **answer,
             **_verdict(attempt),
-            **asdict(answer.usage),
-            "seconds": answer.seconds,
-            "amount": answer.cost and str(answer.cost.amount),
-            "currency": answer.cost and answer.cost.currency,
-            "is_kept": answer.is_cached,
-            "words_by_model": answer.words_by_model,
+            **usage,
+            **(cost or {}),
+            "is_kept": kept,
             "repeat": attempt.sample,
             "is_longer": attempt.is_longer,
             "is_review": attempt.is_review,
-            "run": run,
         }
         insert = _insert("attempts", row, place="(SELECT count(*) FROM attempts WHERE run = :run)")
-        asked = (row["messages"], _bounded(_messages_json(attempt.messages), "[]"))
-        prompt = ("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked)
-        self._write(*([prompt] if attempt.messages else []), insert)
+        prompt = (row["messages"], _bounded(_messages_json(asked), "[]"))
+        self._write(*([("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompt)] if asked else []), insert)
 
     def judged(self, run: str, index: int, attempt: Attempt) -> None:
         """Record the findings of the attempt at an index, from 0."""
@@ -324,16 +303,16 @@ class RunLog:
         """
         content, run = format_document(document.meta, document.text), document.meta.get("run")
         digest, path = _digest(content), _path(document.path)
-        for column, value in (("run", run), ("hash", digest), ("path", path)):
-            query = f"SELECT text FROM versions WHERE {column} = ? ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - ours
-            if isinstance(value, str) and (rows := self._rows(query, (value,))):
-                versions = self.versions(rows[0]["text"])
-                break
-        else:
-            if not begin:
-                return None
+        query = """
+            SELECT text FROM versions WHERE run = :run OR hash = :hash OR path = :path
+            ORDER BY CASE WHEN run = :run THEN 0 WHEN hash = :hash THEN 1 ELSE 2 END, rowid DESC LIMIT 1
+        """
+        named = {"run": run if isinstance(run, str) else None, "hash": digest, "path": path}
+        if not (rows := self._rows(query, named)):
             model = document.meta.get("model")
-            return self.add_version(document, "model" if model else "person", model=model and str(model))
+            maker: Maker = "model" if model else "person"
+            return self.add_version(document, maker, model=model and str(model)) if begin else None
+        versions = self.versions(rows[0]["text"])
         if same := [version for version in versions if version.hash == digest]:
             if begin and same[-1].content is None:  # it was removed, and is needed again
                 again = "UPDATE versions SET content = ? WHERE text = ? AND number = ?"
@@ -429,7 +408,7 @@ class RunLog:
         query = f"SELECT {columns} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"  # noqa: S608 - our own
         return self._rows(query, (most,))
 
-    def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
             cursor = self._database.execute(query, values)
             names = [column[0] for column in cursor.description]
@@ -465,17 +444,8 @@ def _reading(run: str) -> Iterator[None]:
 
 def _run(row: Mapping[str, Any]) -> Run:
     with _reading(row["id"]):
-        outcomes = {stored: outcome for outcome, stored in _STORED.items()}
-        parsed = {
-            "brief": Brief.model_validate_json(row["brief"]),
-            "outline": row["outline"] and Outline.model_validate_json(row["outline"]),
-            "examples": json.loads(row["examples"]),
-            "outcome": outcomes.get(row["outcome"], row["outcome"]),
-            "attempts": row["rounds"],
-            "lost": row["lost"] and _LOST.validate_json(row["lost"]),
-            "avoid": row["avoid"] and Avoid.model_validate_json(row["avoid"]),
-        }
-        return _RUN.validate_python({**row, **parsed})
+        outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
+        return _RUN.validate_python({**row, "attempts": row["rounds"], "outcome": outcome})
 
 
 _VERSIONS = "SELECT * FROM versions"
@@ -483,7 +453,7 @@ _VERSIONS = "SELECT * FROM versions"
 
 def _version(row: Mapping[str, Any]) -> Version:
     try:
-        return _VERSION.validate_python({**row, "request": json.loads(row["request"])})
+        return _VERSION.validate_python(row)
     except SQLITE_ERRORS as error:
         reason = f"version {row['number']} of {row['path']} cannot be read"
         raise FileError(f"run log: {reason}: remove its run with synopsis log rm {row['run']}") from error
@@ -506,14 +476,12 @@ def _summary(row: Mapping[str, Any]) -> RunSummary:
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
-    usage = {name: row[name] for name in asdict(Usage())}
-    answer = {name: row[name] for name in ("finish", "seconds", "model", "words_by_model")}
-    answer |= {"text": row["answer"], "is_cached": row["is_kept"]}
-    cost = None if row["amount"] is None else {"amount": row["amount"], "currency": row["currency"]}
     with _reading(row["run"]):
+        cost = None if row["amount"] is None else row
+        answer = {**row, "text": row["answer"], "is_cached": row["is_kept"], "usage": row, "cost": cost}
         return Attempt.recorded(
             int(row["number"]),
-            _ANSWER.validate_python({**answer, "usage": usage, "cost": cost}),
+            _ANSWER.validate_python(answer),
             passed=bool(row["passed"]),
             problems=_PROBLEMS.validate_json(row["problems"]),
             findings=[Finding.from_data(data) for data in _FINDINGS.validate_json(row["findings"])],
@@ -585,9 +553,8 @@ class Recording:
     def answered(self, attempt: Attempt) -> int:
         """Record an attempt; return its index."""
         self.attempts.append(attempt)
-        if self.run.command == BATCH:  # thousands of prompts of 25 kB each
-            attempt = replace(attempt, messages=())
-        self._try(lambda log: log.add(self.run.id, attempt))
+        is_alone = self.run.command != BATCH  # which has thousands of prompts of 25 kB each
+        self._try(lambda log: log.add(self.run.id, attempt, with_prompt=is_alone))
         return len(self.attempts) - 1
 
     def judged(self, index: int, attempt: Attempt) -> None:
@@ -626,14 +593,14 @@ class Recording:
             _log.warning("%s", message_of(error))
 
 
-class ReplayClient:
-    """A `ModelClient` that gives a run's answers again, each to the prompt it was given to."""
+class Replay:
+    """Gives a run's answers again: a `ModelClient` to the prompts of then, an `Author` of demo drafts."""
 
     def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
         self.name, self._id = run.model, run.id
         self.is_reviewed = any(attempt.is_review for attempt in attempts)
-        self._left = [(messages_hash(attempt.messages), attempt) for attempt in attempts]
-        self._known = {asked for asked, _ in self._left}
+        self._left = [((messages_hash(attempt.messages), attempt.sample), attempt) for attempt in attempts]
+        self._known = {asked for (asked, _), _ in self._left}
 
     async def complete(
         self,
@@ -648,7 +615,7 @@ class ReplayClient:
         """
         wanted = messages_hash(messages)
         for index, (asked, attempt) in enumerate(self._left):
-            if (asked, attempt.sample) == (wanted, limits.sample):
+            if asked == (wanted, limits.sample):
                 del self._left[index]
                 return attempt.answer
         if wanted in self._known or not self._left:
@@ -658,22 +625,12 @@ class ReplayClient:
             "since; give --prompts, --examples, --pin, --profile and --disable as then, or write it again"
         )
 
+    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - they are drafted
+        """Give the next demo draft, which no messages asked for."""
+        yield Attempt(number, await self.complete((), None, Limits()))
+
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
-
-
-class ReplayAuthor:
-    """Gives the drafts of a demo run again, in order."""
-
-    def __init__(self, run: Run, attempts: Sequence[Attempt]) -> None:
-        self.name, self._id = run.model, run.id
-        self._left = list(attempts)
-
-    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - they are drafted
-        """Give the next draft."""
-        if not self._left:
-            raise ConnectionFailedError(f"run {self._id} holds no further answer: it ended there")
-        yield Attempt(number, self._left.pop(0).answer)
 
 
 def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
@@ -681,12 +638,20 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
 
     Drafts made at the same time may have come in another order: each is compared with its own.
     """
-    drafts = {_draft_key(draft, index): draft for index, draft in enumerate(now)}
+
+    def key(draft: Attempt, index: int) -> object:  # a demo draft has only its index
+        asked = draft.messages and messages_hash(draft.messages)
+        return (asked, draft.sample, draft.is_longer) if asked else index
+
+    def verdict(attempt: Attempt) -> str:
+        return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"
+
+    drafts = {key(draft, index): draft for index, draft in enumerate(now)}
     changes = []
     for index, old in enumerate(then):
-        new = drafts.get(_draft_key(old, index), old)
+        new = drafts.get(key(old, index), old)
         if old.problems != new.problems:
-            changes.append(f"Attempt {index + 1}: {_in_words(old)} then, {_in_words(new)} now.")
+            changes.append(f"Attempt {index + 1}: {verdict(old)} then, {verdict(new)} now.")
     if len(then) != len(now):
         changes.append(f"The log holds {len(then)} attempts, the replay came to {len(now)}.")
     return changes
@@ -709,12 +674,3 @@ def word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
             yield "=", blank
             deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
         yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
-
-
-def _draft_key(draft: Attempt, index: int) -> tuple[str, int, bool] | int:
-    """Return what identifies a draft; for a demo draft that is its index."""
-    return (messages_hash(draft.messages), draft.sample, draft.is_longer) if draft.messages else index
-
-
-def _in_words(attempt: Attempt) -> str:
-    return f"refused ({' '.join(attempt.problems)})" if attempt.problems else "accepted"

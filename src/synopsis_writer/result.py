@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -35,32 +35,19 @@ _CHECK = re.compile(r"(?!structure:)([a-z_]+): (.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One answer of a model, and what became of it.
+    """One answer of a model, and what became of it."""
 
-    Attributes:
-        number: 1 for the first attempt; several drafts of one attempt share it.
-        messages: what it was asked; empty for a demo draft.
-        sample: which of several answers to the same messages it is.
-        is_longer: whether it was asked for because the one before was truncated.
-        max_tokens: how many tokens the settings give an answer; 0 where that is not known.
-        synopsis: the answer within its structure; None when it has none, or when it was an outline.
-        problem: why it has none, in one line; empty otherwise.
-        findings: one per check that applied; empty without a synopsis.
-        fixed: how many faults of each kind code put right in the synopsis; the answer is as it came.
-        is_review: whether it is no text, but a model's review of attempt `number`.
-    """
-
-    number: int
-    answer: Answer
-    messages: tuple[Message, ...] = ()
-    sample: int = 0
-    is_longer: bool = False
-    max_tokens: int = 0
-    synopsis: Synopsis | None = None
-    problem: str = UNJUDGED
-    findings: tuple[Finding, ...] = ()
-    fixed: Mapping[str, int] = field(default_factory=dict)
-    is_review: bool = False
+    number: int  # 1 for the first attempt; several drafts of one attempt share it
+    answer: Answer  # as it came
+    messages: tuple[Message, ...] = ()  # what it was asked; empty for a demo draft
+    sample: int = 0  # which of several answers to the same messages it is
+    is_longer: bool = False  # asked for because the one before was truncated
+    max_tokens: int = 0  # tokens the settings give an answer; 0 where that is not known
+    synopsis: Synopsis | None = None  # the answer within its structure; None for one without, or an outline
+    problem: str = UNJUDGED  # why it has no structure, in one line; empty otherwise
+    findings: tuple[Finding, ...] = ()  # one per check that applied; empty without a synopsis
+    fixed: Mapping[str, int] = field(default_factory=dict)  # faults of each kind that code put right in it
+    is_review: bool = False  # no text, but a model's review of attempt `number`
 
     @classmethod
     def recorded(
@@ -79,15 +66,12 @@ class Attempt:
         If the file holds no findings, they are rebuilt from `problems`, the sentences, and `spans`, the parts
         of the text that these are about. `more` are the other attributes.
         """
-        matches = [_CHECK.fullmatch(problem) for problem in problems]
         problem = ""
         if not passed and not failures(findings):
-            findings = [
-                Finding(match[1], False, "", "", match[2], tuple(Span(*span) for span in spans if not index))
-                for index, match in enumerate(matches)
-                if match is not None
-            ]
-            if len(findings) < len(problems) or not problems:
+            named = list(filter(None, map(_CHECK.fullmatch, problems)))
+            findings = [Finding(match[1], False, "", "", match[2]) for match in named]
+            findings[:1] = [replace(each, spans=tuple(Span(*s) for s in spans)) for each in findings[:1]]
+            if len(named) < len(problems) or not problems:
                 problem, findings = " ".join(problems), ()
         return cls(number, answer, problem=problem, findings=tuple(findings), **more)
 
@@ -114,8 +98,7 @@ class Attempt:
         if self.problem:
             return (f"{self.problem} – Gib genau ein JSON-Objekt in der verlangten Form, vollständig.",)
         findings = (*failures(self.findings), *warnings(self.findings))
-        spoken = (each if each.repair else worded(each, None, "de") for each in findings)
-        return tuple(f"{each.check}: {each.repair}" for each in spoken)
+        return tuple(f"{each.check}: {each.repair or worded(each, None, 'de').repair}" for each in findings)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -147,17 +130,20 @@ class Attempt:
             "problems": list(self.problems),
             "answer": self.answer.text,
             "findings": [finding.as_data() for finding in self.findings],
-            **({"fixed": dict(self.fixed)} if self.fixed else {}),
-            **({"review": True} if self.is_review else {}),
+            **_given(fixed=dict(self.fixed), review=self.is_review),
             **answer_data(self.answer),
         }
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
 
 
 def sums_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """Return what attempts and reviews took together, as files and `--json` hold it."""
     reviews = sum(attempt.is_review for attempt in attempts)
     sums = bill_data([attempt.answer for attempt in attempts])
-    return {**sums, "attempts": len(attempts) - reviews, **({"reviews": reviews} if reviews else {})}
+    return {**sums, "attempts": len(attempts) - reviews, **_given(reviews=reviews)}
 
 
 def bill_of(attempts: Sequence[Attempt]) -> str:
@@ -178,28 +164,18 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a brief.
-
-    Attributes:
-        attempts: all of them, in order.
-        best: the accepted attempt, or the one with the fewest problems; None when no model answered.
-        error: the error of model or network that ended the work after an attempt; None otherwise.
-        prompt: what the first attempt was asked; None for a demo draft.
-        run: its id in the run log; empty if there is no log.
-        story: what all lengths of one story share; empty for a text that is told in one alone.
-        reviews: what a copy desk answered, where one was asked.
-    """
+    """What came of a brief."""
 
     brief: Brief
     show: Show
-    attempts: tuple[Attempt, ...]
-    best: Attempt | None
-    error: ModelError | None = None
-    prompt: Prompt | None = None
-    run: str = ""
+    attempts: tuple[Attempt, ...]  # all of them, in order
+    best: Attempt | None  # the accepted one, or the one with the fewest problems; None: no model answered
+    error: ModelError | None = None  # of model or network, that ended the work after an attempt
+    prompt: Prompt | None = None  # what the first attempt was asked; None for a demo draft
+    run: str = ""  # its id in the run log; empty if there is no log
     created: datetime = field(default_factory=_now)
-    story: str = ""
-    reviews: tuple[Attempt, ...] = ()
+    story: str = ""  # what all lengths of one story share; empty for a text that is told in one alone
+    reviews: tuple[Attempt, ...] = ()  # what a copy desk answered, where one was asked
 
     @property
     def answered(self) -> tuple[Attempt, ...]:
@@ -257,9 +233,7 @@ class Result:
         return fields | {
             **sums_of(self.answered),
             "gate": verdicts(self.best.findings),
-            **({"fixed": dict(self.best.fixed)} if self.best.fixed else {}),
-            **({"run": self.run} if self.run else {}),
-            **({"story": self.story} if self.story else {}),
+            **_given(fixed=dict(self.best.fixed), run=self.run, story=self.story),
             "created": self.created.isoformat(),
         }
 
@@ -267,11 +241,10 @@ class Result:
         """Return the front matter of the saved file: the best synopsis' fields, and how it came about."""
         if self.best is None or self.best.synopsis is None:
             return self.provenance()
-        label = self.best.demo_label
         return {
             "brief": self.brief.as_data(),
             **self.best.synopsis.front_matter(),
-            **({"draft": label} if label else {}),
+            **_given(draft=self.best.demo_label),
             **self.provenance(),
         }
 
@@ -291,21 +264,20 @@ class Result:
             GateRefusedError: no attempt was accepted; `save_refused` saves the best one.
             FileError: it cannot be written; nothing is left behind.
         """
-        if self.accepted is None:
-            raise GateRefusedError(f"nothing to save: {self.reason}")
-        title, home = self.accepted.title, Path(folder) / self.show.slug
+        title, home = self._accepted_title(), Path(folder) / self.show.slug
         return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
 
     def save_beside(self, path: Path, file_format: FileFormat = "md", *, force: Force = False) -> Path:
-        """Save the accepted synopsis beside the file of another length, under its name and the form's.
-
-        Raises GateRefusedError and FileError, as `save`.
-        """
-        if self.accepted is None:
-            raise GateRefusedError(f"nothing to save: {self.reason}")
+        """Save the accepted synopsis as `save`, beside another length's file, by its name and the form's."""
+        self._accepted_title()
         form = slug(self.brief.form, _LONGEST_FORM)
         title = f"{slug(path.stem, _LONGEST_NAME - len(form) - 1)}-{form}"
         return save(self.render(file_format), path.parent, title, file_format, force=force)
+
+    def _accepted_title(self) -> str:
+        if self.accepted is None:
+            raise GateRefusedError(f"nothing to save: {self.reason}")
+        return self.accepted.title
 
     def save_refused(
         self, folder: str | Path, file_format: FileFormat = "md", *, force: Force = False
@@ -344,13 +316,12 @@ class Result:
 
 def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
     """Return what a saved file records of a check: what was measured, or else what was found."""
-    return {
-        each.check: each.value if each.passed else f"{_verdict(each)}: {each.sentence}" for each in findings
-    }
+    return {each.check: each.value if each.passed else _verdict(each) for each in findings}
 
 
 def _verdict(finding: Finding) -> str:
-    return "waived" if finding.waived else "refused" if finding.level == "error" else finding.level
+    level = "refused" if finding.level == "error" else finding.level
+    return f"{'waived' if finding.waived else level}: {finding.sentence}"
 
 
 def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
@@ -370,29 +341,18 @@ Id = TypeVar("Id", bound=Hashable)
 
 @dataclass(frozen=True)
 class RowResult(Generic[Id]):
-    """What became of one row of a batch or an eval.
+    """What became of one row of a batch or an eval."""
 
-    Attributes:
-        id: a name in a batch, a key in an eval.
-        outcome: `accepted`, `refused`, `failed`, or `pending`: it is still to be made.
-        reason: why it was not accepted; empty otherwise.
-        synopsis: the best text; None when there is none.
-        provenance: how it came about, as `Result.provenance` gives it; None when there is no answer.
-        cost: that of all attempts; None if a price is unknown.
-        seconds: the model's time.
-        error: why the whole work cannot go on; None if it can.
-    """
-
-    id: Id
-    outcome: Outcome
-    reason: str = ""
-    synopsis: Synopsis | None = None
-    provenance: Mapping[str, Any] | None = None
+    id: Id  # a name in a batch, a key in an eval
+    outcome: Outcome  # `accepted`, `refused`, `failed`, or `pending`: it is still to be made
+    reason: str = ""  # why it was not accepted; empty otherwise
+    synopsis: Synopsis | None = None  # the best text; None when there is none
+    provenance: Mapping[str, Any] | None = None  # as `Result.provenance` gives it; None: there is no answer
     attempts: tuple[Attempt, ...] = ()
     usage: Usage = Usage()  # noqa: RUF009 - a frozen value
-    cost: Cost | None = NO_COST
-    seconds: float = 0.0
-    error: ModelError | None = None
+    cost: Cost | None = NO_COST  # of all attempts; None if a price is unknown
+    seconds: float = 0.0  # the model's time
+    error: ModelError | None = None  # why the whole work cannot go on; None if it can
 
     @cached_property
     def best(self) -> Attempt | None:
@@ -408,31 +368,17 @@ class RowResult(Generic[Id]):
     def of(cls, name: Id, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""
         error = _fatal(result.error)
-        return cls(
-            name,
-            "pending" if error else result.outcome,
-            result.reason,
-            result.synopsis,
-            result.provenance() or None,
-            result.attempts,
-            result.usage,
-            result.cost,
-            result.seconds,
-            error,
-        )
+        names = ("reason", "synopsis", "attempts", "usage", "cost", "seconds")
+        same = {name: getattr(result, name) for name in names}
+        outcome = "pending" if error else result.outcome
+        return cls(name, outcome, provenance=result.provenance() or None, error=error, **same)
 
     @classmethod
     def failed(cls, name: Id, error: ModelError) -> Self:
         """Return the row of an error before any answer: failed, or pending as in `of`."""
-        fatal = _fatal(error)
-        return cls(
-            name,
-            "pending" if fatal else "failed",
-            str(error),
-            usage=error.usage or Usage(),
-            cost=NO_COST if error.usage is None else error.cost,
-            error=fatal,
-        )
+        fatal, usage = _fatal(error), error.usage or Usage()
+        cost = NO_COST if error.usage is None else error.cost
+        return cls(name, "pending" if fatal else "failed", str(error), usage=usage, cost=cost, error=fatal)
 
 
 def _fatal(error: ModelError | None) -> ModelError | None:

@@ -53,8 +53,7 @@ from synopsis_writer.log import (
     Lost,
     OnAttempt,
     Recording,
-    ReplayAuthor,
-    ReplayClient,
+    Replay,
     Run,
     RunLog,
     Version,
@@ -389,7 +388,9 @@ class Writer:
         async with self._connected() as client:
             prompt = await self._in_thread(partial(self.outline_prompt, brief))
             with self._recording("outline", brief, client.name, prompt) as recording:
-                author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
+                author = ModelAuthor(
+                    client, self.workspace.prompts, prompt, limits_of(self.settings), Outline
+                )
                 try:
                     outline = await author.plan(self.settings.attempts, recording)
                 finally:
@@ -488,11 +489,11 @@ class Writer:
             raise ReplayError(f"run {then.id} holds no answer to a write: synopsis log show {then.id}")
         await self._in_thread(lambda: self.workspace)
         show = self.find_show(then.brief.show)
-        author: Author = ReplayAuthor(then, attempts)
+        client = Replay(then, answered)
+        author: Author = client
         prompt = None
         if then.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
-            client = ReplayClient(then, answered)
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
         result = await self._write(Recording(None, then), show, author, prompt)
         changes = differences(attempts, result.attempts)
@@ -945,13 +946,13 @@ class Writer:
         """
         settings, named = self.settings, None
         client = author.client if isinstance(author, ModelAuthor) else None
-        is_wanted = client.is_reviewed if isinstance(client, ReplayClient) else settings.review
+        is_wanted = client.is_reviewed if isinstance(client, Replay) else settings.review
         if author is not None and (client is None or not is_wanted):
             if is_wanted:
                 _log.info("a demo draft is not reviewed")
             yield None
             return
-        if settings.review_model and not isinstance(client, ReplayClient):
+        if settings.review_model and not isinstance(client, Replay):
             changed = settings.model_copy(update={"model": settings.review_model})
             named = resolve_model(changed, self.environment)
         if named.kind == "packaged" if named else client is None and self._is_demo:
