@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -85,14 +85,20 @@ class ModelAuthor:
         limits: Limits,
         shape: type[BaseModel] = Synopsis,
     ) -> None:
-        self.name, self.client, self._shape = client.name, client, shape
-        self._prompts, self._prompt = prompts, prompt
+        self.name, self.client, self.prompt = client.name, client, prompt
+        self.part: Attempt | None = None  # a first draft that is there already, of an answer of several texts
+        self._prompts, self._shape = prompts, shape
         self._limits = replace(limits, stable=prompt.stable)
         self._max_tokens = limits.max_tokens
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Ask with the base prompt, or with the previous answer and its problems; once more if truncated."""
-        messages = tuple(repair_messages(self._prompts, self._prompt, previous))
+        if (part := self.part) is not None:
+            self.part = None
+            yield part
+            if read_answer(part, self._shape)[0] is not None:
+                return
+        messages = tuple(repair_messages(self._prompts, self.prompt, previous))
         asked = replace(self._limits, max_tokens=self._max_tokens, sample=self._limits.sample + seed)
         usual = self._limits.max_tokens
         for limits in (asked, longer(asked)):
@@ -128,51 +134,27 @@ class ModelAuthor:
             _log.info("attempt %d of %d: refused; %s", number, attempts, problem)
         raise GateRefusedError(f"no answer had the structure of an outline: {problem}")
 
+    async def parts(self, names: Sequence[str]) -> dict[str, Attempt]:
+        """Ask for several texts in one answer; return its parts by name, which share what it took.
 
-class PartAuthor(ModelAuthor):
-    """A `ModelAuthor` whose first draft is there: a part of an answer that held several texts.
-
-    Where that part is no synopsis, the model is asked for this text alone.
-    """
-
-    def __init__(self, part: Attempt | None, *model: Any) -> None:
-        super().__init__(*model)
-        self._part = part
-
-    async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
-        """Give the part, and then drafts as a `ModelAuthor`."""
-        part, self._part = self._part, None
-        if part is not None:
-            yield part
-        if part is None or read_answer(part, Synopsis)[0] is None:
-            async for attempt in super().drafts(number, seed, previous):
-                yield attempt
-
-
-async def ask_for_parts(
-    client: ModelClient, prompt: Prompt, names: Sequence[str], limits: Limits
-) -> dict[str, Attempt]:
-    """Ask for several texts in one answer; return its parts by name, which share what it took.
-
-    There is none where the server refuses so large an answer; raises ModelError.
-    """
-    _log.info("asking %s for %d lengths in one answer", client.name, len(names))
-    limits = replace(limits, stable=prompt.stable)
-    try:
-        answer = await client.complete(prompt.messages, wire_schemas(names), limits)
-    except RequestRefusedError as error:
-        _log.info("asking for one length after the other: %s", error)
-        return {}
-    texts, count = parse_parts(answer.content, names), len(names)
-    texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
-    usages = answer.usage.shares(count)
-    costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
-    parts = {}
-    for name, usage, cost in zip(names, usages, costs, strict=True):
-        own = {"text": texts.get(name, ""), "usage": usage, "cost": cost, "seconds": answer.seconds / count}
-        part = Answer(**{**vars(answer), **own})
-        parts[name] = Attempt(1, part, prompt.messages, limits.sample, max_tokens=limits.max_tokens)
-    return parts
+        There is none where the server refuses so large an answer; raises ModelError.
+        """
+        _log.info("asking %s for %d lengths in one answer", self.name, len(names))
+        messages, limits = self.prompt.messages, self._limits
+        try:
+            answer = await self.client.complete(messages, wire_schemas(names), limits)
+        except RequestRefusedError as error:
+            _log.info("asking for one length after the other: %s", error)
+            return {}
+        texts, count = parse_parts(answer.content, names), len(names)
+        texts = texts or {names[0]: answer.text}  # whatever it is, it was paid
+        costs = answer.cost.shares(count) if answer.cost is not None else [None] * count
+        parts = {}
+        for name, usage, cost in zip(names, answer.usage.shares(count), costs, strict=True):
+            seconds = answer.seconds / count
+            part = replace(answer, text=texts.get(name, ""), usage=usage, cost=cost, seconds=seconds)
+            parts[name] = Attempt(1, part, messages, limits.sample, max_tokens=limits.max_tokens)
+        return parts
 
 
 def titled(synopsis: Synopsis, story: Synopsis) -> Synopsis:

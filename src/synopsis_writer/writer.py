@@ -1,4 +1,4 @@
-"""Writer: opens house, templates, gate and model once, to write, plan, check and replay."""
+"""Writer: opens house, templates, gate and model once, to write, plan, revise, check and replay."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,15 @@ import secrets
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
+
+from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
@@ -27,8 +29,6 @@ from synopsis_writer.drafting import (
     ExtendedGate,
     Judge,
     ModelAuthor,
-    PartAuthor,
-    ask_for_parts,
     judge,
     titled,
 )
@@ -59,13 +59,13 @@ from synopsis_writer.log import (
     Version,
     differences,
 )
-from synopsis_writer.models.base import ModelClient, bill
+from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
 from synopsis_writer.models.server import KEY_VARIABLE
 from synopsis_writer.prompts.selection import Chosen, select
 from synopsis_writer.prompts.templates import Prompt
-from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, new_run
+from synopsis_writer.result import Attempt, FileFormat, Result, RowResult, bill_of, new_run
 from synopsis_writer.reviewing import Page, Reviewer
 from synopsis_writer.revising import Revised, Reviser, Wish, changed_brief, make_wish, read_base, save_version
 from synopsis_writer.settings import Settings, load_settings
@@ -144,10 +144,6 @@ class Writer:
         environment: variables to read instead of this process's.
         given: settings by their names, such as `model`, `base_url`, `house`, `examples`, `prompts`.
 
-    Attributes:
-        examiner: what judges texts instead of the workspace's gate; None: the gate itself.
-        is_varied: whether a prompt says what of the last texts not to repeat; in `write` and batches.
-
     Raises:
         SettingsError: an unknown or wrong setting.
     """
@@ -172,14 +168,13 @@ class Writer:
             self.environment[KEY_VARIABLE] = key
         ledger = budget if isinstance(budget, Budget) else None
         if settings is None:
-            given |= {} if ledger else {"budget": budget}
-            settings = load_settings(given, self.environment)
+            settings = load_settings(given | ({} if ledger else {"budget": budget}), self.environment)
         elif given or (budget is not None and ledger is None):
             raise SettingsError("settings are given whole, and some by name besides: leave one of both out")
         self.settings = settings
         self.budget = ledger or Budget(settings.budget, settings.max_tokens_total)
-        self.examiner: Examiner | None = None
-        self.is_varied = command in {"write", BATCH}
+        self.examiner: Examiner | None = None  # judges texts instead of the workspace's gate
+        self.is_varied = command in {"write", BATCH}  # a prompt says what of the last texts not to repeat
         self._last_texts: deque[tuple[Brief, Synopsis]] | None = None  # the newest first
         self._client, self._command = client, command
         self._pace: dict[str, Any] = {"rpm": rpm, "tpm": tpm, "calls": calls}
@@ -254,7 +249,7 @@ class Writer:
         if self._last_texts is None:
             self._last_texts = deque(maxlen=LAST_TEXTS)
             try:
-                if self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
+                if self._has_log:
                     self._last_texts.extend(self.log.last_texts(self.workspace.house.name))
             except FileError as error:
                 _log.warning("%s", error)
@@ -329,11 +324,18 @@ class Writer:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
         brief, show = await self._open_for(brief, fields)
         avoid = None if self._is_demo else await self._in_thread(partial(self.avoid, brief))
-        more = {"outline": outline, "best_of": best_of, "avoid": avoid}
-        opened = self._author(brief, show, outline, seed, exclude, sample, on_text, avoid)
-        async with opened as (author, prompt):
-            with self._recording(self._command, brief, author.name, prompt, on_attempt, **more) as recording:
-                result = await self._write(recording, show, author, prompt, previous=previous)
+        limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
+        async with contextlib.AsyncExitStack() as stack:
+            author: Author
+            if self._is_demo:
+                author = self._demo_author(brief, show, outline, seed, limits.sample)
+            else:
+                client = await stack.enter_async_context(self._connected(on_text))
+                render = partial(self.prompt, brief, outline, exclude=exclude, avoid=avoid)
+                author = await self._model_author(client, render, limits)
+            more = {"outline": outline, "best_of": best_of, "avoid": avoid}
+            recording = self._recording(self._command, brief, author, on_attempt, **more)
+            result = await self._write(recording, show, author, previous=previous)
         if result.accepted is not None and self._last_texts is not None:
             self._last_texts.appendleft((brief, result.accepted))
         return result
@@ -343,7 +345,6 @@ class Writer:
         recording: Recording,
         show: Show,
         author: Author,
-        prompt: Prompt | None,
         *,
         gate: Examiner | None = None,
         judged_by: Judge | None = None,
@@ -355,22 +356,15 @@ class Writer:
         if run.avoid is not None:
             examiner = ExtendedGate(examiner, partial(self._repeated, run.avoid))
         judged_by = judged_by or partial(judge, marks=self.workspace.house.quotation_marks)
-        async with self._reviewer(author) as reviewer:
-            result = await write_synopsis(
-                run.brief,
-                show,
-                author,
-                examiner,
-                attempts=run.attempts,
-                best_of=run.best_of,
-                previous=previous,
-                recorder=recording,
-                judged_by=judged_by,
-            )
-            if reviewer is not None and is_reviewed:
-                result = await reviewer.finish(result, author, examiner, recording, judged_by)
-        recording.end(result.outcome, str(result.error) if result.error else None)
-        return replace(result, prompt=prompt, run=recording.id, created=run.created)
+        asked: Any = {"previous": previous, "recorder": recording, "judged_by": judged_by}
+        asked |= {"attempts": run.attempts, "best_of": run.best_of}
+        with recording:
+            async with self._reviewer(author) as reviewer:
+                result = await write_synopsis(run.brief, show, author, examiner, **asked)
+                if reviewer is not None and is_reviewed:
+                    result = await reviewer.finish(result, author, examiner, recording, judged_by)
+            recording.end(result.outcome, str(result.error) if result.error else None)
+        return replace(result, prompt=_prompt_of(author), run=recording.id, created=run.created)
 
     async def outline(
         self, brief: Brief | None = None, *, seed: int | str | None = None, **fields: Unpack[BriefFields]
@@ -384,17 +378,15 @@ class Writer:
         """
         brief, show = await self._open_for(brief, fields)
         if self._is_demo:
-            return self._demo_author(brief, show, None, seed, 0).plan()
+            return self._demo_author(brief, show, None, seed).plan()
         async with self._connected() as client:
-            prompt = await self._in_thread(partial(self.outline_prompt, brief))
-            with self._recording("outline", brief, client.name, prompt) as recording:
-                author = ModelAuthor(
-                    client, self.workspace.prompts, prompt, limits_of(self.settings), Outline
-                )
+            render = partial(self.outline_prompt, brief)
+            author = await self._model_author(client, render, limits_of(self.settings), Outline)
+            with self._recording("outline", brief, author) as recording:
                 try:
                     outline = await author.plan(self.settings.attempts, recording)
                 finally:
-                    _log.info(bill([attempt.answer for attempt in recording.attempts]))
+                    _log.info(bill_of(recording.attempts))
                 recording.end("accepted")
         return outline
 
@@ -416,30 +408,30 @@ class Writer:
         names = self.other_forms(brief.form, forms)
         house, prompts, limits = self.workspace.house, self.workspace.prompts, limits_of(self.settings)
         longest = max(names, key=lambda name: house.form(name).most_words)
-        told = {name: self.resolve(_as_form(brief, name)) for name in names}
-        examiner = _GateBut(self, story=story)
+        told = {name: self.resolve(brief.model_copy(update={"form": name, **_STORYS_OWN})) for name in names}
+        gate = _Examiner(partial(self.examine, story=story))
         async with self._connected() as client:
             asked = brief if brief.form in house.forms else told[longest][0]
             base = await self._in_thread(partial(self.prompt, asked))
             parts: dict[str, Attempt] = {}
             if len(names) > 1 and not self.is_local:
-                together = prompts.lengths(base, story, names)
+                together = ModelAuthor(client, prompts, prompts.lengths(base, story, names), limits)
                 try:
-                    parts = await ask_for_parts(client, together, names, limits)
+                    parts = await together.parts(names)
                 except ModelError:
-                    with self._recording("lengths", told[longest][0], client.name, together):
+                    with self._recording("lengths", told[longest][0], together):
                         raise
 
             async def tell(name: str) -> Result:
-                prompt = prompts.lengths(base, story, [name])
-                author = PartAuthor(parts.get(name), client, prompts, prompt, limits)
+                author = ModelAuthor(client, prompts, prompts.lengths(base, story, [name]), limits)
+                author.part = parts.get(name)
                 brief, show = told[name]
+                recording = self._recording("lengths", brief, author, on_attempt)
                 try:
-                    with self._recording("lengths", brief, client.name, prompt, on_attempt) as recording:
-                        result = await self._write(recording, show, author, prompt, gate=examiner)
+                    result = await self._write(recording, show, author, gate=gate)
                 except ModelError as error:
                     run = recording.run
-                    result = Result(brief, show, (), None, error, prompt, recording.id, run.created)
+                    result = Result(brief, show, (), None, error, author.prompt, recording.id, run.created)
                 best = result.best
                 if best is not None and best.synopsis is not None:
                     best = replace(best, synopsis=titled(best.synopsis, story))
@@ -491,11 +483,10 @@ class Writer:
         show = self.find_show(then.brief.show)
         client = Replay(then, answered)
         author: Author = client
-        prompt = None
         if then.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
-        result = await self._write(Recording(None, then), show, author, prompt)
+        result = await self._write(Recording(None, then), show, author)
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
         _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
@@ -554,49 +545,40 @@ class Writer:
         self._touch(source.document)
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
-        gate = self.examiner or _GateBut(self, "".join(itself[:1]))
+        gate = self.examiner or _Examiner(partial(self.examine, exclude_source="".join(itself[:1])))
         reviser = Reviser(base, wish, self.workspace.house.quotation_marks, self.settings.lang)
+        limits = limits_of(self.settings)
+        limits = replace(limits, max_tokens=limits.max_tokens * variants)
+
+        def render() -> Prompt:
+            plain = self.prompt(brief, exclude=itself)
+            wished = {"Wunsch": wish.note, "Unverändert": list(wish.keep)}
+            wished = {label: value for label, value in wished.items() if value}
+            anew: Any = {"paragraphs": sorted(set(paragraphs)), "only": only, "variants": variants}
+            return self.workspace.prompts.revision(plain, brief, base, wished, **anew)
+
         async with self._connected(on_text) as client:
-
-            def render() -> Prompt:
-                plain = self.prompt(brief, exclude=itself)
-                wished = {"Wunsch": wish.note, "Unverändert": list(wish.keep)}
-                wished = {label: value for label, value in wished.items() if value}
-                numbers = sorted(set(paragraphs))
-                anew: dict[str, Any] = {"paragraphs": numbers, "only": only, "variants": variants}
-                return self.workspace.prompts.revision(plain, brief, base, wished, **anew)
-
-            prompt = await self._in_thread(render)
-            self._warm_gate()
-            limits = limits_of(self.settings)
-            limits = replace(limits, max_tokens=limits.max_tokens * variants)
-            author = ModelAuthor(client, self.workspace.prompts, prompt, limits, wish.shape)
-            with self._recording("revise", brief, author.name, prompt, on_attempt) as recording:
-                is_whole_text = only is None and variants == 1
-                if self.settings.review and not is_whole_text:
-                    _log.info("review: variants, a title or a logline alone are not reviewed")
-                asked: Any = {"gate": gate, "judged_by": reviser.judge, "is_reviewed": is_whole_text}
-                result = await self._write(recording, show, author, prompt, **asked)
+            author = await self._model_author(client, render, limits, wish.shape)
+            is_whole_text = only is None and variants == 1
+            if self.settings.review and not is_whole_text:
+                _log.info("review: variants, a title or a logline alone are not reviewed")
+            asked: Any = {"gate": gate, "judged_by": reviser.judge, "is_reviewed": is_whole_text}
+            recording = self._recording("revise", brief, author, on_attempt)
+            result = await self._write(recording, show, author, **asked)
         return Revised(source.document, request, reviser.variants(result))
 
-    def _touch(self, document: Document) -> Version | None:
+    def _touch(self, text: Document | Path) -> Version | None:
         """Return the version that a text is, recorded now if it is new; None where it cannot be recorded."""
         if not self._log:
             return None
         try:
+            document = read_source(text).document if isinstance(text, Path) else text
             version = self.log.touch(document, begin=True)
         except FileError as error:
-            _log.warning("%s", error)
+            hint = "; it stays, and the new one is saved beside it" if isinstance(text, Path) else ""
+            _log.warning("%s%s", error, hint)
             return None
         return version if self.log.is_in_file else None
-
-    def _touch_file(self, path: Path) -> Version | None:
-        """Return the version that a file holds, as `_touch`; None also where it cannot be read."""
-        try:
-            return self._touch(read_source(path).document)
-        except FileError as error:
-            _log.warning("%s; it stays, and the new one is saved beside it", error)
-            return None
 
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
@@ -607,7 +589,7 @@ class Writer:
 
     def record(self, brief: Brief, row: RowResult[Any]) -> None:
         """Record in the run log a row that was made elsewhere, without its prompts."""
-        with self._recording(self._command, brief, self.model_name, None) as recording:
+        with self._recording(self._command, brief, self.model_name) as recording:
             for attempt in row.attempts:
                 recording.answered(attempt)
             answered = sum((attempt.answer.usage for attempt in row.attempts), Usage())
@@ -620,7 +602,12 @@ class Writer:
             recording.end(row.outcome, row.reason or None)
 
     async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
-        """Return one finding a check, with the arguments of `Gate.examine`, in its thread."""
+        """Return one finding a check, with the arguments of `Gate.examine`, in its thread.
+
+        With the `story` that it tells in another length, title and logline are the story's.
+        """
+        if (story := more.get("story")) is not None:
+            synopsis = titled(synopsis, story)
         return await self._in_thread(partial(self.workspace.gate.examine, synopsis, brief, show, **more))
 
     async def check(
@@ -644,7 +631,7 @@ class Writer:
         if review:
             report = await self._review(document, report, fields)
         is_file = isinstance(text, Document) and document.path.suffix != ".csv"  # which may hold many texts
-        if is_file and self._log and (isinstance(self._log, RunLog) or self.settings.log.exists()):
+        if is_file and self._has_log:
             try:
                 self.log.touch(document)  # an edit by hand is noticed
             except FileError as error:
@@ -661,7 +648,7 @@ class Writer:
         async with self._reviewer() as reviewer:
             if reviewer is None:
                 return report
-            with self._recording("check", brief, reviewer.client.name, None) as recording:
+            with self._recording("check", brief, reviewer.client.name) as recording:
                 page = Page.of(replace(document, text=report.text))
                 answers = await reviewer.read(page, brief, show, recording)
                 findings = (*report.findings, *(answers[-1].findings if answers else ()))
@@ -701,7 +688,7 @@ class Writer:
         replaced: list[Version] = []
 
         def record_old(path: Path) -> bool:
-            if path.exists() and (version := self._touch_file(path)):
+            if path.exists() and (version := self._touch(path)):
                 replaced.append(version)
             return bool(replaced)
 
@@ -744,7 +731,7 @@ class Writer:
             parent = self._touch(old)
             in_place = parent is not None and is_one and folder is None
             if in_place and old.path.exists():  # a person may have edited it while the model wrote
-                in_place = self._touch_file(old.path) is not None
+                in_place = self._touch(old.path) is not None
             if is_one and folder is None and not in_place:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
             new, name = revised.version(index), "" if is_one else f"{old.path.stem} variant {index + 1}"
@@ -789,6 +776,11 @@ class Writer:
                 self._connections[self._runner.get_loop()] = _Connection()
                 self._finalizer = weakref.finalize(self, _end, self._runner, self._connections)
             return self._runner.run(work)
+
+    @property
+    def _has_log(self) -> bool:
+        """Whether there is a log already."""
+        return isinstance(self._log, RunLog) or (self._log and self.settings.log.exists())
 
     @property
     def log(self) -> RunLog:
@@ -848,8 +840,10 @@ class Writer:
         if self._is_open:
             return
         is_hosted = self._client is None and self.model.kind == "hosted"
-        imports = [asyncio.to_thread(_import_slow)] if is_hosted else []
-        await asyncio.gather(self._in_thread(lambda: self.workspace), *imports)
+        # What takes most of the time to the first request is imported beside the loading.
+        slow = ("openai", "genai_prices") if is_hosted else ()
+        imports = asyncio.to_thread(lambda: [*map(importlib.import_module, slow)])
+        await asyncio.gather(self._in_thread(lambda: self.workspace), imports)
         if not self._is_demo and self.workspace.pool.examples:
             await self._in_thread(lambda: self.workspace.index)
         self._is_open = True
@@ -880,40 +874,31 @@ class Writer:
         self,
         command: str,
         brief: Brief,
-        model: str,
-        prompt: Prompt | None,
+        author: Author | str,
         on_attempt: OnAttempt | None = None,
         **more: Any,
     ) -> Recording:
+        """Return what records a run of an author, or of a model of this name that is asked elsewhere."""
         name, created = new_run()
-        if prompt is not None:
+        if (prompt := _prompt_of(author)) is not None:
             more |= {"prompt": prompt.name, "version": prompt.version, "prompt_hash": prompt.hash}
             more["examples"] = tuple(prompt.example_ids)
+        model = author if isinstance(author, str) else author.name
         server = self.model.server if self._client is None else None
         more |= {"attempts": self.settings.attempts, "house": self.workspace.house.name}
         run = Run(name, command, created, brief, model, server, **more)
         return Recording(self.log if self._log else None, run, on_attempt)
 
-    @contextlib.asynccontextmanager
-    async def _author(
+    async def _model_author(
         self,
-        brief: Brief,
-        show: Show,
-        outline: Outline | None,
-        seed: int | str | None,
-        exclude: Collection[str],
-        sample: int,
-        on_text: Callable[[str], None] | None,
-        avoid: Avoid | None,
-    ) -> AsyncIterator[tuple[Author, Prompt | None]]:
-        if self._is_demo:
-            yield self._demo_author(brief, show, outline, seed, sample), None
-            return
-        async with self._connected(on_text) as client:
-            prompt = await self._in_thread(partial(self.prompt, brief, outline, exclude=exclude, avoid=avoid))
-            self._warm_gate()
-            limits = replace(limits_of(self.settings), sample=sample * _DRAFTS)
-            yield ModelAuthor(client, self.workspace.prompts, prompt, limits), prompt
+        client: ModelClient,
+        render: Callable[[], Prompt],
+        limits: Limits,
+        shape: type[BaseModel] = Synopsis,
+    ) -> ModelAuthor:
+        prompt = await self._in_thread(render)
+        self._warm_gate()
+        return ModelAuthor(client, self.workspace.prompts, prompt, limits, shape)
 
     def _warm_gate(self) -> None:
         """Load the gate's word lists while the server writes; beside an embedded model there is no room."""
@@ -923,7 +908,7 @@ class Writer:
             self._executor.submit(self.workspace.gate.warm_up)
 
     def _demo_author(
-        self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int
+        self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int = 0
     ) -> "DemoAuthor":
         from synopsis_writer.demo.author import demo_author
 
@@ -934,9 +919,8 @@ class Writer:
             _log.info("demo draft (seed %d): a scaffold, and a few words by a small model", seed)
             if brief.notes:
                 _log.info("a demo draft reads no notes: --notes has no effect")
-        shows = self.workspace.pool.shows
-        first_seed = seed + sample * _DRAFTS
-        return demo_author(self.settings, brief, outline, show, shows, self.workspace.house, first_seed)
+        shows, house = self.workspace.pool.shows, self.workspace.house
+        return demo_author(self.settings, brief, outline, show, shows, house, seed + sample)
 
     @contextlib.asynccontextmanager
     async def _reviewer(self, author: Author | None = None) -> AsyncIterator[Reviewer | None]:
@@ -972,52 +956,36 @@ class Writer:
 
         Without a `model` it is the writer's.
         """
-        connection = self._connections.get(asyncio.get_running_loop())
-        if connection is None or on_text is not None:
-            async with contextlib.AsyncExitStack() as stack:
-                yield await self._connect(stack, on_text, model)
-            return
-        async with connection.opening:
-            if model not in connection.clients:
-                connection.clients[model] = await self._connect(connection.stack, None, model)
-        yield connection.clients[model]
+        shared = self._connections.get(asyncio.get_running_loop()) if on_text is None else None
+        connection = shared or _Connection()
+        async with contextlib.nullcontext() if shared else connection.stack:
+            async with connection.opening:
+                if model not in connection.clients:
+                    client = self._client if model is None else None
+                    if client is None:
+                        named = model or self.model
+                        opened = open_client(named, self.settings, self.environment, on_text, self.budget)
+                        client = await connection.stack.enter_async_context(opened)
+                    connection.clients[model] = RateLimitedClient(client, **self._pace)
+            yield connection.clients[model]
 
-    async def _connect(
-        self,
-        stack: contextlib.AsyncExitStack,
-        on_text: Callable[[str], None] | None,
-        model: ResolvedModel | None,
-    ) -> ModelClient:
-        client = self._client if model is None else None
-        if client is None:
-            opening = open_client(model or self.model, self.settings, self.environment, on_text, self.budget)
-            client = await stack.enter_async_context(opening)
-        return RateLimitedClient(client, **self._pace)
+
+# What is a text's own, and not of the other lengths of its story.
+_STORYS_OWN = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
 
 
 @dataclass(frozen=True)
-class _GateBut:
-    """A writer's gate that takes no text for a copy of one example, and knows the story that it tells."""
+class _Examiner:
+    examine: Callable[..., Awaitable[tuple[Finding, ...]]]
 
-    writer: Writer
-    source: str = ""
-    story: Synopsis | None = None
 
-    async def examine(self, synopsis: Synopsis, brief: Brief, show: Show, **more: Any) -> tuple[Finding, ...]:
-        """Return one finding a check."""
-        told = titled(synopsis, self.story) if self.story else synopsis
-        own: dict[str, Any] = {"exclude_source": self.source, "story": self.story}
-        return await self.writer.examine(told, brief, show, **own, **more)
+def _prompt_of(author: object) -> Prompt | None:
+    """Return what a model is asked first; None for a demo draft."""
+    return author.prompt if isinstance(author, ModelAuthor) else None
 
 
 def _as_document(text: str) -> Document:
     return parse_document(text.encode("utf-8", "surrogatepass"), Path("text"))
-
-
-def _as_form(brief: Brief, form: str) -> Brief:
-    """Return a brief for another length of its story: people and plot are the story's."""
-    gone = {"words": None, "character_count": None, "characters": (), "beats": (), "before": ()}
-    return brief.model_copy(update={"form": form, **gone})
 
 
 def _end(runner: asyncio.Runner, connections: dict[asyncio.AbstractEventLoop, _Connection]) -> None:
@@ -1037,9 +1005,3 @@ def _is_in_loop() -> bool:
         return bool(asyncio.get_running_loop())
     except RuntimeError:
         return False
-
-
-def _import_slow() -> None:
-    """Import what takes most of the time to the first request, beside the loading."""
-    importlib.import_module("openai")
-    importlib.import_module("genai_prices")
