@@ -152,12 +152,7 @@ def example_files(folder: Path) -> list[Path]:
 
 
 def add(
-    source: Source,
-    folder: Path,
-    shows: Sequence[Show],
-    *,
-    people: Sequence[str] = (),
-    **given: str,
+    source: Source, folder: Path, shows: Sequence[Show], *, people: Sequence[str] = (), **given: str
 ) -> Path:
     """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 

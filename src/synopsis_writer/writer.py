@@ -23,15 +23,7 @@ from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import (
-    Author,
-    Examiner,
-    ExtendedGate,
-    Judge,
-    ModelAuthor,
-    judge,
-    titled,
-)
+from synopsis_writer.drafting import Author, Examiner, ExtendedGate, Judge, ModelAuthor, judge, titled
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import (
     BriefError,
@@ -48,17 +40,7 @@ from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.messages import worded
 from synopsis_writer.gate.text import analyse
-from synopsis_writer.log import (
-    BATCH,
-    Lost,
-    OnAttempt,
-    Recording,
-    Replay,
-    Run,
-    RunLog,
-    Version,
-    differences,
-)
+from synopsis_writer.log import BATCH, Lost, OnAttempt, Recording, Replay, Run, RunLog, Version, differences
 from synopsis_writer.models.base import Limits, ModelClient
 from synopsis_writer.models.limits import Budget, RateLimitedClient
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
