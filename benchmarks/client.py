@@ -23,7 +23,7 @@ from typing import Any
 import openai
 
 from benchmarks.table import Row, print_table
-from synopsis_writer.drafting import ModelAuthor, write
+from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.log import Recording, Run, RunLog
 from synopsis_writer.models.base import Limits, ModelClient
@@ -70,7 +70,9 @@ async def whole_write(example: Example, client: ModelClient, writer: Writer, log
     name, created = new_run()
     author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits())
     with Recording(log, Run(name, "write", created, brief, MODEL)) as recording:
-        result = await write(brief, show, author, writer.workspace.gate, attempts=1, recorder=recording)
+        result = await write(
+            author, Judge(brief, show, writer.workspace.gate), attempts=1, recorder=recording
+        )
         best = result.best
         if best is None or best.synopsis is None:
             raise SystemExit("the loopback server gave no answer")

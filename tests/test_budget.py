@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synopsis_writer.drafting import ModelAuthor, write
+from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.errors import BudgetSpentError, ConnectionFailedError, ModelError, SettingsError
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.base import Answer, Limits, Message
@@ -248,7 +248,7 @@ async def test_a_paid_attempt_stays_when_the_budget_forbids_its_repair() -> None
     author = ModelAuthor(
         BudgetClient(scripted, FREE, budget), workspace.prompts, prompt, Limits(max_tokens=1500)
     )
-    result = await write(good.brief, show, author, workspace.gate)
+    result = await write(author, Judge(good.brief, show, workspace.gate))
     assert isinstance(result.error, BudgetSpentError)
     assert isinstance(result.error, ModelError)
     assert result.best is not None

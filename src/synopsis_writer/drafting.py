@@ -68,9 +68,6 @@ class ExtendedGate:
         return (*findings, *self.find(synopsis, show, brief))
 
 
-Judge = Callable[[Attempt, Brief, Show, Examiner], Awaitable[Attempt]]
-
-
 class ModelAuthor:
     """Asks a model with a few-shot prompt, and repairs with what was wrong.
 
@@ -175,25 +172,19 @@ def longer(limits: Limits) -> Limits:
 
 
 async def write(
-    brief: Brief,
-    show: Show,
     author: Author,
-    gate: Examiner,
+    judge: "Judge",
     *,
     attempts: int = 3,
     best_of: int = 1,
     previous: Attempt | None = None,
     recorder: Recording | None = None,
-    judged_by: Judge | None = None,
 ) -> Result:
     """Draft, fix, check, and repair until the gate holds or the attempts are used up.
 
     Of the `best_of` drafts of the first attempt the best by the gate goes on. Where `previous`, an earlier
-    attempt, is gone on from, its number counts; the result holds only new attempts.
-    `judged_by` reads and checks answers of another shape, or for a house of other marks; None: `judge`.
-
-    Raises:
-        ModelError: the model failed for good before any attempt was made.
+    attempt, is gone on from, its number counts; the result holds only new attempts. Raises ModelError where
+    the model failed for good before any attempt was made.
     """
     made: list[Attempt] = []
     best = previous
@@ -203,13 +194,12 @@ async def write(
         async for drafted in author.drafts(number, seed, best):
             index = recorder.answered(drafted) if recorder else 0
             try:
-                judged = await (judged_by or judge)(drafted, brief, show, gate)
+                made.append(await judge(drafted))
             except ModelError as error:  # gates in other processes may be killed; the answer was paid
                 made.append(replace(drafted, problem=str(error)))
                 raise
-            made.append(judged)
             if recorder:
-                recorder.judged(index, judged)
+                recorder.judged(index, made[-1])
 
     for number in range(begun + 1, attempts + 1):
         round_ = f"attempt {number} of {attempts}"
@@ -228,9 +218,9 @@ async def write(
             _log.info("%s: accepted%s", round_, warned)
             break
         if len(errors) == len(ends):
-            return Result(brief, show, tuple(made), best, errors[0])
+            return Result(judge.brief, judge.show, tuple(made), best, errors[0])
         _log.info("%s: refused; %s", round_, " ".join(best.problems))
-    return Result(brief, show, tuple(made), best)
+    return Result(judge.brief, judge.show, tuple(made), best)
 
 
 def _faults(attempt: Attempt) -> tuple[bool, int, int]:
@@ -249,64 +239,51 @@ def _errors(ends: Sequence[BaseException | None], recorder: Recording | None) ->
     return errors
 
 
-class Fixer:
-    """Puts the texts of an answer right, and remembers what it fixed; names stay as they are spelt."""
+class Judge:
+    """Reads answers to a brief, puts right what code can, and checks them with a gate.
 
-    def __init__(self, marks: str, brief: Brief, show: Show) -> None:
-        self._marks = marks
+    Names stay as they are spelt; `marks` are the house's quotation marks.
+    """
+
+    def __init__(self, brief: Brief, show: Show, gate: Examiner, marks: str = "„“") -> None:
+        self.brief, self.show, self._gate, self._marks = brief, show, gate, marks
         self._given = (show.name, *(member.name for member in show.cast), *map(str, brief.as_data().values()))
-        self._fixes: dict[str, tuple[Fix, ...]] = {}
+        self._fixes: dict[str, tuple[Fix, ...]] = {}  # by the text that came of them
 
-    def __call__(self, text: str) -> str:
+    async def __call__(self, attempt: Attempt) -> Attempt:
+        """Return an attempt with what its answer holds, and what is found in it."""
+        synopsis, problem = read_answer(attempt, Synopsis, self.fix)
+        return (
+            replace(attempt, problem=problem) if synopsis is None else await self.examine(synopsis, attempt)
+        )
+
+    def fix(self, text: str) -> str:
         """Return a text put right."""
         new, fixes = fix(text, self._marks, self._given)
         self._fixes[" ".join(new.split())] = fixes
         return new
 
-    def made(self, synopsis: Synopsis) -> list[Fix]:
-        """Return what was fixed in a synopsis."""
-        texts = [synopsis.title, synopsis.logline, *(part.text for part in synopsis.paragraphs)]
-        return [each for text in texts for each in self._fixes.get(text, ())]
+    async def examine(self, synopsis: Synopsis, attempt: Attempt, *, is_whole: bool = True) -> Attempt:
+        """Return an attempt with a synopsis and what is found, after what only a check can see was fixed.
 
+        Unless `is_whole`: then parts of the synopsis are not the model's, and stay.
+        """
+        texts = (synopsis.title, synopsis.logline, *(part.text for part in synopsis.paragraphs))
+        made = [each for text in texts for each in self._fixes.get(text, ())]
+        findings = await self._find(synopsis, attempt)
+        more = {each for finding in findings for each in finding.fixes} if is_whole else set()
+        if more:
+            synopsis = synopsis.with_text(apply_fixes(synopsis.text, more))
+            findings = await self._find(synopsis, attempt)
+        kinds = counted([*made, *sorted(more)])
+        if kinds:
+            _log.info("attempt %d: fixed %s", attempt.number, listed(kinds))
+        return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
 
-async def judge(attempt: Attempt, brief: Brief, show: Show, gate: Examiner, marks: str = "„“") -> Attempt:
-    """Parse an answer, put right what code can, and check it with the gate."""
-    fixer = Fixer(marks, brief, show)
-    synopsis, problem = read_answer(attempt, Synopsis, fixer)
-    if synopsis is None:
-        return replace(attempt, problem=problem)
-    return await examine_fixed(synopsis, attempt, brief, show, gate, fixer)
-
-
-async def examine_fixed(
-    synopsis: Synopsis,
-    attempt: Attempt,
-    brief: Brief,
-    show: Show,
-    gate: Examiner,
-    fixer: Fixer,
-    *,
-    is_whole: bool = True,
-) -> Attempt:
-    """Return an attempt with a synopsis and what the gate finds, after what only a check can see was fixed.
-
-    Unless `is_whole`: then parts of the synopsis are not the model's, and stay.
-    """
-
-    async def examine(synopsis: Synopsis) -> tuple[Finding, ...]:
-        examined = gate.examine(synopsis, brief, show, truncated=attempt.answer.is_truncated)
-        return examined if isinstance(examined, tuple) else await examined
-
-    made = fixer.made(synopsis)
-    findings = await examine(synopsis)
-    more = {each for finding in findings for each in finding.fixes} if is_whole else set()
-    if more:
-        synopsis = synopsis.with_text(apply_fixes(synopsis.text, more))
-        findings = await examine(synopsis)
-    kinds = counted([*made, *sorted(more)])
-    if kinds:
-        _log.info("attempt %d: fixed %s", attempt.number, listed(kinds))
-    return replace(attempt, synopsis=synopsis, problem="", findings=findings, fixed=kinds)
+    async def _find(self, synopsis: Synopsis, attempt: Attempt) -> tuple[Finding, ...]:
+        is_cut = attempt.answer.is_truncated
+        findings = self._gate.examine(synopsis, self.brief, self.show, truncated=is_cut)
+        return findings if isinstance(findings, tuple) else await findings
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)

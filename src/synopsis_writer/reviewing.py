@@ -4,14 +4,13 @@ import logging
 import re
 import unicodedata
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import clean_name
 from synopsis_writer.document import Document
-from synopsis_writer.drafting import Author, Examiner, Judge, ModelAuthor, read_answer, write
+from synopsis_writer.drafting import Author, Judge, ModelAuthor, read_answer, write
 from synopsis_writer.errors import ModelError
 from synopsis_writer.examples import listed_people
 from synopsis_writer.formats.reading import paragraphs
@@ -165,9 +164,7 @@ class Reviewer:
     disabled: frozenset[str] = frozenset()
     lang: Language = "en"
 
-    async def finish(
-        self, result: Result, author: Author, gate: Examiner, recording: Recording, judged_by: Judge
-    ) -> Result:
+    async def finish(self, result: Result, author: Author, judge: Judge, recording: Recording) -> Result:
         """Read an accepted text; what is remarked is repaired once, beyond the attempts, and read again.
 
         Where the repair is refused or fails, or has more remarks, the text stays as it was.
@@ -189,10 +186,9 @@ class Reviewer:
         best = await read(result.best)
         if remarks(best):
             _log.info("review: asking for a repair; %s", " ".join((*best.problems, *best.warnings)))
-            asked: Any = {"previous": best, "recorder": recording, "judged_by": judged_by}
             number = best.number + 1
             try:
-                repaired = await write(result.brief, result.show, author, gate, attempts=number, **asked)
+                repaired = await write(author, judge, attempts=number, previous=best, recorder=recording)
             except ModelError as error:
                 _log.warning("review: the repair failed, the text stays as it was: %s", error)
             else:

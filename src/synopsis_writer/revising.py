@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.document import Document, format_document
-from synopsis_writer.drafting import Examiner, Fixer, examine_fixed, read_answer
+from synopsis_writer.drafting import Judge, read_answer
 from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
@@ -153,17 +153,17 @@ def _in_one_line(*texts: str) -> str:
     return " ".join(" ".join(texts).split())
 
 
-class Reviser:
+class Reviser(Judge):
     """Reads a model's answers to a wish as versions of a text, and judges them by gate and wish."""
 
-    def __init__(self, base: Synopsis, wish: Wish, marks: str, lang: Language) -> None:
-        self._base, self._wish, self._marks, self._lang = base, wish, marks, lang
+    def __init__(self, base: Synopsis, wish: Wish, lang: Language, *judge: Any) -> None:
+        super().__init__(*judge)
+        self._base, self._wish, self._lang = base, wish, lang
         self._variants: list[tuple[Attempt, list[Attempt]]] = []  # each attempt with its parts
 
-    async def judge(self, attempt: Attempt, brief: Brief, show: Show, gate: Examiner) -> Attempt:
+    async def __call__(self, attempt: Attempt) -> Attempt:
         """Read an answer, put what is new into the text, and check all of it."""
-        fixer = Fixer(self._marks, brief, show)
-        answer, problem = read_answer(attempt, self._wish.shape, fixer)
+        answer, problem = read_answer(attempt, self._wish.shape, self.fix)
         texts = self._texts(answer) if answer is not None else []
         if not texts:
             what = self._wish.shape.__name__.lower()
@@ -172,11 +172,9 @@ class Reviser:
             return replace(attempt, problem=problem or miscounted)
         judged = []
         for text in texts:
-            is_whole = self._wish.shape in {Synopsis, Variants}
-            each = await examine_fixed(text, attempt, brief, show, gate, fixer, is_whole=is_whole)
+            each = await self.examine(text, attempt, is_whole=self._wish.shape in {Synopsis, Variants})
             by_wish = (worded(own, None, self._lang) for own in self._by_wish(each.synopsis or text))
-            findings = (*each.findings, *by_wish)
-            judged.append(replace(each, findings=findings))
+            judged.append(replace(each, findings=(*each.findings, *by_wish)))
         if self._wish.variants == 1:
             return judged[0]
         alike = compare([features_of(each.synopsis) for each in judged if each.synopsis is not None])

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, parse_document
-from synopsis_writer.drafting import Author, Examiner, ExtendedGate, Judge, ModelAuthor, judge, titled
+from synopsis_writer.drafting import Author, Examiner, ExtendedGate, Judge, ModelAuthor, titled
 from synopsis_writer.drafting import write as write_synopsis
 from synopsis_writer.errors import (
     BriefError,
@@ -317,34 +317,36 @@ class Writer:
                 author = await self._model_author(client, render, limits)
             more = {"outline": outline, "best_of": best_of, "avoid": avoid}
             recording = self._recording(self._command, brief, author, on_attempt, **more)
-            result = await self._write(recording, show, author, previous=previous)
+            result = await self._write(recording, author, self._judge(brief, show, avoid), previous=previous)
         if result.accepted is not None and self._last_texts is not None:
             self._last_texts.appendleft((brief, result.accepted))
         return result
 
+    def _judge(
+        self, brief: Brief, show: Show, avoid: Avoid | None = None, gate: Examiner | None = None
+    ) -> Judge:
+        gate = gate or self.examiner or self
+        if avoid is not None:
+            gate = ExtendedGate(gate, partial(self._repeated, avoid))
+        return Judge(brief, show, gate, self.workspace.house.quotation_marks)
+
     async def _write(
         self,
         recording: Recording,
-        show: Show,
         author: Author,
+        judge: Judge,
         *,
-        gate: Examiner | None = None,
-        judged_by: Judge | None = None,
         previous: Attempt | None = None,
         is_reviewed: bool = True,
     ) -> Result:
         """Write what a run is for, and record it; return its result with its prompt and its run."""
-        run, examiner = recording.run, gate or self.examiner or self
-        if run.avoid is not None:
-            examiner = ExtendedGate(examiner, partial(self._repeated, run.avoid))
-        judged_by = judged_by or partial(judge, marks=self.workspace.house.quotation_marks)
-        asked: Any = {"previous": previous, "recorder": recording, "judged_by": judged_by}
-        asked |= {"attempts": run.attempts, "best_of": run.best_of}
+        run = recording.run
+        asked: Any = {"previous": previous, "attempts": run.attempts, "best_of": run.best_of}
         with recording:
             async with self._reviewer(author) as reviewer:
-                result = await write_synopsis(run.brief, show, author, examiner, **asked)
+                result = await write_synopsis(author, judge, recorder=recording, **asked)
                 if reviewer is not None and is_reviewed:
-                    result = await reviewer.finish(result, author, examiner, recording, judged_by)
+                    result = await reviewer.finish(result, author, judge, recording)
             recording.end(result.outcome, str(result.error) if result.error else None)
         return replace(result, prompt=_prompt_of(author), run=recording.id, created=run.created)
 
@@ -410,7 +412,7 @@ class Writer:
                 brief, show = told[name]
                 recording = self._recording("lengths", brief, author, on_attempt)
                 try:
-                    result = await self._write(recording, show, author, gate=gate)
+                    result = await self._write(recording, author, self._judge(brief, show, gate=gate))
                 except ModelError as error:
                     run = recording.run
                     result = Result(brief, show, (), None, error, author.prompt, recording.id, run.created)
@@ -468,7 +470,7 @@ class Writer:
         if then.prompt is not None:
             prompt = await self._in_thread(partial(self.prompt, then.brief, then.outline, avoid=then.avoid))
             author = ModelAuthor(client, self.workspace.prompts, prompt, limits_of(self.settings))
-        result = await self._write(Recording(None, then), show, author)
+        result = await self._write(Recording(None, then), author, self._judge(then.brief, show, then.avoid))
         changes = differences(attempts, result.attempts)
         same = "same prompt, same answers, same verdicts."
         _log.info("replayed %s: %s", then.id, " ".join(changes) or same)
@@ -528,7 +530,8 @@ class Writer:
         # A text that became an example is neither shown nor a copy of itself.
         itself = [each.id for each in self.workspace.pool.examples if each.synopsis.text == base.text]
         gate = self.examiner or _Examiner(partial(self.examine, exclude_source="".join(itself[:1])))
-        reviser = Reviser(base, wish, self.workspace.house.quotation_marks, self.settings.lang)
+        marks = self.workspace.house.quotation_marks
+        reviser = Reviser(base, wish, self.settings.lang, brief, show, gate, marks)
         limits = limits_of(self.settings)
         limits = replace(limits, max_tokens=limits.max_tokens * variants)
 
@@ -544,9 +547,8 @@ class Writer:
             is_whole_text = only is None and variants == 1
             if self.settings.review and not is_whole_text:
                 _log.info("review: variants, a title or a logline alone are not reviewed")
-            asked: Any = {"gate": gate, "judged_by": reviser.judge, "is_reviewed": is_whole_text}
             recording = self._recording("revise", brief, author, on_attempt)
-            result = await self._write(recording, show, author, **asked)
+            result = await self._write(recording, author, reviser, is_reviewed=is_whole_text)
         return Revised(source.document, request, reviser.variants(result))
 
     def _touch(self, text: Document | Path) -> Version | None:
@@ -565,8 +567,7 @@ class Writer:
     async def judge(self, brief: Brief, attempt: Attempt) -> Result:
         """Return the result of an answer that came from elsewhere, such as a provider's batch."""
         brief, show = self.resolve(brief)
-        marks = self.workspace.house.quotation_marks
-        judged = await judge(attempt, brief, show, self.examiner or self, marks)
+        judged = await self._judge(brief, show)(attempt)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
 
     def record(self, brief: Brief, row: RowResult[Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from synopsis_writer.drafting import ModelAuthor, write
+from synopsis_writer.drafting import Judge, ModelAuthor, write
 from synopsis_writer.errors import ModelError, UnavailableError
 from synopsis_writer.log import Recording, Run, RunLog
 from synopsis_writer.models.base import Limits
@@ -210,7 +210,7 @@ async def _write(
     run = Run(run_id, "write", datetime.now(UTC), GOOD.brief, client.name)
     author = ModelAuthor(client, writer.workspace.prompts, prompt, Limits(timeout=_TIMEOUT, sample=number))
     with Recording(log, run) as recording:
-        result = await write(GOOD.brief, show, author, writer.workspace.gate, recorder=recording)
+        result = await write(author, Judge(GOOD.brief, show, writer.workspace.gate), recorder=recording)
         recording.end(result.outcome)
         if isinstance(result.error, UnavailableError):
             raise result.error
