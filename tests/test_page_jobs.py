@@ -214,7 +214,7 @@ def test_what_the_gate_refuses_is_released_only_with_a_reason(tmp_path: Path) ->
         given = {"id": NAME, "hash": opened["hash"], "by": "Eva"}
         refused = browser.ask("POST", "/api/release", given)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, 1)
-        assert [each["words"] for each in refused.json()["findings"]] == [["daß"]]
+        assert "spelling: " in refused.json()["error"]["message"]
         released = browser.post("/api/release", {**given, "waivers": {"spelling": "Ein Zitat"}})
         assert (released["state"], released["waived"][0]["reason"]) == ("released", "Ein Zitat")
 
@@ -299,7 +299,6 @@ def test_a_batch_is_a_list_to_work_through(
         terminal("batch", "run", "briefs.csv", "--out", "stapel", server=server)
     monkeypatch.chdir(tmp_path)
     with page(tmp_path) as (browser, _):
-        assert browser.get("/api/folder")["folders"] == ["stapel"]
         found = browser.get("/api/folder?path=stapel")
         assert (found["kind"], [row["key"] for row in found["rows"]]) == ("batch", ["a"])
         assert found["rows"][0]["text"]["brief"]["theme"] == "Ein Hund"

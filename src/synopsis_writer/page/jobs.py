@@ -16,15 +16,15 @@ from synopsis_writer.answers import parts_so_far
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
-from synopsis_writer.gate.features import features_of
+from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import in_language
 from synopsis_writer.page.library import Journal, NotFoundError
-from synopsis_writer.page.texts import Part, Text, as_json, failure_of, findings_data, text_of
-from synopsis_writer.result import Attempt, Result
+from synopsis_writer.page.texts import Part, Text, as_json, failure_of, text_of
+from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
 
-MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
+_MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
 _PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye can read
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
 
@@ -67,28 +67,30 @@ class Job:
     def text(self) -> Text | None:
         """The last answer as far as it has come; None where nothing of it can be read yet."""
         title, parts = parts_so_far(self._answer)
-        if not (title or parts):
-            return None
         paragraphs = tuple(Part(text=part) for part in parts)
-        return self.base.model_copy(update={"title": title, "paragraphs": paragraphs})
+        grown = self.base.model_copy(update={"title": title, "paragraphs": paragraphs})
+        return grown if title or parts else None
 
     def attempted(self, attempt: Attempt, brief: Brief) -> None:
         """Show an attempt that was judged."""
-        paragraphs = attempt.synopsis.paragraphs if attempt.synopsis else ()
-        findings = findings_data(attempt.findings, [each.text for each in paragraphs])
+        findings = [{"check": each.check, "message": each.message} for each in failures(attempt.findings)]
         if attempt.problem:
-            findings = [{"check": "structure", "level": "error", "message": attempt.problem, "spans": []}]
+            findings = [{"check": NO_STRUCTURE, "message": attempt.problem}]
         usage = attempt.answer.usage
         attempted = {
             "number": attempt.number,
             "form": brief.form,
             "passed": attempt.passed,
             "findings": findings,
-            "fixed": dict(attempt.fixed),
             "usage": {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens},
             "cost": format_cost(attempt.answer.cost),
         }
         self.add("attempt", attempted)
+
+    def stop(self) -> None:
+        """Stop it, if it is under way."""
+        if self.task is not None:
+            self.task.cancel()
 
     async def stream(self, last: int) -> AsyncIterator[bytes]:
         """Yield the events after the one of a number, as server-sent events, until the job has ended."""
@@ -133,15 +135,54 @@ class Jobs(logging.Handler):
         """Stop all jobs."""
         logging.getLogger("synopsis_writer").removeHandler(self)
         for job in self._jobs.values():
-            if job.task is not None:
-                job.task.cancel()
+            job.stop()
+
+    def write(self, text: Text, best_of: int) -> Job:
+        """Write a text for the brief of one."""
+        brief = make_brief(**text.asked)
+
+        async def work(job: Job) -> None:
+            on_text = job.grow if best_of == 1 else None
+            more: dict[str, Any] = {"on_text": on_text, "on_attempt": job.attempted}
+            await self._end(job, [await self._writer.write(brief, best_of=best_of, **more)])
+
+        return self._start(text, work)
+
+    def revise(self, text: Text, *, variants: int, **wish: Any) -> Job:
+        """Revise a text as a person wishes."""
+        document = self._document(text)
+        wished = {"variants": variants, **{name: value for name, value in wish.items() if value}}
+
+        async def work(job: Job) -> None:
+            on_text = job.grow if variants == 1 else None
+            revised = await self._writer.revise(document, on_text=on_text, on_attempt=job.attempted, **wished)
+            documents = [revised.version(index) for index, _ in enumerate(revised.results)]
+            same: dict[str, Any] = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
+            await self._end(job, revised.results, documents, **same)
+
+        return self._start(text, work)
+
+    def lengths(self, text: Text, forms: Sequence[str]) -> Job:
+        """Tell a text in other lengths."""
+        document = self._document(text)
+
+        async def work(job: Job) -> None:
+            results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
+            await self._end(job, results, are_lengths=True, beside=text.id)
+
+        return self._start(text, work)
+
+    def _document(self, text: Text) -> Document:
+        folder = self._writer.settings.out
+        path = folder / text.id if text.id else self._journal.path(text.draft)
+        return text.document(path, text.origin, self._writer)
 
     def _start(self, base: Text, work: Callable[[Job], Awaitable[None]]) -> Job:
         """Begin a job; raises InputError where too many are running."""
         ended = [name for name, job in self._jobs.items() if job.has_ended]
-        if len(self._jobs) - len(ended) >= MOST_RUNNING:
-            raise InputError(f"{MOST_RUNNING} jobs are running: wait for one, or stop it")
-        for name in ended[: max(0, len(ended) - _MOST_FINISHED)]:
+        if len(self._jobs) - len(ended) >= _MOST_RUNNING:
+            raise InputError(f"{_MOST_RUNNING} jobs are running: wait for one, or stop it")
+        for name in ended[:-_MOST_FINISHED]:
             del self._jobs[name]
         job = Job(Text(brief=base.brief))
         self._jobs[job.id] = job
@@ -167,48 +208,6 @@ class Jobs(logging.Handler):
             _log.warning("%s", error)
         return text
 
-    def write(self, text: Text, best_of: int) -> Job:
-        """Write a text for the brief of one."""
-        brief = make_brief(**text.asked)
-
-        async def work(job: Job) -> None:
-            more: dict[str, Any] = {
-                "on_text": job.grow if best_of == 1 else None,
-                "on_attempt": job.attempted,
-            }
-            result = await self._writer.write(brief, best_of=best_of, **more)
-            await self._end(job, [result])
-
-        return self._start(text, work)
-
-    def revise(self, text: Text, wish: dict[str, Any]) -> Job:
-        """Revise a text as a person wishes."""
-        document = self._document(text)
-
-        async def work(job: Job) -> None:
-            on_text = job.grow if wish.get("variants", 1) == 1 else None
-            revised = await self._writer.revise(document, on_text=on_text, on_attempt=job.attempted, **wish)
-            documents = [revised.version(index) for index, _ in enumerate(revised.results)]
-            same: dict[str, Any] = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
-            await self._end(job, revised.results, documents, **same)
-
-        return self._start(text, work)
-
-    def lengths(self, text: Text, forms: Sequence[str]) -> Job:
-        """Tell a text in other lengths."""
-        document = self._document(text)
-
-        async def work(job: Job) -> None:
-            results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
-            await self._end(job, results, are_lengths=True, beside=text.id)
-
-        return self._start(text, work)
-
-    def _document(self, text: Text) -> Document:
-        folder = self._writer.settings.out
-        path = folder / text.id if text.id else self._journal.path(text.draft)
-        return text.document(path, text.origin, self._writer)
-
     async def _end(
         self, job: Job, results: Sequence[Result], documents: Sequence[Document] = (), *,
         are_lengths: bool = False, **more: Any,
@@ -226,16 +225,11 @@ class Jobs(logging.Handler):
             error = result.error or GateRefusedError(f"refused by the gate: {result.reason}")
             job.add("failed", {**failure_of(error), "text": texts[0]}, ends=True)
             return
-        answers = [
-            each.answer for each in {id(one): one for each in results for one in each.attempts}.values()
-        ]
-        usage = sum((answer.usage for answer in answers), Usage())
-        differences = [features_of(each.synopsis).as_data() if each.synopsis else {} for each in results]
+        attempts = {id(attempt): attempt for each in results for attempt in each.attempts}.values()
+        usage = sum((attempt.answer.usage for attempt in attempts), Usage())
         done = {
             "texts": texts,
-            "reasons": [each.reason for each in results],
-            "cost": format_cost(total_cost(answer.cost for answer in answers)),
+            "cost": format_cost(total_cost(attempt.answer.cost for attempt in attempts)),
             "tokens": usage.prompt_tokens + usage.completion_tokens,
-            "differences": differences if others and not are_lengths else [],
         }
         job.add("done", done, ends=True)

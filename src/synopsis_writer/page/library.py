@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 
 _LONGEST_ID, _MOST_LISTED = 500, 2_000
 _LONGEST_DRAFT = 20_000_000  # bytes
+_DRAFTS_LAST = timedelta(days=30)
 _PASSING = {"draft", "hash", "request", "state"}  # what of a text is not its content
 
 
@@ -104,16 +105,16 @@ class Journal:
             raise FileError(f"cannot delete draft {draft}: {error.strerror}") from error
 
     def entries(self) -> list[Draft]:
-        """Return the drafts that can be read, the newest first."""
+        """Return the drafts that can be read, the newest first; those that are too old are deleted."""
         found = []
         for path in self._folder.glob("d-*.json") if self._folder.is_dir() else ():
             with contextlib.suppress(InputError):
-                found.append(self.read(path.stem))
+                draft = self.read(path.stem)
+                if datetime.now(UTC) - draft.at > _DRAFTS_LAST:
+                    self.delete(path.stem)
+                else:
+                    found.append(draft)
         return sorted(found, key=lambda draft: draft.at, reverse=True)
-
-    def made_in(self, run: object) -> list[Draft]:
-        """Return the drafts that a model wrote in a run."""
-        return [each for each in self.entries() if run and each.made and each.made.origin.get("run") == run]
 
 
 @dataclass
@@ -145,11 +146,8 @@ class Library:
             raise NotFoundError(f"{name[:80]}: no such text: it was moved or deleted")
         return path
 
-    def hash(self, name: str) -> str:
-        """Return the SHA-256 of a saved text's file; raises InputError."""
-        return _digest(read_input(self.path(name)))
-
-    def _read(self, path: Path) -> tuple[Text, Document]:
+    def read(self, path: Path) -> tuple[Text, Document]:
+        """Return a saved text, as page and file have it; raises InputError."""
         data = read_input(path)
         document = parse_document(data, path)
         draft = _digest(str(path.absolute()).encode("utf-8", "surrogatepass"))[:20]
@@ -172,18 +170,15 @@ class Library:
         try:
             time = path.stat().st_mtime_ns
             if self._rows.get(path, (0,))[0] != time:
-                text, document = self._read(self.path(path.relative_to(self.folder).as_posix()))
+                text, document = self.read(self.path(path.relative_to(self.folder).as_posix()))
                 show, people = str(text.brief["show"]), [person.name for person in text.characters]
                 row = {
-                    "id": text.id,
+                    **text.model_dump(include={"id", "state", "story"}),
                     "title": text.title or path.stem,
                     "show": show,
                     "form": text.brief["form"],
-                    "state": text.state,
-                    "people": people,
                     "words": len(word_spans(document.text)),
                     "changed": datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="seconds"),
-                    "story": text.story,
                 }
                 words = "\n".join((text.title, show, *people, text.logline, document.text)).casefold()
                 self._rows[path] = time, row, words
@@ -193,11 +188,22 @@ class Library:
 
     def opened(self, name: str) -> dict[str, Any]:
         """Return a saved text as the page opens it: with what was typed since, and not saved."""
-        text, _ = self._read(self.path(name))
-        content = text.model_dump(exclude=_PASSING)
-        drafts = (each for each in self.journal.entries() if each.text.id == name)
-        typed = next((each for each in drafts if each.text.model_dump(exclude=_PASSING) != content), None)
+        text = self.read(self.path(name))[0]
+        typed = next((each for each in self.drafts() if each.text.id == name), None)
         return {**dict(text), "journal": typed and typed.model_dump(mode="json", exclude={"made"})}
+
+    def drafts(self) -> list[Draft]:
+        """Return the drafts of the journal, the newest first; those whose words are saved are deleted."""
+        found = []
+        for each in self.journal.entries():
+            saved = None
+            with contextlib.suppress(InputError):
+                saved = self.read(self.path(each.text.id))[0] if each.text.id else None
+            if saved and saved.model_dump(exclude=_PASSING) == each.text.model_dump(exclude=_PASSING):
+                self.journal.delete(each.draft)
+            else:
+                found.append(each)
+        return found
 
     def release(self, name: str, seen: str, by: str, waivers: Mapping[str, str]) -> Text:
         """Record in a text's file that a person releases it; raises as `release` and `save`."""
@@ -205,18 +211,18 @@ class Library:
         with self._lock:
             self._compare(path, seen)
             release(path, by, waivers=waivers, writer=self.writer)
-            return self._read(path)[0]
+            return self.read(path)[0]
 
     def _compare(self, path: Path, seen: str) -> Document:
         """Return a file's document; raises ConflictError where it is not the one that was seen last."""
-        text, document = self._read(path)
+        text, document = self.read(path)
         if text.hash != seen:
             raise ConflictError(text)
         return document
 
     def versions(self, name: str) -> list[Version]:
         """Return the versions that led to a saved text, the newest first; raises InputError."""
-        return self.writer.log.versions_of(self._read(self.path(name))[1])[::-1]
+        return self.writer.log.versions_of(self.read(self.path(name))[1])[::-1]
 
     def version(self, name: str) -> Text:
         """Return a version by its id, as the page has it; raises InputError."""
@@ -236,7 +242,11 @@ class Library:
             InputError: the brief is no brief, or the file cannot be written.
         """
         gate = {} if findings is None else {"gate": verdicts(findings)}
-        drafts, parent = self.journal.made_in(text.origin.get("run")), None
+        run, parent = text.origin.get("run"), None
+        # What a model wrote in the same run: the draft of this text, or else the newest.
+        entries = [each for each in self.journal.entries() if each.made]
+        made = [each for each in entries if run and each.made and each.made.origin.get("run") == run]
+        made.sort(key=lambda each: text.draft not in {each.draft, ""})
         with self._lock:
             if text.id is None:
                 path = self._save_new(text, gate)
@@ -247,11 +257,9 @@ class Library:
                 rest = {**old.meta, **(text.origin if text.request is not None else {}), **gate}
                 document = text.document(path, rest, self.writer)
                 write_file(path, format_document(document.meta, document.text))
-            saved, document = self._read(path)
-        made = [each.made for each in drafts if text.draft in {each.draft, ""}]
-        made += [each.made for each in drafts]
-        _logged(lambda: self._record(document, text, made[0] if made else None, parent))
-        for draft in {text.draft, saved.draft, *(each.draft for each in drafts)} - {""}:
+            saved, document = self.read(path)
+        _logged(lambda: self._record(document, text, made[0].made if made else None, parent))
+        for draft in {text.draft, saved.draft, *(each.draft for each in made)} - {""}:
             self.journal.delete(draft)
         return saved
 

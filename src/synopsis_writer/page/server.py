@@ -1,15 +1,13 @@
-"""The page's server: who may ask it, its routes, and how errors become answers."""
+"""The page's server: who may ask it, the page itself, and how errors become answers."""
 
 import asyncio
 import contextlib
-import gzip
 import hmac
 import ipaddress
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +16,13 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from synopsis_writer import __version__
 from synopsis_writer.errors import InputError, ModelError, SynopsisError
 
 if TYPE_CHECKING:
@@ -44,38 +43,6 @@ _HEADERS = {
 }
 _WAY_IN = "open the address that 'synopsis page' printed"
 _GRACE = 1  # seconds for what is still being answered at the end
-# As `mimetypes` has them, but for what a system's registry says.
-_TYPES = {"css": "text/css", "js": "text/javascript", "json": "application/json", "svg": "image/svg+xml"}
-_TEXT = "/api/texts/{id:path}"
-_ROUTES = (  # each with the method of `Api` that answers it
-    ("GET", "/api/state", "state"),
-    ("GET", "/api/texts", "list_texts"),
-    ("POST", "/api/texts", "save_text"),
-    ("GET", f"{_TEXT}/hash", "hash_text"),
-    ("GET", f"{_TEXT}/versions", "list_versions"),
-    ("GET", "/api/versions/{version}", "open_version"),
-    ("GET", _TEXT, "open_text"),
-    ("PUT", _TEXT, "save_text"),
-    ("GET", "/api/journal", "list_drafts"),
-    ("GET", "/api/journal/{draft}", "open_draft"),
-    ("PUT", "/api/journal/{draft}", "write_draft"),
-    ("DELETE", "/api/journal/{draft}", "delete_draft"),
-    ("POST", "/api/check", "check"),
-    ("POST", "/api/fix", "fix"),
-    ("POST", "/api/words", "add_word"),
-    ("POST", "/api/prompt", "show_prompt"),
-    ("POST", "/api/write", "write"),
-    ("POST", "/api/revise", "revise"),
-    ("POST", "/api/lengths", "tell_lengths"),
-    ("GET", "/api/jobs/{job}/events", "stream_job"),
-    ("POST", "/api/jobs/{job}/stop", "stop_job"),
-    ("POST", "/api/diff", "compare"),
-    ("POST", "/api/release", "release"),
-    ("GET", "/api/export", "export"),
-    ("POST", "/api/import", "import_file"),
-    ("GET", "/api/folder", "open_folder"),
-    ("POST", "/api/rate", "rate"),
-)
 
 
 def is_loopback(host: str) -> bool:
@@ -91,18 +58,13 @@ def _secret() -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """Where the server listens, and its three secrets, new at each start.
-
-    Attributes:
-        token: is in the first address, for which a browser gets the cookie.
-        page_token: is in the page; each changing request sends it.
-    """
+    """Where the server listens, and its three secrets, new at each start."""
 
     host: str
     port: int
-    token: str = field(default_factory=_secret, repr=False)
+    token: str = field(default_factory=_secret, repr=False)  # in the first address: it gets the cookie
     cookie: str = field(default_factory=_secret, repr=False)
-    page_token: str = field(default_factory=_secret, repr=False)
+    page_token: str = field(default_factory=_secret, repr=False)  # in the page, for requests that change
 
     @property
     def address(self) -> str:
@@ -151,15 +113,13 @@ def _is_same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode("ascii"))
 
 
-class Guard:
+class _Guard:
     """Refuses what `Access` refuses, and gives each answer the headers that keep it private."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; the first address gets the cookie."""
-
         async def send_private(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
@@ -185,10 +145,32 @@ class Page:
     lang: str = "de"
     on_start: Callable[[], None] = lambda: None
     on_warm: Callable[[], None] = lambda: None  # once the house is loaded
-    _api: "asyncio.Future[Api] | None" = None
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        from jinja2 import Environment
+
+        source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
+        template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+        text = template.render(token=self.access.page_token, lang=self.lang)
+
+        def show(_: Request) -> Response:
+            return Response(text, media_type="text/html")
+
+        static = StaticFiles(packages=[(__package__, "static")])
+        return Starlette(
+            routes=[
+                Route("/", show),
+                Mount("/static", GZipMiddleware(static)),
+                Mount("/api", self._ask),
+            ],
+            middleware=[Middleware(_Guard, access=self.access)],
+            exception_handlers={HTTPException: _unknown},
+            lifespan=self._lifespan,
+        )
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Open the writer and warm it up in the background; close it at the end."""
         async with contextlib.AsyncExitStack() as stack:
 
@@ -210,74 +192,26 @@ class Page:
 
         return Api(self.open_writer(), self.on_warm)
 
-    def stop(self) -> None:
-        """End what would keep the server from ending: its jobs, and the streams of their events."""
-        api = self._api
-        if api is not None and api.done() and not api.cancelled() and api.exception() is None:
-            api.result().jobs.stop()
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            api = await asyncio.shield(self._api)
+            await api.router(scope, receive, send)
+        except (HTTPException, ClientDisconnect):
+            raise
+        except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
+            from synopsis_writer.page.texts import failure_of
 
-    def app(self) -> Starlette:
-        """Return the application."""
-        return Starlette(
-            routes=[
-                Route("/", self.show),
-                Route("/static/{stem}.{suffix}", _static),
-                *(Route(path, self._endpoint(name), methods=[method]) for method, path, name in _ROUTES),
-            ],
-            middleware=[Middleware(Guard, access=self.access)],
-            exception_handlers={HTTPException: _unknown},
-            lifespan=self.lifespan,
-        )
-
-    @cached_property
-    def _template(self) -> Any:
-        from jinja2 import Environment
-
-        source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
-        return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-
-    async def show(self, _: Request) -> Response:
-        """Return the page itself."""
-        text = self._template.render(token=self.access.page_token, lang=self.lang, version=__version__)
-        return Response(text, media_type="text/html")
-
-    def _endpoint(self, name: str) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            if self._api is None:
-                raise RuntimeError("the server has not begun")
-            try:
-                api = await asyncio.shield(self._api)
-                data = await getattr(api, name)(request)
-                return data if isinstance(data, Response) else await asyncio.to_thread(_json, data)
-            except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
-                return _failure(error)
-
-        return answer
+            status = (
+                502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
+            )
+            status, more = getattr(error, "status", status), getattr(error, "more", {})
+            await _json({"error": failure_of(error), **more}, status)(scope, receive, send)
 
 
-async def _static(request: Request) -> Response:
-    stem, suffix = request.path_params["stem"], request.path_params["suffix"]
-    file = files(__package__) / "static" / f"{stem}.{suffix}"
-    if suffix not in _TYPES or not stem.isalnum() or not stem.isascii() or not file.is_file():
-        raise HTTPException(404)
-    packed = {"Content-Encoding": "gzip"} if "gzip" in request.headers.get("accept-encoding", "") else {}
-    data = gzip.compress(file.read_bytes()) if packed else file.read_bytes()
-    return Response(data, media_type=_TYPES[suffix], headers=packed)
-
-
-def _json(data: Any, status: int = 200) -> Response:
+def _json(data: Any, status: int) -> Response:
     from synopsis_writer.page.texts import as_json  # loads the gate, too
 
     return Response(as_json(data), status, media_type="application/json")
-
-
-def _failure(error: Exception) -> Response:
-    """Return the answer to a request that failed: the error's line, and what goes with it."""
-    from synopsis_writer.page.texts import failure_of
-
-    status = 502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
-    status, more = getattr(error, "status", status), getattr(error, "more", {})
-    return _json({"error": failure_of(error), **more}, status)
 
 
 async def _unknown(_: Request, error: Exception) -> Response:
@@ -320,6 +254,5 @@ async def serve(page: Page, listening: socket.socket) -> None:
     try:
         await asyncio.shield(running)
     finally:
-        page.stop()
         server.should_exit = True
         await running

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, check_values, format_document
 from synopsis_writer.errors import InputError, SynopsisError, explain
-from synopsis_writer.examples import read_brief
+from synopsis_writer.examples import listed_people, read_brief
 from synopsis_writer.formats.reading import paragraphs, title_and_text
 from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
 from synopsis_writer.gate.form import count_characters
@@ -26,7 +26,6 @@ from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
 
-State = Literal["draft", "refused", "accepted", "released", "changed"]
 _FAULT = 70  # the exit code of a mistake in the program
 _OWN = frozenset({"brief", "title", "logline", "characters", "storylines", "waived", "release"})
 _LISTS = ("characters", "beats", "before")  # of a brief; the page may send each as lines
@@ -39,20 +38,20 @@ _NO_BRIEF: Mapping[str, Any] = {
 
 def as_json(data: Any) -> bytes:
     """Return an answer's JSON: models as their fields, and times in ISO 8601."""
-    return json.dumps(data, default=_plain).encode("ascii")
 
+    def plain(value: Any) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    return json.dumps(data, default=plain).encode("ascii")
 
 
 def failure_of(error: Exception) -> dict[str, Any]:
     """Return message and exit code of an error; of one that is not ours, which may hold a key, its kind."""
     if isinstance(error, SynopsisError):
         return {"message": str(error), "code": error.exit_code}
-    kind = type(error).__name__
-    _log.error("this is a mistake in the program (%s)", kind)
-    return {"message": f"this is a mistake in the program ({kind}): please report it", "code": _FAULT}
+    message = f"this is a mistake in the program ({type(error).__name__})"
+    _log.error(message)
+    return {"message": f"{message}: please report it", "code": _FAULT}
 
 
 class Sent(BaseModel):
@@ -63,8 +62,6 @@ class Sent(BaseModel):
     @classmethod
     def read(cls, data: Any) -> Any:
         """Return what was sent; raises InputError."""
-        if not isinstance(data, dict):
-            raise InputError("the request holds no object: send one as JSON")
         try:
             return cls.model_validate(check_values(data))
         except ValidationError as error:
@@ -88,33 +85,23 @@ class Part(Sent):
 
 
 class Text(Sent):
-    """A text, saved or not, as page and server send it.
+    """A text, saved or not, as page and server send it."""
 
-    Attributes:
-        id: the file's path below the folder of saved texts; None: it is not saved.
-        draft: its id in the journal.
-        hash: SHA-256 of the file's bytes, as last seen.
-        story: what all lengths of one story share.
-        origin: the other fields of its front matter: model, prompt, run …
-        request: what a model was asked, where these are its words; None where they are a person's.
-        beside: the id of the text whose other length it is.
-    """
-
-    id: str | None = None
-    draft: str = ""
-    hash: str = ""
+    id: str | None = None  # the file's path below the folder of saved texts; None: it is not saved
+    draft: str = ""  # its id in the journal
+    hash: str = ""  # SHA-256 of the file's bytes, as last seen
     title: str = ""
     logline: str = ""
     characters: tuple[Person, ...] = ()
     paragraphs: tuple[Part, ...] = ()
     brief: dict[str, Any] = Field(default_factory=lambda: dict(_NO_BRIEF))
     waived: tuple[Waiver, ...] = ()
-    state: State = "draft"
+    state: Literal["draft", "refused", "accepted", "released", "changed"] = "draft"
     release: dict[str, Any] | None = None
-    story: str | None = None
-    origin: dict[str, Any] = Field(default_factory=dict)
-    request: dict[str, Any] | None = None
-    beside: str | None = None
+    story: str | None = None  # what all lengths of one story share
+    origin: dict[str, Any] = Field(default_factory=dict)  # other fields of the front matter: model, run …
+    request: dict[str, Any] | None = None  # what a model was asked; None where the words are a person's
+    beside: str | None = None  # the id of the text whose other length it is
 
     @field_validator("origin")
     @classmethod
@@ -133,6 +120,12 @@ class Text(Sent):
         return _joined(part.text for part in self.paragraphs)
 
     @property
+    def parts(self) -> list[Part]:
+        """The paragraphs, without empty ones; what was pasted may hold blank lines."""
+        pieces = ((part, piece) for part in self.paragraphs for piece in _pieces(part.text))
+        return [Part(storyline=part.storyline, text=piece) for part, piece in pieces]
+
+    @property
     def asked(self) -> dict[str, Any]:
         """The fields of the brief that are filled in."""
         lists = {
@@ -146,19 +139,18 @@ class Text(Sent):
         brief = None
         if self.asked.keys() - {"form"}:
             brief = writer.resolve(make_brief(**self.asked))[0].as_data()
-        # What was pasted may hold blank lines.
-        parts = [(part.storyline, piece) for part in self.paragraphs for piece in _pieces(part.text)]
-        own: dict[str, Any] = {
-            "brief": brief,
-            "title": self.title.strip(),
-            "logline": self.logline.strip(),
-            "characters": [person.model_dump() for person in self.characters if person.name.strip()],
-            "storylines": [letter for letter, _ in parts],
-            **{name: value for name, value in rest.items() if name not in _OWN - {"release"}},
-            "waived": [each.model_dump(mode="json") for each in self.waived],
-        }
-        meta = {name: value for name, value in own.items() if value}
-        return Document(path, meta, "\n\n".join(text for _, text in parts))
+        more = {name: value for name, value in rest.items() if name not in _OWN - {"release"}}
+        title, logline, parts = self.title.strip(), self.logline.strip(), self.parts
+        letters = [part.storyline for part in parts]
+        meta = self._meta(brief, title=title, logline=logline, storylines=letters, **more)
+        return Document(path, meta, "\n\n".join(part.text for part in parts))
+
+    def _meta(self, brief: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
+        people = [person.model_dump() for person in self.characters if person.name.strip()]
+        waived = [each.model_dump(mode="json") for each in self.waived]
+        order: dict[str, Any] = dict.fromkeys(("brief", "title", "logline", "characters", "storylines"))
+        own = {**order, "brief": brief, "characters": people, **more, "waived": waived}
+        return {name: value for name, value in own.items() if value}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -169,13 +161,8 @@ class Text(Sent):
 
     def as_source(self) -> str:
         """Return the text and what is known of it as Markdown, without a brief that would not be read."""
-        meta: dict[str, Any] = {
-            "title": self.title,
-            "characters": [person.model_dump() for person in self.characters],
-            "waived": [each.model_dump(mode="json") for each in self.waived],
-            "brief": None if self.given else usable(self.asked)[0],
-        }
-        return format_document({name: value for name, value in meta.items() if value}, self.body)
+        brief = None if self.given else usable(self.asked)[0]
+        return format_document(self._meta(brief, title=self.title), self.body)
 
 
 def usable(asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -197,55 +184,40 @@ def _pieces(text: str) -> list[str]:
 
 
 def text_of(document: Document, **more: Any) -> Text:
-    """Return a document as the page has it; `more` are further fields."""
-    meta = document.meta
-    title, body = meta.get("title") or "", document.text
+    """Return a document as the page has it; `more` are further fields.
+
+    Its state is told by its release, and by the verdicts that the file records.
+    """
+    meta, title, body = document.meta, document.meta.get("title") or "", document.text
     if not title:
         title, body = title_and_text(body)
-    letters = [letter for letter in _list(meta, "storylines") if letter in get_args(Storyline)]
+    lists = {name: value for name, value in meta.items() if isinstance(value, list)}
+    objects = {name: value for name, value in meta.items() if isinstance(value, Mapping)}
+    letters = [letter for letter in lists.get("storylines", ()) if letter in get_args(Storyline)]
     parts = _pieces(body)
     parts = parts if letters or len(parts) > 1 else paragraphs(body)
     letters += [letters[-1] if letters else "A"] * len(parts)
-    people = [person for person in _list(meta, "characters") if isinstance(person, Mapping)]
-    brief, waived = dict(_mapping(meta, "brief")), list[Waiver]()
+    brief, waived = dict(objects.get("brief", {})), list[Waiver]()
     with contextlib.suppress(InputError):
         brief = read_brief(document).as_data()
     with contextlib.suppress(InputError):
         waived += waivers_of(document)
+    verdicts = objects.get("gate", {}).values()
+    is_refused = any(str(verdict).startswith("refused: ") for verdict in verdicts)
+    judged = "refused" if is_refused else "accepted" if verdicts else "draft"
     data = {
         "title": title,
         "logline": str(meta.get("logline") or ""),
-        "characters": [{name: str(one.get(name) or "") for name in ("name", "role")} for one in people],
+        "characters": [{"name": one.name, "role": one.role} for one in listed_people(document)],
         "paragraphs": [{"storyline": one, "text": part} for one, part in zip(letters, parts, strict=False)],
         "brief": {**_NO_BRIEF, **brief},
         "waived": [each.model_dump() for each in waived],
-        "state": state_of(document),
-        "release": _mapping(meta, "release") or None,
+        "state": {None: judged, True: "changed", False: "released"}[document.has_changed],
+        "release": objects.get("release"),
         "story": str(meta.get("story") or meta.get("run") or "") or None,
         "origin": meta,
     }
-    plain = json.loads(json.dumps(data, default=str))  # dates are text
-    return Text.model_validate({**plain, **more})
-
-
-def _list(meta: Mapping[str, Any], name: str) -> list[Any]:
-    value = meta.get(name)
-    return list(value) if isinstance(value, list) else []
-
-
-def _mapping(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = meta.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def state_of(document: Document) -> State:
-    """Return what became of a text, by its release and the verdicts that its file records."""
-    changed = document.has_changed
-    if changed is not None:
-        return "changed" if changed else "released"
-    gate = _mapping(document.meta, "gate")
-    refused = any(str(verdict).startswith("refused: ") for verdict in gate.values())
-    return "refused" if refused else "accepted" if gate else "draft"
+    return Text.model_validate({**json.loads(json.dumps(data, default=str)), **more})  # dates are text
 
 
 def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -256,14 +228,9 @@ def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dic
     body, place = _joined(texts), _places(texts)
     return [
         {
-            "check": each.check,
-            "level": each.level,
-            "message": each.message,
-            "hint": each.hint,
+            **{name: getattr(each, name) for name in ("check", "level", "message", "hint")},
             "spans": [[place(start), place(end)] for start, end in each.spans],
-            "fixes": [
-                {"span": [place(fix.span[0]), place(fix.span[1])], "text": fix.text} for fix in each.fixes
-            ],
+            "fixes": [{"span": [place(index) for index in fix.span], "text": fix.text} for fix in each.fixes],
             "words": each.marked_words(unicodedata.normalize("NFC", body.strip())),
             "waived": each.waived or None,
         }
@@ -325,9 +292,7 @@ async def check(writer: Writer, text: Text) -> dict[str, Any]:
 
 async def fix(writer: Writer, text: Text) -> dict[str, Any]:
     """Return a text with all that code can put right, and what that was."""
-    parts = [
-        Part(storyline=part.storyline, text=one) for part in text.paragraphs for one in _pieces(part.text)
-    ]
+    parts = text.parts
     if not parts:
         return {"text": text, "fixed": []}
     whole = text.model_copy(update={"paragraphs": tuple(parts)})
