@@ -10,7 +10,7 @@ from typing import Any
 
 from synopsis_writer.document import Document, format_document, read_document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
-from synopsis_writer.gate.finding import Finding, Waiver, waive, waivers_of
+from synopsis_writer.gate.finding import Waiver, waive, waivers_of
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.log import Maker, Version
@@ -53,17 +53,21 @@ def release(
     document = read_document(Path(file))
     with contextlib.nullcontext(writer) if writer else Writer() as opened:
         report = opened.check_sync(document)
-        new = [
-            waiver
-            for check, reason in (waivers or {}).items()
-            for waiver in _waivers(check, reason, failures(report.findings), report.text)
-        ]
-        waived = [*waivers_of(document), *new]
+        waived = list(waivers_of(document))
+        for check, reason in (waivers or {}).items():
+            found = [finding for finding in failures(report.findings) if finding.check == check]
+            if not found:
+                raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
+            if not reason.strip():
+                raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
+            words = (tuple(finding.marked_words(report.text)) for finding in found)
+            waived += [Waiver(check=check, words=each, reason=reason) for each in words]
         findings = waive(report.findings, report.text, waived)
         if failures(findings):
             raise NotReleasedError(replace(report, findings=findings))
         versions = opened.log.versions_of(document)
     used = {finding.check for finding in findings if finding.waived}
+    listed = [each.model_dump(mode="json") for each in waived]
     shares = _shares(versions, document)
     record = {
         "by": " ".join(by.split()),
@@ -72,13 +76,10 @@ def release(
         "prompt": document.meta.get("prompt"),
         "model_share": shares and shares[0],
         "person_share": shares and shares[1],
-        "waived": [each.model_dump(mode="json") for each in waived if each.check in used],
+        "waived": [each for each in listed if each["check"] in used],
         "text_sha256": document.text_hash,
     }
-    meta = {
-        **document.meta,
-        **({"waived": [each.model_dump(mode="json") for each in waived]} if waived else {}),
-    }
+    meta = {**document.meta, **({"waived": listed} if listed else {})}
     meta.pop("release", None)
     released = replace(document, meta={**meta, "release": record})
     if read_document(document.path) != document:
@@ -89,15 +90,6 @@ def release(
             request = {"released": record["by"]}
             opened.log.add_version(released, "person", parent=versions[-1], request=request)
     return record
-
-
-def _waivers(check: str, reason: str, refused: Iterable[Finding], text: str) -> list[Waiver]:
-    found = [finding for finding in refused if finding.check == check]
-    if not found:
-        raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
-    if not reason.strip():
-        raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
-    return [Waiver(check=check, words=tuple(finding.marked_words(text)), reason=reason) for finding in found]
 
 
 def _shares(versions: Iterable[Version], document: Document) -> tuple[float, float] | None:
@@ -112,9 +104,8 @@ def _shares(versions: Iterable[Version], document: Document) -> tuple[float, flo
             return None
         new = lower_words(version.document.text)
         owners: list[Maker] = [version.maker] * len(new)
-        for old_start, new_start, size in SequenceMatcher(
-            None, words, new, autojunk=False
-        ).get_matching_blocks():
+        matcher = SequenceMatcher(None, words, new, autojunk=False)
+        for old_start, new_start, size in matcher.get_matching_blocks():
             owners[new_start : new_start + size] = makers[old_start : old_start + size]
         words, makers = new, owners
     if not words or words != lower_words(document.text):

@@ -1,6 +1,7 @@
 """The command page."""
 
 import gc
+import mimetypes
 import os
 import sys
 import threading
@@ -70,14 +71,19 @@ def open_page(
             )
         warn(f"{host}: whoever reads this network can read your texts, and change them")
     sys.setswitchinterval(SWITCH_INTERVAL)
+    mimetypes.add_type("text/javascript", ".js")  # whatever this system's registry says
     open_house(settings)  # which says at once what is wrong with it
+    # A browser in the terminal would take it away.
+    has_window = (
+        sys.platform in {"win32", "darwin"} or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
+    )
     with listen(host, port) as listening:
         access = Access(host, listening.getsockname()[1])
         address = access.address + fragment
 
         def show() -> None:
             warn(f"the page: {address}")
-            if not no_open and _has_browser():
+            if has_window and not no_open:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         def open_writer() -> "Writer":
@@ -85,20 +91,12 @@ def open_page(
 
             return Writer(settings, log=log)
 
+        def freeze() -> None:
+            gc.collect()
+            gc.freeze()  # a full pass over all that is loaded would stop all threads for 60 ms
+
         try:
-            asyncio.run(serve(Page(access, open_writer, settings.lang, show, _freeze), listening))
+            asyncio.run(serve(Page(access, open_writer, settings.lang, show, freeze), listening))
         except KeyboardInterrupt:
             cli.end_quietly()
     return 0
-
-
-def _freeze() -> None:
-    """Have Python's garbage collector leave alone what is loaded: a full pass stops all threads for 60 ms."""
-    gc.collect()
-    gc.freeze()
-
-
-def _has_browser() -> bool:
-    """Whether a browser has a window to open; one in the terminal would take it away."""
-    is_drawn = sys.platform in {"win32", "darwin"} or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
-    return is_drawn or "BROWSER" in os.environ

@@ -1,14 +1,13 @@
 """Texts as editors have them: Markdown, plain text, Word, HTML, CSV, and what `write` saved."""
 
-import codecs
 import csv
 import io
 import json
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,12 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Source:
-    """One text of a file.
+    """One text of a file."""
 
-    Attributes:
-        document: title and other fields in `meta`, and the text.
-        where: the file, with the line of a CSV's row.
-        fields: show, form and theme, as far as a CSV has them.
-        dropped: what became of what the file has and a text cannot hold, a clause each; logged, too.
-    """
-
-    document: Document
-    where: str
-    fields: Mapping[str, str]
-    dropped: tuple[str, ...] = ()
+    document: Document  # title and other fields in `meta`, and the text
+    where: str  # the file, with the line of a CSV's row
+    fields: Mapping[str, str]  # show, form and theme, as far as a CSV has them
+    dropped: tuple[str, ...] = ()  # what became of what a text cannot hold, a clause each; logged, too
 
 
 def read_sources(path: Path) -> list[Source]:
@@ -108,13 +100,11 @@ def replace_text(document: Document, text: str) -> tuple[str, str]:
         raw = read_input(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: is not UTF-8 (byte {error.start + 1}): save it as UTF-8 text") from error
-    old, new = document.text, text
     if path.suffix.lower() == ".json":
-        is_ascii = raw.isascii()
-        old, new = (json.dumps(part, ensure_ascii=is_ascii)[1:-1] for part in (old, new))
-    elif "\r" in raw:
-        line_end = "\r\n" if "\r\n" in raw else "\r"
-        old, new = old.replace("\n", line_end), new.replace("\n", line_end)
+        old, new = (json.dumps(part, ensure_ascii=raw.isascii())[1:-1] for part in (document.text, text))
+    else:
+        line_end = "\r\n" if "\r\n" in raw else "\r" if "\r" in raw else "\n"
+        old, new = document.text.replace("\n", line_end), text.replace("\n", line_end)
     head, found, tail = raw.rpartition(old)
     if not found:
         raise FileError(f"{path}: its text cannot be replaced, as line ends are mixed: save it again")
@@ -191,6 +181,12 @@ def _decode(data: bytes, path: Path) -> str:
     return decode(data, str(path))
 
 
+def _source(path: Path, text: str, title: str = "", dropped: Iterable[str] = ()) -> Source:
+    """Return the text of a file, whose title is a line of the text where there is no other."""
+    title, body = (title, text) if title else title_and_text(text)
+    return Source(Document(path, {"title": title} if title else {}, body), str(path), {}, tuple(dropped))
+
+
 def _read_markdown(data: bytes, path: Path) -> Iterator[Source]:
     yield Source(parse_document(_decode(data, path).encode("utf-8"), path), str(path), {})
 
@@ -200,9 +196,10 @@ def _read_text(data: bytes, path: Path) -> Iterator[Source]:
     if raw.startswith("---\n"):  # front matter, as in Markdown
         yield from _read_markdown(data, path)
         return
-    title, text = title_and_text(_DEMO_LABEL.sub("", raw))
+    source = _source(path, _DEMO_LABEL.sub("", raw))
+    text = source.document.text
     first_line = raw.count("\n", 0, raw.find(text)) + 1 if text else 1
-    yield Source(Document(path, {"title": title} if title else {}, text, {}, first_line), str(path), {})
+    yield replace(source, document=replace(source.document, first_line=first_line))
 
 
 _DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` puts below the text
@@ -223,33 +220,28 @@ def _read_json(data: bytes, path: Path) -> Iterator[Source]:
 
 def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
     text = _decode(data, path)
-    separator, rest = re.match(r'sep=([^"\w\s]|\t)\n', text), text
-    if separator:
-        rest = text[separator.end() :]
-    header = rest.partition("\n")[0]
-    delimiter = separator[1] if separator else max(",;\t", key=header.count)
+    separator = re.match(r'sep=([^"\w\s]|\t)\n', text)
+    first_line, rest = (2, text[separator.end() :]) if separator else (1, text)
+    delimiter = separator[1] if separator else max(",;\t", key=rest.partition("\n")[0].count)
     rows = csv.reader(io.StringIO(rest, newline=""), delimiter=delimiter, strict=True)
-    first_line = 2 if separator else 1
     try:
         names = [name.strip().lower() for name in next(rows, [])]
         if len(names) > MOST_COLUMNS:
             raise FileError(f"{path}:{first_line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
         columns = {
-            column: next((names.index(name) for name in known if name in names), None)
+            column: names.index(next(name for name in known if name in names))
             for column, known in COLUMNS.items()
+            if set(known) & set(names)
         }
-        if columns["text"] is None:
+        if "text" not in columns:
             listed = ", ".join(COLUMNS["text"])
             raise FileError(f"{path}:{first_line}: has no column of texts: call it one of {listed}")
         line = first_line + rows.line_num
         for count, row in enumerate(rows):
             if count == MOST_ROWS:
                 raise FileError(f"{path}:{line}: has more than {MOST_ROWS:,} rows: split the file")
-            cells = {
-                column: plain_text(row[index].strip())
-                for column, index in columns.items()
-                if index is not None and index < len(row) and row[index].strip()
-            }
+            filled = {column: row[index].strip() for column, index in columns.items() if index < len(row)}
+            cells = {column: plain_text(cell) for column, cell in filled.items() if cell}
             if body := "\n\n".join(paragraphs(cells.pop("text", ""))):
                 title = {"title": cells.pop("title")} if "title" in cells else {}
                 yield Source(Document(path, dict(title), body, {}, line), f"{path}:{line}", cells)
@@ -290,16 +282,15 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         from docx.text.paragraph import Paragraph
     except ImportError as error:
         raise missing_extra(f"{path}: reading it") from error
+    title, parts = "", list[str]()
     try:
         file = docx.Document(_unpacked(data, path))
         dropped = _settle_revisions(file)
-        title, parts = "", list[str]()
         for element in file.element.body.iter(_W + "p"):
             block = Paragraph(element, file)
-            if not (content := block.text.replace("\xad", "")).strip():
-                continue
+            content = block.text.replace("\xad", "").strip()
             style = block.style.name.lower() if block.style is not None else ""
-            if style == SHEET_STYLE.lower():
+            if not content or style == SHEET_STYLE.lower():
                 continue
             if not title and not parts and style in {"title", "titel", "heading 1", "überschrift 1"}:
                 title = " ".join(content.split())
@@ -309,11 +300,7 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         raise
     except Exception as error:  # the libraries raise anything for a damaged file
         raise FileError(f"{path}: is no Word file, or damaged: save it again as .docx") from error
-    text = "\n\n".join(parts)
-    if not title:
-        title, text = title_and_text(text)
-    meta = {"title": title} if title else {}
-    yield Source(Document(path, meta, text), str(path), {}, dropped)
+    yield _source(path, "\n\n".join(parts), title, dropped)
 
 
 def _unpacked(data: bytes, path: Path) -> io.BytesIO:
@@ -323,35 +310,36 @@ def _unpacked(data: bytes, path: Path) -> io.BytesIO:
     """
     whole, left = io.BytesIO(), MOST_UNPACKED
     with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(whole, "w") as copy:
-        if len(set(archive.namelist())) < len(archive.namelist()):
+        # Other methods unpack at once, whatever is asked for.
+        is_odd = any(item.compress_type not in _UNPACKED_IN_PARTS for item in archive.infolist())
+        if is_odd or len(set(archive.namelist())) < len(archive.namelist()):
             raise zipfile.BadZipFile
         for item in archive.infolist():
             content = b""
             if item.filename.endswith((".xml", ".rels")):
-                if item.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                    raise zipfile.BadZipFile  # others unpack at once, whatever is asked for
                 with archive.open(item) as part:
                     content = part.read(left + 1)
             left -= len(content)
             if left < 0:
-                raise FileError(
-                    f"{path}: unpacks to more than {MOST_UNPACKED // 10**6} MB: that is no synopsis"
-                )
+                most = MOST_UNPACKED // 10**6
+                raise FileError(f"{path}: unpacks to more than {most} MB: that is no synopsis")
             copy.writestr(item.filename, content)
     return whole
 
 
+_UNPACKED_IN_PARTS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
-def _settle_revisions(file: Any) -> tuple[str, ...]:
+def _settle_revisions(file: Any) -> list[str]:
     """Accept the tracked changes of a Word file's body in place; return what a text cannot hold."""
     from lxml import etree
 
     body = file.element.body
-    around = (part for section in file.sections for part in (section.header, section.footer))
-    has_edges = any(block.text.strip() for part in around for block in part.paragraphs)
     found = {element.tag.rpartition("}")[2] for element in body.iter("{*}*")}
+    around = (part for section in file.sections for part in (section.header, section.footer))
+    if any(block.text.strip() for part in around for block in part.paragraphs):
+        found.add("header")
     for row in body.xpath(".//w:tr[w:trPr/w:del]"):
         row.getparent().remove(row)
     for paragraph in reversed(body.xpath(".//w:p[w:pPr/w:rPr/w:del or w:pPr/w:rPr/w:moveFrom]")):
@@ -363,8 +351,7 @@ def _settle_revisions(file: Any) -> tuple[str, ...]:
     etree.strip_tags(body, *(_W + tag for tag in _UNWRAPPED))
     for page_break in body.iter(_W + "br"):
         page_break.attrib.pop(_W + "type", None)  # read as the end of a line
-    dropped = [words for words, tags in _DROPPED.items() if found & set(tags.split())]
-    return (*dropped, *(["page headers and footers are left out"] if has_edges else []))
+    return [words for words, tags in _DROPPED.items() if found & set(tags.split())]
 
 
 _GONE = ("del", "moveFrom", "drawing", "pict", "object")
@@ -379,6 +366,7 @@ _DROPPED = {
     "formulas and symbols are left out": "oMath sym",
     "each cell of a table is a paragraph": "tbl",
     "formatting is left out": "b i u strike highlight color numPr",
+    "page headers and footers are left out": "header",
 }
 
 
@@ -387,6 +375,12 @@ _HTML_BLOCKS = frozenset(
     + "blockquote figure figcaption pre hr address nav aside".split()
 )
 _HTML_SKIPPED = ("script", "style", "template", "noscript", "head", "nav", "iframe", "svg", "form", "button")
+_HTML_DROPPED = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
+# Python knows many more encodings, some of which take quadratic time or hold half characters.
+_HTML_CHARSET = re.compile(
+    rb"<meta[^>]+charset=[\"']?(utf-?(?:8|16)|latin-?\d+|(?:iso-?8859|windows|cp)-?\d+(?:-\d+)?|macintosh)\b",
+    re.IGNORECASE,
+)
 
 
 def _read_html(data: bytes, path: Path) -> Iterator[Source]:
@@ -396,39 +390,30 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
         raise missing_extra(f"{path}: reading it") from error
     if data.count(b"<") > _MOST_TAGS:
         raise FileError(f"{path}: has over {_MOST_TAGS:,} tags: that is no synopsis")
-    declared = re.search(rb"<meta[^>]+charset=[\"']?([\w-]+)", data[:4_000], re.IGNORECASE)
+    declared = _HTML_CHARSET.search(data[:4_000])
     try:
-        name = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
-        # Python knows many more, some of which take quadratic time or hold half characters.
-        is_usual = name.startswith(("utf-8", "utf-16", "iso8859", "cp", "mac-"))
-        source = data.decode(name) if is_usual else _decode(data, path)
+        source = data.decode(declared[1].decode("ascii")) if declared else _decode(data, path)
     except (LookupError, UnicodeDecodeError):
         source = _decode(data, path)
     try:
         root = html.document_fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", source))
     except (etree.ParserError, ValueError) as error:
         raise FileError(f"{path}: is no HTML, or empty: save the page again") from error
-    heading = root.find(".//h1")
-    named = heading if heading is not None else root.find(".//title")
-    title = " ".join(named.text_content().split()) if named is not None else ""
-    kinds = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
     tags = {str(element.tag) for element in root.iter()}
-    dropped = tuple(words for words, kind in kinds.items() if tags & set(kind.split()))
+    heading, title = root.find(".//h1"), " ".join(root.findtext(".//title", "").split())
     if heading is not None:
+        title = " ".join(heading.text_content().split())
         heading.drop_tree()
     etree.strip_elements(root, *_HTML_SKIPPED, etree.Comment, with_tail=False)
     pieces: list[str] = []
     for event, element in etree.iterwalk(root, events=("start", "end")):
-        is_block = element.tag in _HTML_BLOCKS
-        if event == "start":
-            text = "\n" if element.tag == "br" else re.sub(r"\s+", " ", element.text or "")
-            pieces.append("\n\n" * is_block + text)
-        else:
-            pieces.append("\n\n" * is_block + re.sub(r"\s+", " ", element.tail or ""))
+        is_start = event == "start"
+        words = re.sub(r"\s+", " ", (element.text if is_start else element.tail) or "")
+        line_ends = 2 if element.tag in _HTML_BLOCKS else int(is_start and element.tag == "br")
+        pieces.append("\n" * line_ends + words)
     text = "\n\n".join(paragraphs("".join(pieces).replace("\xad", "")))
-    if not title:
-        title, text = title_and_text(text)
-    yield Source(Document(path, {"title": title} if title else {}, text), str(path), {}, dropped)
+    dropped = (words for words, kinds in _HTML_DROPPED.items() if tags & set(kinds.split()))
+    yield _source(path, text, title, dropped)
 
 
 READERS: Mapping[str, Callable[[bytes, Path], Iterator[Source]]] = {

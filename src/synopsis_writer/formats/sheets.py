@@ -20,30 +20,25 @@ from synopsis_writer.formats.reading import FORMULA, SHEET_STYLE, missing_extra
 from synopsis_writer.storage.files import read_input
 
 MOST_GUIDE, _MOST_MARKS = 50_000_000, 2_000_000  # bytes of an XMLTV guide, and its tags and attributes
-
 _LONGEST_TEXT = 100_000  # characters
-
-# IPTC's digital source types (cv.iptc.org/newscodes/digitalsourcetype) and schema.org's names of the same.
-_BY_MODEL = "TrainedAlgorithmicMedia"
-_BY_BOTH = "CompositeWithTrainedAlgorithmicMedia"
+_LONGEST_PROPERTY = 255  # characters of a Word file's property, by the format
+_CSV_COLUMNS = (
+    *("show", "form", "title", "logline", "characters", "text"),
+    *("language", "model", "digital_source_type", "release"),
+)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What goes out of one synopsis.
-
-    Attributes:
-        people: name and role of each.
-        fields: all else of its front matter, with the record of its release.
-    """
+    """What goes out of one synopsis."""
 
     title: str
     text: str
     show: str
     form: str
     logline: str
-    people: tuple[tuple[str, str], ...]
-    fields: Mapping[str, Any]
+    people: tuple[tuple[str, str], ...]  # name and role of each
+    fields: Mapping[str, Any]  # all else of its front matter, with the record of its release
     language: str = "de-DE"
 
     @property
@@ -59,17 +54,16 @@ class Sheet:
 
     @property
     def source_type(self) -> str:
-        """IPTC's digital source type: by a model, by a model and a person; empty for a person's own text."""
+        """IPTC's digital source type (cv.iptc.org/newscodes/digitalsourcetype); empty for a person's text."""
         if "model" not in self.fields:
             return ""
-        return _BY_BOTH if self.release.get("person_share") else _BY_MODEL
+        by_both = self.release.get("person_share")
+        return "CompositeWithTrainedAlgorithmicMedia" if by_both else "TrainedAlgorithmicMedia"
 
     @property
     def record(self) -> str:
         """Who answers for the text and how it came about, in a German line; empty if unknown."""
-        parts = []
-        if "model" in self.fields:
-            parts.append(f"Entwurf: {self.fields['model']}")
+        parts = [f"Entwurf: {self.fields['model']}"] if "model" in self.fields else []
         if self.release:
             parts.append(f"freigegeben von {self.release.get('by')} am {str(self.release.get('at'))[:10]}")
         return xml_text(", ".join(parts))
@@ -98,13 +92,11 @@ def sheet_of(document: Document, language: str = "de-DE") -> Sheet:
     )
 
 
-def text_sheets(sheets: Sequence[Sheet]) -> bytes:
-    """Return titles and texts, two blank lines between one synopsis and the next."""
+def _text_sheets(sheets: Sequence[Sheet]) -> bytes:
     return ("\n\n\n".join(f"{sheet.title}\n\n{sheet.text}" for sheet in sheets) + "\n").encode("utf-8")
 
 
-def json_sheets(sheets: Sequence[Sheet]) -> bytes:
-    """Return one object, or a list of several."""
+def _json_sheets(sheets: Sequence[Sheet]) -> bytes:
     data = [
         {
             "title": sheet.title,
@@ -120,37 +112,21 @@ def json_sheets(sheets: Sequence[Sheet]) -> bytes:
     return _json(data[0] if len(data) == 1 else data)
 
 
-def csv_sheets(sheets: Sequence[Sheet]) -> bytes:
-    """Return a row a synopsis, with a byte order mark, for spreadsheets."""
+def _csv_sheets(sheets: Sequence[Sheet]) -> bytes:
     lines = [csv_record(_CSV_COLUMNS)]
     for sheet in sheets:
         people = "; ".join(f"{name}: {role}" for name, role in sheet.people)
         record = format_json(sheet.release) if sheet.release else None
+        content = (sheet.show, sheet.form, sheet.title, sheet.logline, people, sheet.text)
         origin = (sheet.language, sheet.fields.get("model"), sheet.source_type or None, record)
-        lines.append(
-            csv_record((sheet.show, sheet.form, sheet.title, sheet.logline, people, sheet.text, *origin))
-        )
-    return "".join(lines).encode("utf-8-sig")
-
-
-_CSV_COLUMNS = (
-    *("show", "form", "title", "logline", "characters", "text"),
-    *("language", "model", "digital_source_type", "release"),
-)
+        lines.append(csv_record((*content, *origin)))
+    return "".join(lines).encode("utf-8-sig")  # for spreadsheets
 
 
 def linked_data(sheet: Sheet) -> dict[str, Any]:
     """Return a synopsis as schema.org's TVEpisode."""
-    people = [{"@type": "Person", "name": name, "description": role} for name, role in sheet.people]
-    released = sheet.release and {
-        "editor": {"@type": "Person", "name": str(sheet.release.get("by"))},
-        "dateModified": str(sheet.release.get("at")),
-        "identifier": {
-            "@type": "PropertyValue",
-            "propertyID": "sha256",
-            "value": str(sheet.release.get("text_sha256")),
-        },
-    }
+    release = sheet.release
+    digest = {"@type": "PropertyValue", "propertyID": "sha256", "value": str(release.get("text_sha256"))}
     data = {
         "@context": "https://schema.org",
         "@type": "TVEpisode",
@@ -159,15 +135,16 @@ def linked_data(sheet: Sheet) -> dict[str, Any]:
         "inLanguage": sheet.language,
         "abstract": sheet.logline,
         "partOfSeries": sheet.show and {"@type": "TVSeries", "name": sheet.show},
-        "character": people,
+        "character": [{"@type": "Person", "name": name, "description": role} for name, role in sheet.people],
         "digitalSourceType": sheet.source_type and f"https://schema.org/{sheet.source_type}DigitalSource",
-        **released,
+        "editor": release and {"@type": "Person", "name": str(release.get("by"))},
+        "dateModified": release and str(release.get("at")),
+        "identifier": release and digest,
     }
     return {name: value for name, value in data.items() if value}
 
 
-def jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
-    """Return schema.org's TVEpisode, or a graph of several."""
+def _jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
     episodes = [linked_data(sheet) for sheet in sheets]
     if len(episodes) == 1:
         return _json(episodes[0])
@@ -180,10 +157,10 @@ def _json(data: Any) -> bytes:
     return (format_json(data, 2) + "\n").encode("utf-8")
 
 
-def html_sheets(sheets: Sequence[Sheet]) -> bytes:
+def _html_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return one page that prints well, each synopsis on a sheet of its own, with JSON-LD inside."""
     # In a script element, JSON must not close it, nor begin a comment.
-    inside = format_json(json.loads(jsonld_sheets(sheets))).replace("<", "\\u003c")
+    inside = format_json(json.loads(_jsonld_sheets(sheets))).replace("<", "\\u003c")
     page: str = _page().render(sheets=sheets, linked_data=inside)
     return page.encode("utf-8")
 
@@ -207,32 +184,32 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     except ImportError as error:
         raise missing_extra("this format") from error
     sheets, file = [_for_xml(sheet) for sheet in sheets], docx.Document()
-    language = OxmlElement("w:lang")
-    language.set(qn("w:val"), sheets[0].language)
+    first, language = sheets[0], OxmlElement("w:lang")
+    language.set(qn("w:val"), first.language)
     file.styles["Normal"].element.get_or_add_rPr().append(language)
     file.styles.add_style(SHEET_STYLE, WD_STYLE_TYPE.PARAGRAPH).base_style = file.styles["Normal"]
-    properties = file.core_properties
-    properties.title = sheets[0].title[:_MOST_IN_PROPERTY]
-    properties.language = sheets[0].language
-    properties.author = xml_text(str(sheets[0].release.get("by", "")))[:_MOST_IN_PROPERTY]
     origins = "; ".join(dict.fromkeys(_origin(sheet) for sheet in sheets if _origin(sheet)))
-    properties.comments = origins[:_MOST_IN_PROPERTY]
+    author = xml_text(str(first.release.get("by", "")))
+    properties = {"title": first.title, "language": first.language, "author": author, "comments": origins}
+    for name, value in properties.items():
+        setattr(file.core_properties, name, value[:_LONGEST_PROPERTY])
+
+    def add(text: str, emphasis: str) -> None:
+        if text:
+            setattr(file.add_paragraph("", SHEET_STYLE).add_run(text), emphasis, True)
+
     for number, sheet in enumerate(sheets):
         if number:
-            file.paragraphs[-1].add_run().add_break(WD_BREAK.PAGE)
-        if sheet.show:
-            file.add_paragraph("", SHEET_STYLE).add_run(sheet.show).bold = True
+            file.add_paragraph("", SHEET_STYLE).add_run().add_break(WD_BREAK.PAGE)
+        add(sheet.show, "bold")
         file.add_heading(sheet.title, 1)
-        if sheet.logline:
-            file.add_paragraph("", SHEET_STYLE).add_run(sheet.logline).italic = True
+        add(sheet.logline, "italic")
         for paragraph in sheet.paragraphs:
             file.add_paragraph(paragraph)
-        if sheet.people:
-            file.add_paragraph("Personen", SHEET_STYLE).runs[0].bold = True
+        add("Personen" if sheet.people else "", "bold")
         for name, role in sheet.people:
             file.add_paragraph(f"{name}: {role}", SHEET_STYLE)
-        if sheet.record:
-            file.add_paragraph("", SHEET_STYLE).add_run(sheet.record).italic = True
+        add(sheet.record, "italic")
     buffer = io.BytesIO()
     file.save(buffer)
     return buffer.getvalue()
@@ -244,15 +221,10 @@ def _origin(sheet: Sheet) -> str:
     return xml_text(", ".join(part for part in (kind, sheet.record, digest) if part))
 
 
-_MOST_IN_PROPERTY = 255  # characters, by the format
-
-
 def _for_xml(sheet: Sheet) -> Sheet:
     people = tuple((xml_text(name), xml_text(role)) for name, role in sheet.people)
-    texts: dict[str, Any] = {
-        name: xml_text(getattr(sheet, name)) for name in ("title", "text", "show", "logline")
-    }
-    return replace(sheet, people=people, **texts)
+    texts = {name: xml_text(getattr(sheet, name)) for name in ("title", "text", "show", "logline")}
+    return replace(sheet, people=people, **texts)  # type: ignore[arg-type]
 
 
 def xml_text(text: str, instead: str = "") -> str:
@@ -279,35 +251,42 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
         InputError: several sheets for one slot or programme.
         FileError: the guide cannot be read.
     """
-    sheets = [_for_xml(sheet) for sheet in sheets]
+    try:
+        from lxml import etree
+    except ImportError as error:
+        raise missing_extra("this format") from error
+    sheets, unplaced = [_for_xml(sheet) for sheet in sheets], list[Sheet]()
     if isinstance(place, Path):
-        return _fill_guide(sheets, place)
-    etree = _etree()
-    if len(sheets) > 1:
+        guide, unplaced = _fill_guide(etree, sheets, place)
+    elif len(sheets) > 1:
         raise InputError(f"{len(sheets)} synopses and one --start: export them singly, or --into a guide")
-    sheet, language = sheets[0], sheets[0].language[:2]
+    else:
+        guide = _new_guide(etree, sheets[0], place)
+    kind: dict[str, Any] = {"encoding": "utf-8", "doctype": '<!DOCTYPE tv SYSTEM "xmltv.dtd">'}
+    return etree.tostring(guide, xml_declaration=True, pretty_print=True, **kind), unplaced
+
+
+def _new_guide(etree: Any, sheet: Sheet, slot: Slot) -> Any:
+    name, language = xml_text(slot.channel), sheet.language[:2]
+    moments = {"start": slot.start, "stop": slot.stop}
+    times = {key: moment.strftime("%Y%m%d%H%M%S %z") for key, moment in moments.items() if moment}
     guide = etree.Element("tv", {"generator-info-name": "synopsis-writer"})
-    channel = etree.SubElement(guide, "channel", id=xml_text(place.channel))
-    etree.SubElement(channel, "display-name").text = xml_text(place.channel)
-    times = {"start": _xmltv_time(place.start), **({"stop": _xmltv_time(place.stop)} if place.stop else {})}
-    programme = etree.SubElement(guide, "programme", {**times, "channel": xml_text(place.channel)})
+    etree.SubElement(etree.SubElement(guide, "channel", id=name), "display-name").text = name
+    programme = etree.SubElement(guide, "programme", {**times, "channel": name})
     etree.SubElement(programme, "title", lang=language).text = sheet.show or sheet.title
     if sheet.show:
         etree.SubElement(programme, "sub-title", lang=language).text = sheet.title
     _describe(programme, sheet)
-    return _guide_bytes(guide), []
+    return guide
 
 
-def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[bytes, list[Sheet]]:
-    etree = _etree()
+def _fill_guide(etree: Any, sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
     data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
     if data.count(b"<") + data.count(b"=") > _MOST_MARKS:
         raise FileError(f"{path}: has over {_MOST_MARKS // 10**6} million tags: split it by channel or day")
-    parser = etree.XMLParser(
-        resolve_entities="internal", no_network=True, load_dtd=False, remove_blank_text=True
-    )
+    safe: dict[str, Any] = {"resolve_entities": "internal", "no_network": True, "load_dtd": False}
     try:
-        guide = etree.fromstring(data, parser)
+        guide = etree.fromstring(data, etree.XMLParser(remove_blank_text=True, **safe))
     except (etree.XMLSyntaxError, LookupError, ValueError) as error:
         raise FileError(f"{path}: is not XML: {str(error)[:200]}") from error
     if guide.tag != "tv":
@@ -320,12 +299,14 @@ def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[bytes, list[Sheet]
         wanted[key] = sheet
     filled: set[tuple[str, str]] = set()
     for programme in guide.iterchildren("programme"):
-        titles = {_key(title.xpath("string()")) for title in programme.iterchildren("title")}
-        episodes = {_key(title.xpath("string()")) for title in programme.iterchildren("sub-title")} or {""}
-        for key in {(title, episode) for title in titles for episode in episodes} & wanted.keys():
+        titles, episodes = (
+            {_key(title.xpath("string()")) for title in programme.iterchildren(tag)}
+            for tag in ("title", "sub-title")
+        )
+        for key in {(title, episode) for title in titles for episode in episodes or {""}} & wanted.keys():
             _describe(programme, wanted[key])
             filled.add(key)
-    return _guide_bytes(guide.getroottree()), [sheet for key, sheet in wanted.items() if key not in filled]
+    return guide.getroottree(), [sheet for key, sheet in wanted.items() if key not in filled]
 
 
 def _describe(programme: Any, sheet: Sheet) -> None:
@@ -333,7 +314,7 @@ def _describe(programme: Any, sheet: Sheet) -> None:
     for old in programme.findall("desc"):
         if old.get("lang", language)[:2] == language:
             programme.remove(old)
-    description = _etree().Element("desc", lang=language)
+    description = programme.makeelement("desc", lang=language)
     description.text = sheet.text
     before = [child for child in programme if child.tag in {"title", "sub-title"}]  # the DTD has an order
     programme.insert(programme.index(before[-1]) + 1, description)
@@ -343,33 +324,13 @@ def _key(text: str) -> str:
     return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text).casefold()).strip()
 
 
-def _guide_bytes(guide: Any) -> bytes:
-    head = '<!DOCTYPE tv SYSTEM "xmltv.dtd">'
-    written: bytes = _etree().tostring(
-        guide, xml_declaration=True, encoding="utf-8", pretty_print=True, doctype=head
-    )
-    return written
-
-
-def _xmltv_time(moment: datetime) -> str:
-    return moment.strftime("%Y%m%d%H%M%S %z")
-
-
-def _etree() -> Any:
-    try:
-        from lxml import etree
-    except ImportError as error:
-        raise missing_extra("this format") from error
-    return etree
-
-
 SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
     "docx": docx_sheets,
-    "html": html_sheets,
-    "jsonld": jsonld_sheets,
-    "csv": csv_sheets,
-    "json": json_sheets,
-    "txt": text_sheets,
+    "html": _html_sheets,
+    "jsonld": _jsonld_sheets,
+    "csv": _csv_sheets,
+    "json": _json_sheets,
+    "txt": _text_sheets,
 }
 """The formats that need nothing but the sheets; XMLTV needs a slot or a guide."""
 
