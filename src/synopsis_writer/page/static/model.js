@@ -29,7 +29,7 @@ const work = async (kind, body) => {
 		},
 		attempt({ number: count, passed, form, findings, usage, cost }) {
 			grown = { paragraphs: [] };
-			const errors = findings.filter(({ level, waived }) => level === "error" && !waived).map(({ check, message }) => ({ name: w(`check_${check}`), message }));
+			const errors = findings.map(({ check, message }) => ({ name: w(`check_${check}`), message }));
 			const why = errors.map(({ name, message }) => h("li", h("b", name), ` ${message}`));
 			$("attempts").append(make("attempt", { verdict: joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", count)), why }));
 			tokens += usage.prompt + usage.completion;
