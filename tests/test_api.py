@@ -6,7 +6,7 @@ from pathlib import Path
 import synopsis_writer
 
 HEAVY = ("openai", "httpx2", "numpy", "wordfreq", "py3langid", "rapidfuzz", "jinja2", "yaml", "HanTa",
-         "xllamacpp", "huggingface_hub", "sentencex", "snowballstemmer", "tenacity", "asyncio",
+         "xllamacpp", "sentencex", "snowballstemmer", "tenacity", "asyncio",
          "genai_prices", "sacrebleu", "inspect_ai", "pyarrow", "ray")  # fmt: skip
 # pydantic is not among them: Typer itself imports it to read a command's parameters.
 ROOT = Path(__file__).parent.parent

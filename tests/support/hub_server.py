@@ -31,6 +31,7 @@ class Hub:
 
     files: dict[str, bytes] = field(default_factory=dict)  # "owner/repo:file" to its bytes
     wrong: dict[str, bytes] = field(default_factory=dict)  # sent in place of the bytes the sum is of
+    renamed: dict[str, str] = field(default_factory=dict)  # repositories, and what they are called now
     drops: list[int] = field(default_factory=list)  # bytes to send before the next answers break off
     status: int = 0  # answer every question with this
     error_code: str = ""
@@ -94,7 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         repo, _, rest = path.lstrip("/").partition("/resolve/")
         name = f"{repo}:{rest.partition('/')[2]}"
-        if hub.status:
+        if repo in hub.renamed:
+            self.send_response(307)
+            self.send_header("Location", f"/{hub.renamed[repo]}/resolve/{rest}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif hub.status:
             self._refuse(hub.status, hub.error_code, hub.error_message)
         elif name in hub.files:
             self._point(name, hub.files[name])

