@@ -294,6 +294,10 @@ PLACES: dict[str, dict[str, Any]] = {
     "reasoning_content": {**EMPTY, "reasoning_content": f"Plan. {ANSWER}"},
     "reasoning": {"content": None, "reasoning": ANSWER},
     "reasoning beside thoughts": {"content": "<think>Hm.</think>", "reasoning": ANSWER},
+    "reasoning details": {
+        "content": None,
+        "reasoning_details": [{"type": "reasoning.text", "text": ANSWER, "index": 0}],
+    },
     "reasoning in parts": {"content": None, "reasoning": [{"type": "text", "text": ANSWER}]},
     "tool call": call(ANSWER),
     "tool call as an object": call(json.loads(ANSWER)),

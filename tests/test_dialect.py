@@ -176,6 +176,9 @@ UNCLEAR: Sequence[Fault] = (
     Fault(400, body={"detail": "unexpected keyword argument"}),
     Fault(404, message="No endpoints found that can handle the requested parameters."),
     Fault(404, body="Not Found"),
+    Fault(405, body="Method Not Allowed"),
+    Fault(415, message="Unsupported Media Type"),
+    Fault(400, body='"this request cannot be handled"'),
     Fault(422, body={"detail": [{"loc": ["body"], "msg": "extra fields not permitted"}]}),
     Fault(500, message="list index out of range"),
     Fault(500, body=""),
@@ -211,7 +214,94 @@ async def test_a_refusal_that_comes_with_status_200_counts_as_one(body: Any, str
     assert len(server.chats) == 2
 
 
-@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Error: response_format is not supported",
+        {"error": "response_format is not supported by this model"},
+        {"error": {"message": "json_schema: not implemented", "type": "invalid_request_error"}},
+        {"detail": "structured output is not available"},
+        {"object": "error", "message": "unknown field: response_format"},
+    ],
+    ids=str,
+)
+async def test_a_schema_that_is_refused_in_the_body_of_a_200_is_left_out(body: Any, stream: bool) -> None:
+    with LoopbackServer([Reply("Ja.")], refuses=FORMATS, refusal=Body(body)) as server:
+        assert await ask(server, stream=stream) == "Ja."
+    assert "response_format" not in fields(server)
+
+
+UNNAMED = ["Unknown parameter", "unexpected keyword argument", "Extra inputs are not permitted"]
+
+
+@pytest.mark.parametrize("schema", [None, SCHEMA])
+@pytest.mark.parametrize("message", UNNAMED)
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        ("prompt_cache_key", {"verbosity", "reasoning_effort", "stream_options", "temperature"}),
+        ("reasoning_effort", {"stream_options", "temperature"}),
+        ("temperature", set()),
+    ],
+)
+async def test_a_parameter_that_is_refused_without_its_name_is_found_in_order(
+    refused: str, left: set[str], message: str, schema: Schema | None, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    limits = replace(WARM, reasoning_effort="low", verbosity="low")
+    with LoopbackServer([Reply("Ja.")], refuses=[refused], refusal=Fault(400, message=message)) as server:
+        assert await ask(server, store, limits=limits, schema=schema) == "Ja."
+        before = len(server.chats)
+        assert await ask(server, store, limits=limits, schema=schema) == "Ja."
+    assert len(server.chats) == before + 1  # it is learnt
+    assert left <= fields(server).keys()
+    assert ("response_format" in fields(server)) is (schema is not None)
+
+
+async def test_a_refusal_that_nothing_helps_against_ends() -> None:
+    with (
+        LoopbackServer([Fault(400, message="Unknown parameter")]) as server,
+        pytest.raises(RequestRefusedError, match="the server says: Unknown parameter"),
+    ):
+        await ask(server)
+    assert len(server.chats) < 8
+
+
+BUSY = [
+    Fault(429, message="Resource unavailable", code="resource_unavailable"),
+    Fault(429, message="Flex processing has no capacity now: try again later."),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("busy", BUSY, ids=str)
+async def test_a_service_tier_without_room_is_asked_for_at_the_usual_one_and_that_is_told_once(
+    busy: Fault, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Reply("Ja.")], refuses=["service_tier"], refusal=busy) as server:
+        client = HostedClient(
+            "m", server.base_url, retry=RetryPolicy(0), on_text=print if stream else None, capabilities=store
+        )
+        for _ in range(2):
+            await client.complete(ASK, None, replace(WARM, service_tier="flex"))
+        await client.close()
+    assert ["service_tier" in chat.body for chat in server.chats] == [True, False] * 2
+    assert caplog.messages == ["m has no room in the service tier flex now: asking for the usual one"]
+
+
+async def test_another_429_of_a_service_tier_is_waited_for() -> None:
+    steps: list[Step] = [Fault(429, message="Rate limit reached for requests"), Reply("Ja.")]
+    with LoopbackServer(steps) as server:
+        client = HostedClient("m", server.base_url, retry=RetryPolicy(1, sleep=no_sleep))
+        await client.complete(ASK, None, replace(WARM, service_tier="flex"))
+        await client.close()
+    assert all("service_tier" in chat.body for chat in server.chats)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 415, 422, 500, 501])
 async def test_nothing_is_learnt_where_the_request_without_a_schema_fails_too(
     status: int, tmp_path: Path
 ) -> None:
@@ -618,6 +708,10 @@ def test_the_end_of_what_prompts_share_is_marked_where_the_server_takes_marks(
 ) -> None:
     known = initial_capabilities(server, model)
     sent = chat_request(model, PROMPT, None, Limits(stable=3), known, stream=False)["messages"]
+    request = chat_request(model, PROMPT, None, Limits(stable=3), known, stream=False)
+    is_openais = mark is not None and "prompt_cache_breakpoint" in mark
+    assert request.get("prompt_cache_options") == ({"mode": "explicit"} if is_openais else None)
+    assert "prompt_cache_options" not in chat_request(model, PROMPT, None, Limits(), known, stream=False)
     contents = [message["content"] for message in sent]
     if mark is None:
         assert contents == [message.content for message in PROMPT]

@@ -349,7 +349,7 @@ def test_a_disk_that_fails_on_the_way(
 def test_a_cache_that_is_a_file(place: Place) -> None:
     place.cache.write_text("")
 
-    with pytest.raises(EngineError, match=r"cannot save .*choose another folder"):
+    with pytest.raises(EngineError, match=r"cannot save .*choose a folder you can write to"):
         place.pull()
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -161,9 +162,12 @@ async def test_a_stream_that_fails_each_time_is_reported(fault: Step, message: s
     ("fault", "message"),
     [
         (FailingStream(code="insufficient_quota"), "quota is used up: top it up"),
-        (FailingStream(code=400), "failed in the middle of the answer: check model and parameters"),
-        (Events(event({"choices": {"a": 1}})), "not have the shape of one"),
-        (Events(event({"choices": [{"delta": {"content": 7}}]})), "not have the shape of one"),
+        (
+            FailingStream(code=400),
+            "the server failed in the middle of the answer: check model and parameters",
+        ),
+        (Events(event({"choices": {"a": 1}})), "not have the shape of a completion"),
+        (Events(event({"choices": [{"delta": {"content": 7}}]})), "not have the shape of a completion"),
         (Html(), "a page or text, not a completion"),
         (Body([]), "a page or text, not a completion"),
         (Fault(401), "set OPENAI_API_KEY"),
@@ -273,6 +277,23 @@ async def test_the_tokens_of_a_stream_that_fails_are_counted_once_each_time(faul
         with pytest.raises(ConnectionFailedError) as caught:
             await ask(server, Ears(), retries=2)
     assert caught.value.usage == Usage(21, 6)
+
+
+@pytest.mark.parametrize("text", [TEXT, "Ja.", "Ha ha ha. Ha.", TEXT * 300], ids=len)
+async def test_a_stream_that_sends_the_whole_text_so_far_in_each_event_doubles_nothing(text: str) -> None:
+    growing = [piece(text[:end]) for end in range(1, len(text), max(2, len(text) // 80))]
+    ears = Ears()
+    streams = [
+        Events("".join(growing) + piece(text, "stop") + DONE),
+        Events(piece(text) + piece(text, "stop")),
+    ]
+    normal = "".join(map(piece, re.findall(r".{1,7}", text)))
+    message = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    streams[1:] = [Events(normal + event(message))] if len(text) > 32 else []
+    with LoopbackServer(streams, repeat_last=False) as server:
+        for _ in streams:
+            assert (await ask(server, ears)).text == text
+    assert all(text.startswith(shown) for shown in ears.texts)
 
 
 async def test_the_parts_of_a_content_are_joined_in_a_stream() -> None:

@@ -88,7 +88,7 @@ def _not_saved(error: FileError | OSError, folder: Path, name: str) -> EngineErr
     if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
         return EngineError(f"{folder}: the disk is full: make room for {name}")
     reason = os_reason(cause, folder) if isinstance(cause, OSError) else error
-    return EngineError(f"cannot save {name}: {reason}: choose another folder")
+    return EngineError(f"cannot save {name}: {reason}: choose a folder you can write to")
 
 
 def _parts() -> list[Path]:

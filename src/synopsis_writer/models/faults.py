@@ -32,12 +32,15 @@ _NOT_OF_THE_PROMPT = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQ
 class Report:
     """What a server reports of a request that it did not answer."""
 
-    status: int  # of HTTP, or the code of an error that came with status 200
+    status: int = 0  # of HTTP, or the code of an error that came with status 200
     text: str = ""  # all that it says, for searching
     message: str = ""  # in one line without unprintable characters; it may quote the key
     parameter: str = ""  # the field of the request that it names
     generated: str = ""  # the text of a model that did not write by the schema
     meaning: Meaning = "other"
+
+
+NO_REPORT = Report()
 
 
 def read_report(status: int, body: object) -> Report:

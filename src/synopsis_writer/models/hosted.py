@@ -28,9 +28,8 @@ from synopsis_writer.models.retry import (
     RetryBudget,
     RetryPolicy,
     ServerState,
+    fault_of,
     model_error,
-    report_in,
-    requested_wait,
     retrying,
 )
 from synopsis_writer.models.server import (
@@ -167,7 +166,7 @@ class HostedClient:
         self._store = capabilities or CapabilityStore()
         self._capabilities = self._store.find(server_of(self._base_url), model)
         self._has_answered_format = False  # in this process: a server may have got another model since
-        self._notices: set[str] = set()
+        self._has_reported_tier = False
 
     @property
     def name(self) -> str:
@@ -182,6 +181,7 @@ class HostedClient:
             RequestRefusedError: the server will not do this.
             UnavailableError: the server named a time too far off, or several calls in a row did not reach it.
         """
+        import httpx2
         import openai
 
         known = self._capabilities
@@ -190,7 +190,13 @@ class HostedClient:
             async for attempt in retrying(call.budget, self._server):
                 with attempt:
                     answer = await self._ask_for_less(call)
-        except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
+        except (
+            openai.APIError,
+            httpx2.HTTPError,
+            TimeoutError,
+            InvalidResponseError,
+            LongWaitError,
+        ) as error:
             fault: BaseException = error
             self._server.record(fault)
         else:
@@ -209,38 +215,50 @@ class HostedClient:
         while True:
             try:
                 return await self._ask(call)
-            except (openai.APIStatusError, InvalidResponseError) as fault:
-                report = report_in(fault)
-                if (answer := self._reported_answer(report)) is not None:
-                    return answer
-                if (reduced := self._reduced(call, report)) is not None:
-                    call.capabilities = reduced
-                elif suspicious is not None:
-                    call.capabilities = replace(call.capabilities, answer_format=answer_format)
-                    if report.status not in _REFUSED:
-                        raise  # it says nothing of the schema
-                    call.may_be_the_schema = False
-                    raise suspicious from None
-                elif not requested_wait(fault) and self._may_be_the_schema(call, report):
-                    suspicious, answer_format = fault, call.capabilities.answer_format
-                    call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
-                    call.capabilities = replace(call.capabilities, answer_format="plain")
-                else:
-                    raise
+            except (openai.APIStatusError, InvalidResponseError) as error:
+                fault = fault_of(error)
+                reason: Exception = error
+            report = fault.report
+            if report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
+                return Answer(
+                    report.generated, "length" if report.meaning == "cut" else "stop", model=self._model
+                )
+            if self._is_busy_tier(call, report):
+                call.limits = replace(call.limits, service_tier=None)
+                continue
+            reduced = self._reduced(call, report)
+            if reduced is None and suspicious is not None:
+                call.capabilities = replace(call.capabilities, answer_format=answer_format)
+                if report.status not in _REFUSED:
+                    raise reason  # it says nothing of the schema
+                call.may_be_the_schema = False
+                reason, suspicious = suspicious, None
+            elif reduced is None and not fault.wait and self._may_be_the_schema(call, report):
+                suspicious, answer_format = reason, call.capabilities.answer_format
+                call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
+                reduced = replace(call.capabilities, answer_format="plain")
+            call.capabilities = reduced or self._guessed(call, report, reason)
+
+    def _is_busy_tier(self, call: "_Call", report: Report) -> bool:
+        """Whether the tier that was asked for has no room now; that is logged once."""
+        tier = call.limits.service_tier
+        is_busy = tier == "flex" and report.status == HTTPStatus.TOO_MANY_REQUESTS
+        if not is_busy or not _BUSY_TIER.search(report.text):
+            return False
+        if not self._has_reported_tier:
+            _log.info(
+                "%s has no room in the service tier %s now: asking for the usual one", self._model, tier
+            )
+        self._has_reported_tier = True
+        return True
 
     def _may_be_the_schema(self, call: "_Call", report: Report) -> bool:
         """Whether a refusal in whatever words may mean the schema: no such request was answered before."""
         known = call.capabilities
-        is_refused = (
-            report.status in _REFUSED and report.meaning == "other" and not _TOO_HIGH.search(report.text)
-        )
-        if (
-            call.schema is None
-            or not is_refused
-            or not call.may_be_the_schema
-            or self._has_answered_format
-            or known.answer_format == "plain"
-        ):
+        is_refused = report.status in _REFUSED and report.meaning == "other"
+        if not is_refused or _TOO_HIGH.search(report.text) or known.answer_format == "plain":
+            return False
+        if call.schema is None or not call.may_be_the_schema or self._has_answered_format:
             return False
         if report.status != HTTPStatus.INTERNAL_SERVER_ERROR:
             return True
@@ -250,9 +268,12 @@ class HostedClient:
         call.is_confirmed = True
         return not known.has_answered_format and not is_to_confirm
 
-    def _reduced(self, call: "_Call", report: Report) -> ServerCapabilities | None:
-        """Return what to ask with next if a report names what the server does not support; else None."""
-        option = _refused_option(report, self._request(call))
+    def _reduced(self, call: "_Call", report: Report, *, guess: bool = False) -> ServerCapabilities | None:
+        """Return what to ask with next if a report names what the server does not support; else None.
+
+        `guess`: the report may say that something is unknown, without its name.
+        """
+        option = _refused_option(report, self._request(call), guess=guess)
         if option is None or (reduced := option.refused(call.capabilities)) in call.tried:
             return None
         call.tried.append(reduced)
@@ -261,11 +282,11 @@ class HostedClient:
         call.is_after_fault |= is_fault
         return reduced
 
-    def _reported_answer(self, report: Report) -> Answer | None:
-        """Return the answer of a model in the report of an error; None if there is none."""
-        if report.meaning == "cut":
-            return Answer("", "length", model=self._model)
-        return Answer(report.generated, model=self._model) if report.meaning == "bad_json" else None
+    def _guessed(self, call: "_Call", report: Report, reason: Exception) -> ServerCapabilities:
+        """Return what to ask with next if a report says that something is unknown; else raise `reason`."""
+        if (reduced := self._reduced(call, report, guess=True)) is None:
+            raise reason from None
+        return reduced
 
     def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
@@ -300,11 +321,16 @@ class HostedClient:
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
         end = now() + seconds
-        create = self._sdk.chat.completions.with_streaming_response.create
-        arguments = _sdk_arguments(self._request(call), seconds)
+        # The SDK would search every message for names that it has to convert: the body is sent as it is.
+        sending = self._sdk.chat.completions.with_streaming_response.create(
+            model=self._model,
+            messages=[],
+            extra_body=self._request(call),
+            timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        )
         try:
             # The SDK's time-out restarts with each byte, and some servers send blanks while they queue.
-            async with asyncio.timeout_at(end) as deadline, create(**arguments) as response:
+            async with asyncio.timeout_at(end) as deadline, sending as response:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
                     length = streamed.length
@@ -317,16 +343,16 @@ class HostedClient:
                         end = now() + seconds
                     deadline.reschedule(end)
         # The SDK lets the transport's own errors through while a body is read.
-        except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
+        except (httpx2.HTTPError, TimeoutError, InvalidResponseError):
             if not (streamed.is_finished or streamed.is_done):
                 call.budget.wasted += streamed.usage
-                raise _body_fault(error) from None
+                raise
         if self._on_text and throttle.shown < streamed.text_length:
             self._on_text(join_surrogates(streamed.text))
         try:
             return streamed.answer(media_type, time.perf_counter() - started, self._model)
-        except InvalidResponseError as fault:
-            call.budget.wasted += fault.usage
+        except InvalidResponseError:
+            call.budget.wasted += streamed.usage
             raise
 
     async def models(self) -> Mapping[str, date | None]:
@@ -357,17 +383,6 @@ class HostedClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
-
-
-def _body_fault(error: Exception) -> Exception:
-    """Return what an error while a body was read means for the call."""
-    import httpx2
-
-    if isinstance(error, httpx2.TimeoutException):
-        return TimeoutError()
-    if isinstance(error, httpx2.HTTPError):
-        return InvalidResponseError("the answer broke off", is_transient=True)
-    return error
 
 
 def open_sdk(
@@ -469,6 +484,12 @@ def chat_request(
     if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
         _mark_stable(turns, limits.stable, capabilities.cache_mark)
     request = {"model": model, "messages": turns, capabilities.limit_field: limits.max_tokens}
+    if any(
+        "prompt_cache_breakpoint" in turn["content"][0] for turn in turns if isinstance(turn["content"], list)
+    ):
+        request["prompt_cache_options"] = {
+            "mode": "explicit"
+        }  # the rest is not worth the price of writing it
     options = ("temperature", "reasoning_effort", "verbosity", "service_tier")
     request |= {name: value for name in options if (value := getattr(limits, name)) is not None}
     if messages and messages[0].role == "system":
@@ -515,20 +536,6 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     return [Message("user", "\n\n".join(system)), *turns]
 
 
-def _sdk_arguments(request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Return a request with its large fields as the SDK's `extra_body`, which is sent as it is.
-
-    The SDK searches every message for names it would have to convert, and finds none: a quarter of the time
-    that a call takes.
-    """
-    large = {name: request[name] for name in ("messages", "response_format") if name in request}
-    small = {name: value for name, value in request.items() if name not in large}
-    import httpx2
-
-    seconds = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
-    return {**small, "messages": [], "extra_body": large, "timeout": seconds}
-
-
 def initial_capabilities(server: str, model: str = "") -> ServerCapabilities:
     """Return what to begin with for a model of a server, which is given by host, port and path."""
     is_new = re.search(SERVERS["completion_tokens"]["host"], server, re.IGNORECASE)
@@ -550,6 +557,11 @@ class _Option:
     change: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
 
+    @property
+    def is_optional(self) -> bool:
+        """Whether it is left out, and nothing takes its place."""
+        return not self.change or self.name == "stream_options"
+
     def refused(self, capabilities: ServerCapabilities) -> ServerCapabilities:
         """Return `capabilities` without this."""
         omitted = {"omitted": capabilities.omitted | {self.name}}
@@ -562,27 +574,36 @@ class _Option:
 
 _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
 
-_REFUSED = frozenset({400, 404, 422, 500, 501})  # what servers answer to something they do not support
-
+_REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
 _TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
+_BUSY_TIER = re.compile(SERVERS["unnamed"]["busy_tier"], re.IGNORECASE)
+_UNKNOWN = re.compile(SERVERS["unnamed"]["parameter"], re.IGNORECASE)
 
 
-def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | None:
-    """Return what of `request` a report names; None if it names nothing."""
-    if report.status not in _REFUSED or report.meaning != "other":
+def _refused_option(report: Report, request: Mapping[str, Any], *, guess: bool) -> _Option | None:
+    """Return what of `request` a report names; None if it names nothing.
+
+    With `guess` that is the first field that may be left out, if the report says that one is unknown.
+    """
+    # An error with status 200 may have no other: then it counts if it names something.
+    if report.status not in _REFUSED | {0} or report.meaning != "other":
         return None
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
     present = {*request, *roles, format_type, "" if "stream" in request else "whole"}
     if any(isinstance(message["content"], list) for message in request["messages"]):
         present.add("cache_mark")
-    for option in _OPTIONS:
+    options = [option for option in _OPTIONS if option.name in present]
+    if guess:
+        is_unknown = report.status in _REFUSED and _UNKNOWN.search(report.text)
+        return next((option for option in options if option.is_optional), None) if is_unknown else None
+    for option in options:
         # OpenAI names the field of the role, others all messages.
         is_named = report.parameter and not (
             option.name == "system" and report.parameter.startswith("messages")
         )
         named = report.parameter if is_named else report.text
-        if option.name in present and re.search(option.pattern, named, re.IGNORECASE | re.DOTALL):
+        if re.search(option.pattern, named, re.IGNORECASE | re.DOTALL):
             return None if "tokens" in option.name and _TOO_HIGH.search(report.text) else option
     return None
 

@@ -10,7 +10,7 @@ import json
 import re
 import time
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date, datetime
@@ -30,7 +30,7 @@ from pydantic import (
 from synopsis_writer.answers import read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
-from synopsis_writer.models.faults import SERVERS, read_report
+from synopsis_writer.models.faults import NO_REPORT, SERVERS, read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import NO_USAGE, Usage
 
@@ -61,6 +61,7 @@ def most_bytes(status: int, media_type: str) -> int:
 
 # What a body may be compressed as, and zlib's name for it.
 _WINDOWS = {"": 0, "identity": 0, "gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}
+_GZIP = b"\x1f"
 
 
 async def read_bounded(
@@ -75,28 +76,27 @@ async def read_bounded(
     if encoding not in _WINDOWS:
         raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
     size, window, inflater = 0, _WINDOWS[encoding], None
-    async for data in body:
-        if data and window and inflater is None:
-            has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
-            inflater = zlib.decompressobj(window if has_head else -window)
-        for piece in [data] if inflater is None else _inflate(inflater, data):
-            size += len(piece)
+    async for received in body:
+        data, piece = received, b""
+        while data or len(piece) == _PIECE_BYTES:
+            piece, rest = data, b""
+            if window and (inflater is None or (inflater.eof and data.startswith(_GZIP))):
+                has_head = encoding != "deflate" or data[0] & 15 == zlib.DEFLATED  # some leave it out
+                inflater = zlib.decompressobj(window if has_head else -window)  # for each member of several
+            if inflater is not None and not inflater.eof:
+                try:
+                    piece = inflater.decompress(data, _PIECE_BYTES)
+                except zlib.error:
+                    raise InvalidResponseError("the answer is damaged", is_transient=True) from None
+                rest = inflater.unconsumed_tail or inflater.unused_data
+            elif inflater is not None:
+                break  # padding
+            size, data = size + len(piece), rest
             if size > most and is_error:
                 return
             if size > most:
                 raise too_large(most)
             yield piece
-
-
-def _inflate(inflater: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-    """Yield what more data of a body hold, in small pieces, however much it is in all."""
-    piece = data
-    try:
-        while data or len(piece) == _PIECE_BYTES:
-            piece, data = inflater.decompress(data, _PIECE_BYTES), inflater.unconsumed_tail
-            yield piece
-    except zlib.error:
-        raise InvalidResponseError("the answer is damaged", is_transient=True) from None
 
 
 class Throttle:
@@ -119,17 +119,19 @@ class Throttle:
         return is_due
 
 
-_FAILED_MIDWAY = "the server failed in the middle of the answer"
+_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
 
 
-def _join_parts(value: Any) -> Any:
+def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
     """Join the texts of a content in parts, without thoughts and pictures; return anything else as it is."""
     parts = [value] if isinstance(value, dict) else value
     if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in parts):
         return value
-    thought = re.compile("think|thought|reason", re.IGNORECASE)
     parts = [part if isinstance(part, dict) else {"text": part} for part in parts]
-    parts = [part for part in parts if not (part.get("thought") or thought.search(str(part.get("type"))))]
+    if not is_thought:
+        parts = [
+            part for part in parts if not (part.get("thought") or _THOUGHT.search(str(part.get("type"))))
+        ]
     texts = [part.get("text", part.get("content")) for part in parts]
     texts = [_dict(text).get("value", text) for text in texts]
     return "".join(text for text in texts if isinstance(text, str))
@@ -157,6 +159,7 @@ class _Message(BaseModel):
     refusal: _Piece = None
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_details: Any = None
     thinking: Any = None
     tool_calls: Any = None
     function_call: Any = None
@@ -164,12 +167,15 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     index: Any = 0
-    message: _Message
+    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
+    message: _Message | None = None
     finish_reason: _Name = ""
 
 
 class _Completion(BaseModel):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
+    """A completion, or a piece of one."""
+
+    choices: list[_Choice | None] | None = None
     model: _Name = ""
     service_tier: _Name = ""
 
@@ -208,67 +214,12 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
     Raises:
         InvalidResponseError: the body holds no answer; it carries the usage that the body has.
     """
-    data = _object(_load(body, media_type))
-    usage = read_usage(data.get("usage"))
-    if not data.get("choices"):
-        if data.get("error"):
-            raise _reported_error(data["error"], "the server failed", usage)
-        raise InvalidResponseError("the answer holds no choice", is_transient=True, usage=usage)
-    completion = _validate(_Completion, data, "completion", usage)
-    choice = min(completion.choices, key=lambda choice: str(choice.index or 0))
-    parts = _Parts()
-    parts.add(choice.message)
-    return replace(
-        parts.answer(choice.finish_reason, usage, seconds, completion.model or model),
-        service_tier=completion.service_tier,
-    )
-
-
-@dataclass
-class _Parts:
-    """The texts of a response, whole or as far as they have come."""
-
-    pieces: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    lengths: Counter[str] = field(default_factory=Counter)
-
-    def _append(self, name: str, piece: str) -> None:
-        if piece:
-            self.pieces[name].append(piece)
-            self.lengths[name] += len(piece)
-
-    def text(self, name: str) -> str:
-        """Return one of the texts: content, refusal, thoughts, arguments."""
-        text = "".join(self.pieces.get(name, ()))
-        if text:
-            self.pieces[name] = [text]
-        return text
-
-    def add(self, message: _Message) -> None:
-        """Add what a message holds, or a piece of one."""
-        self._append("content", message.content or "")
-        self._append("refusal", message.refusal or "")
-        texts = map(_join_parts, (message.reasoning_content, message.reasoning, message.thinking))  # or two
-        self._append("thoughts", next((text for text in texts if text and isinstance(text, str)), ""))
-        calls = [_dict(call).get("function") for call in _list(message.tool_calls)]
-        for call in (*calls, message.function_call):
-            arguments = _dict(call).get("arguments")
-            if isinstance(arguments, str | dict):
-                self._append("arguments", arguments if isinstance(arguments, str) else json.dumps(arguments))
-
-    def answer(self, reason: str, usage: Usage, seconds: float, model: str) -> Answer:
-        """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
-        finish = _FINISH.get(reason.lower().removeprefix("finish_reason_").replace("-", "_"), "stop")
-        if finish == "failed":
-            raise InvalidResponseError(_FAILED_MIDWAY, is_transient=True, fix="try again later", usage=usage)
-        text, refusal, arguments, thoughts = map(self.text, ("content", "refusal", "arguments", "thoughts"))
-        if refusal:
-            text, finish = refusal, "refusal"
-        elif "{" in arguments and "{" not in text:
-            text = arguments
-        # Thoughts that were cut hold no answer.
-        elif finish == "stop" and "{" in thoughts and not without_thoughts(text, is_cut=True).strip():
-            text = thoughts
-        return Answer(join_surrogates(text), finish, usage, seconds, model)
+    answer = StreamedAnswer()
+    try:
+        return answer.read(body, media_type, seconds, model)
+    except InvalidResponseError as error:
+        error.usage = answer.usage
+        raise
 
 
 def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
@@ -280,33 +231,29 @@ def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
     data = _load(body, media_type)
     if data is None or isinstance(data, list):  # bare
         data = {"data": data}
-    models = _validate(_Models, _object(data), "list of models").data or ()
+    models = _validate(_Models, data, "list of models").data or ()
     return {model.id: model.shutdown for model in sorted(models, key=lambda model: model.id)}
-
-
-def _object(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise InvalidResponseError("the answer is a page or text, not a completion")
-    return data
 
 
 def _load(body: bytes, media_type: str) -> Any:
     try:
         return read_json(body)
     except ValueError:
-        if "json" in media_type:
-            raise InvalidResponseError("the answer is broken JSON", is_transient=True) from None
-        return body
+        text = body.decode(errors="replace").strip()
+        report = NO_REPORT if text.startswith(("<", "{", "[")) else read_report(0, text)
+    if "json" in media_type:
+        raise InvalidResponseError("the answer is broken JSON", is_transient=True, report=report)
+    raise InvalidResponseError("the answer is a page or text, not a completion", report=report)
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def _validate(shape: type[_Shape], data: Any, what: str, usage: Usage = NO_USAGE) -> _Shape:
+def _validate(shape: type[_Shape], data: Any, what: str) -> _Shape:
     try:
         return shape.model_validate(data)
     except ValidationError:
-        raise InvalidResponseError(f"the answer does not have the shape of a {what}", usage=usage) from None
+        raise InvalidResponseError(f"the answer does not have the shape of a {what}") from None
 
 
 def read_usage(data: Any) -> Usage:
@@ -349,34 +296,6 @@ def _count(value: Any) -> int:
     """Return a whole number from 0 up; 0 for anything else."""
     is_count = type(value) in {int, float} and 0 <= value <= _MOST_TOKENS and value == int(value)
     return int(value) if is_count else 0
-
-
-def _reported_error(
-    error: Any, message: str, usage: Usage = NO_USAGE, *, is_begun: bool = False
-) -> InvalidResponseError:
-    """Return the fault that a server reports in the field `error`, when it is too late for a status.
-
-    `is_begun` means that the answer had begun, so that the request was accepted.
-    """
-    codes = (str(_dict(error).get(name)) for name in ("code", "type", "status"))
-    status = next((int(code) for code in codes if re.fullmatch("[1-5][0-9]{2}", code)), 0)
-    report = read_report(0 if is_begun else status, error)
-    is_transient = report.meaning == "other" and (not status or is_transient_status(status))
-    fix = "try again later" if is_transient else "check model and parameters"
-    return InvalidResponseError(message, is_transient=is_transient, fix=fix, usage=usage, report=report)
-
-
-class _ChunkChoice(BaseModel):
-    index: Any = 0
-    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
-    message: _Message | None = None
-    finish_reason: _Name = ""
-
-
-class _Chunk(BaseModel):
-    choices: list[_ChunkChoice | None] | None = None
-    model: _Name = ""
-    service_tier: _Name = ""
 
 
 class EventReader:
@@ -428,14 +347,49 @@ class EventReader:
         return True
 
 
+_SHORT_TEXT = 32  # characters: a longer beginning that comes twice is no chance
+
+
+class _Text:
+    """A text that comes in pieces, or as a whole that grows."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.length = self._count = 0
+        self._may_grow = True  # each piece so far began with the one before
+
+    def add(self, piece: str) -> None:
+        """Add a piece; one that begins with all that came before takes its place."""
+        self._count += bool(piece)
+        if piece and self.pieces:
+            is_repeated = self._count > 2  # noqa: PLR2004 - two equal pieces may be a text
+            is_longer = len(piece) >= len(self.pieces[-1]) + (not is_repeated)
+            self._may_grow = self._may_grow and is_longer and piece.startswith(self.pieces[-1])
+            is_whole = len(piece) >= self.length + (not is_repeated) and self.length > _SHORT_TEXT
+            if (self._may_grow and len(piece) > _SHORT_TEXT) or (
+                is_whole and piece.startswith(self.joined())
+            ):
+                self.pieces, self.length = [], 0
+        if piece:
+            self.pieces.append(piece)
+            self.length += len(piece)
+
+    def joined(self) -> str:
+        """Return the text so far."""
+        if len(self.pieces) > 1:
+            is_growing = self._may_grow and len(self.pieces[-1]) > len(self.pieces[0])
+            self.pieces = self.pieces[-1:] if is_growing else ["".join(self.pieces)]
+        return self.pieces[0] if self.pieces else ""
+
+
 @dataclass
 class StreamedAnswer:
     """An answer that is put together from the bytes of a stream, or of a whole body."""
 
     is_finished: bool = False  # the model has ended; only the usage may still come
     is_done: bool = False  # the server announced that nothing follows
-    usage: Usage = field(default_factory=Usage)  # that the server has counted so far
-    _parts: _Parts = field(default_factory=_Parts)
+    usage: Usage = NO_USAGE  # that the server has counted so far
+    _parts: dict[str, _Text] = field(default_factory=lambda: defaultdict(_Text))
     _finish: str = ""
     _model: str = ""
     _service_tier: str = ""
@@ -445,17 +399,17 @@ class StreamedAnswer:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._parts.text("content")
+        return self._parts["content"].joined()
 
     @property
     def text_length(self) -> int:
         """How many characters `text` has."""
-        return self._parts.lengths["content"]
+        return self._parts["content"].length
 
     @property
     def length(self) -> int:
         """How many characters came so far, thoughts and the like included."""
-        return self._parts.lengths.total()
+        return sum(part.length for part in self._parts.values())
 
     def feed(self, piece: bytes) -> bool:
         """Take some bytes; return whether the text has grown; raises InvalidResponseError."""
@@ -476,11 +430,27 @@ class StreamedAnswer:
         raw = None if self._raw is None else bytes(self._raw)
         first = (raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
         if raw is not None and ("event-stream" not in media_type or first == b"{"):
-            return read_answer(raw, media_type, seconds, model)  # the server did not stream
+            return self.read(raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and self.length):
-            raise InvalidResponseError("the answer broke off", is_transient=True, usage=self.usage)
-        answer = self._parts.answer(self._finish, self.usage, seconds, self._model or model)
-        return replace(answer, service_tier=self._service_tier)
+            raise InvalidResponseError("the answer broke off", is_transient=True)
+        return self._answer(seconds, model)
+
+    def read(self, body: bytes, media_type: str, seconds: float, model: str) -> Answer:
+        """Return the answer in a whole body; raises InvalidResponseError."""
+        data = _load(body, media_type)
+        if not isinstance(data, dict):
+            report = read_report(0, data) if isinstance(data, str) else NO_REPORT
+            raise InvalidResponseError("the answer is a page or text, not a completion", report=report)
+        if data.get("choices"):
+            data.pop("error", None)
+        elif not data.get("error"):
+            self._count(data)
+            if not (words := data.get("detail") or data.get("message")):
+                raise InvalidResponseError("the answer holds no choice", is_transient=True)
+            data["error"] = words
+        if not self._add(data):
+            raise InvalidResponseError("the answer does not have the shape of a completion")
+        return self._answer(seconds, model)
 
     def _take(self, data: bytes) -> None:
         if not data.strip():
@@ -493,20 +463,67 @@ class StreamedAnswer:
             event = read_json(data)
         except ValueError:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
-        # Some count prompt and answer in different events, and some inside the choice.
-        places = [event, *map(_dict, _list(event.get("choices")))]
-        for counted in (read_usage(place["usage"]) for place in places if place.get("usage")):
+        self._add(event)
+
+    def _count(self, data: dict[str, Any]) -> None:
+        """Add what is counted; some count prompt and answer in different events, some inside the choice."""
+        for place in (data, *map(_dict, _list(data.get("choices")))):
+            counted = read_usage(place.get("usage"))
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
-        if error := event.get("error"):
-            raise _reported_error(error, _FAILED_MIDWAY, is_begun=bool(self.text))
-        try:
-            chunk = _Chunk.model_validate(event)
-        except ValidationError:
-            raise InvalidResponseError("a piece of the answer does not have the shape of one") from None
-        self._model = chunk.model or self._model
-        self._service_tier = chunk.service_tier or self._service_tier
-        for choice in (choice for choice in chunk.choices or () if choice and str(choice.index or 0) == "0"):
+
+    def _add(self, data: dict[str, Any]) -> bool:
+        """Add a completion or a piece of one; return whether there is a message in it."""
+        self._count(data)
+        if error := data.get("error"):
+            raise self._reported(error)
+        completion = _validate(_Completion, data, "completion")
+        self._model = completion.model or self._model
+        self._service_tier = completion.service_tier or self._service_tier
+        choices = [one for one in completion.choices or () if one and str(one.index or 0) == "0"]
+        for choice in choices:
             if message := choice.delta or choice.message:
-                self._parts.add(message)
+                self._add_message(message)
             if choice.finish_reason:
                 self._finish, self.is_finished = choice.finish_reason, True
+        return any(choice.message for choice in choices)
+
+    def _add_message(self, message: _Message) -> None:
+        self._parts["content"].add(message.content or "")
+        self._parts["refusal"].add(message.refusal or "")
+        thoughts = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
+        texts = (_join_parts(thought, is_thought=True) for thought in thoughts)  # the same, under two names
+        self._parts["thoughts"].add(next((text for text in texts if text and isinstance(text, str)), ""))
+        calls = [_dict(call).get("function") for call in _list(message.tool_calls)]
+        for call in (*calls, message.function_call):
+            arguments = _dict(call).get("arguments")
+            if isinstance(arguments, str | dict):
+                whole = arguments if isinstance(arguments, str) else json.dumps(arguments)
+                self._parts["arguments"].add(whole)
+
+    def _answer(self, seconds: float, model: str) -> Answer:
+        """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
+        reason = self._finish.lower().removeprefix("finish_reason_").replace("-", "_")
+        finish = _FINISH.get(reason, "stop")
+        if finish == "failed":
+            raise self._reported({})
+        names = ("content", "refusal", "arguments", "thoughts")
+        text, refusal, arguments, thoughts = (self._parts[name].joined() for name in names)
+        if refusal:
+            text, finish = refusal, "refusal"
+        elif "{" in arguments and "{" not in text:
+            text = arguments
+        # Thoughts that were cut hold no answer.
+        elif finish == "stop" and "{" in thoughts and not without_thoughts(text, is_cut=True).strip():
+            text = thoughts
+        answer = Answer(join_surrogates(text), finish, self.usage, seconds, self._model or model)
+        return replace(answer, service_tier=self._service_tier)
+
+    def _reported(self, error: Any) -> InvalidResponseError:
+        """Return the fault that a server reports in the field `error`, when it is too late for a status."""
+        codes = (str(_dict(error).get(name)) for name in ("code", "type", "status"))
+        status = next((int(code) for code in codes if re.fullmatch("[1-5][0-9]{2}", code)), 0)
+        report = read_report(0 if self.length else status, error)  # what has begun was accepted
+        is_transient = report.meaning == "other" and (not status or is_transient_status(status))
+        fix = "try again later" if is_transient else "check model and parameters"
+        message = f"the server failed{' in the middle of the answer' if self.length else ''}"
+        return InvalidResponseError(message, is_transient=is_transient, fix=fix, report=report)

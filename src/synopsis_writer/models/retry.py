@@ -7,16 +7,15 @@ import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import tenacity
 
 from synopsis_writer.errors import ConnectionFailedError, ModelError, RequestRefusedError, UnavailableError
-from synopsis_writer.models.faults import SERVERS, Report, quote, report_of
+from synopsis_writer.models.faults import NO_REPORT, SERVERS, Report, quote, report_of
 from synopsis_writer.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
@@ -47,7 +46,22 @@ class InvalidResponseError(Exception):
     is_transient: bool = False
     fix: str = "check --base-url (it often ends in /v1)"
     usage: Usage = NO_USAGE  # that the server counted nevertheless
-    report: Report | None = None  # the error in the body
+    report: Report = NO_REPORT  # the error in the body
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the exception that ended a try means."""
+
+    reason: str = ""  # in a few words; never a header, a key or a body
+    text: str = ""  # what happened and what to do, for the error that ends the call
+    is_transient: bool = False  # the next try may succeed
+    is_refusal: bool = False  # the server understood the request, and will not do it
+    is_final: bool = False  # no other request will fare better
+    is_unreached: bool = False  # there was no connection
+    report: Report = NO_REPORT  # what the server reports, with an error's status or in a body with status 200
+    wait: float = 0.0  # seconds for which the server wants no request; 0: it names none
+    via: str = ""  # who may have answered in the server's place
 
 
 @dataclass(eq=False)
@@ -64,10 +78,11 @@ class ServerState:
     not_before: float = 0.0  # when the server may be asked again, by the monotonic clock
     unreached: int = 0  # calls in a row that ended without a connection
 
-    def record(self, fault: BaseException | None) -> None:
+    def record(self, error: BaseException | None) -> None:
         """Record how a call ended."""
-        if not isinstance(fault, LongWaitError):
-            self.unreached = self.unreached + 1 if fault is not None and _is_unreached(fault) else 0
+        if not isinstance(error, LongWaitError):
+            is_unreached = error is not None and fault_of(error).is_unreached
+            self.unreached = self.unreached + 1 if is_unreached else 0
 
 
 class RetryBudget:
@@ -114,7 +129,7 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     def wait(state: tenacity.RetryCallState) -> float:
         now = time.monotonic()
         budget.longest_try = max(budget.longest_try, now - budget.try_began)
-        server.not_before = max(server.not_before, now + requested_wait(_fault_of(state)))
+        server.not_before = max(server.not_before, now + _fault_of(state).wait)
         return max(backoff(state), server.not_before - now)
 
     def stop(state: tenacity.RetryCallState) -> bool:
@@ -124,10 +139,10 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     def before_sleep(state: tenacity.RetryCallState) -> None:
         budget.retries_left -= 1
         budget.waited_until = server.not_before
-        log_wait(_log, _reason(_fault_of(state)), "trying again", state.upcoming_sleep)
+        log_wait(_log, _fault_of(state).reason, "trying again", state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_transient),
+        retry=tenacity.retry_if_exception(lambda error: fault_of(error).is_transient),
         stop=stop,
         wait=wait,
         before=before,
@@ -137,54 +152,14 @@ def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying
     )
 
 
-def _fault_of(state: tenacity.RetryCallState) -> BaseException:
-    fault = state.outcome.exception() if state.outcome else None
-    return fault or AssertionError("tenacity retries nothing else")
+def _fault_of(state: tenacity.RetryCallState) -> Fault:
+    error = state.outcome.exception() if state.outcome else None
+    return fault_of(error) if error else Fault()
 
 
 def log_wait(log: logging.Logger, reason: str, then: str, seconds: float) -> None:
     """Log that a call waits; the record's `wait` holds the seconds, and its `reason` why."""
     log.info("%s; %s in %.1f s", reason, then, seconds, extra={"wait": seconds, "reason": reason})
-
-
-def is_transient(fault: BaseException) -> bool:
-    """Whether the next try may succeed."""
-    import openai
-
-    if isinstance(fault, InvalidResponseError):
-        return fault.is_transient
-    if isinstance(fault, openai.APIStatusError):
-        return is_transient_status(fault.status_code) and report_of(fault).meaning == "other"
-    if _proxy_refusal(fault).startswith("4"):
-        return False
-    return isinstance(fault, openai.APIConnectionError | TimeoutError) and not _is_untrusted(fault)
-
-
-def _proxy_refusal(fault: BaseException) -> str:
-    """Return status and reason with which a proxy refused a connection; empty if none did."""
-    import httpx2
-
-    cause = fault.__cause__
-    refused = re.match(r"[1-5]\d\d\b[ \w'-]*", str(cause)) if isinstance(cause, httpx2.ProxyError) else None
-    return refused[0].strip() if refused else ""
-
-
-def _is_untrusted(fault: BaseException) -> bool:
-    """Whether the connection failed because the server's certificate is not trusted."""
-    cause: BaseException | None = fault
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    return cause is not None
-
-
-def _is_unreached(fault: BaseException) -> bool:
-    """Whether there was no connection to the server, or none that it did not close without a word."""
-    import httpx2
-    import openai
-
-    if isinstance(fault, openai.APITimeoutError):
-        return isinstance(fault.__cause__, httpx2.ConnectTimeout)
-    return isinstance(fault, openai.APIConnectionError)
 
 
 def is_transient_status(status: int) -> bool:
@@ -197,26 +172,13 @@ def is_server_fault(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
 
 
-def requested_wait(fault: BaseException) -> float:
-    """Return the seconds for which a server that answered with `fault` wants no request; 0: it names none."""
-    import openai
-
-    headers: Mapping[str, str] = fault.response.headers if isinstance(fault, openai.APIStatusError) else {}
-    report = report_in(fault)
+def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
     seconds = retry_after(headers)
     if seconds is None and report.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         seconds = _limit_reset(headers) if report.status == HTTPStatus.TOO_MANY_REQUESTS else 0.0
         waits = (_seconds(found[1] or found[2]) or 0.0 for found in _WAIT_IN_BODY.finditer(report.text))
         seconds = seconds or max(waits, default=0.0)
     return seconds or 0.0
-
-
-def report_in(fault: BaseException) -> Report:
-    """Return what a server reports with an error's status, or in a body with status 200; empty: nothing."""
-    import openai
-
-    report = report_of(fault) if isinstance(fault, openai.APIStatusError) else getattr(fault, "report", None)
-    return report or Report(0)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -289,27 +251,84 @@ def _clock(seconds: float) -> str:
     return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"
 
 
-def _reason(fault: BaseException) -> str:
-    """Return what happened in a few words; never a header, a key or a body."""
+# No other request to this server with this key and model will succeed either.
+_FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *range(300, 400)})
+_FIXES: Mapping[str, str] = SERVERS["fixes"]
+_TARGET = re.compile(r"(https?://)(?:[^/?#]*@)?([\w.-]+)", re.IGNORECASE)
+
+
+def fault_of(error: BaseException, model: str = "", proxy: str = "") -> Fault:
+    """Return what the SDK's errors, time-outs and those above mean; any other is an empty fault.
+
+    `text` names the model, and the host of a proxy if there is one.
+    """
     import openai
 
-    if isinstance(fault, openai.APIStatusError):
-        return f"the server answered {fault.status_code}"
-    if isinstance(fault, InvalidResponseError):
-        return str(fault)
-    return "no connection to the server" if _is_unreached(fault) else "the server did not answer in time"
+    if isinstance(error, openai.APIStatusError):
+        headers: Mapping[str, str] = error.response.headers
+        fault = _status_fault(error, model, proxy)
+    elif isinstance(error, InvalidResponseError):
+        headers, text = {}, f"{error.message}: {error.fix}"
+        fault = Fault(error.message, text, is_transient=error.is_transient, report=error.report)
+    else:
+        return _connection_fault(error, proxy)
+    meaning = fault.report.meaning
+    if meaning in _FIXES:
+        fault = replace(fault, text=_FIXES[meaning], is_refusal=True, is_final=meaning == "quota")
+    return replace(fault, wait=_requested_wait(headers, fault.report))
 
 
-_REDIRECTS = range(300, 400)
-_CHECK_PROXY = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the server in NO_PROXY"
+def _status_fault(error: "openai.APIStatusError", model: str, proxy: str) -> Fault:
+    status, report = error.status_code, report_of(error)
+    fix = _FIXES.get(str(status), "check model and parameters")
+    text = f"answered {status} for model '{model}': {fix}"
+    if is_server_fault(status):
+        text = f"answered {status} every time: try again later"
+    elif error.response.has_redirect_location:  # scheme and host: the rest is the server's to choose
+        found = _TARGET.match(error.response.headers["location"])
+        target = found[1] + found[2] if found else "another address"
+        text, report = f"redirects to {target}: set base_url to where it moved", NO_REPORT
+    return Fault(
+        f"the server answered {status}",
+        text,
+        is_transient=is_transient_status(status) and report.meaning == "other",
+        is_refusal=not is_server_fault(status),
+        is_final=status in _FINAL_STATUS,
+        report=report,
+        # A proxy of plain http may have answered in the server's place.
+        via=f" through the proxy {proxy}" if proxy and error.request.url.scheme == "http" else "",
+    )
 
-# No other request to this server with this key and model will succeed either.
-_FINAL_STATUS = frozenset({401, 402, 403, 404, 407, *_REDIRECTS})
-_FIXES: Mapping[str, str] = SERVERS["fixes"]
+
+def _connection_fault(error: BaseException, proxy: str) -> Fault:
+    import httpx2
+    import openai
+
+    cause = error.__cause__
+    refusal = re.match(r"[1-5]\d\d\b[ \w'-]*", str(cause)) if isinstance(cause, httpx2.ProxyError) else None
+    if refusal is not None:
+        reason, is_refusal = f"answered {refusal[0].strip()}", refusal[0].startswith("4")
+        fix = _FIXES["407" if refusal[0].startswith("407") else "proxy"]
+        text = f"the proxy {proxy} {reason}: {fix}"
+        return Fault(f"the proxy {reason}", text, not is_refusal, is_refusal, is_final=True)
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, ssl.SSLCertVerificationError):
+        origin = origin.__cause__ or origin.__context__
+    if origin is not None:
+        return Fault("", _FIXES["untrusted"], is_unreached=True)
+    is_late = isinstance(error, openai.APITimeoutError) and not isinstance(cause, httpx2.ConnectTimeout)
+    if is_late or isinstance(error, TimeoutError | httpx2.TimeoutException):
+        return Fault("the server did not answer in time", _FIXES["silent"], is_transient=True)
+    if isinstance(error, openai.APIConnectionError):  # closed without a word, too
+        text = f"no connection through the proxy {proxy}: {_FIXES['proxy']}" if proxy else _FIXES["unreached"]
+        return Fault("no connection to the server", text, is_transient=True, is_unreached=True)
+    if isinstance(error, httpx2.HTTPError):  # while a body is read
+        return fault_of(InvalidResponseError("the answer broke off", is_transient=True))
+    return Fault()
 
 
 def model_error(
-    fault: BaseException,
+    error: BaseException,
     server: str,
     model: str,
     key_hint: str = "",
@@ -322,65 +341,17 @@ def model_error(
     Messages name the server's host, the model and the host of a `proxy`, and why there may be no key; they
     show none of the `secrets` that a server may have quoted. `unreached` calls in a row had no connection.
     """
-    import openai
-
-    if isinstance(fault, LongWaitError):
-        until = f"until {_clock(fault.seconds)} (in {duration(fault.seconds)})"
+    if isinstance(error, LongWaitError):
+        until = f"until {_clock(error.seconds)} (in {duration(error.seconds)})"
         return UnavailableError(f"{server}: takes no more requests {until}: run the same command again then")
-    if isinstance(fault, openai.APIStatusError) and fault.status_code in _REDIRECTS:
-        target = _redirect_target(fault)
-        return RequestRefusedError(f"{server}: redirects to {target}: set base_url to where it moved")
-    if isinstance(fault, openai.APIStatusError | InvalidResponseError):
-        if proxy and isinstance(fault, openai.APIStatusError) and fault.request.url.scheme == "http":
-            server = f"{server} through the proxy {proxy}"  # which may have answered in its place
-        return _reported_error(fault, report_in(fault), server, model, key_hint, secrets)
-    return _connection_error(fault, server, unreached, proxy)
-
-
-def _connection_error(fault: BaseException, server: str, unreached: int, proxy: str) -> ModelError:
-    if refusal := _proxy_refusal(fault):
-        fix = _FIXES["407"] if refusal.startswith("407") else _CHECK_PROXY
-        message = f"{server}: the proxy {proxy} answered {refusal}: {fix}"
-        return ConnectionFailedError(message) if is_transient(fault) else RequestRefusedError(message)
-    if not _is_unreached(fault):
-        message = "did not answer in time: raise timeout or retry_seconds, or try again"
-    elif _is_untrusted(fault):
-        message = "its certificate is not trusted: set SSL_CERT_FILE to your house's CA"
-    elif proxy:
-        message = f"no connection through the proxy {proxy}: {_CHECK_PROXY}"
-    else:
-        message = "no connection: check --base-url, and that the server runs"
-    if unreached >= _MOST_UNREACHED:
-        calls = f"{unreached} calls in a row failed like this"
-        return UnavailableError(f"{server}: {message}; {calls}: run the same command again once it works")
-    return ConnectionFailedError(f"{server}: {message}")
-
-
-def _reported_error(
-    fault: BaseException, report: Report, server: str, model: str, key_hint: str, secrets: Iterable[str]
-) -> ModelError:
-    """Return the error for what a server reports, with its own words at the end."""
-    status = report.status
-    words = quote(report.message, secrets)
+    fault = fault_of(error, model, proxy)
+    hint = f" ({key_hint})" if key_hint and fault.report.status == HTTPStatus.UNAUTHORIZED else ""
+    words = quote(fault.report.message, secrets)
     quoted = f"; the server says: {words}" if words else ""
-    if report.meaning in _FIXES:
-        message = f"{server}: {_FIXES[report.meaning]}{quoted}"
-        return RequestRefusedError(message, is_transient=report.meaning != "quota")
-    if isinstance(fault, InvalidResponseError):
-        return ConnectionFailedError(f"{server}: {fault}: {fault.fix}{quoted}")
-    if is_server_fault(status):
-        return ConnectionFailedError(f"{server}: answered {status} every time: try again later{quoted}")
-    fix = _FIXES.get(str(status), "check model and parameters")
-    if status == HTTPStatus.UNAUTHORIZED and key_hint:
-        fix = f"{fix} ({key_hint})"
-    message = f"{server}: answered {status} for model '{model}': {fix}{quoted}"
-    return RequestRefusedError(message, is_transient=status not in _FINAL_STATUS)
-
-
-def _redirect_target(fault: "openai.APIStatusError") -> str:
-    """Return scheme and host of a redirect's target; the rest is the server's to choose."""
-    try:
-        parts = urlsplit(fault.response.headers.get("location", ""))
-    except ValueError:
-        return "another address"
-    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another address"
+    message = f"{server}{fault.via}: {fault.text}{hint}{quoted}"
+    if fault.is_unreached and unreached >= _MOST_UNREACHED:
+        calls = f"{unreached} calls in a row failed like this"
+        return UnavailableError(f"{message}; {calls}: run the same command again once it works")
+    if fault.is_refusal:
+        return RequestRefusedError(message, is_transient=not fault.is_final)
+    return ConnectionFailedError(message)
