@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -57,17 +58,12 @@ class DemoAuthor:
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
+        seed += self.first_seed
         async with self.lock:
             engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
             try:
                 answer = await write_draft(
-                    engine,
-                    self.brief,
-                    self.show,
-                    self.scaffold,
-                    self.prompts,
-                    self.first_seed + seed,
-                    self.banned,
+                    engine, self.brief, self.show, self.scaffold, self.prompts, seed, self.banned
                 )
             finally:
                 engine.close()
@@ -141,28 +137,25 @@ def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed:
     paths = [folder / f"{brief.form}.yaml"]
     if not paths[0].is_file():
         tenses = {name: built_in.tense for name, built_in in built_in_house().forms.items()}
-        paths = [
-            path
-            for path in sorted(folder.glob("*.yaml"))
-            if path.stem != "gaps" and {wanted.tense, tenses.get(path.stem)} != {"present", "preterite"}
-        ]
+        scaffolds = (path for path in sorted(folder.glob("*.yaml")) if path.stem != "gaps")
+        paths = [each for each in scaffolds if {wanted.tense, tenses.get(each.stem)} != _OTHER_TENSE]
     problems = []
-    for scaffold in map(load_scaffold, paths):
-        for number in range(_TRIED):
-            plan, *_ = lay_out(brief, show, scaffold, folder, seed + number)
-            told = "\n\n".join("".join(map(str, pieces)) for _, pieces in plan.paragraphs)
-            subject = Subject(analyse(told), wanted, show, house, brief, plan.title)
-            found = [check(subject) for check in (form.length, form.paragraphs, form.hook)]
-            refused = [each for each in found if not each.passed and wanted.level(each.check) == "error"]
-            if not refused:
-                return scaffold
-            problems += refused[:1]
+    for scaffold, number in product(map(load_scaffold, paths), range(_TRIED)):
+        plan, *_ = lay_out(brief, show, scaffold, folder, seed + number)
+        told = "\n\n".join("".join(map(str, pieces)) for _, pieces in plan.paragraphs)
+        subject = Subject(analyse(told), wanted, show, house, brief, plan.title)
+        found = [check(subject) for check in (form.length, form.paragraphs, form.hook)]
+        refused = [each for each in found if not each.passed and wanted.level(each.check) == "error"]
+        if not refused:
+            return scaffold
+        problems += refused
     asked = f"{problems[0].check} is its own, here {problems[0].value}; asked for is {problems[0].limit}"
     way_out = "leave out --words and --characters, or name a model with --model"
     raise BriefError(f"a demo draft's {asked}: {way_out}")
 
 
 _TRIED = 3  # seeds, as there are attempts
+_OTHER_TENSE = {"present", "preterite"}
 
 
 async def write_draft(
@@ -233,12 +226,7 @@ def lay_out(
     people, rest = choose_people(brief, show, read_words(folder / "names.txt"), scaffold.people, rng)
     values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
     plan = compose(scaffold, values, brief.beats, rng)
-    roles = {member.name: member.role for member in show.cast}
-    characters = (
-        *(
-            Character(name=person.name, role=person.role or role)
-            for person, role in zip(people, _ROLES, strict=False)
-        ),
-        *(Character(name=name, role=roles.get(name, _ROLES[-1])) for name in rest),
-    )
-    return plan, people, characters, rng
+    known = {member.name: member.role for member in show.cast}
+    roles = [(person.name, person.role or role) for person, role in zip(people, _ROLES, strict=False)]
+    roles += [(name, known.get(name, _ROLES[-1])) for name in rest]
+    return plan, people, tuple(Character(name=name, role=role) for name, role in roles), rng

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,8 +22,6 @@ _CANDIDATES, _ATTEMPTS, _MAX_TOKENS = 4, 3, 36
 _SAME_STEM = 4  # letters that two forms of a word share at least
 _GOOD_ENOUGH = -1.2  # a candidate this good ends the search
 _TOO_BAD = -2.4  # at or below it, the fixed phrase is better
-_RARE_PENALTY, _FEW_SHOT_NOUN_PENALTY, _COPIED_PENALTY = 2.0, 0.8, 3.0
-_UNWANTED_PENALTY, _BLOCKED_PENALTY, _TRUNCATED_PENALTY = 4.0, 6.0, 6.0
 
 
 class _Data(BaseModel):
@@ -37,19 +36,12 @@ class FewShot(_Data):
 
 
 class GapKind(_Data):
-    """How the gaps of one kind are filled.
+    """How the gaps of one kind are filled."""
 
-    Attributes:
-        lead: how each sentence begins; `{name}` stands for the person.
-        lines: the few-shot lines.
-        grammar: what may follow the lead, as GBNF; the rule `person` is added.
-        fixed: phrases to fall back on.
-    """
-
-    lead: str
+    lead: str  # how each sentence begins; `{name}` stands for the person
     lines: Annotated[tuple[FewShot, ...], Field(min_length=4)]
-    grammar: str
-    fixed: Annotated[tuple[str, ...], Field(min_length=2)]
+    grammar: str  # what may follow the lead, as GBNF; the rule `person` is added
+    fixed: Annotated[tuple[str, ...], Field(min_length=2)]  # phrases to fall back on
 
     def prompt(self, theme: str, name: str) -> str:
         """Return the few-shot lines, and the sentence's opening for this theme and person."""
@@ -134,10 +126,8 @@ async def fill_gap(
     of the gaps before, `taken`, are not repeated. `rng` gives the engine's seed, and the fixed phrase.
     """
     gap = rules.kinds[kind]
-    fixed = [phrase for phrase in gap.fixed if phrase not in taken]
-    fallback = rng.choice(fixed or gap.fixed)
-    usage = Usage()
-    best_text, best = "", _TOO_BAD
+    fallback = rng.choice([phrase for phrase in gap.fixed if phrase not in taken] or gap.fixed)
+    usage, best_text, best = Usage(), "", _TOO_BAD
     for _ in range(_ATTEMPTS):
         candidates = await engine.complete(
             gap.prompt(theme, name),
@@ -165,22 +155,16 @@ def score(
     """Return how good a candidate is: its mean log-probability minus the penalties; 0 would be perfect."""
     if not candidate.logprobs:
         return float("-inf")
-    words = word_parts(candidate.text)
-    value = sum(candidate.logprobs) / len(candidate.logprobs)
-    lowered, themed = _lower(candidate.text), _lower(theme)
-    if any(_is_rare(word) for word in lowered if word not in themed):
-        value -= _RARE_PENALTY
-    if gap.nouns & set(words):
-        value -= _FEW_SHOT_NOUN_PENALTY
-    if gap.runs & _runs(candidate.text):
-        value -= _COPIED_PENALTY
-    if _has_prefix(lowered, [word.casefold() for word in unwanted]):
-        value -= _UNWANTED_PENALTY
-    if _has_prefix(lowered, rules.blocked):
-        value -= _BLOCKED_PENALTY
-    if not candidate.text.rstrip().endswith("."):
-        value -= _TRUNCATED_PENALTY
-    return value
+    text, lowered, themed = candidate.text, _lower(candidate.text), _lower(theme)
+    penalties = (
+        (2.0, any(_is_rare(word) for word in lowered if word not in themed)),
+        (0.8, gap.nouns & set(word_parts(text))),
+        (3.0, gap.runs & _runs(text)),
+        (4.0, _has_prefix(lowered, [word.casefold() for word in unwanted])),
+        (6.0, _has_prefix(lowered, rules.blocked)),
+        (6.0, not text.rstrip().endswith(".")),  # truncated
+    )
+    return fmean(candidate.logprobs) - sum(penalty for penalty, applies in penalties if applies)
 
 
 def _lower(text: str) -> list[str]:

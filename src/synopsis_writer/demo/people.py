@@ -26,17 +26,11 @@ _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
 @dataclass(frozen=True)
 class Person:
-    """A person of the text.
-
-    Attributes:
-        name: the whole name.
-        short: how the text calls the person from then on: `Arzu`, `Dr. Heilmann`.
-        role: what the person is, as a German noun phrase; empty when unknown.
-    """
+    """A person of the text."""
 
     name: str
-    short: str
-    role: str = ""
+    short: str  # how the text calls the person from then on: `Arzu`, `Dr. Heilmann`
+    role: str = ""  # a German noun phrase; empty when unknown
 
     @property
     def introduction(self) -> str:
@@ -45,17 +39,12 @@ class Person:
 
 
 class Part(NamedTuple):
-    """A person whom a theme is about; no gender where it says none, no calling for a mother or one of a team.
+    """A person whom a theme is about."""
 
-    Attributes:
-        is_one_of_many: whether the theme is about a group, of which the calling of one says nothing.
-        is_family: whether it has the name of the other one.
-    """
-
-    gender: Gender | None
-    calling: str = ""
-    is_one_of_many: bool = False
-    is_family: bool = False
+    gender: Gender | None  # None where the theme says none
+    calling: str = ""  # none for a mother, or one of a team
+    is_one_of_many: bool = False  # of a group, of which the calling of one says nothing
+    is_family: bool = False  # who has the name of the other one
 
 
 def choose_people(
@@ -112,9 +101,8 @@ def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:
     same = [member for member in cast if part.gender is None or member.gender in {part.gender, None}]
     calling = part.calling.casefold()
     exact = [member for member in same if not calling or calling in significant_words(member.role)]
-    return exact or [
-        member for member in same if any(word.endswith(calling) for word in significant_words(member.role))
-    ]
+    compounds = (any(word.endswith(calling) for word in significant_words(member.role)) for member in same)
+    return exact or [member for member, fits in zip(same, compounds, strict=True) if fits]
 
 
 _SEVERAL = "zwei drei vier fünf sechs sieben acht neun zehn mehrere einige viele alle beide".split()
@@ -186,14 +174,10 @@ def _gender_of(word: str, article: str) -> Gender | None:
     man = word.removesuffix("in")
     men = {man, man.translate(str.maketrans("äöü", "aou")), f"{man}e"} if man != word else set[str]()
     is_woman = article in _OF_WOMEN and word.endswith("in") and not word.endswith("ein")
-    if is_woman or _is_listed(word, "women") or any(_is_man(one) for one in men):
+    if is_woman or _is_listed(word, "women") or any(map(_is_man, men)):
         return None if article in _OF_MEN and word != "mädchen" else "f"
-    return (
-        "m"
-        if (_is_man(word) or word.removesuffix("r") in _nouns()["adjectival"])
-        and article not in {"eine", "das"}
-        else None
-    )
+    is_man = _is_man(word) or word.removesuffix("r") in _nouns()["adjectival"]
+    return "m" if is_man and article not in {"eine", "das"} else None
 
 
 def _is_man(word: str) -> bool:
@@ -219,21 +203,18 @@ def _nouns() -> Mapping[str, frozenset[str]]:
 
 def _named(cast: Sequence[CastMember], text: str) -> list[str]:
     """Return the names of the cast that are in `text`, in the order of the text."""
-    words = _significant(text)
-    positions: dict[str, list[int]] = {}
+    words = [word.casefold() for word in word_parts(text)]
+    first: dict[str, int] = {}
     for member in cast:
         parts = significant_words(_TITLE.sub("", member.name))
-        positions[member.name] = [position for position, word in enumerate(words) if word in parts]
-    return sorted(filter(positions.get, positions), key=lambda name: positions[name][0])
+        if found := [index for index, word in enumerate(words) if word in parts]:
+            first[member.name] = found[0]
+    return sorted(first, key=first.__getitem__)
 
 
 def significant_words(text: str) -> set[str]:
     """Return the words of four letters or more, case-folded."""
-    return set(_significant(text))
-
-
-def _significant(text: str) -> list[str]:
-    return [word.casefold() for word in word_parts(text) if len(word) >= _LEAST_LETTERS]
+    return {word.casefold() for word in word_parts(text) if len(word) >= _LEAST_LETTERS}
 
 
 def _short_name(name: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Annotated, Literal, Self
@@ -32,19 +33,12 @@ class _Data(BaseModel):
 
 
 class Slot(_Data):
-    """One position in a paragraph.
+    """One position in a paragraph."""
 
-    Attributes:
-        any: the variants; one of them is chosen.
-        thread: instead of variants, the side story whose next part goes here.
-        plan: whether beats of the brief may go here instead.
-        needs: the placeholder that must have a value, or the slot stays empty.
-    """
-
-    any: Variants | None = None
-    thread: str | None = None
-    plan: bool = False
-    needs: Literal["rest"] | None = None
+    any: Variants | None = None  # one of them is chosen
+    thread: str | None = None  # instead of variants: the side story whose next part goes here
+    plan: bool = False  # whether beats of the brief may go here instead
+    needs: Literal["rest"] | None = None  # the placeholder that must have a value, or the slot stays empty
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -93,11 +87,8 @@ class Scaffold(_Data):
     def texts(self) -> Iterator[str]:
         """Yield every sentence of the scaffold, as it is in the file."""
         yield from (*self.titles, *self.loglines)
-        for variants in self.threads.values():
-            yield from (text for parts in variants for text in parts)
-        for paragraph in self.paragraphs:
-            for slot in paragraph.sentences:
-                yield from slot.any or ()
+        yield from (text for variants in self.threads.values() for parts in variants for text in parts)
+        yield from (text for part in self.paragraphs for slot in part.sentences for text in slot.any or ())
 
     @property
     def people(self) -> int:
@@ -218,13 +209,9 @@ def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
 
 def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
     """Yield the beats of each plan slot, in order: one each, or several if beats outnumber slots."""
-    sentences = [
-        beat[:1].upper() + beat[1:] + ("" if beat.endswith((".", "!", "?", "…", "“")) else ".")
-        for beat in beats
-    ]
+    ends = (".", "!", "?", "…", "“")
+    sentences = [beat[:1].upper() + beat[1:] + "." * (not beat.endswith(ends)) for beat in beats]
     least, more = divmod(len(sentences), slots) if slots else (0, 0)
-    start = 0
+    rest = iter(sentences)
     for index in range(slots):
-        size = least + (index < more)
-        yield sentences[start : start + size]
-        start += size
+        yield list(islice(rest, least + (index < more)))
