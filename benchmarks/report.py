@@ -9,10 +9,8 @@ to three answers, each refused one damaged and judged by the gate.
 import time
 
 from benchmarks.table import Row, print_table
-from synopsis_writer.evals.metrics import METRICS
 from synopsis_writer.evals.report import render_report
-from synopsis_writer.evals.statistics import summarise
-from tests.browser.run_data import REAL, corpus, info_of, scored_rows
+from tests.browser.run_data import REAL, corpus, info_of, results_of, scored_rows
 
 RESULTS = 1_000
 REPEATS = 8
@@ -24,9 +22,10 @@ def report_rows() -> list[Row]:
     if len(scored) < RESULTS:
         raise SystemExit(f"{len(scored)} results are too few: raise REPEATS")
     info = info_of(corpus(), REAL, REPEATS)
-    groups = summarise(info, scored)
+    run = results_of(info, scored, corpus())
+    assert run.groups
     begun = time.perf_counter()
-    page = render_report(info, groups, scored, corpus(), METRICS)
+    page = render_report(run)
     seconds = time.perf_counter() - begun
     answers = sum(len(each.row.attempts) for each in scored)
     return [

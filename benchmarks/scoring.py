@@ -16,7 +16,7 @@ from benchmarks.table import print_table
 from synopsis_writer.evals.judge import JUDGE_METRICS
 from synopsis_writer.evals.metrics import Scored, load_references, score
 from synopsis_writer.evals.ratings import find_trust
-from synopsis_writer.evals.record import AttemptLine, Row, RowLine
+from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.results import TEXT_METRICS, Part, compare_parts
 from synopsis_writer.evals.statistics import estimate
 from synopsis_writer.evals.suite import load_cases
@@ -44,9 +44,9 @@ def mixed(texts: list[Synopsis], rng: random.Random) -> Synopsis:
 def row(case: str, repeat: int, synopsis: Synopsis) -> Row:
     """Return the row of an accepted text."""
     attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=synopsis)
-    return RowLine(
+    return Row(
         case=case, model="m", prompt="p", repeat=repeat, outcome="accepted", attempts=(attempt,), best=0
-    ).to_row()
+    )
 
 
 def scoring_rows() -> list[Line]:

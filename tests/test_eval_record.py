@@ -9,7 +9,6 @@ from synopsis_writer.evals.record import (
     RESULTS_FILE,
     RUN_FILE,
     Row,
-    RowLine,
     RunFolder,
     RunInfo,
     read_info,
@@ -27,10 +26,10 @@ INFO = RunInfo(
 
 def row(case: str = "eins", repeat: int = 0, error: str | None = None) -> Row:
     outcome = "failed" if error else "refused"
-    return RowLine.model_validate(
+    return Row.model_validate(
         {"case": case, "model": "m", "prompt": "prompts", "repeat": repeat, "outcome": outcome}
         | {"attempts": [], "best": None, "error": error, "seconds": 1.5}
-    ).to_row()
+    )
 
 
 def test_rows_come_back_as_they_were_added(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ PRICED = {"amount": "0.0125", "currency": "EUR", "answered": "m-2026", "run": "r
     ],
 )
 def test_a_line_of_a_run_comes_back_as_it_was(tmp_path: Path, fields: dict[str, object]) -> None:
-    line = RowLine.model_validate(
+    line = Row.model_validate(
         {"case": "eins", "model": "m", "prompt": "p", "repeat": 0} | fields
     ).model_dump_json()
     (tmp_path / RESULTS_FILE).write_text(line + "\n", encoding="utf-8")
@@ -109,7 +108,7 @@ def test_a_truncated_line_is_reported_and_left_and_its_row_made_again(tmp_path: 
         assert list(folder.rows) == [row().id]
         folder.add(row("zwei"))
     (message,) = warned.take()
-    assert message.startswith(f"{path}:2: the line is truncated")
+    assert message.startswith(f"{path}:2: truncated, left out: its row")
     assert path.read_bytes().startswith(half + b"\n")
     assert list(read_rows(tmp_path)) == [row().id, row("zwei").id]
     assert len(warned.take()) == 1

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
-from synopsis_writer.evals.record import Row, read_rows, row_line
+from synopsis_writer.evals.record import Row, read_prompts, read_rows, row_line
 from synopsis_writer.evals.results import ALL_METRICS
 from synopsis_writer.evals.run import EvalRun, plan, same_story
 from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog
-from synopsis_writer.settings import load_settings
+from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 from synopsis_writer.workspace import open_workspace
@@ -65,8 +65,8 @@ def test_each_row_of_the_matrix_is_made_once(tmp_path: Path) -> None:
     assert [row_line(row) for row in rows(tmp_path)] == [row_line(row) for row in made]
     assert {row.outcome for row in made} == {"accepted"}
     assert made[0].synopsis == CASES[TWO[0]].reference
-    assert (made[0].usage.prompt_tokens, made[0].best and made[0].best.answer.model) == (100, "m-2026")
-    assert {run.id for run in log.runs()} == {(row.provenance or {})["run"] for row in made}
+    assert (made[0].usage.prompt_tokens, made[0].answered) == (100, "m-2026")
+    assert {run.id for run in log.runs()} == {row.run for row in made}
     assert {run.command for run in log.runs()} == {"eval"}
 
 
@@ -116,7 +116,7 @@ def test_what_failed_calls_took_counts_against_the_budget_of_every_later_session
 def test_a_row_that_failed_before_any_answer_names_its_run_in_the_log(tmp_path: Path) -> None:
     log = RunLog(None)
     go(tmp_path, [Hangup(), answer(TWO[1])], log=log)
-    made = {(row.provenance or {})["run"]: row.outcome for row in rows(tmp_path)}
+    made = {row.run: row.outcome for row in rows(tmp_path)}
     assert {run.id: run.outcome for run in log.runs()} == made
     assert sorted(made.values()) == ["accepted", "failed"]
 
@@ -205,3 +205,26 @@ async def test_a_run_is_a_call_with_a_writer_and_a_suite(tmp_path: Path) -> None
     assert results.judgements.name == "judge-model"
     again = await EvalRun(writer, SUITE, tmp_path / "run", cases=TWO, concurrency=1).run()
     assert again.groups == results.groups
+
+
+@pytest.mark.parametrize("review", [False, True])
+async def test_the_templates_of_judge_and_review_are_saved_with_the_writers(
+    tmp_path: Path, review: bool
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    text = (folder("prompts") / "judge.md").read_text(encoding="utf-8").replace("version: 2", "version: haus")
+    (own / "judge.md").write_text(text, encoding="utf-8")
+    texts = [CASES[case].reference.as_json() for case in TWO]
+    with JudgeServer([reply("equal")]) as server:
+        writer = Writer(
+            client=ScriptedClient(texts, "scripted"), base_url=server.base_url, log=False, environment={},
+            prompts=own, review=review,
+        )  # fmt: skip
+        for judges in (["judge-model"], []):  # who is not asked again is not forgotten
+            with EvalRun(writer, SUITE, tmp_path / "run", cases=TWO, judges=judges):
+                saved = read_prompts(tmp_path / "run")["own"]
+    assert "version: haus" in saved["judge.md"]
+    names = {"synopsis.md", "judge.md", "judge_pair.md", *["review.md"] * review}
+    assert names <= saved.keys()
+    assert ("review.md" in saved, "revise.md" in saved) == (review, False)

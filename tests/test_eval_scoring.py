@@ -25,13 +25,10 @@ from synopsis_writer.evals.judge import (
 )
 from synopsis_writer.evals.record import (
     AttemptLine,
-    Key,
     Row,
-    RowLine,
     RunInfo,
     read_info,
     read_rows,
-    row_digest,
     row_line,
 )
 from synopsis_writer.evals.report import groups_table
@@ -50,10 +47,9 @@ from synopsis_writer.evals.results import (
 from synopsis_writer.evals.run import plan
 from synopsis_writer.evals.suite import Case, LoadedSuite, load_suite
 from synopsis_writer.models.base import Limits
-from synopsis_writer.result import RowResult
 from synopsis_writer.settings import Settings, folder, load_settings
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.usage import Cost, Spent, Usage
+from synopsis_writer.usage import Spent
 from synopsis_writer.workspace import Workspace, open_workspace
 from tests.conftest import Warned
 
@@ -70,15 +66,15 @@ def settings() -> Settings:
 
 
 def row_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> Row:
-    return line_of(case, model, prompt, passed=passed).to_row()
+    return line_of(case, model, prompt, passed=passed)
 
 
-def line_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> RowLine:
+def line_of(case: Case, model: str = "m", prompt: str = "prompts", *, passed: bool = True) -> Row:
     made = AttemptLine(
         number=1, passed=passed, problems=(), checks=() if passed else ("words",), answer="",
         synopsis=case.reference,
     )  # fmt: skip
-    return RowLine(
+    return Row(
         case=case.id,
         model=model,
         prompt=prompt,
@@ -227,8 +223,8 @@ def test_scores_are_used_though_they_cannot_be_cached(tmp_path: Path, warned: Wa
 
 
 def test_answers_from_the_cache_have_no_tokens_cost_or_time(tmp_path: Path) -> None:
-    cached = replace(line_of(CASES[0]).model_copy(update={"kept": 1}).to_row(), usage=Usage())
-    silent = line_of(CASES[1]).model_copy(update={"prompt_tokens": 0, "completion_tokens": 0}).to_row()
+    cached = line_of(CASES[0]).model_copy(update={"kept": 1, "prompt_tokens": 0, "completion_tokens": 0})
+    silent = line_of(CASES[1]).model_copy(update={"prompt_tokens": 0, "completion_tokens": 0})
     rows = [cached, silent, row_of(CASES[2])]
     run = opened(write_run(tmp_path / "run", rows, CASES[:3]))
     took = [[one.scores[name] for name in ("tokens", "cost", "seconds")] for one in run.scored]
@@ -237,15 +233,15 @@ def test_answers_from_the_cache_have_no_tokens_cost_or_time(tmp_path: Path) -> N
 
 def test_a_row_keeps_its_digest_when_rows_get_a_field() -> None:
     line = line_of(CASES[0])
-    assert row_digest(line.to_row()) == row_digest(line.model_copy(update={"kept": 0}).to_row())
-    assert row_digest(line.to_row()) != row_digest(line.model_copy(update={"kept": 1}).to_row())
+    assert line.digest == line.model_copy(update={"kept": 0}).digest
+    assert line.digest != line.model_copy(update={"kept": 1}).digest
 
 
 @pytest.mark.parametrize("best", [1, -1])
 def test_a_row_without_its_best_attempt_is_damaged(tmp_path: Path, best: int, warned: Warned) -> None:
     data = {**line_of(CASES[0]).model_dump(), "best": best}
     with pytest.raises(ValidationError, match=f"best is {best}, and there are 1 attempts"):
-        RowLine.model_validate(data)
+        Row.model_validate(data)
     path = write_run(tmp_path / "run", [row_of(CASES[0])])
     (path / "results.jsonl").write_text(json.dumps(data, default=str), "utf-8")
     assert read_rows(path) == {}
@@ -260,9 +256,9 @@ def test_only_the_judge_that_was_run_last_counts_and_is_named(tmp_path: Path) ->
     append_judgement(path, SECOND, rows[0], judgement(0.0))
     run = opened(path)
     assert preferences(run) == {rows[0].id.case: 0.0}
-    table = groups_table(run.groups, ALL_METRICS, run.judge)
+    table = groups_table(run)
     assert "failed\n  judge: second-judge, not checked against people\n  passed_first" in table
-    assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)).groups, ALL_METRICS, "x")
+    assert "judge:" not in groups_table(opened(write_run(tmp_path / "b", rows)))
 
 
 async def test_a_changed_judge_judges_again_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
@@ -317,18 +313,22 @@ async def test_only_votes_that_are_missing_are_asked_for(tmp_path: Path) -> None
 
 
 def test_a_run_has_spent_what_its_rows_and_judges_took(tmp_path: Path) -> None:
-    lost: Row = RowResult(Key("x", "m", "p", 0), "failed")
+    lost = Row.model_validate(
+        {"case": "x", "model": "m", "prompt": "p", "repeat": 0, "outcome": "failed", "attempts": ()}
+        | {"best": None, "amount": 0}
+    )
     rows = [row_of(case) for case in CASES[:2]]
     for judge in (FIRST, SECOND):
         append_judgement(tmp_path, judge, rows[0], judgement(1.0))
-    paid = replace(lost, usage=Usage(40, 10), cost=Cost(Decimal("0.10"), "EUR"))
+    price = {"amount": Decimal("0.10"), "currency": "EUR"}
+    paid = lost.model_copy(update={"prompt_tokens": 40, "completion_tokens": 10, **price})
     assert run_spending(tmp_path / "none", [lost, paid]) == Spent(paid.cost, 50)
     spent = run_spending(tmp_path, [*rows, lost])
     assert spent.cost is not None
     assert (spent.cost.amount, spent.cost.currency, spent.tokens) == (Decimal("1.02"), "EUR", 8300)
-    unpriced = replace(rows[0], cost=None)
+    unpriced = rows[0].model_copy(update={"amount": None})
     assert run_spending(tmp_path, [unpriced]).cost is None
-    assert run_spending(tmp_path, [replace(rows[0], cost=Cost(Decimal(1), "USD"))]).cost is None
+    assert run_spending(tmp_path, [rows[0].model_copy(update={"currency": "USD"})]).cost is None
     assert run_spending(tmp_path / "none", []) == Spent()
 
 
@@ -397,9 +397,9 @@ def test_rows_of_two_judges_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_missing_rows_are_counted_against_the_plan(tmp_path: Path) -> None:
-    stray = line_of(CASES[0]).model_copy(update={"repeat": 5}).to_row()
+    stray = line_of(CASES[0]).model_copy(update={"repeat": 5})
     run = opened(write_run(tmp_path / "run", [row_of(CASES[0]), stray], CASES[:2]))
-    assert (run.missing, len(run.scored), run.info.planned) == (1, 2, 2)
+    assert (run.missing, len(run.scored), run.info.planned) == (1, 1, 2)
     with pytest.raises(SettingsError, match="1 rows are missing"):
         bless(run, None)
 

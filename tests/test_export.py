@@ -27,12 +27,13 @@ from hypothesis import strategies as st
 
 from synopsis_writer.document import format_yaml
 from synopsis_writer.errors import FileError, SettingsError
-from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, parts, write_inspect_logs
+from synopsis_writer.evals.export import as_csv, as_jsonl, as_junit, write_inspect_logs
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import AttemptLine, Row, RowLine, RunInfo
+from synopsis_writer.evals.record import AttemptLine, Row, RunInfo
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.formats.reading import plain_text
 from synopsis_writer.storage.files import write_file
+from tests.browser.run_data import results_of
 
 CASES = Path(__file__).parent.parent / "evals" / "cases"
 NAMES = ("abtrift", "bis-neun")
@@ -64,7 +65,7 @@ def row(case: str = "abtrift", **changed: Any) -> Row:
     used = {"prompt_tokens": 900, "cached_tokens": 100, "completion_tokens": 500, "seconds": 3.5}
     cost = {"amount": Decimal("1E-7"), "currency": "USD"}
     rest = {"attempts": attempts, "best": 0, "answered": "m-1.5-2026", "created": "2026-11-21T08:01:00+00:00"}
-    return RowLine.model_validate({**fields, **used, **cost, **rest, **changed}).to_row()
+    return Row.model_validate({**fields, **used, **cost, **rest, **changed})
 
 
 def refused(**changed: Any) -> Row:
@@ -114,7 +115,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def test_a_line_of_json_holds_a_row_with_its_scores() -> None:
-    lines = [json.loads(line) for line in as_jsonl(run("m-1.5"), some(), cases())]
+    lines = [json.loads(line) for line in as_jsonl(results_of(run("m-1.5"), some(), cases()))]
     keys = [(line["case"], line["prompt"], line["repeat"]) for line in lines]
     assert keys == [
         ("abtrift", "haus", 0),
@@ -136,22 +137,22 @@ def test_a_line_of_json_holds_a_row_with_its_scores() -> None:
 
 def test_a_metric_that_a_row_lacks_is_null_in_it() -> None:
     rows = [Scored(row(), {"chrf": 1.0}), Scored(row("bis-neun"), {"delta": 2.0})]
-    scores = [json.loads(line)["scores"] for line in as_jsonl(run("m-1.5"), rows, cases())]
+    scores = [json.loads(line)["scores"] for line in as_jsonl(results_of(run("m-1.5"), rows, cases()))]
     assert scores == [{"chrf": 1.0, "delta": None}, {"chrf": None, "delta": 2.0}]
 
 
 def test_a_row_whose_case_is_gone_is_still_exported() -> None:
     rows = [whole(row("weg"))]
-    (line,) = [json.loads(line) for line in as_jsonl(run("m-1.5"), rows, cases())]
+    (line,) = [json.loads(line) for line in as_jsonl(results_of(run("m-1.5"), rows, cases()))]
     assert (line["case"], line["show"], line["form"]) == ("weg", None, None)
-    (record,) = table("".join(as_csv(run("m-1.5"), rows, cases())))
+    (record,) = table("".join(as_csv(results_of(run("m-1.5"), rows, cases()))))
     assert (record["case"], record["show"]) == ("weg", "")
-    suite = fromstring(as_junit(run("m-1.5"), rows, cases()))
+    suite = fromstring(as_junit(results_of(run("m-1.5"), rows, cases())))
     assert suite.find(".//testcase[@name='weg[0]']") is not None
 
 
 def test_the_table_holds_a_row_with_its_metrics_as_columns() -> None:
-    records = table("".join(as_csv(run("m-1.5"), some(), cases())))
+    records = table("".join(as_csv(results_of(run("m-1.5"), some(), cases()))))
     assert [record["case"] for record in records] == ["abtrift", "abtrift", *["bis-neun"] * 3]
     made = records[2]
     assert made["text"] == case_of("bis-neun").reference.text
@@ -161,8 +162,8 @@ def test_the_table_holds_a_row_with_its_metrics_as_columns() -> None:
 
 
 def test_json_and_table_agree_on_a_row() -> None:
-    lines = [json.loads(line) for line in as_jsonl(run("m-1.5"), some(), cases())]
-    records = table("".join(as_csv(run("m-1.5"), some(), cases())))
+    lines = [json.loads(line) for line in as_jsonl(results_of(run("m-1.5"), some(), cases()))]
+    records = table("".join(as_csv(results_of(run("m-1.5"), some(), cases()))))
     for line, record in zip(lines, records, strict=True):
         flat = {**line, **{f"score_{name}": value for name, value in line.pop("scores").items()}}
         del flat["scores"]
@@ -174,7 +175,7 @@ def test_json_and_table_agree_on_a_row() -> None:
 @pytest.mark.parametrize("text", BREAKS)
 def test_a_spreadsheet_runs_no_text_of_the_table(text: str) -> None:
     rows = [whole(failed(answered=text, model=text))]
-    (record,) = table("".join(as_csv(run(text), rows, cases())))
+    (record,) = table("".join(as_csv(results_of(run(text), rows, cases()))))
     assert record["answered"] == record["model"]
     assert record["answered"].startswith("'")
     assert plain_text(record["answered"]) == text
@@ -183,37 +184,27 @@ def test_a_spreadsheet_runs_no_text_of_the_table(text: str) -> None:
 def test_a_row_without_a_text_is_exported_with_its_group() -> None:
     rows = [whole(row("bis-neun", words_by_model=7)), whole(failed()), whole(failed(model="n"))]
     info = run("m-1.5", "n")
-    lines = [json.loads(line)["is_demo"] for line in as_jsonl(info, rows, cases())]
-    records = [record["is_demo"] for record in table("".join(as_csv(info, rows, cases())))]
-    properties = fromstring(as_junit(info, rows, cases())).iterfind(".//property[@name='is_demo']")
+    found = results_of(info, rows, cases())
+    lines = [json.loads(line)["is_demo"] for line in as_jsonl(found)]
+    records = [record["is_demo"] for record in table("".join(as_csv(found)))]
+    properties = fromstring(as_junit(found)).iterfind(".//property[@name='is_demo']")
     assert lines == [True, True, False]
     assert records == [each.get("value") for each in properties] == ["true", "true", "false"]
 
 
 def test_a_negative_number_stays_one_in_the_table() -> None:
-    (record,) = table("".join(as_csv(run("m-1.5"), [Scored(row(), {"chrf": -1.5})], cases())))
+    (record,) = table("".join(as_csv(results_of(run("m-1.5"), [Scored(row(), {"chrf": -1.5})], cases()))))
     assert record["score_chrf"] == "-1.5"
 
 
 def test_the_table_of_a_run_without_rows_has_its_header() -> None:
-    assert table("".join(as_csv(run("m-1.5"), [], cases()))) == []
-    assert "".join(as_csv(run("m-1.5"), [], cases())).startswith("case,model,prompt,repeat,")
-    assert list(as_jsonl(run("m-1.5"), [], cases())) == []
-
-
-def test_shards_name_the_rows_that_are_missing() -> None:
-    house, worse = parts(run("m-1.5"), some())
-    assert (len(house.scored), house.missing) == (4, ())
-    assert [each.row.id.case for each in worse.scored] == ["bis-neun"]
-    assert [(key.case, key.repeat) for key in worse.missing] == [
-        ("abtrift", 0),
-        ("abtrift", 1),
-        ("bis-neun", 1),
-    ]
+    assert table("".join(as_csv(results_of(run("m-1.5"), [], cases())))) == []
+    assert "".join(as_csv(results_of(run("m-1.5"), [], cases()))).startswith("case,model,prompt,repeat,")
+    assert list(as_jsonl(results_of(run("m-1.5"), [], cases()))) == []
 
 
 def test_junit_counts_what_happened() -> None:
-    root = fromstring(as_junit(run("m-1.5"), some(), cases()).encode("utf-8"))
+    root = fromstring(as_junit(results_of(run("m-1.5"), some(), cases())).encode("utf-8"))
     assert root.attrib == {
         "name": "lauf-1", "tests": "8", "failures": "1", "errors": "1", "skipped": "3", "time": "14.000",
     }  # fmt: skip
@@ -225,7 +216,7 @@ def test_junit_counts_what_happened() -> None:
 
 
 def test_a_row_is_a_test_in_junit() -> None:
-    root = fromstring(as_junit(run("m-1.5"), some(), cases()))
+    root = fromstring(as_junit(results_of(run("m-1.5"), some(), cases())))
     first, second, third, _ = root.findall("testsuite")[0].findall("testcase")
     clean = BAD.translate({0: "\ufffd", 0x1B: "\ufffd", 0xFFFE: "\ufffd"})
     failure, error = first.find("failure"), second.find("error")
@@ -250,7 +241,7 @@ def test_junit_has_only_what_its_readers_know() -> None:
         "properties": {"property"},
         "testcase": {"properties", "skipped", "error", "failure", "system-out"},
     }
-    root = fromstring(as_junit(run("m-1.5", "n"), some(), cases()))
+    root = fromstring(as_junit(results_of(run("m-1.5", "n"), some(), cases())))
     for element in root.iter():
         assert {child.tag for child in element} <= known.get(element.tag, set())
     tests = [(test.get("classname"), test.get("name")) for test in root.iter("testcase")]
@@ -261,7 +252,7 @@ def test_junit_has_only_what_its_readers_know() -> None:
 def test_junit_is_well_formed_whatever_a_text_holds(text: str) -> None:
     bad = failed(model=text, error=text)
     info = run(text)
-    root = fromstring(as_junit(info, [whole(bad)], cases()).encode("utf-8"))
+    root = fromstring(as_junit(results_of(info, [whole(bad)], cases())).encode("utf-8"))
     error = root.find(".//error")
     assert error is not None
     kept = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
@@ -290,7 +281,7 @@ def test_without_inspect_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
     monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
     with pytest.raises(SettingsError, match=re.escape("pip install 'synopsis-writer[inspect]'")):
-        write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path / "logs")
+        write_inspect_logs(results_of(run("m-1.5"), some(), cases()), tmp_path / "logs")
     assert not list(tmp_path.iterdir())
 
 
@@ -327,7 +318,7 @@ class TestInspect:
     def test_a_log_gives_all_rows_and_scores_back(self, tmp_path: Path) -> None:
         from inspect_ai.log import read_eval_log
 
-        paths = write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path)
+        paths = write_inspect_logs(results_of(run("m-1.5"), some(), cases()), tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted(paths)
         log = read_eval_log(str(paths[0]))
         assert (log.status, log.eval.model, log.eval.task) == ("success", "m-1.5", "haus")
@@ -355,7 +346,7 @@ class TestInspect:
             Scored(row("bis-neun"), {"chrf": 30.0, "delta": None}),
             Scored(row("bis-neun", repeat=1), {"chrf": None, "delta": None}),
         ]
-        path, _ = write_inspect_logs(run("m-1.5"), rows, cases(), tmp_path)
+        path, _ = write_inspect_logs(results_of(run("m-1.5"), rows, cases()), tmp_path)
         scores = {score.name: score for score in read_eval_log(str(path)).results.scores}
         mean = scores["chrf"].metrics["mean"]
         assert (mean.value, mean.metadata) == (22.5, {"low": 15.0, "high": 30.0, "cases": 2})
@@ -367,18 +358,18 @@ class TestInspect:
 
         rows = [
             Scored(row(), {"chrf": 10.0}),
-            Scored(row("bis-neun", words_by_model=7), {"chrf": 30.0}),
+            Scored(row("bis-neun", model="n", words_by_model=7), {"chrf": 30.0}),
         ]
-        path, _ = write_inspect_logs(run("m-1.5", repeats=1), rows, cases(), tmp_path)
-        log = read_eval_log(str(path))
-        means = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
-        assert means == {"mean": 10.0, "mean of demo drafts": 30.0}
-        assert "demo drafts" in log.eval.tags
+        paths = write_inspect_logs(results_of(run("m-1.5", "n", repeats=1), rows, cases()), tmp_path)
+        real, demo = (read_eval_log(str(path)) for path in (paths[0], paths[2]))
+        for log, mean in ((real, {"mean": 10.0}), (demo, {"mean of demo drafts": 30.0})):
+            assert {name: metric.value for name, metric in log.results.scores[0].metrics.items()} == mean
+        assert ("demo drafts" in real.eval.tags, "demo drafts" in demo.eval.tags) == (False, True)
 
     def test_a_log_of_an_incomplete_run_says_so(self, tmp_path: Path) -> None:
         from inspect_ai.log import read_eval_log
 
-        paths = write_inspect_logs(run("m-1.5", "m-2"), some(), cases(), tmp_path)
+        paths = write_inspect_logs(results_of(run("m-1.5", "m-2"), some(), cases()), tmp_path)
         logs = [read_eval_log(str(path)) for path in paths]
         assert [log.status for log in logs] == ["success", "cancelled", "cancelled", "cancelled"]
         assert [log.eval.metadata["missing_rows"] for log in logs] == [0, 3, 4, 4]
@@ -386,17 +377,17 @@ class TestInspect:
         assert len({log.eval.task_id for log in logs}) == 4  # of logs with one id the viewer shows the last
 
     def test_an_export_again_replaces_the_logs(self, tmp_path: Path) -> None:
-        first = write_inspect_logs(run("m-1.5"), some()[:2], cases(), tmp_path)
-        assert write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path) == first
+        first = write_inspect_logs(results_of(run("m-1.5"), some()[:2], cases()), tmp_path)
+        assert write_inspect_logs(results_of(run("m-1.5"), some(), cases()), tmp_path) == first
         assert sorted(tmp_path.iterdir()) == sorted(first)
 
     def test_a_folder_that_cannot_be_made_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "datei").write_text("x", encoding="utf-8")
         with pytest.raises(FileError, match="name another folder"):
-            write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path / "datei")
+            write_inspect_logs(results_of(run("m-1.5"), some(), cases()), tmp_path / "datei")
 
     def test_its_viewer_shows_our_samples(self, tmp_path: Path) -> None:
-        paths = write_inspect_logs(run("m-1.5"), some(), cases(), tmp_path / "logs")
+        paths = write_inspect_logs(results_of(run("m-1.5"), some(), cases()), tmp_path / "logs")
         with viewer(tmp_path / "logs", tmp_path) as address:
             assert "<title>Inspect View</title>" in fetch(address)
             listed = json.loads(fetch(f"{address}/api/logs"))["files"]

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -16,7 +17,6 @@ from synopsis_writer.evals.judge import (
     PairAnswer,
     ScoreAnswer,
     checklist,
-    judge_metrics,
     load_judge_templates,
     text_block,
     words_to_judge,
@@ -25,12 +25,12 @@ from synopsis_writer.evals.judge_check import (
     CORRUPTIONS,
     RATED,
     Corruption,
+    Outcomes,
     Tally,
     check_judge,
     check_table,
     corrupt,
-    table,
-    total,
+    tallies,
 )
 from synopsis_writer.evals.statistics import wilson_interval
 from synopsis_writer.evals.suite import load_cases
@@ -308,7 +308,7 @@ async def test_a_network_error_is_raised_and_earlier_answers_stay() -> None:
 
 async def test_a_judgement_gives_metrics() -> None:
     one, _ = judge(scores(), better("second"), better("first"))
-    metrics = judge_metrics(await one.judge(CASE, TEXT))
+    metrics = (await one.judge(CASE, TEXT)).metrics()
     assert metrics == {
         "judge_coherence": 5.0,
         "judge_theme": 4.0,
@@ -322,14 +322,14 @@ async def test_a_judgement_gives_metrics() -> None:
 async def test_an_unscored_judgement_has_no_metric_and_never_a_zero() -> None:
     one, _ = judge(*["Nein."] * 4)
     judgement = await one.judge(CASE, TEXT)
-    assert set(judge_metrics(judgement).values()) == {None}
+    assert set(judgement.metrics().values()) == {None}
     assert (judgement.calls, judgement.unread) == (4, 4)
 
 
 async def test_a_case_without_a_checklist_has_no_share_of_facts() -> None:
     bare = replace(CASE, facts=(), brief=CASE.brief.model_copy(update={"beats": ()}))
     one, _ = judge(scores(facts=[]), better("first"), better("second"))
-    metrics = judge_metrics(await one.judge(bare, TEXT))
+    metrics = (await one.judge(bare, TEXT)).metrics()
     assert metrics["judge_facts"] is None
     assert metrics["judge_theme"] == 4.0
 
@@ -528,8 +528,9 @@ async def test_a_text_that_cannot_be_corrupted_makes_no_pair(name: str) -> None:
     bare = replace(CASE, reference=Synopsis.model_validate(fields))
     kind = next(kind for kind in CORRUPTIONS if kind.name == name)
     one, client = judge()
-    assert await check_judge(one, [bare], [kind], seed=0) == [Tally(kind.name, kind.gate)]
-    assert client.calls == []
+    outcomes: Outcomes = Counter()
+    await check_judge(one, [bare], [kind], 0, outcomes)
+    assert (outcomes, client.calls) == (Counter(), [])
 
 
 @cache
@@ -566,48 +567,50 @@ class Reader(ScriptedClient):
         return Answer(json.dumps(answer, ensure_ascii=False))
 
 
-async def checked(reference_first: str, reference_second: str) -> tuple[list[Tally], int]:
+async def checked(reference_first: str, reference_second: str) -> tuple[Outcomes, int]:
     client = Reader(reference_first, reference_second)
-    tallies = await check_judge(Judge(client, TEMPLATES, Limits()), CASES[:4], CORRUPTIONS, seed=3)
-    return tallies, client.asked
+    outcomes: Outcomes = Counter()
+    await check_judge(Judge(client, TEMPLATES, Limits()), CASES[:4], CORRUPTIONS, 3, outcomes)
+    return outcomes, client.asked
 
 
 async def test_a_judge_that_knows_the_good_texts_wins_every_pair() -> None:
-    tallies, asked = await checked("first", "second")
-    whole = total("all", "", tallies)
-    assert [tally.corruption for tally in tallies] == [kind.name for kind in CORRUPTIONS]
+    outcomes, asked = await checked("first", "second")
+    *kinds, whole = tallies(outcomes)
+    assert [tally.corruption for tally in kinds] == [kind.name for kind in CORRUPTIONS]
     assert (whole.ties, whole.losses, whole.unscored) == (0, 0, 0)
     assert asked == 2 * whole.wins > 60
 
 
 @pytest.mark.parametrize("always", ["first", "second", "equal"])
 async def test_a_judge_that_always_says_the_same_ends_in_ties(always: str) -> None:
-    tallies, _ = await checked(always, always)
-    whole = total("all", "", tallies)
+    outcomes, _ = await checked(always, always)
+    whole = tallies(outcomes)[-1]
     assert (whole.wins, whole.losses, whole.unscored) == (0, 0, 0)
     assert whole.ties > 30
 
 
 async def test_a_judge_that_prefers_the_corrupted_texts_loses() -> None:
-    tallies, _ = await checked("second", "first")
-    assert [tally.wins + tally.ties for tally in tallies] == [0] * len(CORRUPTIONS)
-    assert total("all", "", tallies).losses > 30
+    outcomes, _ = await checked("second", "first")
+    assert [tally.wins + tally.ties for tally in tallies(outcomes)] == [0] * (len(CORRUPTIONS) + 1)
+    assert tallies(outcomes)[-1].losses > 30
 
 
 async def test_a_judge_that_cannot_be_read_is_unscored_not_wrong() -> None:
-    tallies, _ = await checked("the first", "the first")
-    whole = total("all", "", tallies)
+    outcomes, _ = await checked("the first", "the first")
+    whole = tallies(outcomes)[-1]
     assert (whole.wins + whole.ties + whole.losses, whole.agreement) == (0, None)
     assert whole.unscored > 30
-    assert check_table("j", tallies).splitlines()[-1].endswith("unscored")
+    assert check_table("j", outcomes).splitlines()[-1].endswith("unscored")
 
 
 async def test_a_judge_is_checked_on_pairs_that_people_have_rated() -> None:
     one = Judge(Reader("first", "second"), TEMPLATES, Limits())
     rated = [(case, case.reference, CASES[-1].reference) for case in CASES[:6]]
-    tallies = await check_judge(one, [], CORRUPTIONS, seed=0, rated=rated)
-    assert tallies[-1] == Tally(RATED, "", wins=6)
-    (line,) = [line for line in check_table("j", tallies).splitlines() if line.startswith("j: ")]
+    outcomes: Outcomes = Counter()
+    await check_judge(one, [], CORRUPTIONS, 0, outcomes, rated=rated)
+    assert tallies(outcomes)[-2:] == [Tally(RATED, "", wins=6), Tally("all", "")]
+    (line,) = [line for line in check_table("j", outcomes).splitlines() if line.startswith("j: ")]
     assert line == "j: agrees with people in 100% (61% to 100%) of 6 pairs"
 
 
@@ -616,7 +619,7 @@ async def test_a_check_that_fails_calls_off_the_rest() -> None:
         client = HostedClient("richter", server.base_url, "sk-key")
         with pytest.raises(RequestRefusedError):
             await check_judge(
-                Judge(client, TEMPLATES, Limits(timeout=10)), CASES, CORRUPTIONS, seed=0, concurrency=1
+                Judge(client, TEMPLATES, Limits(timeout=10)), CASES, CORRUPTIONS, 0, Counter(), concurrency=1
             )
         await client.close()
     assert len(server.chats) < 10  # of hundreds: one more may be under way when the first is refused
@@ -625,7 +628,7 @@ async def test_a_check_that_fails_calls_off_the_rest() -> None:
 async def test_a_check_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     one = Judge(Reader("first", "second"), TEMPLATES, Limits())
-    await check_judge(one, CASES, CORRUPTIONS[:1], seed=0)
+    await check_judge(one, CASES, CORRUPTIONS[:1], 0, Counter())
     assert caplog.messages == [f"compared {number} of 36 pairs" for number in (10, 20, 30)]
 
 
@@ -647,8 +650,10 @@ def test_the_interval_is_wilsons(successes: int, trials: int, low: float, high: 
 
 
 def test_a_table_names_each_kind_and_sums_up() -> None:
-    tallies = [Tally("ending cut off", "partly", 9, 1, 0, 2), Tally("another story", "yes", 10, 0, 0, 0)]
-    assert table(tallies).splitlines() == [
+    cut, other = "ending cut off", "another story"
+    outcomes: Outcomes = Counter({(cut, 0.0): 9, (cut, 0.5): 1, (cut, None): 2, (other, 0.0): 10})
+    lines = check_table("j", outcomes).splitlines()
+    assert [line for line in lines if not line.endswith("unscored")][:-1] == [
         "corruption             gate     wins  ties  losses  unscored   prefers the good text",
         "ending cut off         partly      9     1       0         2   90% (60% to 98%)",
         "another story          yes        10     0       0         0   100% (72% to 100%)",

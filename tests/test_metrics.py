@@ -20,7 +20,7 @@ from synopsis_writer.evals.metrics import (
     score,
     word_overlap,
 )
-from synopsis_writer.evals.record import AttemptLine, RowLine
+from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.examples import load_pool
 from synopsis_writer.gate.text import analyse, lower_words
@@ -60,8 +60,8 @@ def made(synopsis: Synopsis | None, *, passed: bool = True, number: int = 1) -> 
     return AttemptLine(number=number, passed=passed, problems=(), checks=(), answer="", synopsis=synopsis)
 
 
-def row_of(case: Case, synopsis: Synopsis | None) -> RowLine:
-    return RowLine(
+def row_of(case: Case, synopsis: Synopsis | None) -> Row:
+    return Row(
         case=case.id,
         model="m",
         prompt="p",
@@ -78,7 +78,7 @@ def row_of(case: Case, synopsis: Synopsis | None) -> RowLine:
 
 
 def scores(case: Case, synopsis: Synopsis) -> dict[str, float | None]:
-    return dict(score(row_of(case, synopsis).to_row(), case, references()).scores)
+    return dict(score(row_of(case, synopsis), case, references()).scores)
 
 
 def with_text(synopsis: Synopsis, paragraphs: Sequence[str]) -> Synopsis:
@@ -115,15 +115,15 @@ def test_passes_attempts_tokens_cost_and_seconds_are_those_of_the_row() -> None:
     repaired = row_of(case, case.reference).model_copy(
         update={"attempts": (made(None, passed=False), made(case.reference, number=2)), "best": 1}
     )
-    found = score(repaired.to_row(), case, references()).scores
+    found = score(repaired, case, references()).scores
     names = ("passed_first", "passed", "attempts", "tokens", "cost", "seconds")
     assert [found[name] for name in names] == [0.0, 1.0, 2.0, 3700.0, 0.0125, 8.5]
 
 
 def test_an_unpriced_row_has_no_cost_and_one_that_cost_nothing_has_zero() -> None:
     row = row_of(CASES[0], CASES[0].reference)
-    unpriced = score(row.model_copy(update={"amount": None}).to_row(), CASES[0], references())
-    free = score(row.model_copy(update={"amount": Decimal(0)}).to_row(), CASES[0], references())
+    unpriced = score(row.model_copy(update={"amount": None}), CASES[0], references())
+    free = score(row.model_copy(update={"amount": Decimal(0)}), CASES[0], references())
     assert (unpriced.scores["cost"], free.scores["cost"]) == (None, 0.0)
 
 
@@ -132,7 +132,7 @@ def test_a_failed_row_counts_in_passes_and_attempts_alone() -> None:
     failed = row_of(case, case.reference).model_copy(
         update={"outcome": "failed", "attempts": (), "best": None}
     )
-    found = score(failed.to_row(), case, references()).scores
+    found = score(failed, case, references()).scores
     assert {name: value for name, value in found.items() if value is not None} == {
         "passed_first": 0.0,
         "passed": 0.0,
@@ -145,19 +145,19 @@ def test_a_refused_row_is_scored_on_its_best_text() -> None:
     refused = row_of(case, case.reference).model_copy(
         update={"outcome": "refused", "attempts": (made(case.reference, passed=False),)}
     )
-    found = score(refused.to_row(), case, references()).scores
+    found = score(refused, case, references()).scores
     assert found["passed"] == 0.0
     assert found["rouge_l"] == 1.0
 
 
 def test_a_row_without_a_text_is_unscored_in_every_text_metric() -> None:
-    found = score(row_of(CASES[0], None).to_row(), CASES[0], references()).scores
+    found = score(row_of(CASES[0], None), CASES[0], references()).scores
     assert {found[name] for name in TEXT_METRICS} == {None}
     assert found["attempts"] == 1.0
 
 
 def test_without_its_case_a_row_keeps_what_needs_no_case() -> None:
-    found = score(row_of(CASES[0], CASES[0].reference).to_row(), None, references()).scores
+    found = score(row_of(CASES[0], CASES[0].reference), None, references()).scores
     assert [name for name in METRICS if found[name] is None] == list(TEXT_METRICS[:-1])
     assert (found["novelty"] or 0) > 0.98
 
@@ -312,7 +312,7 @@ def test_novelty_falls_with_the_longest_run_taken_from_an_example() -> None:
 
 def test_novelty_looks_at_examples_alone_and_is_unscored_without_any() -> None:
     case = CASES[0]
-    row = row_of(case, EXAMPLES["rote-rosen/neun-blaue-stuehle"]).to_row()
+    row = row_of(case, EXAMPLES["rote-rosen/neun-blaue-stuehle"])
     assert score(row, case, replace(references(), examples=frozenset())).scores["novelty"] == 1.0
     assert score(row, case, replace(references(), sources=None)).scores["novelty"] is None
 

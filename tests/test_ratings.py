@@ -27,7 +27,7 @@ from synopsis_writer.evals.ratings import (
     rated_texts,
     read_ratings,
 )
-from synopsis_writer.evals.record import Row, row_digest
+from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.results import compare_groups, compare_runs
 from synopsis_writer.evals.statistics import wilson_interval
 from synopsis_writer.evals.suite import Case
@@ -42,7 +42,7 @@ def titled(row: Row, title: str) -> Row:
     """Return a row with another text, to be told from those of the same case."""
     assert row.synopsis is not None
     text = Synopsis.model_validate({**row.synopsis.model_dump(), "title": title})
-    return replace(row, synopsis=text, attempts=(replace(row.attempts[0], synopsis=text),))
+    return row.model_copy(update={"attempts": (row.attempts[0].model_copy(update={"synopsis": text}),)})
 
 
 def scored(rows: Sequence[Row]) -> list[Scored]:
@@ -208,6 +208,9 @@ def test_a_judge_that_people_contradict_is_marked_wherever_its_numbers_are_shown
     for command in (["score", "run"], ["compare", "run"], ["report", "run", "-o", "r.html"]):
         assert marked in terminal("eval", *command, "--suite", str(ALL.folder)).err
     assert marked in (tmp_path / "r.html").read_text("utf-8")
+    for kind in ("jsonl", "csv", "junit"):
+        terminal("eval", "export", "run", "--format", kind, "-o", kind, "--suite", str(ALL.folder))
+        assert f"j, {marked}" in (tmp_path / kind).read_text("utf-8")
     data = json.loads(terminal("eval", "score", "run", "--suite", str(ALL.folder), "--json").out)
     assert (data["judge"]["untrusted"], data["judge"]["agreement"]["cases"]) == (True, 7)
 
@@ -271,5 +274,5 @@ def test_pairs_are_rated_on_a_terminal_with_single_keys(tmp_path: Path, suite: P
     lines = [json.loads(line) for line in (tmp_path / "run" / RATINGS_FILE).read_text("utf-8").splitlines()]
     assert [line["choice"] for line in lines] == [1, 2, 0]
     assert {line["rater"] for line in lines} == {"Ina"}
-    known = {row_digest(row) for row in (*FIRST, *SECOND)}
+    known = {row.digest for row in (*FIRST, *SECOND)}
     assert all({line["first"], line["second"]} <= known for line in lines)

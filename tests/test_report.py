@@ -8,15 +8,15 @@ from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import AttemptLine, PromptTexts, Row, RowLine, RunInfo
+from synopsis_writer.evals.record import AttemptLine, PromptTexts, Row, RunInfo, write_prompts
 from synopsis_writer.evals.report import (
-    compare_prompts,
     decimals,
     format_duration,
     format_number,
@@ -26,9 +26,19 @@ from synopsis_writer.evals.report import (
     merge_spans,
     render_report,
 )
-from synopsis_writer.evals.statistics import Comparison, compare, summarise
+from synopsis_writer.evals.statistics import Comparison, compare
 from synopsis_writer.evals.suite import Case
-from tests.browser.run_data import DEMO, REAL, accepted, info_of, refused, scored_rows, shapeless, suite
+from tests.browser.run_data import (
+    DEMO,
+    REAL,
+    accepted,
+    info_of,
+    refused,
+    results_of,
+    scored_rows,
+    shapeless,
+    suite,
+)
 
 MODELS = (*REAL, DEMO)
 CASES = suite()[:4]
@@ -59,7 +69,7 @@ def row_of(case: Case, attempts: Sequence[AttemptLine] = (), **more: object) -> 
         "case": case.id, "model": REAL[0], "prompt": "stand", "repeat": 0, "outcome": "refused",
         "attempts": tuple(attempts), "best": None,
     }  # fmt: skip
-    return RowLine.model_validate(fields | more).to_row()
+    return Row.model_validate(fields | more)
 
 
 def page_of(
@@ -69,7 +79,7 @@ def page_of(
     comparisons: Sequence[Comparison] = (),
 ) -> str:
     info = info or info_of(CASES, MODELS, 1)
-    return render_report(info, summarise(info, scored), scored, cases, METRICS, comparisons)
+    return render_report(results_of(info, scored, cases), comparisons)
 
 
 def page_of_row(row: Row, cases: Sequence[Case] = CASES) -> str:
@@ -391,12 +401,10 @@ def test_template_style_and_script_are_next_to_the_module() -> None:
 
 
 def verdict_page(problems: list[str] | None) -> str:
-    info, scored = info_of(CASES, MODELS, 1), whole()
-    groups = summarise(info, scored)
-    others = [(f"before: {group.model}", group) for group in groups[:1]]
-    return render_report(
-        info, groups, scored, CASES, METRICS, problems=problems, judge="j, untrusted: …", against=others
-    )
+    run = results_of(info_of(CASES, MODELS, 1), whole(), CASES)
+    before = replace(run.info, name="before", models=REAL[:1], prompts={"stand": "0"})
+    own = [each for each in whole() if each.row.model == REAL[0] and each.row.prompt == "stand"]
+    return render_report(run, problems=problems, against=results_of(before, own, CASES))
 
 
 def test_the_verdict_and_what_is_missed_come_first() -> None:
@@ -427,7 +435,10 @@ def test_metrics_of_one_range_share_an_axis() -> None:
 
 def test_cases_with_trouble_come_first() -> None:
     scored = [
-        Scored(replace(each.row, outcome="failed" if each.row.id.case == worst else "accepted"), each.scores)
+        Scored(
+            each.row.model_copy(update={"outcome": "failed" if each.row.case == worst else "accepted"}),
+            each.scores,
+        )
         for worst in [CASES[2].id]
         for each in whole()
     ]
@@ -442,8 +453,12 @@ def test_a_phone_gets_the_columns_that_matter() -> None:
 
 
 def prompts_of(info: RunInfo, texts: PromptTexts, before: tuple[RunInfo, PromptTexts] | None = None) -> str:
-    shown = tuple(compare_prompts(info, texts, before))
-    page = render_report(info, summarise(info, []), [], CASES, METRICS, prompts=shown)
+    with TemporaryDirectory() as folder:
+        runs = []
+        for name, (each, saved) in zip("ab", [(info, texts), *([before] if before else [])], strict=False):
+            write_prompts(Path(folder, name), saved)
+            runs.append(results_of(each, [], CASES, Path(folder, name)))
+        page = render_report(runs[0], against=runs[1] if before else None)
     return page[page.index('<section id="prompts"') : page.index('<section id="results"')]
 
 

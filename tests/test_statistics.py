@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import AttemptLine, RowLine
+from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.statistics import (
     MIN_CASES,
     MIN_PAIRS,
-    case_means,
     compare,
     estimate,
     interval,
@@ -37,7 +36,7 @@ def scored(
     words_by_model: int | None = None,
 ) -> Scored:
     attempt = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=SYNOPSIS)
-    row = RowLine(
+    row = Row(
         case=case,
         model="m",
         prompt="p",
@@ -47,7 +46,7 @@ def scored(
         best=0,
         words_by_model=words_by_model,
     )
-    return Scored(row.to_row(), {metric: value})
+    return Scored(row, {metric: value})
 
 
 def run(values: Sequence[float | None], *, metric: str = METRIC) -> list[Scored]:
@@ -191,9 +190,3 @@ def test_two_runs_of_equal_quality_seldom_differ() -> None:
         for _ in range(200)
     ]
     assert 0.88 <= verdicts.count("no difference shown") / len(verdicts) <= 0.99
-
-
-def test_demo_drafts_are_never_averaged_with_other_texts() -> None:
-    rows = [scored("a", 0.1), scored("b", 0.9, words_by_model=12)]
-    with pytest.raises(ValueError, match="never averaged"):
-        case_means(rows, METRIC)

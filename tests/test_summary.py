@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import AttemptLine, RowLine, RunInfo
+from synopsis_writer.evals.record import AttemptLine, Row, RunInfo
 from synopsis_writer.evals.statistics import Group, summarise
 from synopsis_writer.synopsis import Character, Paragraph, Synopsis
 
@@ -52,7 +52,7 @@ def scored(
 ) -> Scored:
     tries = (made(),) if attempts is None else attempts
     best = next((place for place, each in enumerate(tries) if each.synopsis), None)
-    row = RowLine(
+    row = Row(
         case=case,
         model=model,
         prompt=prompt,
@@ -62,7 +62,7 @@ def scored(
         best=best,
         words_by_model=words_by_model,
     )
-    return Scored(row.to_row(), scores or {})
+    return Scored(row, scores or {})
 
 
 def groups(*rows: Scored) -> dict[tuple[str, str, bool], Group]:
@@ -106,23 +106,10 @@ def test_judge_metrics_come_after_the_others() -> None:
     assert list(group.metrics) == [*METRICS, "judge_theme"]
 
 
-def test_demo_drafts_are_never_averaged_with_other_texts() -> None:
-    rows = [
-        scored("a", scores={"chrf": 40.0}),
-        scored("b", scores={"chrf": 20.0}, words_by_model=30),
-    ]
-    found = groups(*rows)
-    real, demo = found["zeta", "v1", False], found["zeta", "v1", True]
-    means = [interval.mean for group in (real, demo) if (interval := group.metrics["chrf"])]
-    assert means == [40.0, 20.0]
-    assert (real.rows, real.planned, demo.rows, demo.planned) == (1, 3, 1, 1)
-
-
-def test_a_row_without_a_text_goes_with_the_demo_drafts_where_there_is_nothing_else() -> None:
+def test_a_row_without_a_text_goes_with_the_demo_drafts_of_its_model() -> None:
     lost = scored("b", outcome="failed", attempts=())
-    demo = groups(scored("a", words_by_model=30), lost)
-    assert set(demo) & {("zeta", "v1", False), ("zeta", "v1", True)} == {("zeta", "v1", True)}
-    assert (demo["zeta", "v1", True].failed, demo["zeta", "v1", True].planned) == (1, 4)
+    demo = groups(scored("a", words_by_model=30), lost)["zeta", "v1", True]
+    assert (demo.rows, demo.failed, demo.planned) == (2, 1, 4)
     assert groups(scored("a"), lost)["zeta", "v1", False].failed == 1
     assert groups(lost)["zeta", "v1", False].failed == 1
 
@@ -138,7 +125,3 @@ def test_findings_count_the_checks_that_refused_an_answer_most_frequent_first() 
 
 def test_a_check_that_found_two_spots_in_one_answer_refused_it_once() -> None:
     assert groups(scored(attempts=(made("hook", "hook"),)))["zeta", "v1", False].findings == {"hook": 1}
-
-
-def test_rows_of_a_model_that_the_run_does_not_name_are_shown_last() -> None:
-    assert summarise(INFO, [scored(model="aa-old")])[-1].model == "aa-old"

@@ -56,10 +56,9 @@ class Remark(_Wire):
     way_out: str
 
     def __str__(self) -> str:
-        quote, wrong, way_out = (
-            clean_name(each, _LONGEST) for each in (self.quote, self.wrong, self.way_out)
-        )
-        return f"„{quote.strip(_MARKS)}“ ({self.kind.strip().capitalize()}: {wrong} → {way_out})"
+        parts = (self.quote.strip("\"'„“”‚‘’«»‹›` \n\t"), self.wrong, self.way_out)
+        quote, wrong, way_out = (clean_name(each, _LONGEST) for each in parts)
+        return f"„{quote}“ ({self.kind.strip().capitalize()}: {wrong} → {way_out})"
 
 
 class Review(_Wire):
@@ -97,26 +96,19 @@ class Page:
         return {**{label: value for label, value in fields.items() if value}, "Absätze": numbered}
 
     def find(self, quote: str) -> list[Span] | None:
-        """Return where a quotation stands in the text; empty: in title, logline or people; None: nowhere.
-
-        Blanks and kinds of quotation marks make no difference.
-        """
-        words = unicodedata.normalize("NFC", quote).strip(_MARKS + " \n\t").split()
-        if not re.search(r"\w", quote) or not words:
-            return None
-        pattern = r"\s+".join("".join(map(_any_mark, word)) for word in words)
-        expression = re.compile(rf"(?<!\w){pattern}(?!\w)")
-        if match := expression.search(unicodedata.normalize("NFC", self.text)):
-            return [Span(*match.span())]
+        """Return where a quotation stands in the text; empty: in title, logline or people; None: nowhere."""
+        if span := find_quotation(quote, self.text):
+            return [span]
         around = "\n".join((self.title, self.logline, *self.people))
-        return [] if expression.search(unicodedata.normalize("NFC", around)) else None
+        return None if find_quotation(quote, around) is None else []
 
 
-_MARKS = "\"'„“”‚‘’«»‹›`"
-
-
-def _any_mark(character: str) -> str:
-    return f"[{re.escape(_MARKS)}]" if character in _MARKS else re.escape(character)
+def find_quotation(quotation: str, text: str) -> Span | None:
+    """Return where the words of a quotation stand in a text, whatever is between them, and their case."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", quotation))
+    expression = r"(?<!\w)" + r"\W+".join(words) + r"(?!\w)"
+    match = re.search(expression, unicodedata.normalize("NFC", text), re.IGNORECASE) if words else None
+    return Span(*match.span()) if match else None
 
 
 def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]], list[str]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import AttemptLine, RowLine, RunInfo
-from synopsis_writer.evals.suite import Case, load_cases
+from synopsis_writer.evals.record import AttemptLine, Row, RunInfo
+from synopsis_writer.evals.results import EvalResults
+from synopsis_writer.evals.suite import Case, LoadedSuite, Suite, load_cases
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.synopsis import Paragraph, Synopsis
@@ -96,18 +97,18 @@ def attempts_of(case: Case, rng: Random, skill: float) -> tuple[AttemptLine, ...
     return tuple(one.model_copy(update={"number": place}) for place, one in enumerate(made, start=1))
 
 
-def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> RowLine:
+def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> Row:
     skill = {REAL[0]: 0.65, REAL[1]: 0.45, DEMO: 0.85}[model] - (0.15 if prompt == "knapp" else 0)
     if rng.random() < 0.03:
         error = f"{model}: the server answered 503 for 5 minutes: try again later"
-        return RowLine(
+        return Row(
             case=case.id, model=model, prompt=prompt, repeat=repeat, outcome="failed", attempts=(), best=None,
             error=error,
         )  # fmt: skip
     attempts = attempts_of(case, rng, skill)
     with_text = [place for place, one in enumerate(attempts) if one.synopsis is not None]
     best = min(with_text, key=lambda place: (len(attempts[place].problems), -place), default=None)
-    return RowLine(
+    return Row(
         case=case.id, model=model, prompt=prompt, repeat=repeat,
         outcome="accepted" if attempts[-1].passed else "refused",
         attempts=attempts,
@@ -123,11 +124,11 @@ def row_of(case: Case, model: str, prompt: str, repeat: int, rng: Random) -> Row
     )  # fmt: skip
 
 
-def scores_of(row: RowLine, rng: Random) -> dict[str, float | None]:
+def scores_of(row: Row, rng: Random) -> dict[str, float | None]:
     first = float(bool(row.attempts) and row.attempts[0].passed)
     scores: dict[str, float | None] = dict.fromkeys(METRICS)
     scores |= {"passed_first": first, "passed": float(row.outcome == "accepted")}
-    if row.to_row().synopsis is None:
+    if row.synopsis is None:
         return scores
     scores |= {
         "attempts": float(len(row.attempts)),
@@ -154,7 +155,7 @@ def scored_rows(
         if model == DEMO and prompt != "stand":
             continue
         row = row_of(case, model, prompt, repeat, rng)
-        yield Scored(row.to_row(), scores_of(row, rng))
+        yield Scored(row, scores_of(row, rng))
 
 
 def info_of(cases: Sequence[Case], models: Sequence[str], repeats: int) -> RunInfo:
@@ -168,3 +169,12 @@ def info_of(cases: Sequence[Case], models: Sequence[str], repeats: int) -> RunIn
         repeats=repeats,
         attempts=3,
     )
+
+
+def results_of(
+    info: RunInfo, scored: Sequence[Scored], cases: Sequence[Case], folder: Path = Path("run")
+) -> EvalResults:
+    """The rows in the order of the plan, as if read from a folder."""
+    rows = {each.row.id: each for each in scored}
+    planned = tuple(rows[key] for key in dict.fromkeys([*info.keys, *rows]) if key in rows)
+    return EvalResults(folder, info, LoadedSuite(Suite(), tuple(cases), folder), planned)

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from synopsis_writer.evals.metrics import METRICS, Scored
-from synopsis_writer.evals.record import RowLine, RunInfo
+from synopsis_writer.evals.record import Row, RunInfo
 from synopsis_writer.evals.report import render_report
-from synopsis_writer.evals.statistics import summarise
-from tests.browser.run_data import DEMO, REAL, accepted, info_of, scored_rows, shapeless, suite
+from tests.browser.run_data import DEMO, REAL, accepted, info_of, results_of, scored_rows, shapeless, suite
 
 pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install --group dev")
@@ -63,7 +62,7 @@ def scored() -> list[Scored]:
 
 def written(folder: Path, info: RunInfo, scored: list[Scored], cases: Any = CASES) -> str:
     page = folder / "report.html"
-    page.write_text(render_report(info, summarise(info, scored), scored, cases, METRICS), encoding="utf-8")
+    page.write_text(render_report(results_of(info, scored, cases)), encoding="utf-8")
     return page.as_uri()
 
 
@@ -295,12 +294,12 @@ def test_a_text_full_of_markup_stays_text_and_runs_nothing(chromium: Any, tmp_pa
     no_text = shapeless(case).model_copy(update={"answer": HOSTILE, "problems": (HOSTILE,)})
     refusal = {"passed": False, "checks": ("theme",), "problems": (f"theme: {HOSTILE}",)}
     text = accepted(bad).model_copy(update={"spans": ((4, 40),)} | refusal)
-    row = RowLine(
+    row = Row(
         case=case.id, model=HOSTILE, prompt="stand", repeat=0, outcome="failed", attempts=(no_text, text),
         best=1, error=HOSTILE, answered=f"also {HOSTILE}",
     )  # fmt: skip
     info = replace(info_of([case], [HOSTILE], 1), name=HOSTILE, prompts={"stand": HOSTILE})
-    address = written(tmp_path, info, [Scored(row.to_row(), dict.fromkeys(METRICS))], [case])
+    address = written(tmp_path, info, [Scored(row, dict.fromkeys(METRICS))], [case])
     with opened(chromium, address) as page:
         page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
         page.get_by_role("button", name="Model").click()

@@ -353,33 +353,16 @@ def write_report(
     json: options.Json = False,
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
-    from synopsis_writer.evals.record import read_prompts
-    from synopsis_writer.evals.report import compare_prompts, render_report
-    from synopsis_writer.evals.results import ALL_METRICS, compare_groups, compare_runs, find_problems
-    from synopsis_writer.evals.statistics import group_name
+    from synopsis_writer.evals.report import render_report
+    from synopsis_writer.evals.results import compare_groups, compare_runs, find_problems
     from synopsis_writer.storage.files import write_file
     from synopsis_writer.workspace import open_workspace
 
     results = _opened(run, suite, house)
-    comparisons, others, before = compare_groups(results), [], None
-    if against:
-        other = _opened(against, suite, house)
-        comparisons += compare_runs(other, results)
-        others = [(f"{other.info.name}: {group_name(group)}", group) for group in other.groups]
-        before = other.info, read_prompts(against)
-    workspace = open_workspace(options.settings_from(house=house))
-    page = render_report(
-        results.info,
-        results.groups,
-        results.scored,
-        results.suite.cases,
-        ALL_METRICS,
-        comparisons,
-        results.judge,
-        find_problems(results, workspace),
-        others,
-        prompts=tuple(compare_prompts(results.info, read_prompts(run), before)),
-    )
+    other = _opened(against, suite, house) if against else None
+    comparisons = [*compare_groups(results), *(compare_runs(other, results) if other else ())]
+    problems = find_problems(results, open_workspace(options.settings_from(house=house)))
+    page = render_report(results, comparisons, problems, other)
     write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
     if json:
@@ -407,16 +390,15 @@ def export_run(
     from synopsis_writer.storage.files import write_file
 
     results = _opened(run, suite, house)
-    exported = (results.info, results.scored, results.suite.cases)
     match export_format:
         case "jsonl":
-            write_file(output, "".join(as_jsonl(*exported)), output=True)
+            write_file(output, "".join(as_jsonl(results)), output=True)
         case "csv":
-            write_file(output, "".join(as_csv(*exported)), output=True)
+            write_file(output, "".join(as_csv(results)), output=True)
         case "junit":
-            write_file(output, as_junit(*exported), output=True)
+            write_file(output, as_junit(results), output=True)
         case "inspect":
-            write_inspect_logs(*exported, output)
+            write_inspect_logs(results, output)
     status(f"written: {output}")
     if json:
         print_json({"written": str(output), "problems": results.incomplete()})
@@ -450,9 +432,10 @@ def judge_check(
     Results so far and their cost are printed after an error, too.
     """
     import asyncio
+    from collections import Counter
 
     from synopsis_writer.evals.judge import open_judge
-    from synopsis_writer.evals.judge_check import CORRUPTIONS, Tally, check_data, check_judge, check_table
+    from synopsis_writer.evals.judge_check import CORRUPTIONS, Outcomes, check_data, check_judge, check_table
     from synopsis_writer.evals.ratings import rated_texts
     from synopsis_writer.models.base import bill, bill_data
 
@@ -468,22 +451,16 @@ def judge_check(
 
     async def measure() -> None:
         for model in judge:
-            tallies: list[Tally] = []
+            outcomes: Outcomes = Counter()
             async with open_judge(model, settings, os.environ) as asked:
                 try:
                     await check_judge(
-                        asked,
-                        chosen,
-                        CORRUPTIONS,
-                        seed,
-                        concurrency=concurrency,
-                        rated=pairs,
-                        results=tallies,
+                        asked, chosen, CORRUPTIONS, seed, outcomes, concurrency=concurrency, rated=pairs
                     )
                 finally:
-                    if tallies and not json:
-                        print_result(check_table(model, tallies))
-                    checked.append({**check_data(model, tallies), **bill_data(asked.answers)})
+                    if outcomes and not json:
+                        print_result(check_table(model, outcomes))
+                    checked.append({**check_data(model, outcomes), **bill_data(asked.answers)})
                     status(f"{model}: {bill(asked.answers)}" if len(judge) > 1 else bill(asked.answers))
 
     try:
@@ -495,12 +472,12 @@ def judge_check(
 
 def _print_groups(results: "EvalResults", problems: "Sequence[str]", as_json: bool) -> None:
     from synopsis_writer.evals.report import groups_table
-    from synopsis_writer.evals.results import ALL_METRICS, results_data
+    from synopsis_writer.evals.results import results_data
 
     if as_json:
         print_json({**results_data(results), "problems": list(problems)})
     else:
-        print_result(groups_table(results.groups, ALL_METRICS, results.judge, results.style()))
+        print_result(groups_table(results))
 
 
 @app.command("review-check")

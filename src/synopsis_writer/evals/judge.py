@@ -6,20 +6,19 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
-from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
+from synopsis_writer.evals.record import Line, Row, Spending, append_line, read_lines
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.gate.finding import quoted
 from synopsis_writer.gate.lexicon import pattern
@@ -37,10 +36,11 @@ from synopsis_writer.prompts.templates import (
     load_template,
     template_path,
 )
+from synopsis_writer.reviewing import find_quotation
 from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
-from synopsis_writer.usage import Cost, Spent, Usage, format_cost, total_cost, usage_data
+from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_data
 
 JUDGEMENTS_FILE = "judged.jsonl"
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
@@ -67,14 +67,10 @@ def checklist(case: Case) -> tuple[str, ...]:
     return (*case.brief.beats, *case.facts)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 _Score = Annotated[int, Field(strict=True, ge=1, le=5)]
 
 
-class _Scales(_Strict):
+class _Scales(Line):
     coherence: _Score
     theme: _Score
     style: _Score
@@ -88,30 +84,20 @@ class Scores(_Scales):
     reasons: str
 
 
-def _nonempty(text: str) -> str:
-    line = " ".join(join_surrogates(text).split())
-    if not line:
-        raise ValueError("is empty: give reasons before scores")
-    return line
-
-
-_Reasons = Annotated[str, AfterValidator(_nonempty)]
-
-
-class _Fact(_Strict):
+class _Fact(Line):
     number: Annotated[int, Field(strict=True)]
     said: Annotated[bool, Field(strict=True)]
 
 
-class _Answer(_Strict):
-    reasons: _Reasons  # first, so that the rest follows from them
+class _Answer(Line):
+    reasons: Annotated[str, AfterValidator(join_surrogates)]  # first, so that the rest follows from them
 
 
-class _Told(_Answer):
+class _Checked(_Answer):
     facts: tuple[_Fact, ...]
 
 
-class ScoreAnswer(_Scales, _Told):
+class ScoreAnswer(_Scales, _Checked):
     """The answer to a request for scores, within their ranges; its fields are asked for in this order."""
 
 
@@ -124,42 +110,43 @@ class PairAnswer(_Answer):
 AnswerT = TypeVar("AnswerT", bound=_Answer)
 
 
-class Judgement(_Strict):
-    """The judge's opinion of one text, and the usage.
-
-    Attributes:
-        scores: by the rubric; None where the answers could not be read.
-        preference: 1 the text is better than the reference in both orders, 0 the reference is in both, 0.5
-            otherwise; None where an answer could not be read.
-        model: who judged, as its server names it.
-        prompt: names, versions and hashes of the templates.
-        calls: answers in all; `unread` of them could not be read.
-        amount, currency: what all answers cost; None where a price is not known.
-        problem: why something is unscored.
-    """
-
-    scores: Scores | None = None
+class _Opinion(Line):
+    scores: Scores | None = None  # by the rubric; None where the answers could not be read
+    # 1: the text is better than the reference in both orders, 0: the reference is; None: not to be read.
     preference: Annotated[float, Field(ge=0, le=1)] | None = None
-    model: str
-    prompt: str
-    calls: int = 0
-    unread: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    amount: Decimal | None = None
-    currency: str = ""
-    problem: str = ""
+    model: str  # who judged, as its server names it
+    prompt: str  # names, versions and hashes of the templates
+    calls: int = 0  # answers in all
+    unread: int = 0  # those of them that could not be read
 
-    @property
-    def usage(self) -> Usage:
-        """Of all answers."""
-        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
-    @property
-    def cost(self) -> Cost | None:
-        """The cost of all answers; None where a price is not known."""
-        return None if self.amount is None else Cost(self.amount, self.currency)
+class Judgement(Spending, _Opinion):  # whose fields come first
+    """The judge's opinion of one text, and what it took."""
+
+    problem: str = ""  # why something is unscored
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the metrics of the judge, unscored as None; `judge_facts` is a share of the checklist.
+
+        Source: the rubric in `prompts/judge.md`; a pair is asked in both orders as Zheng et al. (2023), arXiv
+        2306.05685, propose.
+        """
+        scales = {f"judge_{scale}": getattr(self.scores, scale, None) for scale in _Scales.model_fields}
+        facts = fmean(self.scores.facts) if self.scores and self.scores.facts else None
+        return {**scales, "judge_facts": facts, "judge_preference": self.preference}
+
+
+# None of a row alone: only a judge can score it.
+JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        **{
+            f"judge_{scale}": Metric(lambda *_: None, 1, f"judge: {scale}, 1 to 5")
+            for scale in _Scales.model_fields
+        },
+        "judge_facts": Metric(lambda *_: None, 1, "judge: facts told, 0 to 1"),
+        "judge_preference": Metric(lambda *_: None, 1, "judge: preferred to the reference, 0 to 1"),
+    }
+)
 
 
 class JudgeId(NamedTuple):
@@ -210,9 +197,9 @@ class Judge:
         finally:
             self.answers.extend(call.answers)
             self.unread.extend(call.unread)
+        problems = dict.fromkeys(problem for _, problem in call.unread)
         usage = sum((answer.usage for answer in call.answers), Usage())
-        cost = total_cost(answer.cost for answer in call.answers)
-        is_scored = scores is not None and preference is not None
+        spent: dict[str, Any] = Spending.fields(usage, total_cost(answer.cost for answer in call.answers))
         return Judgement(
             scores=scores,
             preference=preference,
@@ -220,12 +207,8 @@ class Judge:
             prompt=prompt,
             calls=len(call.answers),
             unread=len(call.unread),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            amount=None if cost is None else cost.amount,
-            currency="" if cost is None else cost.currency,
-            problem="" if is_scored else "; ".join(dict.fromkeys(problem for _, problem in call.unread)),
+            problem="; ".join(problems) if scores is None or preference is None else "",
+            **spent,
         )
 
     async def score(self, case: Case, synopsis: Synopsis) -> Scores | None:
@@ -322,19 +305,14 @@ def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
 
     `shown` is all that the judge was given: it may quote the brief, too.
     """
-    parts = [part for quotation in _QUOTATION.findall(reasons) for part in re.split(r"…|\.\.\.", quotation)]
-    proven = False
-    for words in filter(None, map(_spaced, parts)):
-        count = len(words.split())
-        proven |= count >= _PROOF and any(words in _spaced(text_block(text)) for text in texts)
-        if count >= _FOREIGN and words not in _spaced(shown):
-            return f"it quotes what is not there: {quoted([words.strip()])}"
+    whole, proven = "\n".join(map(text_block, texts)), False
+    for quotation in _QUOTATION.findall(reasons):
+        for part in re.split(r"…|\.\.\.", quotation):
+            words = lower_words(part)
+            proven |= len(words) >= _PROOF and find_quotation(part, whole) is not None
+            if len(words) >= _FOREIGN and find_quotation(part, shown) is None:
+                return f"it quotes what is not there: {quoted([' '.join(words)])}"
     return "" if proven else "its reasons quote no words of the text"
-
-
-def _spaced(text: str) -> str:
-    words = lower_words(text)
-    return f" {' '.join(words)} " if words else ""
 
 
 def words_to_judge(synopsis: Synopsis) -> list[str]:
@@ -357,46 +335,13 @@ def text_block(synopsis: Synopsis) -> str:
     )
 
 
-_JUDGE_LABELS = {
-    "judge_coherence": "judge: coherence, 1 to 5",
-    "judge_theme": "judge: theme, 1 to 5",
-    "judge_style": "judge: style, 1 to 5",
-    "judge_language": "judge: language, 1 to 5",
-    "judge_facts": "judge: facts told, 0 to 1",
-    "judge_preference": "judge: preferred to the reference, 0 to 1",
-}
-
-# None of a row alone: only a judge can score it.
-JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
-    {name: Metric(lambda *_: None, 1, label) for name, label in _JUDGE_LABELS.items()}
-)
-
-
-def judge_metrics(judgement: Judgement) -> dict[str, float | None]:
-    """Return the metrics of a judgement; None is unscored.
-
-    `judge_facts` is the share of the checklist that the text says. Source: the rubric in `prompts/judge.md`;
-    a pair is asked in both orders as Zheng et al. (2023), arXiv 2306.05685, propose.
-    """
-    scores = judgement.scores
-    facts = scores.facts if scores is not None else ()
-    scales = {f"judge_{scale}": getattr(scores, scale, None) for scale in _Scales.model_fields}
-    return {
-        **{name: None if value is None else float(value) for name, value in scales.items()},
-        "judge_facts": sum(facts) / len(facts) if facts else None,
-        "judge_preference": judgement.preference,
-    }
-
-
 @asynccontextmanager
 async def open_judge(
     model: str, settings: Settings, environment: Mapping[str, str], budget: Budget | None = None
 ) -> AsyncIterator[Judge]:
     """Open a judge: a model on a server or in a file; `budget` is the one that writers share with it.
 
-    Raises:
-        SettingsError, TemplateError: as `resolve_judge`, or the budget cannot be used.
-        ModelError: the file cannot be loaded.
+    Raises InputError as `resolve_judge`, and ModelError where the file cannot be loaded.
     """
     choice, templates = resolve_judge(model, settings, environment)
     async with open_client(choice, settings, environment, budget=budget) as client:
@@ -406,12 +351,7 @@ async def open_judge(
 def resolve_judge(
     model: str, settings: Settings, environment: Mapping[str, str]
 ) -> tuple[ResolvedModel, Mapping[str, Template]]:
-    """Return the judge's model, and its templates.
-
-    Raises:
-        SettingsError: there is no such model, or it is the packaged one, which cannot judge.
-        TemplateError: a template of the judge breaks its format.
-    """
+    """Return the judge's model and templates; raises SettingsError or TemplateError."""
     choice = resolve_model(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
         raise SettingsError(
@@ -420,10 +360,8 @@ def resolve_judge(
     return choice, load_judge_templates(settings.own_prompts or packaged("prompts"))
 
 
-class _Line(BaseModel):
-    """A line of the file: a judgement, or, without a row, that from here on these judges count."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _JudgedLine(Line):
+    """A judgement, or, without a row, that from here on these judges count."""
 
     judge: str
     templates: str
@@ -432,6 +370,9 @@ class _Line(BaseModel):
     judgement: Judgement | None = None
     jury: tuple[JudgeId, ...] = ()
 
+    def __str__(self) -> str:
+        return self.model_dump_json(exclude_defaults=True) + "\n"
+
 
 @dataclass(frozen=True)
 class Judgements:
@@ -439,11 +380,11 @@ class Judgements:
 
     Attributes:
         jury: whose count: the judges that were asked last; empty where none was.
-        votes: of each judge, by the digests of the rows and the numbers of the votes.
+        votes: by judge and digest of the row, then by the number of the vote.
     """
 
     jury: tuple[JudgeId, ...] = ()
-    votes: Mapping[JudgeId, Mapping[str, Mapping[int, Judgement]]] = field(default_factory=dict)
+    votes: Mapping[tuple[JudgeId, str], Mapping[int, Judgement]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -452,20 +393,14 @@ class Judgements:
 
     def bills(self) -> list[dict[str, Any]]:
         """Return what each judge of the jury took, as JSON holds it."""
-        given = {
-            judge: [vote for votes in self.votes.get(judge, {}).values() for vote in votes.values()]
-            for judge in self.jury
-        }
-        return [
-            {
-                "judge": judge.judge,
-                "judgements": len(votes),
-                "unscored": sum(bool(vote.problem) for vote in votes),
-                **usage_data(sum((vote.usage for vote in votes), Usage())),
-                "cost": format_cost(total_cost(vote.cost for vote in votes)),
-            }
-            for judge, votes in given.items()
-        ]
+        bills = []
+        for judge in self.jury:
+            votes = [vote for key, votes in self.votes.items() if key[0] == judge for vote in votes.values()]
+            unscored = sum(bool(vote.problem) for vote in votes)
+            bill = {"judge": judge.judge, "judgements": len(votes), "unscored": unscored}
+            cost = format_cost(total_cost(vote.cost for vote in votes))
+            bills.append({**bill, **usage_data(sum((vote.usage for vote in votes), Usage())), "cost": cost})
+        return bills
 
     def metrics(self, row: str) -> dict[str, float | None]:
         """Return the metrics of a row by its digest, none where nobody judged it.
@@ -473,43 +408,39 @@ class Judgements:
         Each is the mean over the judges of their means over the votes that could be read; None is unscored:
         a judge of the jury gave no vote that could be read.
         """
-        given = [self.votes.get(judge, {}).get(row, {}).values() for judge in self.jury]
-        votes = [[judge_metrics(vote) for vote in votes] for votes in given]
-        if not any(votes):
+        given = [
+            [vote.metrics() for vote in self.votes.get((judge, row), {}).values()] for judge in self.jury
+        ]
+        if not any(given):
             return {}
-        return {name: _mean([_read_mean(each, name) for each in votes]) for name in JUDGE_METRICS}
-
-
-def _read_mean(votes: Sequence[Mapping[str, float | None]], name: str) -> float | None:
-    return _mean([value for vote in votes if (value := vote[name]) is not None] or [None])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
+        means: dict[str, float | None] = {}
+        for name in JUDGE_METRICS:
+            read = [[value for vote in votes if (value := vote[name]) is not None] for votes in given]
+            means[name] = fmean(map(fmean, read)) if all(read) else None
+        return means
 
 
 async def judge_rows(
     run: Path, rows: Sequence[Row], suite: LoadedSuite, judge: Judge, *, votes: int = 1, concurrency: int
 ) -> None:
     """Have the texts judged that this judge has not judged yet so often, and save each judgement."""
-    judged = read_judgements(run).votes.get(judge.id, {})
+    judged = read_judgements(run).votes
     cases = {case.id: case for case in suite.cases}
     due = [
         (row, vote, row.synopsis)
         for vote in range(votes)
         for row in rows
-        if row.synopsis is not None and row.id.case in cases and vote not in judged.get(row_digest(row), {})
+        if row.synopsis and row.case in cases and vote not in judged.get((judge.id, row.digest), {})
     ]
     finished = 0
 
     async def judge_row(item: tuple[Row, int, Synopsis]) -> None:
         nonlocal finished
         row, vote, synopsis = item
-        judgement = await judge.judge(cases[row.id.case], synopsis, vote)
+        judgement = await judge.judge(cases[row.case], synopsis, vote)
         append_judgement(run, judge.id, row, judgement, vote)
         if judgement.problem:
-            _log.warning("judge %s: %s is unscored: %s", judge.client.name, row.id.case, judgement.problem)
+            _log.warning("judge %s: %s is unscored: %s", judge.client.name, row.case, judgement.problem)
         finished += 1
         _log.info("judged %d of %d", finished, len(due))
 
@@ -519,60 +450,49 @@ async def judge_rows(
 def name_jury(run: Path, jury: Sequence[JudgeId]) -> None:
     """Record that these judges count, where the file does not say so."""
     if read_judgements(run).jury != tuple(jury):
-        line = _Line(**jury[-1]._asdict(), jury=tuple(jury) if len(jury) > 1 else ())
-        append_line(run / JUDGEMENTS_FILE, line.model_dump_json(exclude_defaults=True) + "\n")
+        line = _JudgedLine(**jury[-1]._asdict(), jury=tuple(jury) if len(jury) > 1 else ())
+        append_line(run / JUDGEMENTS_FILE, str(line))
 
 
 def read_judgements(folder: Path, level: int = logging.DEBUG) -> Judgements:
-    """Return the judgements in a run's folder; raises FileError.
-
-    A line that cannot be read, as one truncated by a kill, is left out, and logged at `level`.
-    """
-    path = folder / JUDGEMENTS_FILE
-    votes: dict[JudgeId, dict[str, dict[int, Judgement]]] = {}
+    """Return the judgements in a run's folder; lines that are left out are logged at `level`."""
+    votes: dict[tuple[JudgeId, str], dict[int, Judgement]] = {}
     jury: tuple[JudgeId, ...] = ()
-    for number, data in read_lines(path):
-        try:
-            line = _Line.model_validate_json(data)
-        except ValueError:
-            _log.log(level, "%s:%d: truncated, left out: the row is judged again", path, number)
-            continue
+    for line in read_lines(folder / JUDGEMENTS_FILE, _JudgedLine, "the row is judged again", level):
         judge = JudgeId(line.judge, line.templates)
         if line.row is None or judge not in jury:
             jury = line.jury or (judge,)
         if line.row is not None and line.judgement is not None:
-            votes.setdefault(judge, {}).setdefault(line.row, {})[line.vote] = line.judgement
+            votes.setdefault((judge, line.row), {})[line.vote] = line.judgement
     return Judgements(jury, votes)
 
 
 def append_judgement(folder: Path, judge: JudgeId, row: Row, judgement: Judgement, vote: int = 0) -> None:
     """Record a judgement."""
-    line = _Line(**judge._asdict(), row=row_digest(row), vote=vote, judgement=judgement)
-    append_line(folder / JUDGEMENTS_FILE, line.model_dump_json(exclude_defaults=True) + "\n")
+    line = _JudgedLine(**judge._asdict(), row=row.digest, vote=vote, judgement=judgement)
+    append_line(folder / JUDGEMENTS_FILE, str(line))
 
 
 def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
     """Return the text of a file with the jury's judgements of some rows; empty where there are none."""
+    digests = [row.digest for row in rows]
     lines = [
-        _Line(**judge._asdict(), row=digest, vote=vote, judgement=judgement)
+        _JudgedLine(**judge._asdict(), row=digest, vote=vote, judgement=judgement)
         for judge in judgements.jury
-        for digest in map(row_digest, rows)
-        for vote, judgement in judgements.votes.get(judge, {}).get(digest, {}).items()
+        for digest in digests
+        for vote, judgement in judgements.votes.get((judge, digest), {}).items()
     ]
     if lines and len(judgements.jury) > 1:
-        lines.append(_Line(**judgements.jury[-1]._asdict(), jury=judgements.jury))
-    return "".join(f"{line.model_dump_json(exclude_defaults=True)}\n" for line in lines)
+        lines.append(_JudgedLine(**judgements.jury[-1]._asdict(), jury=judgements.jury))
+    return "".join(map(str, lines))
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:
     """Return what rows, also failed ones, and all judgements in a run's folder took."""
-    judges = read_judgements(folder).votes.values()
-    paid = [(row.usage, row.cost) for row in rows if row.attempts or row.usage != Usage()]
-    judged = [each for judge in judges for votes in judge.values() for each in votes.values()]
-    paid += [(each.usage, each.cost) for each in judged]
-    usage = sum((usage for usage, _ in paid), Usage())
+    paid: list[Spending] = [row for row in rows if row.attempts or row.usage != Usage()]
+    paid += [each for votes in read_judgements(folder).votes.values() for each in votes.values()]
     try:
-        cost = total_cost(cost for _, cost in paid)
+        cost = total_cost(each.cost for each in paid)
     except ValueError:  # two currencies have no sum: as if one had no price
         cost = None
-    return Spent(cost, usage.prompt_tokens + usage.completion_tokens)
+    return Spent(cost, sum(each.prompt_tokens + each.completion_tokens for each in paid))

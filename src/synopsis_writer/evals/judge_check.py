@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -41,6 +42,9 @@ class Tally:
         return wilson_interval(self.wins, scored) if scored else None
 
 
+Outcomes = Counter[tuple[str, float | None]]
+"""How often a judge preferred the corrupted text, by the corruption's name: 0, 0.5, 1, or None: unscored."""
+
 Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
 
 
@@ -63,98 +67,80 @@ async def check_judge(
     cases: Sequence[Case],
     corruptions: Sequence[Corruption],
     seed: int,
+    outcomes: Outcomes,
     *,
     concurrency: int = 4,
     rated: Sequence[tuple[Case, Synopsis, Synopsis]] = (),
-    results: list[Tally] | None = None,
-) -> list[Tally]:
+) -> None:
     """Have a judge compare each case's reference with a corrupted copy: two calls per pair.
 
     There is a pair for every case with every corruption that applies to it, and for each that people have
-    `rated`, the better text first. `results` gets a tally per pair as they come, so that they are there after
-    a failure, too; the tally of each corruption is returned.
+    `rated`, the better text first. `outcomes` are counted as they come, so that they are there after a
+    failure, too.
 
     Raises ModelError if the model failed for good; no further pair is compared.
     """
-    pairs: list[tuple[str, str, Case, Synopsis, Synopsis]] = [
-        (corruption.name, corruption.gate, case, case.reference, text)
+    pairs = [
+        (corruption.name, case, case.reference, text)
         for corruption in corruptions
         for case in cases
         if (text := corrupt(corruption, case, cases, seed)) is not None
     ]
-    pairs += [(RATED, "", *each) for each in rated]
-    compared: list[Tally] = [] if results is None else results
+    pairs += [(RATED, *each) for each in rated]
 
-    async def compare(pair: tuple[str, str, Case, Synopsis, Synopsis]) -> None:
-        name, gate, case, good, bad = pair
-        preference = await judge.prefer(case, bad, good)
-        outcome = {0.0: "wins", 0.5: "ties", 1.0: "losses", None: "unscored"}[preference]
-        compared.append(Tally(name, gate, **{outcome: 1}))
-        if len(compared) % 10 == 0:
-            _log.info("compared %d of %d pairs", len(compared), len(pairs))
+    async def compare(pair: tuple[str, Case, Synopsis, Synopsis]) -> None:
+        name, case, good, bad = pair
+        outcomes[name, await judge.prefer(case, bad, good)] += 1
+        if outcomes.total() % 10 == 0:
+            _log.info("compared %d of %d pairs", outcomes.total(), len(pairs))
 
     await run_concurrently(iter(pairs), compare, concurrency)
-    return totals(corruptions, compared)
 
 
-def totals(corruptions: Sequence[Corruption], tallies: Sequence[Tally]) -> list[Tally]:
-    """Return one tally per corruption, in their order, from those of the pairs."""
-    kinds: dict[str, str] = {each.name: each.gate for each in corruptions}
-    kinds |= {each.corruption: each.gate for each in tallies}
-    return [
-        total(name, gate, [each for each in tallies if each.corruption == name])
-        for name, gate in kinds.items()
-    ]
+def tallies(outcomes: Outcomes) -> list[Tally]:
+    """Return a tally for each corruption, one of the pairs that people rated, if any, and the sum."""
+    gates: dict[str, str] = {each.name: each.gate for each in CORRUPTIONS}
+    rated = [RATED] if any(name == RATED for name, _ in outcomes) else []
 
+    def tally(name: str, *counted: str) -> Tally:
+        counts = (sum(outcomes[each, value] for each in counted) for value in (0.0, 0.5, 1.0, None))
+        return Tally(name, gates.get(name, ""), *counts)
 
-def total(name: str, gate: str, tallies: Sequence[Tally]) -> Tally:
-    """Return the sum of tallies under one name."""
-    counts = ("wins", "ties", "losses", "unscored")
-    return Tally(name, gate, **{count: sum(getattr(each, count) for each in tallies) for count in counts})
+    return [*(tally(name, name) for name in (*gates, *rated)), tally("all", *gates)]
 
 
 _COLUMNS = "{:<22} {:<7} {:>5} {:>5} {:>7} {:>9}   {}"
 
 
-def table(tallies: Sequence[Tally]) -> str:
-    """Return the tallies as lines to print, the sum last."""
+def check_table(judge: str, outcomes: Outcomes) -> str:
+    """Return the tallies of a judge's pairs as lines to print, and how far to trust it."""
     lines = [
         _COLUMNS.format("corruption", "gate", "wins", "ties", "losses", "unscored", "prefers the good text")
     ]
-    whole = total("all", "", [each for each in tallies if each.corruption != RATED])
-    for each in [*tallies, whole]:
+    for each in tallies(outcomes):
         share = each.agreement
         agreement = f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})" if share else "unscored"
         counts = each.wins, each.ties, each.losses, each.unscored
         lines.append(_COLUMNS.format(each.corruption, each.gate, *counts, agreement))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{judge}: {trust}" for trust in _trusts(outcomes))])
 
 
-def check_table(judge: str, tallies: Sequence[Tally]) -> str:
-    """Return the tallies of a judge's pairs as lines to print, and how far to trust it."""
-    lines = [f"{judge}: {trust}" for trust in _trusts(tallies)]
-    return "\n".join([table(totals(CORRUPTIONS, tallies)), *lines])
-
-
-def check_data(judge: str, tallies: Sequence[Tally]) -> dict[str, Any]:
+def check_data(judge: str, outcomes: Outcomes) -> dict[str, Any]:
     """Return the same as JSON holds it."""
-    trusts, agreements = _trusts(tallies), {}
-    for each in trusts:
-        agreements[each.what] = each.agreement and asdict(each.agreement)
+    trusts = _trusts(outcomes)
     return {
         "judge": judge,
         "untrusted": not trusts or any(each.is_untrusted for each in trusts),
-        "agreement": agreements,
-        "tallies": [asdict(each) for each in totals(CORRUPTIONS, tallies)],
+        "agreement": {each.what: each.agreement and asdict(each.agreement) for each in trusts},
+        "tallies": [asdict(each) for each in tallies(outcomes)[:-1]],
     }
 
 
-def _trusts(tallies: Sequence[Tally]) -> list[Trust]:
-    by_people = [each for each in tallies if each.corruption == RATED]
-    corrupted = [each for each in tallies if each.corruption != RATED]
-    kinds = ((corrupted, "prefers the good text"), (by_people, "agrees with people"))
-    found = [Trust(total("", "", each).agreement, what) for each, what in kinds]
-    return [trust for trust in found if trust.agreement]
+def _trusts(outcomes: Outcomes) -> list[Trust]:
+    *kinds, whole = tallies(outcomes)
+    trusts = [Trust(whole.agreement, "prefers the good text")]
+    trusts += [Trust(each.agreement, "agrees with people") for each in kinds if each.corruption == RATED]
+    return [trust for trust in trusts if trust.agreement]
 
 
 def corrupt(corruption: Corruption, case: Case, cases: Sequence[Case], seed: int) -> Synopsis | None:

@@ -1,16 +1,15 @@
 """What is measured of a row, and against what."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synopsis_writer.errors import SettingsError
-from synopsis_writer.evals.record import Row, row_digest
+from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
 from synopsis_writer.gate.copies import CopyIndex, name_forms
@@ -20,6 +19,12 @@ from synopsis_writer.gate.text import Text, analyse, lower_words
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,33 +37,32 @@ class Scored:
     @cached_property
     def digest(self) -> str:
         """What stands for the row in files of judgements and ratings."""
-        return row_digest(self.row)
+        return self.row.digest
 
 
 @dataclass(frozen=True)
 class FunctionWordProfile:
-    """How often the references use the commonest function words."""
+    """How often the references use the commonest function words.
+
+    Means and deviations are those of the words' shares in all references, whatever their form; a form's
+    profile is the mean z-score of each word in its references.
+    """
 
     words: tuple[str, ...]  # commonest first
-    means: tuple[float, ...]  # of each word's share in all references, whatever their form
-    deviations: tuple[float, ...]
-    profiles: Mapping[str, tuple[float, ...]]  # by form: the mean z-score of each word in its references
+    means: "Numbers"
+    deviations: "Numbers"
+    profiles: Mapping[str, "Numbers"]
 
     def distance(self, words: Sequence[str], form: str) -> float | None:
         """Return Delta: the mean absolute difference of z-scores to the form's profile, 0 and up.
 
-        None for a form without a profile, and for a text of fewer than 50 words.
+        None for a form without a profile, and for a text of fewer than 50 words, which are lower-case.
         Source: Burrows, "'Delta': a Measure of Stylistic Difference", 2002.
         """
         profile = self.profiles.get(form)
         if profile is None or len(words) < _LEAST_WORDS:
             return None
-        return fmean(abs(score - mean) for score, mean in zip(self.z_scores(words), profile, strict=True))
-
-    def z_scores(self, words: Sequence[str]) -> tuple[float, ...]:
-        """Return the z-score of each function word in a text, given as lower-case words."""
-        shares = zip(_shares(words, self.words), self.means, self.deviations, strict=True)
-        return tuple((share - mean) / deviation for share, mean, deviation in shares)
+        return float(abs((_shares(words, self.words) - self.means) / self.deviations - profile).mean())
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,15 @@ def _metered(measure: Callable[[Row], float | None]) -> Measure:
     """Make a measure of what a row took: of one that failed, or has cached answers, that says nothing."""
 
     def measure_row(row: Row, _case: Case | None, _references: References) -> float | None:
-        is_unmetered = row.outcome == "failed" or any(attempt.answer.is_cached for attempt in row.attempts)
-        return None if is_unmetered else measure(row)
+        return None if row.outcome == "failed" or row.kept else measure(row)
 
     return measure_row
 
 
 def _tokens(row: Row) -> float | None:
     """Return the tokens of all prompts and answers; None where the server does not report them."""
-    is_reported = row.usage.prompt_tokens or not row.attempts
-    return float(row.usage.prompt_tokens + row.usage.completion_tokens) if is_reported else None
+    is_reported = row.prompt_tokens or not row.attempts
+    return float(row.prompt_tokens + row.completion_tokens) if is_reported else None
 
 
 def novelty(row: Row, _case: Case | None, references: References) -> float | None:
@@ -188,9 +191,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "passed": Metric(lambda row, *_: float(row.outcome == "accepted"), 1, "passed in the end, 0 to 1"),
         "attempts": Metric(lambda row, *_: float(len(row.attempts)), -1, "attempts"),
         "tokens": Metric(_metered(_tokens), -1, "tokens"),
-        "cost": Metric(
-            _metered(lambda row: None if row.cost is None else float(row.cost.amount)), -1, "cost"
-        ),
+        "cost": Metric(_metered(lambda row: None if row.amount is None else float(row.amount)), -1, "cost"),
         "seconds": Metric(_metered(lambda row: row.seconds), -1, "seconds"),
         "chrf": Metric(
             _of_text(lambda text, case, _: character_overlap(text.raw, _reference(case).raw)),
@@ -286,26 +287,26 @@ def learn_function_words(texts: Sequence[tuple[str, Sequence[str]]]) -> Function
 
     A form has few references, so the standard deviations are those of all forms' references together.
     """
-    counts = Counter(word for _, words in texts for word in words)
-    common = sorted(counts, key=lambda word: (-counts[word], word)) if len(texts) >= MIN_REFERENCES else ()
-    candidates = list(filter(is_function_word, common))[:_FUNCTION_WORDS]
-    columns = list(zip(*(_shares(words, candidates) for _, words in texts), strict=True))
-    spread = [(word, fmean(column), stdev(column)) for word, column in zip(candidates, columns, strict=True)]
-    varied = [each for each in spread if each[2] > 0]
-    if not varied:
-        return FunctionWordProfile((), (), (), {})
-    words, means, deviations = zip(*varied, strict=True)
-    bare = FunctionWordProfile(words, means, deviations, {})
-    scores: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for form, text in texts:
-        scores[form].append(bare.z_scores(text))
-    profiles = {form: tuple(map(fmean, zip(*rows, strict=True))) for form, rows in scores.items()}
-    return FunctionWordProfile(words, means, deviations, profiles)
+    import numpy as np
+
+    counts = Counter(word for _, words in texts for word in words if is_function_word(word))
+    common = sorted(counts, key=lambda word: (-counts[word], word))[:_FUNCTION_WORDS]
+    if len(texts) < MIN_REFERENCES or not common:
+        return FunctionWordProfile((), np.empty(0), np.empty(0), {})
+    shares = np.array([_shares(words, common) for _, words in texts])
+    deviations = shares.std(axis=0, ddof=1)
+    varied = deviations > 1e-12  # noqa: PLR2004 - what rounding alone makes
+    means, deviations = shares.mean(axis=0)[varied], deviations[varied]
+    scores, forms = (shares[:, varied] - means) / deviations, np.array([form for form, _ in texts])
+    profiles = {form: scores[forms == form].mean(axis=0) for form in set(forms.tolist()) if varied.any()}
+    return FunctionWordProfile(tuple(np.array(common)[varied].tolist()), means, deviations, profiles)
 
 
-def _shares(words: Sequence[str], wanted: Sequence[str]) -> list[float]:
+def _shares(words: Sequence[str], wanted: Sequence[str]) -> "Numbers":
+    import numpy as np
+
     counts = Counter(words)
-    return [counts[word] / max(1, len(words)) for word in wanted]
+    return np.array([counts[word] for word in wanted], dtype=np.float64) / max(1, len(words))
 
 
 # Chosen together on the data of docs/metrics.md.

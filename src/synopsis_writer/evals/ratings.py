@@ -1,21 +1,20 @@
 """People's opinions of blind pairs of texts, and how far a judge agrees with them."""
 
 import hashlib
-import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from synopsis_writer.characters import clean_name
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.metrics import Scored
-from synopsis_writer.evals.record import Row, append_line, read_lines, row_digest
+from synopsis_writer.evals.record import Line, Row, append_line, read_lines
 from synopsis_writer.evals.statistics import Interval, wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
@@ -26,17 +25,13 @@ PEOPLE = "people_preference"  # 1 where people prefer the second text, -1 the fi
 _NEEDED = 0.7  # agreement of a judge with people: the best judges without training reach 73 % (LitBench)
 _CHANCE = 0.5
 
-_log = logging.getLogger(__name__)
-
 Choice = Literal[0, 1, 2]
 Ratings = Mapping[tuple[str, frozenset[str]], str]
 """The digest of the text that is better, empty for a tie, by the rater's name and the digests of the pair."""
 
 
-class Rating(BaseModel):
+class Rating(Line):
     """A line of `ratings.jsonl`: which of two texts a person preferred, 0 for neither."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rater: Annotated[str, Field(min_length=1)]
     first: str  # the digest of the row that was shown first
@@ -46,19 +41,11 @@ class Rating(BaseModel):
 
 
 def read_ratings(folder: Path) -> Ratings:
-    """Return the ratings in a run's folder; of two of a pair by one person the last counts.
-
-    A line that cannot be read, as one truncated by a kill, is left out, and logged. Raises FileError.
-    """
-    ratings: dict[tuple[str, frozenset[str]], str] = {}
-    for number, data in read_lines(folder / RATINGS_FILE):
-        try:
-            line = Rating.model_validate_json(data)
-        except ValueError:
-            _log.warning("%s:%d: truncated, left out: rate the pair again", folder / RATINGS_FILE, number)
-            continue
-        ratings[line.rater, frozenset((line.first, line.second))] = ("", line.first, line.second)[line.choice]
-    return ratings
+    """Return the ratings in a run's folder; of two of a pair by one person the last counts."""
+    return {
+        (line.rater, frozenset((line.first, line.second))): ("", line.first, line.second)[line.choice]
+        for line in read_lines(folder / RATINGS_FILE, Rating, "rate the pair again")
+    }
 
 
 class Pair(NamedTuple):
@@ -86,27 +73,28 @@ class Rater:
             raise InputError("the rater has no name: give one")
         known = {case.id: case for case in cases}
         self.pairs = sorted(
-            self._drawn(known[one.row.id.case], one.row, other.row)
+            self._drawn(known[one.case], one, other)
             for first, second in parts
             for one, other in _matched(first, second)
-            if one.row.id.case in known
+            if one.case in known
         )
+        self._digests = {pair.id: frozenset((pair.first.digest, pair.second.digest)) for pair in self.pairs}
         self._rated = {pair for rater, pair in read_ratings(folder) if rater == self.name}
 
-    def _drawn(self, case: Case, first: Row, second: Row) -> Pair:
-        rows = sorted((first, second), key=row_digest)
-        seed = "\0".join((self.name, *map(row_digest, rows)))
+    def _drawn(self, case: Case, *rows: Row) -> Pair:
+        first, second = sorted(rows, key=lambda row: row.digest)
+        seed = f"{self.name}\0{first.digest}\0{second.digest}"
         id_ = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        return Pair(id_, case, *(rows if int(id_, 16) % 2 else reversed(rows)))
+        return Pair(id_, case, first, second) if int(id_, 16) % 2 else Pair(id_, case, second, first)
 
     @property
     def done(self) -> int:
         """How many pairs are rated."""
-        return sum(_digests(pair) in self._rated for pair in self.pairs)
+        return sum(digests in self._rated for digests in self._digests.values())
 
     def next(self) -> Pair | None:
         """Return a pair that is not rated yet; None where all are."""
-        return next((pair for pair in self.pairs if _digests(pair) not in self._rated), None)
+        return next((pair for pair in self.pairs if self._digests[pair.id] not in self._rated), None)
 
     def rate(self, pair_id: str, choice: Choice) -> None:
         """Record which text is better, 0 for neither; it is on the disk before this returns.
@@ -116,26 +104,27 @@ class Rater:
         pair = next((pair for pair in self.pairs if pair.id == pair_id), None)
         if pair is None:
             raise InputError(f"no pair '{pair_id[:40]}': the run has changed; ask for the next one")
-        first, second = row_digest(pair.first), row_digest(pair.second)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = Rating(rater=self.name, first=first, second=second, choice=choice, at=now)
+        line = Rating(
+            rater=self.name,
+            first=pair.first.digest,
+            second=pair.second.digest,
+            choice=choice,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         append_line(self._folder / RATINGS_FILE, line.model_dump_json() + "\n")
-        self._rated.add(_digests(pair))
+        self._rated.add(self._digests[pair.id])
 
 
-def _digests(pair: Pair) -> frozenset[str]:
-    return frozenset((row_digest(pair.first), row_digest(pair.second)))
-
-
-def _matched(first: Sequence[Scored], second: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
-    """Return the rows of one case, sample by sample, that have texts, and not the same one."""
-    rows: defaultdict[str, list[list[Scored]]] = defaultdict(lambda: [[], []])
-    for side, members in enumerate((first, second)):
-        for each in sorted(members, key=lambda each: each.row.id.repeat):
-            if each.row.synopsis is not None:
-                rows[each.row.id.case][side].append(each)
-    pairs = [pair for sides in rows.values() for pair in zip(*sides, strict=False)]
-    return [pair for pair in pairs if pair[0].row.synopsis != pair[1].row.synopsis]
+def _matched(first: Sequence[Scored], second: Sequence[Scored]) -> Iterator[tuple[Row, Row]]:
+    """Yield the rows of one case, sample by sample, that have texts, and not the same one."""
+    sides: tuple[defaultdict[str, list[Row]], ...] = (defaultdict(list), defaultdict(list))
+    for side, members in zip(sides, (first, second), strict=True):
+        for row in sorted((each.row for each in members), key=lambda row: row.repeat):
+            if row.synopsis is not None:
+                side[row.case].append(row)
+    for case, rows in sides[0].items():
+        pairs = zip(rows, sides[1][case], strict=False)
+        yield from (pair for pair in pairs if pair[0].synopsis != pair[1].synopsis)
 
 
 def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:
@@ -152,7 +141,7 @@ def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:
 
 def preferences(ratings: Ratings, first: Sequence[Scored], second: Sequence[Scored]) -> list[float]:
     """Return people's preference between two groups of rows, -1 to 1, of each case that has rated pairs."""
-    a, b = ({each.digest: each.row.id.case for each in rows} for rows in (first, second))
+    a, b = ({each.digest: each.row.case for each in rows} for rows in (first, second))
     values: defaultdict[str, list[float]] = defaultdict(list)
     for pair, better in _votes(ratings).items():
         if (case := next((a[digest] for digest in pair if digest in a), None)) and len(pair & b.keys()) == 1:
@@ -204,14 +193,13 @@ def rated_texts(
     ratings: Ratings, rows: Collection[Row], cases: Sequence[Case]
 ) -> list[tuple[Case, Synopsis, Synopsis]]:
     """Return the pairs of which people prefer one text: its case, that text, and the other."""
-    known, by_digest = {case.id: case for case in cases}, {row_digest(row): row for row in rows}
+    known, by_digest = {case.id: case for case in cases}, {row.digest: row for row in rows}
     pairs = []
     for pair, better in _votes(ratings).items():
         if better and pair <= by_digest.keys():
-            (worse,) = pair - {better}
-            good, bad = by_digest[better], by_digest[worse]
-            if good.id.case in known and good.synopsis is not None and bad.synopsis is not None:
-                pairs.append((known[good.id.case], good.synopsis, bad.synopsis))
+            good, bad = (by_digest[digest] for digest in sorted(pair, key=better.__ne__))
+            if good.case in known and good.synopsis and bad.synopsis:
+                pairs.append((known[good.case], good.synopsis, bad.synopsis))
     return pairs
 
 

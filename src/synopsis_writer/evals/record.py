@@ -5,10 +5,10 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from synopsis_writer.document import read_text
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
-from synopsis_writer.result import NO_STRUCTURE, Attempt, RowResult
+from synopsis_writer.result import Result
 from synopsis_writer.storage.files import FolderLock, input_lines, read_input, write_file
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import Cost, Usage
@@ -40,15 +40,40 @@ class Key(NamedTuple):
     repeat: int
 
 
-Row = RowResult[Key]
+class Line(BaseModel):
+    """What a line of a run's files holds."""
 
-
-class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
-class AttemptLine(_Line):
-    """An attempt in `results.jsonl`, its fields as in `Attempt`; `answer` is the text alone."""
+class Spending(Line):
+    """What calls took; an amount of None: a price is not known."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    amount: Decimal | None = None
+    currency: str = ""
+
+    @staticmethod
+    def fields(usage: Usage, cost: Cost | None) -> dict[str, object]:
+        """Return the values of these fields."""
+        spent = {name: getattr(usage, name) for name in Spending.model_fields if name.endswith("_tokens")}
+        return {**spent, **({"amount": cost.amount, "currency": cost.currency} if cost else {})}
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens."""
+        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost; None where a price is not known."""
+        return None if self.amount is None else Cost(self.amount, self.currency)
+
+
+class AttemptLine(Line):
+    """What a row holds of an `Attempt`; `answer` is the text alone."""
 
     number: int
     passed: bool
@@ -58,24 +83,8 @@ class AttemptLine(_Line):
     answer: Annotated[str, BeforeValidator(lambda value: value.text if isinstance(value, Answer) else value)]
     synopsis: Synopsis | None
 
-    def to_attempt(self, answer: Answer) -> Attempt:
-        """Return the attempt, its findings as far as the line has them."""
-        if not self.passed and self.checks in {(), (NO_STRUCTURE,)}:
-            problem = " ".join(self.problems) or NO_STRUCTURE
-            return Attempt(self.number, answer, synopsis=self.synopsis, problem=problem)
-        return Attempt.recorded(
-            self.number,
-            answer,
-            passed=self.passed,
-            problems=self.problems,
-            spans=self.spans,
-            synopsis=self.synopsis,
-        )
 
-
-class RowLine(_Line):
-    """One line of `results.jsonl`, its first four fields those of the row's key."""
-
+class _Made(Line):
     case: str
     model: str
     prompt: str
@@ -84,11 +93,11 @@ class RowLine(_Line):
     attempts: tuple[AttemptLine, ...]
     best: int | None  # the index of the accepted attempt, or of the one with the fewest problems
     error: str | None = None  # that ended the work
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    amount: Decimal | None = None  # what all attempts cost; None where a price is not known
-    currency: str = ""
+
+
+class Row(Spending, _Made):  # whose fields come first: digests hang on the order
+    """What became of a case with a model and a prompt version: a line of `results.jsonl`."""
+
     seconds: float = 0.0
     kept: Annotated[int, Field(ge=0)] = 0  # answers that came from the cache, and so took nothing
     answered: str = ""  # the model that answered, as its server names it
@@ -103,63 +112,71 @@ class RowLine(_Line):
         return self
 
     @classmethod
-    def of(cls, row: Row) -> Self:
-        """Return what the file holds of a row."""
-        best, origin = row.best, row.provenance or {}
+    def of(cls, key: Key, result: Result) -> Self:
+        """Return the row of a result."""
+        best = result.best
         return cls.model_validate(
             {
-                **row.id._asdict(),
-                "outcome": row.outcome,
-                "attempts": row.attempts,
-                "best": next((i for i, each in enumerate(row.attempts) if each is best), None),
-                "error": row.reason if row.outcome == "failed" else None,
-                "prompt_tokens": row.usage.prompt_tokens,
-                "cached_tokens": row.usage.cached_tokens,
-                "completion_tokens": row.usage.completion_tokens,
-                "amount": row.cost.amount if row.cost else None,
-                "currency": row.cost.currency if row.cost else "",
-                "seconds": row.seconds,
-                "kept": sum(attempt.answer.is_cached for attempt in row.attempts),
-                "answered": origin.get("model", ""),
+                **key._asdict(),
+                "outcome": result.outcome,
+                "attempts": result.attempts,
+                "best": next((i for i, each in enumerate(result.attempts) if each is best), None),
+                "error": result.reason if result.outcome == "failed" else None,
+                **Spending.fields(result.usage, result.cost),
+                "seconds": result.seconds,
+                "kept": sum(attempt.answer.is_cached for attempt in result.attempts),
+                "answered": best.answer.model if best else "",
                 "words_by_model": best.answer.words_by_model if best else None,
-                "created": origin.get("created", ""),
-                "run": origin.get("run", ""),
+                "created": result.created.isoformat(),
+                "run": result.run,
             }
         )
 
-    def to_row(self) -> Row:
-        """Return the row; `provenance` has what the line has."""
-        answer = Answer("", model=self.answered, words_by_model=self.words_by_model)
-        attempts = tuple(
-            line.to_attempt(replace(answer, text=line.answer, is_cached=index < self.kept))
-            for index, line in enumerate(self.attempts)
-        )
-        best = None if self.best is None else attempts[self.best]
-        return RowResult(
-            Key(self.case, self.model, self.prompt, self.repeat),
-            self.outcome,
-            self.error or ("" if best is None else " ".join(best.problems)),
-            None if best is None else best.synopsis,
-            {"model": self.answered, "run": self.run, "created": self.created},
-            attempts,
-            Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens),
-            None if self.amount is None else Cost(self.amount, self.currency),
-            self.seconds,
-        )
+    @property
+    def id(self) -> Key:
+        """What it is about."""
+        return Key(self.case, self.model, self.prompt, self.repeat)
+
+    @property
+    def best_attempt(self) -> AttemptLine | None:
+        """The accepted attempt, or the one with the fewest problems; the last one where none has a text."""
+        return self.attempts[-1 if self.best is None else self.best] if self.attempts else None
+
+    @property
+    def synopsis(self) -> Synopsis | None:
+        """The best text; None where no answer was one."""
+        return self.best_attempt.synopsis if self.best_attempt else None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the best answer, and the error that ended the work."""
+        found = self.best_attempt.problems if self.best_attempt else ()
+        return found if self.error is None else (*found, self.error)
+
+    @property
+    def reason(self) -> str:
+        """Why it was not accepted; empty when it was."""
+        return self.error or " ".join(self.problems)
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is a demo draft, which is never averaged with other texts."""
+        return self.words_by_model is not None
+
+    @property
+    def digest(self) -> str:
+        """24 hex digits that stand for the row with all it contains.
+
+        Fields with their default value are left out, so that a row keeps its digest when rows get a new
+        field.
+        """
+        text = self.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
 
 
 def row_line(row: Row) -> str:
     """Return a row as one line of JSON."""
-    return RowLine.of(row).model_dump_json() + "\n"
-
-
-def row_digest(row: Row) -> str:
-    """Return 24 hex digits that stand for a row with all it contains.
-
-    Fields with their default value are left out, so that a row keeps its digest when rows get a new field.
-    """
-    text = RowLine.of(row).model_dump_json(exclude_defaults=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
+    return row.model_dump_json() + "\n"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -178,7 +195,18 @@ class RunInfo:
     @property
     def planned(self) -> int:
         """How many rows the whole run has."""
-        return len(self.models) * len(self.prompts) * len(self.cases) * self.repeats
+        return len(self.keys)
+
+    @property
+    def keys(self) -> list[Key]:
+        """What these rows are about, in their order."""
+        return [
+            Key(case, model, prompt, repeat)
+            for model in self.models
+            for prompt in self.prompts
+            for case in self.cases
+            for repeat in range(self.repeats)
+        ]
 
     def as_json(self) -> str:
         """Return the text of `run.json`."""
@@ -190,28 +218,25 @@ class RunFolder(FolderLock):
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         super().__init__(path, "run")
-        self._path, self._info = path, info
+        self._path = path
         try:
-            self.history = self._begin()  # those that were there, and were made again since, too
+            self.history = self._begin(info)  # those that were there, and were made again since, too
         except BaseException:
             self.release()
             raise
         self.rows = _latest(self.history)  # those that are done, by their keys
 
-    def _begin(self) -> list[Row]:
-        info, results = self._path / RUN_FILE, self._path / RESULTS_FILE
-        if results.exists():
-            if not info.exists():
-                raise FileError(f"{self._path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
-            if change := _change(read_info(self._path), self._info):
-                raise FileError(
-                    f"{self._path}: {change} since this run began: name another --out for a new one"
-                )
-            return list(_all_rows(results))
-        if info.exists():
-            read_info(self._path)  # another run without rows may be replaced, a foreign file may not
-        write_file(info, self._info.as_json(), private=True)
-        return []
+    def _begin(self, info: RunInfo) -> list[Row]:
+        path, results = self._path / RUN_FILE, self._path / RESULTS_FILE
+        if results.exists() and not path.exists():
+            raise FileError(f"{self._path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
+        before = read_info(self._path) if path.exists() else info  # a foreign file is not replaced
+        if not results.exists():
+            write_file(path, info.as_json(), private=True)
+            return []
+        if change := _change(before, info):
+            raise FileError(f"{self._path}: {change} since this run began: name another --out for a new one")
+        return list(_all_rows(self._path))
 
     def add(self, row: Row) -> None:
         """Append a row as `append_line` does; one of the same key is replaced."""
@@ -259,16 +284,11 @@ def read_prompts(folder: Path) -> PromptTexts:
 
 def read_rows(folder: Path) -> dict[Key, Row]:
     """Return the rows of a run; of two with one key the last counts; raises FileError."""
-    return _latest(_all_rows(folder / RESULTS_FILE))
+    return _latest(_all_rows(folder))
 
 
-def _all_rows(path: Path) -> Iterator[Row]:
-    for number, line in read_lines(path):
-        try:
-            yield RowLine.model_validate_json(line).to_row()
-        except ValueError:
-            problem = "the line is truncated, as after a kill: its row will be made again"
-            _log.warning("%s:%d: %s", path, number, problem)
+def _all_rows(folder: Path) -> Iterator[Row]:
+    return read_lines(folder / RESULTS_FILE, Row, "its row will be made again")
 
 
 def _latest(history: Iterable[Row]) -> dict[Key, Row]:
@@ -293,10 +313,24 @@ def _change(before: RunInfo, now: RunInfo) -> str:
     return ""
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each line that is not empty, none of a missing file; raises FileError."""
+LineT = TypeVar("LineT", bound=BaseModel)
+
+
+def read_lines(
+    path: Path, shape: type[LineT], consequence: str, level: int = logging.WARNING
+) -> Iterator[LineT]:
+    """Yield the lines of a file, none of a missing one; raises FileError.
+
+    A line that cannot be read, as one truncated by a kill, is left out, and logged with its consequence.
+    """
     try:
-        yield from input_lines(path, _MOST_BYTES, _LONGEST_LINE)
+        for number, data in input_lines(path, _MOST_BYTES, _LONGEST_LINE):
+            try:
+                line = shape.model_validate_json(data)
+            except ValueError:
+                _log.log(level, "%s:%d: truncated, left out: %s", path, number, consequence)
+            else:
+                yield line
     except FileError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise FileError(f"cannot read {error}: make it readable, or move it away") from error
@@ -311,12 +345,12 @@ def append_line(path: Path, line: str) -> None:
 
     Only its owner may read a new file; a link is refused, as FileError.
     """
+    data = line.encode()
     try:
         with open(path, "ab+", buffering=0, opener=_open_private) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else f"\n{line}"
-            data = line.encode("utf-8")
+                data = data if file.read(1) == b"\n" else b"\n" + data
             while data:  # an unbuffered file may take a part
                 data = data[file.write(data) :]
             os.fsync(file.fileno())

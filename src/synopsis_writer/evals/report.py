@@ -10,24 +10,17 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from synopsis_writer.evals.judge import JUDGE_METRICS
 from synopsis_writer.evals.metrics import Metric, Scored
-from synopsis_writer.evals.record import PromptTexts, Row, RunInfo
-from synopsis_writer.evals.statistics import (
-    MIN_CASES,
-    Comparison,
-    Group,
-    GroupKey,
-    Interval,
-    group_name,
-    group_rows,
-)
+from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
+from synopsis_writer.evals.results import ALL_METRICS, EvalResults
+from synopsis_writer.evals.statistics import MIN_CASES, Comparison, Group, Interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import NO_COST, Cost, format_cost
+from synopsis_writer.usage import Cost, format_cost
 
 _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
@@ -38,12 +31,11 @@ Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row with its group's name and kind, and the id of its element in the page."""
+    """A row with its group, and the id of its element in the page."""
 
     id: str
     scored: Scored
-    group: str
-    is_demo: bool
+    group: Group
 
 
 @dataclass(frozen=True)
@@ -66,32 +58,19 @@ class ShownPrompt:
     files: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 
 
-def render_report(  # noqa: PLR0913 - a page of many parts
-    info: RunInfo,
-    groups: Sequence[Group],
-    scored: Sequence[Scored],
-    cases: Sequence[Case],
-    metrics: Mapping[str, Metric],
+def render_report(
+    run: EvalResults,
     comparisons: Sequence[Comparison] = (),
-    judge: str = "",
     problems: Sequence[str] | None = None,
-    against: Sequence[tuple[str, Group]] = (),
-    *,
-    prompts: Sequence[ShownPrompt] = (),
+    against: EvalResults | None = None,
 ) -> str:
     """Return the report of a run as one HTML page.
 
     Args:
-        info: what was run.
-        groups: a summary per model and prompt version.
-        scored: the rows with their scores.
-        cases: the suite; a row whose case is not there is shown without brief and reference.
-        metrics: in the order they are shown; those that no group has are not.
+        run: the run with its suite; a row whose case is not there is shown without brief and reference.
         comparisons: what was compared case by case; no winner is named otherwise.
-        judge: who judged, and how far to trust it.
         problems: what the run misses, in sentences; None: it was not checked.
-        against: groups of another run, with their names; they are in the charts, too.
-        prompts: the templates, from `compare_prompts`.
+        against: another run: its groups are in the charts, and its prompts beside the run's.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -99,37 +78,41 @@ def render_report(  # noqa: PLR0913 - a page of many parts
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    shown = {name: metrics[name] for name in metrics if any(name in each.metrics for each in groups)}
-    sections = sorted(_sections(scored, cases), key=_trouble, reverse=True)
-    rows = [each.row for each in scored]
+    info, groups, scored, cases = run.info, run.groups, run.scored, run.suite.cases
+    shown = {
+        name: metric for name, metric in ALL_METRICS.items() if any(name in each.metrics for each in groups)
+    }
+    charted = [(group.name, group) for group in groups]
+    charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
+    sections = sorted(_sections(run), key=_trouble, reverse=True)
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
+    before = (against.info, read_prompts(against.folder)) if against else None
     return environment.get_template("report.html.j2").render(
         **_policy(),
         info=info,
         groups=groups,
-        label=group_name,
         metrics=shown,
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown
         },
         row_decimals={name: _row_decimals([each.scores.get(name) for each in scored]) for name in shown},
-        bounds=_axes([*groups, *(group for _, group in against)], shown),
-        charted=[*((group_name(group), group) for group in groups), *against],
+        bounds=_axes([group for _, group in charted], shown),
+        charted=charted,
         verdict=problems,
-        prompts=prompts,
+        prompts=tuple(compare_prompts(info, read_prompts(run.folder), before)),
         major=("facts", "judge_preference"),  # columns for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
         results=[result for section in sections for result in section.results],
-        idle=sorted(set(info.cases) - {row.id.case for row in rows}),
-        rows=rows,
+        idle=sorted(set(info.cases) - {each.row.case for each in scored}),
+        rows=[each.row for each in scored],
         held_out=sum(case.id in info.cases and case.split == "held-out" for case in cases),
         demo=sum(group.rows for group in groups if group.is_demo),
         fewest=MIN_CASES,
         briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
-        judge=judge,
+        judge=run.judge,
         count_of=count_of,
         format_cost=format_cost,
         format_duration=format_duration,
@@ -161,21 +144,17 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _sections(scored: Sequence[Scored], cases: Sequence[Case]) -> Iterator[Section]:
+def _sections(run: EvalResults) -> Iterator[Section]:
     """Yield a section per case that has results, in the suite's order, then those the suite does not know."""
-    known = {case.id: case for case in cases}
-    by_case: dict[str, list[tuple[GroupKey, Scored]]] = {name: [] for name in known}
-    for key, members in group_rows(scored).items():
-        for each in members:
-            by_case.setdefault(each.row.id.case, []).append((key, each))
+    known = {case.id: case for case in run.suite.cases}
+    by_case: dict[str, list[ShownRow]] = {name: [] for name in known}
     numbers = count(1)
-    for position, (name, members_of_case) in enumerate(by_case.items(), start=1):
-        members_of_case.sort(key=lambda pair: (pair[0].is_demo, *pair[1].row.id))
-        results = tuple(
-            ShownRow(f"r{next(numbers)}", each, group_name(key), key.is_demo) for key, each in members_of_case
-        )
+    for group in run.groups:
+        for each in run.rows_of(group):
+            by_case.setdefault(each.row.case, []).append(ShownRow(f"r{next(numbers)}", each, group))
+    for position, (name, results) in enumerate(by_case.items(), start=1):
         if results:
-            yield Section(f"c{position}", name, known.get(name), results)
+            yield Section(f"c{position}", name, known.get(name), tuple(results))
 
 
 def compare_prompts(
@@ -184,24 +163,21 @@ def compare_prompts(
     """Yield each version: beside that of its name before, or each before; else beside the run's first one."""
     first = next(iter(info.prompts), "")
     for name in info.prompts:
-        bases, saved, run = ([] if name == first else [first]), texts, ""
+        run, saved, bases = "", texts, [first if name != first else ""]
         if before is not None:
-            bases, saved, run = list(before[0].prompts), before[1], f"{before[0].name}: "
-            bases = [name] if name in bases else bases
-        for base in bases or [""]:
-            unsaved = [
-                each
-                for each, kept in ((name, name in texts), (run + base, base in saved))
-                if each and not kept
-            ]
-            files = tuple(_compared(texts.get(name, {}), saved.get(base))) if name in texts else ()
-            yield ShownPrompt(name, run + base, " and ".join(unsaved), files)
+            run, saved = f"{before[0].name}: ", before[1]
+            bases = [name] if name in before[0].prompts else [*before[0].prompts]
+        for base in bases:
+            label = run + base if base else ""
+            unsaved = [name] * (name not in texts) + [label] * bool(base and base not in saved)
+            files = tuple(_compared(texts[name], saved.get(base))) if name in texts else ()
+            yield ShownPrompt(name, label, " and ".join(unsaved), files)
 
 
 def _compared(
     new: Mapping[str, str], old: Mapping[str, str] | None
 ) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]:
-    for name in dict.fromkeys([*new, *(old or ())]):
+    for name in {**new, **(old or {})}:
         after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
         status = "" if old is None else "unchanged" if after == earlier else "changed"
         if old is not None and (name in old) != (name in new):
@@ -298,16 +274,15 @@ def format_time(created: str) -> str:
 
 def format_total(rows: Sequence[Row]) -> str:
     """Return what rows cost together, a sum per currency, and how many of them are unpriced."""
-    sums: dict[str, Decimal] = {}
-    for row in rows:
-        if row.cost is not None:
-            sums[row.cost.currency] = sums.get(row.cost.currency, Decimal(0)) + row.cost.amount
-    paid = [format_cost(Cost(amount, currency)) for currency, amount in sums.items() if currency]
-    known = " and ".join(paid) or (format_cost(NO_COST) if sums else "")
-    unpriced = sum(row.cost is None for row in rows)
-    if not unpriced:
-        return known or format_cost(NO_COST)
-    return f"{known}, and {unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
+    costs = [row.cost for row in rows if row.cost is not None]
+    sums = {each.currency: Cost(Decimal(0), each.currency) for each in costs if each.currency}
+    for cost in costs:
+        if cost.currency:
+            sums[cost.currency] += cost
+    unpriced = len(rows) - len(costs)
+    known = " and ".join(map(format_cost, sums.values())) or ("" if unpriced and not costs else "no cost")
+    more = f"{unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
+    return ", and ".join(filter(None, (known, more))) if unpriced else known
 
 
 def count_of(number: int, noun: str) -> str:
@@ -353,40 +328,30 @@ def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 _NAME_WIDTH = 17  # letters of the longest metric's name, and a space
 
 
-def groups_table(
-    groups: Sequence[Group],
-    metrics: Mapping[str, Metric],
-    judge: str = "",
-    style: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
-) -> str:
+def groups_table(run: EvalResults) -> str:
     """Return a block per group: rows, judge if any, each metric's mean with its interval, and style."""
-    blocks = []
-    for group in groups:
-        figures = style.get(group_name(group), {}).items()
-        beside = ", ".join(f"{name} {format_number(value, decimals([value]))}" for name, value in figures)
-        lines = [*_group_lines(group, metrics, judge), *([f"  beside the score: {beside}"] if beside else [])]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return "\n\n".join("\n".join(_group_lines(group, run)) for group in run.groups)
 
 
-def _group_lines(group: Group, metrics: Mapping[str, Metric], judge: str) -> Iterator[str]:
-    count = str(group.rows) if group.rows == group.planned else f"{group.rows} of {group.planned}"
-    note = "" if group.rows == group.planned else ", INCOMPLETE"
-    yield group_name(group)
-    yield (f"  {count} rows{note}: {group.accepted} accepted, {group.refused} refused, {group.failed} failed")
-    if judge and any(name.startswith("judge_") for name in group.metrics):
-        yield f"  judge: {judge}"
-    for name in metrics:
-        if name not in group.metrics:
-            continue
-        interval = group.metrics[name]
-        if interval is None:
-            value = f"unscored ({group.rows})" if group.rows else "unscored"
+def _group_lines(group: Group, run: EvalResults) -> Iterator[str]:
+    is_whole = group.rows == group.planned
+    rows = f"{group.rows} rows" if is_whole else f"{group.rows} of {group.planned} rows, INCOMPLETE"
+    yield group.name
+    yield f"  {rows}: {group.accepted} accepted, {group.refused} refused, {group.failed} failed"
+    if run.judge and any(name in JUDGE_METRICS for name in group.metrics):
+        yield f"  judge: {run.judge}"
+    for name in filter(group.metrics.__contains__, ALL_METRICS):
+        value = group.metrics[name]
+        if value is None:
+            shown = f"unscored ({group.rows})" if group.rows else "unscored"
         else:
-            value = _columns(interval) + (f"  ({interval.unscored} unscored)" if interval.unscored else "")
-        yield f"  {name:{_NAME_WIDTH}}{value}"
+            shown = _columns(value) + (f"  ({value.unscored} unscored)" if value.unscored else "")
+        yield f"  {name:{_NAME_WIDTH}}{shown}"
     if group.findings:
         yield "  refused for: " + ", ".join(f"{check} {number}" for check, number in group.findings.items())
+    if figures := run.style(group):
+        beside = (f"{name} {format_number(value, decimals([value]))}" for name, value in figures.items())
+        yield f"  beside the score: {', '.join(beside)}"
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> str:

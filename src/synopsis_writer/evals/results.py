@@ -5,8 +5,8 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import product
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -35,14 +35,12 @@ from synopsis_writer.evals.record import (
     PROMPTS_FILE,
     RESULTS_FILE,
     RUN_FILE,
-    Key,
     Row,
     RunInfo,
     read_info,
     read_lines,
     read_prompts,
     read_rows,
-    row_digest,
     row_line,
     write_prompts,
 )
@@ -50,11 +48,8 @@ from synopsis_writer.evals.statistics import (
     MIN_PAIRS,
     Comparison,
     Group,
-    GroupKey,
     MetricComparison,
     compare,
-    group_name,
-    group_rows,
     preferred,
     summarise,
 )
@@ -88,25 +83,24 @@ class _ScoreLine(BaseModel):
 
 @dataclass(frozen=True)
 class EvalResults:
-    """The results of a run: its rows with their scores, and a summary per model and prompt version.
-
-    The metrics of the jury are among the scores.
-    """
+    """The results of a run: its rows with their scores, the jury's metrics among them."""
 
     folder: Path
     info: RunInfo
     suite: LoadedSuite
     scored: tuple[Scored, ...]
-    judgements: Judgements
-    groups: tuple[Group, ...]
-    ratings: Ratings  # people's
+    judgements: Judgements = Judgements()  # noqa: RUF009 - a frozen value
+    ratings: Ratings = field(default_factory=dict)  # people's
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """A summary per model and prompt version."""
+        return tuple(summarise(self.info, self.scored))
 
     @property
     def missing(self) -> int:
         """How many rows have not been made yet."""
-        info = self.info
-        planned = {Key(*key) for key in product(info.cases, info.models, info.prompts, range(info.repeats))}
-        return len(planned - {scored.row.id for scored in self.scored})
+        return self.info.planned - len(self.scored)
 
     @property
     def failed(self) -> int:
@@ -123,45 +117,37 @@ class EvalResults:
         """The jury's models, and how far to trust them; empty where there is none."""
         return f"{self.judgements.name}, {self.trust}" if self.judgements.jury else ""
 
-    def style(self) -> dict[str, dict[str, float]]:
+    def style(self, group: Group) -> dict[str, float]:
         """Return how alike a group's texts are, and how formulaic: figures beside the score, never in it.
 
-        By the names of groups of two texts or more; the longer the texts, the higher are the first two.
+        Empty for fewer than two texts; the longer the texts, the higher are the first two.
         """
-        found = {}
-        for group in self.groups:
-            texts = {str(each.row.id): text for each in self.rows_of(group) if (text := each.row.synopsis)}
-            if len(texts) > 1:
-                variety = measure_variety(texts)
-                openings, endings = (variety.counts[kind] for kind in ("opening", "open ending"))
-                endings = endings + variety.counts["closed ending"]
-                phrases = sum(len(stock_phrases(analysed(text.text))) for text in texts.values())
-                found[group_name(group)] = {
-                    "compression ratio": variety.compression,
-                    "self-repetition": variety.repetition,
-                    "floskeln per 1,000 words": 1000 * phrases / max(1, variety.words),
-                    "texts with the commonest opening": max(openings.values(), default=0) / len(texts),
-                    "texts with the commonest ending": max(endings.values(), default=0) / len(texts),
-                }
-        return found
+        texts = {str(each.row.id): text for each in self.rows_of(group) if (text := each.row.synopsis)}
+        if len(texts) <= 1:
+            return {}
+        variety = measure_variety(texts)
+        openings, endings = variety.counts["opening"], variety.counts["open ending"]
+        endings = endings + variety.counts["closed ending"]
+        phrases = sum(len(stock_phrases(analysed(text.text))) for text in texts.values())
+        return {
+            "compression ratio": variety.compression,
+            "self-repetition": variety.repetition,
+            "floskeln per 1,000 words": 1000 * phrases / max(1, variety.words),
+            "texts with the commonest opening": max(openings.values(), default=0) / len(texts),
+            "texts with the commonest ending": max(endings.values(), default=0) / len(texts),
+        }
 
     def rows_of(self, group: Group) -> list[Scored]:
         """Return the scored rows of one group."""
-        return group_rows(self.scored).get(GroupKey(group.model, group.prompt, group.is_demo), [])
+        names = group.model, group.prompt
+        return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
 
     def incomplete(self) -> list[str]:
         """Return, as sentences, how many rows are missing and how many failed."""
-        problems = []
-        if self.missing > 0:
-            problems.append(
-                f"incomplete: {self.missing} of {self.info.planned} rows are missing; "
-                "run the same command again"
-            )
-        if self.failed:
-            problems.append(
-                f"incomplete: {self.failed} rows failed; run the same command again to make them again"
-            )
-        return problems
+        again = "run the same command again"
+        missing = f"incomplete: {self.missing} of {self.info.planned} rows are missing; {again}"
+        failed = f"incomplete: {self.failed} rows failed; {again} to make them again"
+        return [missing] * bool(self.missing) + [failed] * bool(self.failed)
 
 
 def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> EvalResults:
@@ -172,100 +158,96 @@ def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> Eval
     Raises:
         FileError: the folder holds no run of this version.
     """
-    info = read_info(folder)
-    rows = list(read_rows(folder).values())
-    for change in _changes(info, suite):
-        _log.warning("%s: %s", folder, change)
+    info, rows = read_info(folder), read_rows(folder)
+    _report_changes(folder, info, suite)
     judgements = read_judgements(folder, logging.WARNING)
+    planned = [rows[key] for key in info.keys if key in rows]
     scored = tuple(
-        replace(each, scores={**each.scores, **judgements.metrics(row_digest(each.row))})
-        for each in score_run(folder, rows, suite.cases, workspace)
+        replace(each, scores={**each.scores, **judgements.metrics(each.digest)})
+        for each in score_run(folder, planned, suite.cases, workspace)
     )
-    groups = tuple(summarise(info, scored))
-    return EvalResults(folder, info, suite, scored, judgements, groups, read_ratings(folder))
+    return EvalResults(folder, info, suite, scored, judgements, read_ratings(folder))
 
 
-def _changes(info: RunInfo, suite: LoadedSuite) -> list[str]:
-    """Return, as sentences, how many cases of a run have changed or are gone."""
+def _report_changes(folder: Path, info: RunInfo, suite: LoadedSuite) -> None:
+    """Log how many cases of a run have changed or are gone."""
     cases = {case.id: case for case in suite.cases}
     gone = len(info.cases.keys() - cases.keys())
     changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
-    changes = [
-        (changed, "cases have changed since the run; they are scored against the current references"),
+    against = "cases have changed since the run; they are scored against the current references"
+    for count, change in (
+        (changed, against),
         (gone, "of its cases are not in this suite: name its suite with --suite"),
-    ]
-    return [f"{count} {change}" for count, change in changes if count]
+    ):
+        if count:
+            _log.warning("%s: %d %s", folder, count, change)
 
 
 def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspace: Workspace) -> list[Scored]:
     """Score rows, and cache the scores; against the same references no row is scored again."""
-    known = {case.id: case for case in cases}
+    known, cached = {case.id: case for case in cases}, _read_scores(folder / SCORES_FILE)
 
-    def house_of(row: Row) -> Path | None:
-        case = known.get(row.id.case)
-        return case.house if case else None
+    @cache
+    def peers(house: Path | None) -> list[Case]:  # a text is measured against those of its own house
+        return [case for case in cases if case.house == house]
 
-    # A text is measured against those of its own house.
-    own = {house: [case for case in cases if case.house == house] for house in map(house_of, rows)}
-    bases = {house: _references_digest(those, workspace.of_house(house)) for house, those in own.items()}
-    digests = [_score_digest(row, known.get(row.id.case), bases[house_of(row)]) for row in rows]
-    cached = _read_scores(folder / SCORES_FILE)
-    references: dict[Path | None, References] = {}
-    for row, digest in zip(rows, digests, strict=True):
+    @cache
+    def basis(house: Path | None) -> str:
+        own = workspace.of_house(house)
+        texts = [(case.id, case.brief.form, case.reference) for case in peers(house)]
+        examples = [(example.id, example.synopsis) for example in own.pool.examples]
+        return _digest(_SCORING, sorted(METRICS), own.gate.house, own.pool.shows, texts, examples)
+
+    @cache
+    def references(house: Path | None) -> References:
+        return load_references(workspace.of_house(house), peers(house))
+
+    scored = {}
+    for row in rows:
+        case = known.get(row.case)
+        house, content = (case.house, (case.brief, case.reference, case.facts)) if case else (None, ())
+        digest = _digest(row.digest, basis(house), content)
         if digest not in cached:
-            house = house_of(row)
-            if house not in references:
-                references[house] = load_references(workspace.of_house(house), own[house])
-            cached[digest] = score(row, known.get(row.id.case), references[house]).scores
-    if references:
-        lines = (_ScoreLine(row=digest, scores=dict(cached[digest])).model_dump_json() for digest in digests)
+            cached[digest] = score(row, case, references(house)).scores
+        scored[digest] = Scored(row, cached[digest])
+    if references.cache_info().misses:
+        lines = (
+            _ScoreLine(row=digest, scores=dict(each.scores)).model_dump_json()
+            for digest, each in scored.items()
+        )
         try:
             write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines), private=True)
         except FileError as error:
             _log.warning("the scores are not saved: %s", error)
-    return [Scored(row, cached[digest]) for row, digest in zip(rows, digests, strict=True)]
+    return list(scored.values())
 
 
-def forget_scores(folder: Path) -> None:
-    """Remove the cached scores, so that all of them are computed again; raises FileError."""
-    _remove(folder / SCORES_FILE)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
-
-
-def _references_digest(cases: Sequence[Case], workspace: Workspace) -> str:
-    """Return digits that change when what all rows are measured against does."""
-    digest = hashlib.sha256(
-        f"{_SCORING} {sorted(METRICS)} {workspace.gate.house!r} {workspace.pool.shows!r}".encode()
-    )
-    for case in cases:
-        digest.update(f"{case.id} {case.brief.form} {case.reference!r}\0".encode("utf-8", "surrogatepass"))
-    for example in workspace.pool.examples:
-        digest.update(f"{example.id} {example.synopsis!r}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-def _score_digest(row: Row, case: Case | None, basis: str) -> str:
-    content = "" if case is None else f"{case.brief!r}{case.reference!r}{case.facts!r}"
-    text = f"{row_digest(row)} {basis} {content}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8")).hexdigest()[:24]
 
 
 def _read_scores(path: Path) -> dict[str, Mapping[str, float | None]]:
     """Return the cached scores by their digests; what cannot be read is left out, and so computed again."""
-    scores: dict[str, Mapping[str, float | None]] = {}
     with contextlib.suppress(FileError):
-        for _, data in read_lines(path):
-            with contextlib.suppress(ValueError):
-                line = _ScoreLine.model_validate_json(data)
-                if line.scores.keys() == METRICS.keys():
-                    scores[line.row] = line.scores
-    return scores
+        lines = read_lines(path, _ScoreLine, "it is computed again", logging.DEBUG)
+        return {line.row: line.scores for line in lines if line.scores.keys() == METRICS.keys()}
+    return {}
+
+
+def forget_scores(folder: Path) -> None:
+    """Remove the cached scores, so that all of them are computed again; raises FileError."""
+    _replace(folder / SCORES_FILE, "")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file, or remove it where there is nothing to write."""
+    if text:
+        write_file(path, text)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
 
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
@@ -292,25 +274,21 @@ def bless(run: EvalResults, prompt: str | None) -> list[Path]:
             f"{run.folder}: {run.missing} rows are missing and {run.failed} failed: "
             "run the same command again first"
         )
-    return [_bless_model(run, model, chosen) for model in run.info.models]
-
-
-def _bless_model(run: EvalResults, model: str, prompt: str) -> Path:
-    folder = baseline_folder(run.suite, model)
-    info = replace(run.info, models=(model,), prompts={prompt: run.info.prompts[prompt]})
-    rows = [each.row for each in run.scored if (each.row.id.model, each.row.id.prompt) == (model, prompt)]
-    rows.sort(key=lambda row: row.id)
-    write_file(folder / RUN_FILE, info.as_json())
-    write_file(folder / RESULTS_FILE, "".join(map(row_line, rows)))
-    if texts := read_prompts(run.folder).get(prompt):
-        write_prompts(folder, {prompt: texts})
-    else:
-        _remove(folder / PROMPTS_FILE)
-    if judgements := judgements_text(run.judgements, rows):
-        write_file(folder / JUDGEMENTS_FILE, judgements)
-    else:
-        _remove(folder / JUDGEMENTS_FILE)
-    return folder
+    folders = []
+    for model in run.info.models:
+        folder = baseline_folder(run.suite, model)
+        info = replace(run.info, models=(model,), prompts={chosen: run.info.prompts[chosen]})
+        rows = {each.row.id: each.row for each in run.scored}
+        blessed = [rows[key] for key in sorted(info.keys)]
+        write_file(folder / RUN_FILE, info.as_json())
+        write_file(folder / RESULTS_FILE, "".join(map(row_line, blessed)))
+        if texts := read_prompts(run.folder).get(chosen):
+            write_prompts(folder, {chosen: texts})
+        else:
+            _replace(folder / PROMPTS_FILE, "")
+        _replace(folder / JUDGEMENTS_FILE, judgements_text(run.judgements, blessed))
+        folders.append(folder)
+    return folders
 
 
 def read_baseline(suite: LoadedSuite, model: str, workspace: Workspace) -> EvalResults | None:
@@ -339,9 +317,35 @@ def parts_between(a: EvalResults, b: EvalResults) -> list[tuple[Part, Part]]:
         return same_prompt or same_model or (same_kind if len(same_kind) == 1 else [])
 
     def part(run: EvalResults, group: Group) -> Part:
-        return Part(f"{run.info.name}: {group_name(group)}", run.rows_of(group))
+        return Part(f"{run.info.name}: {group.name}", run.rows_of(group))
 
     return [(part(a, other), part(b, group)) for group in b.groups for other in counterparts(group)]
+
+
+def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
+    """Return what there is to compare within a run, each with what it is compared with, that first.
+
+    A group is compared with its model's first prompt version and its prompts' first model, the samples of a
+    run with a single group with the first one.
+    """
+    if len(run.groups) == 1:
+        samples = [
+            Part(
+                f"{run.groups[0].name} · sample {repeat + 1}",
+                [each for each in run.scored if each.row.repeat == repeat],
+            )
+            for repeat in range(run.info.repeats)
+        ]
+        return [(samples[0], sample) for sample in samples[1:]]
+    parts = {group.name: Part(group.name, run.rows_of(group)) for group in run.groups}
+    found = []
+    for group in run.groups:
+        same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
+        same_model = next(other for other in same_kind if other.model == group.model)
+        same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
+        others = [other for other in (same_model, same_prompt) if other is not group]
+        found += [(parts[other.name], parts[group.name]) for other in others]
+    return found
 
 
 def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
@@ -352,34 +356,6 @@ def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_M
     trust = find_trust(ratings, [*a.scored, *b.scored]) if same_judge and b.judgements.jury else None
     comparable = [name for name in metrics if trust or name not in JUDGE_METRICS]
     return [compare_parts(*parts, comparable, ratings, trust) for parts in parts_between(a, b)]
-
-
-def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
-    """Return what there is to compare within a run, each with what it is compared with, that first.
-
-    A group is compared with its model's first prompt version and its prompts' first model, the samples of a
-    run with a single group with the first one.
-    """
-    if len(run.groups) == 1 and run.info.repeats > 1:
-        (group,) = run.groups
-        samples = [
-            Part(
-                f"{group_name(group)} · sample {repeat + 1}",
-                [each for each in run.rows_of(group) if each.row.id.repeat == repeat],
-            )
-            for repeat in range(run.info.repeats)
-        ]
-        return [(samples[0], sample) for sample in samples[1:]]
-    found = []
-    for group in run.groups:
-        same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
-        same_model = next(other for other in same_kind if other.model == group.model)
-        same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
-        found += [(other, group) for other in (same_model, same_prompt) if other is not group]
-    return [
-        (Part(group_name(first), run.rows_of(first)), Part(group_name(second), run.rows_of(second)))
-        for first, second in found
-    ]
 
 
 def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
@@ -402,53 +378,54 @@ def compare_parts(
 def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], trust: Trust | None) -> str:
     """Return who is preferred, by people, else by a judge; or in plain words what is missing to say it."""
     missing = ["nobody has rated its pairs ('synopsis eval rate'), and no judge has read its texts (--judge)"]
+    known = {each.metric: each.difference for each in differences}
     for name, who in ((PEOPLE, "people"), ("judge_preference", f"the judge ({trust})")):
-        found = next((each for each in differences if each.metric == name), None)
-        if found is None or found.difference is None:
+        difference = known.get(name)
+        if difference is None:
             continue
-        pairs, low, high = found.difference.cases, found.difference.low, found.difference.high
         if name != PEOPLE and trust is not None and trust.is_untrusted:
             missing.append(f"the judge is {trust}")
-        elif pairs < MIN_PAIRS:
-            missing.append(f"{who}: {pairs} pairs, {MIN_PAIRS} are needed")
-        elif low <= 0 <= high:
-            missing.append(f"{who}: after {pairs} pairs chance can still explain the difference")
+        elif difference.cases < MIN_PAIRS:
+            missing.append(f"{who}: {difference.cases} pairs, {MIN_PAIRS} are needed")
+        elif difference.low <= 0 <= difference.high:
+            missing.append(f"{who}: after {difference.cases} pairs chance can still explain the difference")
         else:
-            return f"{second.name if found.difference.mean > 0 else first.name}, preferred by {who}"
+            return f"{second.name if difference.mean > 0 else first.name}, preferred by {who}"
     return f"none is named: {'; '.join(missing[1:] or missing)}"
 
 
 def comparisons_data(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Return comparisons as JSON holds them."""
-
-    def data(comparison: Comparison) -> dict[str, Any]:
-        verdicts = [{"verdict": each.verdict} for each in comparison.differences]
-        shown = asdict(comparison)
-        return {**shown, "differences": [a | b for a, b in zip(shown["differences"], verdicts, strict=True)]}
-
-    return {"comparisons": [data(comparison) for comparison in comparisons]}
+    return {
+        "comparisons": [
+            {
+                **asdict(each),
+                "differences": [{**asdict(one), "verdict": one.verdict} for one in each.differences],
+            }
+            for each in comparisons
+        ]
+    }
 
 
 def results_data(run: EvalResults) -> dict[str, Any]:
     """Return the summary of a run as JSON holds it."""
     judge = {**trust_data(run.trust), "judges": run.judgements.bills()} if run.judgements.jury else None
     groups = [asdict(group) for group in run.groups]
-    return {"run": str(run.folder), "groups": groups, "style": run.style(), "judge": judge}
+    style = {group.name: figures for group in run.groups if (figures := run.style(group))}
+    return {"run": str(run.folder), "groups": groups, "style": style, "judge": judge}
 
 
 def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
     """Return a run's groups as a list of runs holds them, each with what is wrong with the run, in words."""
     problems = find_problems(run, workspace)
-    verdict = f"{len(problems)} problems: {problems[0]}" if problems else "passed"
+    verdict = f"{len(problems)} problem{'s' * (len(problems) > 1)}: {problems[0]}" if problems else "passed"
+    shown = ("model", "prompt", "rows", "accepted")
     return [
         {
             "run": str(run.folder),
             "created": run.info.created,
-            "model": group.model,
-            "prompt": group.prompt,
-            "rows": group.rows,
-            "accepted": group.accepted,
-            "verdict": verdict.replace("1 problems", "1 problem"),
+            **{name: getattr(group, name) for name in shown},
+            "verdict": verdict,
             "problems": problems,
         }
         for group in run.groups
@@ -471,11 +448,8 @@ def trust_data(trust: Trust) -> dict[str, Any]:
 
 def find_problems(run: EvalResults, workspace: Workspace) -> list[str]:
     """Return, as sentences, what is missing, which thresholds are unmet, and which baselines are better."""
-    return (
-        run.incomplete()
-        + unmet_thresholds(run.suite.suite, run.groups)
-        + _worse_than_baseline(run, workspace)
-    )
+    unmet = unmet_thresholds(run.suite.suite, run.groups)
+    return [*run.incomplete(), *unmet, *_worse_than_baseline(run, workspace)]
 
 
 def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
@@ -503,7 +477,8 @@ def _worse_than_baseline(run: EvalResults, workspace: Workspace) -> list[str]:
         if baseline is None:
             continue
         problems += [f"the baseline of {model} is {problem}" for problem in baseline.incomplete()]
-        of_model = replace(run, groups=tuple(group for group in run.groups if group.model == model))
+        rows = tuple(each for each in run.scored if each.row.model == model)
+        of_model = replace(run, info=replace(run.info, models=(model,)), scored=rows)
         problems += [
             f"{comparison.second}: {each.metric} is worse than with {comparison.first}: "
             f"{each.difference.mean:+.3g} [{each.difference.low:+.3g}, {each.difference.high:+.3g}]"

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Self
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.run import run_concurrently
-from synopsis_writer.errors import BriefError, ModelError, SettingsError
+from synopsis_writer.document import read_text
+from synopsis_writer.errors import BriefError, ModelError, RequestRefusedError, SettingsError
 from synopsis_writer.evals.judge import judge_rows, name_jury, open_judge, resolve_judge, run_spending
 from synopsis_writer.evals.metrics import chrf_scorer
-from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo, write_prompts
+from synopsis_writer.evals.record import Key, Row, RunFolder, RunInfo, read_prompts, write_prompts
 from synopsis_writer.evals.results import EvalResults, open_results
 from synopsis_writer.evals.suite import Case, LoadedSuite, case_hash
 from synopsis_writer.examples import Example
@@ -24,10 +24,10 @@ from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.models.base import bill
 from synopsis_writer.models.limits import Budget
-from synopsis_writer.prompts.templates import folder_hash, template_texts
-from synopsis_writer.result import RowResult
+from synopsis_writer.prompts.templates import JUDGE_TEMPLATES, folder_hash, template_path, template_texts
+from synopsis_writer.result import Result
 from synopsis_writer.settings import folder, of_house
-from synopsis_writer.show import find_show
+from synopsis_writer.show import find_show, generic_show
 from synopsis_writer.workspace import Workspace
 from synopsis_writer.writer import Writer
 
@@ -99,8 +99,16 @@ class EvalRun:
             writer.workspace.of_house(case.house).house.form(case.brief.form)
         settings = writer.settings
         reviewed = f", reviewed by {settings.review_model or 'its model'}" if settings.review else ""
-        self.info = plan(out, _now(), self._cases, names, versions, repeats, settings.attempts, reviewed)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.info = plan(out, now, self._cases, names, versions, repeats, settings.attempts, reviewed)
         self._texts = {name: template_texts(path) for name, path in versions.items()}
+        judging = settings.own_prompts or folder("prompts")
+        others = [(each, judging) for each in JUDGE_TEMPLATES if judges]
+        for name, path in versions.items():
+            more = [*others, *[("review", path)] * settings.review]
+            self._texts[name] |= {
+                f"{each}.md": read_text(template_path(source, each)) for each, source in more
+            }
 
     async def run(self) -> EvalResults:
         """Write all cases, judge and score the texts, and return the results.
@@ -118,7 +126,10 @@ class EvalRun:
         """Hold the folder; raises FileError where it has another run, or another process writes it."""
         with contextlib.ExitStack() as stack:
             self._folder = stack.enter_context(RunFolder(self._out, self.info))
-            write_prompts(self._out, self._texts)
+            saved = read_prompts(self._out)  # a judge's, too, that is not asked this time
+            write_prompts(
+                self._out, {name: {**saved.get(name, {}), **new} for name, new in self._texts.items()}
+            )
             bounds, spent = self._writer.budget, run_spending(self._out, self._folder.history)
             self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
             self._stack = stack.pop_all()
@@ -139,35 +150,23 @@ class EvalRun:
             InputError: a model, a folder of templates, the budget or the run folder cannot be used.
             ModelError: the work cannot go on: key, quota, budget or engine. The rows that are done are saved.
         """
-        houses = dict.fromkeys(case.house for case in self._cases)
-        for model, (prompt, templates), house in product(self.info.models, self._prompts.items(), houses):
-            keys = (
-                (Key(case.id, model, prompt, repeat), case)
-                for repeat in range(self.info.repeats)
-                for case in self._cases
-                if case.house == house
-            )
-            due = [(key, case) for key, case in keys if self._is_due(key)]
-            if due:
-                changes = {"model": model, "prompts": templates, **of_house(house)}
-                async with self._writer.variant("eval", self._budget, **changes) as writer:
-                    await self._write_part(writer, due, done)
+        finished = {key for key, row in self._folder.rows.items() if row.outcome != "failed"}
+        due: dict[tuple[str, str, Path | None], list[tuple[Key, Case]]] = {}
+        for model, prompt, repeat, case in product(
+            self.info.models, self._prompts, range(self.info.repeats), self._cases
+        ):
+            if (key := Key(case.id, model, prompt, repeat)) not in finished:
+                due.setdefault((model, prompt, case.house), []).append((key, case))
+        for (model, prompt, house), items in due.items():
+            changes = {"model": model, "prompts": self._prompts[prompt], **of_house(house)}
+            async with self._writer.variant("eval", self._budget, **changes) as writer:
 
-    def _is_due(self, key: Key) -> bool:
-        row = self._folder.rows.get(key)
-        return row is None or row.outcome == "failed"
+                async def write_row(item: tuple[Key, Case], writer: Writer = writer) -> None:
+                    row = await _write_row(writer, *item)
+                    self._folder.add(row)
+                    done(row)
 
-    async def _write_part(
-        self, writer: Writer, due: Sequence[tuple[Key, Case]], done: Callable[[Row], None]
-    ) -> None:
-        async def write_row(item: tuple[Key, Case]) -> None:
-            row = await _write_row(writer, *item)
-            if row.error is not None:
-                raise row.error
-            self._folder.add(row)
-            done(row)
-
-        await run_concurrently(iter(due), write_row, 1 if writer.is_local else self._concurrency)
+                await run_concurrently(iter(items), write_row, 1 if writer.is_local else self._concurrency)
 
     async def judge(self, votes: int = 1) -> None:
         """Have each judge judge the texts that it has not judged yet so often; raises as `write`."""
@@ -195,22 +194,20 @@ class EvalRun:
         return open_results(self._out, self._suite, self._writer.workspace)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 async def _write_row(writer: Writer, key: Key, case: Case) -> Row:
-    """Return the row of a case; one with an `error` where that would meet every other row, too."""
-    created = _now()
+    """Return the row of a case; raises ModelError where that would meet every other row, too."""
     try:
         result = await writer.write(
             case.brief, seed=case.id, sample=key.repeat, exclude=same_story(case, writer.workspace)
         )
     except ModelError as error:
-        return replace(RowResult.failed(key, error), provenance={"created": created, "run": error.run})
+        result = Result(case.brief, generic_show(case.brief.show), (), None, error, run=error.run)
     except BriefError as error:  # no demo draft has such a form
-        return RowResult(key, "failed", str(error), provenance={"created": created})
-    return RowResult.of(key, result)
+        failure = RequestRefusedError(str(error), is_transient=True)
+        result = Result(case.brief, generic_show(case.brief.show), (), None, failure)
+    if result.error is not None and not result.error.is_transient:
+        raise result.error
+    return Row.of(key, result)
 
 
 def same_story(case: Case, workspace: Workspace) -> frozenset[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import sqrt
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from synopsis_writer.evals.metrics import METRICS, Scored
 from synopsis_writer.evals.record import RunInfo
@@ -25,6 +25,7 @@ MIN_PAIRS = 60
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
 Verdict = Literal["better", "worse", "no difference shown"]
+Direction = Literal[-1, 0, 1]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Group:
-    """The summary of one model with one prompt version; demo drafts form a group of their own."""
+    """The summary of one model with one prompt version."""
 
     model: str
     prompt: str
-    is_demo: bool
+    is_demo: bool  # whether it made demo drafts: no model makes both these and others
     rows: int  # that there are; `planned` that there will be
     planned: int
     accepted: int
@@ -53,13 +54,18 @@ class Group:
     metrics: Mapping[str, Interval | None]  # None where no row could be scored
     findings: Mapping[str, int]  # how often each check refused an answer, most often first
 
+    @property
+    def name(self) -> str:
+        """Model and prompt version, and whether it is of demo drafts."""
+        return f"{self.model} · {self.prompt}" + (" · demo" if self.is_demo else "")
+
 
 @dataclass(frozen=True)
 class MetricComparison:
     """Two groups of rows, compared by one metric over the cases that both have scored."""
 
     metric: str
-    direction: Literal[-1, 0, 1]  # +1 more is better, -1 less is better, 0 neither
+    direction: Direction  # +1 more is better, -1 less is better, 0 neither
     difference: Interval | None  # the second's mean less the first's, case by case; None: they share no case
     wins: int  # cases in which the second is better; for a metric without direction higher
     ties: int
@@ -100,13 +106,11 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
     bootstrap over cases (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
     """
     means = case_means(rows, metric)
-    if not means:
-        return None
-    return replace(interval(list(means.values())), unscored=_unscored(rows, metric))
+    return replace(interval(list(means.values())), unscored=_unscored(rows, metric)) if means else None
 
 
 def compare(
-    a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Literal[-1, 0, 1] | None = None
+    a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Direction | None = None
 ) -> MetricComparison:
     """Compare `b` with the baseline `a`, case by case; `direction` is for a metric not among METRICS."""
     first, second = case_means(a, metric), case_means(b, metric)
@@ -120,31 +124,21 @@ def compare(
 
 
 def preferred(
-    metric: str, differences: Sequence[float], sign: Literal[-1, 0, 1] = 1, *, unscored: int = 0
+    metric: str, differences: Sequence[float], sign: Direction = 1, *, unscored: int = 0
 ) -> MetricComparison:
     """Return the comparison that differences make, one of each case: the second's value less the first's."""
     differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
-    higher = sum(difference > 0 for difference in differences)
-    lower = sum(difference < 0 for difference in differences)
-    return MetricComparison(
-        metric,
-        sign,
-        replace(interval(differences), unscored=unscored) if differences else None,
-        wins=lower if sign < 0 else higher,
-        ties=len(differences) - higher - lower,
-        losses=higher if sign < 0 else lower,
-    )
+    better, worse = (sum(each * (sign or 1) * side > 0 for each in differences) for side in (1, -1))
+    difference = replace(interval(differences), unscored=unscored) if differences else None
+    return MetricComparison(metric, sign, difference, better, len(differences) - better - worse, worse)
 
 
 def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:
     """Return the mean of each case's scored rows, in the order of the cases' ids."""
-    if len({each.row.is_demo for each in rows if each.row.synopsis is not None}) > 1:
-        raise ValueError("demo drafts and other texts are never averaged: group the rows first")
     values: defaultdict[str, list[float]] = defaultdict(list)
     for each in rows:
-        value = each.scores.get(metric)
-        if value is not None:
-            values[each.row.id.case].append(value)
+        if (value := each.scores.get(metric)) is not None:
+            values[each.row.case].append(value)
     return {case: fmean(sorted(values[case])) for case in sorted(values)}
 
 
@@ -184,68 +178,30 @@ def _unscored(rows: Sequence[Scored], metric: str) -> int:
     return sum(each.scores.get(metric) is None for each in rows)
 
 
-class GroupKey(NamedTuple):
-    """What the rows of a group have in common."""
-
-    model: str
-    prompt: str
-    is_demo: bool
-
-
-def group_rows(scored: Sequence[Scored]) -> Mapping[GroupKey, list[Scored]]:
-    """Return the rows of each group; a row without a text goes with the texts of its model and prompt.
-
-    It goes with the demo drafts only where that model and prompt produced nothing else.
-    """
-    kinds: defaultdict[tuple[str, str], set[bool]] = defaultdict(set)
-    for each in scored:
-        if each.row.synopsis is not None:
-            kinds[each.row.id.model, each.row.id.prompt].add(each.row.is_demo)
-    groups: defaultdict[GroupKey, list[Scored]] = defaultdict(list)
-    for each in scored:
-        row = each.row
-        is_demo = row.is_demo if row.synopsis is not None else kinds[row.id.model, row.id.prompt] == {True}
-        groups[GroupKey(row.id.model, row.id.prompt, is_demo)].append(each)
-    return groups
-
-
 def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:
     """Return a group for each model with each prompt version, in the run's order; empty ones, too."""
-    groups = dict(group_rows(scored))
-    pairs = [(model, prompt) for model in info.models for prompt in info.prompts]
-    made = {(key.model, key.prompt) for key in groups}
-    groups |= {GroupKey(*pair, is_demo=False): [] for pair in pairs if pair not in made}
-    order = {pair: index for index, pair in enumerate(pairs)}
-    keys = sorted(groups, key=lambda key: (order.get((key.model, key.prompt), len(order)), key))
-    whole = len(info.cases) * info.repeats
-
-    def planned(key: GroupKey) -> int:
-        """Where a model made demo drafts and others, the rows that are missing are the others'."""
-        if key._replace(is_demo=not key.is_demo) not in groups:
-            return whole
-        demos = len(groups[key._replace(is_demo=True)])
-        return demos if key.is_demo else whole - demos
-
-    return [_group(key, groups[key], planned(key)) for key in keys]
+    groups: dict[tuple[str, str], list[Scored]] = {}
+    for key in info.keys:
+        groups.setdefault((key.model, key.prompt), [])
+    for each in scored:
+        groups[each.row.model, each.row.prompt].append(each)
+    return [_group(*names, rows, info.planned // len(groups)) for names, rows in groups.items()]
 
 
-def _group(key: GroupKey, rows: Sequence[Scored], planned: int) -> Group:
+def _group(model: str, prompt: str, rows: Sequence[Scored], planned: int) -> Group:
     outcomes = Counter(each.row.outcome for each in rows)
     names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
     refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
     findings = Counter(check for attempt in refused for check in set(attempt.checks))
     return Group(
-        *key,
-        rows=len(rows),
-        planned=planned,
-        accepted=outcomes["accepted"],
-        refused=outcomes["refused"],
-        failed=outcomes["failed"],
-        metrics={name: estimate(rows, name) for name in names},
-        findings=dict(sorted(findings.items(), key=lambda item: (-item[1], item[0]))),
+        model,
+        prompt,
+        any(each.row.is_demo for each in rows),
+        len(rows),
+        planned,
+        outcomes["accepted"],
+        outcomes["refused"],
+        outcomes["failed"],
+        {name: estimate(rows, name) for name in names},
+        dict(sorted(findings.items(), key=lambda item: (-item[1], item[0]))),
     )
-
-
-def group_name(group: Group | GroupKey) -> str:
-    """Return model and prompt version, and whether the group is of demo drafts."""
-    return f"{group.model} · {group.prompt}" + (" · demo" if group.is_demo else "")
