@@ -7,9 +7,8 @@ import pytest
 
 from synopsis_writer.evals.review_check import HALVES, KINDS, load_texts
 from synopsis_writer.gate.consistency import consistency
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.gate import Gate
-from synopsis_writer.gate.messages import worded
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.show import CastMember, Show
 from synopsis_writer.synopsis import Character
@@ -62,8 +61,11 @@ def found(text: str, people: dict[str, str] | None = None, cast: dict[str, str] 
         ("Quirin, vier Jahre alt, lacht. Der siebenjährige Quirin schläft.", "siebenjährige Quirin"),
         ("Gesa lacht, vierzig Jahre alt. Gesa weiß das mit ihren fünfzig Jahren.", "mit ihren fünfzig"),
         ("Gesa Meinecke (47) lacht. Die 52-jährige Gesa geht.", "52-jährige Gesa"),
+        ("Gesa Meinecke, 38, lacht. Die gut vierzigjährige Gesa geht.", "vierzigjährige Gesa"),
+        ("Gesa ist 42, lacht. Gesa weiß das mit ihren knapp vierzig Jahren.", "mit ihren knapp vierzig"),
         # more of what was there
         ("Auf dem Tisch liegen drei Briefe. Gesa verbrennt die fünf Briefe.", "fünf Briefe"),
+        ("Auf dem Tisch liegen gut vierzig Briefe. Gesa verbrennt die 60 Briefe.", "60 Briefe"),
         # no such day, hour or order
         ("Am 31. April kommt Gesa.", "31. April"),
         ("Am 29. Februar 2025 kommt Gesa.", "29. Februar 2025"),
@@ -78,6 +80,7 @@ def found(text: str, people: dict[str, str] | None = None, cast: dict[str, str] 
         ("Zwei Stunden lang, von 14 bis 19 Uhr, wartet Gesa.", "Zwei Stunden lang"),
         ("Von 9.10 Uhr bis 9.50 Uhr, zwanzig Minuten lang, wartet Gesa.", "zwanzig Minuten lang"),
         ("Zwei Tage lang, von Montag bis Freitag, wartet Gesa.", "Zwei Tage lang"),
+        ("Fast drei Stunden lang, von 9 bis 13 Uhr, wartet Gesa.", "drei Stunden lang"),
     ],
 )  # fmt: skip
 def test_a_contradiction_is_marked(text: str, marked: str) -> None:
@@ -114,6 +117,9 @@ def test_a_contradiction_is_marked(text: str, marked: str) -> None:
         "Am Montag kommt Gesa. Drei Tage später, am Donnerstag, geht sie.",
         "Gesa war Anwältin. Als Anwältin Gesa noch jung war, lachte sie.",
         "Fünf Stunden lang, von 22 bis 3 Uhr, wartet Gesa.",
+        "Gut zwei Stunden lang, von 9.10 bis 11.30 Uhr, wartet Gesa.",
+        "Gesa Meinecke, 42, lacht. Die gut vierzigjährige Gesa geht.",
+        "Auf dem Tisch liegen gut vierzig Briefe. Gesa verbrennt die 42 Briefe.",
         "Drei Stunden lang, von 11 bis 2 Uhr, wartet Gesa.",
         "Fünf Tage lang, von Montag bis Freitag, wartet Gesa. Vier Tage lang, von Montag bis Freitag, auch.",
     ],

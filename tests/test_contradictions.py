@@ -40,13 +40,21 @@ STORY = Synopsis.model_validate(
 )
 
 
-def told(text: str, *people: tuple[str, str]) -> Finding:
+def story_of(text: str) -> Synopsis:
+    people = (Character(name="Gesa Meinecke", role="Schäferin"), Character(name="Frau Behn", role="Wirtin"))
+    paragraph = STORY.paragraphs[0].model_copy(update={"text": text})
+    return STORY.model_copy(
+        update={"characters": people, "paragraphs": (paragraph,), "logline": "Eine Suche."}
+    )
+
+
+def told(text: str, *people: tuple[str, str], story: Synopsis = STORY) -> Finding:
     show = generic_show("Nordhof")
     brief = make_brief(show="Nordhof", theme="Eine Schäferin soll ihre Schulden zahlen")
     characters = tuple(Character(name=name, role=role) for name, role in people)
     form = built_in_house().form(None)
     finding = lengths(
-        Subject(analyse(text), form, show, built_in_house(), brief, characters=characters, story=STORY)
+        Subject(analyse(text), form, show, built_in_house(), brief, characters=characters, story=story)
     )
     assert finding is not None
     return finding
@@ -145,6 +153,64 @@ def test_the_storys_own_list_or_a_part_of_it_passes() -> None:
 )
 def test_a_text_that_is_cut_out_of_the_story_is_refused(text: str) -> None:
     assert "All its sentences are those of the story" in told(text).message
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "agrees"),
+    [
+        ("42 Schafe", "gut vierzig Schafe", True),
+        ("38 Schafe", "gut vierzig Schafe", False),
+        ("gut vierzig Schafe", "42 Schafe", True),
+        ("gut vierzig Schafe", "38 Schafe", False),
+        ("38 Schafe", "knapp vierzig Schafe", True),
+        ("42 Schafe", "fast vierzig Schafe", False),
+        ("beinahe vierzig Schafe", "39 Schafe", True),
+        ("beinahe vierzig Schafe", "41 Schafe", False),
+        ("42 Schafe", "rund 40 Schafe", True),
+        ("60 Schafe", "etwa vierzig Schafe", False),
+        ("etwa vierzig Schafe", "60 Schafe", False),
+        ("42 Schafe", "über vierzig Schafe", True),
+        ("32 Schafe", "über vierzig Schafe", False),
+        ("zwölf Schafe", "ein Dutzend Schafe", True),
+        ("ein Dutzend Schafe", "zwölf Schafe", True),
+        ("zwanzig Schafe", "ein Dutzend Schafe", False),
+        ("ein Dutzend Schafe", "zwanzig Schafe", False),
+        ("fünfundzwanzig Schafe", "zwei Dutzend Schafe", True),
+        ("sechs Schafe", "ein halbes Dutzend Schafe", True),
+        ("sechs Monate", "ein halbes Jahr", True),
+        ("ein halbes Jahr", "sechs Monate", True),
+        ("zwei Monate", "ein halbes Jahr", False),
+        ("ein halbes Jahr", "acht Monate", False),
+        ("fünf Monate", "fast ein halbes Jahr", True),
+        ("dreißig Minuten", "eine halbe Stunde", True),
+        ("neunzig Minuten", "anderthalb Stunden", True),
+        ("20.20 Uhr", "gegen 20 Uhr", True),
+        ("21.30 Uhr", "gegen 20 Uhr", False),
+    ],
+)
+def test_about_a_number_is_judged_in_both_directions(there: str, here: str, agrees: bool) -> None:
+    story = story_of(f"Gesa spricht von {there}. Die Bank will Geld.")
+    finding = told(f"Gesa rechnet mit {here} und schweigt.", story=story)
+    assert finding.passed == agrees, finding.message
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "agrees"),
+    [
+        ("Frau Behn sucht ihre Tochter Anna.", "Frau Behn sucht ihre Mutter Anna.", False),
+        ("Frau Behn sucht ihre Mutter Anna.", "Frau Behn sucht ihre Tochter Anna.", False),
+        ("Frau Behn sucht ihren Vater Anton.", "Frau Behn sucht ihren Sohn Anton.", False),
+        ("Frau Behn sucht ihre Enkelin Anna.", "Frau Behn sucht ihre Großmutter Anna.", False),
+        ("Frau Behn sucht ihren Neffen Anton.", "Frau Behn sucht ihren Onkel Anton.", False),
+        ("Frau Behn sucht ihre Tochter Anna.", "Tochter Anna ist fort.", True),
+        ("Frau Behn und ihre Tochter Anna suchen Annas Sohn Max.", "Max sucht seine Mutter Anna.", True),
+        ("Mutter Anna und Oma Berta suchen Annas Tochter.", "Berta sucht ihre Tochter Anna.", True),
+        ("Frau Behn sucht ihre Schwester Anna.", "Max sucht seine Schwester Anna.", True),
+    ],
+)
+def test_who_is_whose_child_is_not_turned_round(there: str, here: str, agrees: bool) -> None:
+    finding = told(here, story=story_of(f"{there} Die Mutter von Max weint nicht." if agrees else there))
+    assert finding.passed == agrees, finding.message
 
 
 @pytest.mark.parametrize("folder", ["tests/corpus/good", "examples"])

@@ -203,7 +203,7 @@ def test_actors_stand_in_brackets_where_the_house_has_them(tmp_path: Path) -> No
     assert held.passed
     missing = look(wanted, "actors", "Gesa Meinecke wartet am Ufer.", brief=brief)
     assert missing is not None
-    assert "put „Anna von Brandt“ in brackets" in missing.message
+    assert "put „Anna von Brandt“ in brackets" in missing.sentence
     assert look(wanted, "actors", text) is None  # nobody can know them
     assert look(house_of(tmp_path), "actors", text) is None
     assert "Anna von Brandt" in Gate(wanted).subject(text, "kurz", SHOW).known_names

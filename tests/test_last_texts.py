@@ -13,8 +13,8 @@ import pytest
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example, load_example
-from synopsis_writer.gate.features import Avoid, avoid_of, features_of, repeated
-from synopsis_writer.gate.messages import in_language, worded
+from synopsis_writer.gate.features import Avoid, avoid_of, features_of, kind_wording, repeated
+from synopsis_writer.gate.finding import worded
 from synopsis_writer.log import RunLog
 from synopsis_writer.prompts.templates import avoid_block
 from synopsis_writer.settings import Settings, folder, load_settings
@@ -65,8 +65,8 @@ async def test_two_texts_one_after_the_other_share_no_opening_ending_or_motif_in
     assert block(client.calls[0].messages) == {}
     for (before, text), call in zip(pairwise(texts), client.calls[1:], strict=True):
         told, last = block(call.messages), features_of(before.synopsis)
-        assert in_language(last.opening_kind, "de") in kinds(told["Einstieg"])
-        assert in_language(last.ending_kind, "de") in kinds(told["Schluss"])
+        assert kind_wording(last.opening_kind).text("de") in kinds(told["Einstieg"])
+        assert kind_wording(last.ending_kind).text("de") in kinds(told["Schluss"])
         words = " ".join((text.brief.theme, *text.brief.beats, *text.brief.characters)).lower()
         assert all(motif in told["Motive"] for motif in last.motifs if motif.lower() not in words)
         # Whoever writes what the prompt says, shares none of the three: what shares one is named.
@@ -104,7 +104,7 @@ async def test_the_log_remembers_the_last_texts_of_its_house_and_each_run_what_i
     async with writing([two], log) as (writer, client):
         await writer.write(two.brief)
     told = block(client.calls[0].messages)
-    assert in_language(features_of(one.synopsis).opening_kind, "de") in kinds(told["Einstieg"])
+    assert kind_wording(features_of(one.synopsis).opening_kind).text("de") in kinds(told["Einstieg"])
     run = log.find("last")
     assert run.avoid is not None
     assert json.loads(avoid_block(run.avoid)) == told
@@ -168,7 +168,9 @@ def test_a_text_that_repeats_the_last_ones_is_saved_with_a_warning(terminal: Ter
     assert "Das hatten schon die letzten Texte: der Einstieg (" in run.err
     asked = bodies[-1]["messages"]
     assert json.loads(dry.out)["messages"][-1]["content"] == asked[-1]["content"]
-    assert kinds(block(asked)["Einstieg"]) == {in_language(features_of(GOOD.synopsis).opening_kind, "de")}
+    assert kinds(block(asked)["Einstieg"]) == {
+        kind_wording(features_of(GOOD.synopsis).opening_kind).text("de")
+    }
 
 
 def test_what_a_brief_names_and_the_cast_may_come_back() -> None:

@@ -66,7 +66,7 @@ def test_one_byte_too_many_is_refused(tmp_path: Path) -> None:
     house = house_of(tmp_path, "    bytes: [1, 16]\n")
     assert length_of(house, "Gesa fährt heim").passed
     finding = length_of(house, "Gesa fährt heim.")
-    assert finding.message == "The text has 17 bytes, 1 to 16 bytes in utf-8 are wanted: cut."
+    assert finding.sentence == "The text has 17 bytes, 1 to 16 bytes in utf-8 are wanted: cut."
 
 
 def test_a_character_that_the_encoding_lacks_is_quoted(tmp_path: Path) -> None:
@@ -274,13 +274,21 @@ def test_a_saved_length_passes_check_again(terminal: Terminal, house: str, story
 @pytest.mark.parametrize(
     ("bad", "people", "quotes"),
     [
-        (EPG.replace("Gesa", "Gisela"), PEOPLE, "names „Gisela“"),
-        (EPG, [("Gesa Meinecke", "Wirtin")], "„Gesa Meinecke: Wirtin“, its story „Gesa Meinecke: Schäferin“"),
-        (EPG.replace("Schäferin", "Wirtin"), PEOPLE, "„Wirtin Gesa“, its story „Gesa Meinecke: Schäferin“"),
+        (EPG.replace("Gesa", "Gisela"), PEOPLE, "nennt „Gisela“"),
+        (
+            EPG,
+            [("Gesa Meinecke", "Wirtin")],
+            "„Gesa Meinecke: Wirtin“, seine Geschichte „Gesa Meinecke: Schäferin“",
+        ),
+        (
+            EPG.replace("Schäferin", "Wirtin"),
+            PEOPLE,
+            "„Wirtin Gesa“, seine Geschichte „Gesa Meinecke: Schäferin“",
+        ),
         (
             EPG.replace("fortgeben", "in vier Wochen fortgeben"),
             PEOPLE,
-            "„vier Wochen“, its story „drei Wochen“",
+            "„vier Wochen“, seine Geschichte „drei Wochen“",
         ),
     ],
 )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.gate.messages import Language, _entries, check_names, worded
+from synopsis_writer.gate.lexicon import word_lists
+from synopsis_writer.gate.messages import Language, check_names
 from synopsis_writer.house.form import CHECK_NAMES
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt
@@ -57,15 +58,12 @@ def test_a_repair_quotes_the_sentence_and_says_what_would_do() -> None:
     assert re.search(r"verlässt die dritte Person: „.+“\. Im Satz: „.+[.!?]“ Erzähle von Menschen", repair)
 
 
-def test_a_recorded_sentence_is_told_in_german_too() -> None:
-    """A batch records what a finding says in one line, and repairs with it later."""
-    for line in (
-        "Words in capitals shout: „NIE“.",
-        "Words in capitals shout: „NIE“. Write them in small letters.",
-    ):
-        recorded = Attempt.recorded(1, Answer(""), passed=False, problems=[f"exclamations: {line}"])
-        (repair,) = recorded.repairs
-        assert repair == "exclamations: Wörter in Großbuchstaben schreien: „NIE“. Schreibe sie klein."
+def test_a_recorded_repair_is_repeated() -> None:
+    """A batch records what an attempt tells the model, and repairs with it later."""
+    (damage,) = [each for each in DAMAGES if each.name == "reader addressed"]
+    refused = Attempt(1, Answer(""), problem="", findings=tuple(findings(damage, "en")[:25]))
+    recorded = Attempt.recorded(1, Answer(""), passed=False, problems=refused.repairs)
+    assert recorded.repairs == refused.repairs
 
 
 def test_what_the_table_lacks_is_shown_as_the_check_says_it() -> None:
@@ -73,9 +71,19 @@ def test_what_the_table_lacks_is_shown_as_the_check_says_it() -> None:
     assert worded(own, None, "de").message == own.message
 
 
-def test_german_takes_the_same_placeholders() -> None:
-    for entry in _entries():
-        assert set(re.findall(r"\{\w+\}", entry.german)) == set(re.findall(r"\{\w+\}", entry.english))
+@pytest.mark.parametrize(("key", "lines"), word_lists("messages").items())
+def test_german_takes_the_same_placeholders(key: str, lines: list[str]) -> None:
+    if key.startswith("held") or len(lines) == 1:
+        assert len(lines) == 1
+        return
+    english, german = (set(re.findall(r"\{(\w+)", line)) for line in lines)
+    assert english == german
+    assert (" | " in lines[0]) == (" | " in lines[1])
+
+
+def test_what_the_log_says_takes_the_same_values_in_german() -> None:
+    for english, (german,) in word_lists("status_de").items():
+        assert re.findall("%.", english) == re.findall("%.", german)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_fails(
     assert finding is not None
     assert (finding.check, finding.passed) == (check, False)
     assert finding.value == (finding.value if value is None else value)
-    assert reported in finding.message
+    assert reported in finding.sentence
     pointed = [text[span.start : span.end] for span in finding.spans]
     assert len(pointed) == len(spots), pointed
     assert all(found.startswith(spot) for found, spot in zip(pointed, spots, strict=True)), pointed

@@ -202,8 +202,8 @@ async def write(
                 recorder.judged(index, made[-1])
 
     for number in range(begun + 1, attempts + 1):
-        round_ = f"attempt {number} of {attempts}"
-        _log.info("%s: asking %s", round_, author.name)
+        round_ = (number, attempts)
+        _log.info("attempt %d of %d: asking %s", *round_, author.name)
         before = begun + len(made)
         drafts = (draft(number, before + index) for index in range(best_of if number == 1 else 1))
         ends = await asyncio.gather(*drafts, return_exceptions=True)
@@ -212,14 +212,15 @@ async def write(
             raise errors[0]
         best = min(reversed(made), key=_faults)  # of several the newest
         for reason in dict.fromkeys(map(str, errors)):
-            _log.info("%s: a draft failed: %s", round_, reason)
+            _log.info("attempt %d of %d: a draft failed: %s", *round_, reason)
         if best.passed:
-            warned = f", with warnings; {' '.join(best.warnings)}" if best.warnings else ""
-            _log.info("%s: accepted%s", round_, warned)
+            warned = " ".join(best.warnings)
+            outcome = "accepted, with warnings; %s" if warned else "accepted%s"
+            _log.info(f"attempt %d of %d: {outcome}", *round_, warned)  # noqa: G004 - a key for the page
             break
         if len(errors) == len(ends):
             return Result(judge.brief, judge.show, tuple(made), best, errors[0])
-        _log.info("%s: refused; %s", round_, " ".join(best.problems))
+        _log.info("attempt %d of %d: refused; %s", *round_, " ".join(best.problems))
     return Result(judge.brief, judge.show, tuple(made), best)
 
 

@@ -13,9 +13,8 @@ from typing import Any, Generic, Literal, Self, TypeVar, get_args
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_document
 from synopsis_writer.errors import GateRefusedError, InputError, ModelError
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.gate import failures, warnings
-from synopsis_writer.gate.messages import worded
 from synopsis_writer.gate.text import Span
 from synopsis_writer.models.base import Answer, Message, answer_data, bill, bill_data
 from synopsis_writer.prompts.templates import Prompt
@@ -98,7 +97,7 @@ class Attempt:
         if self.problem:
             return (f"{self.problem} – Gib genau ein JSON-Objekt in der verlangten Form, vollständig.",)
         findings = (*failures(self.findings), *warnings(self.findings))
-        return tuple(f"{each.check}: {each.repair or worded(each, None, 'de').repair}" for each in findings)
+        return tuple(f"{each.check}: {each.repair or worded(each, None, 'de').sentence}" for each in findings)
 
     @property
     def checks(self) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from synopsis_writer.drafting import Author, Judge, ModelAuthor, read_answer, wr
 from synopsis_writer.errors import ModelError
 from synopsis_writer.examples import listed_people
 from synopsis_writer.formats.reading import paragraphs
-from synopsis_writer.gate.finding import Finding, failed, passed
+from synopsis_writer.gate.finding import Finding, judged, worded
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
-from synopsis_writer.gate.messages import Language, worded
+from synopsis_writer.gate.messages import Language, say
 from synopsis_writer.gate.text import Span, lower_words
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.log import Recording
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 KINDS = ("Schritt", "Wissen", "Name", "Rolle", "Beziehung", "Zahl", "Zeit", "Bezug", "Sprache", "Thema")
 _MOST_REMARKS = 12
 _LONGEST = 300  # characters of each part of a remark
-_LIMIT = "no remarks"
+_LIMIT = say("limit review")
 _UNREAD = "unread"
 
 
@@ -233,18 +233,16 @@ class Reviewer:
         for reason in dropped:
             _log.info("review: a remark is dropped: %s", reason)
         if not counted:
-            return worded(passed(REVIEW, 0, _LIMIT, "Nothing is remarked."), None, self.lang)
+            return worded(judged(REVIEW, 0, _LIMIT), None, self.lang)
         remarks = "; ".join(str(remark) for remark, _ in counted)
         spans = [span for _, marked in counted for span in marked]
-        finding = failed(REVIEW, len(counted), _LIMIT, "", spans)
-        finding = replace(finding, message=f"Remarks of the copy desk: {remarks}.")  # all of them
+        finding = judged(REVIEW, len(counted), _LIMIT, say("review", remarks=remarks), spans)
         repair = f"Anmerkungen der Schlussredaktion; ändere nur, was sie betreffen: {remarks}."
         return replace(worded(finding, None, self.lang), repair=repair)
 
     def _unread(self, reason: str) -> Finding:
-        message = f"The text was not reviewed ({clean_name(reason, _LONGEST)}): read it yourself."
-        finding = failed(REVIEW, _UNREAD, _LIMIT, message)
-        return replace(worded(finding, None, self.lang), level="warning")
+        problem = say("not reviewed", reason=clean_name(reason, _LONGEST))
+        return worded(judged(REVIEW, _UNREAD, _LIMIT, problem, level="warning"), None, self.lang)
 
 
 def remarks(attempt: Attempt) -> int:

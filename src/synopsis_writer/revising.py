@@ -18,10 +18,10 @@ from synopsis_writer.errors import BriefError, ExampleError, InputError, explain
 from synopsis_writer.examples import named_members, read_brief, read_people
 from synopsis_writer.formats.reading import Source, paragraphs, title_and_text
 from synopsis_writer.gate.cast import parse_name
-from synopsis_writer.gate.features import Features, features_of
-from synopsis_writer.gate.finding import Finding, failed, passed, quoted
+from synopsis_writer.gate.features import Features, features_of, kind_wording
+from synopsis_writer.gate.finding import Finding, Level, judged, worded
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, stem
-from synopsis_writer.gate.messages import Language, worded
+from synopsis_writer.gate.messages import Language, Wording, say
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.result import Attempt, Result
 from synopsis_writer.show import Show
@@ -226,23 +226,20 @@ class Reviser(Judge):
             )
             if number in self._wish.paragraphs
         ] or [(old.title, old.logline, old.text) != (new.title, new.logline, new.text)]
-        same = "What was to be written anew is the same as before: do what the wish asks."
-        change = failed("change", "unchanged", "differs", same)
-        if all(changed):
-            change = passed("change", "changed", "differs", "Something has changed.")
+        problem = None if all(changed) else say("change")
+        value = "changed" if all(changed) else "unchanged"
+        change = judged("change", value, say("limit change"), problem)
         if not self._wish.keep:
             return [change]
         whole = _in_one_line(text.title, text.logline, text.text)
         lost = [words for words in self._wish.keep if words not in whole]
-        if not lost:
-            return [change, passed("keep", 0, "all stay", "All words that must stay are there.")]
-        message = f"These words must stay, to the letter: {quoted(lost)}."
-        return [change, failed("keep", len(lost), "all stay", message)]
+        problem = say("keep", words=lost) if lost else None
+        return [change, judged("keep", len(lost), say("limit keep"), problem)]
 
 
 def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
     message = f"{'Variante' if lang == 'de' else 'variant'} {number}: {finding.message}"
-    repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').repair}"
+    repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').sentence}"
     return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
 
@@ -262,26 +259,24 @@ def compare(variants: Sequence[Features]) -> list[Finding]:
     """
     views = [parse_name(each.view) for each in variants]
     enough = len(set(views)) >= min(len(views), max(len(each.people) for each in variants))
-    faults: list[list[str]] = [[] for _ in variants]
-    kinds: list[list[str]] = [[] for _ in variants]
+    faults: list[list[Wording]] = [[] for _ in variants]
+    kinds: list[list[Wording]] = [[] for _ in variants]
     for (index, one), (later, two) in combinations(enumerate(variants), 2):
         number = index + 1
-        for end, begins, opens in (("opening", "begins", "opens"), ("ending", "ends", "closes")):
+        for end in ("opening", "ending"):
             sentence, kind = getattr(one, end), getattr(one, f"{end}_kind")
             if _is_like(sentence, getattr(two, end)):
-                faults[later].append(f"it {begins} like variant {number} („{sentence}“)")
+                faults[later].append(say(f"same {end}", n=number, sentence=sentence))
             elif kind == getattr(two, f"{end}_kind"):
-                kinds[later].append(f"it {opens} as variant {number} does ({kind})")
+                kinds[later].append(say(f"same kind of {end}", n=number, kind=kind_wording(kind)))
         if not enough and views[index] == views[later]:
-            faults[later].append(f"the first person it names is that of variant {number} ({one.view})")
-    limit = f"other words at both ends: at most {ALIKE:.0%} shared; another person first"
+            faults[later].append(say("same view", n=number, name=one.view))
+    limit = say("limit variants", share=ALIKE)
     found = []
     for wrong, same in zip(faults, kinds, strict=True):
-        message = f"Too like another variant: {'; '.join([*wrong, *same])}: tell it otherwise."
-        finding = failed("variants", len(wrong) + len(same), limit, message)
-        finding = finding if wrong else replace(finding, level="warning")
-        other = passed("variants", 0, limit, "It differs from the other variants.")
-        found.append(finding if wrong or same else other)
+        problem = say("variants", faults=[*wrong, *same]) if wrong or same else None
+        level: Level = "error" if wrong or not same else "warning"
+        found.append(judged("variants", len(wrong) + len(same), limit, problem, level=level))
     return found
 
 

@@ -37,8 +37,7 @@ from synopsis_writer.errors import (
 from synopsis_writer.examples import Example, read_brief
 from synopsis_writer.formats.reading import Source, read_source, replace_text
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid, avoid_of, repeated
-from synopsis_writer.gate.finding import Finding
-from synopsis_writer.gate.messages import worded
+from synopsis_writer.gate.finding import Finding, worded
 from synopsis_writer.gate.text import analyse
 from synopsis_writer.log import BATCH, Lost, OnAttempt, Recording, Replay, Run, RunLog, Version, differences
 from synopsis_writer.models.base import Limits, ModelClient

@@ -330,8 +330,9 @@ class BatchStore(BatchReader):
             self.database.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
                 (
-                    (result.id, attempt.number, attempt.passed, _json(attempt.problems), attempt.answer.text)
+                    (result.id, attempt.number, attempt.passed, _json(problems), attempt.answer.text)
                     for attempt in result.attempts
+                    for problems in [attempt.problems if attempt.problem else attempt.repairs]
                 ),
             )
 

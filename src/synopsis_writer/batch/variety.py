@@ -32,8 +32,9 @@ from synopsis_writer.gate.copies import (
     spans_of_runs,
 )
 from synopsis_writer.gate.features import features_of as text_features
-from synopsis_writer.gate.finding import Finding, failed, passed, quoted
+from synopsis_writer.gate.finding import Finding, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
+from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.story import COPIED_RUN
 from synopsis_writer.gate.text import Span, folded, lower_words
 from synopsis_writer.settings import Settings
@@ -135,7 +136,7 @@ class Variety:
         return number
 
     def _copy(self, synopsis: Synopsis, show: Show, features: Features) -> Finding:
-        limit = f"runs under {COPIED_RUN} words, at most {SHARED:.0%} shared"
+        limit = say("limit copy", words=COPIED_RUN, share=SHARED)
         text, candidates = synopsis.text, self._candidates(features.fingerprints)
         people = [name for names in candidates.values() for name in names]
         names = name_forms((*features.people, *people, *cast_names(show)))
@@ -148,12 +149,9 @@ class Variety:
             spans = spans_of_runs(text, shared)
             longest = max(own_words(text[slice(*span)], show, names) for span in spans)
             if longest >= COPIED_RUN or share > SHARED:
-                message = (
-                    f"{longest} words in a row stand in row {row}, too; {share:.0%} of the text is shared: "
-                    "tell it in words and events of its own."
-                )
-                return failed("variety_copy", longest, limit, message, spans)
-        return passed("variety_copy", 0, limit, "No other row tells the same in the same words.")
+                problem = say("variety_copy", n=longest, row=row, share=share)
+                return judged("variety_copy", longest, limit, problem, spans)
+        return judged("variety_copy", 0, limit)
 
     def _candidates(self, fingerprints: Fingerprints) -> dict[str, list[str]]:
         """Return the rows that share the most fingerprints, and the people of each."""
@@ -163,26 +161,20 @@ class Variety:
         return {row: people.split("\n") for number, _ in numbers for row, people in self._rows(query, number)}
 
     def _opening(self, synopsis: Synopsis, features: Features) -> Finding:
-        limit = "no other row's opening"
         rows = features.opening and self._rows(_BY_OPENING, features.opening)
-        if not rows:
-            return passed("variety_opening", features.opening, limit, "No other row begins like this.")
+        problem = say("variety_opening", row=rows[0][0]) if rows else None
         spans = [Span(0, len(text_features(synopsis).opening))]
-        message = f"The first sentence begins like that of row {rows[0][0]}: open with another picture."
-        return failed("variety_opening", features.opening, limit, message, spans)
+        return judged("variety_opening", features.opening, say("limit variety_opening"), problem, spans)
 
     def _title(self, synopsis: Synopsis, features: Features) -> Finding:
-        limit = "no other row's title"
         rows = features.title and self._rows(_BY_TITLE, features.title)
-        if not rows:
-            return passed("variety_title", synopsis.title, limit, "No other row has this title.")
-        message = f"Row {rows[0][0]} has the title {quoted([synopsis.title])}, too: find one of its own."
-        return failed("variety_title", synopsis.title, limit, message)
+        problem = say("variety_title", row=rows[0][0], words=[synopsis.title]) if rows else None
+        return judged("variety_title", synopsis.title, say("limit variety_title"), problem)
 
     def _names(self, synopsis: Synopsis, show: Show, brief: Brief, features: Features) -> Finding:
-        limit = f"no other row's full names, no last names of the show's latest {SEASON} rows"
+        limit = say("limit variety_names", most=SEASON)
         if not show.cast:
-            return passed("variety_names", 0, limit, "Nobody can tell guests from a cast that is not known.")
+            return judged("variety_names", 0, limit, held=say("no cast"))
         since = self._rows(_SINCE, show.slug, SEASON - 1)
         first = since[0][0] if since else 0
         taken: dict[Name, str] = {}
@@ -193,15 +185,14 @@ class Variety:
                 )
                 taken.update((name, row) for (row,) in rows)
         if not taken:
-            return passed("variety_names", 0, limit, "The people are this row's own.")
+            return judged("variety_names", 0, limit)
         written = {parse_name(person.name): person.name for person in reversed(synopsis.characters)}
         people = ", ".join(f"{written[name]} (row {row})" for name, row in taken.items())
-        message = f"People of other rows turn up whom neither cast nor brief names: {people}: rename them."
         # The last names, and first names before them.
         parts = [rf"(?:{re.escape(name.first)}\s+)?{re.escape(name.last)}s?" for name in taken]
         mentions = re.finditer(rf"\b(?:{'|'.join(parts)})\b", synopsis.text, re.IGNORECASE)
         spans = [Span(*mention.span()) for mention in mentions]
-        return failed("variety_names", len(taken), limit, message, spans)
+        return judged("variety_names", len(taken), limit, say("variety_names", people=people), spans)
 
     def _rows(self, query: str, *values: str | int) -> list[tuple[str, ...]]:
         with reported():

@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import unified_diff
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -198,16 +197,15 @@ def _json(result: "Report") -> Iterator[str]:
 
 
 def _lines(result: "Report") -> Iterator[str]:
-    from synopsis_writer.gate.messages import in_language
+    from synopsis_writer.gate.messages import say
 
     refused, warned, waived = result.refused, result.warnings, result.waived
-    spoken = partial(in_language, language=result.lang)
-    verdict = f"refused by {len(refused)} of" if refused else "passed all"
-    parts = [f"{verdict} {len(result.findings)} checks as {result.form}"]
-    parts += ["the form that fits best"] * result.guessed
-    parts += [f"{len(warned)} warning{'s' * (len(warned) > 1)}"] * bool(warned)
-    parts += [f"{len(waived)} waived"] * bool(waived)
-    yield f"{result.source}: {', '.join(map(spoken, parts))}"
+    counts = {"n": len(refused), "count": len(result.findings), "form": result.form}
+    parts = [say("refused" if refused else "all passed", **counts)]
+    parts += [say("guessed")] * result.guessed
+    parts += [say("1 warning" if len(warned) == 1 else "n warnings", n=len(warned))] * bool(warned)
+    parts += [say("n waived", n=len(waived))] * bool(waived)
+    yield say("verdict", source=result.source, parts=parts).text(result.lang)
     if refused or warned:
         spans = [span for finding in (*refused, *warned) for span in finding.spans]
         width = min(_MOST_COLUMNS, shutil.get_terminal_size().columns)
@@ -215,9 +213,9 @@ def _lines(result: "Report") -> Iterator[str]:
     for finding in refused:
         yield f"{finding.check}: {finding.sentence}"
     for finding in warned:
-        yield f"{spoken('warning')}: {finding.check}: {finding.sentence}"
+        yield f"{say('warning').text(result.lang)}: {finding.check}: {finding.sentence}"
     for finding in waived:
-        yield f"{spoken('waived')}: {finding.check}: {finding.sentence} ({finding.waived})"
+        yield f"{say('waived').text(result.lang)}: {finding.check}: {finding.sentence} ({finding.waived})"
 
 
 def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:

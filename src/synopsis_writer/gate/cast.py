@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.lexicon import (
     ADDRESSES,
     ROMAN_NUMERAL,
@@ -21,15 +21,11 @@ from synopsis_writer.gate.lexicon import (
     pattern,
     word_lists,
 )
+from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
 NAMED_SHARE = 0.8  # share of the brief's people that must turn up
 MOST_UNDECLARED = 3  # full names that neither brief nor cast nor answer gives
-
-_LIMIT = (
-    f"at least {NAMED_SHARE:.0%} of the brief's people, nobody of another show, "
-    f"at most {MOST_UNDECLARED} unknown full names"
-)
 
 
 class Name(NamedTuple):
@@ -46,14 +42,15 @@ class FullName(NamedTuple):
     span: Span
 
 
-_Problem = tuple[str, Sequence[Span]]  # a finding's message and spans
+_Problem = tuple[Wording, Sequence[Span]]  # of a finding
 
 
 def cast(subject: Subject) -> Finding:
     """The brief's people turn up, no other show's, few unknown ones; nobody changes name or occupation."""
     share, missing = named(subject)
+    limit = say("limit cast", share=NAMED_SHARE, most=MOST_UNDECLARED)
     if share < NAMED_SHARE:
-        return failed("cast", share, _LIMIT, f"People of the brief do not turn up: {quoted(missing)}.")
+        return judged("cast", share, limit, say("missing people", words=missing))
     declared = {parse_name(full) for full in subject.known_names}
     mentions = full_names(subject.text, declared)
     problem = (
@@ -62,9 +59,7 @@ def cast(subject: Subject) -> Finding:
         or _other_occupations(subject, mentions, declared)
         or _undeclared(subject, mentions)
     )
-    if problem is not None:
-        return failed("cast", share, _LIMIT, *problem)
-    return passed("cast", share, _LIMIT, "The people are those of brief and show.")
+    return judged("cast", share, limit, *(problem or ()))
 
 
 def named(subject: Subject) -> tuple[float, list[str]]:
@@ -106,9 +101,7 @@ def _strangers(subject: Subject, declared: Collection[Name]) -> _Problem | None:
         if (base := nominative(last.lower, lasts)) in lasts
         and (Name(first.lower, base) in full or (base in doctors and first.lower in TITLES))
     ]
-    if not spans:
-        return None
-    return f"The text names people of another show: {_quote(text, spans)}.", spans
+    return (say("strangers", words=_passages(text, spans)), spans) if spans else None
 
 
 def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collection[Name]) -> _Problem | None:
@@ -119,13 +112,8 @@ def _renamed(subject: Subject, mentions: Sequence[FullName], declared: Collectio
         others = [name for name in names if name.first == mention.name.first and name != mention.name]
         if mention.name not in declared and others and not _are_two(subject.text, mention, others):
             spans = [mention.span, *(other.span for other in mentions if other.name in others)]
-            return f"A person changes the last name: {_quote(subject.text, spans)}.", spans
+            return say("other last name", words=_passages(subject.text, spans)), spans
     return None
-
-
-_NAMESAKE = re.compile(
-    r"\b(?:Namensvetter\w*|zweite[rn]?|andere[rn]?|gewisse[rn]?|ebenfalls|gleichnamig\w*)\b"
-)
 
 
 def _are_two(text: Text, mention: FullName, others: Collection[Name]) -> bool:
@@ -133,7 +121,7 @@ def _are_two(text: Text, mention: FullName, others: Collection[Name]) -> bool:
     sentence = next(s for s in text.sentences if s.span.contains(mention.span.start))
     words = [word.lower for word in text.words]
     here = words[sentence.first : sentence.last]
-    if _NAMESAKE.search(sentence.text) or any(_turns_up(other.last, here) for other in others):
+    if pattern("namesake").search(sentence.text) or any(_turns_up(other.last, here) for other in others):
         return True
     own = [index for index, word in enumerate(words) if word == mention.name.last]
     return any(
@@ -153,13 +141,13 @@ def _other_occupations(
         known = occupation(word.lower) if word.form[0].isupper() and not word.quoted else None
         person = person_after(text, index, people) if known else ""
         before_it = text.words[index - 1].lower if index else ""
-        if known is None or not person or _PAST.match(before_it):
+        if known is None or not person or pattern("not now").match(before_it):
             continue
         before, first = seen.setdefault(person, (known, word))
         role = roles.get(person, "")
         if before != known and not (first.lower in role and word.lower in role):
             spans = [first.span, word.span]
-            return f"A person changes the calling: {quoted([first.form, word.form])}.", spans
+            return say("other calling", words=[first.form, word.form]), spans
     return None
 
 
@@ -168,10 +156,8 @@ def _undeclared(subject: Subject, mentions: Sequence[FullName]) -> _Problem | No
     given = subject.given_words
     new = {mention.name: mention.span for mention in reversed(mentions) if given.isdisjoint(mention.name)}
     spans = sorted(new.values())
-    if len(spans) <= MOST_UNDECLARED:
-        return None
-    message = f"The text names {len(spans)} people whom nobody declared: {_quote(subject.text, spans)}."
-    return message, spans
+    problem = say("undeclared people", n=len(spans), words=_passages(subject.text, spans))
+    return (problem, spans) if len(spans) > MOST_UNDECLARED else None
 
 
 def owners(names: Collection[Name]) -> Mapping[str, str]:
@@ -200,13 +186,8 @@ def person_after(text: Text, index: int, people: Mapping[str, str]) -> str:
     return next(filter(None, (people.get(nominative(word.lower, people)) for word in name)), "")
 
 
-_PAST = re.compile(
-    r"(?:früher|ehemalig|einstig|gelernt|angehend|künftig|werdend|zukünftig|falsch|angeblich|vermeintlich)"
-)
-
-
-def _quote(text: Text, spans: Sequence[Span]) -> str:
-    return quoted([text.raw[span.start : span.end] for span in spans])
+def _passages(text: Text, spans: Sequence[Span]) -> list[str]:
+    return [text.raw[slice(*span)] for span in spans]
 
 
 _GENITIVE_ENDS = frozenset("s'’")
@@ -286,9 +267,6 @@ def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool
 
 
 _LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
-_KIN = re.compile(
-    r".*(?:vater|mutter|bruder|schwester|tochter|sohn|onkel|tante|frau|mann|neffe|nichte|enkel|enkelin|\w{3}ende|mädchen)"
-)
 
 
 def is_calling(word: str) -> bool:
@@ -298,22 +276,16 @@ def is_calling(word: str) -> bool:
         or gender(word) is not None
         or is_womans(word)
         or commonness(f"{word}in") >= _LISTED
-        or (_KIN.fullmatch(word) or pattern("introduces a name").search(word)) is not None
+        or (pattern("kin").fullmatch(word) or pattern("introduces a name").search(word)) is not None
     )
-
-
-_BEFORE_PLACES = frozenset("in aus nach hotel café firma kanzlei klinik straße insel".split())
-_AFTER_FIRMS = frozenset("gmbh ag kg bau klinik hotel stiftung straße platz".split())
 
 
 def _is_place_or_firm(text: Text, index: int) -> bool:
     before = text.words[index - 1].lower if index else ""
     after = text.words[index + 2].lower if index + 2 < len(text.words) else ""
-    return before in _BEFORE_PLACES or after in _AFTER_FIRMS
+    return pattern("around a place or firm").fullmatch(f"{before}|{after}") is not None
 
 
-_WITH_UMLAUT = {"arzt": "ärztin", "anwalt": "anwältin", "koch": "köchin", "bauer": "bäuerin"}
-_WOMEN = frozenset({"krankenschwester", "hebamme"})
 _SHORTEST = 4  # letters: Arzt, Koch, Wirt
 
 
@@ -335,14 +307,44 @@ def _occupations() -> Mapping[str, Occupation]:
     found: dict[str, Occupation] = {}
     for field, line in enumerate(word_lists("occupations")["occupations"]):
         for word in line.split():
-            found[word] = Occupation(field, is_woman=word in _WOMEN)
+            found[word] = Occupation(field, is_woman=word in word_lists("occupations")["women"])
             found[_as_woman(word)] = Occupation(field, is_woman=True)
     return found
 
 
 def _as_woman(man: str) -> str:
     """Return Ärztin for Arzt, Unfallchirurgin for Unfallchirurg, Gynäkologin for Gynäkologe."""
-    for ending, woman in _WITH_UMLAUT.items():
+    for ending, woman in map(str.split, word_lists("occupations")["with umlaut"]):
         if man.endswith(ending):
             return man.removesuffix(ending) + woman
     return man.removesuffix("e") + "in"
+
+
+class Kin(NamedTuple):
+    """A kind of relation, and which end of it a person is: elder 1, younger -1, neither 0."""
+
+    line: int
+    end: int
+
+    @property
+    def turned(self) -> "Kin":
+        """The other end."""
+        return Kin(self.line, -self.end)
+
+
+def kin(word: str) -> Kin | None:
+    """Return the relation a lower-case noun names, compounds of a known one included; None for others."""
+    known = kin_words()
+    cuts = range(max(1, len(word) - 2))
+    return next((known[word[cut:]] for cut in cuts if word[cut:] in known), None)
+
+
+@cache
+def kin_words() -> Mapping[str, Kin]:
+    """Return the relations by the words for who has one."""
+    found: dict[str, Kin] = {}
+    for line, words in enumerate(word_lists("occupations")["kin"]):
+        elder, _, younger = words.partition(" < ")
+        found |= dict.fromkeys(elder.split(), Kin(line, 1 if younger else 0))
+        found |= dict.fromkeys(younger.split(), Kin(line, -1))
+    return found

@@ -1,26 +1,25 @@
 """The check of consistency: what in a text contradicts itself for certain, and needs no reader to see."""
 
 import calendar
-import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
-from functools import cache
-from itertools import islice, pairwise
+from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 
-from synopsis_writer.gate.cast import Name, nominative, occupation, owners, parse_name
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed
-from synopsis_writer.gate.lengths import callings, number_value
-from synopsis_writer.gate.lexicon import commonness, own_words, word_lists
+from synopsis_writer.gate.cast import Name, kin_words, nominative, occupation, owners, parse_name
+from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.lengths import callings
+from synopsis_writer.gate.lexicon import commonness, own_words, pattern, word_lists
+from synopsis_writer.gate.messages import say
+from synopsis_writer.gate.numbers import number_range, number_value
 from synopsis_writer.gate.text import NAME, Span, Text, is_noun, lower_words, word_parts
 
-_LIMIT = "no contradictions"
 _SHORTEST_NAME = 5  # letters: of shorter ones too many differ by one
 _COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a word of its own
 _OLDEST = 115  # years
-_MOST_MATCHES = 100  # that are compared with all before them: a hostile text has very many
 
 _Problems = Iterator[tuple[Span, str]]  # where it stands, and what contradicts it; empty: it cannot be at all
 
@@ -42,20 +41,13 @@ class _People:
         return self.roles[self.by_name[who]]
 
 
-@cache
-def _kin() -> frozenset[str]:
-    return frozenset(word for line in word_lists("occupations")["kin"] for word in line.split())
-
-
 def consistency(subject: Subject) -> Finding:
     """Nothing in the text contradicts the list of its people, itself, or the calendar."""
     people, text = _People(subject), subject.text
     found = dict(sorted(problem for find in _FINDERS for problem in find(people, text)))
-    if not found:
-        return passed("consistency", 0, _LIMIT, "The text does not contradict itself.")
     pairs = [f"„{text.raw[slice(*span)]}“{f' ≠ „{other}“' if other else ''}" for span, other in found.items()]
-    message = f"It does not hold: {', '.join(pairs)}: decide for one."
-    return failed("consistency", len(found), _LIMIT, message, list(found))
+    problem = say("consistency", pairs=", ".join(pairs)) if found else None
+    return judged("consistency", len(found), say("limit consistency"), problem, list(found))
 
 
 def _names(people: _People, text: Text) -> _Problems:
@@ -87,7 +79,7 @@ def _names(people: _People, text: Text) -> _Problems:
         called = {each.lower for each in around} & {*lower_words(people.roles[namesakes[0]])}
         is_same = called or _is_misspelt(name.first, namesakes[0].first)
         is_second = text.counts[namesakes[0].first] and not is_same
-        if not is_second and _kin().isdisjoint(each.lower for each in text.words_of(sentence)):
+        if not is_second and kin_words().keys().isdisjoint(each.lower for each in text.words_of(sentence)):
             yield Span(first.span.start, word.span.end), " ".join(namesakes[0]).title()
 
 
@@ -102,7 +94,8 @@ def _is_misspelt(word: str, name: str) -> bool:
 def _callings(people: _People, text: Text) -> _Problems:
     """Find a person who is called what the role excludes: another field, or a man's calling for a woman's."""
     for who, word, put in callings(text, people.owners):
-        if _NOT_NOW.search(put) or _NOT_NOW.search(text.raw[: word.span.start].rpartition(".")[2][-_NEAR:]):
+        before = text.raw[: word.span.start].rpartition(".")[2][-_NEAR:]
+        if any(map(pattern("not a calling").search, (put, before))):
             continue
         role, here = people.role_of(who), occupation(word.lower)
         listed = [known for part in word_parts(role) if (known := occupation(part.lower()))]
@@ -113,15 +106,7 @@ def _callings(people: _People, text: Text) -> _Problems:
 
 
 _NEAR = 20  # characters
-_NOT_NOW = re.compile(
-    r"\b(?:früher|ehemalig|einstig|einst|gelernt|angehend|künftig|werdend|zukünftig|falsch|angeblich|vermeintlich"
-    r"|als|war|wird|wurde|nicht|kein)",
-    re.IGNORECASE,
-)
 _UMLAUTS = str.maketrans("äöü", "aou")
-_MAN = re.compile(
-    r"(?<!tocht)(?<!mutt)(?<!schwest)er$|(?:eur|or|ist|ent|ant|oge|arzt|anwalt|mann|koch|wirt)$"
-)
 
 
 def _nouns(role: str) -> list[str]:
@@ -158,69 +143,49 @@ def _pronouns(people: _People, text: Text) -> _Problems:
         who = people.owners.get(name.lower) if name else None
         if name and pronoun and who and text.raw[name.span.end : pronoun.span.end] == ", die":
             role = people.role_of(who)
-            if any(_MAN.search(noun) for noun in _nouns(role)[:1]):
+            if any(pattern("calling of a man").search(noun) for noun in _nouns(role)[:1]):
                 yield Span(name.span.start, pronoun.span.end), role
-
-
-_AGE = re.compile(
-    r"\b(?P<name>[^\W\d_]+)(?:, | ist | \()(?P<age>[^\W_]+)(?: Jahre(?: alt)?)?(?=[,.;)]| und )"
-    r"|\b(?P<aged>[^\W_]+)-?jährige[rn]? (?P<before>[^\W\d_]+)"
-    r"|\bmit (?:ihren|seinen) (?P<years>[^\W_]+) Jahren\b|, (?P<old>[^\W_]+) Jahre alt\b"
-)
-_LATER = re.compile(r"\bJahre? (?:später|danach|darauf)\b|\b(?:war|wurde) \w+ Jahre alt\b")
 
 
 def _ages(people: _People, text: Text) -> _Problems:
     """Find a person with two ages, in a text that does not go over years."""
-    ages: dict[str, tuple[float, str]] = {}
-    for sentence in text.sentences if not _LATER.search(text.raw) else ():
-        for match in _AGE.finditer(sentence.text):
+    ages: dict[str, tuple[float, float, str]] = {}
+    for sentence in text.sentences if not pattern("years later").search(text.raw) else ():
+        for match in pattern("age").finditer(sentence.text):
             name = match["name"] or match["before"]
             if name and match[0].endswith("alt") and name.lower() not in people.owners:
                 name = None  # `um einen Titel, zwanzig Jahre alt`
             words = lower_words(name or sentence.text[: match.end()])
             named = {people.owners.get(nominative(word, people.owners)) for word in words} - {None}
-            who = next(iter(named)) if len(named) == 1 and (name or _kin().isdisjoint(words)) else None
-            age, _ = number_value(match["age"] or match["aged"] or match["years"] or match["old"])
-            if who and age and age < _OLDEST and age != ages.setdefault(who, (age, match[0]))[0]:
-                yield Span(*(sentence.span.start + end for end in match.span())), ages[who][1].strip(", ")
-
-
-_THE_NUMBER = re.compile(
-    r"\b(?:die|den|der|ihren?|seinen?|diesen?) ([^\W_]+)(?<!te)(?<!te[nrms]) ([A-ZÄÖÜ]\w+)"  # no ordinals
-    r"(?! (?:aus|von|vom|der|des|im|in|am|auf|mit|ohne|für|neben|hinter|davor|danach)\b|, d)"
-)
-_MEASURES = frozenset(
-    "Jahre Jahren Tage Wochen Monate Stunden Minuten Sekunden Uhr Mal Euro Prozent Meter".split()
-)
+            is_clear = len(named) == 1 and (name or kin_words().keys().isdisjoint(words))
+            who = next(iter(named)) if is_clear else None
+            group = next(group for group in ("age", "aged", "years", "old") if match[group])
+            age, _ = number_value(match[group])
+            if not who or not age or age >= _OLDEST:
+                continue
+            low, high = number_range(age, sentence.text[: match.start(group)])
+            first = ages.setdefault(who, (low, high, match[0]))
+            if not (low <= first[1] and first[0] <= high):
+                yield Span(*(sentence.span.start + end for end in match.span())), first[2].strip(", ")
 
 
 def _counts(_: _People, text: Text) -> _Problems:
     """Find things that are there already, and more of them than before."""
-    for match in islice(_THE_NUMBER.finditer(text.raw), _MOST_MATCHES):
-        value, noun = number_value(match[1])[0] or 0, match[2]
-        if value and noun not in _MEASURES:
-            before = re.finditer(rf"\b([^\W_]+) {noun}\b", text.raw[: match.start()])
-            most, words = max(((number_value(each[1])[0] or 0, each[0]) for each in before), default=(0, ""))
-            if 0 < most < value:
-                yield Span(match.start(1), match.end()), words
+    most: dict[str, tuple[float, str]] = {}  # of each thing
+    for match in pattern("number of things").finditer(text.raw):
+        noun, start = match["noun"], match.start("number")
+        if not (value := number_value(match["number"])[0]) or pattern("measure").fullmatch(noun):
+            continue
+        before, words = most.get(noun, (0, ""))
+        if match["the"] and not match["others"] and 0 < before < value:
+            yield Span(start, match.end("noun")), words
+        high = number_range(value, text.raw[:start])[1]
+        most[noun] = max((before, words), (high, f"{match['number']} {noun}"))
 
 
 _DAYS = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()
-_DAY = rf"(?:{'|'.join(_DAYS)}|Sonnabend)"
 _MONTHS = word_lists("patterns")["month"][0].split("|")
-_DATE = re.compile(
-    rf"(?:(?P<weekday>{_DAY}),? (?:(?:den|dem|der) )?)?(?<!\d)(?P<day>\d{{1,2}})\. ?"
-    rf"(?P<month>{'|'.join(_MONTHS)})\b(?: (?P<year>\d{{4}}))?"
-)
 _LEAP_YEAR = 2024  # which has all days
-_IMPOSSIBLE = re.compile(r"(?<![\d.:])(?:2[5-9]|[3-9]\d)(?:[.:]\d\d)? Uhr\b|\b\d{1,2}[.:][6-9]\d Uhr\b")
-_YEARS = re.compile(r"\b[Vv]on ((?:18|19|20)\d\d) bis ((?:18|19|20)\d\d)\b")
-_LATER_DAY = re.compile(
-    r"(?:\b(?:nächsten|folgenden) (?:Tag|Morgen|Mittag|Abend)|\bTags? (?:darauf|danach|später)"
-    rf"|\b(?P<days>[^\W_]+) Tage (?:später|danach|darauf)),? (?:einem|dem|am) (?P<day>{_DAY})\b"
-)
-_DAYS_BEFORE = re.compile(rf"\b{_DAY}\b")
 
 
 def _weekday(name: str) -> int:
@@ -229,7 +194,7 @@ def _weekday(name: str) -> int:
 
 def _dates(_: _People, text: Text) -> _Problems:
     """Find dates and times that cannot be, and those that do not fit their weekday or the day before."""
-    for match in _DATE.finditer(text.raw) if any(map(str.isdigit, text.raw)) else ():
+    for match in pattern("day of a month").finditer(text.raw):
         month, day = _MONTHS.index(match["month"]) + 1, int(match["day"])
         year = int(match["year"] or _LEAP_YEAR)
         if not 1 <= day <= calendar.monthrange(year, month)[1]:
@@ -238,42 +203,42 @@ def _dates(_: _People, text: Text) -> _Problems:
             weekday = date(year, month, day).weekday()
             if weekday != _weekday(match["weekday"]):
                 yield Span(*match.span()), _DAYS[weekday]
-    years = (match for match in _YEARS.finditer(text.raw) if match[1] > match[2])
-    for match in (*_IMPOSSIBLE.finditer(text.raw), *years):
+    years = (match for match in pattern("from year to year").finditer(text.raw) if match[1] > match[2])
+    for match in (*pattern("impossible time").finditer(text.raw), *years):
         yield Span(*match.span()), ""
-    for match in islice(_LATER_DAY.finditer(text.raw), _MOST_MATCHES):
-        days = number_value(match["days"])[0] if match["days"] else 1
-        start = text.raw.rfind(". ", 0, match.start()) + 1
-        before = _DAYS_BEFORE.findall(text.raw, start, match.start())  # of the sentence, or else of the text
-        before = before or _DAYS_BEFORE.findall(text.raw, 0, start)
-        if len(before) == 1 and days and (_weekday(before[0]) + days - _weekday(match["day"])) % 7:
-            yield Span(*match.span()), before[0]
+    days = [(match.start(), match[0]) for match in pattern("name of a day").finditer(text.raw)]
+    for match in pattern("later day").finditer(text.raw):
+        later = number_value(match["days"])[0] if match["days"] else 1
+        sentence, here = text.raw.rfind(". ", 0, match.start()) + 1, (match.start(), "")
+        first, last = bisect_left(days, (sentence, "")), bisect_left(days, here)
+        before = days[first:last] or days[:first]  # of the sentence, or else of the text
+        if len(before) == 1 and later and (_weekday(before[0][1]) + later - _weekday(match["day"])) % 7:
+            yield Span(*match.span()), before[0][1]
 
 
-_CLOCK = r"(\d{1,2})(?:[.:](\d\d))?"
-_FROM_TO = re.compile(rf"\b(?:[Vv]on|[Zz]wischen) {_CLOCK}(?: Uhr)? (?:bis|und) {_CLOCK} Uhr\b")
-_WEEK = re.compile(rf"\b[Vv]on ({_DAY}) bis ({_DAY})\b")
-_LASTING = re.compile(r"\b([^\W_]+) (Minuten?|Stunden?|Tage) lang\b")
 _HALF_DAY = 12 * 60  # minutes: 9 bis 2 Uhr are five hours
 
 
 def _durations(_: _People, text: Text) -> _Problems:
     """Find a duration in a sentence that says from when to when, by the clock or by weekdays."""
-    for sentence in text.sentences if _LASTING.search(text.raw) else ():
-        lasting = list(_LASTING.finditer(sentence.text))
-        clocks, weeks = list(_FROM_TO.finditer(sentence.text)), list(_WEEK.finditer(sentence.text))
+    for sentence in text.sentences if pattern("lasting").search(text.raw) else ():
+        lasting, clocks, weeks = (
+            list(pattern(name).finditer(sentence.text))
+            for name in ("lasting", "from time to time", "from day to day")
+        )
         value = number_value(lasting[0][1])[0] if len(lasting) == 1 == len(clocks) + len(weeks) else None
-        if value is None:
+        if value is None or (lasting[0][2] == "Tage") != bool(weeks):
             continue
-        unit, holds = lasting[0][2], True
-        if weeks and unit == "Tage":
+        low, high = number_range(value, sentence.text[: lasting[0].start()])
+        if weeks:
             days = _weekday(weeks[0][2]) - _weekday(weeks[0][1])
-            holds = (value - days) % 7 in {0, 1}
-        elif clocks and unit != "Tage":
+            possible = [float(days + more) for more in (0, 1, 7, 8, 14, 15)]
+        else:
+            one = 60 if lasting[0][2].startswith("Stunde") else 1
             first, minute, last, last_minute = (int(part or 0) for part in clocks[0].groups())
-            minutes = value * (60 if unit.startswith("Stunde") else 1)
-            holds = (minutes - (last - first) * 60 - last_minute + minute) % _HALF_DAY == 0
-        if not holds:
+            minutes = ((last - first) * 60 + last_minute - minute) % _HALF_DAY
+            possible = [(minutes + more) / one for more in (0, _HALF_DAY, 2 * _HALF_DAY)]
+        if not any(low <= each <= high for each in possible):
             yield Span(*(sentence.span.start + end for end in lasting[0].span())), (*clocks, *weeks)[0][0]
 
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.cast import occupation, parse_name
-from synopsis_writer.gate.finding import Finding, failed, passed
+from synopsis_writer.gate.finding import Finding, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
+from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import Sentence, Span, Text, analyse, lower_words
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
@@ -92,8 +93,18 @@ def _owner(word: str, owners: Mapping[str, str]) -> str:
     return owners.get(word) or owners.get(word.removesuffix("s")) or ""
 
 
+def kind_wording(kind: str) -> Wording:
+    """Return what a kind of sentence is called."""
+    name, *more = kind.split(", ")
+    if name != "question":
+        return say("a person" if kind == "person" else kind)
+    if more[0] in {"verb first", "other", "oder first"}:
+        return say(kind)
+    return say("question, oder" if more[1:] else "question", word=more[0])
+
+
 def kind_of(text: Text, sentence: Sentence, owners: Mapping[str, str]) -> str:
-    """Return how a sentence is made, in English; `gate/data/messages_de.txt` has it in German."""
+    """Return how a sentence is made, in English."""
     words = [word.lower for word in text.words_of(sentence)]
     start = text.words_of(sentence)[0].span.start
     quote = next((each for each in text.quotes if each.contains(start)), None)
@@ -230,23 +241,22 @@ def _beginning(sentence: str) -> str:
 
 def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
     """Return whether a text repeats what it is not to have again."""
-    features, limit = features_of(synopsis), "nothing of the last texts"
+    features = features_of(synopsis)
     last_names = {parse_name(name).last for name in avoid.names}
-    what: list[str] = []
+    what: list[Wording] = []
     spans: list[Span] = []
     if features.opening_kind in avoid.openings:
-        what.append(f"the opening ({features.opening_kind})")
+        what.append(say("the opening", kind=kind_wording(features.opening_kind)))
         spans.append(Span(0, len(features.opening)))
     if features.ending_kind in avoid.endings:
-        what.append(f"the ending ({features.ending_kind})")
+        what.append(say("the ending", kind=kind_wording(features.ending_kind)))
         start = synopsis.text.rfind(features.ending)
         spans.append(Span(start, start + len(features.ending)))
-    what += (f"the motif „{motif}“" for motif in avoid.motifs if motif in features.motifs)
-    what += (f"the name „{name}“" for name in features.people if parse_name(name).last in last_names - {""})
-    if not what:
-        return passed("variety", 0, limit, "Nothing of the last texts comes back.")
-    message = f"The last texts had it, too: {'; '.join(what)}: find what is this story's own."
-    return failed("variety", len(what), limit, message, spans)
+    what += (say("the motif", name=motif) for motif in avoid.motifs if motif in features.motifs)
+    names = (name for name in features.people if parse_name(name).last in last_names - {""})
+    what += (say("the name", name=name) for name in names)
+    problem = say("variety", what=what) if what else None
+    return judged("variety", len(what), say("limit variety"), problem, spans)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What one check says of one text, and what it is given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from math import comb
@@ -23,15 +23,17 @@ from synopsis_writer.errors import InputError
 from synopsis_writer.gate.copies import CopyIndex
 from synopsis_writer.gate.embeddings import SourceEmbeddings
 from synopsis_writer.gate.fixes import Fix, fix
+from synopsis_writer.gate.messages import Language, Wording, say, shortened
 from synopsis_writer.gate.text import Span, Text, lower_words
 from synopsis_writer.house.form import CHECK_NAMES, Form
 from synopsis_writer.house.house import House
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Character, Synopsis
 
+Level = Literal["error", "warning"]
 _MOST_SPANS = 20
 _LONGEST_MESSAGE = 1_000
-_LONGEST_QUOTE = 200
+_MOST_SENTENCES, _LONGEST_SENTENCE = 3, 160  # quoted in a repair; characters of each
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,14 @@ class Finding:
     limit: str  # what it was measured against, in words
     message: str  # one sentence a writer understands
     spans: tuple[Span, ...] = ()  # where, in characters of the text; at most 20
-    level: Literal["error", "warning"] = "error"  # an error refuses the text, a warning does not
+    level: Level = "error"  # an error refuses the text, a warning does not
     fixes: tuple[Fix, ...] = ()
     waived: str = ""  # why a person let it pass
     hint: str = ""  # what to do about it
     repair: str = ""  # both for the model, in German, with the sentences it marks
+    wordings: tuple[Wording, Wording] | None = field(
+        default=None, compare=False, repr=False
+    )  # limit, message
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -119,6 +124,7 @@ class Finding:
         """Return the finding as JSON holds it."""
         fixes = [[list(span), *rest] for span, *rest in self.fixes]
         data = {**vars(self), "spans": [list(span) for span in self.spans], "fixes": fixes}
+        del data["wordings"]
         return {key: value for key, value in data.items() if value or key not in _OPTIONAL}
 
     @property
@@ -176,16 +182,66 @@ def waive(findings: Sequence[Finding], text: str, waivers: Sequence[Waiver]) -> 
     return tuple(found)
 
 
-def passed(check: str, value: float | str, limit: str, message: str) -> Finding:
-    """Return a finding that lets the text pass."""
-    return Finding(check, passed=True, value=_rounded(value), limit=limit, message=message)
+def judged(
+    check: str,
+    value: float | str,
+    limit: Wording,
+    problem: Wording | None = None,
+    spans: Sequence[Span] = (),
+    *,
+    held: Wording | None = None,
+    level: Level = "error",
+    fixes: Sequence[Fix] = (),
+) -> Finding:
+    """Return the finding of a check, in English: one that passes where there is no problem.
+
+    What it then says is `held`, or else stands in the table by the check's name.
+    """
+    message = problem or held or say(f"held {check}", **{**limit.values, "value": value})
+    text, _, hint = message.text().partition(" | ")
+    return Finding(
+        check,
+        passed=problem is None,
+        value=round(value, 3) if not isinstance(value, str) else shortened(value, _LONGEST_MESSAGE),
+        limit=limit.text(),
+        message=shortened(text, _LONGEST_MESSAGE),
+        spans=tuple(spans[:_MOST_SPANS]) if problem else (),
+        level=level,
+        fixes=tuple(fixes),
+        hint=hint,
+        wordings=(limit, message),
+    )
 
 
-def failed(check: str, value: float | str, limit: str, message: str, spans: Sequence[Span] = ()) -> Finding:
-    """Return a finding that refuses the text, unless the house has another level for the check."""
-    first = tuple(spans[:_MOST_SPANS])
-    message = shortened(message, _LONGEST_MESSAGE)
-    return Finding(check, passed=False, value=_rounded(value), limit=limit, message=message, spans=first)
+def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
+    """Return a finding with its message, hint and limit in a language, and with its German repair.
+
+    The repair quotes the sentences that the finding marks. A finding that was recorded stays as it is.
+    """
+    if finding.wordings is None:
+        return finding
+    limit, message = finding.wordings
+    german = replace(finding, limit=limit.text("de"), message=say("held").text())
+    if finding.passed:
+        return german if language == "de" else finding
+    own, _, hint = message.text("de").partition(" | ")
+    own = shortened(own, _LONGEST_MESSAGE)
+    marked = [sentence for sentence in _marked(finding, text) if sentence not in own]
+    sentences = f" Im Satz: {' '.join(f'„{sentence}“' for sentence in marked)}" if marked else ""
+    repair = f"{own}{sentences} {hint}".strip()
+    if language == "de":
+        return replace(german, message=own, hint=hint, repair=repair)
+    return replace(finding, repair=repair)
+
+
+def _marked(finding: Finding, text: Text | None) -> list[str]:
+    """Return the first sentences that a finding marks part of."""
+    marked = [
+        shortened(" ".join(each.text.split()), _LONGEST_SENTENCE)
+        for each in (text.sentences if text else ())
+        if any(each.span.start < span.end and span.start < each.span.end for span in finding.spans)
+    ]
+    return list(dict.fromkeys(marked))[:_MOST_SENTENCES]
 
 
 FEWEST_CASES = 3  # behind a share that is to prove something
@@ -202,21 +258,3 @@ def exceeds(cases: int, total: int, share: float) -> bool:
         return False
     tail = range(cases, total + 1)
     return sum(comb(total, k) * share**k * (1 - share) ** (total - k) for k in tail) < _CHANCE
-
-
-def _rounded(value: float | str) -> float | str:
-    if isinstance(value, str):
-        return shortened(value, _LONGEST_MESSAGE)
-    return round(value, 3)
-
-
-def quoted(words: Sequence[str], most: int = 5) -> str:
-    """Return `„a“, „b“`: distinct, in order, at most `most` of them."""
-    distinct = list(dict.fromkeys(words))
-    more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
-    return ", ".join(f"„{shortened(word, _LONGEST_QUOTE)}“" for word in distinct[:most]) + more
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """Return `text`, or its beginning and an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"

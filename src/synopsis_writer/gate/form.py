@@ -3,38 +3,43 @@
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, exceeds, failed, passed, quoted, shortened
+from synopsis_writer.gate.finding import Finding, Subject, exceeds, judged
 from synopsis_writer.gate.lexicon import pattern, word_lists
+from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, Word, is_german, word_spans
 from synopsis_writer.house.form import FEWEST_SENTENCES, can_encode, within
 
 
 def length(subject: Subject) -> Finding:
     """The number of words, characters or bytes is within the brief's limits, or else the form's."""
-    (limits, unit), encoding = subject.form.length, subject.form.encoding
-    parts = [subject.text.raw, *([subject.title] if subject.form.title_counts else [])]
-    limit = f"{limits[0]:g} to {limits[1]:g} {unit}"
-    limit += f" in {encoding or 'utf-8'}" if unit == "bytes" else ""
-    limit += ", the title included" if subject.form.title_counts else ""
-    if foreign := [char for char in "".join(parts) if encoding and not can_encode(char, encoding)]:
-        lacking = f"characters that {encoding} does not: {quoted(foreign)}"
-        message = f"The text has {lacking}: write it without them."
-        return failed("length", "".join(dict.fromkeys(foreign)), limit, message)
+    form, encoding = subject.form, subject.form.encoding
+    limits, unit = form.length
+    parts = [subject.text.raw, *([subject.title] if form.title_counts else [])]
+    counted = say(unit)
+    limit = say(
+        "limit length with title" if form.title_counts else "limit length",
+        low=limits[0],
+        high=limits[1],
+        unit=say("bytes in", encoding=encoding or "utf-8") if unit == "bytes" else counted,
+        counted=counted,
+    )
+    foreign = dict.fromkeys(char for char in "".join(parts) if encoding and not can_encode(char, encoding))
+    if foreign:
+        problem = say("foreign characters", encoding=encoding, chars=list(foreign))
+        return judged("length", "".join(foreign), limit, problem)
     if unit == "words":
         count = sum(len(word_spans(part)) for part in parts)
     elif unit == "characters":
         count = sum(count_characters(part) for part in parts)
     else:
         count = sum(len(_one_line(part).encode(encoding or "utf-8")) for part in parts)
-    if within(count, limits):
-        return passed("length", count, limit, f"The text has {count} {unit}.")
-    way_out = "tell more" if count < limits[0] else "cut"
-    return failed("length", count, limit, f"The text has {count} {unit}, {limit} are wanted: {way_out}.")
+    way_out = say("tell more" if count < limits[0] else "cut")
+    problem = say("length", n=count, counted=counted, limit=limit, way=way_out)
+    return judged("length", count, limit, None if within(count, limits) else problem)
 
 
 def count_characters(raw: str) -> int:
@@ -49,88 +54,72 @@ def _one_line(raw: str) -> str:
 def paragraphs(subject: Subject) -> Finding:
     """The number of paragraphs is within the form's limits."""
     count, limits = len(subject.text.paragraphs), subject.form.paragraphs
-    limit = f"{limits[0]:g} to {limits[1]:g} paragraphs"
-    if within(count, limits):
-        return passed("paragraphs", count, limit, f"The text has {count} paragraphs.")
-    counted = "1 paragraph" if count == 1 else f"{count} paragraphs"
-    message = f"The text has {counted}; the form {subject.form.name} wants {limit}: part it anew."
-    return failed("paragraphs", count, limit, message)
+    limit = say("limit paragraphs", low=limits[0], high=limits[1])
+    counted = say("1 paragraph" if count == 1 else "n paragraphs", n=count)
+    problem = say("paragraphs", n=counted, form=subject.form.name, limit=limit)
+    return judged("paragraphs", count, limit, None if within(count, limits) else problem)
 
 
 def headline(subject: Subject) -> Finding | None:
     """A text whose form wants a headline has a title; `markup` refuses one where none is wanted."""
     if subject.form.headline != "yes":
         return None
-    if subject.title:
-        return passed("headline", subject.title, "a headline", "The text has a headline.")
-    message = f"The form {subject.form.name} wants a headline: put a short line without a full stop first."
-    return failed("headline", "none", "a headline", message)
+    problem = None if subject.title else say("headline", form=subject.form.name)
+    return judged("headline", subject.title or "none", say("limit headline"), problem)
 
 
 def rhythm(subject: Subject) -> Finding:
     """Sentences are neither all short nor all long, and each can be read aloud."""
-    text, limits = subject.text, subject.form
-    longest = max(text.lengths, default=0)
-    limit = (
-        f"mean {limits.sentence_mean[0]:g} to {limits.sentence_mean[1]:g}, "
-        f"deviation from {limits.sentence_deviation[0]:g}, longest {limits.sentence_longest[1]:g}"
-    )
-    value = f"mean {text.mean_length:.1f}, deviation {text.deviation:.1f}, longest {longest}"
-    too_long = [sentence.span for sentence in text.sentences if sentence.length > limits.sentence_longest[1]]
-    if too_long:
-        message = f"A sentence has {longest} words, {limits.sentence_longest[1]:g} are the most: part it."
-        return failed("rhythm", value, limit, message, too_long)
-    if not within(text.mean_length, limits.sentence_mean):
-        kind = "short" if text.mean_length < limits.sentence_mean[0] else "long"
-        message = f"The sentences are too {kind}: {text.mean_length:.1f} words on average."
-        return failed("rhythm", value, limit, message)
-    if len(text.lengths) >= FEWEST_SENTENCES and not within(text.deviation, limits.sentence_deviation):
-        finding = failed("rhythm", value, limit, "All sentences are of one length: mix short and long ones.")
-        return replace(finding, level="warning")
-    return passed("rhythm", value, limit, f"The sentences have {text.mean_length:.1f} words on average.")
+    text, form = subject.text, subject.form
+    mean, deviation, longest = text.mean_length, text.deviation, max(text.lengths, default=0)
+    (low, high), most = form.sentence_mean, form.sentence_longest[1]
+    least = form.sentence_deviation[0]
+    limit = say("limit rhythm", low=low, high=high, deviation=least, most=most, mean=mean)
+    value = f"mean {mean:.1f}, deviation {deviation:.1f}, longest {longest}"
+    if longest > most:
+        too_long = [sentence.span for sentence in text.sentences if sentence.length > most]
+        return judged("rhythm", value, limit, say("long sentence", longest=longest, most=most), too_long)
+    if not low <= mean <= high:
+        problem = say("short sentences" if mean < low else "long sentences", mean=mean)
+        return judged("rhythm", value, limit, problem)
+    is_even = len(text.lengths) >= FEWEST_SENTENCES and not within(deviation, form.sentence_deviation)
+    if is_even:
+        return judged("rhythm", value, limit, say("even sentences"), level="warning")
+    return judged("rhythm", value, limit)
 
 
-_SENTENCE_END = re.compile(r"[.!?…][“”‘’\"«»‹›)]*$")
-_VARIANT = re.compile(r"(?<![\w(])\w\)")  # a) or 1), which nothing opens
 _PAIRS = (("„", "“”"), ("(", ")"), ("»", "«"))
 
 
 def ending(subject: Subject) -> Finding:
     """The last sentence is whole, quotations are closed, and the answer is not truncated."""
-    raw = _VARIANT.sub("", subject.text.raw).rstrip()
-    limit = "a whole last sentence, quotations closed"
+    raw = pattern("lettered variant").sub("", subject.text.raw).rstrip()
     last = [sentence.span for sentence in subject.text.sentences[-1:]]
     if subject.truncated:
-        return failed("ending", "cut", limit, "The model stopped at its length limit: the text is cut.", last)
-    if not _SENTENCE_END.search(raw):
-        return failed("ending", raw[-20:], limit, "The last sentence is not whole: the text is cut.", last)
+        return judged("ending", "cut", say("limit ending"), say("stopped"), last)
+    if not pattern("end of a sentence").search(raw):
+        return judged("ending", raw[-20:], say("limit ending"), say("half a sentence"), last)
     for opening, closings in _PAIRS:
-        opened = raw.count(opening)
-        closed = sum(raw.count(closing) for closing in closings)
+        opened, closed = raw.count(opening), sum(map(raw.count, closings))
         if opened != closed and (opening != "„" or opened > closed or "”" not in raw):
-            counts = f"{opened} × {opening} but {closed} × {closings[0]}"
-            message = f"A quotation or bracket is not closed: {counts}."
-            return failed("ending", f"{opened} to {closed}", limit, message)
-    return passed("ending", "whole", limit, "The text ends with a whole sentence.")
-
-
-_CAPITALS = re.compile(r"\b[A-ZÄÖÜẞ]{5,}\b(?!-)|\b[A-ZÄÖÜẞ]{3,}(?:[ ][A-ZÄÖÜẞ]{2,})+\b")
+            counts = {"opened": opened, "opening": opening, "closed": closed, "closing": closings[0]}
+            value = f"{opened} to {closed}"
+            return judged("ending", value, say("limit ending"), say("open quotation", **counts))
+    return judged("ending", "whole", say("limit ending"))
 
 
 def exclamations(subject: Subject) -> Finding:
     """Few exclamation marks, and no words in capitals."""
-    marks = [Span(*match.span()) for match in re.finditer(r"!", subject.text.raw)]
-    most = subject.form.exclamations[1]
-    limit = f"{most:g} exclamation marks, no capitals"
+    raw, most = subject.text.raw, subject.form.exclamations[1]
+    marks = [Span(*match.span()) for match in re.finditer("!", raw)]
+    limit = say("limit exclamations", most=most)
     if len(marks) > most:
-        message = f"The text has {len(marks)} exclamation marks, {most:g} are the most."
-        return failed("exclamations", len(marks), limit, message, marks)
-    capitals = [match for match in _CAPITALS.finditer(subject.text.raw) if _shouts(match[0])]
-    if capitals:
-        message = f"Words in capitals shout: {quoted([match[0] for match in capitals])}."
-        spans = [Span(*match.span()) for match in capitals]
-        return failed("exclamations", len(capitals), limit, message, spans)
-    return passed("exclamations", len(marks), limit, f"The text has {len(marks)} exclamation marks.")
+        problem = say("exclamations", n=len(marks), most=most)
+        return judged("exclamations", len(marks), limit, problem, marks)
+    capitals = [match for match in pattern("capitals").finditer(raw) if _shouts(match[0])]
+    spans = [Span(*match.span()) for match in capitals]
+    problem = say("capitals", words=[match[0] for match in capitals])
+    return judged("exclamations", len(capitals or marks), limit, problem if spans else None, spans)
 
 
 def _shouts(capitals: str) -> bool:
@@ -141,25 +130,17 @@ def _shouts(capitals: str) -> bool:
 
 def dialogue(subject: Subject) -> Finding:
     """The share of spoken lines is within the form's limits; a quoted title or single word is not speech."""
-    share = speech_share(subject.text, subject.title)
-    least, most = subject.form.speech
-    limit = (
-        f"at most {most:.0%} of the characters"
-        if not least
-        else f"{least:.0%} to {most:.0%} of the characters"
-    )
-    measured = f"Spoken lines make up {share:.0%} of the text"
-    if share < least:
-        return failed("dialogue", share, limit, f"{measured}: let people speak more.")
+    share, (low, high) = speech_share(subject.text, subject.title), subject.form.speech
+    limit = say("limit dialogue" if low else "limit dialogue at most", low=low, high=high)
+    if share < low:
+        return judged("dialogue", share, limit, say("little speech", share=share))
     spoken = spoken_spans(subject.text, subject.title)
-    lines = sum(max(1, len(_LINE_END.findall(subject.text.raw, *span))) for span in spoken)
-    if share <= most or (most and lines < _LEAST_LINES):
-        return passed("dialogue", share, limit, f"{measured}.")
-    return failed("dialogue", share, limit, f"{measured}: tell, do not quote.", spoken)
+    lines = sum(max(1, len(re.findall(r"[.!?…]+", subject.text.raw[slice(*span)]))) for span in spoken)
+    is_few = share <= high or (high and lines < _LEAST_LINES)
+    return judged("dialogue", share, limit, None if is_few else say("much speech", share=share), spoken)
 
 
 _LEAST_LINES = 2  # spoken sentences; a single one is no habit
-_LINE_END = re.compile(r"[.!?…]+")
 
 
 def spoken_spans(text: Text, title: str) -> list[Span]:
@@ -185,70 +166,52 @@ def _is_speech(text: Text, span: Span, title: str) -> bool:
     return borders and len(inner.split()) > _LONGEST_QUOTED_NAME  # else „Der Graf von Monte Christo“
 
 
-_NAME = r"[^\W\d_a-zäöü][\w'’-]+\.?"
-_ACTOR = re.compile(rf"(?<=[\w.]) \(({_NAME}(?: (?:[a-z]{{2,4}} ){{0,2}}{_NAME}){{1,3}})\)")
-
-
 def find_actors(raw: str) -> list[re.Match[str]]:
     """Return names of two words or more in brackets behind another word; group 1 is the name."""
-    return list(_ACTOR.finditer(raw))
+    return list(pattern("actor").finditer(raw))
 
 
 def actors(subject: Subject) -> Finding | None:
     """The actors whom the brief names stand in brackets where the form wants them, or none do."""
-    wanted, found = subject.form.actors_in_brackets, find_actors(subject.text.raw)
+    wanted, matches = subject.form.actors_in_brackets, find_actors(subject.text.raw)
+    found = [match[1] for match in matches]
     if wanted == "no":
-        if not found:
-            return passed("actors", 0, "none in brackets", "No actors stand in brackets.")
-        names = quoted([match[1] for match in found])
-        message = f"Actors stand in brackets: {names}; the form {subject.form.name} leaves them out."
-        return failed("actors", len(found), "none in brackets", message, [Span(*m.span()) for m in found])
+        problem = say("actors", words=found, form=subject.form.name) if found else None
+        spans = [Span(*match.span()) for match in matches]
+        return judged("actors", len(found), say("limit actors"), problem, spans)
     given = find_actors(" ".join(map(str, subject.brief.as_data().values()))) if subject.brief else []
     if wanted == "either" or not given:
         return None
-    missing = [match[1] for match in given if match[1] not in {each[1] for each in found}]
-    if not missing:
-        return passed("actors", len(found), "the brief's in brackets", "The actors stand in brackets.")
-    message = f"Actors of the brief are missing: put {quoted(missing)} in brackets behind their parts."
-    return failed("actors", len(found), "the brief's in brackets", message)
-
-
-_ENDS = {"question": "a question", "ellipsis": "an ellipsis", "closed": "no question", "any": "any sentence"}
-_ELLIPSIS_END = re.compile(r"(?:…|\.\.\.)[“”‘’\"«»‹›)\s]*$")
+    missing = [match[1] for match in given if match[1] not in found]
+    problem = say("missing actors", words=missing) if missing else None
+    held = say("actors in brackets")
+    return judged("actors", len(found), say("limit missing actors"), problem, held=held)
 
 
 def hook(subject: Subject) -> Finding:
     """The text ends as its form says, openly or closed, and questions stay the exception."""
     text, form = subject.text, subject.form
-    asking = [sentence for sentence in text.sentences if sentence.is_question]
-    most = form.questions[1]
-    limit = f"{_ENDS[form.ending]} at the end, at most {most:.0%} questions"
+    asking = [sentence.span for sentence in text.sentences if sentence.is_question]
+    (least, most), share = form.questions, text.question_share
+    limit = say(f"limit {form.ending}", most=most)
+    counts = {"n": len(asking), "all": len(text.sentences)}
     if exceeds(len(asking), len(text.sentences), most) or (asking and not most):
-        message = f"{len(asking)} of {len(text.sentences)} sentences ask: that wears out."
-        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in asking])
-    if text.question_share < form.questions[0]:
-        message = f"{len(asking)} of {len(text.sentences)} sentences ask, too few: ask more."
-        return failed("hook", text.question_share, limit, message)
-    fifth = max(1, round(len(text.sentences) / 5))
-    tail = text.sentences[-fifth:]
-    trails_off = _ELLIPSIS_END.search(text.raw) is not None
-    message = ""
-    if form.ending == "question" and not any(sentence.is_question for sentence in tail):
-        message = f"The form {form.name} ends open: put a question into the last sentences."
-    elif form.ending == "ellipsis" and not trails_off:
-        message = f"The form {form.name} ends open: let the last sentence trail off with „…“."
-    elif (
-        form.ending == "closed"
-        and tail
-        and tail[-1].is_question
-        and not text.is_quoted(text.raw.rindex("?", *tail[-1].span))
-    ):
-        message = f"The form {form.name} ends closed: its last sentence must not ask."
-    elif form.ending == "closed" and trails_off:
-        message = f"The form {form.name} ends closed: its last sentence must not trail off."
-    if message:
-        return failed("hook", text.question_share, limit, message, [sentence.span for sentence in tail[-1:]])
-    return passed("hook", text.question_share, limit, f"{text.question_share:.0%} of the sentences ask.")
+        return judged("hook", share, limit, say("many questions", **counts), asking)
+    if share < least:
+        return judged("hook", share, limit, say("few questions", **counts))
+    tail = text.sentences[-max(1, round(len(text.sentences) / 5)) :]
+    trails_off = pattern("ellipsis at the end").search(text.raw) is not None
+    problems = {
+        "question": ("no question", not any(sentence.is_question for sentence in tail)),
+        "ellipsis": ("no ellipsis", not trails_off),
+        "closed": ("last ellipsis", trails_off),
+    }
+    key, is_wrong = problems.get(form.ending, ("", False))
+    asks = form.ending == "closed" and tail and tail[-1].is_question
+    if asks and not text.is_quoted(text.raw.rindex("?", *tail[-1].span)):
+        key, is_wrong = "last question", True
+    last = [sentence.span for sentence in tail[-1:]]
+    return judged("hook", share, limit, say(key, form=form.name) if is_wrong else None, last)
 
 
 Tense = Literal["present", "preterite"]
@@ -273,36 +236,33 @@ class TensedVerb(NamedTuple):
 
 def tense(subject: Subject) -> Finding | None:
     """The share of the preterite is within the form's limits, and no passage leaves the main tense."""
-    verbs = tensed_verbs(subject.text)
+    verbs, sentences = tensed_verbs(subject.text), subject.text.sentences
     if len(verbs) < _LEAST_VERBS:
         return None
     low, high = subject.form.preterite
     count = sum(verb.tense == "preterite" for verb in verbs)
     past = count / len(verbs)
-    limit = f"{low:.0%} to {high:.0%} of the verbs in the preterite, no switch"
+    limit = say("limit tense", low=low, high=high)
     if (is_past := exceeds(count, len(verbs), high)) or exceeds(len(verbs) - count, len(verbs), 1 - low):
         wanted: Tense = "present" if is_past else "preterite"
         wrong = [verb.word for verb in verbs if verb.tense != wanted]
-        message = (
-            f"{len(wrong)} of {len(verbs)} verbs are not in the {wanted}, "
-            f"the tense of the form '{subject.form.name}': {quoted([word.form for word in wrong])}."
-        )
-        return failed("tense", past, limit, message, [word.span for word in wrong])
+        words = [word.form for word in wrong]
+        counts = {"n": len(wrong), "all": len(verbs), "form": subject.form.name}
+        problem = say("tense", tense=say(wanted), words=words, **counts)
+        return judged("tense", past, limit, problem, [word.span for word in wrong])
     parts = [verbs]
     if low < _HALF < high:  # the form takes either tense, if a paragraph keeps to it
-        by_paragraph = groupby(verbs, key=lambda verb: subject.text.sentences[verb.word.sentence].paragraph)
+        by_paragraph = groupby(verbs, key=lambda verb: sentences[verb.word.sentence].paragraph)
         parts = [list(part) for _, part in by_paragraph]
     for part in parts:
         main: Tense = "preterite" if _share(part, "preterite") > _HALF else "present"
         if switched := _switch(subject.text, part, main):
-            first = switched[0].word
-            sentence = shortened(subject.text.sentences[first.sentence].text, _QUOTED_SENTENCE)
-            message = (
-                f"The tense switches to the {switched[0].tense} with „{first.form}“, and no word says when: "
-                f"„{sentence}“ Keep to the {main}."
-            )
-            return failed("tense", past, limit, message, [verb.word.span for verb in switched])
-    return passed("tense", past, limit, f"{past:.0%} of the verbs stand in the preterite.")
+            word, other = switched[0]
+            sentence = shortened(sentences[word.sentence].text, _QUOTED_SENTENCE)
+            passage = {"verb": word.form, "sentence": sentence, "tense": say(other), "main": say(main)}
+            spans = [verb.word.span for verb in switched]
+            return judged("tense", past, limit, say("tense switch", **passage), spans)
+    return judged("tense", past, limit)
 
 
 def _switch(text: Text, verbs: Sequence[TensedVerb], main: Tense) -> list[TensedVerb]:

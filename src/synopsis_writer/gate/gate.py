@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from synopsis_writer.brief import Brief
 from synopsis_writer.examples import Example
 from synopsis_writer.formats.reading import title_and_text
-from synopsis_writer.gate import cast, form, language, lengths, lexicon, markup, semantic, story, theme
+from synopsis_writer.gate import cast, form, language, lengths, lexicon, markup, story, theme
 from synopsis_writer.gate.consistency import consistency
 from synopsis_writer.gate.copies import CopyIndex, Source
 from synopsis_writer.gate.embeddings import SourceEmbeddings
-from synopsis_writer.gate.finding import Finding, Subject
+from synopsis_writer.gate.finding import Finding, Subject, worded
 from synopsis_writer.gate.form import find_actors
-from synopsis_writer.gate.messages import Language, worded
+from synopsis_writer.gate.messages import Language
 from synopsis_writer.gate.phrases import floskel
 from synopsis_writer.gate.text import MOST_CHARACTERS, analyse
 from synopsis_writer.house.house import House
@@ -54,7 +54,7 @@ CHECKS: Mapping[str, Check] = _by_name(
 )
 
 # They apply only where the embeddings of the sources are given.
-SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(semantic.paraphrase, semantic.closeness)
+SEMANTIC_CHECKS: Mapping[str, Check] = _by_name(theme.paraphrase, theme.closeness)
 # It applies only to a text that tells a given story in another length.
 STORY_CHECKS: Mapping[str, Check] = _by_name(lengths.lengths)
 ALL_CHECKS: Mapping[str, Check] = {**CHECKS, **STORY_CHECKS, **SEMANTIC_CHECKS}

@@ -2,14 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.fixes import SHARP_S, Fix
 from synopsis_writer.gate.lexicon import (
     GERMAN_WORDS,
@@ -20,9 +19,11 @@ from synopsis_writer.gate.lexicon import (
     frequency,
     gender,
     is_known,
+    own_words,
     pattern,
 )
-from synopsis_writer.gate.text import NOUN, Sentence, Span, Text, Word
+from synopsis_writer.gate.messages import say, shortened
+from synopsis_writer.gate.text import DETERMINERS, NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
 FOREIGN = 0.9  # probability from which on a sentence is of another language
@@ -36,19 +37,17 @@ _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds
 
 def language(subject: Subject) -> Finding:
     """The text is German, and so is every sentence of four words or more."""
-    limit = f"German ≥ {GERMAN:g}, no foreign sentence"
     name, probability = classify(subject.text.raw)
     german = probability if name == "de" else 1 - probability
     sentences = subject.text.sentences[:_MOST_CLASSIFIED]
     foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
-    spans = [sentence.span for sentence in foreign]
+    problem = None
     if german < GERMAN:
-        seems = "mixed" if name == "de" else f"'{name}'"
-        return failed("language", german, limit, f"The text does not read as German (but as {seems}).", spans)
-    if foreign:
-        message = f"Not German, {len(foreign)} times: {quoted([shortened(foreign[0].text)])}."
-        return failed("language", german, limit, message, spans)
-    return passed("language", german, limit, "The text is German.")
+        problem = say("language", other=say("mixed") if name == "de" else f"'{name}'")
+    elif foreign:
+        problem = say("foreign sentences", n=len(foreign), words=[shortened(foreign[0].text)])
+    limit = say("limit language", least=GERMAN)
+    return judged("language", german, limit, problem, [sentence.span for sentence in foreign])
 
 
 def _is_foreign(subject: Subject, sentence: Sentence) -> bool:
@@ -72,7 +71,7 @@ def is_english(word: str) -> bool:
 
 
 # A pronoun that stands as a noun: das neue Wir, beim Du, vom Sie, die Mir.
-_PRONOUNS = frozenset("ich mir mich mein wir uns unser du dir dein euch sie ihr ihnen".split())
+_PRONOUNS = own_words("like pronouns")
 _ADJECTIVE_END = re.compile(r"\w{3}(?:es|e|en|er)$")
 
 
@@ -97,10 +96,9 @@ def person(subject: Subject) -> Finding:
         for span in sorted(spoken)
         if not text.is_quoted(span.start) and not any(name.contains(span.start) for name in names)
     ]
-    if not spans:
-        return passed("person", 0, "third person", "The text is told in the third person.")
-    message = f"The text leaves the third person: {quoted([text.raw[start:end] for start, end in spans])}."
-    return failed("person", len(spans), "third person", message, spans)
+    words = [text.raw[start:end] for start, end in spans]
+    problem = say("person", words=words) if spans else None
+    return judged("person", len(spans), say("limit person"), problem, spans)
 
 
 def _is_no_pronoun(text: Text, index: int) -> bool:
@@ -131,24 +129,19 @@ _MARGIN = 1.0  # how much commoner the word with the umlaut must be: ten times
 
 def umlauts(subject: Subject) -> Finding:
     """Umlauts and ß are real: not spelt out, except in names, and not broken by a wrong encoding."""
+    limit = say("limit umlauts")
     broken = [Span(*match.span()) for match in pattern("wrong encoding").finditer(subject.text.raw)]
     if broken:
-        message = "Letters are broken by a wrong encoding: save the text as UTF-8 and mend them."
-        return failed("umlauts", len(broken), "none spelt out", message, broken)
+        return judged("umlauts", len(broken), limit, say("wrong encoding"), broken)
     names = name_forms(subject.known_names) | subject.text.names
     is_swiss = subject.house.orthography == "de-CH"
     words = [word for word in subject.text.words if word.lower not in names]
     sharp = [word for word in words if is_swiss and "ß" in word.lower]
-    if sharp:
-        message = f"The house writes ss instead of ß: {quoted([word.form for word in sharp])}."
-        finding = failed("umlauts", len(sharp), "ss, no ß", message, [word.span for word in sharp])
-        fixes = tuple(Fix(word.span, word.form.replace("ß", "ss"), SHARP_S) for word in sharp)
-        return replace(finding, fixes=fixes)
-    spelt_out = [word for word in words if _is_spelt_out(word.lower, is_swiss=is_swiss)]
-    if spelt_out:
-        message = f"Umlauts are spelt out: {quoted([word.form for word in spelt_out])}."
-        return failed("umlauts", len(spelt_out), "none spelt out", message, [word.span for word in spelt_out])
-    return passed("umlauts", 0, "none spelt out", "Umlauts and ß are real.")
+    wrong = sharp or [word for word in words if _is_spelt_out(word.lower, is_swiss=is_swiss)]
+    problem = say("sharp s" if sharp else "umlauts", words=[word.form for word in wrong]) if wrong else None
+    fixes = [Fix(word.span, word.form.replace("ß", "ss"), SHARP_S) for word in sharp]
+    limit = say("limit sharp s") if sharp else limit
+    return judged("umlauts", len(wrong), limit, problem, [word.span for word in wrong], fixes=fixes)
 
 
 def lacks_sharp_s(word: str) -> bool:
@@ -180,27 +173,25 @@ _HYPHEN = re.compile(r"[-’'‐‑]")
 
 def spelling(subject: Subject) -> Finding:
     """Few words are unknown: distinct ones for each running word, names aside; no spelling before 1996."""
+    words = subject.text.words
     given = subject.given_words | subject.text.names | _unlisted_names(subject.text)
     forms = {  # of a hyphenated word each part counts
         form
         for form in subject.text.counts
         if form not in given and not all(part in given or is_known(part) for part in _HYPHEN.split(form))
     }
-    unknown = [word for word in subject.text.words if word.lower in forms]
-    share = len(forms) / max(1, len(subject.text.words))
-    limit = f"at most {UNKNOWN_SHARE:.1%} unknown words"
+    share = len(forms) / max(1, len(words))
     old = [  # a title in quotation marks may be
         word
-        for word in subject.text.words
+        for word in words
         if pattern("old spelling").fullmatch(word.lower) and word.lower not in given and not word.quoted
     ]
-    if old:
-        message = f"Spelt as before 1996: {quoted([word.form for word in old])}."
-        return failed("spelling", share, limit, message, [word.span for word in old])
-    if share <= UNKNOWN_SHARE or len(forms) < _FEWEST_UNKNOWN:
-        return passed("spelling", share, limit, f"{share:.1%} of the words are unknown.")
-    message = f"{share:.1%} of the words are unknown: {quoted([word.form for word in unknown])}."
-    return failed("spelling", share, limit, message, [word.span for word in unknown])
+    is_much = share > UNKNOWN_SHARE and len(forms) >= _FEWEST_UNKNOWN
+    wrong = old or [word for word in words if is_much and word.lower in forms]
+    key = "old spelling" if old else "spelling"
+    problem = say(key, share=share, words=[word.form for word in wrong]) if wrong else None
+    limit = say("limit spelling", most=UNKNOWN_SHARE)
+    return judged("spelling", share, limit, problem, [word.span for word in wrong])
 
 
 def _unlisted_names(text: Text) -> frozenset[str]:
@@ -221,36 +212,17 @@ def unknown_words(text: Text) -> frozenset[str]:
 
 
 MOST_WRONG = 2  # pairs; the rule errs about once in twenty texts
-_DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
 _ADJECTIVE = "ADJ(A)"
 _MOST_ADJECTIVES = 2
 _ENDINGS = {"der": "er", "die": "e", "das": "es", "dem": "em", "den": "en", "des": "s"}
 _RELATIVE = frozenset(_ENDINGS) - {"des"}
-_LIKE_DER = re.compile(r"(?:dies|jen|jed|welch|manch|solch)(er|en|em|es|e)")
-_LIKE_EIN = re.compile(r"(?:ein|kein|mein|dein|sein|ihr|unser|unsr|euer|eur)(er|en|em|es|e|)")
-_MERGED = (
-    {"zur": "e"}
-    | dict.fromkeys("im am vom zum beim".split(), "em")
-    | dict.fromkeys("ins ans fürs".split(), "es")
-)
+_MERGED = dict(pair.split("=") for pair in own_words("merged articles"))
 
 # The endings a word like `der` and a word like `ein` may have before a noun in its base form.
-_STRONG_ENDINGS: dict[Gender, frozenset[str]] = {
-    "m": frozenset({"er", "en", "em"}),
-    "f": frozenset({"e", "er"}),
-    "n": frozenset({"es", "em"}),
-}
-_MIXED_ENDINGS: dict[Gender, frozenset[str]] = {
-    "m": frozenset({"", "en", "em"}),
-    "f": frozenset({"e", "er"}),
-    "n": frozenset({"", "em"}),
-}
+_STRONG: Mapping[Gender, Sequence[str]] = {"m": ("er", "en", "em"), "f": ("e", "er"), "n": ("es", "em")}
+_MIXED: Mapping[Gender, Sequence[str]] = {"m": ("", "en", "em"), "f": ("e", "er"), "n": ("", "em")}
 _SAME_IN_PLURAL = re.compile(r"(?:er|el|en|chen|lein)$")  # der Fahrer, die Fahrer
 
-# Articles that never follow a preposition of the dative, and of the accusative.
-_WRONG_CASE = dict.fromkeys("bei mit von".split(), frozenset("die eine".split())) | dict.fromkeys(
-    "durch für gegen".split(), frozenset("dem des einem eines einer".split())
-)
 _GENITIVE_AS_BASE = re.compile(r"[szxß]$")
 
 
@@ -265,19 +237,17 @@ class Pair(NamedTuple):
     def fits(self) -> bool:
         """Whether the determiner can be before the noun and after the preposition."""
         word = self.determiner.lower
-        return word not in _WRONG_CASE.get(self.before, ()) and agrees(word, self.noun.lower)
+        is_wrong_case = pattern("article of another case").fullmatch(f"{self.before} {word}") is not None
+        return not is_wrong_case and agrees(word, self.noun.lower)
 
 
 def agreement(subject: Subject) -> Finding:
     """Fewer than three articles or pronouns are of another gender or case than their noun."""
     wrong = [pair for pair in pairs(subject.text) if not pair.fits]
-    limit = f"at most {MOST_WRONG} wrong pairs"
-    if len(wrong) <= MOST_WRONG:
-        return passed("agreement", len(wrong), limit, f"{len(wrong)} articles do not fit their noun.")
-    said = quoted([f"{pair.determiner.form} … {pair.noun.form}" for pair in wrong])
-    message = f"{len(wrong)} articles do not fit their noun: {said}."
+    words = [f"{pair.determiner.form} … {pair.noun.form}" for pair in wrong]
+    problem = say("agreement", n=len(wrong), words=words) if len(wrong) > MOST_WRONG else None
     spans = [Span(pair.determiner.span.start, pair.noun.span.end) for pair in wrong]
-    return failed("agreement", len(wrong), limit, message, spans)
+    return judged("agreement", len(wrong), say("limit agreement", most=MOST_WRONG), problem, spans)
 
 
 def pairs(text: Text) -> Iterator[Pair]:
@@ -285,7 +255,7 @@ def pairs(text: Text) -> Iterator[Pair]:
     words, tags = text.words, text.tags
     for index, (word, tag) in enumerate(zip(words, tags, strict=True)):
         before = words[index - 1].lower if index > text.sentences[word.sentence].first else ""
-        if tag not in _DETERMINERS or before in _ENDINGS:
+        if tag not in DETERMINERS or before in _ENDINGS:
             continue  # `das eine Wort`
         start = word.span.start
         if word.lower in _RELATIVE and "," in text.raw[max(0, start - 2) : start]:
@@ -307,10 +277,10 @@ def agrees(determiner: str, noun: str) -> bool:
     kind = gender(noun)
     if kind is None or determiner == "ihr" or (determiner, noun) == ("ein", "uhr"):
         return True  # `gab ihr Kraft`; `um ein Uhr`
-    like_ein = _LIKE_EIN.fullmatch(determiner)
-    match = like_ein or _LIKE_DER.fullmatch(determiner)
+    like_ein = pattern("article like ein").fullmatch(determiner)
+    match = like_ein or pattern("article like der").fullmatch(determiner)
     ending = match[1] if match else _ENDINGS.get(determiner) or _MERGED.get(determiner)
-    if ending is None or ending in (_MIXED_ENDINGS if like_ein else _STRONG_ENDINGS)[kind]:
+    if ending is None or ending in (_MIXED if like_ein else _STRONG)[kind]:
         return True
     if kind == "f":
         return False

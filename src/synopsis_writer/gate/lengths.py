@@ -1,22 +1,39 @@
 """The check of lengths: a text tells the story of another one, and contradicts it in nothing."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import NamedTuple
 
-from synopsis_writer.gate.cast import full_names, nominative, occupation, owners, parse_name, person_after
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
-from synopsis_writer.gate.lexicon import TITLES, own_words, stem, word_lists
-from synopsis_writer.gate.text import NAME, Span, Text, Word, analyse, is_noun, lower_words, word_parts
+from synopsis_writer.gate.cast import (
+    Name,
+    full_names,
+    kin,
+    nominative,
+    occupation,
+    owners,
+    parse_name,
+    person_after,
+)
+from synopsis_writer.gate.finding import Finding, Subject, judged
+from synopsis_writer.gate.lexicon import TITLES, own_words, pattern, stem
+from synopsis_writer.gate.messages import Wording, say
+from synopsis_writer.gate.numbers import read_numbers
+from synopsis_writer.gate.text import (
+    DETERMINERS,
+    NAME,
+    Span,
+    Text,
+    Word,
+    analyse,
+    is_noun,
+    lower_words,
+    word_parts,
+)
 from synopsis_writer.synopsis import Character, Synopsis
 
-_LIMIT = "names, roles and numbers of the story, and no mere cut of it"
 _MOST_PROBLEMS = 5  # in one message
 _LARGEST_VAGUE = 12  # up to which a number may count what the story lists
 
-_Problems = Iterator[tuple[str, Span | None]]
+_Problems = Iterator[tuple[Wording, Span | None]]
 
 
 class _Story:
@@ -26,6 +43,9 @@ class _Story:
         self.people, self.text = story.characters, analyse(story.text)
         declared = {parse_name(person.name) for person in self.people}
         self.full_names = {*(each.name for each in full_names(self.text, declared)), *declared}
+        known = {part for name in self.full_names for part in name}
+        firsts = {word.lower for word in self.text.words if word.form[0].isupper()} & own_words("first names")
+        self.full_names |= {Name(first, "") for first in firsts - known}
         self.owners = owners(self.full_names)
         roles = (f"{person.name}: {person.role}" for person in self.people)
         brief = (subject.brief.theme, subject.brief.notes or "") if subject.brief else ()
@@ -54,27 +74,28 @@ def lengths(subject: Subject) -> Finding | None:
         return None
     story, text = _Story(subject, subject.story), subject.text
     problems = [*_names(subject, story), *_roles(subject, story), *_numbers(text, story), *_cut(text, story)]
-    messages = list(dict.fromkeys(message for message, _ in problems))
-    if not messages:
-        return passed("lengths", 0, _LIMIT, "The text agrees with its story.")
+    wordings: list[Wording] = []
+    for wording, _ in problems:
+        wordings += [wording] * (wording not in wordings)
+    problem = say("lengths", problems=wordings[:_MOST_PROBLEMS]) if problems else None
     spans = [span for _, span in problems if span is not None]
-    return failed("lengths", len(messages), _LIMIT, " ".join(messages[:_MOST_PROBLEMS]), spans)
+    return judged("lengths", len(wordings), say("limit lengths"), problem, spans)
 
 
-def _contradiction(here: str, there: str) -> str:
-    return f"The text says „{here}“, its story „{there}“: keep to the story."
+def _contradiction(here: str, there: str) -> Wording:
+    return say("contradiction", here=here, there=there)
 
 
 def _names(subject: Subject, story: _Story) -> _Problems:
     """Find names that the story does not have, or has otherwise."""
     text, reported = subject.text, set[str]()
 
-    def problem(name: str, span: Span | None) -> tuple[str, Span | None]:
+    def problem(name: str, span: Span | None) -> tuple[Wording, Span | None]:
         parts = {*lower_words(name)}
         reported.update(parts)
         people = [person.name for person in story.people]
         alike = [other for other in people if not parts.isdisjoint(lower_words(other))]
-        return f"The text names „{name}“, its story {quoted(alike or people)}: keep to the story.", span
+        return say("other name", here=name, words=alike or people), span
 
     own = {parse_name(person.name) for person in subject.characters}
     for name, span in full_names(text, {*own, *story.full_names}):
@@ -92,14 +113,11 @@ def _names(subject: Subject, story: _Story) -> _Problems:
             yield problem(word.form, word.span)
 
 
-_DETERMINERS = frozenset("ART ADJA PPOSAT PDAT PIAT APPRART".split())
-
-
 def _is_name(text: Text, index: int) -> bool:
     """Whether a capitalised word is a first name, or the text itself makes it a name."""
     word = text.words[index]
     if word.lower in own_words("first names"):
-        return text.tags[index] == NAME or not index or text.tags[index - 1] not in _DETERMINERS
+        return text.tags[index] == NAME or not index or text.tags[index - 1] not in DETERMINERS
     return word.lower in text.names and not (is_noun(word.lower) or _calling(word.lower))
 
 
@@ -118,42 +136,36 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
         if known and not nouns.issubset(stem(word.lower()) for word in word_parts(known.role)):
             yield _contradiction(f"{person.name}: {person.role}", f"{known.name}: {known.role}"), None
     for who, word, put in callings(subject.text, story.owners):
-        own, here = told[who], _calling(word.lower)
-        if any(other.endswith(word.lower) or stem(other) == stem(word.lower) for other in own):
+        own, here = told[who], word.lower
+        if any(other.endswith(here) or stem(other) == stem(here) for other in own):
             continue
-        rival = next((other for other in own if _is_occupation(other) == _is_occupation(word.lower)), None)
-        related = any(_calling(other) == here for other in story.words) and not _is_occupation(word.lower)
-        if story.knows(word.lower) or related:  # of somebody else; a brother is a sister's
-            if rival is not None and _is_occupation(rival):
+        is_occupation = occupation(here) is not None
+        rival = next((other for other in own if (occupation(other) is not None) == is_occupation), None)
+        is_related = not is_occupation and any(_calling(other) == _calling(here) for other in story.words)
+        if story.knows(here) or is_related:  # of somebody else; a brother is a sister's
+            if rival is not None and (is_occupation or _is_turned(here, who, told, story)):
                 yield _contradiction(put, own[rival]), word.span
         elif own:
             yield _contradiction(put, own[rival or next(iter(own))]), word.span
         else:
-            yield f"The text says „{put}“, of which its story says nothing: keep to the story.", word.span
+            yield say("not in the story", here=put), word.span
 
 
-def _is_occupation(word: str) -> bool:
-    return occupation(word) is not None
+def _is_turned(word: str, who: str, told: Mapping[str, Mapping[str, str]], story: _Story) -> bool:
+    """Whether a word makes a child of the story a parent, of whom it has no child, or the other way round."""
+    named = kin(word)
+    own = {known for other in told[who] if (known := kin(other))}
+    if named is None or not named.end or named in own or named.turned not in own:
+        return False
+    others = story.words - told[who].keys()
+    others = others.union(*(words for person, words in told.items() if person != who))
+    return all((known := kin(other)) is None or known.end != named.turned.end for other in others)
 
 
-@cache
 def _calling(word: str) -> object:
     """Return what kind of occupation or kin a lower-case noun names; None for others."""
-    kin = {
-        other: number
-        for number, line in enumerate(word_lists("occupations")["kin"])
-        for other in line.split()
-    }
-    cuts = range(max(1, len(word) - 2))
-    return occupation(word) or next((kin[word[cut:]] + 1 for cut in cuts if word[cut:] in kin), None)
-
-
-# `Gesa, die junge Ärztin`, `Gesa arbeitet als Ärztin`, up to the last word
-_BEFORE = re.compile(
-    r"(?:(?P<first>[^\W\d_]+) )?(?P<name>[^\W\d_]+)"
-    r"(?:, (?:als )?| \(|,? (?:ist|war|wird|bleibt|arbeitet) (?:als )?)"
-    r"(?:(?!unter|über|hinter|neben|aber|oder)(?:(?:m|s)?ein|ihr|[a-zäöüß]+e[rns]?) )*$"
-)
+    known = kin(word)
+    return occupation(word) or (known.line + 1 if known else None)
 
 
 def callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word, str]]:
@@ -167,127 +179,36 @@ def callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word,
             yield who, word, text.raw[word.span.start : last.span.end]
             continue
         start = text.sentences[word.sentence].span.start
-        before = _BEFORE.search(text.raw[start : word.span.start])
+        before = pattern("person before a calling").search(text.raw[start : word.span.start])
         for group in ("first", "name") if before else ():
             if before and (who := people.get(nominative((before[group] or "-").lower(), people), "")):
                 yield who, word, text.raw[start + before.start(group) : word.span.end]
                 break
 
 
-class _Number(NamedTuple):
-    """A number in digits or words, and the stem of what it counts; empty where that is not clear."""
-
-    value: float
-    unit: str
-    is_exact: bool
-    span: Span
-
-
 def _numbers(text: Text, story: _Story) -> _Problems:
     """Find numbers that the story has otherwise, and exact ones that it does not have."""
-    known = list(read_numbers(story.all))
+    known = [(each, each.in_days) for each in read_numbers(story.all)]
     for number in read_numbers(text.raw):
-        same_unit = [other for other in known if number.unit and other.unit == number.unit]
-        if any(other.value == number.value for other in same_unit or ([] if number.unit else known)):
+        here, days = text.raw[slice(*number.span)], number.in_days
+        same = [(each, in_days) for each, in_days in known if days.unit and in_days.unit == days.unit]
+        if any(days.agrees(other) for _, other in (same or (() if number.unit else known))):
             continue
-        if number.unit in _DAYS:
-            spans = [other for other in known if other.unit in _DAYS]
-            if any(other.value * _DAYS[other.unit] == number.value * _DAYS[number.unit] for other in spans):
-                continue  # 21 days are three weeks
-            same_unit = same_unit or [other for other in spans if other.value == number.value]
-        here = text.raw[number.span.start : number.span.end]
-        if same_unit:
-            there = same_unit[0].span
-            yield _contradiction(here, story.all[there.start : there.end]), number.span
-        elif number.is_exact and all(other.value != number.value for other in known):
-            yield f"The text says „{here}“, of which its story says nothing: keep to the story.", number.span
-
-
-_SPACED = r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:,\d+)?(?!\d)"
-_TOKEN = re.compile(_SPACED + r"|\d+(?:[.,:]\d+)*(?:\.(?= [A-ZÄÖÜ]))?|[€%]|[^\W\d_]+|[.!?,;:–()„“”»«\n]")
-_THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?")
-_DAYS = {
-    stem(unit): days
-    for unit, days in (("stunde", 1 / 24), ("tag", 1), ("woche", 7), ("monat", 30.5), ("jahr", 366))
-}
-_SIGNS = {"€": "euro", "%": stem("prozent")}
-_MULTIPLES = {"tausend": 1e3, "million": 1e6, "millionen": 1e6, "milliarde": 1e9, "milliarden": 1e9}
-_COUNTING = re.compile(r"(.*?)((?:jähr|täg|wöch|stünd|monat|köpf|stöck)ig\w*|mal(?:s|ig\w*)?)")
-_FARTHEST = 4  # tokens from a number to what it counts
-
-
-def read_numbers(raw: str) -> Iterator[_Number]:
-    """Yield the numbers of a text, in digits or words, with what they count."""
-    tokens = list(_TOKEN.finditer(raw))
-    for index, token in enumerate(tokens):
-        value, unit = number_value(token[0])
-        is_multiple = token[0].lower() in _MULTIPLES and index and tokens[index - 1][0][0].isdigit()
-        if value is None or is_multiple:
-            continue
-        last = token
-        for following in tokens[index + 1 : index + 1 + _FARTHEST] if not unit else ():
-            word = following[0].lower()
-            counted = _COUNTING.fullmatch(word)
-            if word in _MULTIPLES:
-                value, last = value * _MULTIPLES[word], following
-            elif word in _SIGNS or counted or following[0][0].isupper():
-                unit = _SIGNS.get(word) or stem(counted[2] if counted and not counted[1] else word)
-                last = following
-                break
-            elif not word[0].isalpha():
-                break
-        is_exact = token[0][0].isdigit() or value > _LARGEST_VAGUE
-        yield _Number(value, unit, is_exact, Span(token.start(), last.end()))
-
-
-def number_value(token: str) -> tuple[float | None, str]:
-    """Return the number that a token is, and what it counts where it says so, as `siebzehnjährige` does."""
-    if token[0].isdigit():
-        digits = re.sub(r"\s", "", token).rstrip(".").replace(":", ".")
-        digits = digits.replace(".", "") if _THOUSANDS.fullmatch(digits) else digits
-        try:
-            return float(digits.replace(",", ".")), ""
-        except ValueError:
-            return None, ""  # a date
-    word = token.lower().replace("dreissig", "dreißig")
-    unit = ""
-    if (match := _COUNTING.fullmatch(word)) and match[1]:
-        word, unit = match[1], stem(match[2])
-    head, thousand, rest = word.partition("tausend")
-    known = _number_words()
-    if thousand:
-        parts = known.get(head, None if head else 1), known.get(rest.removeprefix("und"), None if rest else 0)
-        return (None if None in parts else (parts[0] or 0) * 1000 + (parts[1] or 0)), unit
-    return known.get(word), unit
-
-
-_ONES = (
-    "ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn"
-).split()
-_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-_ODD_ORDINALS = {"dritt": 3, "siebt": 7, "acht": 8}
-
-
-@cache
-def _number_words() -> Mapping[str, int]:
-    """Return the numbers from 2 to 999 by their German words, ordinals among them; 1 is an article."""
-    words = {word: number for number, word in enumerate(_ONES, 1)}
-    for ten, word in zip(range(20, 100, 10), _TENS, strict=True):
-        words |= {f"{one}und{word}": ten + digit for digit, one in enumerate(_ONES[:9], 1)}
-        words[word] = ten
-    below = {"": 0, **words}
-    for digit, one in (*enumerate(_ONES[:9], 1), (1, "")):
-        words |= {f"{one}hundert{word}": digit * 100 + number for word, number in below.items()}
-    del words["ein"]
-    roots = {f"{word}{'t' if word in _ONES else 'st'}": number for word, number in words.items()}
-    roots = {root: number for root, number in roots.items() if number not in _ODD_ORDINALS.values()}
-    ordinals = (roots | _ODD_ORDINALS).items()
-    return {**{root + end: number for root, number in ordinals for end in "e en er es em".split()}, **words}
+        alike = [each for each, _ in same if each.unit == number.unit]
+        alike = alike or [
+            each
+            for each, _ in same
+            if each.value == number.value or {each.value % 1, number.value % 1} != {0}
+        ]
+        is_exact = number.low == number.high and (here[0].isdigit() or number.value > _LARGEST_VAGUE)
+        if alike:
+            yield _contradiction(here, story.all[slice(*alike[0].span)]), number.span
+        elif is_exact and all(each.value != number.value for each, _ in known):
+            yield say("not in the story", here=here), number.span
 
 
 def _cut(text: Text, story: _Story) -> _Problems:
     """Find a text all whose sentences are the story's own, or the beginnings of them."""
     sentences = [sentence.text.rstrip(" .!?…“”") for sentence in text.sentences]
     if sentences and all(sentence in story.text.raw for sentence in sentences):
-        yield "All its sentences are those of the story: write it anew for its length.", None
+        yield say("mere cut"), None

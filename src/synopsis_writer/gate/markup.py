@@ -1,13 +1,13 @@
 """Checks of what does not belong into prose: markup, and talk about the text itself."""
 
 import re
-from dataclasses import replace
 
 from synopsis_writer.gate.cast import occupation
 from synopsis_writer.gate.copies import name_forms
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.fixes import counted, listed
 from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
+from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, lower_words
 
 _MARKUP = "markup: "  # before a kind of markup in the headings of `gate/data/patterns.txt`
@@ -18,31 +18,28 @@ def markup(subject: Subject) -> Finding:
 
     What code can put right and nothing refuses is a warning.
     """
-    marks = subject.house.quotation_marks
+    raw, marks = subject.text.raw, subject.house.quotation_marks
     kinds = {name.removeprefix(_MARKUP): name for name in word_lists("patterns") if name.startswith(_MARKUP)}
-    kinds[f"quotation marks other than {marks[0]} {marks[1]}"] = f"marks other than {marks}"
+    kinds["other marks"] = f"marks other than {marks}"
     matches = [
-        (kind, match)
-        for kind, name in kinds.items()
-        for match in pattern(name, re.MULTILINE).finditer(subject.text.raw)
+        (kind, match) for kind, name in kinds.items() for match in pattern(name, re.MULTILINE).finditer(raw)
     ]
     names = name_forms(subject.known_names) | subject.text.names | own_words("first names")
     # "Fehlalarm: Im Keller …" is prose; "Bruno: Komm her." and "Arzt: „Nein.“" are lines of a script.
-    labels = list(pattern("speaker label", re.MULTILINE).finditer(subject.text.raw))
+    labels = list(pattern("speaker label", re.MULTILINE).finditer(raw))
     for match in labels:
         label = lower_words(match[1])
         if len(labels) > 1 or not names.isdisjoint(label) or (match[2] and occupation(label[-1])):
             matches.append(("a speaker label", match))
-    if not matches and not subject.fixes:
-        return passed("markup", 0, "none", "The text is plain prose.")
-    if not matches:
-        message = f"To be put right: {listed(counted(subject.fixes))}."
-        finding = failed("markup", len(subject.fixes), "none", message, [fix.span for fix in subject.fixes])
-        return replace(finding, level="warning", fixes=subject.fixes)
-    found = " and ".join(list(dict.fromkeys(kind for kind, _ in matches))[:3])
-    spans = [Span(*match.span()) for _, match in matches]
-    finding = failed("markup", len(spans), "none", f"The text holds {found}: write plain prose.", spans)
-    return replace(finding, fixes=subject.fixes)
+    limit, fixes = say("none"), subject.fixes
+    if matches:
+        found = [say(kind, marks=" ".join(marks)) for kind in dict(matches)][:3]
+        spans = [Span(*match.span()) for _, match in matches]
+        return judged("markup", len(spans), limit, say("markup", kinds=found), spans, fixes=fixes)
+    if not fixes:
+        return judged("markup", 0, limit)
+    problem, spans = say("to be put right", kinds=listed(counted(fixes))), [fix.span for fix in fixes]
+    return judged("markup", len(fixes), limit, problem, spans, level="warning", fixes=fixes)
 
 
 def meta_talk(subject: Subject) -> Finding:
@@ -51,11 +48,10 @@ def meta_talk(subject: Subject) -> Finding:
     meta = pattern("meta talk", re.IGNORECASE | re.MULTILINE)
     spans = [Span(*match.span()) for match in meta.finditer(text.raw)]
     spans += [sentence.span for sentence in text.sentences if _is_writers(text, sentence)]
-    if not spans:
-        return passed("meta_talk", 0, "none", "The text speaks of nothing but its story.")
-    passages = quoted([shortened(text.raw[start:end].strip()) for start, end in spans])
-    message = f"The text talks about itself or its prompt: {passages}."
-    return failed("meta_talk", len(spans), "none", message, spans)
+    words = [shortened(text.raw[start:end].strip()) for start, end in spans]
+    return judged(
+        "meta_talk", len(spans), say("none"), say("meta_talk", words=words) if spans else None, spans
+    )
 
 
 def _is_writers(text: Text, sentence: Sentence) -> bool:

@@ -1,102 +1,75 @@
-"""What findings say, in the reader's language; what a repair says, always in German."""
+"""What findings, reports and progress say, in English and in German; the texts are in `gate/data`."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Literal, NamedTuple
+from string import Formatter
+from typing import Any, Literal
 
-from synopsis_writer.gate.finding import Finding, shortened
-from synopsis_writer.gate.text import Text
+from synopsis_writer.gate.lexicon import word_lists
 
 Language = Literal["de", "en"]
-_SENTENCES, _SENTENCE = 3, 160  # quoted in a repair; characters of each
+_LONGEST_QUOTE = 200
 
 
-class _Entry(NamedTuple):
-    pattern: re.Pattern[str]  # of what a check says, in English
-    english: str
-    german: str
+@dataclass(frozen=True)
+class Wording:
+    """What `gate/data/messages.txt` has under a key, with the values of its placeholders."""
+
+    key: str
+    values: Mapping[str, object]
+
+    def text(self, language: Language = "en") -> str:
+        """Return it in a language."""
+        lines = word_lists("messages")[self.key]
+        return _Formatter(language).vformat(lines[language == "de"], (), self.values)
 
 
-def worded(finding: Finding, text: Text | None, language: Language) -> Finding:
-    """Return a finding with its message, hint and limit in a language, and with its German repair.
-
-    The repair quotes the sentences that the finding marks.
-    """
-    limit = in_language(finding.limit, language)
-    if finding.passed:
-        return finding if language == "en" else replace(finding, limit=limit, message="Eingehalten.")
-    entry, groups = _find(finding.message)
-    message, _, hint = entry.english.format(**groups).partition(" | ") if entry else (finding.message, "", "")
-    own, _, own_hint = _in_german(finding.message).partition(" | ")
-    quoted = [sentence for sentence in _marked(finding, text) if sentence not in own]
-    sentences = f" Im Satz: {' '.join(f'„{sentence}“' for sentence in quoted)}" if quoted else ""
-    repair = f"{own}{sentences} {own_hint}".strip()
-    if language == "de":
-        return replace(finding, message=own, hint=own_hint, limit=limit, repair=repair)
-    return replace(finding, message=message, hint=hint.removeprefix("+"), repair=repair)
+def say(key: str, **values: object) -> Wording:
+    """Return a wording; a list of words is quoted, a list of wordings joined, numbers are the language's."""
+    return Wording(key, values)
 
 
-def in_language(english: str, language: Language) -> str:
-    """Return a part of a report in a language; as it is where the table lacks it."""
-    return _in_german(english) if language == "de" else english
+class _Formatter(Formatter):
+    def __init__(self, language: Language) -> None:
+        self._language = language
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        match value:
+            case str():
+                return value
+            case Wording():
+                return value.text(self._language)
+            case [Wording(), *_]:
+                return format_spec.join(each.text(self._language) for each in value)
+            case list():
+                return quoted(value, self._language)
+        text = format(value, format_spec)
+        return text.replace(".", ",").replace("%", " %") if self._language == "de" else text
 
 
-def _marked(finding: Finding, text: Text | None) -> list[str]:
-    """Return the first sentences that a finding marks part of."""
-    sentences = text.sentences if text else ()
-    marked = [
-        shortened(" ".join(each.text.split()), _SENTENCE)
-        for each in sentences
-        if any(each.span.start < span.end and span.start < each.span.end for span in finding.spans)
-    ]
-    return list(dict.fromkeys(marked))[:_SENTENCES]
+def quoted(words: Sequence[str], language: Language = "en", most: int = 5) -> str:
+    """Return `„a“, „b“`: distinct, in order, at most `most` of them."""
+    distinct = list(dict.fromkeys(words))
+    rest = len(distinct) - most
+    more = "" if rest <= 0 else f" und {rest} weitere" if language == "de" else f" and {rest} more"
+    return ", ".join(f"„{shortened(word, _LONGEST_QUOTE)}“" for word in distinct[:most]) + more
 
 
-def _in_german(english: str) -> str:
-    """Return what a check says in German, with " | " before what to do; as it is where the table lacks it."""
-    more = re.fullmatch(r"(„.*“) and (\d+) more", english, re.DOTALL)
-    if more or english.startswith("„"):
-        return f"{more[1]} und {more[2]} weitere" if more else english
-    entry, groups = _find(english)
-    if entry is None:
-        number = re.fullmatch(r"([\d.]*\d)(%?)", english)
-        return f"{number[1].replace('.', ',')}{' %' if number[2] else ''}" if number else english
-    return entry.german.format(**{name: _in_german(value) for name, value in groups.items()})
+def shortened(text: str, most: int = 60) -> str:
+    """Return `text`, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _find(english: str) -> tuple[_Entry | None, dict[str, str]]:
-    for entry in _entries():
-        if match := entry.pattern.fullmatch(english):
-            return entry, match.groupdict()
-    return None, {}
+def status_line(record: logging.LogRecord, language: Language) -> str:
+    """Return what the log says of a text's steps, in German as far as `gate/data/status_de.txt` has it."""
+    known = word_lists("status_de").get(str(record.msg)) if language == "de" else None
+    return known[0] % record.args if known and record.args else record.getMessage()
 
 
 @cache
 def check_names() -> Mapping[str, tuple[str, str]]:
     """Return what each check is called in German and in English, by its name in the code."""
-    source = files("synopsis_writer.gate").joinpath("data/checks.txt").read_text(encoding="utf-8")
-    rows = (line.split(" | ") for line in source.splitlines() if line and not line.startswith("#"))
+    rows = (line.split(" | ") for line in word_lists("checks")["names"])
     return {name: (german, english) for name, english, german in rows}
-
-
-@cache
-def _entries() -> tuple[_Entry, ...]:
-    source = files("synopsis_writer.gate").joinpath("data/messages_de.txt").read_text(encoding="utf-8")
-    lines = [line for line in source.splitlines() if line and not line.startswith("#")]
-    pairs = sorted(zip(lines[::2], lines[1::2], strict=True), key=lambda pair: -len(_literal(pair[0])))
-    return tuple(_Entry(re.compile(_pattern(one), re.DOTALL), one, german) for one, german in pairs)
-
-
-def _literal(english: str) -> str:
-    return re.sub(r"\{\w+\}| \| \+.*", "", english)  # the more of it, the surer a match
-
-
-def _pattern(english: str) -> str:
-    """Return the pattern of a template: with a colon before what to do, or with that only in a record."""
-    said, _, added = english.partition(" | +")
-    said = said.replace(" | ", " " if said.startswith("The tense switches") else ": ")
-    pattern = re.escape(said) + (f"(?: {re.escape(added)})?" if added else "")
-    return re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", pattern)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed
+from synopsis_writer.gate.finding import Finding, Subject, judged
 from synopsis_writer.gate.lexicon import word_lists
+from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.text import Sentence, Span, Text
 
 _BEFORE, _BEHIND = 12, 7  # words between a phrase and its verb: `stellt …`, and `… gestellt hat`
@@ -73,16 +74,13 @@ class _Pattern:
 
 def floskel(subject: Subject) -> Finding:
     """The text has no more stock phrases than its house allows."""
-    most = int(subject.form.phrases[1])
-    limit = f"at most {most} stock phrases" if most else "no stock phrases"
+    raw, most = subject.text.raw, int(subject.form.phrases[1])
     found = stock_phrases(subject.text)
-    if len(found) <= most:
-        return passed("floskel", len(found), limit, f"The text has {len(found)} stock phrases.")
-    raw = subject.text.raw
     named = {" ".join(raw[slice(*phrase.span)].split()): phrase.way_out for phrase in found}
     words = ", ".join(f"„{words}“ ({way_out.rstrip('.')})" for words, way_out in named.items())
-    message = f"Stock phrases, {len(found)}: {words}: say what happens in this story alone."
-    return failed("floskel", len(found), limit, message, [phrase.span for phrase in found])
+    problem = say("floskel", n=len(found), words=words) if len(found) > most else None
+    limit = say("limit floskel" if most else "limit no floskel", most=most)
+    return judged("floskel", len(found), limit, problem, [phrase.span for phrase in found])
 
 
 def stock_phrases(text: Text) -> list[Phrase]:
@@ -120,7 +118,7 @@ def _anchored() -> Mapping[str, Sequence[int]]:
 @cache
 def _patterns() -> tuple[_Pattern, ...]:
     lists = word_lists("floskeln")
-    lines = (line for kind, lines in lists.items() if kind not in _WORD_LISTS for line in lines if line)
+    lines = (line for kind, lines in lists.items() if kind not in _WORD_LISTS for line in lines)
     return tuple(_compiled(*line.split(" | ")[:2]) for line in lines)
 
 
@@ -182,7 +180,7 @@ def _words(source: str) -> frozenset[str]:
 
 @cache
 def _strong_verbs() -> Mapping[str, Sequence[str]]:
-    return {line.split()[0]: line.split()[1:] for line in word_lists("floskeln")["verbs"] if line}
+    return {line.split()[0]: line.split()[1:] for line in word_lists("floskeln")["verbs"]}
 
 
 def _forms(verb: str) -> frozenset[str]:

@@ -3,12 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 from synopsis_writer.gate.copies import RUN, name_forms
-from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, failed, passed, quoted, shortened
+from synopsis_writer.gate.finding import FEWEST_CASES, Finding, Subject, judged
 from synopsis_writer.gate.lexicon import own_words, pattern
+from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import Sentence, Span, Text, Word
 
 _AROUND = 60  # characters
@@ -19,13 +19,11 @@ def dates(subject: Subject) -> Finding | None:
     if subject.brief is None or not (subject.brief.theme or subject.brief.air_date):
         return None
     given = " ".join(str(value) for value in subject.brief.as_data().values())
-    limit = "none but the brief's"
     found = sorted(_broadcasts(subject.text), key=lambda match: match.start())
     matches = [match for match in found if not _is_given(match[0], given)]
-    if not matches:
-        return passed("dates", 0, limit, "The text names no date or channel of its own.")
-    message = f"The brief gives no such date, channel or number: {quoted([match[0] for match in matches])}."
-    return failed("dates", len(matches), limit, message, [Span(*match.span()) for match in matches])
+    problem = say("dates", words=[match[0] for match in matches]) if matches else None
+    spans = [Span(*match.span()) for match in matches]
+    return judged("dates", len(matches), say("limit dates"), problem, spans)
 
 
 def _broadcasts(text: Text) -> Iterator[re.Match[str]]:
@@ -64,18 +62,16 @@ def copy(subject: Subject) -> Finding | None:
     shared = subject.sources.matches(subject.text, name_forms(subject.known_names))
     matches = [match for match in shared if match.source != subject.exclude_source]
     longest = max(matches, key=lambda match: match.words, default=None)
-    limit = f"runs under {COPIED_RUN} words, at most {COPIED_SHARE:.0%} shared"
+    limit = say("limit copy", words=COPIED_RUN, share=COPIED_SHARE)
     if longest is None:
-        return passed("copy", 0, limit, "Nothing is shared with an example.")
+        return judged("copy", 0, limit, held=say("nothing shared"))
     covered = sum(match.words - RUN + 1 for match in matches)
     share = min(1.0, covered / max(1, len(subject.text.words) - RUN + 1))
-    if longest.words < COPIED_RUN and (share <= COPIED_SHARE or covered < FEWEST_CASES):
-        message = f"At most {longest.words} words in a row stand in an example."
-        return passed("copy", longest.words, limit, message)
-    origin = f"{longest.source}, characters {longest.source_span.start} to {longest.source_span.end}"
-    message = f"{longest.words} words in a row are copied from {origin}; {share:.0%} of the text is shared."
+    is_copied = longest.words >= COPIED_RUN or (share > COPIED_SHARE and covered >= FEWEST_CASES)
+    start, end = longest.source_span
+    origin = {"n": longest.words, "source": longest.source, "start": start, "end": end, "share": share}
     spans = [match.span for match in sorted(matches, key=lambda match: -match.words)]
-    return failed("copy", longest.words, limit, message, spans)
+    return judged("copy", longest.words, limit, say("copy", **origin) if is_copied else None, spans)
 
 
 NEAR_EQUAL = 85.0  # rapidfuzz ratio, 0 to 100, from which on two sentences say the same
@@ -89,31 +85,26 @@ _MOST_COMPARED = 150  # sentences; a longer text is refused for its length anywa
 
 def repetition(subject: Subject) -> Finding:
     """No sentence twice, few runs of four words twice, a varied vocabulary, varied sentence openings."""
-    text = subject.text
-    least = subject.form.variety[0]
-    limit = f"no near-equal sentences, repeated runs ≤ {REPEATED_SHARE:.0%}, variety ≥ {least:g}"
-    twins = near_equal(text)
-    if twins:
+    text, least = subject.text, subject.form.variety[0]
+    limit = say("limit repetition", share=REPEATED_SHARE, least=least)
+    if twins := near_equal(text):
         first, second, ratio = twins[0]
-        message = f"Two sentences say the same: {quoted([shortened(first.text), shortened(second.text)])}."
+        problem = say("twin sentences", words=[shortened(first.text), shortened(second.text)])
         spans = [sentence.span for a, b, _ in twins for sentence in (a, b)]
-        return failed("repetition", ratio / 100, limit, message, spans)
+        return judged("repetition", ratio / 100, limit, problem, spans)
     share, spans = repeated_runs(text)
     if share > REPEATED_SHARE and len(spans) >= FEWEST_CASES:
-        runs = quoted([text.raw[span.start : span.end] for span in spans])
-        message = f"{share:.0%} of the runs of four words stand more than once: {runs}."
-        return failed("repetition", share, limit, message, spans)
+        problem = say("repeated runs", share=share, words=[text.raw[slice(*span)] for span in spans])
+        return judged("repetition", share, limit, problem, spans)
     variety = moving_variety(text.words)
-    same = same_openings(text)
-    if same:
-        opening = " ".join(_opening(text.words_of(same[0]))).capitalize()
-        message = f"Three sentences in a row begin with „{opening}“: begin one of them otherwise."
-        return failed("repetition", variety, limit, message, [sentence.span for sentence in same])
+    if same := same_openings(text):
+        problem = say("same openings", word=" ".join(_opening(text.words_of(same[0]))).capitalize())
+        return judged("repetition", variety, limit, problem, [sentence.span for sentence in same])
     if variety < least:
         common = [word for word, _ in text.counts.most_common() if len(word) > _RUN][:3]
-        message = f"The vocabulary is poor ({variety:.2f} of 1); it keeps using {quoted(common)}."
-        return replace(failed("repetition", variety, limit, message), level="warning")
-    return passed("repetition", variety, limit, "Nothing is said twice.")
+        problem = say("poor vocabulary", variety=variety, words=common)
+        return judged("repetition", variety, limit, problem, level="warning")
+    return judged("repetition", variety, limit)
 
 
 def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:

@@ -255,6 +255,7 @@ def folded(word: str) -> str:
 
 
 NOUN, NAME, NUMBER, UNKNOWN = "NN", "NE", "CARD", "XY"
+DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
 _CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the best one is dropped
 _BEAM = 5  # paths followed from word to word
 

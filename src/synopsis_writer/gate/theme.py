@@ -1,4 +1,4 @@
-"""The checks of the theme: the text tells it, in the theme's words or in others of the same meaning.
+"""Checks of what is told: the theme, in its words or in others of that meaning, and no example's story.
 
 How the figures were found is in docs/checks.md; `python -m benchmarks.theme` prints them.
 """
@@ -6,15 +6,15 @@ How the figures were found is in docs/checks.md; `python -m benchmarks.theme` pr
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from synopsis_writer.gate.embeddings import lines_of
-from synopsis_writer.gate.finding import Finding, Subject, failed, passed, quoted
+from synopsis_writer.gate.embeddings import embedded_sentences, lines_of
+from synopsis_writer.gate.finding import Finding, Level, Subject, judged
 from synopsis_writer.gate.lexicon import (
     LONGEST_WORD,
     SHORTEST_CONTENT,
@@ -24,6 +24,7 @@ from synopsis_writer.gate.lexicon import (
     is_function_word,
     word_lists,
 )
+from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.text import Text, lower_words, word_parts
 
 TOLD_SHARE = 0.33  # of the theme's weight, in a text of 330 words
@@ -35,6 +36,9 @@ _SHORTEST_REFUSED = 120  # words; a shorter one may not have come to its theme y
 _SHORTEST_JUDGED = 40  # words; in fewer any story can be told without a word of its theme
 
 CLOSENESS = 0.3  # of words and meanings together
+LIKENESS = 0.28  # mean cosine of sentences to their nearest in the source, -1 to 1
+LEAD = 0.06  # by which the nearest source is nearer than the next
+ORDERED_LEAD = 0.10  # the same for the brief's beats
 FEWEST_SOURCES = 5  # with fewer embedded sources there is no field to stand out from
 _SHORTEST_THEME = 4  # content words
 _NEAREST = 3  # sentences
@@ -93,12 +97,47 @@ def theme(subject: Subject) -> Finding | None:
     closeness = closeness_of(subject)
     if closeness is not None and closeness >= CLOSENESS:
         least = min(least, share)  # words and meanings together say enough
-    limit = f"at least {least:.0%} of the theme's weight"
-    if share >= least:
-        return passed("theme", share, limit, f"{share:.0%} of the theme is told.")
-    finding = failed("theme", share, limit, f"The theme is hardly told: {quoted(missing)} are missing.")
     is_strange = share < least * REFUSED_SHARE and len(subject.text.words) >= _SHORTEST_REFUSED
-    return finding if is_strange else replace(finding, level="warning")
+    problem = say("theme", words=missing) if share < least else None
+    level: Level = "error" if is_strange or not problem else "warning"
+    return judged("theme", share, say("limit theme", least=least), problem, level=level)
+
+
+def closeness(subject: Subject) -> Finding | None:
+    """The brief's theme is what the text tells, in whatever words; short themes are left to `theme`."""
+    value = closeness_of(subject)
+    if value is None:
+        return None
+    problem = None if value >= CLOSENESS else say("closeness", value=value)
+    return judged("closeness", value, say("limit closeness", least=CLOSENESS), problem)
+
+
+def paraphrase(subject: Subject) -> Finding | None:
+    """The text is not one example's story in other words, unless the brief's beats ask for that story."""
+    embeddings, lines = subject.embeddings, lines_of(subject.text)
+    if embeddings is None or not lines or len(embeddings.ids) < FEWEST_SOURCES:
+        return None
+    vectors = embeddings.embed(lines)
+    is_itself = np.array([source == subject.exclude_source for source in embeddings.ids])
+    nearest, likeness, lead = _foremost(np.where(is_itself, -1.0, embeddings.similarities(vectors)))
+    source, figures = embeddings.ids[nearest], say("figures", likeness=likeness, lead=lead)
+    limit = say("limit paraphrase", likeness=LIKENESS, lead=LEAD, figures=figures)
+    if likeness < LIKENESS or lead < LEAD:
+        return judged("paraphrase", likeness, limit)
+    if subject.brief and subject.brief.beats:  # do they tell the nearest source's story?
+        ordered, _, its_lead = _foremost(embeddings.coverage(embeddings.embed(subject.brief.beats)))
+        if ordered == nearest and its_lead >= ORDERED_LEAD:
+            return judged("paraphrase", likeness, limit, held=say("asked for", source=source))
+    best = embeddings.cosines(vectors, nearest).max(axis=1)
+    sentences = embedded_sentences(subject.text)
+    spans = [sentences[number].span for number in np.argsort(-best)[:_NEAREST].tolist()]
+    return judged("paraphrase", likeness, limit, say("paraphrase", source=source, figures=figures), spans)
+
+
+def _foremost(values: npt.NDArray[np.float64]) -> tuple[int, float, float]:
+    """Return the index of the highest value, the value, and its lead over the second."""
+    second, first = np.argsort(values, kind="stable")[-2:].tolist()
+    return first, float(values[first]), float(values[first] - values[second])
 
 
 def least_share(words: int) -> float:

@@ -17,7 +17,7 @@ from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
 from synopsis_writer.errors import FileError, GateRefusedError, InputError
 from synopsis_writer.gate.gate import failures
-from synopsis_writer.gate.messages import in_language
+from synopsis_writer.gate.messages import status_line
 from synopsis_writer.page.library import Journal, NotFoundError
 from synopsis_writer.page.texts import Part, Text, as_json, failure_of, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
@@ -122,7 +122,7 @@ class Jobs(logging.Handler):
         if job is not None and not job.has_ended:
             with contextlib.suppress(RuntimeError):  # logged in another thread
                 asyncio.get_running_loop()
-                message = in_language(record.getMessage(), self._writer.workspace.gate.lang)
+                message = status_line(record, self._writer.workspace.gate.lang)
                 job.add("status", {"message": message})
 
     def find(self, name: str) -> Job:

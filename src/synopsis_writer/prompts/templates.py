@@ -15,8 +15,7 @@ from synopsis_writer.characters import printable
 from synopsis_writer.document import read_document
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
-from synopsis_writer.gate.features import Avoid
-from synopsis_writer.gate.messages import in_language
+from synopsis_writer.gate.features import Avoid, kind_wording
 from synopsis_writer.house.house import House, built_in_house
 from synopsis_writer.models.base import Message
 from synopsis_writer.prompts.rules import Rules, render_rules
@@ -310,7 +309,7 @@ def avoid_block(avoid: Avoid | None) -> str:
     if avoid is None:
         return ""
     ends = {
-        label: [f"{in_language(kind, 'de')}: {words}" for kind, words in kinds.items()]
+        label: [f"{kind_wording(kind).text('de')}: {words}" for kind, words in kinds.items()]
         for label, kinds in (("Einstieg", avoid.openings), ("Schluss", avoid.endings))
     }
     data = {**ends, "Motive": list(avoid.motifs), "Namen": list(avoid.names)}
