@@ -216,7 +216,7 @@ async def write(
         if best.passed:
             warned = " ".join(best.warnings)
             outcome = "accepted, with warnings; %s" if warned else "accepted%s"
-            _log.info(f"attempt %d of %d: {outcome}", *round_, warned)  # noqa: G004 - a key for the page
+            _log.info(f"attempt %d of %d: {outcome}", *round_, warned)
             break
         if len(errors) == len(ends):
             return Result(judge.brief, judge.show, tuple(made), best, errors[0])
