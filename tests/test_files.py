@@ -224,7 +224,7 @@ def test_a_temporary_file_is_its_owners_and_the_whole_one_is_as_the_umask_has_it
         with replacing(tmp_path / "x") as file:
             [path] = [path for path in tmp_path.iterdir() if path.name != "x"]
             names.add(path.name)
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
             file.write(b"text")
     assert len(names) == 3
     with replacing(tmp_path / "private", private=True) as file:

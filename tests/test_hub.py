@@ -211,9 +211,10 @@ def test_a_newer_file_without_an_entry_takes_the_place_of_an_older_one(place: Pl
 
 @pytest.mark.parametrize("content", [b"<html>", b"GGUF" + bytes(200_000)])
 def test_what_a_pull_that_was_killed_left_is_deleted(place: Place, weights: bytes, content: bytes) -> None:
-    path = place.cache / "models" / "haus--klein-GGUF" / ".synopsis-abcdefgh.tmp"
+    path = place.cache / "models" / "haus--klein-GGUF" / ".synopsis-abcdefgh.tmp/file"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
+    path.with_name(".lock").touch()
 
     assert place.pull().read_bytes() == weights
     assert place.files() == ["klein-Q4.gguf", "pulled.json"]
@@ -422,7 +423,7 @@ def test_a_signal_leaves_nothing_behind(
     place.hub.pause = 0.02
     with run_program(place, home) as process:
         folder = place.cache / "models" / "haus--klein-GGUF"
-        while not any(path.stat().st_size > 8192 for path in folder.rglob("*.tmp")):
+        while not any(path.stat().st_size > 8192 for path in folder.rglob("*.tmp/file")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         process.send_signal(kind)
@@ -492,7 +493,7 @@ def test_removing_deletes_the_file_and_the_entry(place: Place, weights: bytes) -
 
 
 def test_removing_deletes_what_a_pull_that_was_killed_left(place: Place) -> None:
-    path = place.cache / "models" / "haus--klein-GGUF" / ".synopsis-abcdefgh.tmp"
+    path = place.cache / "models" / "haus--klein-GGUF" / ".synopsis-abcdefgh.tmp/file"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")
 

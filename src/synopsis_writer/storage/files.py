@@ -30,18 +30,16 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
     Raises:
         FileError: it cannot be read, is something else, or is larger; `hint` is the way out then.
     """
+    no_wait = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     try:
         if path.is_dir():
             raise FileError(f"{path}: is a folder: name a file in it")
-        modes = getattr(os, "O_NONBLOCK", 0) | getattr(
-            os, "O_NOCTTY", 0
-        )  # a pipe or a device keeps nobody waiting
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | modes)) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | no_wait)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileError(f"{path}: is a pipe or a device: name a file")
             if status.st_size > most:
-                raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
+                raise _too_large(path, most, hint)
             yield file
     except ValueError as error:  # the name holds a NUL
         raise FileError(f"{str(path)!a}: is not the name of a file: name another") from error
@@ -49,12 +47,16 @@ def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iter
         raise FileError(os_reason(error, path)) from error
 
 
+def _too_large(path: Path, most: int, hint: str) -> FileError:
+    return FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
+
+
 def read_input(path: Path, most: int = MOST_BYTES, hint: str = "name a smaller file") -> bytes:
     """Read a file whole, and no further than `most` bytes; raises as `open_input`."""
     with open_input(path, most, hint) as file:
         data = file.read(most + 1) or b""
         if len(data) > most:  # it grows, or does not know its size, like those in /proc
-            raise FileError(f"{path}: is larger than {most / 1e6:,.0f} MB: {hint}")
+            raise _too_large(path, most, hint)
         return data
 
 
@@ -69,7 +71,7 @@ def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, byte
             is_whole = len(line) <= longest
             while line and not line.endswith(b"\n") and len(line) > longest:
                 line = file.readline(longest + 1)  # of the rest nothing stays in memory
-            if not line and is_whole:
+            if is_whole and not line:
                 return
             if line.strip() or not is_whole:
                 yield number, line if is_whole else b""
@@ -122,9 +124,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(path.parent) as hidden:
-        yield hidden
-        hidden.chmod(0o777 & ~umask())
-        hidden.replace(path)
+        folder = hidden / "folder"
+        folder.mkdir()
+        yield folder
+        folder.replace(path)
 
 
 MOST_FILES = 250_000  # and folders; a pool has 100,000 examples at most
@@ -186,9 +189,11 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         if within is not None and not folder.resolve().is_relative_to(within.resolve()):
             raise FileError(f"{folder}: is a link out of {within}: name another folder")
-        with _temporary(folder) as (temporary, file):
-            file.write(content.encode("utf-8"))
-            _settle(temporary, file)
+        with temporary_folder(folder) as hidden:
+            temporary = hidden / "file"
+            with temporary.open("wb") as file:
+                file.write(content.encode("utf-8"))
+                _flush(file)
             if force(target) if callable(force) else force:
                 temporary.replace(target)
                 return target
@@ -237,9 +242,12 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
                     yield file
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path.parent) as (temporary, file):
-            yield file
-            _settle(temporary, file, private=private)
+        rights = 0o600 if private else 0o666
+        with temporary_folder(path.parent) as hidden:
+            temporary = hidden / "file"
+            with open(temporary, "w+b", opener=lambda name, flags: os.open(name, flags, rights)) as file:
+                yield file
+                _flush(file)
             temporary.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
@@ -272,101 +280,36 @@ def _is_special(path: Path) -> bool:
 
 # 8 characters that nobody can guess, as `tempfile` draws them.
 _TEMPORARY = re.compile(r"\.synopsis-[a-z0-9_]{8}\.tmp")
-_PREFIX, _SUFFIX = ".synopsis-", ".tmp"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a hidden folder in `parent`, for its owner alone, until the block ends; raises OSError."""
-    with _locked(parent, lambda: tempfile.mkdtemp(_SUFFIX, _PREFIX, parent)) as path:
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+    """Give a hidden folder in `parent`, for its owner alone, until the block ends; raises OSError.
 
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    def make() -> str:
-        handle, name = tempfile.mkstemp(_SUFFIX, _PREFIX, folder)
-        os.close(handle)
-        return name
-
-    with _locked(folder, make) as path:
-        try:
-            with path.open("r+b") as file:
-                yield path, file
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, make: Callable[[], str]) -> Iterator[Path]:
-    """Give what `make` makes, locked: the system releases it when this process dies, and others clear it."""
-    _clear_leftovers(folder)
-    while True:
-        path = Path(make())
-        handle = _lock(path, wait=True)
-        if handle is not None or path.exists():  # without locks on this file system nobody clears anything
-            break
+    What a kill left is deleted by the next call: the lock of a process that has died is free.
+    """
+    with contextlib.suppress(OSError):
+        for left in list(parent.iterdir()):
+            if _TEMPORARY.fullmatch(left.name) and not left.is_symlink() and (left / _LOCK).is_file():
+                with contextlib.suppress(OSError), FileLock(left / _LOCK, timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+    path = lock = None
+    while path is None or lock is None or not path.exists():  # another process took it for a leftover
+        path = Path(tempfile.mkdtemp(".tmp", ".synopsis-", parent))
+        lock = FileLock(path / _LOCK, timeout=0)
+        with contextlib.suppress(OSError):  # without locks on this file system nobody clears anything
+            lock.acquire()
     try:
         yield path
     finally:
-        if handle is not None:
-            os.close(handle)
+        lock.release()
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _lock(path: Path, *, wait: bool) -> int | None:
-    """Lock a temporary file or folder, and return its handle; None: it is gone, in use, or without locks."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # another process took it for a leftover
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(path.lstat(), os.fstat(handle)):
-            return handle
-    except OSError:
-        pass
-    os.close(handle)
-    return None
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Delete temporary files and folders that a kill left in `folder`; what is in use or not ours stays."""
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            if not _TEMPORARY.fullmatch(entry.name) or entry.is_symlink():
-                continue
-            with contextlib.suppress(OSError):
-                handle = _lock(Path(entry.path), wait=False)
-                if handle is None:
-                    continue
-                if entry.is_dir():
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    Path(entry.path).unlink()
-                os.close(handle)
-
-
-def _settle(path: Path, file: BinaryIO, *, private: bool = False) -> None:
-    """Flush the file to the disk, and unless it is private give it the permissions of a new file."""
+def _flush(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-    file.close()
-    if not private:
-        path.chmod(0o666 & ~umask())
-
-
-def umask() -> int:
-    """Return the permissions that new files of this process do not get."""
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
 
 
 def _claim(temporary: Path, target: Path) -> None:
