@@ -184,8 +184,13 @@ def test_an_event_of_many_lines_is_tried_a_few_times_only(monkeypatch: pytest.Mo
 
 
 def test_a_growing_text_is_shown_seldom_enough_to_take_linear_time() -> None:
-    throttle = Throttle(clock=lambda: 0.0)
-    shown = [length for length in range(1, 1_000_000, 7) if throttle.is_due(length)]
+    shown: list[int] = []
+    throttle = Throttle(lambda text: shown.append(len(text)), clock=lambda: 0.0)
+    answer, text = StreamedAnswer(), "x" * 1_000_000
+    for length in range(1, 1_000_000, 7):
+        content = answer._parts["content"]
+        content.pieces, content.length = [text[:length]], length
+        throttle.show(answer)
     assert sum(shown) < 40 * 1_000_000 + 2_000**2
     assert len([length for length in shown if length < 2_000]) == len(range(1, 2_000, 7))
 

@@ -76,15 +76,12 @@ class ModelClient(Protocol):
     @property
     def name(self) -> str:
         """The model's name, as files and messages show it."""
-        ...
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
         """Answer `messages`, by `schema` if the model can; raises ModelError if it failed for good."""
-        ...
 
     async def close(self) -> None:
         """Free what the client holds: connections, memory."""
-        ...
 
 
 class ClientWrapper:

@@ -82,12 +82,18 @@ class ResponseCache:
             return
         now = self._clock()
         row = (key, now, size, answer.text, answer.finish, answer.model)
-        oldest = now - self._most_seconds
+        outdated = "DELETE FROM answers WHERE key = ? OR kept <= ? RETURNING bytes"
         with self._errors_explained(), transaction(self._database):
-            freed = self._delete("DELETE FROM answers WHERE key = ? RETURNING bytes", key)
+            gone = self._database.execute(outdated, (key, now - self._most_seconds)).fetchall()
             self._database.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-            freed += self._delete("DELETE FROM answers WHERE kept <= ? RETURNING bytes", oldest)
-            self._grow(size - freed)
+            # Adding up ten thousand answers for each one would take longer than all else.
+            total = self._database.execute("SELECT bytes FROM total").fetchone()[0]
+            total += size - sum(freed for (freed,) in gone)
+            oldest = self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid")
+            while total > self._most_bytes and (found := oldest.fetchone()):
+                self._database.execute("DELETE FROM answers WHERE key = ?", found[:1])
+                total -= found[1]
+            self._database.execute("UPDATE total SET bytes = ?", (total,))
 
     def size(self) -> CacheSize:
         """Return how much is cached."""
@@ -108,26 +114,6 @@ class ResponseCache:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-    def _delete(self, statement: str, value: str | float) -> int:
-        """Delete answers, and return their bytes."""
-        return sum(size for (size,) in self._database.execute(statement, (value,)) if isinstance(size, int))
-
-    def _grow(self, added: int) -> None:
-        """Add to the total of bytes, and delete the oldest answers if they are too many.
-
-        With ten thousand answers, adding them all up again for each one would take longer than all else.
-        """
-        total = self._database.execute("SELECT bytes FROM total").fetchone()[0] + added
-        keys: list[tuple[str]] = []
-        if total > self._most_bytes:
-            for key, size in self._database.execute("SELECT key, bytes FROM answers ORDER BY kept, rowid"):
-                keys.append((key,))
-                total -= size
-                if total <= self._most_bytes:
-                    break
-            self._database.executemany("DELETE FROM answers WHERE key = ?", keys)
-        self._database.execute("UPDATE total SET bytes = ?", (total,))
 
     def _select(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._errors_explained():

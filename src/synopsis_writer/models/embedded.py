@@ -11,14 +11,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from synopsis_writer.errors import EngineError, FileError
 from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.download import INSTALL, MAGIC
-from synopsis_writer.models.responses import Throttle, read_usage
+from synopsis_writer.models.responses import StreamedAnswer, Throttle, read_usage
 from synopsis_writer.storage.files import open_input
 from synopsis_writer.usage import Usage
 
@@ -95,22 +95,18 @@ class Engine:
             request["temperature"] = limits.temperature
         if schema is not None:
             request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
-        start = time.monotonic()
-        pieces: list[str] = []
-        length, throttle = 0, Throttle()
+        start, answer, throttle = time.monotonic(), StreamedAnswer(), Throttle(on_text)
 
-        def show(chunk: Chunk) -> None:
-            nonlocal length
-            if on_text is not None and (piece := _chat_text([chunk])):
-                pieces.append(piece)
-                length += len(piece)
-                if throttle.is_due(length):
-                    on_text("".join(pieces))
+        def take(chunk: Chunk) -> None:
+            if "error" not in chunk:
+                answer.add(chunk)
+                throttle.show(answer)
 
-        shown = None if on_text is None else show
-        chunks = await self._run("handle_chat_completions", request, limits.timeout, shown)
-        seconds = time.monotonic() - start
-        return Answer(_chat_text(chunks), _finish(_choices(chunks)), _usage(chunks), seconds, self.name)
+        await self._run("handle_chat_completions", request, limits.timeout, take)
+        throttle.show(answer, is_last=True)
+        result = answer.result(time.monotonic() - start, self.name)
+        finish = result.finish if answer.is_finished else "length"  # one that just stops was truncated
+        return replace(result, finish=finish, model=self.name)
 
     async def complete(
         self,
@@ -319,10 +315,6 @@ def completion(chunks: Sequence[Chunk], index: int) -> Completion:
 
 def _choices(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
     return [choice for chunk in chunks for choice in chunk.get("choices", ())]
-
-
-def _chat_text(chunks: Sequence[Chunk]) -> str:
-    return "".join(choice["delta"].get("content") or "" for choice in _choices(chunks))
 
 
 def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:

@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError
 
-from synopsis_writer.characters import join_surrogates
 from synopsis_writer.errors import FileError, ModelError, SettingsError
 from synopsis_writer.models.base import Answer, Limits, Message, Schema
 from synopsis_writer.models.faults import SERVERS, Report
@@ -316,7 +315,7 @@ class HostedClient:
         """Send the request once; raises the SDK's errors, TimeoutError, or InvalidResponseError."""
         import httpx2
 
-        streamed, throttle, media_type = StreamedAnswer(), Throttle(), ""
+        streamed, throttle, media_type = StreamedAnswer(), Throttle(self._on_text), ""
         seconds = min(call.limits.timeout, call.budget.policy.seconds)
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
@@ -334,9 +333,8 @@ class HostedClient:
                 media_type = response.headers.get("content-type", "")
                 async for piece in response.iter_bytes():
                     length = streamed.length
-                    is_grown = streamed.feed(piece)
-                    if self._on_text and is_grown and throttle.is_due(streamed.text_length):
-                        self._on_text(join_surrogates(streamed.text))
+                    streamed.feed(piece)
+                    throttle.show(streamed)
                     if streamed.is_finished or streamed.is_done:
                         end = min(end, now() + (_CLOSE_SECONDS if streamed.is_done else _USAGE_SECONDS))
                     elif streamed.length > length:  # blanks and comments only keep a connection open
@@ -347,8 +345,7 @@ class HostedClient:
             if not (streamed.is_finished or streamed.is_done):
                 call.budget.wasted += streamed.usage
                 raise
-        if self._on_text and throttle.shown < streamed.text_length:
-            self._on_text(join_surrogates(streamed.text))
+        throttle.show(streamed, is_last=True)
         try:
             return streamed.answer(media_type, time.perf_counter() - started, self._model)
         except InvalidResponseError:

@@ -56,15 +56,14 @@ class Budget:
     def reserve(self, worst: Spent) -> None:
         """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
         parts = (self.spent, replace(self._reserved, cost=None) if self._unpriced else self._reserved, worst)
-        after = sum(parts, Spent())
-        sums, flag = [], ""
+        after, sums, flag = sum(parts, Spent()), list[str](), "--budget"
         if self.amount is not None and after.cost is not None and after.cost.amount > self.amount:
             amounts = (self.amount, *(part.cost.amount for part in parts if part.cost is not None))
-            sums, flag = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts], "--budget"
+            sums = [format_cost(Cost(amount, after.cost.currency)) for amount in amounts]
         elif self.tokens is not None and after.tokens > self.tokens:
             counts = (self.tokens, *(part.tokens for part in parts))
             sums, flag = [f"{count} tokens" for count in counts], "--max-tokens-total"
-        if flag:
+        if sums:
             raise BudgetSpentError(
                 f"the next call could pass the budget of {sums[0]}: {sums[1]} spent, {sums[2]} reserved for "
                 f"calls under way, up to {sums[3]} for this one: raise {flag}, or lower max_tokens"
@@ -98,25 +97,22 @@ class BudgetClient(ClientWrapper):
         real = Spent()
         try:
             answer = await self._client.complete(messages, schema, limits)
-            answer = replace(answer, cost=self._pricer.cost(answer.usage, answer.model, answer.service_tier))
+            usage, cost = answer.usage, self._pricer.cost(answer.usage, answer.model, answer.service_tier)
             # If the server does not say how many tokens it read, what was reserved counts as spent.
-            real = Spent(answer.cost, _tokens(answer.usage)) if answer.usage.prompt_tokens else worst
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            real = Spent(cost, tokens) if usage.prompt_tokens else worst
         except ModelError as error:
             if error.usage is not None:
                 error.cost = self._pricer.cost(error.usage)
-                real = Spent(error.cost, _tokens(error.usage))
+                real = Spent(error.cost, error.usage.prompt_tokens + error.usage.completion_tokens)
             raise
         finally:
             self._budget.settle(worst, real)
-        return answer
+        return replace(answer, cost=cost)
 
 
 def check_prices(budget: Budget, pricer: HostedPricer, model: str) -> None:
-    """Check that a budget can be held with the prices of a model.
-
-    Raises:
-        SettingsError: the budget is in money and the model is unpriced, or the currency has changed.
-    """
+    """Raise SettingsError if a budget is in money and the model is unpriced, or the currency has changed."""
     if budget.amount is not None and pricer.cost(Usage(1, 1)) is None:
         raise SettingsError(
             f"model '{model}' has no known price, so a budget in money cannot be enforced: "
@@ -136,11 +132,7 @@ def worst_case(
     """Return the most that a call may cost."""
     prompt = estimate_tokens(messages, schema)
     most = Usage(prompt, limits.max_tokens, written_tokens=prompt)  # the dearest kind
-    return Spent(pricer.cost(most), _tokens(most))
-
-
-def _tokens(usage: Usage) -> int:
-    return usage.prompt_tokens + usage.completion_tokens
+    return Spent(pricer.cost(most), prompt + limits.max_tokens)
 
 
 def estimate_tokens(messages: Sequence[Message], schema: Schema | None) -> int:
@@ -208,15 +200,9 @@ def request_key(
     server: str, model: str, messages: Sequence[Message], schema: Schema | None, limits: Limits
 ) -> str:
     """Return the hash of a request: of all that shapes the answer, and which sample is asked for."""
-    turns = [asdict(message) for message in messages]
-    request: dict[str, Any] = {
-        "server": server,
-        "model": model,
-        "messages": turns,
-        "schema": schema,
-        "repeat": limits.sample,
-    }
-    request |= {"max_tokens": limits.max_tokens, "temperature": limits.temperature}
+    request: dict[str, Any] = {"server": server, "model": model, "schema": schema, "repeat": limits.sample}
+    request |= {"messages": [asdict(message) for message in messages], "max_tokens": limits.max_tokens}
+    request["temperature"] = limits.temperature
     shaping = {"reasoning_effort": limits.reasoning_effort, "verbosity": limits.verbosity}
     request |= {name: value for name, value in shaping.items() if value is not None}
     text = json.dumps(request, ensure_ascii=False, sort_keys=True)

@@ -94,9 +94,7 @@ class PriceTable(BaseModel):
 def load_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> PriceTable:
     """Read the file that the setting `prices` names, or `prices.toml` beside the config file if there is one.
 
-    Raises:
-        SettingsError: it is not TOML, or not a table of prices.
-        FileError: the setting names a file that cannot be read.
+    Raises SettingsError if it is not a table of prices, FileError if the one named cannot be read.
     """
     path = settings.prices or config_file(environment).with_name(PRICES_FILE)
     return read_prices(path) if settings.prices is not None or path.is_file() else PriceTable()
@@ -153,9 +151,8 @@ class HostedPricer:
         if not usage.prompt_tokens:
             return None
         names = (answered, self.model)
-        rates = [rate for rate in map(self.table.rate, names) if rate is not None]
-        if rates:
-            return Cost(rates[0].price(usage) * (self.table.batch if self.is_batch else 1), self.currency)
+        if rate := next(filter(None, map(self.table.rate, names)), None):
+            return Cost(rate.price(usage) * (self.table.batch if self.is_batch else 1), self.currency)
         dollar = self.table.rate_of_dollar
         address = _address(self.base_url or DEFAULT_BASE_URL)
         if dollar is None or address is None:
@@ -189,13 +186,9 @@ def _list_price(usage: Usage, model: str, address: str, kind: Mapping[str, str] 
     # A model that is paid by the minute or by the image has no such prices; the sum would be 0. Modal rents
     # out machines: people pay for time there, whatever their model is called. And genai-prices matches the
     # beginning of an address: api.openai.com.example.org would cost what OpenAI costs.
-    is_priced = (
-        found is not None
-        and found.model_price.input_mtok is not None
-        and found.model_price.output_mtok is not None
-        and found.provider.id != "modal"
-        and _spans_host(found.provider.api_pattern, address)
-    )
+    if found is None or found.model_price.input_mtok is None or found.model_price.output_mtok is None:
+        return None
+    is_priced = found.provider.id != "modal" and _spans_host(found.provider.api_pattern, address)
     return Decimal(found.total_price) if is_priced else None
 
 

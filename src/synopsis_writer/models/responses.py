@@ -1,8 +1,4 @@
-"""Reads the completions of any server, whole or streamed, into answers.
-
-The SDK's own models construct whatever a server sends without validating it, and its stream fails with the
-first event that is broken; these are stricter about what is needed, and ignore the rest.
-"""
+"""Reads the completions of any server, whole or streamed, into answers; the SDK's stream is too strict."""
 
 import codecs
 import contextlib
@@ -15,17 +11,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Ma
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date, datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import TypeAdapter, ValidationError
 
 from synopsis_writer.answers import read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
@@ -100,26 +88,32 @@ async def read_bounded(
 
 
 class Throttle:
-    """Says when a growing text is due to be shown whole: so seldom that all showing takes linear time."""
+    """Shows a growing text whole, so seldom that all showing takes linear time; `on_text` None: never."""
 
     _SHORT, _SHARE, _SECONDS = 2_000, 32, 0.1  # characters; a part of the length; between two pictures
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self.shown, self._at = clock, 0, float("-inf")
+    def __init__(
+        self, on_text: Callable[[str], None] | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_text, self._clock, self._shown, self._at = on_text, clock, 0, float("-inf")
 
-    def is_due(self, length: int) -> bool:
-        """Whether a text of so many characters is to be shown now; it is then taken as shown."""
-        is_due = (
-            length <= self._SHORT
-            or (length - self.shown) * self._SHARE >= length
-            or self._clock() - self._at >= self._SECONDS
-        )
-        if is_due:
-            self.shown, self._at = length, self._clock()
-        return is_due
+    def show(self, answer: "StreamedAnswer", *, is_last: bool = False) -> None:
+        """Show the text so far, if it has grown, and it is time."""
+        length = answer.text_length
+        if self._on_text is None or length <= self._shown:
+            return
+        grown, seconds = length - self._shown, self._clock() - self._at
+        if is_last or length <= self._SHORT or grown * self._SHARE >= length or seconds >= self._SECONDS:
+            self._shown, self._at = length, self._clock()
+            self._on_text(join_surrogates(answer.text))
 
 
 _THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # or the same in two of them
+
+
+def _not_a_completion() -> InvalidResponseError:
+    return InvalidResponseError("the answer does not have the shape of a completion")
 
 
 def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
@@ -135,75 +129,6 @@ def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
     texts = [part.get("text", part.get("content")) for part in parts]
     texts = [_dict(text).get("value", text) for text in texts]
     return "".join(text for text in texts if isinstance(text, str))
-
-
-def _piece(value: Any) -> Any:
-    text = _join_parts(value)
-    if text is not None and not isinstance(text, str):
-        raise ValueError("not a text")
-    return text
-
-
-# Any string, not pydantic's: half a character may come in one piece and its other half in the next.
-_Piece = Annotated[Any, AfterValidator(_piece)]
-
-
-# Of a server that names things as no other does, the text still counts.
-_Name = Annotated[Any, AfterValidator(clean_name)]
-
-
-class _Message(BaseModel):
-    """A message, or a piece of one; some servers put the answer where thoughts or tool calls belong."""
-
-    content: _Piece = None
-    refusal: _Piece = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_details: Any = None
-    thinking: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-
-
-class _Choice(BaseModel):
-    index: Any = 0
-    delta: Annotated[_Message | None, BeforeValidator(lambda value: value or None)] = None
-    message: _Message | None = None
-    finish_reason: _Name = ""
-
-
-class _Completion(BaseModel):
-    """A completion, or a piece of one."""
-
-    choices: list[_Choice | None] | None = None
-    model: _Name = ""
-    service_tier: _Name = ""
-
-
-_MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
-
-
-def _as_date(value: Any) -> date | None:
-    try:
-        moment = _MOMENT.validate_python(value)
-    except ValidationError:
-        return None
-    return moment.date() if moment.year > _EPOCH else None
-
-
-_SHUTDOWN = AliasChoices("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
-
-
-class _Model(BaseModel):
-    id: Annotated[_Name, Field(min_length=1)]
-    shutdown: Annotated[date | None, BeforeValidator(_as_date), Field(validation_alias=_SHUTDOWN)] = None
-
-
-class _Models(BaseModel):
-    data: (
-        list[Annotated[_Model, BeforeValidator(lambda one: {"id": one} if isinstance(one, str) else one)]]
-        | None
-    )
 
 
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
@@ -222,6 +147,10 @@ def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Ans
         raise
 
 
+_SHUTDOWN = ("shutdown_date", "deprecation_date", "deprecation", "expiration_date")
+_MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds since 1970
+
+
 def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
     """Return the names in the body of a list of models, sorted, and when each is shut down, if that is known.
 
@@ -229,10 +158,19 @@ def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
         InvalidResponseError: the body holds no such list.
     """
     data = _load(body, media_type)
-    if data is None or isinstance(data, list):  # bare
-        data = {"data": data}
-    models = _validate(_Models, data, "list of models").data or ()
-    return {model.id: model.shutdown for model in sorted(models, key=lambda model: model.id)}
+    models = data.get("data", data) if isinstance(data, dict) else data  # or bare
+    ends: dict[str, date | None] = {}
+    for model in [] if models is None else models if isinstance(models, list) else [None]:
+        entry = {"id": model} if isinstance(model, str) else _dict(model)
+        if not (name := clean_name(entry.get("id"))):
+            raise InvalidResponseError("the answer does not have the shape of a list of models")
+        ends[name] = None
+        with contextlib.suppress(ValidationError):
+            end = _MOMENT.validate_python(
+                next((entry[key] for key in _SHUTDOWN if key in entry), None)
+            ).date()
+            ends[name] = end if end.year > _EPOCH else None
+    return dict(sorted(ends.items()))
 
 
 def _load(body: bytes, media_type: str) -> Any:
@@ -244,16 +182,6 @@ def _load(body: bytes, media_type: str) -> Any:
     if "json" in media_type:
         raise InvalidResponseError("the answer is broken JSON", is_transient=True, report=report)
     raise InvalidResponseError("the answer is a page or text, not a completion", report=report)
-
-
-_Shape = TypeVar("_Shape", bound=BaseModel)
-
-
-def _validate(shape: type[_Shape], data: Any, what: str) -> _Shape:
-    try:
-        return shape.model_validate(data)
-    except ValidationError:
-        raise InvalidResponseError(f"the answer does not have the shape of a {what}") from None
 
 
 def read_usage(data: Any) -> Usage:
@@ -433,7 +361,7 @@ class StreamedAnswer:
             return self.read(raw, media_type, seconds, model)  # the server did not stream
         if not self.is_finished and not (self.is_done and self.length):
             raise InvalidResponseError("the answer broke off", is_transient=True)
-        return self._answer(seconds, model)
+        return self.result(seconds, model)
 
     def read(self, body: bytes, media_type: str, seconds: float, model: str) -> Answer:
         """Return the answer in a whole body; raises InvalidResponseError."""
@@ -448,9 +376,9 @@ class StreamedAnswer:
             if not (words := data.get("detail") or data.get("message")):
                 raise InvalidResponseError("the answer holds no choice", is_transient=True)
             data["error"] = words
-        if not self._add(data):
-            raise InvalidResponseError("the answer does not have the shape of a completion")
-        return self._answer(seconds, model)
+        if not self.add(data):
+            raise _not_a_completion()
+        return self.result(seconds, model)
 
     def _take(self, data: bytes) -> None:
         if not data.strip():
@@ -463,7 +391,7 @@ class StreamedAnswer:
             event = read_json(data)
         except ValueError:
             raise InvalidResponseError("a piece of the answer is broken JSON", is_transient=True) from None
-        self._add(event)
+        self.add(event)
 
     def _count(self, data: dict[str, Any]) -> None:
         """Add what is counted; some count prompt and answer in different events, some inside the choice."""
@@ -471,36 +399,45 @@ class StreamedAnswer:
             counted = read_usage(place.get("usage"))
             self.usage = Usage(*map(max, astuple(self.usage), astuple(counted)))
 
-    def _add(self, data: dict[str, Any]) -> bool:
+    def add(self, data: dict[str, Any]) -> bool:
         """Add a completion or a piece of one; return whether there is a message in it."""
         self._count(data)
         if error := data.get("error"):
             raise self._reported(error)
-        completion = _validate(_Completion, data, "completion")
-        self._model = completion.model or self._model
-        self._service_tier = completion.service_tier or self._service_tier
-        choices = [one for one in completion.choices or () if one and str(one.index or 0) == "0"]
-        for choice in choices:
-            if message := choice.delta or choice.message:
+        self._model = clean_name(data.get("model")) or self._model
+        self._service_tier = clean_name(data.get("service_tier")) or self._service_tier
+        choices, has_message = data.get("choices") or [], False
+        if not isinstance(choices, list):
+            raise _not_a_completion()
+        for choice in (_dict(choice) for choice in choices):
+            if str(choice.get("index") or 0) != "0":
+                continue
+            if message := choice.get("delta") or choice.get("message"):
                 self._add_message(message)
-            if choice.finish_reason:
-                self._finish, self.is_finished = choice.finish_reason, True
-        return any(choice.message for choice in choices)
+            has_message = has_message or isinstance(choice.get("message"), dict)
+            if reason := clean_name(choice.get("finish_reason")):
+                self._finish, self.is_finished = reason, True
+        return has_message
 
-    def _add_message(self, message: _Message) -> None:
-        self._parts["content"].add(message.content or "")
-        self._parts["refusal"].add(message.refusal or "")
-        thoughts = (message.reasoning_content, message.reasoning, message.thinking, message.reasoning_details)
-        texts = (_join_parts(thought, is_thought=True) for thought in thoughts)  # the same, under two names
-        self._parts["thoughts"].add(next((text for text in texts if text and isinstance(text, str)), ""))
-        calls = [_dict(call).get("function") for call in _list(message.tool_calls)]
-        for call in (*calls, message.function_call):
+    def _add_message(self, message: Any) -> None:
+        """Add what a message has; some servers put the answer where thoughts or tool calls belong."""
+        message = message if isinstance(message, dict) else {"content": 0}
+        for name in ("content", "refusal"):
+            # Half a character may come in one piece, and its other half in the next.
+            text = _join_parts(message.get(name))
+            if text is not None and not isinstance(text, str):
+                raise _not_a_completion()
+            self._parts[name].add(text or "")
+        thoughts = (_join_parts(message.get(name), is_thought=True) for name in _THOUGHTS)
+        self._parts["thoughts"].add(next((text for text in thoughts if text and isinstance(text, str)), ""))
+        calls = [_dict(call).get("function") for call in _list(message.get("tool_calls"))]
+        for call in (*calls, message.get("function_call")):
             arguments = _dict(call).get("arguments")
             if isinstance(arguments, str | dict):
                 whole = arguments if isinstance(arguments, str) else json.dumps(arguments)
                 self._parts["arguments"].add(whole)
 
-    def _answer(self, seconds: float, model: str) -> Answer:
+    def result(self, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
         reason = self._finish.lower().removeprefix("finish_reason_").replace("-", "_")
         finish = _FINISH.get(reason, "stop")
