@@ -42,3 +42,8 @@ def format_json(data: Any, indent: int | None = None) -> str:
     if printable(text) == text:
         return text
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return `1 case`, `21 cases`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

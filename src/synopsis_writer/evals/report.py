@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from synopsis_writer.characters import count_of
 from synopsis_writer.evals.judge import JUDGE_METRICS
 from synopsis_writer.evals.metrics import Metric, Scored
 from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
@@ -283,11 +284,6 @@ def format_total(rows: Sequence[Row]) -> str:
     known = " and ".join(map(format_cost, sums.values())) or ("" if unpriced and not costs else "no cost")
     more = f"{unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
     return ", and ".join(filter(None, (known, more))) if unpriced else known
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return `1 case`, `21 cases`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def format_outcomes(rows: Iterable[Row]) -> str:
