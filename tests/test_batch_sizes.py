@@ -88,7 +88,7 @@ KINDS: list[tuple[Callable[[Path], None], str, str]] = [
     (a_large_group, "parquet", "write smaller groups"),
     (csv_columns, "csv", "has 1003 columns"),
     (csv_cells, "csv", "longer than 1 MB"),
-    (csv_cell, "csv", "never closed|longer than 1 MB"),
+    (csv_cell, "csv", "close each quote|longer than 1 MB"),
     (jsonl_line, "jsonl", "longer than 1 MB"),
     (jsonl_names, "jsonl", "50000 columns"),
 ]

@@ -4,15 +4,14 @@ import csv
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import yaml
-from pydantic import ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from synopsis_writer.brief import Brief, clean_line
 from synopsis_writer.document import compose_yaml, decode
@@ -41,10 +40,21 @@ class BatchRow:
     brief: Brief
 
 
+def _check_id(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("is no text: write it in quotes")  # noqa: TRY004 - for pydantic
+    name = clean_line(str(value))
+    if len(name) > _LONGEST_ID or "/" in name or not name.isprintable():
+        raise ValueError(f"'{name[:40]}' is no id: write 1 to {_LONGEST_ID} printable characters, no '/'")
+    return name
+
+
 class _Cells(Brief):
     """A brief by its columns: an error names the field as the person wrote it."""
 
     model_config = ConfigDict(alias_generator=lambda name: _FIELD_COLUMNS.get(name, name.replace("_", "-")))
+
+    id: Annotated[str, BeforeValidator(_check_id)] = ""
 
 
 def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
@@ -61,7 +71,7 @@ def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
     """
     places: dict[bytes, int] = {}
     for place, (where, cells) in enumerate(read_table(path), 1):
-        brief, given = _brief(where, cells, house or built_in_house()), _given_id(where, cells.get("id"))
+        brief, given = _brief(where, cells, house or built_in_house())
         name = given or id_of(brief)
         first = places.setdefault(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest(), place)
         if first != place:
@@ -76,41 +86,26 @@ def read_briefs(path: Path, house: House | None = None) -> Iterator[BatchRow]:
         raise BriefError(f"{path}: holds no brief: write one a row, with 'show' and 'theme' at least")
 
 
-def _brief(where: str, cells: Mapping[str, Any], house: House) -> Brief:
+def _brief(where: str, cells: Mapping[str, Any], house: House) -> tuple[Brief, str]:
+    """Return a row's brief, and its own id, if it has one."""
     values: dict[str, Any] = {}
     for column, cell in cells.items():
         value = cell
         if isinstance(cell, str):
             parts = [part for part in _BETWEEN.split(cell) if part.strip()]
             value = parts if column in {"character", "beat"} else cell.strip()
-        if column != "id" and value not in (None, "", []):
+        if value not in (None, "", []):
             values[column] = value
     try:
-        brief = _Cells.model_validate(values)
+        row = _Cells.model_validate(values)
+        form = house.form(row.named_form).name
     except ValidationError as error:
         raise BriefError(f"{where}: {explain(error)}") from error
-    try:
-        form = house.form(brief.named_form).name
     except BriefError as error:
         raise BriefError(f"{where}: form: {error}") from error
-    return Brief.model_construct(brief.model_fields_set, **{**dict(brief), "form": form})
-
-
-def _given_id(where: str, value: Any) -> str:
-    """Return the row's own id, or nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BriefError(f"{where}: id: is no text: write it in quotes")
-    try:
-        name = clean_line(str(value))
-    except ValueError as error:
-        raise BriefError(f"{where}: id: {error}") from error
-    if len(name) > _LONGEST_ID or "/" in name or not name.isprintable():
-        raise BriefError(
-            f"{where}: id: '{name[:40]}' is no id: write 1 to {_LONGEST_ID} printable characters, no '/'"
-        )
-    return name
+    fields = {**dict(row), "form": form}
+    name = fields.pop("id")
+    return Brief.model_construct(row.model_fields_set - {"id"}, **fields), name
 
 
 def id_of(brief: Brief) -> str:
@@ -217,7 +212,7 @@ def _read_csv(path: Path, file: BinaryIO) -> Iterator[Row]:
 
 def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> Iterator[tuple[str, list[str]]]:
     """Yield where each record begins, and its cells but empty ones at its end, as spreadsheets add them."""
-    size = 0
+    where, size = f"{path}:{first}", 0
 
     def counted() -> Iterator[str]:
         nonlocal size
@@ -228,24 +223,17 @@ def _records(path: Path, lines: Iterable[str], delimiter: str, first: int) -> It
             yield line
 
     reader = csv.reader(counted(), delimiter=delimiter, strict=True)
-    while True:
-        where, size = f"{path}:{reader.line_num + first}", 0
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            text = str(error)
-            problem = (
-                "has a quote that is never closed, or a cell that is far too long: close the quote"
-                if "unexpected end" in text or "larger than field limit" in text
-                else f"is not CSV ({text}): put cells with quotes or line breaks in quotes, "
-                "and double their quotes"
-            )
-            raise BriefError(f"{where}: the row that begins here {problem}") from error
-        while record and not record[-1].strip():
-            record.pop()
-        yield where, record
+    try:
+        for record in reader:
+            while record and not record[-1].strip():
+                record.pop()
+            yield where, record
+            where, size = f"{path}:{reader.line_num + first}", 0
+    except csv.Error as error:
+        way_out = (
+            "close each quote, put cells with quotes or line breaks in quotes, and double quotes in them"
+        )
+        raise BriefError(f"{where}: the row that begins here is not CSV ({error}): {way_out}") from error
 
 
 def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[Row]:
@@ -262,50 +250,33 @@ def _read_jsonl(path: Path, file: BinaryIO) -> Iterator[Row]:
         yield _row(where, pairs)
 
 
-_NULL = "tag:yaml.org,2002:null"
-_YAML_HINT = "write a list of briefs, each beginning with '- show: …'"
-
-
 def _read_yaml(path: Path, file: BinaryIO) -> Iterator[Row]:
     """Yield the mappings of a list. All values are text, as they are written: `007` and dates stay so."""
     data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: is larger than 1 MB: write so many briefs as .csv or .jsonl")
-    text = decode(data, str(path))
     try:
-        documents = compose_yaml(text, path)
+        documents = compose_yaml(decode(data, str(path)), path)
+    except FileError:
+        raise
     except InputError as error:
         raise BriefError(str(error)) from error
     for document in documents:
-        if not isinstance(document, yaml.SequenceNode):
-            raise _wrong_node(path, document, f"is not a list: {_YAML_HINT}")
-        for row in document.value:
-            if not isinstance(row, yaml.MappingNode):
-                raise _wrong_node(path, row, f"is not a brief: {_YAML_HINT}")
-            pairs: list[tuple[str, Any]] = []
-            for key, node in row.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise _wrong_node(path, key, "is not a column's name: write 'name: value'")
-                pairs.append((key.value, _yaml_cell(path, key.value, node)))
-            yield _row(f"{path}:{row.start_mark.line + 1}", pairs)
+        for row in document.value if isinstance(document, yaml.SequenceNode) else [document]:
+            where = f"{path}:{row.start_mark.line + 1}"
+            if row is document or not isinstance(row, yaml.MappingNode):
+                raise BriefError(f"{where}: write a list of briefs, each beginning with '- show: …'")
+            yield _row(where, [(str(_yaml_value(key)), _yaml_value(value)) for key, value in row.value])
 
 
-def _yaml_cell(path: Path, column: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.SequenceNode) and not any(
-        isinstance(part, yaml.SequenceNode) for part in node.value
-    ):
-        return [_yaml_cell(path, column, part) for part in node.value]
-    if not isinstance(node, yaml.ScalarNode):
-        raise _wrong_node(path, node, f"'{column}' is not a text: write a text, or a list of texts")
-    return None if node.tag == _NULL else node.value
+def _yaml_value(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.tag.endswith(":null") else node.value
+    return [_yaml_value(part) for part in node.value] if isinstance(node, yaml.SequenceNode) else {}
 
 
-def _wrong_node(path: Path, node: yaml.Node, problem: str) -> BriefError:
-    return BriefError(f"{path}:{node.start_mark.line + 1}: {problem}")
-
-
-_MOST_FOOTER_BYTES, _MOST_GROUP_BYTES, _MOST_BATCH_BYTES = 16_000_000, 200_000_000, 8_000_000
-_MOST_VALUES = 10_000_000  # of a column in one row group
+_MOST_GROUP_BYTES, _MOST_VALUES = 200_000_000, 10_000_000  # of a row group, and of a column in it
+_ROWS_OF_LONG_CELLS = 8  # in memory, of cells of 1 MB
 ROWS_AT_ONCE = 1_000  # in memory: some hundred kilobytes of briefs, about 5 MB of synopses
 
 
@@ -323,68 +294,48 @@ def pyarrow() -> Any:
 
 
 def _read_parquet(path: Path, file: BinaryIO) -> Iterator[Row]:
-    arrow = pyarrow()
+    """Yield the rows within bounds: a few kilobytes can stand for gigabytes."""
+    arrow, numbers = pyarrow(), itertools.count(1)
     try:
-        table = _open_parquet(path, file, arrow)
+        footer = arrow.parquet.read_metadata(file)
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            chunks = [group.column(column) for column in range(group.num_columns)]
+            size = sum(chunk.total_uncompressed_size for chunk in chunks)
+            if size > _MOST_GROUP_BYTES or any(chunk.num_values > _MOST_VALUES for chunk in chunks):
+                raise FileError(
+                    f"{path}: row group {index + 1} holds over {_MOST_GROUP_BYTES // 10**6} MB, or "
+                    f"{_MOST_VALUES // 10**6} million values, of a column: write smaller groups"
+                )
+        leaves = [footer.schema.column(column) for column in range(footer.num_columns)]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]  # a text that is
+        options = {"read_dictionary": texts, "pre_buffer": False, "buffer_size": 8_000_000}  # repeated, once
+        table = arrow.parquet.ParquetFile(file, metadata=footer, **options)
         columns = _columns(table.schema_arrow.names, str(path))
-        for number, row in enumerate(_parquet_rows(path, table, arrow), 1):
-            yield f"{path}: row {number}", dict(zip(columns, row.values(), strict=True))
+        for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
+            for name, cells in zip(batch.schema.names, batch.columns, strict=True):
+                _check_cells(f"{path}: the column '{name}'", cells, arrow)
+            for start in range(0, batch.num_rows, _ROWS_OF_LONG_CELLS):
+                for row in batch.slice(start, _ROWS_OF_LONG_CELLS).to_pylist():
+                    yield f"{path}: row {next(numbers)}", dict(zip(columns, row.values(), strict=True))
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise FileError(f"{path}: not Parquet, or damaged: {reason}: write the file again") from error
 
 
-def _open_parquet(path: Path, file: BinaryIO, arrow: Any) -> Any:
-    """Open a Parquet file within bounds, by its footer: a few kilobytes can stand for gigabytes.
-
-    A text that is repeated takes memory once.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 8))  # the length of the footer, and a mark
-    if int.from_bytes(file.read(4), "little") > _MOST_FOOTER_BYTES < size:
-        raise FileError(f"{path}: has a footer of over {_MOST_FOOTER_BYTES // 10**6} MB: write it again")
-    file.seek(0)
-    footer = arrow.parquet.read_metadata(file)
-    if footer.num_columns > _MOST_COLUMNS:
-        raise BriefError(f"{path}: has {footer.num_columns} columns: known are {', '.join(COLUMNS)}")
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        count = max((chunk.num_values for chunk in chunks), default=0)
-        if count > _MOST_VALUES or sum(chunk.total_uncompressed_size for chunk in chunks) > _MOST_GROUP_BYTES:
-            raise FileError(
-                f"{path}: row group {number + 1} holds over {_MOST_GROUP_BYTES // 10**6} MB, or "
-                f"{_MOST_VALUES // 10**6} million values, of a column: write smaller groups"
-            )
-    leaves = [footer.schema.column(index) for index in range(footer.num_columns)]
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    file.seek(0)
-    return arrow.parquet.ParquetFile(
-        file, metadata=footer, read_dictionary=texts, pre_buffer=False, buffer_size=_MOST_BATCH_BYTES
-    )
-
-
-def _parquet_rows(path: Path, table: Any, arrow: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows, no more than a few megabytes of them at a time."""
-    compute = arrow.compute
-    for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
-        widest = 1
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            cells, count = column, 1
-            if arrow.types.is_list(column.type) or arrow.types.is_large_list(column.type):
-                cells, count = column.flatten(), compute.max(compute.list_value_length(column)).as_py() or 1
-            kind = cells.type
-            width = getattr(kind, "byte_width", 8) if arrow.types.is_primitive(kind) else 8
-            if arrow.types.is_dictionary(kind):
-                width = compute.max(compute.binary_length(cells.dictionary)).as_py() or 1
-            elif not arrow.types.is_primitive(kind) and not arrow.types.is_null(kind):
-                raise BriefError(f"{path}: the column '{name}' holds {kind}: write text, or lists of it")
-            if width * count > MOST_BYTES:
-                raise BriefError(f"{path}: the column '{name}' has a cell of over 1 MB: that is not a brief")
-            widest += width * count
-        step = max(1, _MOST_BATCH_BYTES // widest)
-        for start in range(0, batch.num_rows, step):
-            yield from batch.slice(start, step).to_pylist()
+def _check_cells(where: str, cells: Any, arrow: Any) -> None:
+    """Refuse what is no text, list of texts, number or date, and what would have over 1 MB in one cell."""
+    longest, parts = arrow.compute.max, 1
+    if arrow.types.is_list(cells.type) or arrow.types.is_large_list(cells.type):
+        parts = longest(arrow.compute.list_value_length(cells)).as_py() or 0
+        cells = cells.flatten()
+    size = 8
+    if arrow.types.is_dictionary(cells.type):
+        size = longest(arrow.compute.binary_length(cells.dictionary)).as_py() or 0
+    elif not arrow.types.is_primitive(cells.type) and not arrow.types.is_null(cells.type):
+        raise BriefError(f"{where} holds {cells.type}: write text, or lists of it")
+    if size * parts > MOST_BYTES:
+        raise BriefError(f"{where} has a cell of over 1 MB: that is not a brief")
 
 
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[Row]]] = {

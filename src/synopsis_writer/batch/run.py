@@ -40,7 +40,6 @@ from synopsis_writer.result import Attempt, Outcome, RowResult
 from synopsis_writer.settings import HOUSE_FILE, Settings, folder
 from synopsis_writer.show import Show
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import Spent
 from synopsis_writer.workspace import open_workspace
 from synopsis_writer.writer import Writer
 
@@ -156,8 +155,7 @@ async def run_batch(
         begun(counts)
         if counts.pending <= _held(store, order.out):
             return counts
-        spent = Spent(counts.cost, counts.usage.prompt_tokens + counts.usage.completion_tokens)
-        writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=spent)
+        writer.budget = Budget(settings.budget, settings.max_tokens_total, spent=counts.spent)
         writer.is_varied = order.variety
         arc = Arc(order.arc, store, writer) if order.arc else None
         variety = open_variety(store, writer, settings.disable) if order.variety else None

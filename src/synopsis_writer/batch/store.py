@@ -1,6 +1,7 @@
 """The store of a batch: one SQLite file in its folder, in which each row is saved exactly once."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -25,8 +26,8 @@ from synopsis_writer.storage.sqlite import (
     read_database,
     transaction,
 )
-from synopsis_writer.synopsis import Character, Paragraph, Synopsis
-from synopsis_writer.usage import Cost, Usage, sums_data
+from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
 
 RECORD_FILE = "batch.sqlite3"
 
@@ -59,6 +60,11 @@ class Counts:
     def rows(self) -> int:
         """All rows."""
         return self.pending + self.accepted + self.refused + self.failed
+
+    @property
+    def spent(self) -> Spent:
+        """What they took, for a budget."""
+        return Spent(self.cost, self.usage.prompt_tokens + self.usage.completion_tokens)
 
 
 @dataclass(frozen=True)
@@ -107,31 +113,33 @@ class BatchReader:
     def counts(self) -> Counts:
         """Return how many rows the batch has by status, and what they took."""
         statuses = dict(self.query("SELECT status, count(*) FROM rows GROUP BY status"))
-        [(prompt, completion, cached, seconds, unpriced, currency)] = self.query(
+        [(*tokens, seconds, unpriced, currency)] = self.query(
             "SELECT sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(seconds), "
             "max(is_unpriced), max(currency) FROM rows"
         )
         amounts = self.query("SELECT amount FROM rows WHERE amount IS NOT NULL")
         with reported(self._record):
             total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
-            usage = Usage(int(prompt or 0), int(completion or 0), int(cached or 0))
+            usage = Usage(*(int(count or 0) for count in tokens))
             cost = None if unpriced else Cost(total, str(currency or ""))
-            pending, accepted, refused, failed = (
-                int(statuses.get(status, 0)) for status in ("pending", "accepted", "refused", "failed")
-            )
-            return Counts(pending, accepted, refused, failed, usage, cost, float(seconds or 0))
+            numbers = {
+                name: int(statuses.get(name, 0)) for name in ("pending", "accepted", "refused", "failed")
+            }
+            return Counts(**numbers, usage=usage, cost=cost, seconds=float(seconds or 0))
 
     def reasons(self) -> dict[str, str]:
         """Return why rows were refused or failed, by their ids."""
         sql = "SELECT id, reason FROM rows WHERE status IN ('refused', 'failed') ORDER BY place"
         return {str(row): str(reason or "") for row, reason in self.query(sql)}
 
-    def accepted(self, where: str = "", order: Literal["ASC", "DESC"] = "ASC") -> Iterator[SavedRow]:
+    def accepted(
+        self, where: str = "", *values: Any, order: Literal["ASC", "DESC"] = "ASC"
+    ) -> Iterator[SavedRow]:
         """Yield the accepted rows by their places; `where` is a further condition in SQL."""
         columns = "SELECT id, place, brief, synopsis, origin FROM rows"
         sql = f"{columns} WHERE status = 'accepted' {where} ORDER BY place {order}"
         with reported(self._record):
-            for name, place, brief, synopsis, origin in self.database.execute(sql):
+            for name, place, brief, synopsis, origin in self.database.execute(sql, values):
                 text = read_synopsis(name, synopsis)
                 with _of_row(name):
                     provenance = dict(_loads(origin or "{}"))
@@ -139,21 +147,17 @@ class BatchReader:
 
     def readable(self, lost: list[int]) -> Iterator[SavedRow]:
         """Yield the accepted rows of a record that may be damaged; add the places of the others to `lost`."""
-        last = 0
-        with contextlib.suppress(FileError):
-            for row in self.accepted():
-                yield row
-                last = row.place
-            return
         try:
-            sql = "SELECT place FROM rows WHERE status = 'accepted' AND place > ? ORDER BY place"
-            places = [place for (place,) in self.query(sql, last)]
+            places = [
+                place
+                for (place,) in self.query("SELECT place FROM rows WHERE status = 'accepted' ORDER BY 1")
+            ]
         except FileError:  # the index, too
             [(end,)] = self.query("SELECT max(place) FROM rows")
-            places = list(range(last + 1, min(int(end), last + _MOST_TRIED) + 1))
+            places = list(range(1, min(int(end), _MOST_TRIED) + 1))
         for place in places:
             try:
-                yield from self.accepted(f"AND place = {place:d}")
+                yield from self.accepted("AND place = ?", place)
             except FileError:
                 lost.append(place)
 
@@ -236,11 +240,9 @@ class BatchStore(BatchReader):
 
     def _check_place(self) -> None:
         """Raise FileError if the record is no longer where it was: SQLite would go on writing to nowhere."""
-        try:
+        with contextlib.suppress(OSError):
             if os.path.samestat(self._opened, self._record.stat()):
                 return
-        except OSError:
-            pass
         raise FileError(
             f"{self._record}: was moved or deleted while the batch was running: put it back, and run again"
         )
@@ -273,21 +275,23 @@ class BatchStore(BatchReader):
 
     def pending(self) -> Iterator[BatchRow]:
         """Yield the rows to be made, in order, each once; rows that are held or wait for a repair are not."""
-        rows = self.paged(
+        return self.rows(
             """
-            SELECT place, id, brief FROM rows WHERE status = 'pending'
+            WHERE status = 'pending'
             AND NOT EXISTS (SELECT 1 FROM asked WHERE asked.place = rows.place AND is_read = 0)
             AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.place = rows.place)
-            AND place > ? ORDER BY place LIMIT ?
             """
         )
-        return (BatchRow(name, place, read_brief(name, brief)) for place, name, brief in rows)
+
+    def rows(self, which: str, *values: Any) -> Iterator[BatchRow]:
+        """Yield rows in order, by a WHERE in SQL, with a JOIN before it where it needs one."""
+        sql = f"SELECT place, id, brief FROM rows {which} AND place > ? ORDER BY place LIMIT ?"  # noqa: S608
+        for place, name, brief in self.paged(sql, *values):
+            yield BatchRow(name, place, read_brief(name, brief))
 
     def row(self, name: str) -> BatchRow | None:
         """Return a row by its id; None where there is none."""
-        for place, brief in self.query("SELECT place, brief FROM rows WHERE id = ?", name):
-            return BatchRow(name, place, read_brief(name, brief))
-        return None
+        return next(self.rows("WHERE id = ?", name), None)
 
     def save(self, result: RowResult[str]) -> None:
         """Save a row; an accepted one stays as it is.
@@ -296,30 +300,30 @@ class BatchStore(BatchReader):
         """
         with self.transaction():
             rows = self.query(
-                "SELECT status, attempts, prompt_tokens, completion_tokens, cached_tokens, seconds, amount, "
-                "currency, is_unpriced FROM rows WHERE id = ?",
+                "SELECT status, attempts, seconds, is_unpriced, amount, currency, prompt_tokens, "
+                "completion_tokens, cached_tokens FROM rows WHERE id = ?",
                 result.id,
             )
             if not rows:
                 raise FileError(f"{self._folder}: there is no row '{result.id}'")
-            [(status, attempts, *tokens, seconds, amount, currency, is_unpriced)] = rows
+            [(status, attempts, seconds, is_unpriced, amount, currency, *tokens)] = rows
             usage, cost = result.usage + Usage(*tokens), result.cost
+            usage = replace(usage, written_tokens=0, thinking_tokens=0)  # of this attempt alone
+            new = cost or NO_COST
+            total = Cost(Decimal(amount or 0) + new.amount, new.currency or currency or "")
             values = {
                 "attempts": attempts + len(result.attempts),
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "cached_tokens": usage.cached_tokens,
                 "seconds": seconds + result.seconds,
-                "amount": str(Decimal(amount or 0) + (cost.amount if cost else 0)),
-                "currency": (cost.currency if cost else "") or currency,
+                "amount": str(total.amount),
+                "currency": total.currency,
                 "is_unpriced": bool(is_unpriced) or cost is None,
             }
             if status != "accepted":
-                total = Cost(Decimal(values["amount"]), values["currency"] or "")
-                usage = replace(usage, written_tokens=0, thinking_tokens=0)  # of this attempt alone
-                sums = sums_data(
-                    values["attempts"], usage, None if values["is_unpriced"] else total, values["seconds"]
-                )
+                paid = None if values["is_unpriced"] else total
+                sums = sums_data(values["attempts"], usage, paid, values["seconds"])
                 values |= {
                     "status": result.outcome,
                     "reason": result.reason,
@@ -410,7 +414,7 @@ class BatchStore(BatchReader):
             """
         )
         for (place,) in rows:
-            yield from self.accepted(f"AND place = {place:d}")
+            yield from self.accepted("AND place = ?", place)
 
 
 def is_of_batch(path: Path, folder: Path) -> bool:
@@ -448,31 +452,25 @@ def archive(folder: Path) -> Path | None:
     record = folder / RECORD_FILE
     if not record.exists():
         return None
-    lock = FolderLock(folder, "batch")
-    try:
+    with FolderLock(folder, "batch"):
         holders = (0, 0)
         # Opened to write, which folds SQLite's log into the file; nobody holds rows of one that is damaged.
-        with (
-            contextlib.suppress(FileError),
-            contextlib.closing(open_database(record, MIGRATIONS)) as database,
-        ):
-            holders = BatchReader(database, record).held()
+        with contextlib.suppress(FileError), read_batch(folder) as reader:
+            holders = reader.held()
         if any(holders):
             where = "is at a provider, and paid" if holders[0] else "is in files"
             raise FileError(
                 f"{folder}: a part of this batch {where}: bring it with synopsis batch fetch, or let it go "
                 "with synopsis batch cancel"
             )
-        number = 1
-        while (target := folder / f"batch-{number}.sqlite3").exists():
-            number += 1
-        for end in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                record.with_name(record.name + end).rename(target.with_name(target.name + end))
-    except OSError as error:
-        raise FileError(f"cannot move {os_reason(error, record)}: name another --out") from error
-    finally:
-        lock.release()
+        names = (folder / f"batch-{number}.sqlite3" for number in itertools.count(1))
+        target = next(path for path in names if not path.exists())
+        try:
+            for end in ("-wal", "-shm", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    record.with_name(record.name + end).rename(target.with_name(target.name + end))
+        except OSError as error:
+            raise FileError(f"cannot move {os_reason(error, record)}: name another --out") from error
     return target
 
 
@@ -483,17 +481,9 @@ def read_brief(row: str, text: str) -> Brief:
 
 
 def read_synopsis(row: str, text: str) -> Synopsis:
-    """Return a text of the record as it is: it was validated when it was saved."""
+    """Return a text of the record."""
     with _of_row(row):
-        data = _loads(text)
-        texts = [data["title"], data["logline"], *(part["text"] for part in data["paragraphs"])]
-        "".join(texts)  # raises TypeError where one is not a text
-        return Synopsis.model_construct(
-            title=data["title"],
-            logline=data["logline"],
-            characters=tuple(Character.model_construct(**person) for person in data["characters"]),
-            paragraphs=tuple(Paragraph.model_construct(**part) for part in data["paragraphs"]),
-        )
+        return Synopsis.model_validate_json(text)
 
 
 def _loads(text: str) -> Any:
@@ -516,13 +506,9 @@ def reported(record: Path | str = "the batch's record") -> Iterator[None]:
     try:
         yield
     except SQLITE_ERRORS as error:
-        code = error_code(error)
-        if code in _NO_ROOM:
+        message = describe(error, RECOVERY)
+        if error_code(error) in _NO_ROOM:
             message = f"{error}: what is saved stays; make room, and run the same again"
-        elif code == sqlite3.SQLITE_READONLY:
-            message = f"{error}: what is saved stays; make the folder writable, and run the same again"
-        else:
-            message = describe(error, RECOVERY)
         raise FileError(f"{record}: {message}") from error
 
 

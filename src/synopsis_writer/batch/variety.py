@@ -320,7 +320,7 @@ class Arc:
             if earlier.place < row.place and of_show == show
         }
         room = MOST_BEFORE - sum(map(len, before.values()))
-        accepted = self._store.accepted(f"AND place < {row.place:d}", "DESC")
+        accepted = self._store.accepted("AND place < ?", row.place, order="DESC")
         texts = (text for text in accepted if self._show(text.brief) == show)
         for text in islice(texts, room):
             line = f"„{text.synopsis.title}“: {text.synopsis.logline}"

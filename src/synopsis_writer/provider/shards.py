@@ -103,10 +103,8 @@ class ShardStore(BatchStore):
 
     def row_at(self, shard: Shard, line: int) -> BatchRow | None:
         """Return the row of a line of a shard's file, counted from 1; None: there is none."""
-        sql = "SELECT place, id, brief FROM asked JOIN rows USING (place) WHERE shard = ? AND line = ?"
-        for place, name, brief in self.query(sql, shard.number, line):
-            return BatchRow(name, place, read_brief(name, brief))
-        return None
+        of_line = "JOIN asked USING (place) WHERE shard = ? AND line = ?"
+        return next(self.rows(of_line, shard.number, line), None)
 
     def mark_read(self, shard: Shard, place: int) -> None:
         """Record that a row came back, within the transaction that saves it."""

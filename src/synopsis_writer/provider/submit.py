@@ -119,9 +119,7 @@ class ProviderBatch:
 
     def budget(self) -> Budget:
         """Return a ledger of what was spent, and of the most that open shards may cost."""
-        counts = self.store.counts()
-        spent = Spent(counts.cost, counts.usage.prompt_tokens + counts.usage.completion_tokens)
-        reserved = [shard.worst for shard in open_shards(self.store)]
+        spent, reserved = self.store.counts().spent, [shard.worst for shard in open_shards(self.store)]
         return Budget(self.settings.budget, self.settings.max_tokens_total, spent=spent, reserved=reserved)
 
     def _requests(
