@@ -148,7 +148,7 @@ def fill(folder: Path, upto: int) -> float:
             )
             started = time.perf_counter()
             store.save(done)
-            variety.add(row, synopsis, show)
+            variety.load([(row, synopsis, show)])
             spent += time.perf_counter() - started
             count += 1
     return spent / max(1, count)

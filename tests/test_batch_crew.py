@@ -125,7 +125,7 @@ def test_a_row_on_which_three_workers_died_failed() -> None:
         "failed",
         "3 workers died over this row: is there memory enough on the nodes?",
     )
-    assert cluster.messages == ["a worker on node died: its 1 rows are handed to others"] * 3
+    assert cluster.messages == ["a worker on node died, handed to others: 1 row"] * 3
 
 
 def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
@@ -138,7 +138,7 @@ def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
     cluster.makes = slowly
     assert [done.outcome for done in made_by(cluster, 2, rows=3)] == ["accepted"] * 3
     assert len(cluster.messages) == 1
-    assert cluster.messages[0].startswith("a worker less, 1 are left: no worker comes up on the cluster")
+    assert cluster.messages[0].startswith("a worker less, 1 left: no worker comes up on the cluster")
     assert cluster.made == 4
 
 

@@ -215,11 +215,11 @@ def test_a_killed_node_loses_no_row_and_saves_none_twice(nodes: Nodes, tmp_path:
         0,
         f"{rows} rows: {rows} accepted, 0 refused, 0 failed, 0 pending".encode(),
     ), message
-    assert b"rows are handed to others" in message
+    assert b"died, handed to others: " in message
     assert b"workers 2" in message
     assert b"Traceback" not in message
     assert statuses(tmp_path) == ["accepted"] * rows
-    lost = [int(count) for count in re.findall(rb"its (\d+) rows are handed", message)]
+    lost = [int(count) for count in re.findall(rb"handed to others: (\d+) row", message)]
     assert len(lost) == 1
     assert lost[0] <= in_flight / 2  # a row goes to the worker with the fewest
     assert rows <= asked <= rows + lost[0]

@@ -29,7 +29,7 @@ def test_what_the_gate_refuses_is_sent_again_with_the_reasons(house: House) -> N
     with BatchServer(answer) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (2, 0, 0, 2)
-        assert "2 rows go out again, to be repaired" in house.messages
+        assert "2 rows are to be repaired by a further batch" in house.messages
         asked = lines(server, 1)
         assert all(line["body"]["messages"][-2]["content"] == CLOSED for line in asked)
         assert all("hook" in line["body"]["messages"][-1]["content"] for line in asked)
@@ -224,7 +224,7 @@ def test_a_run_repairs_what_waits_and_says_where_the_others_are(house: House) ->
         house.cancel(server, forget=(2,))
         assert house.ask("SELECT round FROM waiting") == [(2,)]
         house.cancel(server)
-        assert "1 rows wait to be repaired" in house.messages[-1]
+        assert "1 row is to be repaired" in house.messages[-1]
         work = submit_batch(house.order(), house.settings(server), KEY, to_folder=files, limits=QUICK)
         asyncio.run(work)
         house.cancel(server)
@@ -253,4 +253,4 @@ def test_fewer_attempts_at_a_fetch_are_reported(house: House) -> None:
         house.fetch(server)
         house.cancel(server, forget=(2,))
         assert told(house.fetch(server, settings={"attempts": 1})) == (0, 1, 0, 0)
-    assert "1 rows that were to be repaired stay refused, for --attempts is 1 now" in house.messages[-1]
+    assert "1 row is no longer repaired, for --attempts is 1 now" in house.messages[-1]

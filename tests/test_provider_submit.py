@@ -89,7 +89,7 @@ def test_a_row_that_the_providers_check_names_failed_and_the_others_go_on(house:
     with BatchServer(good, ends=("failed", "completed"), problems=problems) as server:
         house.submit(server)
         assert told(house.fetch(server)) == (0, 0, 1, 2)
-        assert "batch batch_1 was refused: line 2: Invalid model: 1 rows failed" in house.messages[-1]
+        assert "batch batch_1 was refused: line 2: Invalid model: 1 row failed" in house.messages[-1]
         house.submit(server)
         assert sorted(row_of(line["body"]) for line in lines(server, 1)) == [0, 2]
         assert told(house.fetch(server)) == (2, 0, 1, 0)
@@ -231,7 +231,7 @@ def test_a_batch_that_is_at_a_provider_is_not_started_over(house: House) -> None
             house.submit(server)
         work = cancel_batch(house.out, house.settings(server), {}, forget=(1,))
         asyncio.run(work)
-        assert house.messages[-1] == "shard 1: released: 1 rows are pending again"
+        assert house.messages[-1] == "shard 1: released: 1 row is pending again"
         assert archive(house.out) is not None
 
 

@@ -50,7 +50,7 @@ class Batch:
 
     def add(self, row: str, synopsis: Synopsis, show: Show = SHOW) -> None:
         self.texts[row] = synopsis.text
-        self.variety.add(row, synopsis, show)
+        self.variety.load([(row, synopsis, show)])
 
     def failed(self, synopsis: Synopsis, show: Show = SHOW, brief: Brief = BRIEF) -> dict[str, Finding]:
         findings = self.variety.find(synopsis, show, brief)

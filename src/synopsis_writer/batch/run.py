@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of, read_briefs
-from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
+from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive, rows_are
 from synopsis_writer.batch.variety import Arc, Variety, for_gate
 from synopsis_writer.brief import Brief
 from synopsis_writer.drafting import Examiner, ExtendedGate
@@ -187,18 +187,23 @@ async def run_batch(
 def end_repairs(store: BatchStore, settings: Settings) -> None:
     """Give up on queued repairs that have no attempts left."""
     if count := store.end_beyond(settings.attempts):
-        reason = f"for --attempts is {settings.attempts} now: --retry refused makes them again"
-        _log.info("%d rows that were to be repaired stay refused, %s", count, reason)
+        reason = (
+            f"no longer repaired, for --attempts is {settings.attempts} now: --retry refused makes them again"
+        )
+        _log.info("%s", rows_are(count, reason))
 
 
 def _held(store: BatchStore, folder: Path) -> int:
     """Return how many pending rows somebody else works on, and log where they are."""
     at_provider, in_files = store.held()
     if at_provider:
-        _log.info("%d rows are at a provider, and left to it: synopsis batch fetch %s", at_provider, folder)
+        _log.info(
+            "%s: synopsis batch fetch %s", rows_are(at_provider, "at a provider, and left to it"), folder
+        )
     if in_files:
         way_out = f"synopsis batch fetch {folder} --from-file RESULTS, or synopsis batch cancel {folder}"
-        _log.info("%d rows are in files of requests, and left to whoever runs them: %s", in_files, way_out)
+        left = rows_are(in_files, "in files of requests, and left to whoever runs them")
+        _log.info("%s: %s", left, way_out)
     return at_provider + in_files
 
 
@@ -367,7 +372,7 @@ class RowSaver:
                     elif result.error is None:
                         self.store.settle(row.place)
                 if result.outcome == "accepted" and result.synopsis is not None and self.variety is not None:
-                    self.variety.add(result.id, result.synopsis, self.writer.find_show(row.brief.show))
+                    self.variety.load([(result.id, result.synopsis, self.writer.find_show(row.brief.show))])
         except FileError:
             self.unsaved(result)
             raise

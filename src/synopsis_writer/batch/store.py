@@ -27,7 +27,7 @@ from synopsis_writer.storage.sqlite import (
     transaction,
 )
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
+from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, count_of, sums_data
 
 RECORD_FILE = "batch.sqlite3"
 
@@ -445,6 +445,11 @@ def read_batch(folder: Path) -> Iterator[BatchReader]:
         raise FileError(f"{folder}: is not a batch: name a folder that 'synopsis batch run' wrote")
     with contextlib.closing(read_database(path, MIGRATIONS)) as database:
         yield BatchReader(database, path)
+
+
+def rows_are(count: int, what: str) -> str:
+    """Return what so many rows are, for people: `1 row is pending`."""
+    return f"{count_of(count, 'row')} {'is' if count == 1 else 'are'} {what}"
 
 
 def archive(folder: Path) -> Path | None:

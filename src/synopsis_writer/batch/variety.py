@@ -99,41 +99,35 @@ class Variety:
                 numbers = np.repeat([number for number, _ in rows], [len(part) for part in hashes])
                 self._index.add(np.concatenate(hashes), numbers)
 
-    def add(self, row: str, synopsis: Synopsis, show: Show) -> None:
-        """Add an accepted row, within the caller's transaction if there is one; a known row stays."""
-        self.load([(row, synopsis, show)])
-
     def load(self, rows: Iterable[tuple[str, Synopsis, Show]]) -> None:
-        """Add accepted rows, all or none."""
+        """Add accepted rows, all or none, within the caller's transaction if there is one; known ones stay."""
         is_nested = self._database.in_transaction
         with reported(), nullcontext() if is_nested else transaction(self._database):
             for row, synopsis, show in rows:
-                if not self._rows("SELECT number FROM variety_texts WHERE row = ?", row):
-                    features = features_of(synopsis, show)
-                    self._index.add(features.fingerprints, self._insert(row, show, features))
+                if self._rows("SELECT number FROM variety_texts WHERE row = ?", row):
+                    continue
+                features = features_of(synopsis, show)
+                people, marks = "\n".join(features.people), features.fingerprints.astype("<u4").tobytes()
+                number = self._database.execute(
+                    "INSERT INTO variety_texts (row, show, title, opening, people, marks) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (row, show.slug, features.title, features.opening, people, marks),
+                ).lastrowid
+                keys = {key for name in features.guests for key in (name.last, " ".join(filter(None, name)))}
+                values = [(key, number) for key in keys]
+                self._database.executemany("INSERT INTO variety_names VALUES (?, ?)", values)
+                self._index.add(features.fingerprints, number or 0)
 
     def find(self, synopsis: Synopsis, show: Show, brief: Brief) -> tuple[Finding, ...]:
         """Compare a text with the accepted ones: one finding a check, in the order of `CHECKS`."""
         features = features_of(synopsis, show)
-        checks: tuple[Callable[[], Finding], ...] = (
-            lambda: self._copy(synopsis, show, features),
-            lambda: self._opening(synopsis, features),
-            lambda: self._title(synopsis, features),
-            lambda: self._names(synopsis, show, brief, features),
-        )
-        named = zip(CHECKS, checks, strict=True)
-        return tuple(check() for name, check in named if name not in self._disabled)
-
-    def _insert(self, row: str, show: Show, features: Features) -> int:
-        people, marks = "\n".join(features.people), features.fingerprints.astype("<u4").tobytes()
-        cursor = self._database.execute(
-            "INSERT INTO variety_texts (row, show, title, opening, people, marks) VALUES (?, ?, ?, ?, ?, ?)",
-            (row, show.slug, features.title, features.opening, people, marks),
-        )
-        number = cursor.lastrowid or 0
-        keys = {key for name in features.guests for key in (name.last, " ".join(filter(None, name)))}
-        self._database.executemany("INSERT INTO variety_names VALUES (?, ?)", [(key, number) for key in keys])
-        return number
+        checks: dict[str, Callable[[], Finding]] = {
+            "variety_copy": lambda: self._copy(synopsis, show, features),
+            "variety_opening": lambda: self._opening(synopsis, features),
+            "variety_title": lambda: self._title(synopsis, features),
+            "variety_names": lambda: self._names(synopsis, show, brief, features),
+        }
+        return tuple(check() for name, check in checks.items() if name not in self._disabled)
 
     def _copy(self, synopsis: Synopsis, show: Show, features: Features) -> Finding:
         limit = say("limit copy", words=COPIED_RUN, share=SHARED)
@@ -288,15 +282,12 @@ class Arc:
 
     def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:
         self._facts = read_fields(path, _ArcFile, BriefError).root
-        self._store = store
-        self._writer = writer
-        rows: list[BatchRow] = []
-        for name in self._facts:
-            row = store.row(name)
-            if row is None:
-                raise BriefError(f"{path}: the batch has no row '{name}': name rows by their column 'id'")
-            rows.append(row)
-        self._rows = [(row, self._show(row.brief)) for row in sorted(rows, key=lambda row: row.place)]
+        self._store, self._writer = store, writer
+        rows = {name: store.row(name) for name in self._facts}
+        if (unknown := next((name for name, row in rows.items() if row is None), None)) is not None:
+            raise BriefError(f"{path}: the batch has no row '{unknown}': name rows by their column 'id'")
+        known = sorted(filter(None, rows.values()), key=lambda row: row.place)
+        self._rows = [(row, self._show(row.brief)) for row in known]
         counts: Counter[str] = Counter()
         for row, show in self._rows:
             if len(beats := self._beats(row)) > MOST_BEATS:

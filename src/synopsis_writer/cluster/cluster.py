@@ -6,12 +6,11 @@ import logging
 import math
 import os
 import platform
+import re
 import secrets
 import signal
 import socket
-import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,9 @@ from decimal import Decimal
 from importlib import import_module
 from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import Any, TextIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
@@ -35,7 +36,7 @@ from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.usage import Cost, Spent
+from synopsis_writer.usage import NO_COST, Spent, count_of
 from synopsis_writer.workspace import pool_folders
 from synopsis_writer.writer import Writer
 
@@ -155,33 +156,27 @@ def calls_left(
 
     A part with room for a call of a plain brief that may answer at twice the length has it for repairs, too.
     """
-    if budget.amount is None and budget.tokens is None:
+    if not budget.is_bounded:
         return None
     # As many examples as any brief's, and no cast.
     prompt = Writer(settings, environment=environment).prompt(Brief(show="Serie", theme="ein Streit"))
     pricer = open_pricer(resolved, settings, environment)
     worst = worst_case(pricer, prompt.messages, wire_schema(Synopsis), longer(limits_of(settings)))
-    amount, tokens = _left(budget)
-    calls = [] if tokens is None else [tokens // worst.tokens]
-    if amount is not None and worst.cost is not None and worst.cost.amount:
-        calls.append(int(amount / worst.cost.amount))
+    left = _part(budget, 1)
+    calls = [] if left.tokens is None else [left.tokens // worst.tokens]
+    if left.amount is not None and worst.cost is not None and worst.cost.amount:
+        calls.append(int(left.amount / worst.cost.amount))
     return min(calls, default=None)
-
-
-def _left(budget: Budget) -> tuple[Decimal | None, int | None]:
-    """Return money and tokens that are left; None: no bound."""
-    spent = budget.spent
-    before = spent.cost.amount if spent.cost else Decimal(0)
-    amount = None if budget.amount is None else max(budget.amount - before, Decimal(0))
-    return amount, None if budget.tokens is None else max(budget.tokens - spent.tokens, 0)
 
 
 def _part(budget: Budget, size: int) -> Budget:
     """Return a ledger for one worker of `size`, with its part of what is left."""
-    amount, tokens = _left(budget)
-    currency = budget.spent.cost.currency if budget.spent.cost else ""
-    spent = Spent(Cost(Decimal(0), currency))
-    return Budget(amount and amount / size, tokens and tokens // size, spent=spent)
+    amount, tokens, spent = budget.amount, budget.tokens, budget.spent.cost or NO_COST
+    return Budget(
+        amount and max(amount - spent.amount, Decimal(0)) / size,
+        tokens and max(tokens - budget.spent.tokens, 0) // size,
+        spent=Spent(replace(spent, amount=Decimal(0))),
+    )
 
 
 @contextmanager
@@ -196,13 +191,17 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
         try:
             if address == LOCAL:
                 ray.init(LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
-                head = _host_and_port(ray.get_runtime_context().gcs_address)
+                head = _head(f"ray://{ray.get_runtime_context().gcs_address}")
             else:
                 head = _head(address)
                 _reach(head)
                 ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-            reason = _reason(error, captured())
+            captured.seek(0)
+            # Ray's log knows more than its error, which names what nobody gave.
+            causes = re.findall(r"RPC error: (?:.*: )?(.+)", captured.read().decode(errors="replace"))
+            reason = causes[-1] if causes else _first_sentence(str(error))
+            reason = reason[:1].lower() + reason[1:] or type(error).__name__
             if address == LOCAL:
                 raise SettingsError(f"cannot start Ray here: {reason}: see RAY_TMPDIR") from error
             raise SettingsError(
@@ -212,71 +211,37 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
         finally:
             # Put back what Ray's `init` has replaced: its own would end this process with a traceback.
             signal.signal(signal.SIGTERM, handler)
-    with redirect_stdout(_OwnThread(sys.stdout)):
+    with redirect_stdout(io.StringIO()):  # where Ray prints the deaths of nodes, log_to_driver or not
         try:
             yield lambda: _reach(head)
         finally:
             ray.shutdown()
 
 
-def _reason(error: Exception, log: str) -> str:
-    """Return why, in a few words: Ray's log knows more than its error, which names what nobody gave."""
-    lines = [line for line in log.splitlines() if "RPC error: " in line]
-    reason = lines[-1].rpartition(": ")[2] if lines else _first_sentence(str(error))
-    return reason[:1].lower() + reason[1:] or type(error).__name__
-
-
 @contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Capture what is written to stderr while the block runs, by a library in C++, too; give it on demand."""
-    stderr = 2
+def _captured_stderr() -> Iterator[BinaryIO]:
+    """Capture what is written to stderr while the block runs, by a library in C++, too."""
+    stderr, terminal = 2, None
     with tempfile.TemporaryFile() as file:
-
-        def captured() -> str:
-            file.seek(0)
-            return file.read().decode(errors="replace")
-
-        try:
+        with suppress(OSError):  # it is closed: nobody hears anything
             terminal = os.dup(stderr)
-        except OSError:  # it is closed: nobody hears anything
-            yield captured
-            return
-        os.dup2(file.fileno(), stderr)
+            os.dup2(file.fileno(), stderr)
         try:
-            yield captured
+            yield file
         finally:
-            os.dup2(terminal, stderr)
-            os.close(terminal)
-
-
-class _OwnThread(io.TextIOBase):
-    """A stdout for this thread alone: on others Ray prints the deaths of nodes, log_to_driver or not."""
-
-    def __init__(self, stdout: TextIO) -> None:
-        self._stdout = stdout
-        self._thread = threading.get_ident()
-
-    def write(self, text: str) -> int:
-        return self._stdout.write(text) if threading.get_ident() == self._thread else len(text)
-
-    def flush(self) -> None:
-        if threading.get_ident() == self._thread:
-            self._stdout.flush()
+            if terminal is not None:
+                os.dup2(terminal, stderr)
+                os.close(terminal)
 
 
 def _head(address: str) -> tuple[str, int]:
     """Return host and port of an address as Ray reads it; raises a ConnectionError or a ValueError."""
     from ray._private.services import canonicalize_bootstrap_address  # `auto` has no public way
 
-    _, scheme, rest = address.rpartition("://")
-    if scheme and ":" not in rest:
-        return rest, 10001  # Ray's own
-    return _host_and_port(rest if scheme else canonicalize_bootstrap_address(address) or "")
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    if "://" not in address:
+        address = f"//{canonicalize_bootstrap_address(address) or ''}"
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or 10001  # Ray's own
 
 
 def _reach(head: tuple[str, int]) -> None:
@@ -296,6 +261,10 @@ def _reach(head: tuple[str, int]) -> None:
 
 _DEATHS = 3  # workers that may die over a row, or one after the other before they begin
 
+_UNKNOWN_SPENDING = (
+    "workers died, and what they had spent of their parts of the budget is not known: the same command again "
+    "goes on with what the saved rows have left of it"
+)
 _NO_HEAD = "the cluster's head does not answer: start it again, and run the same command again"
 
 
@@ -332,10 +301,11 @@ Started = tuple[str, SynopsisError | None]
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker: its actor, the node it is on once it has started, and the rows it has in hand."""
+    """A worker: its actor, and the rows it has in hand."""
 
     actor: Any
-    node: str = ""
+    is_up: bool = False  # its process runs
+    node: str = ""  # where it is, once it can make rows
     rows: int = 0
 
 
@@ -358,11 +328,8 @@ class WorkerPool:
         self._ray, self._job, self._reach, self._timeouts = ray, job, reach, timeouts
         self._size = self._slots = size
         self._leaving = asyncio.Event()
-        self._head_lost = asyncio.Event()  # nothing in flight is waited for
-        self._all: list[_Worker] = []
-        self._up: list[_Worker] = []  # those whose process runs
-        self._ready: list[_Worker] = []  # those that can make rows
-        self._changed = asyncio.Event()  # there is a ready worker, or there will be none
+        self._workers: set[_Worker] = set()
+        self._changed = asyncio.Event()  # a worker can make rows, or none ever will
         self._fault: SynopsisError | None = None
         self._relayed: set[str] = set()
         # Retries are ours, not Ray's. The job, which holds the key, is passed by call, not by constructor,
@@ -373,7 +340,7 @@ class WorkerPool:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have the workers while the block runs."""
+        """Have the workers while the block runs; an EngineError ends it where the head is gone for good."""
         try:
             async with asyncio.TaskGroup() as group:
                 slots = [group.create_task(self._fill_slot()) for _ in range(self._size)]
@@ -383,7 +350,7 @@ class WorkerPool:
                 finally:
                     monitor.cancel()
                     self._leaving.set()
-                    for worker in list(self._all):
+                    for worker in list(self._workers):
                         self._remove(worker)  # ends what is still awaited of it
                     _, waiting = await asyncio.wait(slots, timeout=self._timeouts.restart)
                     for slot in waiting:
@@ -395,12 +362,12 @@ class WorkerPool:
         """Check the cluster's head, and end the batch when it is silent for too long."""
         now = asyncio.get_running_loop().time
         answered = now()
-        while not self._head_lost.is_set():
+        while True:
             await asyncio.sleep(self._timeouts.look)
             if await self._head_answers():
                 answered = now()
             elif now() - answered >= 2 * self._timeouts.head:
-                self._head_lost.set()
+                raise EngineError(_NO_HEAD)
             elif now() - answered >= self._timeouts.head:
                 self._end(EngineError(_NO_HEAD))
 
@@ -410,6 +377,10 @@ class WorkerPool:
         except ConnectionError:
             return False
         return True
+
+    @property
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.node]
 
     async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
         """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
@@ -428,26 +399,19 @@ class WorkerPool:
             worker = min(self._ready, key=lambda ready: ready.rows)
             worker.rows += 1
             try:
-                return await self._make(worker, row, previous)
+                return self._checked(await worker.actor.make.remote(row, previous))
             except self._ray.exceptions.RayTaskError:
                 raise  # a mistake in the program
             except self._ray.exceptions.RayError:
-                self._bury(worker)
+                self._remove(worker, died=True)
             finally:
                 worker.rows -= 1
         return RowResult(
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
-    async def _make(self, worker: _Worker, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
-        call: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.make.remote(row, previous))
-        lost = asyncio.ensure_future(self._head_lost.wait())
-        try:
-            await asyncio.wait({call, lost}, return_when=asyncio.FIRST_COMPLETED)
-            outcome: RowResult[str] | SynopsisError = call.result() if call.done() else EngineError(_NO_HEAD)
-        finally:
-            call.cancel()
-            lost.cancel()
+    def _checked(self, outcome: RowResult[str] | SynopsisError) -> RowResult[str]:
+        """Return a row, with what it means that a part of the budget is spent; raise what ends the work."""
         if isinstance(outcome, SynopsisError):
             raise outcome
         if not isinstance(outcome.error, BudgetSpentError) or self._size == 1:
@@ -475,7 +439,7 @@ class WorkerPool:
                 await asyncio.sleep(self._timeouts.restart)
                 continue
             worker = _Worker(self._class.remote())
-            self._all.append(worker)
+            self._workers.add(worker)
             try:
                 await self._start(worker)
                 failed = 0
@@ -486,20 +450,11 @@ class WorkerPool:
             except self._ray.exceptions.RayError as error:
                 if self._leaving.is_set():
                     return
-                self._bury(worker)
+                self._remove(worker, died=True)
                 failed += not worker.node
-                if failed == _DEATHS:
-                    self._give_up_slot(_not_up(error))
-                    return
-                # Nobody knows what a dead worker had spent of its part of a budget.
-                budget = self._job.budget
-                if worker.node and (budget.amount is not None or budget.tokens is not None):
-                    self._give_up_slot(
-                        BudgetSpentError(
-                            "workers died, and what they had spent of their parts of the budget is not "
-                            "known: the same command again goes on with what the saved rows have left of it"
-                        )
-                    )
+                is_spent = worker.node and self._job.budget.is_bounded
+                if is_spent or failed == _DEATHS:
+                    self._give_up_slot(BudgetSpentError(_UNKNOWN_SPENDING) if is_spent else _not_up(error))
                     return
                 await asyncio.sleep(self._timeouts.restart)
             finally:
@@ -509,7 +464,7 @@ class WorkerPool:
         """Leave a slot empty; without any, the batch ends."""
         self._slots -= 1
         if self._slots:
-            _log.info("a worker less, %d are left: %s", self._slots, fault)
+            _log.info("a worker less, %d left: %s", self._slots, fault)
         else:
             self._end(fault)
 
@@ -518,7 +473,7 @@ class WorkerPool:
         up: asyncio.Future[Any] = asyncio.ensure_future(worker.actor.__ray_ready__.remote())
         try:
             while not (await asyncio.wait({up}, timeout=self._timeouts.cpu))[0]:
-                if not self._up:
+                if not any(other.is_up for other in self._workers):
                     self._end(
                         EngineError(
                             f"no node of the cluster had a CPU free in {self._timeouts.cpu:.0f} s: start "
@@ -528,26 +483,20 @@ class WorkerPool:
             await up
         finally:
             up.cancel()
-        self._up.append(worker)
+        worker.is_up = True
         node, error = await worker.actor.start.remote(self._job)
         if error is not None:
             self._end(SettingsError(f"node {node}: {error}"))
-            return
-        worker.node = node
-        self._ready.append(worker)
-        self._changed.set()
+        else:
+            worker.node = node
+            self._changed.set()
 
-    def _bury(self, worker: _Worker) -> None:
-        """Log, once, that a worker died."""
-        if worker in self._ready:
-            _log.info("a worker on %s died: its %d rows are handed to others", worker.node, worker.rows)
-        self._remove(worker)
-
-    def _remove(self, worker: _Worker) -> None:
+    def _remove(self, worker: _Worker, *, died: bool = False) -> None:
         """Take a worker out, and end it if it should still run: nobody listens to it any more."""
-        for workers in (self._all, self._up, self._ready):
-            if worker in workers:
-                workers.remove(worker)
+        if worker in self._workers and worker.node and died:
+            rows = count_of(worker.rows, "row")
+            _log.info("a worker on %s died, handed to others: %s", worker.node, rows)
+        self._workers.discard(worker)
         if not self._ready and self._fault is None:
             self._changed.clear()
         with suppress(self._ray.exceptions.RayError):
@@ -593,7 +542,10 @@ class RowWorker:
         os.environ.update({name: value for name, value in job.environment.items() if name != KEY_VARIABLE})
         logger = logging.getLogger("synopsis_writer")
         logger.setLevel(logging.INFO)
-        logger.addHandler(_Forwarder(self._records))
+        loop, put = asyncio.get_running_loop(), self._records.put_nowait
+        # From any thread into the loop: a thread that waited would hold up its end.
+        queue = SimpleNamespace(put_nowait=lambda record: loop.call_soon_threadsafe(put, record))
+        logger.addHandler(QueueHandler(queue))
         logging.getLogger("synopsis_writer.drafting").setLevel(logging.WARNING)  # the steps of each text
         try:
             settings = Settings.model_validate(job.settings)
@@ -635,15 +587,3 @@ class RowWorker:
         while not self._records.empty():
             records.append(self._records.get_nowait())
         return records
-
-
-class _Forwarder(QueueHandler):
-    """Puts records, from any thread, into a queue of the loop: a thread that waited would hold up its end."""
-
-    def __init__(self, queue: Any) -> None:
-        super().__init__(queue)
-        self._loop = asyncio.get_running_loop()
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Add a record."""
-        self._loop.call_soon_threadsafe(self.queue.put_nowait, record)

@@ -53,6 +53,11 @@ class Budget:
                 "leave --budget out, or use --max-tokens-total"
             )
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is any bound."""
+        return self.amount is not None or self.tokens is not None
+
     def reserve(self, worst: Spent) -> None:
         """Reserve `worst` for a call about to be made; raises BudgetSpentError if it could pass a bound."""
         parts = (self.spent, replace(self._reserved, cost=None) if self._unpriced else self._reserved, worst)

@@ -52,7 +52,6 @@ _log = logging.getLogger(__name__)
 METADATA = "synopsis_shard"  # the name that a shard's key has there
 
 _FILE_SECONDS = 3600.0  # for a file of 200 MB over a line of 0.5 MBit/s
-_NOT_FOUND = 404
 _MOST_TRIES = 2  # to make a batch, in one command
 _LAST_SECOND = 253_402_300_799  # of the year 9999: what is more has another unit
 _MOST_COUNTED = 10**12  # far more than any batch can have, and less than what cannot be recorded
@@ -82,10 +81,6 @@ _Number = Annotated[Annotated[int, Field(ge=0, le=_MOST_COUNTED)] | None, _Maybe
 _Text = Annotated[str, BeforeValidator(_clean)]
 
 
-def _inner(*path: str, default: str | None = None) -> Any:
-    return Field(default, validation_alias=AliasPath(*path))
-
-
 class _Problem(BaseModel):
     code: _Text = ""
     message: _Text = ""
@@ -107,11 +102,13 @@ class RemoteBatch(BaseModel):
     input_file_id: _Text = ""
     output_file_id: _Text = ""
     error_file_id: _Text = ""
-    problems: Annotated[list[OnErrorOmit[_Problem]] | None, _Maybe] = _inner("errors", "data")
-    total: _Number = _inner("request_counts", "total")
-    completed: _Number = _inner("request_counts", "completed")
-    failed: _Number = _inner("request_counts", "failed")
-    key: _Text = _inner("metadata", METADATA, default="")
+    problems: Annotated[list[OnErrorOmit[_Problem]] | None, _Maybe] = Field(
+        None, validation_alias=AliasPath("errors", "data")
+    )
+    total: _Number = Field(None, validation_alias=AliasPath("request_counts", "total"))
+    completed: _Number = Field(None, validation_alias=AliasPath("request_counts", "completed"))
+    failed: _Number = Field(None, validation_alias=AliasPath("request_counts", "failed"))
+    key: _Text = Field("", validation_alias=AliasPath("metadata", METADATA))
     expires_at: Annotated[Annotated[float, Field(ge=0, le=_LAST_SECOND)] | None, _Maybe] = None
 
     @model_validator(mode="after")
@@ -228,23 +225,22 @@ class BatchServer:
 
         `tried` is as in `find`, None where there was no request, or the provider declined; it is recorded.
         """
-        if tried is not None and (batch := await self.find(key, file, tried)) is not None:
-            return batch
         reason = ""
-        for _ in range(_MOST_TRIES if tried is None else 1):
-            # Before it is asked: a kill from here on is unclear.
-            record(time.time() + self.limits.answer_seconds)
-            try:
-                return await self._create(file, key)
-            except _Unclear as error:
-                reason = str(error)
-            except ModelError:
-                record(None)
-                raise
-            over = time.time()
-            record(over)
-            if (batch := await self.find(key, file, over)) is not None:
+        for creations_left in range(_MOST_TRIES if tried is None else 1, -1, -1):
+            if tried is not None and (batch := await self.find(key, file, tried)) is not None:
                 return batch
+            if creations_left:
+                # Before it is asked: a kill from here on is unclear.
+                record(time.time() + self.limits.answer_seconds)
+                try:
+                    return await self._create(file, key)
+                except _Unclear as error:
+                    reason = str(error)
+                except ModelError:
+                    record(None)
+                    raise
+                tried = time.time()
+                record(tried)
         raise ConnectionFailedError(f"{reason}; the provider lists no such batch so far: run the same again")
 
     async def _create(self, file: str, key: str) -> RemoteBatch:
@@ -265,9 +261,9 @@ class BatchServer:
             fault: BaseException = InvalidResponseError("the answer names no batch", is_transient=True)
         except (openai.APIError, TimeoutError, InvalidResponseError) as error:
             fault = error
-        status = fault.status_code if isinstance(fault, openai.APIStatusError) else None
+        status = fault.status_code if isinstance(fault, openai.APIStatusError) else 0
         # 408 is of something on the way that gave up waiting, 409 of a request that is still under way.
-        if status is None or status in {408, 409} or is_server_fault(status):
+        if status in {0, 408, 409} or is_server_fault(status):
             raise _Unclear(str(self._failure(fault)))
         raise self._failure(fault)
 
@@ -290,21 +286,20 @@ class BatchServer:
         """Return the provider's batch with a key or of a file, if there is one."""
         import openai
 
-        after: str | None = None
+        after: Any = openai.omit
         for _ in range(_MOST_PAGES):
-            start = after or openai.omit
-            page = await self._ask(_Page, partial(self._batches.list, limit=100, after=start))
+            page = await self._ask(_Page, partial(self._batches.list, limit=100, after=after))
             for batch in filter(None, page.data):
                 if key == batch.key or (file and file == batch.input_file_id):
                     if not batch.id:  # it must not be made a second time
                         raise self._failure(InvalidResponseError("it lists the batch without an id"))
                     return batch
-            known = [batch for batch in page.data if batch is not None and batch.id]
-            if not page.has_more or not page.data or (known and known[-1].id == after):
-                return None
-            if not known:  # nothing says where the next page begins
+            last = next((batch.id for batch in reversed(page.data) if batch and batch.id), "")
+            if not page.has_more or not page.data or last == after:
+                break
+            if not last:  # nothing says where the next page begins
                 raise self._failure(InvalidResponseError("its list of batches cannot be read"))
-            after = known[-1].id
+            after = last
         return None
 
     async def look(self, batch: str, missing: str) -> RemoteBatch:
@@ -343,11 +338,7 @@ class BatchServer:
         await self._retried(ask, _FILE_SECONDS, missing)
 
     async def _ask(
-        self,
-        shape: type[_Shape],
-        ask: Callable[[], Awaitable[Any]],
-        seconds: float | None = None,
-        missing: str = "",
+        self, shape: type[_Shape], ask: Callable[[], Awaitable[Any]], seconds: float = 0, missing: str = ""
     ) -> _Shape:
         """Return what an answer holds; one that is not of this shape is asked for again."""
 
@@ -356,9 +347,7 @@ class BatchServer:
 
         return await self._retried(parsed, seconds, missing)
 
-    async def _retried(
-        self, ask: Callable[[], Awaitable[_Result]], seconds: float | None = None, missing: str = ""
-    ) -> _Result:
+    async def _retried(self, ask: Callable[[], Awaitable[_Result]], seconds: float, missing: str) -> _Result:
         import httpx2
         import openai
 
@@ -374,23 +363,22 @@ class BatchServer:
         except (openai.APIError, TimeoutError, InvalidResponseError, LongWaitError) as error:
             fault: BaseException = error
         # Out here, for the SDK's error may quote the key, and would go along as the context.
-        if missing and isinstance(fault, openai.APIStatusError) and fault.status_code == _NOT_FOUND:
+        if missing and isinstance(fault, openai.NotFoundError):
             raise RequestRefusedError(missing)
         raise self._failure(fault)
 
     def _failure(self, fault: BaseException) -> ModelError:
         address = str(self.sdk.base_url)
-        query = map(str, self.sdk.default_query.values())
-        secrets = [*secrets_of(address, self.sdk.api_key), *query]
-        return model_error(
-            fault, self.host, self.model, self.key_hint, secrets=secrets, proxy=proxy_of(address)
-        )
+        secrets = [*secrets_of(address, self.sdk.api_key), *map(str, self.sdk.default_query.values())]
+        proxy = proxy_of(address)
+        return model_error(fault, self.host, self.model, self.key_hint, secrets=secrets, proxy=proxy)
 
 
 _ID = re.compile(r"([0-9a-f]{16})-(\d{1,12})-(\d{1,3})")
 _OK = 200
+_ENDS = {"cut": "length", "bad_json": "stop"}  # of answers that a server reports as errors
+_UNDONE = re.compile("batch_(?:expired|cancelled)")  # OpenAI's words: it ended before its turn
 _LONGEST_REASON = 200  # characters of a server's message
-_CUT_BODY = b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'
 LONGEST_LINE = 2 * MOST_ANSWER  # bytes: an answer has some thousand
 _LONGEST_RESULT = LONGEST_LINE + 100_000
 _SLACK = 1.01  # of what a file is said to have
@@ -440,19 +428,15 @@ def read_result(line: bytes) -> ResultLine | str:
             return ResultLine(*request, json.dumps(body).encode())
         except ValueError:
             return ResultLine(*request, None, "the answer is nested too deeply")
-    error = error or (body.get("error") if isinstance(body, dict) else None)
-    if isinstance(error, dict) and isinstance(error.get("error"), dict):
-        error = error["error"]  # vLLM gives an error in an error, or a text
-    if not isinstance(error, dict):
-        error = {"message": error}
-    code, message = _short(error.get("code")), _short(error.get("message"))
-    if read_report(status if isinstance(status, int) else 0, error).meaning == "cut":
-        return ResultLine(*request, _CUT_BODY)
-    is_undone = code in {"batch_expired", "batch_cancelled"}  # OpenAI's words: it ended before its turn
-    is_transient = is_undone or (isinstance(status, int) and is_transient_status(status))
-    outcome = f"the provider answered {status}" if isinstance(status, int) and status != _OK else "no answer"
-    reason = ": ".join(filter(None, (outcome, message or code)))
-    return ResultLine(*request, None, reason, is_transient)
+    status = status if isinstance(status, int) else 0
+    report = read_report(status, error or (body if isinstance(body, dict) else ""))
+    if report.meaning in _ENDS:  # the model has answered, as in a live call
+        choice = {"message": {"content": report.generated}, "finish_reason": _ENDS[report.meaning]}
+        return ResultLine(*request, json.dumps({"choices": [choice]}).encode())
+    undone = _UNDONE.search(report.text)
+    outcome = f"the provider answered {status}" if status not in {0, _OK} else "no answer"
+    reason = ": ".join(filter(None, (outcome, _short(report.message) or (undone and undone[0]))))
+    return ResultLine(*request, None, reason, undone is not None or is_transient_status(status))
 
 
 def _short(value: Any, most: int = _LONGEST_REASON) -> str:

@@ -22,7 +22,7 @@ from synopsis_writer.batch.run import (
     open_variety,
     run_concurrently,
 )
-from synopsis_writer.batch.store import Counts, Flaw, NextAttempt
+from synopsis_writer.batch.store import Counts, Flaw, NextAttempt, rows_are
 from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.responses import read_answer
@@ -43,7 +43,7 @@ from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fa
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import input_lines
-from synopsis_writer.usage import NO_COST, Usage
+from synopsis_writer.usage import NO_COST, Usage, count_of
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,10 @@ class _FetchedBatch(ProviderBatch):
         for shard in shards.values():
             if shard.number in answers:
                 count = self.store.close_shard(shard, f"{path.name} does not hold it")
-                left = f"; {count} rows are pending again" if count else ""
+                left = f"; {rows_are(count, 'pending again')}" if count else ""
                 _log.info("shard %d: %s is read%s", shard.number, path.name, left)
         if waiting := self.store.count_waiting():
-            way_out = "the next submit sends or writes them, a run repairs them live"
-            _log.info("%d rows are to be repaired: %s", waiting, way_out)
+            _log.info("%s", rows_are(waiting, "to be repaired: by the next submit, or live by a run"))
 
     async def run(self) -> None:
         """Take in what is done, and send what is to be repaired; with `wait` until nothing is open."""
@@ -196,14 +195,14 @@ class _FetchedBatch(ProviderBatch):
         if is_whole:
             reason = "" if remote.status == "cancelled" else f"the batch is {remote.status}"
             if self.unreadable:
-                reason = f"{self.unreadable} lines of its results cannot be read"
+                reason = f"unreadable in its results: {count_of(self.unreadable, 'line')}"
             rows = self.store.close_shard(shard, reason)
-            left = f"; {rows} rows are pending again" if rows else ""
+            left = f"; {rows_are(rows, 'pending again')}" if rows else ""
             message = f"batch {short_id(shard.batch)} is {remote.status}{left}"
         else:  # the others are paid, too
             message = (
-                f"the provider counts {remote.done} answers and gave {count}: fetch again, or let the others "
-                f"go with synopsis batch cancel --forget {shard.number}"
+                f"the provider counts {count_of(remote.done, 'answer')} and gave {count}: fetch again, or "
+                f"let the others go with synopsis batch cancel --forget {shard.number}"
             )
         for path in paths:
             path.unlink(missing_ok=True)  # all of it is saved
@@ -222,11 +221,11 @@ class _FetchedBatch(ProviderBatch):
             return
         with self._going_on(_REPAIRS):
             if count > self.order.live_below:
-                _log.info("%d rows go out again, to be repaired", count)
+                _log.info("%s", rows_are(count, "to be repaired by a further batch"))
                 for shard in self.write(self.store.waiting()):
                     await self.send(shard)
             elif not self.open():
-                _log.info("%d rows are repaired by live calls", count)
+                _log.info("%s", rows_are(count, "repaired by live calls"))
                 await self._repair_live()
 
     async def _repair_live(self) -> None:

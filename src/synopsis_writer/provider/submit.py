@@ -14,7 +14,7 @@ from typing import Any
 
 from synopsis_writer.batch.briefs import BatchRow, digest_of
 from synopsis_writer.batch.run import Order, facts_of, open_store
-from synopsis_writer.batch.store import Counts, NextAttempt, read_batch
+from synopsis_writer.batch.store import Counts, NextAttempt, read_batch, rows_are
 from synopsis_writer.batch.variety import for_gate
 from synopsis_writer.drafting import longer, repair_messages
 from synopsis_writer.errors import (
@@ -45,7 +45,7 @@ from synopsis_writer.provider.shards import Shard, ShardStore, open_shards
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.usage import Spent
+from synopsis_writer.usage import Spent, count_of
 from synopsis_writer.writer import Writer
 
 _OURS = re.compile(r"([0-9a-f]{16})\.|\.synopsis-")  # a shard's, or one that a kill left half written
@@ -122,31 +122,6 @@ class ProviderBatch:
         spent, reserved = self.store.counts().spent, [shard.worst for shard in open_shards(self.store)]
         return Budget(self.settings.budget, self.settings.max_tokens_total, spent=spent, reserved=reserved)
 
-    def _requests(
-        self, rows: Iterable[tuple[BatchRow, NextAttempt]]
-    ) -> Iterator[tuple[NextAttempt, dict[str, Any], Spent]]:
-        """Yield body and highest cost of each row's request, the same as a live call's, once it is reserved.
-
-        Raises:
-            SettingsError: the budget cannot be held with the prices that are known.
-            BudgetSpentError: the next one could exceed the budget.
-        """
-        budget, model = self.budget(), self.resolved.model
-        check_prices(budget, self.pricer, model)
-        store = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
-        capabilities = store.find(self.resolved.server or "", model)
-        schema = wire_schema(Synopsis)
-        for row, attempt in rows:
-            prompt = self.writer.prompt(row.brief)
-            previous = self.store.previous(row.id, attempt)
-            messages = repair_messages(self.writer.workspace.prompts, prompt, previous)
-            limits = replace(limits_of(self.settings), service_tier=None)  # a batch is a tier of its own
-            for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
-                limits = longer(limits)
-            worst = worst_case(self.pricer, messages, schema, limits)
-            budget.reserve(worst)
-            yield attempt, chat_request(model, messages, schema, limits, capabilities, stream=False), worst
-
     def write(
         self, rows: Iterable[tuple[BatchRow, NextAttempt]], folder: Path | None = None
     ) -> Iterator[Shard]:
@@ -154,17 +129,18 @@ class ProviderBatch:
 
         They are for the provider, or in `folder` for somebody else to run.
 
-        Raises BudgetSpentError if the budget allows no more requests; what it allowed was yielded.
+        Raises:
+            BudgetSpentError: the budget allows no more requests; what it allowed was yielded.
+            SettingsError: it cannot be held with the prices that are known.
         """
         requests = self._requests(rows)
         request = next(requests, None)
-        spent: BudgetSpentError | None = None
-        while request is not None:
+        while isinstance(request, tuple):
             key, digest, size = secrets.token_hex(8), hashlib.sha256(), 0
             attempts: list[NextAttempt] = []
             worst = Spent()
             with replacing(shard_file(folder or self.folder, key), private=True) as file:
-                while request is not None:
+                while isinstance(request, tuple):
                     attempt, body, cost = request
                     line = request_line(key, attempt, body)
                     is_full = len(attempts) == self.limits.requests
@@ -175,15 +151,38 @@ class ProviderBatch:
                     size += len(line)
                     attempts.append(attempt)
                     worst += cost
-                    try:
-                        request = next(requests, None)
-                    except BudgetSpentError as error:
-                        request, spent = None, error
+                    request = next(requests, None)
             server = "" if folder else self._address
             shard = Shard(0, key, server, digest.hexdigest(), len(attempts), worst)
             yield self.store.begin(shard, attempts)
-        if spent is not None:
-            raise spent
+        if request is not None:
+            raise request
+
+    def _requests(
+        self, rows: Iterable[tuple[BatchRow, NextAttempt]]
+    ) -> Iterator[tuple[NextAttempt, dict[str, Any], Spent] | BudgetSpentError]:
+        """Yield body and highest cost of each row's request, the same as a live call's, once it is reserved.
+
+        Where the next one could exceed the budget, the last is that error.
+        """
+        budget, model = self.budget(), self.resolved.model
+        check_prices(budget, self.pricer, model)
+        store = CapabilityStore(self.settings.cache / CAPABILITIES_FILE)
+        capabilities = store.find(self.resolved.server or "", model)
+        schema = wire_schema(Synopsis)
+        for row, attempt in rows:
+            prompt, previous = self.writer.prompt(row.brief), self.store.previous(row.id, attempt)
+            messages = repair_messages(self.writer.workspace.prompts, prompt, previous)
+            limits = replace(limits_of(self.settings), service_tier=None)  # a batch is a tier of its own
+            for _ in range(attempt.number - 1 if attempt.flaw == "cut" else 0):
+                limits = longer(limits)
+            worst = worst_case(self.pricer, messages, schema, limits)
+            try:
+                budget.reserve(worst)
+            except BudgetSpentError as error:
+                yield error
+                return
+            yield attempt, chat_request(model, messages, schema, limits, capabilities, stream=False), worst
 
     def open(self) -> list[Shard]:
         """Return the open shards, except those that somebody else runs; none may be at another provider."""
@@ -206,8 +205,8 @@ class ProviderBatch:
         if shard.file is None:
             if not path.exists() or digest_of(path) != shard.digest:
                 count = self.store.close_shard(shard)
-                message = "shard %d: %s is not what was written: %d rows are pending again"
-                _log.info(message, shard.number, path, count)
+                message = "shard %d: %s is not what was written: %s"
+                _log.info(message, shard.number, path, rows_are(count, "pending again"))
                 return
             shard = self.store.record(shard, file=await self.server.upload(path))
 
@@ -218,8 +217,8 @@ class ProviderBatch:
         remote = await self.server.ensure(shard.key, shard.file or "", shard.tried, record)
         self._update(shard, remote, batch=remote.id)
         path.unlink(missing_ok=True)
-        where = f"batch {short_id(remote.id)} at {self.server.host}"
-        _log.info("shard %d: %d requests in %s", shard.number, shard.requests, where)
+        requests, batch = count_of(shard.requests, "request"), short_id(remote.id)
+        _log.info("shard %d: %s in batch %s at %s", shard.number, requests, batch, self.server.host)
 
     async def look(self, shard: Shard) -> RemoteBatch:
         """Ask for the state of a shard's batch, and record it."""
@@ -231,13 +230,12 @@ class ProviderBatch:
     async def cancel(self, shard: Shard) -> bool:
         """Ask for the end of a shard's batch; return whether there is one."""
         if shard.batch is None:
-            if shard.tried is None or shard.file is None:
-                return False
-            remote = await self.server.find(shard.key, shard.file, shard.tried)
+            remote = None
+            if shard.tried is not None and shard.file is not None:
+                remote = await self.server.find(shard.key, shard.file, shard.tried)
             if remote is None:
                 return False
-            self._update(shard, remote, batch=remote.id)
-            shard = replace(shard, batch=remote.id)
+            shard = self._update(shard, remote, batch=remote.id)
         if (await self.look(shard)).is_being_worked_off:
             batch = shard.batch or ""
             try:
@@ -253,15 +251,9 @@ class ProviderBatch:
             f"the project it was made with, or let it go with synopsis batch cancel --forget {shard.number}"
         )
 
-    def _update(self, shard: Shard, remote: RemoteBatch, **values: str) -> None:
-        self.store.record(
-            shard,
-            status=remote.status,
-            done=remote.done,
-            failed=remote.failed or 0,
-            expires=remote.expires_at,
-            **values,
-        )
+    def _update(self, shard: Shard, remote: RemoteBatch, **more: str) -> Shard:
+        counts = {"done": remote.done, "failed": remote.failed or 0}
+        return self.store.record(shard, status=remote.status, expires=remote.expires_at, **counts, **more)
 
     async def download(self, shard: Shard, remote: RemoteBatch) -> list[Path]:
         """Return the result files of a batch; one that is there is not downloaded again."""
@@ -284,27 +276,26 @@ class ProviderBatch:
         reasons = (f"line {each.line}: {each.text}" if each.line else each.text for each in problems[:3])
         reason = "; ".join(reasons) or "it does not say why"
         with self.store.transaction():
-            failures = [
-                (row, f"the provider refused it: {each.text}")
-                for each in problems
-                if each.line and (row := self.store.row_at(shard, each.line)) is not None
-            ]
+            named = [(each, self.store.row_at(shard, each.line)) for each in problems if each.line]
+            failures = [(row, f"the provider refused it: {each.text}") for each, row in named if row]
             if not failures and any(each.code in _FILE_FAULTS for each in problems):
                 text = f"the provider refused the whole batch: {reason}"
-                failures += [(row, text) for row, _ in self.store.unread(shard)]
+                failures = [(row, text) for row, _ in self.store.unread(shard)]
             for row, text in failures:
                 self.store.mark_read(shard, row.place)
                 self.store.fail(row, text)
             count = self.store.close_shard(shard)
-        message = "shard %d: batch %s was refused: %s: %d rows failed, %d are pending again"
-        _log.info(message, shard.number, short_id(shard.batch), reason, len(failures), count)
+        failed = f"{count_of(len(failures), 'row')} failed, {rows_are(count, 'pending again')}"
+        _log.info(
+            "shard %d: batch %s was refused: %s: %s", shard.number, short_id(shard.batch), reason, failed
+        )
         return bool(failures)
 
     def release(self, shard: Shard) -> None:
         """Let a shard go: its rows are pending again."""
         count = self.store.close_shard(shard)
         self.sweep()
-        _log.info("shard %d: released: %d rows are pending again", shard.number, count)
+        _log.info("shard %d: released: %s", shard.number, rows_are(count, "pending again"))
 
 
 async def submit_batch(
@@ -332,8 +323,8 @@ async def submit_batch(
         rows = islice(chain(store.waiting(), first_drafts), order.limit)
         if to_folder is not None:
             for shard in batch.write(rows, to_folder):
-                path = shard_file(to_folder, shard.key)
-                _log.info("shard %d: %d requests in %s", shard.number, shard.requests, path)
+                requests, path = count_of(shard.requests, "request"), shard_file(to_folder, shard.key)
+                _log.info("shard %d: %s in %s", shard.number, requests, path)
             return store.counts()
         async with batch.connected():
             for shard in chain(batch.unsent(), batch.write(rows)):
@@ -360,19 +351,20 @@ async def cancel_batch(
     """
     settings = as_begun(out, settings)
     with ShardStore(out, {}) as store:
-        shards = open_shards(store)
-        is_asked = any(_is_at_provider(shard) for shard in shards)
+        known = {shard.number: shard for shard in open_shards(store)}
+        if missing := [number for number in forget if number not in known]:
+            others = ", ".join(map(str, known)) or "none"
+            raise SettingsError(f"shard {missing[0]} is not open: name one that is ({others})")
+        is_asked = any(map(_is_at_provider, known.values()))
         resolved = hosted(settings, environment, is_elsewhere=bool(forget) or not is_asked)
         batch = ProviderBatch(out, store, resolved, settings, environment, limits)
-        for shard in _chosen(shards, forget):
-            if forget or not _is_at_provider(shard):
+        for shard in known.values():
+            if shard.number in forget or not (forget or _is_at_provider(shard)):
                 batch.release(shard)
         if forget or not open_shards(store):
             if waiting := store.count_waiting():
-                _log.info(
-                    "%d rows wait to be repaired: batch submit sends them, batch run repairs them live",
-                    waiting,
-                )
+                way_out = "to be repaired: by batch submit, or live by batch run"
+                _log.info("%s", rows_are(waiting, way_out))
             return
         faults: list[ModelError] = []
         async with batch.connected():
@@ -399,15 +391,6 @@ def raise_first(faults: Collection[ModelError]) -> None:
 def _is_at_provider(shard: Shard) -> bool:
     """Whether a provider may work on it."""
     return bool(shard.server) and (shard.batch is not None or shard.tried is not None)
-
-
-def _chosen(shards: list[Shard], numbers: Collection[int]) -> list[Shard]:
-    known = {shard.number: shard for shard in shards}
-    for number in numbers:
-        if number not in known:
-            others = ", ".join(map(str, known)) or "none"
-            raise SettingsError(f"shard {number} is not open: name one that is ({others})")
-    return [known[number] for number in dict.fromkeys(numbers)] or shards
 
 
 def shard_file(folder: Path, key: str) -> Path:
