@@ -5,8 +5,9 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import combinations, pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -204,15 +205,16 @@ def test_openings_of_three_texts_of_the_form_and_motifs_of_six_of_any() -> None:
     assert len(avoid.motifs) == min(12, len(motifs))
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> tuple[Path, list[Example]]:
-    texts = of_form("portrait")
-    pairs = combinations(texts, 2)
-    one, two = next(
-        pair
-        for pair in pairs
-        if features_of(pair[0].synopsis).opening_kind == features_of(pair[1].synopsis).opening_kind
-    )
+def rows(tmp_path: Path, repeated_things: int) -> tuple[Path, list[Example]]:
+    """Return briefs of two texts, the second of which repeats so many things, the opening among them."""
+
+    def shares(pair: tuple[Example, Example]) -> bool:
+        one, two = pair
+        avoid = avoid_of([(one.brief, one.synopsis)], two.brief, ())
+        found = repeated(two.synopsis, avoid or Avoid())
+        return found.value == repeated_things and "the opening" in found.message
+
+    one, two = next(filter(shares, permutations(of_form("portrait"), 2)))
     path = tmp_path / "briefs.jsonl"
     fields = ("show", "theme", "form", "notes")
     asked = [text.brief.as_data() for text in (one, two)]
@@ -222,10 +224,10 @@ def rows(tmp_path: Path) -> tuple[Path, list[Example]]:
 
 
 @pytest.mark.parametrize("variety", ["on", "off"])
-def test_in_a_batch_a_repetition_is_repaired(
-    terminal: Terminal, tmp_path: Path, rows: tuple[Path, list[Example]], variety: str
+def test_in_a_batch_a_text_that_repeats_two_things_is_repaired(
+    terminal: Terminal, tmp_path: Path, variety: str
 ) -> None:
-    path, (one, two) = rows
+    path, (one, two) = rows(tmp_path, 2)
     answers = [Reply(text.synopsis.as_json()) for text in (one, two, two, two)]
     with LoopbackServer(answers) as server:
         order = ["--out", str(tmp_path / "batch"), "--concurrency", "1", "--variety", variety]
@@ -238,6 +240,28 @@ def test_in_a_batch_a_repetition_is_repaired(
     assert run.code == 1
     assert block(bodies[1]["messages"])["Einstieg"]
     assert "Das hatten schon die letzten Texte: der Einstieg" in bodies[2]["messages"][-1]["content"]
+
+
+def test_in_a_batch_one_repeated_thing_alone_refuses_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    path, texts = rows(tmp_path, 1)
+    with LoopbackServer([Reply(text.synopsis.as_json()) for text in texts]) as server:
+        order = ["--out", str(tmp_path / "batch"), "--concurrency", "1"]
+        run = terminal("batch", "run", str(path), *order, server=server)
+        assert block(server.chats[1].body["messages"])["Einstieg"]
+    assert run.code == 0, run.err
+    assert len(server.chats) == 2
+
+
+def test_of_texts_that_differ_by_themselves_many_repeat_one_thing_and_few_two() -> None:
+    asked, levels = [(text.brief, text.synopsis) for text in TEXTS], []
+    for seed in range(5):
+        Random(seed).shuffle(asked)
+        for index in range(6, len(asked)):
+            finding = repeated(
+                asked[index][1], avoid_of(asked[index - 1 :: -1], asked[index][0], ()) or Avoid()
+            )
+            levels.append("passed" if finding.passed else finding.level)
+    assert levels.count("error") < len(levels) / 4 < levels.count("warning")
 
 
 def test_texts_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:

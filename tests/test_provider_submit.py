@@ -140,7 +140,7 @@ def test_an_empty_account_fails_no_row(house: House) -> None:
     with BatchServer(good, ends=("failed",), problems=problems) as server:
         house.submit(server)
         assert told(house.fetch(server, wait=True)) == (0, 0, 0, 2)
-        assert "Billing hard limit: 0 rows failed, 2 are pending again" in house.messages[-1]
+        assert "Billing hard limit: 0 rows failed, 2 rows are pending again" in house.messages[-1]
 
 
 def test_other_examples_than_the_first_draft_was_shown_are_refused(house: House) -> None:

@@ -241,7 +241,9 @@ class Writer:
         return checks.get("variety", "error" if self._command == BATCH else "warning")
 
     def _repeated(self, avoid: Avoid, synopsis: Synopsis, _: Show, brief: Brief) -> tuple[Finding, ...]:
-        finding = replace(repeated(synopsis, avoid), level=self._variety_level(brief))
+        finding = repeated(synopsis, avoid)
+        if finding.level == "error":
+            finding = replace(finding, level=self._variety_level(brief))
         return (worded(finding, analyse(synopsis.text), self.settings.lang),)
 
     def outline_prompt(self, brief: Brief, *, exclude: Collection[str] = ()) -> Prompt:

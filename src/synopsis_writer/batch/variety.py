@@ -100,7 +100,7 @@ class Variety:
                 self._index.add(np.concatenate(hashes), numbers)
 
     def load(self, rows: Iterable[tuple[str, Synopsis, Show]]) -> None:
-        """Add accepted rows, all or none, within the caller's transaction if there is one; known ones stay."""
+        """Add accepted rows, all or none, within the caller's transaction if there is one."""
         is_nested = self._database.in_transaction
         with reported(), nullcontext() if is_nested else transaction(self._database):
             for row, synopsis, show in rows:

@@ -4,7 +4,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -204,6 +204,9 @@ class Avoid(BaseModel):
 _SAME_FORM, _ALL_FORMS = 3, 6  # texts of which the kinds of sentences, and motifs and names, are avoided
 LAST_TEXTS = 24  # that are remembered, so that there are some of each form among them
 _MOST_LISTED = 12
+_FEWEST_REFUSED = (
+    2  # of texts that differ enough, half have one thing of the last ones by chance, 12–16 % two
+)
 
 
 def avoid_of(texts: Iterable[tuple[Brief, Synopsis]], brief: Brief, shows: Iterable[Show]) -> Avoid | None:
@@ -240,7 +243,7 @@ def _beginning(sentence: str) -> str:
 
 
 def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
-    """Return whether a text repeats what it is not to have again."""
+    """Return whether a text repeats what it is not to have again; one thing alone is a warning."""
     features = features_of(synopsis)
     last_names = {parse_name(name).last for name in avoid.names}
     what: list[Wording] = []
@@ -256,7 +259,8 @@ def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
     names = (name for name in features.people if parse_name(name).last in last_names - {""})
     what += (say("the name", name=name) for name in names)
     problem = say("variety", what=what) if what else None
-    return judged("variety", len(what), say("limit variety"), problem, spans)
+    finding = judged("variety", len(what), say("limit variety"), problem, spans)
+    return replace(finding, level="error" if len(what) >= _FEWEST_REFUSED else "warning")
 
 
 @dataclass(frozen=True)
