@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, os_reason
 from synopsis_writer.models.base import Answer
 from synopsis_writer.result import Attempt, Outcome, RowResult
@@ -27,7 +28,7 @@ from synopsis_writer.storage.sqlite import (
     transaction,
 )
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, count_of, sums_data
+from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
 
 RECORD_FILE = "batch.sqlite3"
 

@@ -26,6 +26,7 @@ from synopsis_writer import __version__
 from synopsis_writer.batch.briefs import BatchRow
 from synopsis_writer.batch.run import MakeRow, Order, made_with, make_row
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import count_of
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import BudgetSpentError, EngineError, SettingsError, SynopsisError
 from synopsis_writer.models.limits import Budget, worst_case
@@ -36,7 +37,7 @@ from synopsis_writer.prompts.templates import folder_hash
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import PREFIX, Settings, config_file
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.usage import NO_COST, Spent, count_of
+from synopsis_writer.usage import NO_COST, Spent
 from synopsis_writer.workspace import pool_folders
 from synopsis_writer.writer import Writer
 

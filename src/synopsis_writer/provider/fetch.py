@@ -23,6 +23,7 @@ from synopsis_writer.batch.run import (
     run_concurrently,
 )
 from synopsis_writer.batch.store import Counts, Flaw, NextAttempt, rows_are
+from synopsis_writer.characters import count_of
 from synopsis_writer.drafting import withheld_because
 from synopsis_writer.errors import ConnectionFailedError, FileError, ModelError
 from synopsis_writer.models.responses import read_answer
@@ -43,7 +44,7 @@ from synopsis_writer.provider.submit import ProviderBatch, as_begun, examples_fa
 from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import input_lines
-from synopsis_writer.usage import NO_COST, Usage, count_of
+from synopsis_writer.usage import NO_COST, Usage
 
 
 @dataclass(frozen=True)

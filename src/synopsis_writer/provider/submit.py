@@ -16,6 +16,7 @@ from synopsis_writer.batch.briefs import BatchRow, digest_of
 from synopsis_writer.batch.run import Order, facts_of, open_store
 from synopsis_writer.batch.store import Counts, NextAttempt, read_batch, rows_are
 from synopsis_writer.batch.variety import for_gate
+from synopsis_writer.characters import count_of
 from synopsis_writer.drafting import longer, repair_messages
 from synopsis_writer.errors import (
     BudgetSpentError,
@@ -45,7 +46,7 @@ from synopsis_writer.provider.shards import Shard, ShardStore, open_shards
 from synopsis_writer.settings import Settings
 from synopsis_writer.storage.files import replacing
 from synopsis_writer.synopsis import Synopsis, wire_schema
-from synopsis_writer.usage import Spent, count_of
+from synopsis_writer.usage import Spent
 from synopsis_writer.writer import Writer
 
 _OURS = re.compile(r"([0-9a-f]{16})\.|\.synopsis-")  # a shard's, or one that a kill left half written
