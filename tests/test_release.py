@@ -1,5 +1,6 @@
 """Releases: the gate once more, a record in the file, and whether a text changed since."""
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer import GateRefusedError, NotReleasedError, Writer, read_document, release
+from synopsis_writer.batch.briefs import BatchRow
+from synopsis_writer.batch.store import BatchStore
 from synopsis_writer.document import Document
+from synopsis_writer.models.base import Answer
+from synopsis_writer.result import Attempt, RowResult
 from synopsis_writer.workspace import Report
 from tests.support.loopback import LoopbackServer, Reply
-from tests.support.terminal import ANSWER, ORDER, PATH, Terminal
+from tests.support.terminal import ANSWER, GOOD, ORDER, PATH, Terminal
 
 FILE = "synopsen/rote-rosen/der-weisse-hund.md"
 
@@ -183,3 +188,41 @@ def test_release_is_a_function_too(tmp_path: Path) -> None:
             release(file, "Eva", writer=writer)
     assert isinstance(refused.value, GateRefusedError)
     assert "length" in {finding.check for finding in refused.value.report.refused}
+
+
+def test_a_row_of_a_batch_is_released_and_every_export_carries_the_record(terminal: Terminal) -> None:
+    brief = {"id": "s01: 7", "show": GOOD.brief.show, "theme": GOOD.brief.theme, "form": GOOD.brief.form}
+    (terminal.folder / "briefs.jsonl").write_text(json.dumps(brief), encoding="utf-8")
+    with LoopbackServer([Reply(ANSWER)]) as server:
+        made = terminal("batch", "run", "briefs.jsonl", "--out", "season", server=server)
+        assert made.code == 0, made.err
+    run = terminal("release", "season/s01: 7", "--by", "Eva Muster", "--json")
+    record = json.loads(run.out)["release"]
+    assert (record["by"], record["model_share"], record["person_share"]) == ("Eva Muster", 1.0, 0.0)
+    assert record["text_sha256"] == hashlib.sha256(GOOD.synopsis.text.encode()).hexdigest()
+    for file_format, output in (("jsonl", "x.jsonl"), ("csv", "x.csv"), ("md", "x")):
+        run = terminal("batch", "export", "season", "--format", file_format, "--output", output)
+        assert run.code == 0, run.err
+    folder = terminal.folder
+    assert json.loads((folder / "x.jsonl").read_text("utf-8"))["release"] == record
+    [row] = csv.DictReader((folder / "x.csv").read_text("utf-8").splitlines(keepends=True))
+    assert json.loads(row["meta"])["release"] == record
+    assert json.loads(terminal("release", "--verify", "x", "--json").out)["texts"][0]["release"] == record
+    assert json.loads(terminal("export", "season", "--format", "json").out)["release"] == record
+
+
+@pytest.mark.parametrize(
+    ("row", "by", "message"),
+    [("b", "Eva", "has no accepted row 'b'"), ("a", " ", "nobody releases it"), ("a", "Eva", "not released")],
+)
+def test_a_row_that_cannot_be_released_stays_as_it_was(
+    terminal: Terminal, row: str, by: str, message: str
+) -> None:
+    short = GOOD.synopsis.model_copy(update={"paragraphs": GOOD.synopsis.paragraphs[:1]})
+    with BatchStore(terminal.folder / "season", {}) as store:
+        store.fill([BatchRow("a", 1, GOOD.brief)])
+        store.save(RowResult("a", "accepted", synopsis=short, attempts=(Attempt(1, Answer("x")),)))
+    run = terminal("release", f"season/{row}", "--by", by)
+    assert (run.code in {1, 2}, message in run.err) == (True, True), run.err
+    exported = terminal("batch", "export", "season", "--format", "jsonl", "--output", "-")
+    assert "release" not in json.loads(exported.out)

@@ -376,7 +376,7 @@ def test_a_damaged_database_is_reported_in_one_line(work: str) -> None:
     text = TEXTS[2]
     works: dict[str, Callable[[], object]] = {
         "find": lambda: batch.variety.find(text.synopsis, SHOW, BRIEF),
-        "add": lambda: batch.variety.add("x", text.synopsis, SHOW),
+        "add": lambda: batch.variety.load([("x", text.synopsis, SHOW)]),
     }
     with pytest.raises(FileError, match="the batch's record: no such table"):
         works[work]()

@@ -1,7 +1,7 @@
 """Releases: a person's word that a text may go out, recorded in its file."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
@@ -46,11 +46,30 @@ def release(
         NotReleasedError: the gate refuses the text; the file stays as it was.
         InputError: the file cannot be read or written, `by` is empty, or there is nothing to waive.
     """
+    path = Path(file)
+    if path.suffix.lower() not in SUFFIXES:
+        raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
+    document = read_document(path)
+
+    def save(released: Document) -> None:
+        if read_document(path) != document:
+            raise FileError(f"{file}: was changed meanwhile: read it again, then release it")
+        write_file(path, format_document(released.meta, released.text))
+
+    return release_document(document, by, save, waivers=waivers, writer=writer)
+
+
+def release_document(
+    document: Document,
+    by: str,
+    save: Callable[[Document], None],
+    *,
+    waivers: Mapping[str, str] | None = None,
+    writer: Writer | None = None,
+) -> dict[str, Any]:
+    """Release a text wherever it stands, as `release` does, and `save` it with its record."""
     if not by.strip():
         raise InputError("nobody releases it: give your name with --by")
-    if Path(file).suffix.lower() not in SUFFIXES:
-        raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
-    document = read_document(Path(file))
     with contextlib.nullcontext(writer) if writer else Writer() as opened:
         report = opened.check_sync(document)
         waived = list(waivers_of(document))
@@ -82,9 +101,7 @@ def release(
     meta = {**document.meta, **({"waived": listed} if listed else {})}
     meta.pop("release", None)
     released = replace(document, meta={**meta, "release": record})
-    if read_document(document.path) != document:
-        raise FileError(f"{file}: was changed meanwhile: read it again, then release it")
-    write_file(document.path, format_document(released.meta, released.text))
+    save(released)
     if versions:
         with contextlib.suppress(FileError):  # the file has the record
             request = {"released": record["by"]}

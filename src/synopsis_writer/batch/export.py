@@ -1,19 +1,22 @@
 """A batch's texts for people and other programs: Markdown files, JSON lines, CSV or Parquet."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from synopsis_writer.batch.briefs import COLUMNS, ROWS_AT_ONCE, pyarrow
-from synopsis_writer.batch.store import SavedRow
+from synopsis_writer.batch.store import BatchStore, SavedRow
 from synopsis_writer.document import Document
-from synopsis_writer.errors import FileError, os_reason
+from synopsis_writer.errors import FileError, InputError, os_reason
 from synopsis_writer.formats.sheets import csv_record
+from synopsis_writer.releasing import release_document
 from synopsis_writer.result import render
 from synopsis_writer.storage.files import new_folder, replacing, slug
+from synopsis_writer.writer import Writer
 
 # Of the provenance, what has a column of its own; the rest is in the column `meta`.
 _PROVENANCE = ("model", "draft", "attempts", "cost", "seconds", "created")
@@ -25,6 +28,29 @@ def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
     """Yield each row as the saved file that it would be, with its id as the path."""
     for row in rows:
         yield Document(Path(row.id), _fields(row), row.synopsis.text)
+
+
+def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str]) -> dict[str, Any]:
+    """Release an accepted row, whose path is the batch's folder and its id, as `release` does a file.
+
+    Raises NotReleasedError and InputError, as that does.
+    """
+    folder, name = path.parent, path.name
+    with BatchStore(folder, {}) as store:
+        row = next(store.accepted("AND id = ?", name), None)
+        if row is None:
+            raise InputError(
+                f"{folder}: has no accepted row '{name}': name one that synopsis batch export has"
+            )
+        document = Document(path, _fields(row), row.synopsis.text)
+
+        def save(released: Document) -> None:
+            record = {key: released.meta[key] for key in ("waived", "release") if key in released.meta}
+            store.update("rows", "id", name, {"origin": json.dumps({**row.provenance, **record})})
+
+        with contextlib.suppress(FileError):  # a log that fails leaves unknown whose words they are
+            writer.log.touch(document, begin=True)  # a row is a version only from here on
+        return release_document(document, by, save, waivers=waivers, writer=writer)
 
 
 def export_md(rows: Iterable[SavedRow], folder: Path) -> int:

@@ -21,7 +21,10 @@ _STDOUT = Path("-")
 def release(
     *,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A saved synopsis (.md), or with --verify a folder.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A saved synopsis (.md), a row as BATCH/ID, or with --verify a folder."
+        ),
     ],
     by: Annotated[str | None, option("--by", "Who releases it.", "NAME")] = None,
     waive: Annotated[
@@ -37,6 +40,8 @@ def release(
 
     The gate runs once more; exits 1 when it refuses the text, or when --verify finds a changed one.
     """
+    from synopsis_writer.batch.export import release_row
+    from synopsis_writer.batch.store import RECORD_FILE
     from synopsis_writer.releasing import NotReleasedError, release
     from synopsis_writer.writer import Writer
 
@@ -47,7 +52,10 @@ def release(
     waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
     try:
         with Writer(options.settings_from(gate, house=house)) as writer:
-            record = release(file, by or "", waivers=waivers, writer=writer)
+            if not file.exists() and (file.parent / RECORD_FILE).exists():
+                record = release_row(file, by or "", writer, waivers)
+            else:
+                record = release(file, by or "", waivers=waivers, writer=writer)
     except NotReleasedError as error:
         for finding in error.report.refused:
             print_error(f"{file}: {finding.check}: {finding.sentence}")
