@@ -4,7 +4,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.gate.cast import occupation, parse_name
-from synopsis_writer.gate.finding import Finding, judged
+from synopsis_writer.gate.finding import Finding, Level, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
 from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import Sentence, Span, Text, analyse, lower_words
@@ -259,8 +259,8 @@ def repeated(synopsis: Synopsis, avoid: Avoid) -> Finding:
     names = (name for name in features.people if parse_name(name).last in last_names - {""})
     what += (say("the name", name=name) for name in names)
     problem = say("variety", what=what) if what else None
-    finding = judged("variety", len(what), say("limit variety"), problem, spans)
-    return replace(finding, level="error" if len(what) >= _FEWEST_REFUSED else "warning")
+    level: Level = "error" if len(what) >= _FEWEST_REFUSED else "warning"
+    return judged("variety", len(what), say("limit variety"), problem, spans, level=level)
 
 
 @dataclass(frozen=True)
