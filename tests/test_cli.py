@@ -530,7 +530,7 @@ def test_flex_is_a_flag_of_batches_and_evals_with_longer_time_outs(
 
 @pytest.mark.parametrize(
     ("days", "expected"),
-    [(61, ""), (60, "in 60 days"), (1, "in 1 days"), (0, "now"), (-9, "now")],
+    [(61, ""), (60, "in 60 days"), (1, "in 1 day"), (0, "now"), (-9, "now")],
 )
 @pytest.mark.parametrize("name", ["shutdown_date", "deprecation"])
 def test_a_model_that_is_shut_down_soon_is_reported(

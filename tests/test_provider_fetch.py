@@ -314,7 +314,7 @@ def test_rows_that_nobody_works_on_after_waiting_are_an_error(house: House) -> N
         )
     assert (
         run.code,
-        run.err.splitlines()[-1].endswith("1 rows are pending, and nobody works on them: submit them again"),
+        run.err.splitlines()[-1].endswith("nobody works on 1 pending row: submit the batch again"),
     ) == (3, True)
 
 
@@ -423,7 +423,7 @@ def test_the_same_files_run_elsewhere_and_are_read_back(house: House) -> None:
     assert house.ask("SELECT max(number) FROM answers WHERE row = 'row: 1'") == [(2,)]
     last = terminal("batch", *SUBMIT, "--to-files", "files", "--retry", "failed", **cache)
     assert "1 request in" in last.err
-    assert "1 requests in a file: give its results to batch fetch --from-file" in last.out
+    assert "1 request in a file: give its results to batch fetch --from-file" in last.out
     strange = terminal(*fetch, "briefs.csv", **cache)
     assert (strange.code, "holds no result of this batch" in strange.err) == (2, True)
     assert terminal("batch", "cancel", "out").err == "shard 3: released: 1 row is pending again\n"

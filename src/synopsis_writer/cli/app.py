@@ -8,28 +8,16 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import (
-    batch,
-    check,
-    evals,
-    house,
-    log,
-    models,
-    options,
-    page,
-    prompts,
-    publish,
-    revise,
-    write,
-)
+from synopsis_writer.cli import batch, check, evals, house, log, models, options, page, write
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
+from synopsis_writer.cli.options import switch
 from synopsis_writer.errors import SynopsisError, os_reason
 
 app = typer.Typer(
@@ -44,19 +32,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("write")(write.write)
-app.command("revise")(revise.revise)
+app.command("revise")(write.revise)
 app.command("lengths")(write.lengths)
 app.command("outline")(write.outline)
 app.command("prompt")(write.prompt)
 app.command("check")(check.check)
-app.command("release")(publish.release)
-app.command("export")(publish.export)
+app.command("release")(check.release)
+app.command("export")(check.export)
 app.command("page")(page.page)
-app.add_typer(check.examples_app, name="examples")
+app.add_typer(house.examples_app, name="examples")
 app.add_typer(house.app, name="house")
-app.add_typer(check.style_app, name="style")
+app.add_typer(house.style_app, name="style")
 app.add_typer(models.app, name="models")
-app.add_typer(prompts.app, name="prompts")
+app.add_typer(house.prompts_app, name="prompts")
 app.add_typer(evals.app, name="eval")
 app.add_typer(batch.app, name="batch")
 app.add_typer(log.app, name="log")
@@ -75,16 +63,26 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-    _log_format: options.LogFormat = None,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Print the traceback of a mistake in the program.")
-    ] = False,
+    _version: bool = switch(
+        "Print the version and exit.", "--version", callback=_show_version, is_eager=True
+    ),
+    _log_format: options.LogFormat | None = options.LOG_FORMAT,
+    debug: bool = switch("Print the traceback of a mistake in the program."),
 ) -> None:
     STDERR.is_debugging = debug
+
+
+def _add_flags(group: typer.Typer) -> None:
+    """Have the commands of a group, and of the groups in it, take their flags by `options.with_flags`."""
+    commands: list[Any] = [*group.registered_commands, group.registered_callback]
+    for each in filter(None, commands):
+        each.callback = options.with_flags(each.callback)
+    for child in group.registered_groups:
+        if child.typer_instance is not None:
+            _add_flags(child.typer_instance)
+
+
+_add_flags(app)
 
 
 def main() -> None:

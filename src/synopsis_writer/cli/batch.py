@@ -14,27 +14,28 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from synopsis_writer.characters import count_of, format_json
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     INTERRUPTED,
     STDERR,
     Progress,
-    format_json,
     print_error,
     print_json,
+    print_output,
     print_result,
     status,
 )
-from synopsis_writer.cli.options import option
+from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
 
 if TYPE_CHECKING:
     from synopsis_writer.batch.run import Order, Stop
-    from synopsis_writer.batch.store import BatchReader, Counts
+    from synopsis_writer.batch.store import Counts
     from synopsis_writer.cluster.cluster import RayEngine
     from synopsis_writer.provider.shards import Shard
     from synopsis_writer.result import RowResult
@@ -74,18 +75,14 @@ class _BatchProgress(Progress):
                     continue
             STDERR.print_line(jsonlib.dumps(data), logging.WARNING, math.inf)
         if self.unsaved:
-            print_error(
-                f"{len(self.unsaved)} rows cannot be saved: their answers are printed, a line of JSON a row"
-            )
+            rows = count_of(len(self.unsaved), "row")
+            print_error(f"{rows} cannot be saved: their answers are printed, a line of JSON a row")
 
-
-Engine = Literal["local", "ray"]
-Format = Literal["md", "jsonl", "csv", "parquet"]
 
 _MOST_LISTED = 20  # rows that a message names
 _OUTCOMES = ("accepted", "refused", "failed")
-
-_DIR = Annotated[Path, typer.Argument(metavar="DIR", help="The batch's folder.")]
+_SHARD = ("number", "key", "server", "batch", "status", "requests", "done", "failed")  # as --json has it
+_DIR = argument("The batch's folder.", "DIR")
 
 
 class _Retry(StrEnum):  # Typer knows no lists of literals
@@ -97,23 +94,19 @@ class _Retry(StrEnum):  # Typer knows no lists of literals
 class _RowFlags:
     """Which rows are made, and where they are saved."""
 
-    briefs: Annotated[
-        Path, typer.Argument(metavar="BRIEFS", help="CSV, JSONL, YAML or Parquet with a brief per row.")
-    ]
-    out: Annotated[
-        Path, option("--out", "The batch's folder; run the same command again to continue it.", "FOLDER")
-    ]
-    limit: Annotated[int | None, option("--limit", "Rows to make this time.", "N", min=1)] = None
-    retry: Annotated[
-        list[_Retry] | None, option("--retry", "Make such rows again; repeatable.", "refused|failed")
-    ] = None
-    fresh: Annotated[bool, option("--fresh", "Start over; the old record is archived, not deleted.")] = False
+    briefs: Path = argument("CSV, JSONL, YAML or Parquet with a brief per row.", "BRIEFS")
+    out: Path = option(
+        "The batch's folder; run the same command again to continue it.", "FOLDER", default=...
+    )
+    limit: int | None = number("Rows to make this time.", min=1)
+    retry: list[_Retry] = option("Make such rows again; repeatable.", "refused|failed", default=[])
+    fresh: bool = switch("Start over; the old record is archived, not deleted.")
 
     def order(self, **more: Any) -> "Order":
         """Return what is ordered of a batch; `more` are its other attributes."""
         from synopsis_writer.batch.run import Order
 
-        retry: Any = tuple(retry.value for retry in self.retry or ())
+        retry: Any = tuple(retry.value for retry in self.retry)
         return Order(self.briefs, self.out, limit=self.limit, retry=retry, fresh=self.fresh, **more)
 
 
@@ -121,15 +114,11 @@ class _RowFlags:
 class _WorkFlags:
     """How rows are made and compared."""
 
-    concurrency: Annotated[
-        int, option("--concurrency", "Rows in flight, on a server.", "N", min=1, max=1024)
-    ] = 8
-    workers: Annotated[
-        int, option("--workers", "Processes that check texts; 0: this one does.", "N", min=0, max=64)
-    ] = 0
-    variety: Annotated[
-        Literal["on", "off"], option("--variety", "Whether a text is compared with the batch's others.")
-    ] = "on"
+    concurrency: int = number("Rows in flight, on a server.", default=8, min=1, max=1024)
+    workers: int = number("Processes that check texts; 0: this one does.", default=0, min=0, max=64)
+    variety: Literal["on", "off"] = option(
+        "Whether a text is compared with the batch's others.", default="on"
+    )
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -138,25 +127,19 @@ class _WorkFlags:
 
 
 @app.command("run")
-@options.grouped
 def run(
     *,
     rows: _RowFlags,
     work: _WorkFlags,
-    rpm: Annotated[int | None, option("--rpm", "Maximum requests per minute.", "N", min=1)] = None,
-    tpm: Annotated[int | None, option("--tpm", "Maximum tokens per minute.", "N", min=1)] = None,
-    arc: Annotated[
-        Path | None, option("--arc", "YAML: facts that rows establish, and later rows are given.", "FILE")
-    ] = None,
-    engine: Annotated[
-        Engine,
-        option("--engine", "Where rows are made: in this process, or by --workers workers of a Ray cluster."),
-    ] = "local",
-    address: Annotated[
-        str | None, option("--address", "The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS")
-    ] = None,
+    rpm: int | None = number("Maximum requests per minute.", min=1),
+    tpm: int | None = number("Maximum tokens per minute.", min=1),
+    arc: Path | None = option("YAML: facts that rows establish, and later rows are given.", "FILE"),
+    engine: Literal["local", "ray"] = option(
+        "Where rows are made: in this process, or by --workers workers of a Ray cluster.", default="local"
+    ),
+    address: str | None = option("The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS"),
     flags: options.RunFlags,
-    json: options.Json = False,
+    json: bool = options.JSON,
 ) -> int:
     """Write every brief of a file; the same command again makes the rows that are still to be made.
 
@@ -184,7 +167,7 @@ def run(
     return code
 
 
-def _engine(engine: Engine, address: str | None) -> "RayEngine | None":
+def _engine(engine: str, address: str | None) -> "RayEngine | None":
     """Return what makes the rows, where that is not this process."""
     if engine == "ray":
         from synopsis_writer.cluster.cluster import RayEngine, ray_environment
@@ -238,19 +221,15 @@ def _stop_on_ctrl_c() -> "Stop":
 
 
 @app.command("status")
-@options.grouped
-def show_status(folder: _DIR, json: options.Json = False) -> None:
+def show_status(folder: Path = _DIR, json: bool = options.JSON) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
     from synopsis_writer.batch.store import read_batch
 
-    if json:
-        print_json(_data(folder))
-        return
     with read_batch(folder) as reader:
-        counts, reasons, lines = reader.counts(), reader.reasons(), shard_lines(reader)
-    print_result("\n".join([summary(counts), *lines]))
-    for row, reason in reasons.items():
-        print_result(f"  {row}: {reason}")
+        counts = reader.counts()
+    data = _data(folder)
+    reasons = (f"  {row}: {reason}" for row, reason in data["reasons"].items())
+    print_output(data, [summary(counts), *shard_lines(folder), *reasons], as_json=json)
 
 
 def _data(folder: Path) -> dict[str, Any]:
@@ -266,22 +245,27 @@ def _data(folder: Path) -> dict[str, Any]:
             **usage_data(counts.usage),
             "cost": format_cost(counts.cost),
             "seconds": round(counts.seconds, 1),
-            "shards": [_shard_data(shard) for shard in open_shards(reader)],
+            "shards": [
+                {
+                    **{name: getattr(shard, name) for name in _SHARD},
+                    "expires": shard.expires and _time(shard.expires),
+                }
+                for shard in open_shards(reader)
+            ],
             "reasons": reader.reasons(),
         }
 
 
 @app.command("export")
-@options.grouped
 def export(
-    folder: _DIR,
-    output: Annotated[
-        Path, option("--output", "The file to write, - is stdout; for md, the folder.", "PATH", short="-o")
-    ],
-    export_format: Annotated[Format, option("--format", "What to write.")],
+    folder: Path = _DIR,
+    output: Path = option("The file to write, - is stdout; for md, the folder.", "PATH", "-o", default=...),
+    export_format: Literal["md", "jsonl", "csv", "parquet"] = option(
+        "What to write.", None, "--format", default=...
+    ),
 ) -> int:
     """Write the accepted texts of a batch for people or other programs."""
-    from synopsis_writer.batch.export import export_csv, export_jsonl, export_md, export_parquet
+    from synopsis_writer.batch import export as formats
     from synopsis_writer.batch.store import is_of_batch, read_batch
     from synopsis_writer.storage.files import STDOUT
 
@@ -289,27 +273,23 @@ def export(
         raise FileError("md is a folder of files, which stdout is not: name a folder with --output")
     if output != STDOUT and is_of_batch(output, folder):
         raise FileError(f"{output}: belongs to the batch itself: name another file or folder")
-    write = {"md": export_md, "jsonl": export_jsonl, "csv": export_csv, "parquet": export_parquet}
+    write = getattr(formats, f"export_{export_format}")
     lost: list[int] = []
     with read_batch(folder) as reader:
-        count = write[export_format](reader.readable(lost), output)
-    status(f"written: {'stdout' if output == STDOUT else output} ({count} texts)")
+        count = write(reader.readable(lost), output)
+    status(f"written: {'stdout' if output == STDOUT else output} ({count_of(count, 'text')})")
     if lost:
         rows = ", ".join(map(str, lost[:_MOST_LISTED])) + ", …" * (len(lost) > _MOST_LISTED)
-        print_error(
-            f"{folder}: the record is damaged, {len(lost)} rows cannot be read and are left out: {rows}"
-        )
+        count = count_of(len(lost), "row")
+        print_error(f"{folder}: the record is damaged, {count} cannot be read and are left out: {rows}")
     return FileError.exit_code if lost else 0
 
 
 @app.command("submit")
-@options.grouped
 def submit(
     *,
     rows: _RowFlags,
-    to_folder: Annotated[
-        Path | None, option("--to-files", "Write the requests there, and send nothing.", "FOLDER")
-    ] = None,
+    to_folder: Path | None = option("Write the requests there, and send nothing.", "FOLDER", "--to-files"),
     request: options.RequestFlags,
     gate: options.GateFlags,
 ) -> None:
@@ -323,21 +303,16 @@ def submit(
 
     settings = options.settings_from(request, gate)
     counts = asyncio.run(submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
-    _print_counts(counts, rows.out)
+    print_result(summary(counts), *shard_lines(rows.out))
 
 
 @app.command("fetch")
-@options.grouped
 def fetch(
     *,
-    folder: _DIR,
-    wait: Annotated[bool, option("--wait", "Continue until everything has come back.")] = False,
-    live_below: Annotated[
-        int, option("--live-below", "Repair that many rows or fewer by live calls.", "N", min=0)
-    ] = 20,
-    from_file: Annotated[
-        Path | None, option("--from-file", "Read results that 'vllm run-batch' made.", "FILE")
-    ] = None,
+    folder: Path = _DIR,
+    wait: bool = switch("Continue until everything has come back."),
+    live_below: int = number("Repair that many rows or fewer by live calls.", default=20, min=0),
+    from_file: Path | None = option("Read results that 'vllm run-batch' made.", "FILE"),
     work: _WorkFlags,
     flags: options.RunFlags,
 ) -> int:
@@ -355,28 +330,26 @@ def fetch(
     with _BatchProgress(0) as shown:
         stop = _stop_on_ctrl_c()
         counts = asyncio.run(fetch_batch(order, settings, os.environ, **shown.callbacks, stop=stop))
-    is_out = _print_counts(counts, folder)
-    if wait and counts.pending and not is_out:
-        print_error(f"{counts.pending} rows are pending, and nobody works on them: submit them again")
+    open_work = shard_lines(folder)
+    print_result(summary(counts), *open_work)
+    if wait and counts.pending and not open_work:
+        pending = count_of(counts.pending, "pending row")
+        print_error(f"nobody works on {pending}: submit the batch again")
         return ModelError.exit_code
     return _exit_code(counts)
 
 
 @app.command("cancel")
-@options.grouped
 def cancel(
     *,
-    folder: _DIR,
-    forget: Annotated[
-        list[int] | None,
-        option(
-            "--forget",
-            "Give up only this one, without asking: what the provider still makes is lost; repeatable.",
-            "SHARD",
-        ),
-    ] = None,
+    folder: Path = _DIR,
+    forget: list[int] = number(
+        "Give up only this one, without asking: what the provider still makes is lost; repeatable.",
+        default=[],
+        metavar="SHARD",
+    ),
     server: options.ServerFlags,
-    max_retries: options.MaxRetries = None,
+    max_retries: int | None = options.MAX_RETRIES,
     _output: options.OutputFlags,
 ) -> None:
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
@@ -385,7 +358,7 @@ def cancel(
     from synopsis_writer.provider.submit import cancel_batch
 
     settings = options.settings_from(server, max_retries=max_retries)
-    asyncio.run(cancel_batch(folder, settings, os.environ, forget=forget or ()))
+    asyncio.run(cancel_batch(folder, settings, os.environ, forget=forget))
 
 
 def summary(counts: "Counts") -> str:
@@ -396,45 +369,38 @@ def summary(counts: "Counts") -> str:
     cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
     outcomes = ", ".join(f"{getattr(counts, name)} {name}" for name in (*_OUTCOMES, "pending"))
     return (
-        f"{counts.rows} rows: {outcomes}\n"
+        f"{count_of(counts.rows, 'row')}: {outcomes}\n"
         f"{usage.prompt_tokens}{cached} + {usage.completion_tokens} tokens, {format_cost(counts.cost)}"
     )
 
 
 def _unfinished(counts: "Counts") -> str:
-    parts = {"failed": counts.failed, "were refused": counts.refused}
-    return "; ".join(f"{count} rows {what}" for what, count in parts.items() if count) + ": see 'reasons'"
+    parts = {"failed": counts.failed, "refused": counts.refused}
+    what = "; ".join(f"{name}: {count_of(count, 'row')}" for name, count in parts.items() if count)
+    return f"{what}: see 'reasons'"
 
 
 def _exit_code(counts: "Counts") -> int:
     return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
-def _print_counts(counts: "Counts", folder: Path) -> bool:
-    """Print how far a batch is; return whether any of it is out, or waits for a repair."""
-    from synopsis_writer.batch.store import read_batch
-
-    with read_batch(folder) as reader:
-        lines = shard_lines(reader)
-    print_result("\n".join([summary(counts), *lines]))
-    return bool(lines)
-
-
-def shard_lines(reader: "BatchReader") -> list[str]:
+def shard_lines(folder: Path) -> list[str]:
     """Return a line for each open shard, and one for the rows that wait for a repair."""
+    from synopsis_writer.batch.store import read_batch
     from synopsis_writer.provider.shards import open_shards
 
-    lines = [_shard_line(shard) for shard in open_shards(reader)]
-    if waiting := reader.count_waiting():
-        way = "batch fetch or submit sends them, batch run repairs them by live calls"
-        lines.append(f"{waiting} of the pending rows wait to be repaired: {way}")
+    with read_batch(folder) as reader:
+        lines = [_shard_line(shard) for shard in open_shards(reader)]
+        if waiting := reader.count_waiting():
+            way = "batch fetch or submit sends them, batch run repairs them by live calls"
+            lines.append(f"{waiting} of the pending rows wait to be repaired: {way}")
     return lines
 
 
 def _shard_line(shard: "Shard") -> str:
     from synopsis_writer.provider.api import short_id
 
-    asked = f"shard {shard.number}: {shard.requests} requests"
+    asked = f"shard {shard.number}: {count_of(shard.requests, 'request')}"
     if not shard.server:
         return f"{asked} in a file: give its results to batch fetch --from-file"
     if shard.batch is None:
@@ -442,12 +408,6 @@ def _shard_line(shard: "Shard") -> str:
     state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
     ends = f"; ends {_time(shard.expires)} at the latest" if shard.expires else ""
     return f"{asked} in batch {short_id(shard.batch)} at {shard.server.partition('/')[0]}: {state}{ends}"
-
-
-def _shard_data(shard: "Shard") -> dict[str, object]:
-    names = ("number", "key", "server", "batch", "status", "requests", "done", "failed")
-    expires = _time(shard.expires) if shard.expires else None
-    return {**{name: getattr(shard, name) for name in names}, "expires": expires}
 
 
 def _time(seconds: float) -> str:

@@ -1,67 +1,64 @@
-"""The commands check, examples and style."""
+"""The commands check, release and export: a text that is there is judged, and goes out."""
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from difflib import unified_diff
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from synopsis_writer.characters import printable
+from synopsis_writer.characters import count_of, format_json, printable
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import failure_of, format_json, print_error, print_json, print_result, status
-from synopsis_writer.cli.options import option
-from synopsis_writer.errors import ExampleError, FileError, GateRefusedError, InputError, os_reason
+from synopsis_writer.cli.console import (
+    failure_of,
+    print_error,
+    print_json,
+    print_output,
+    print_result,
+    status,
+    warn,
+)
+from synopsis_writer.cli.options import argument, option, switch
+from synopsis_writer.errors import FileError, GateRefusedError, InputError, os_reason
 
 if TYPE_CHECKING:
     from synopsis_writer.document import Document
-    from synopsis_writer.examples import Example
+    from synopsis_writer.formats.sheets import Sheet, Slot
     from synopsis_writer.workspace import Report, Workspace
     from synopsis_writer.writer import Writer
 
-    Render = Callable[[Report], Iterator[str]]
-
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
+_STDOUT = Path("-")
 
 
-@options.grouped
+@dataclass(frozen=True)
+class _GateFlags(options.BudgetFlags, options.ModelFlags, options.ReviewFlags, options.GateFlags):
+    house: Path | None = options.HOUSE
+    examples: Path | None = options.EXAMPLES
+    semantic: bool | None = options.SEMANTIC
+
+
 def check(
     *,
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Texts: .md, .txt, .docx, .html, .csv, .json, folders; - is stdin."
-        ),
-    ],
-    show: options.Show = None,
-    theme: options.Theme = None,
-    form: options.FormOption = None,
-    words: options.Words = None,
-    characters: options.Characters = None,
-    air_date: options.AirDate = None,
-    fix: Annotated[bool, option("--fix", "Put right in the file what code can.")] = False,
-    diff: Annotated[bool, option("--diff", "Show what --fix would change, and write nothing.")] = False,
-    accept_word: Annotated[
-        list[str] | None, option("--accept-word", "A word to add to your house's; repeatable.", "WORD")
-    ] = None,
-    house: options.House = None,
-    examples: options.Examples = None,
-    gate: options.GateFlags,
-    semantic: options.Semantic = None,
-    reviewing: options.ReviewFlags,
-    model: options.ModelFlags,
-    costs: options.BudgetFlags,
-    report: Annotated[
-        Literal["text", "json", "github"],
-        option("--format", "For a person, a program, or as annotations on GitHub."),
-    ] = "text",
-    json: Annotated[bool, option("--json", "The same as --format json.")] = False,
+    files: list[Path] = argument(
+        "Texts: .md, .txt, .docx, .html, .csv, .json, folders; - is stdin.", "FILE..."
+    ),
+    text: options.TextFlags,
+    air_date: str | None = options.AIR_DATE,
+    fix: bool = switch("Put right in the file what code can."),
+    diff: bool = switch("Show what --fix would change, and write nothing."),
+    accept_word: list[str] | None = option("A word to add to your house's; repeatable.", "WORD"),
+    flags: _GateFlags,
+    report: Literal["text", "json", "github"] = option(
+        "For a person, a program, or as annotations on GitHub.", None, "--format", default="text"
+    ),
+    json: bool = switch("The same as --format json."),
 ) -> int:
     """Check texts, also your own, with the gate: exits 1 when one is refused, 2 when one cannot be read.
 
@@ -69,99 +66,89 @@ def check(
     override it. With --json each text is one line of JSON. With --review a model reads each text, too;
     where it cannot, a warning says so.
     """
-    from synopsis_writer.formats.reading import text_files
     from synopsis_writer.house.house import accept_words
     from synopsis_writer.workspace import open_workspace
 
     if diff and (json or report != "text"):
         raise InputError("--diff prints a diff: leave out --json and --format")
-    brief = _given(
-        show=show, theme=theme, form=form, words=words, character_count=characters, air_date=air_date
-    )
-    render = {"text": _lines, "json": _json, "github": _annotations}["json" if json else report]
-    review = bool(reviewing.review or reviewing.review_model)
-    groups = (gate, reviewing, model, costs)
-    settings = options.settings_from(*groups, house=house, examples=examples, semantic=semantic)
+    settings = options.settings_from(flags)
     if accept_word:
         path = accept_words(settings, accept_word)
         status(f"{path}: knows {', '.join(accept_word)}")
-    code = 0
     workspace = open_workspace(settings)
     workspace.gate.warm_up()
-    writer = _open_writer(workspace) if review and not diff else None
-    for path in [Path(os.path.expanduser(name)) for name in files]:  # noqa: PTH111
-        try:
-            paths = text_files(path) if path.is_dir() else [path]
-        except FileError as error:
-            code = max(code, _failed(error, path, as_json=render is _json))
-            continue
-        for file in paths:
+    brief = text.given | ({"air_date": air_date} if air_date else {})
+    review = bool(flags.review or flags.review_model) and not diff
+    with contextlib.ExitStack() as stack:
+        work = _Check(workspace, brief, "json" if json else report, fix, diff, review, stack)
+        return work.check_all(files)
+
+
+@dataclass
+class _Check:
+    """One run of `check`."""
+
+    workspace: "Workspace"
+    brief: dict[str, Any]
+    report: str
+    fix: bool
+    diff: bool
+    review: bool
+    stack: contextlib.ExitStack
+
+    @cached_property
+    def writer(self) -> "Writer":
+        """A writer of the workspace; a check alone needs none, and loads quicker without."""
+        from synopsis_writer.writer import Writer
+
+        writer = self.stack.enter_context(Writer(self.workspace.settings))
+        writer.workspace = self.workspace
+        return writer
+
+    def check_all(self, paths: Sequence[Path]) -> int:
+        """Check files, and those of folders; return the worst exit code."""
+        from synopsis_writer.formats.reading import text_files
+
+        code = 0
+        for path in paths:
             try:
-                code = max(code, _check(workspace, file, brief, render, fix=fix, diff=diff, writer=writer))
+                one = self.check_all(text_files(path)) if path.is_dir() else self.check_file(path)
             except Exception as error:
                 if isinstance(error, OSError) and error.filename is None:
                     raise  # stdout cannot be written
-                code = max(code, _failed(error, file, as_json=render is _json))
-    if writer is not None:
-        writer.close()
-    return code
+                problem, one = failure_of(error)
+                if self.report == "json":
+                    print_json({"file": str(path), "error": problem, "exit_code": one}, indent=None)
+                print_error(problem)
+            code = max(code, one)
+        return code
 
+    def check_file(self, path: Path) -> int:
+        """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
+        from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
+        from synopsis_writer.gate.fixes import listed
+        from synopsis_writer.models.base import bill
 
-def _failed(error: Exception, path: Path, *, as_json: bool) -> int:
-    """Print why a file could not be checked; return the exit code."""
-    problem, code = failure_of(error)
-    if as_json:
-        print_json({"file": str(path), "error": problem, "exit_code": code}, indent=None)
-    print_error(problem)
-    return code
-
-
-def _check(
-    workspace: "Workspace",
-    path: Path,
-    brief: dict[str, str],
-    render: "Render",
-    *,
-    fix: bool,
-    diff: bool,
-    writer: "Writer | None",
-) -> int:
-    """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
-    from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
-    from synopsis_writer.gate.fixes import listed
-    from synopsis_writer.models.base import bill
-
-    code = 0
-    for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
-        given = {**source.fields, **brief}
-        if writer is not None:
-            result = writer.check_sync(source.document, fix=fix, review=True, **given)
-            status(bill(result.reviews, len(result.reviews)))
-        else:
-            result = (workspace.fix if fix or diff else workspace.check)(source.document, **given)
-            _notice_edit(source.document, workspace.settings.log)
-        if result.fixed:
-            if diff:
-                old, new = (part.splitlines() for part in replace_text(source.document, result.text))
-                for line in unified_diff(old, new, str(path), str(path), lineterm=""):
-                    print_result(printable(line))
+        code = 0
+        for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
+            given = {**source.fields, **self.brief}
+            if self.review:
+                result = self.writer.check_sync(source.document, fix=self.fix, review=True, **given)
+                status(bill(result.reviews, len(result.reviews)))
             else:
-                with _open_writer(workspace) as saving:
-                    saving.save_fixed(source.document, result)
+                check = self.workspace.fix if self.fix or self.diff else self.workspace.check
+                result = check(source.document, **given)
+                _notice_edit(source.document, self.workspace.settings.log)
+            if result.fixed and self.diff:
+                old, new = (part.splitlines() for part in replace_text(source.document, result.text))
+                print_result(*unified_diff(old, new, str(path), str(path), lineterm=""))
+            elif result.fixed:
+                self.writer.save_fixed(source.document, result)
                 status(f"{path}: fixed {listed(result.fixed)}")
-        for line in () if diff else render(result):
-            print_result(line)
-        code = code if result.passed else GateRefusedError.exit_code
-    return code
-
-
-def _open_writer(workspace: "Workspace") -> "Writer":
-    """Return a writer of the workspace; a check alone needs none, and loads quicker without."""
-    from synopsis_writer.writer import Writer
-
-    writer = Writer(workspace.settings)
-    writer.workspace = workspace
-    return writer
+            if not self.diff:
+                print_result(*_RENDERERS[self.report](result))
+            code = code if result.passed else GateRefusedError.exit_code
+        return code
 
 
 def _notice_edit(document: "Document", log: Path) -> None:
@@ -186,10 +173,6 @@ def _stdin() -> bytes:
         return sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:
         raise FileError(os_reason(error, Path("-"))) from error
-
-
-def _given(**fields: str | None) -> dict[str, str]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _json(result: "Report") -> Iterator[str]:
@@ -252,210 +235,175 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-examples_app = typer.Typer(help="The examples that prompts are built from.", no_args_is_help=True)
+_RENDERERS: dict[str, "Callable[[Report], Iterator[str]]"] = {
+    "text": _lines,
+    "json": _json,
+    "github": _annotations,
+}
 
 
-@examples_app.command("list")
-def list_examples(
-    show: options.Show = None,
-    form: options.FormOption = None,
-    house: options.House = None,
-    examples: options.Examples = None,
-    json: options.Json = False,
-) -> None:
-    """List the examples: id, form, words and theme."""
-    from synopsis_writer.examples import load_pool
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.show import find_show
-    from synopsis_writer.workspace import pool_folders
-
-    settings = options.settings_from(house=house, examples=examples)
-    pool = load_pool(pool_folders(settings))
-    wanted_form = open_house(settings).form(form).name if form else None
-    wanted = find_show(pool.shows, show) if show else None
-    if show and wanted is None:
-        raise ExampleError(
-            f"unknown show '{show}': the pool has {', '.join(known.name for known in pool.shows)}"
-        )
-    rows = [
-        {
-            "id": example.id,
-            "show": example.brief.show,
-            "form": example.brief.form,
-            "words": len(example.synopsis.text.split()),
-            "theme": example.brief.theme,
-            "title": example.synopsis.title,
-        }
-        for example in pool.examples
-        if (wanted is None or example.brief.show == wanted.name) and wanted_form in (None, example.brief.form)
-    ]
-    if json:
-        print_json({"examples": rows})
-        return
-    for row in rows:
-        print_result(f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}")
-
-
-@examples_app.command("show")
-def show_example(
-    example_id: Annotated[str, typer.Argument(metavar="ID", help="As 'synopsis examples list' gives it.")],
-    house: options.House = None,
-    examples: options.Examples = None,
-) -> None:
-    """Print one example with its front matter."""
-    from synopsis_writer.document import read_text
-    from synopsis_writer.examples import load_pool
-    from synopsis_writer.workspace import pool_folders
-
-    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
-    print_result(read_text(_find_example(pool.examples, example_id).path))
-
-
-@examples_app.command("check")
-def check_examples(
+def release(
     *,
-    variety: Annotated[
-        bool,
-        option("--variety", "Measure instead how much the texts differ; exits 1 where too many are alike."),
-    ] = False,
-    house: options.House = None,
-    examples: options.Examples = None,
+    file: Path = argument("A saved synopsis (.md), a row as BATCH/ID, or with --verify a folder.", "FILE"),
+    by: str | None = option("Who releases it.", "NAME"),
+    waive: list[str] | None = option("A check whose findings may pass, and why; repeatable.", "CHECK=REASON"),
+    verify: bool = switch("Find texts that were changed after their release."),
+    house: Path | None = options.HOUSE,
+    gate: options.GateFlags,
+    json: bool = options.JSON,
 ) -> int:
-    """Validate every show.yaml and example, and check each text with the gate."""
-    from synopsis_writer.workspace import check_pool, pool_folders
+    """Record in a file that a person releases its text: who, when, what was waived, whose words they are.
 
-    settings = options.settings_from(house=house, examples=examples)
-    if variety:
-        from synopsis_writer.examples import load_pool
-        from synopsis_writer.gate.features import measure_variety
-
-        pool = load_pool(pool_folders(settings))
-        measured = measure_variety({example.id: example.synopsis for example in pool.examples})
-        for line in measured.lines:
-            print_result(line)
-        for fault in measured.faults:
-            print_error(fault)
-        return GateRefusedError.exit_code if measured.faults else 0
-    count, problems = check_pool(settings)
-    for problem in problems:
-        print_error(problem)
-    if not problems:
-        print_result(f"{count} examples in {', '.join(map(str, pool_folders(settings)))}: all hold")
-    return GateRefusedError.exit_code if problems else 0
-
-
-@examples_app.command("add")
-@options.grouped
-def add_example(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE", help="Your synopses: .md, .txt, .docx, .html, .csv, folders."),
-    ],
-    show: options.Show = None,
-    theme: options.Theme = None,
-    form: Annotated[
-        str | None, option("--form", "A form of the house.", "NAME", autocompletion=options.complete_form)
-    ] = None,
-    title: Annotated[str | None, option("--title", "Its title.  [default: its heading]", "TEXT")] = None,
-    logline: Annotated[
-        str | None, option("--logline", "Its story in a sentence.  [default: theme]", "TEXT")
-    ] = None,
-    character: Annotated[
-        list[str] | None, option("--character", "'Name: Rolle' of a person in it; repeatable.", "NAME")
-    ] = None,
-    house: options.House = None,
-    examples: options.Examples = None,
-) -> int:
-    """Add synopses of your own to the examples, unchanged; a CSV may have show, theme, form and title.
-
-    Without a theme, the first sentence is the theme.
+    The gate runs once more; exits 1 when it refuses the text, or when --verify finds a changed one.
     """
-    from synopsis_writer.examples import add, load_pool
-    from synopsis_writer.formats.reading import read_sources, text_files
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.learning.texts import people_of
-    from synopsis_writer.settings import folder as packaged
-    from synopsis_writer.show import find_show
-    from synopsis_writer.storage.files import find_files
-    from synopsis_writer.workspace import pool_folders
+    from synopsis_writer.batch.export import release_row
+    from synopsis_writer.batch.store import RECORD_FILE
+    from synopsis_writer.releasing import NotReleasedError, release
+    from synopsis_writer.writer import Writer
 
-    settings = options.settings_from(house=house, examples=examples)
-    folder = settings.examples or settings.house or settings.own_examples
-    known = [packaged("examples"), *(pool for pool in pool_folders(settings) if find_files(pool, "*/*.md"))]
-    shows = load_pool(list(dict.fromkeys(known))).shows
-    given = _given(show=show, theme=theme, form=form, title=title, logline=logline)
-    own, code, count = open_house(settings), 0, 0
-    for path in [path for file in files for path in (text_files(file) if file.is_dir() else [file])]:
+    if verify:
+        if by or waive:
+            raise InputError("--verify changes nothing: leave out --by and --waive")
+        return _verify(file, as_json=json)
+    waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
+    try:
+        with Writer(options.settings_from(gate, house=house)) as writer:
+            if not file.exists() and (file.parent / RECORD_FILE).exists():
+                record = release_row(file, by or "", writer, waivers)
+            else:
+                record = release(file, by or "", waivers=waivers, writer=writer)
+    except NotReleasedError as error:
+        for finding in error.report.refused:
+            print_error(f"{file}: {finding.check}: {finding.sentence}")
+        if json:
+            print_json({"file": str(file), "error": str(error), "exit_code": error.exit_code})
+        print_error(f'{file}: not released: put it right, or let it pass with --waive CHECK="reason"')
+        return error.exit_code
+    if record["model_share"] is None:
+        status("the log does not know how the text came about: whose words they are stays unknown")
+    lines = [f"{file}: released by {record['by']} at {record['at']}"]
+    print_output({"file": str(file), "release": record}, lines, as_json=json)
+    return 0
+
+
+def _verify(path: Path, *, as_json: bool) -> int:
+    from synopsis_writer.document import read_document
+    from synopsis_writer.releasing import SUFFIXES
+    from synopsis_writer.storage.files import find_files
+
+    code, rows = 0, []
+    found = find_files(path, "**/*") if path.is_dir() else []
+    for file in [each for each in found if each.suffix.lower() in SUFFIXES] if path.is_dir() else [path]:
         try:
-            for source in read_sources(path):
-                own.form(form or source.fields.get("form"))
-                asked = find_show(shows, {**source.fields, **given}.get("show", ""))
-                has_cast = asked is not None and asked.cast
-                people = character or ([] if has_cast else people_of(source))
-                print_result(str(add(source, folder, shows, people=people, **given)))
-                count += 1
+            document = read_document(file)
         except InputError as error:
             print_error(str(error))
             code = error.exit_code
-    if count:
-        status("added" if count == 1 else f"added {count} examples")
+            continue
+        changed = document.has_changed
+        record = document.meta["release"] if changed is not None else None
+        rows.append({"file": str(file), "changed": changed, "release": record})
+        if record and changed:
+            line = f"{file}: changed after {record.get('by')} released it at {record.get('at')}"
+            (status if as_json else print_result)(line)
+            code = code or GateRefusedError.exit_code
+        else:
+            status(f"{file}: {'as it was released' if record else 'nobody released it'}")
+    print_output({"exit_code": code, "texts": rows}, (), as_json=as_json)
     return code
 
 
-@examples_app.command("rm")
-@options.grouped
-def remove_example(
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="As 'synopsis examples list' gives it.")],
-    house: options.House = None,
-    examples: options.Examples = None,
-) -> None:
-    """Delete examples of your own; the built-in ones stay."""
-    from synopsis_writer.examples import load_pool, remove
-    from synopsis_writer.settings import folder as packaged
-    from synopsis_writer.workspace import pool_folders
+def export(
+    *,
+    files: list[Path] = argument("Saved synopses, folders, or a batch's folder.", "FILE"),
+    file_format: Literal["docx", "html", "xmltv", "jsonld", "csv", "json", "txt"] = option(
+        "What the receiver wants.", None, "--format", default=...
+    ),
+    output: Path = option("The file to write; - is stdout.", "FILE", "-o", default=_STDOUT),
+    channel: str | None = option("XMLTV: the channel's id.", "ID"),
+    start: str | None = option("XMLTV: when it begins, as 2026-12-24T20:15+01:00.", "TIME"),
+    stop: str | None = option("XMLTV: when it ends.", "TIME"),
+    into: Path | None = option("XMLTV: fill the programmes of this guide, by series and title.", "GUIDE"),
+    force: bool = switch("Replace a file that is there."),
+    house: Path | None = options.HOUSE,
+) -> int:
+    """Export synopses: as a press sheet (docx, html), for guides (xmltv), for pages (jsonld), or as data."""
+    from synopsis_writer.batch.store import is_of_batch
+    from synopsis_writer.formats import sheets as formats
+    from synopsis_writer.house.house import open_house
+    from synopsis_writer.storage.files import replacing
 
-    pool = load_pool(pool_folders(options.settings_from(house=house, examples=examples)))
-    chosen = [_find_example(pool.examples, example_id) for example_id in dict.fromkeys(ids)]
-    for example in chosen:
-        if example.path.is_relative_to(packaged("examples")):
-            raise ExampleError(f"'{example.id}' is built in: name a pool of your own with --examples")
-    for example in chosen:
-        remove(example)
-        print_result(str(example.path))
+    if file_format != "xmltv" and (channel or start or stop or into):
+        raise InputError("--channel, --start, --stop and --into are for --format xmltv")
+    if output == _STDOUT and file_format == "docx":
+        raise InputError("a Word file is no text for a terminal or a pipe: name a file with --output")
+    if output != _STDOUT and output.exists() and not force:
+        raise FileError(f"{output}: is there: name another file, or replace it with --force")
+    if output != _STDOUT and any(is_of_batch(output, path) for path in (*files, output.parent)):
+        raise FileError(f"{output}: is to be exported, or belongs to a batch: name another file")
+    chosen, code = _sheets(files, open_house(options.settings_from(house=house)).orthography)
+    if not chosen:
+        return code
+    if file_format == "xmltv":
+        content, unplaced = formats.xmltv_sheets(chosen, into or _slot(channel, start, stop))
+        for sheet in unplaced:
+            names = [f"'{name}'" for name in (sheet.show, sheet.title) if name]
+            print_error(f"{into}: has no programme {' with the sub-title '.join(names)}")
+            code = InputError.exit_code
+    else:
+        content = formats.SHEETS[file_format](chosen)
+    for lost in formats.left_out(chosen, file_format):
+        warn(f"{file_format} does not hold {lost}")
+    if output == _STDOUT:
+        print_result(content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n"))
+    else:
+        with replacing(output, output=True) as file:
+            file.write(content)
+        count = f" ({len(chosen)} synopses)" if len(chosen) > 1 else ""
+        status(f"written: {output}{count}")
+    return code
 
 
-def _find_example(examples: "Sequence[Example]", example_id: str) -> "Example":
-    example = next((example for example in examples if example.id == example_id), None)
-    if example is None:
-        raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
-    return example
+def _slot(channel: str | None, start: str | None, stop: str | None) -> "Slot":
+    from synopsis_writer.formats.sheets import Slot
+
+    if not channel or not start:
+        raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide")
+    slot = Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
+    if slot.stop and slot.stop <= slot.start:
+        raise InputError(f"--stop: {stop} is not after --start")
+    return slot
 
 
-style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=True)
+def _time(flag: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 
-@style_app.command("calibrate")
-@options.grouped
-def calibrate_style(
-    examples: Annotated[Path, option("--examples", "A folder of your own texts, .md or .txt.", "FOLDER")],
-    form: options.FormOption = None,
-    name: Annotated[str, option("--name", "The profile's name.", "NAME")] = "own",
-) -> None:
-    """Learn the style limits from your own texts; 'synopsis house learn' learns a whole house.
+def _sheets(paths: list[Path], language: str) -> tuple[list["Sheet"], int]:
+    """Return the sheets of all that can be read, and the exit code; what cannot is printed."""
+    from synopsis_writer.batch import export, store
+    from synopsis_writer.formats.reading import read_sources, text_files
+    from synopsis_writer.formats.sheets import sheet_of
 
-    They are printed as a profile to save and use with --profile.
-
-    A text's form is in its front matter; --form is the form of texts without one. Forms without a text keep
-    the built-in limits.
-    """
-    from synopsis_writer.document import format_yaml
-    from synopsis_writer.house.house import built_in_house
-    from synopsis_writer.learning.limits import FEWEST_TEXTS, as_data, calibrate
-
-    if not examples.is_dir():
-        raise FileError(f"{examples}: no such folder: name one with --examples")
-    learnt, counts = calibrate(examples, built_in_house(), name, form)
-    for own, count in counts.items():
-        few = f": too few to know their spread, at least {FEWEST_TEXTS} are needed" * (count < FEWEST_TEXTS)
-        status(f"{own}: learned from {count} text{'s' if count > 1 else ''}{few}")
-    print_result(format_yaml(as_data(learnt)))
+    sheets: list[Sheet] = []
+    code = 0
+    for path in paths:
+        try:
+            if (path / store.RECORD_FILE).exists():
+                with store.read_batch(path) as batch:
+                    sheets += [sheet_of(each, language) for each in export.documents(batch.accepted())]
+                continue
+            for source in (source for file in text_files(path) for source in read_sources(file)):
+                if source.document.has_changed:
+                    warn(f"{source.where}: was changed after its release: the record of that is left out")
+                sheets.append(sheet_of(source.document, language))
+        except InputError as error:
+            print_error(str(error))
+            code = error.exit_code
+    if not sheets and not code:
+        raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
+    return sheets, code

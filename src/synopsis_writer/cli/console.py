@@ -7,14 +7,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from synopsis_writer import cli
-from synopsis_writer.characters import format_json as format_json  # noqa: PLC0414 - the commands take it from here
-from synopsis_writer.characters import printable
+from synopsis_writer.characters import format_json, printable
 from synopsis_writer.errors import SynopsisError
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # the exit code after Ctrl-C
 FAULT = 70  # the exit code of an error that is ours
 _LONGEST_LINE = 4_000  # characters of a line on stderr
-OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 
 _log = logging.getLogger(__name__)
 
 
-def print_result(text: str, *, is_saved: bool = True) -> None:
+def print_result(*lines: str, is_saved: bool = True) -> None:
     """Print a result to stdout, escaped: no text can steer a terminal.
 
     Where stdout cannot be written, a text that is not saved goes to stderr: it is the only copy.
     """
+    text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
     try:
-        sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
+        sys.stdout.write(printable(text))
         if not is_saved:
             sys.stdout.flush()
     except OSError:
@@ -50,6 +50,22 @@ def print_json(data: Mapping[str, Any], *, indent: int | None = 2, is_saved: boo
     """Print one JSON object to stdout, as `print_result`."""
     print_result(format_json(data, indent), is_saved=is_saved)
     STDERR.expects_json = False
+
+
+def print_output(data: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result as one object, or for a person."""
+    if as_json:
+        print_json(data)
+    else:
+        print_result(*lines)
+
+
+def print_written(paths: Iterable[Path], *, as_json: bool) -> None:
+    """Say which files were written."""
+    names = [str(path) for path in paths]
+    for name in names:
+        status(f"written: {name}")
+    print_output({"written": names}, (), as_json=as_json)
 
 
 def print_error(message: str) -> None:

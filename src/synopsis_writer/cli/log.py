@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from synopsis_writer.characters import printable
+from synopsis_writer.characters import count_of, printable
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import OVERWRITTEN_LATER, print_json, print_result, status
-from synopsis_writer.cli.options import option
+from synopsis_writer.cli.console import print_json, print_output, print_result, status
+from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -29,35 +29,34 @@ app = typer.Typer(
 _IN_PROGRESS = timedelta(days=1)  # no run takes longer; one that still says so was killed
 _MOST_DAYS = 700_000  # the calendar has no more
 _THEME = 60  # characters of a theme in the list
-_RUN = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or 'last'.")]
+_OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
+_LIMIT = number("Maximum runs.", default=20, min=1)
+_TEXT = argument("A saved text.", "FILE")
 
 
 @app.command("list")
-def list_runs(
-    limit: Annotated[int, option("--limit", "Maximum runs.", "N", min=1)] = 20,
-    json: options.Json = False,
-) -> None:
+def list_runs(limit: int = _LIMIT, json: bool = options.JSON) -> None:
     """List the newest runs, the newest first."""
     with _open_log() as log:
-        _print_runs(log, [run.id for run in log.summaries(limit)], json, "the log is empty")
+        _print_runs(log, [run.id for run in log.summaries(limit)], "the log is empty", as_json=json)
 
 
 @app.command("search")
 def search_runs(
-    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="All of them must stand in a run.")],
-    limit: Annotated[int, option("--limit", "Maximum runs.", "N", min=1)] = 20,
-    json: options.Json = False,
+    words: list[str] = argument("All of them must stand in a run.", "WORD..."),
+    limit: int = _LIMIT,
+    json: bool = options.JSON,
 ) -> None:
     """List the newest runs whose brief, answers, problems, error, model or path hold all these words."""
     with _open_log() as log:
-        _print_runs(log, log.search(" ".join(words), limit), json, "no run holds that")
+        _print_runs(log, log.search(" ".join(words), limit), "no run holds that", as_json=json)
 
 
 @app.command("show")
 def show_run(
-    run: _RUN = "last",
-    prompts: Annotated[bool, option("--prompts", "Print the messages of each attempt, too.")] = False,
-    json: options.Json = False,
+    run: str = argument("A run's id, a part of it, or 'last'.", "RUN", "last"),
+    prompts: bool = switch("Print the messages of each attempt, too."),
+    json: bool = options.JSON,
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
     from synopsis_writer.document import format_yaml
@@ -78,24 +77,20 @@ def show_run(
             verdict = f"review; {' '.join(finding.sentence for finding in attempt.findings)}"
         took = bill_of([attempt])
         print_result(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
-        for message in attempt.messages if prompts else ():
-            print_result(f"\n[{message.role}]\n{message.content}")
         if prompts:
+            print_result(*(f"\n[{message.role}]\n{message.content}" for message in attempt.messages))
             print_result("\n[answer]")
         print_result(attempt.answer.text)
 
 
 @app.command("info")
-def show_log_info(json: options.Json = False) -> None:
+def show_log_info(json: bool = options.JSON) -> None:
     """Show where the log is, how many runs it holds, and how large it is."""
     path = options.settings_from().log
     with _open_log() as log:
         count, size = log.count(), log.size()
-    if json:
-        print_json({"path": str(path), "runs": count, "bytes": size})
-        return
-    print_result(f"path:  {path}")
-    print_result(f"runs:  {count} ({size / 1e6:.1f} MB)")
+    lines = (f"path:  {path}", f"runs:  {count} ({size / 1e6:.1f} MB)")
+    print_output({"path": str(path), "runs": count, "bytes": size}, lines, as_json=json)
 
 
 @app.command("shrink")
@@ -106,7 +101,7 @@ def shrink_log() -> None:
     status(f"the log has {after / 1e6:.1f} MB; it had {before / 1e6:.1f} MB")
 
 
-def _print_runs(log: "RunLog", ids: Sequence[str], as_json: bool, none: str) -> None:
+def _print_runs(log: "RunLog", ids: Sequence[str], none: str, *, as_json: bool) -> None:
     """Print a line for each run, or all as one object; `none` is the status where there is none."""
     lines, data = [], []
     for name in ids:
@@ -118,24 +113,17 @@ def _print_runs(log: "RunLog", ids: Sequence[str], as_json: bool, none: str) -> 
         else:
             lines.append(_line(run, attempts))
             data.append(_run_data(run, attempts))
-    if as_json:
-        print_json({"runs": data})
-    elif lines:
-        print_result("\n".join(lines))
-    else:
+    print_output({"runs": data}, lines, as_json=as_json)
+    if not lines:
         status(none)
 
 
 @app.command("rm")
 def remove_runs(
-    runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Ids, or parts of them.")
-    ] = None,
-    older_than: Annotated[
-        int | None, option("--older-than", "All runs older than this.", "DAYS", min=0)
-    ] = None,
-    every: Annotated[bool, option("--all", "All runs.")] = False,
-    yes: Annotated[bool, option("--yes", "Do not ask before --all.", short="-y")] = False,
+    runs: list[str] | None = argument("Ids, or parts of them.", "[RUN]...", None),
+    older_than: int | None = number("All runs older than this.", metavar="DAYS", min=0),
+    every: bool = switch("All runs.", "--all"),
+    yes: bool = switch("Do not ask before --all.", "-y"),
 ) -> None:
     """Delete runs with their prompts and answers; saved files stay.
 
@@ -143,45 +131,40 @@ def remove_runs(
     """
     if sum((bool(runs), older_than is not None, every)) != 1:
         raise InputError("name what to delete: runs by their ids, or --older-than DAYS, or --all")
-    now = datetime.now(UTC)
+    now, left = datetime.now(UTC), 0
     with _open_log(only_read=False) as log:
-        left = 0
-        if older_than is not None:
+        listed = [] if runs else log.summaries()
+        if runs:
+            gone = list(dict.fromkeys(log.find_id(name) for name in runs))
+        elif older_than is not None:
             end = now - timedelta(days=min(older_than, _MOST_DAYS))
-            gone = [run.id for run in log.summaries() if run.created is not None and run.created < end]
-        elif every:
-            listed = log.summaries()
-            running = {run.id: run.created for run in listed if run.outcome == "running" and run.created}
-            going_on = {name for name, created in running.items() if created > now - _IN_PROGRESS}
-            gone = [run.id for run in listed if run.id not in going_on]
-            left = len(listed) - len(gone)
-            if gone and not yes:
-                _confirm(f"delete {_count(len(gone))} with all prompts and answers?", "confirm with --yes")
+            gone = [run.id for run in listed if run.created is not None and run.created < end]
         else:
-            gone = list(dict.fromkeys(log.find_id(name) for name in runs or []))
+            begun = {run.id: run.created for run in listed if run.outcome == "running" and run.created}
+            going_on = {name for name, created in begun.items() if created > now - _IN_PROGRESS}
+            gone = [run.id for run in listed if run.id not in going_on]
+            left = len(going_on)
+            if gone and not yes:
+                _confirm(f"delete {count_of(len(gone), 'run')} with all prompts and answers?")
         is_overwritten = log.remove(gone)
-    rest = f"; left {_count(left)} in progress: give the id to remove it" if left else ""
-    status(f"removed {_count(len(gone))}{rest}")
+    rest = f"; left {count_of(left, 'run')} in progress: give the id to remove it" if left else ""
+    status(f"removed {count_of(len(gone), 'run')}{rest}")
     if not is_overwritten:
-        status(f"another program reads the log: {OVERWRITTEN_LATER}")
+        status(f"another program reads the log: {_OVERWRITTEN_LATER}")
 
 
-def _confirm(question: str, way_out: str) -> None:
+def _confirm(question: str) -> None:
     """Ask on the terminal, and raise InputError for anything but a yes, or where nobody can be asked."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError(f"{question} nobody can be asked: {way_out}")
+        raise InputError(f"{question} nobody can be asked: confirm with --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().casefold() not in {"y", "yes", "j", "ja"}:
         raise InputError("nothing deleted")
 
 
-_TEXT = Annotated[Path, typer.Argument(metavar="FILE", help="A saved text.")]
-
-
 @app.command("versions")
-@options.grouped
-def list_versions(*, file: _TEXT, json: options.Json = False) -> None:
+def list_versions(file: Path = _TEXT, json: bool = options.JSON) -> None:
     """List the versions of a text: what each was made from, who made it, and what was asked for."""
     with _open_log() as log:
         current = _known(log, _document(log, file))
@@ -201,24 +184,23 @@ def list_versions(*, file: _TEXT, json: options.Json = False) -> None:
         }
         for version in versions
     ]
-    if json:
-        print_json({"text": current.text, "versions": data})
-        return
-    print_result("\n".join(_version_line(version, current) for version in versions))
+    lines = (_version_line(version, current) for version in versions)
+    print_output({"text": current.text, "versions": data}, lines, as_json=json)
 
 
 def _version_line(version: "Version", current: "Version") -> str:
-    asked = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in version.request.items()
-    }
-    what = "; ".join(value if name == "note" else f"{name}: {value}" for name, value in asked.items())
-    if not what:
-        what = "written" if version.maker == "model" else "as it came" if version.parent is None else "edited"
+    wishes = []
+    for name, value in version.request.items():
+        asked = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        wishes.append(asked if name == "note" else f"{name}: {asked}")
+    by_hand = "as it came" if version.parent is None else "edited"
+    what = "; ".join(wishes) or ("written" if version.maker == "model" else by_hand)
     path, folder = Path(version.path), Path.cwd()
     path = path.relative_to(folder) if path.is_relative_to(folder) else path
     here = "" if version.path == current.path else f"; {path}"
-    words = f"{len(version.document.text.split())} words" if version.content is not None else "removed"
+    words = "removed"
+    if version.content is not None:
+        words = count_of(len(version.document.text.split()), "word")
     origin = f" from {version.parent}" if version.parent else ""
     mark = "*" if version == current else " "
     by = version.model or version.maker
@@ -227,11 +209,9 @@ def _version_line(version: "Version", current: "Version") -> str:
 
 @app.command("diff")
 def diff_versions(
-    first: Annotated[str, typer.Argument(metavar="A", help="A file, or a version of it as FILE@2.")],
-    second: Annotated[
-        str, typer.Argument(metavar="B", help="The same, or the number of another version of A's file.")
-    ],
-    html: Annotated[Path | None, option("--html", "Write a web page instead; - is stdout.", "FILE")] = None,
+    first: str = argument("A file, or a version of it as FILE@2.", "A"),
+    second: str = argument("The same, or the number of another version of A's file.", "B"),
+    html: Path | None = option("Write a web page instead; - is stdout.", "FILE"),
 ) -> None:
     """Compare two texts word by word: title, logline and text."""
     from synopsis_writer.log import word_diff
@@ -243,16 +223,13 @@ def diff_versions(
     if html is not None:
         if html.is_file():
             raise FileError(f"{html}: is there: name another file")
-        write_file(options.with_home(html), _diff_page(old, new, f"{first} – {second}"), output=True)
+        write_file(html, _diff_page(old, new, f"{first} – {second}"), output=True)
         return
-    is_colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    deleted, inserted = (("\x1b[31;9m", "\x1b[0m"), ("\x1b[32;4m", "\x1b[0m")) if is_colored else _PLAIN_MARKS
-    marks = {"=": ("", ""), "-": deleted, "+": inserted}
-    parts = ((marks[kind], printable(words)) for kind, words in word_diff(old, new))
-    sys.stdout.write("".join(f"{start}{words}{end}" for (start, end), words in parts) + "\n")
-
-
-_PLAIN_MARKS = ("[-", "-]"), ("{+", "+}")
+    marks = {"=": ("", ""), "-": ("[-", "-]"), "+": ("{+", "+}")}
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        marks |= {"-": ("\x1b[31;9m", "\x1b[0m"), "+": ("\x1b[32;4m", "\x1b[0m")}
+    parts = (f"{marks[kind][0]}{printable(words)}{marks[kind][1]}" for kind, words in word_diff(old, new))
+    sys.stdout.write("".join(parts) + "\n")
 
 
 def _text_of(log: "RunLog", name: str) -> str:
@@ -283,11 +260,8 @@ def _diff_page(old: str, new: str, title: str) -> str:
 
 
 @app.command("restore")
-@options.grouped
 def restore_version(
-    *,
-    file: _TEXT,
-    version: Annotated[int, typer.Argument(metavar="VERSION", help="Its number in 'log versions'.")],
+    file: Path = _TEXT, version: int = argument("Its number in 'log versions'.", "VERSION")
 ) -> None:
     """Put an earlier version of a text back into its file; what the file holds now is recorded first."""
     from synopsis_writer.revising import save_version
@@ -308,7 +282,6 @@ def _document(log: "RunLog", path: Path) -> "Document":
     """Read a text; of a file that is gone it is the last one that the log knows there."""
     from synopsis_writer.formats.reading import read_source
 
-    path = options.with_home(path)
     version = log.last_at(path) if not path.exists() else None
     return version.document if version is not None else read_source(path).document
 
@@ -328,10 +301,6 @@ def _version(log: "RunLog", document: "Document", number: int) -> "Version":
     return versions[number]
 
 
-def _count(runs: int) -> str:
-    return f"{runs} run{'s' if runs != 1 else ''}"
-
-
 def _open_log(*, only_read: bool = True) -> "contextlib.closing[RunLog]":
     from synopsis_writer.log import RunLog
     from synopsis_writer.storage.sqlite import open_database, read_database
@@ -342,20 +311,15 @@ def _open_log(*, only_read: bool = True) -> "contextlib.closing[RunLog]":
 
 def _line(run: "Run", attempts: "list[Attempt]") -> str:
     from synopsis_writer.result import bill_of
+    from synopsis_writer.usage import format_cost
 
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = bill_of(attempts) + _lost(run)
+    took = bill_of(attempts)
+    if run.lost is not None:
+        tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
+        took += f"; calls that failed: {count_of(tokens, 'token')}, {format_cost(run.lost.cost)}"
     return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
-
-
-def _lost(run: "Run") -> str:
-    from synopsis_writer.usage import format_cost
-
-    if run.lost is None:
-        return ""
-    tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
-    return f"; calls that failed: {tokens} tokens, {format_cost(run.lost.cost)}"
 
 
 def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
@@ -395,7 +359,7 @@ cache_app = typer.Typer(help="Cached answers: 'write --cache read' reuses them."
 
 
 @cache_app.command("info")
-def show_info(json: options.Json = False) -> None:
+def show_info(json: bool = options.JSON) -> None:
     """Show where answers are cached, how many there are, and how much space they may take."""
     from synopsis_writer.models.cache import ResponseCache
     from synopsis_writer.models.resolve import CACHE_FILE
@@ -413,13 +377,12 @@ def show_info(json: options.Json = False) -> None:
         "cache_megabytes": settings.cache_megabytes,
         "cache_days": settings.cache_days,
     }
-    if json:
-        print_json(data)
-        return
-    megabytes = f"{size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB"
-    print_result(f"path:     {data['path']}")
-    print_result(f"answers:  {size.answers} ({megabytes})")
-    print_result(f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)")
+    lines = (
+        f"path:     {data['path']}",
+        f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)",
+        f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)",
+    )
+    print_output(data, lines, as_json=json)
 
 
 @cache_app.command("clear")
@@ -444,6 +407,6 @@ def clear_cache() -> None:
         remove_database(settings.cache / CACHE_FILE)
         status(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
         return
-    status(f"removed {count} answer{'s' if count != 1 else ''}")
+    status(f"removed {count_of(count, 'answer')}")
     if not is_overwritten:
-        status(f"another program reads the cache: {OVERWRITTEN_LATER}")
+        status(f"another program reads the cache: {_OVERWRITTEN_LATER}")

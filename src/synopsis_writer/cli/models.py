@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from synopsis_writer.characters import count_of
 from synopsis_writer.cli import options
-from synopsis_writer.cli.console import print_json, print_result, status, warn
+from synopsis_writer.cli.console import print_output, print_result, status, warn
+from synopsis_writer.cli.options import argument, switch
 from synopsis_writer.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -21,28 +23,28 @@ app = typer.Typer(help="Which models there are, and which one is asked.", invoke
 
 
 @app.callback()
-@options.grouped
-def models(*, context: typer.Context, model: options.ModelFlags, json: options.Json = False) -> None:
+def models(*, context: typer.Context, model: options.ModelFlags, json: bool = options.JSON) -> None:
     """Show which model would be asked and why, what its server offers, and the embedded models."""
     if context.invoked_subcommand is not None:
         return
     report, fault = _report(options.settings_from(model))
-    if json:
-        print_json(report | ({"exit_code": fault.exit_code} if fault else {}))
-    else:
-        print_result(f"asked:     {report['asked'] or 'none'} ({report['why']})")
-        for name in report["offered"]:
-            end = report.get("shutdowns", {}).get(name)
-            print_result(f"offered:   {name}{f' (shut down on {end})' if end else ''}")
-        for pulled in report["pulled"]:
-            print_result(f"pulled:    {pulled}")
-        print_result(
-            f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}"
-        )
-    asked, end = report["asked"], report.get("shutdowns", {}).get(report["asked"])
-    if end and (days := (date.fromisoformat(end) - datetime.now(UTC).date()).days) <= SHUTDOWN_DAYS:
-        when = f"in {days} days" if days > 0 else "now"
-        warn(f"{asked} is shut down on {end}, {when}: name another model with --model")
+    ends = report.get("shutdowns", {})
+    lines = (
+        f"asked:     {report['asked'] or 'none'} ({report['why']})",
+        *(
+            f"offered:   {name}" + f" (shut down on {ends.get(name)})" * (name in ends)
+            for name in report["offered"]
+        ),
+        *(f"pulled:    {pulled}" for pulled in report["pulled"]),
+        f"packaged:  {report['packaged'] or 'not installed: pip install synopsis-writer[local]'}",
+    )
+    print_output(report | ({"exit_code": fault.exit_code} if fault else {}), lines, as_json=json)
+    asked = report["asked"]
+    if end := ends.get(asked):
+        days = (date.fromisoformat(end) - datetime.now(UTC).date()).days
+        if days <= SHUTDOWN_DAYS:
+            when = f"in {count_of(days, 'day')}" if days > 0 else "now"
+            warn(f"{asked} is shut down on {end}, {when}: name another model with --model")
     if fault is not None:
         raise fault
 
@@ -51,12 +53,7 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
     """Return what `--json` prints, and the error of the server that would be asked."""
     import asyncio
 
-    from synopsis_writer.models.download import (
-        MODEL_LICENCE,
-        MODEL_NAME,
-        is_packaged_available,
-        pulled_models,
-    )
+    from synopsis_writer.models import download
     from synopsis_writer.models.resolve import resolve_model, server_address
     from synopsis_writer.models.server import check_address
 
@@ -85,9 +82,11 @@ def _report(settings: "Settings") -> "tuple[dict[str, Any], ModelError | None]":
         "offered": list(offered),
         **({"shutdowns": ends} if ends else {}),
         "error": str(fault) if fault else None,
-        "pulled": [f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in pulled_models(settings.cache)],
-        "packaged": f"{MODEL_NAME}, for demo drafts only; {MODEL_LICENCE}"
-        if is_packaged_available()
+        "pulled": [
+            f"{pulled.name} ({pulled.size / 1e9:.1f} GB)" for pulled in download.pulled_models(settings.cache)
+        ],
+        "packaged": f"{download.MODEL_NAME}, for demo drafts only; {download.MODEL_LICENCE}"
+        if download.is_packaged_available()
         else None,
     }, fault
 
@@ -106,12 +105,8 @@ async def _offered(model: str, base_url: str | None, *, insecure: bool) -> "Mapp
 
 @app.command("pull")
 def pull_model(
-    name: Annotated[
-        str, typer.Argument(help="A name from 'synopsis models known', or owner/repo:file.gguf.")
-    ],
-    insecure: Annotated[
-        bool | None, options.option("--insecure", "Allow plain http to another machine.")
-    ] = None,
+    name: str = argument("A name from 'synopsis models known', or owner/repo:file.gguf.", "NAME"),
+    insecure: bool | None = switch("Allow plain http to another machine.", default=None),
 ) -> None:
     """Fetch an instruct model in GGUF into the cache; it is the embedded default from then on."""
     from synopsis_writer.models.download import pull
@@ -125,13 +120,17 @@ def known_models() -> None:
     """List well-known instruct models that can be pulled by name; none of them has been tried here."""
     from synopsis_writer.models.download import KNOWN
 
-    for name, known in KNOWN.items():
-        size = f"{known.parameters} billion parameters, about {known.gigabytes} GB"
-        print_result(f"{name}  {size}, {known.licence}, not tried here: {known.repo}")
+    print_result(
+        *(
+            f"{name}  {known.parameters} billion parameters, about {known.gigabytes} GB, "
+            f"{known.licence}, not tried here: {known.repo}"
+            for name, known in KNOWN.items()
+        )
+    )
 
 
 @app.command("rm")
-def remove_model(name: Annotated[str, typer.Argument(help="As 'synopsis models' lists it.")]) -> None:
+def remove_model(name: str = argument("As 'synopsis models' lists it.", "NAME")) -> None:
     """Delete a pulled model from the cache."""
     from synopsis_writer.models.download import remove
 

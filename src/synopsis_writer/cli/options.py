@@ -1,10 +1,11 @@
 """The flags that several commands share.
 
 Flags that belong together are the fields of a dataclass, named as what they set in the settings or the brief;
-`grouped` gives them to a command.
+`with_flags` gives them to a command.
 """
 
 import contextlib
+import copy
 import functools
 import inspect
 import logging
@@ -12,9 +13,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
+from typer.models import OptionInfo
 
 from synopsis_writer.cli.console import STDERR
 
@@ -27,9 +29,10 @@ _MOST = 1_000_000_000
 # As in settings and result, whose import takes long; a test compares them.
 CacheUse = Literal["read", "write", "off"]
 FileFormat = Literal["md", "json", "txt"]
+LogFormat = Literal["text", "json"]
 
 
-def grouped(command: Callable[..., T]) -> Callable[..., T]:
+def with_flags(command: Callable[..., T]) -> Callable[..., T]:
     """Expand each parameter of a command that is a dataclass of flags into one a flag, and `~` in paths."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
@@ -38,33 +41,58 @@ def grouped(command: Callable[..., T]) -> Callable[..., T]:
         if isinstance(group := parameter.annotation, type) and is_dataclass(group):
             flags = list(inspect.signature(group).parameters.values())
             groups[parameter.name] = group, [flag.name for flag in flags]
-        parameters += [flag.replace(kind=inspect.Parameter.KEYWORD_ONLY) for flag in flags]
+        parameters += map(_named, flags)
 
     @functools.wraps(command)
     def expanded(**given: Any) -> T:
-        given |= {name: with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
+        given |= {name: _with_home(value) for name, value in given.items()}
         made = {
             name: group(**{flag: given.pop(flag) for flag in flags})
             for name, (group, flags) in groups.items()
         }
         return command(**made, **given)
 
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     expanded.__dict__["__signature__"] = inspect.Signature(parameters)
     return expanded
 
 
-def with_home(value: Path | list[Any]) -> Any:
+def _named(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter that a command takes by keyword, and a user by `--` and its name if by no other."""
+    shown = parameter.default
+    if isinstance(shown, OptionInfo) and not any(name.startswith("--") for name in shown.param_decls or ()):
+        shown = copy.copy(shown)
+        shown.param_decls = (f"--{parameter.name.strip('_').replace('_', '-')}", *(shown.param_decls or ()))
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=shown)
+
+
+def _with_home(value: Any) -> Any:
     """Return a path with `~` as home, which a shell leaves in --out=~/x, or the paths of a list."""
     if isinstance(value, list):
-        return [with_home(each) if isinstance(each, Path) else each for each in value]
+        return [_with_home(each) for each in value]
+    if not isinstance(value, Path):
+        return value
     return Path(os.path.expanduser(value))  # noqa: PTH111 - it would raise for a user that there is not
 
 
-def option(flag: str, text: str, metavar: str | None = None, short: str = "", **more: Any) -> Any:
-    """Return a flag with its help; `metavar` is shown in place of a Python type."""
-    if "min" in more:
-        more.setdefault("callback", _in_reach)
-    return typer.Option(*filter(None, (flag, short)), metavar=metavar, help=text, **more)
+def option(text: str, metavar: str | None = None, *names: str, default: Any = None, **more: Any) -> Any:
+    """Return a flag with its help; `metavar` is shown for a type, `names` go before its own."""
+    return typer.Option(default, *names, metavar=metavar, help=text, **more)
+
+
+def switch(text: str, *names: str, default: bool | None = False, **more: Any) -> Any:
+    """Return a flag that takes no value."""
+    return typer.Option(default, *names, help=text, **more)
+
+
+def number(text: str, *names: str, default: Any = None, metavar: str = "N", **more: Any) -> Any:
+    """Return a flag that takes a whole number."""
+    return typer.Option(default, *names, metavar=metavar, help=text, callback=_in_reach, **more)
+
+
+def argument(text: str, metavar: str, default: Any = ..., **more: Any) -> Any:
+    """Return an argument with its help; without a default it is required."""
+    return typer.Argument(default, metavar=metavar, help=text, **more)
 
 
 def _in_reach(value: int | list[int] | None) -> int | list[int] | None:
@@ -111,184 +139,143 @@ def _set_log_format(wanted: str | None) -> None:
     STDERR.log_format = wanted or STDERR.log_format
 
 
-Show = Annotated[str | None, option("--show", "The series, by name or alias.", "NAME")]
-Theme = Annotated[str | None, option("--theme", "What the story is about, in your words.", "TEXT")]
-FormOption = Annotated[
-    str | None,
-    option(
-        "--form",
-        "A form of the house; 'synopsis house show' lists them.  [default: its first]",
-        "NAME",
-        autocompletion=complete_form,
-    ),
-]
-House = Annotated[
-    Path | None,
-    option("--house", "Your house: a folder with house.yaml, shows and examples.", "FOLDER"),
-]
-Words = Annotated[str | None, option("--words", "Length in words, such as 250-400.", "MIN-MAX")]
-Characters = Annotated[
-    str | None, option("--characters", "Length in characters with blanks, such as 120-180.", "MIN-MAX")
-]
-AirDate = Annotated[str | None, option("--air-date", "The date or week the text may mention.", "DATE")]
-OutlineFile = Annotated[
-    Path | None, option("--outline", "A plan from 'synopsis outline'; it includes show and theme.", "FILE")
-]
-Examples = Annotated[Path | None, option("--examples", "A folder of examples alone; see --house.", "FOLDER")]
-Profile = Annotated[Path | None, option("--profile", "A file with limits alone; see --house.", "FILE")]
-Semantic = Annotated[
-    bool | None, option("--semantic", "Add two checks by meaning; needs the extra 'semantic'.")
-]
-MaxRetries = Annotated[
-    int | None, option("--max-retries", "Transport retries per call, 0 to 20.  [default: 5]", "N")
-]
-Responses = Annotated[
-    CacheUse | None,
-    option("--cache", "Cached answers: reuse them, only store them, or neither.  [default: write]"),
-]
-KeepRejected = Annotated[
-    Path | None, option("--keep-rejected", "Save a refused text into this folder.", "FOLDER")
-]
-NoLog = Annotated[bool, option("--no-log", "Do not record this run in the log.")]
-Seed = Annotated[
-    int | None, option("--seed", "Seed of the guided strategy; the same seed, the same text.", "N", min=0)
-]
-Json = Annotated[bool, option("--json", "Print one JSON object instead of text.")]
-LogFormat = Annotated[
-    Literal["text", "json"] | None,
-    option(
-        "--log-format",
-        "How stderr is written: lines for a person, or a JSON object a line.",
-        callback=_set_log_format,
-    ),
-]
+SHOW = option("The series, by name or alias.", "NAME")
+THEME = option("What the story is about, in your words.", "TEXT")
+FORM = option(
+    "A form of the house; 'synopsis house show' lists them.  [default: its first]",
+    "NAME",
+    autocompletion=complete_form,
+)
+HOUSE = option("Your house: a folder with house.yaml, shows and examples.", "FOLDER")
+WORDS = option("Length in words, such as 250-400.", "MIN-MAX")
+CHARACTERS = option("Length in characters with blanks, such as 120-180.", "MIN-MAX", "--characters")
+AIR_DATE = option("The date or week the text may mention.", "DATE")
+OUTLINE = option("A plan from 'synopsis outline'; it includes show and theme.", "FILE")
+EXAMPLES = option("A folder of examples alone; see --house.", "FOLDER")
+PROFILE = option("A file with limits alone; see --house.", "FILE")
+SEMANTIC = switch("Add two checks by meaning; needs the extra 'semantic'.", default=None)
+MAX_RETRIES = number("Transport retries per call, 0 to 20.  [default: 5]")
+CACHE = option("Cached answers: reuse them, only store them, or neither.  [default: write]", None, "--cache")
+KEEP_REJECTED = option("Save a refused text into this folder.", "FOLDER")
+NO_LOG = switch("Do not record this run in the log.")
+SEED = number("Seed of the guided strategy; the same seed, the same text.", min=0)
+JSON = switch("Print one JSON object instead of text.")
+LOG_FORMAT = option(
+    "How stderr is written: lines for a person, or a JSON object a line.", callback=_set_log_format
+)
 
 
 @dataclass(frozen=True)
 class OutputFlags:
     """What is printed to stderr, and how."""
 
-    _quiet: Annotated[
-        bool, option("--quiet", "Print no status to stderr.", short="-q", callback=_silence)
-    ] = False
-    _log_format: LogFormat = None
+    _quiet: bool = switch("Print no status to stderr.", "-q", callback=_silence)
+    _log_format: LogFormat | None = LOG_FORMAT
 
 
 @dataclass(frozen=True)
-class BriefFlags:
+class TextFlags:
+    """What a text is about, and what is asked of it."""
+
+    show: str | None = SHOW
+    theme: str | None = THEME
+    form: str | None = FORM
+    words: str | None = WORDS
+    character_count: str | None = CHARACTERS
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields of a brief that were given."""
+        return {name: value for name, value in vars(self).items() if value not in (None, [])}
+
+
+@dataclass(frozen=True)
+class BriefFlags(TextFlags):
     """What is asked for."""
 
-    show: Show = None
-    theme: Theme = None
-    form: FormOption = None
-    characters: Annotated[
-        list[str] | None, option("--character", "A name that must appear; repeatable.", "NAME")
-    ] = None
-    beats: Annotated[
-        list[str] | None,
-        option("--beat", "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT"),
-    ] = None
-    words: Words = None
-    character_count: Characters = None
-    air_date: AirDate = None
-    notes: Annotated[str | None, option("--notes", "Anything else the text should respect.", "TEXT")] = None
+    characters: list[str] | None = option("A name that must appear; repeatable.", "NAME", "--character")
+    beats: list[str] | None = option(
+        "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT", "--beat"
+    )
+    air_date: str | None = AIR_DATE
+    notes: str | None = option("Anything else the text should respect.", "TEXT")
 
 
 @dataclass(frozen=True)
 class SaveFlags:
     """How texts are saved."""
 
-    file_format: Annotated[FileFormat, option("--format", "The format of the saved file.")] = "md"
-    force: Annotated[
-        bool, option("--force", "Replace a file of the same name; the log has what it held.")
-    ] = False
-    keep_rejected: KeepRejected = None
+    file_format: FileFormat = option("The format of the saved file.", None, "--format", default="md")
+    force: bool = switch("Replace a file of the same name; the log has what it held.")
+    keep_rejected: Path | None = KEEP_REJECTED
 
 
 @dataclass(frozen=True)
 class ServerFlags:
     """The server that is asked."""
 
-    base_url: Annotated[
-        str | None, option("--base-url", "The address of an OpenAI-compatible server.", "URL")
-    ] = None
-    insecure: Annotated[
-        bool | None, option("--insecure", "Allow plain http to another machine: key and text can be read.")
-    ] = None
+    base_url: str | None = option("The address of an OpenAI-compatible server.", "URL")
+    insecure: bool | None = switch(
+        "Allow plain http to another machine: key and text can be read.", default=None
+    )
 
 
 @dataclass(frozen=True)
 class ModelFlags(ServerFlags):
     """The model that is asked."""
 
-    model: Annotated[
-        str | None,
-        option(
-            "--model",
-            "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.",
-            "MODEL",
-        ),
-    ] = None
+    model: str | None = option(
+        "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.", "MODEL"
+    )
 
 
 @dataclass(frozen=True)
 class AnswerFlags:
     """How a model answers."""
 
-    reasoning_effort: Annotated[
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
-        option("--reasoning-effort", "How long the model thinks.  [default: the server's]"),
-    ] = None
-    verbosity: Annotated[
-        Literal["low", "medium", "high"] | None,
-        option("--verbosity", "How much the model says.  [default: the server's]"),
-    ] = None
-    service_tier: Annotated[
-        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
-        option("--service-tier", "How calls are served; flex: cheaper, slower, with longer time-outs."),
-    ] = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = option(
+        "How long the model thinks.  [default: the server's]"
+    )
+    verbosity: Literal["low", "medium", "high"] | None = option(
+        "How much the model says.  [default: the server's]"
+    )
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = option(
+        "How calls are served; flex: cheaper, slower, with longer time-outs."
+    )
 
 
 @dataclass(frozen=True)
 class PromptFlags:
     """What the prompt is built from."""
 
-    house: House = None
-    examples: Examples = None
-    pinned: Annotated[
-        list[str] | None, option("--pin", "An example to show first in every prompt; repeatable.", "ID")
-    ] = None
-    prompts: Annotated[Path | None, option("--prompts", "A folder of prompt templates.", "FOLDER")] = None
+    house: Path | None = HOUSE
+    examples: Path | None = EXAMPLES
+    pinned: list[str] | None = option("An example to show first in every prompt; repeatable.", "ID", "--pin")
+    prompts: Path | None = option("A folder of prompt templates.", "FOLDER")
 
 
 @dataclass(frozen=True)
 class GateFlags:
     """What a text must pass."""
 
-    profile: Profile = None
-    disable: Annotated[list[str] | None, option("--disable", "A check to skip; repeatable.", "CHECK")] = None
+    profile: Path | None = PROFILE
+    disable: list[str] | None = option("A check to skip; repeatable.", "CHECK")
 
 
 @dataclass(frozen=True)
 class BudgetFlags:
     """What a run may cost."""
 
-    budget: Annotated[
-        str | None, option("--budget", "Maximum to spend, in the currency of the prices.", "AMOUNT")
-    ] = None
-    max_tokens_total: Annotated[
-        int | None, option("--max-tokens-total", "Maximum tokens to use, prompts and answers together.", "N")
-    ] = None
+    budget: str | None = option("Maximum to spend, in the currency of the prices.", "AMOUNT")
+    max_tokens_total: int | None = number("Maximum tokens to use, prompts and answers together.")
 
 
 @dataclass(frozen=True)
 class LimitFlags(BudgetFlags):
     """How often a model is asked, and at what cost."""
 
-    attempts: Annotated[
-        int | None, option("--attempts", "Maximum attempts per text, 1 to 10.  [default: 3]", "N")
-    ] = None
-    max_retries: MaxRetries = None
+    attempts: int | None = number("Maximum attempts per text, 1 to 10.  [default: 3]")
+    max_retries: int | None = MAX_RETRIES
 
 
 @dataclass(frozen=True)
@@ -300,19 +287,17 @@ class RequestFlags(OutputFlags, LimitFlags, AnswerFlags, PromptFlags, ModelFlags
 class ReviewFlags:
     """Whether a model reviews texts."""
 
-    review: Annotated[
-        bool | None,
-        option("--review/--no-review", "Have a model review accepted texts as a copy editor; one repair."),
-    ] = None
-    review_model: Annotated[
-        str | None,
-        option("--review-model", "Who reviews; a cheap one may do.  [default: the writing one]", "MODEL"),
-    ] = None
+    review: bool | None = switch(
+        "Have a model review accepted texts as a copy editor; one repair.",
+        "--review/--no-review",
+        default=None,
+    )
+    review_model: str | None = option("Who reviews; a cheap one may do.  [default: the writing one]", "MODEL")
 
 
 @dataclass(frozen=True)
 class RunFlags(ReviewFlags, GateFlags, RequestFlags):
     """How texts are written and checked."""
 
-    responses: Responses = None
-    no_log: NoLog = False
+    responses: CacheUse | None = CACHE
+    no_log: bool = NO_LOG

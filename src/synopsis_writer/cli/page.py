@@ -8,12 +8,12 @@ import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from synopsis_writer import cli
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import warn
-from synopsis_writer.cli.options import option
+from synopsis_writer.cli.options import number, option, switch
 from synopsis_writer.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,24 +24,18 @@ SWITCH_INTERVAL = 0.001  # seconds for which a check may keep the server from an
 _PORT = 8642  # in use by no service that IANA lists
 
 
-@options.grouped
 def page(
     *,
-    port: Annotated[
-        int, option("--port", "The port to listen on; 0 is any free one.", "N", min=0, max=65535)
-    ] = _PORT,
-    no_open: Annotated[bool, option("--no-open", "Do not open a browser.")] = False,
-    host: Annotated[
-        str,
-        option(
-            "--host", "The address to listen on; another than this machine's needs --insecure.", "ADDRESS"
-        ),
-    ] = "127.0.0.1",
-    out: Annotated[
-        Path | None, option("--out", "The folder of saved texts.  [default: synopsen]", "FOLDER")
-    ] = None,
+    port: int = number("The port to listen on; 0 is any free one.", default=_PORT, min=0, max=65535),
+    no_open: bool = switch("Do not open a browser."),
+    host: str = option(
+        "The address to listen on; another than this machine's needs --insecure.",
+        "ADDRESS",
+        default="127.0.0.1",
+    ),
+    out: Path | None = option("The folder of saved texts.  [default: synopsen]", "FOLDER"),
     run: options.RunFlags,
-    semantic: options.Semantic = None,
+    semantic: bool | None = options.SEMANTIC,
 ) -> int:
     """Open the editor's page in your browser: write, correct, revise, release and export texts there.
 

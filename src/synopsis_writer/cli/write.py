@@ -1,59 +1,53 @@
-"""The commands write, lengths, outline and prompt."""
+"""The commands write, revise, lengths, outline and prompt."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from synopsis_writer.characters import count_of
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     STDERR,
     LiveText,
     failure_of,
-    format_json,
     print_error,
     print_json,
+    print_output,
     print_result,
     status,
     warn,
 )
-from synopsis_writer.cli.options import option
-from synopsis_writer.errors import BriefError, GateRefusedError, SynopsisError
+from synopsis_writer.cli.options import argument, number, option, switch
+from synopsis_writer.errors import BriefError, GateRefusedError, InputError, SynopsisError
 
 if TYPE_CHECKING:
     from synopsis_writer.brief import Brief
     from synopsis_writer.document import Document
     from synopsis_writer.result import Result
+    from synopsis_writer.revising import Revised
     from synopsis_writer.synopsis import Outline, Synopsis
     from synopsis_writer.writer import Writer
 
-_Texts = list[dict[str, Any]]  # what `--json` prints of several lengths
+_ENDS = 5  # words of a sentence in the table of variants
 
 
-@options.grouped
 def write(
     *,
     flags: options.BriefFlags,
-    forms: Annotated[
-        str | None,
-        option("--forms", "Several forms, one story: the longest first, the others told from it.", "A,B,C"),
-    ] = None,
-    outline: options.OutlineFile = None,
-    out: Annotated[
-        Path | None, option("--out", "The folder to save in.  [default: synopsen]", "FOLDER")
-    ] = None,
+    forms: str | None = option(
+        "Several forms, one story: the longest first, the others told from it.", "A,B,C"
+    ),
+    outline: Path | None = options.OUTLINE,
+    out: Path | None = option("The folder to save in.  [default: synopsen]", "FOLDER"),
     saving: options.SaveFlags,
-    best_of: Annotated[int, option("--best-of", "First drafts to choose from.", "N", min=1, max=16)] = 1,
-    replay: Annotated[
-        str | None, option("--replay", "Repeat a logged run without asking a model.", "RUN")
-    ] = None,
-    seed: options.Seed = None,
+    best_of: int = number("First drafts to choose from.", default=1, min=1, max=16),
+    replay: str | None = option("Repeat a logged run without asking a model.", "RUN"),
+    seed: int | None = options.SEED,
     run: options.RunFlags,
-    semantic: options.Semantic = None,
-    json: options.Json = False,
+    semantic: bool | None = options.SEMANTIC,
+    json: bool = options.JSON,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
     from synopsis_writer.log import RUN
@@ -62,133 +56,239 @@ def write(
     from synopsis_writer.writer import Writer
 
     settings = options.settings_from(run, semantic=semantic, out=out)
+    others: list[str] = []
     with Writer(settings, log=not run.no_log) as writer:
-        others: list[str] = []
         if replay is not None:
-            others_given = {"outline": outline, "forms": forms}
-            fields = {**_given(flags), **{name: value for name, value in others_given.items() if value}}
-            if fields:
-                raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(fields)}")
+            named = [*flags.given, *["outline"] * bool(outline), *["forms"] * bool(forms)]
+            if named:
+                raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(named)}")
             result = writer.replay_sync(replay)
         else:
             brief, planned = _read_brief(flags, outline)
-            others = _others(writer, flags, forms)
-            brief = brief.model_copy(update={"form": others.pop(0)}) if others else brief
+            if forms is not None:
+                others = _longest_first(writer, flags, forms)
+                brief = brief.model_copy(update={"form": others.pop(0)})
             # Several drafts at once would overwrite each other on the screen.
             console = STDERR.screen() if best_of == 1 else None
             on_text = LiveText(console).show if console else None
             result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
         RUN.set(result.run or None)
-        texts: _Texts | None = [] if json and others else None
         result = replace(result, story=result.run or new_run()[0]) if others else result
-        save = _to_file(writer, result, result.save, settings.out, saving, recorded=replay is None)
-        code, path = deliver(result, save, as_json=json, texts=texts, named=bool(others))
+        work = _Delivery(writer, saving, json, is_one=not others)
+        path = work.deliver(result, result.save, settings.out, recorded=replay is None)
         if others and result.accepted is not None:
             beside = path or settings.out / result.show.slug / slug(result.accepted.title)
-            try:
-                told = _tell(writer, result, others, beside, saving, texts)
-            except SynopsisError as error:  # the first text is there, and is printed
-                print_error(str(error))
-                told = error.exit_code
-            code = max(code, told)
-        if texts is not None:
-            _print_texts(code, texts)
-    return code
+            work.tell(result, others, beside)
+    return work.end()
 
 
-@options.grouped
 def lengths(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A saved synopsis.")],
-    forms: Annotated[str, option("--to", "The forms to tell it in, of the house.", "A,B,C")],
+    file: Path = argument("A saved synopsis.", "FILE"),
+    forms: str = option("The forms to tell it in, of the house.", "A,B,C", "--to", default=...),
     saving: options.SaveFlags,
     run: options.RunFlags,
-    semantic: options.Semantic = None,
-    json: options.Json = False,
+    semantic: bool | None = options.SEMANTIC,
+    json: bool = options.JSON,
 ) -> int:
     """Tell a saved synopsis again in other lengths; each is checked, and saved beside it."""
     from synopsis_writer.formats.reading import read_source
     from synopsis_writer.writer import Writer
 
     settings = options.settings_from(run, semantic=semantic)
-    texts: _Texts | None = [] if json else None
     with Writer(settings, log=not run.no_log) as writer:
-        code = _tell(writer, read_source(file).document, _names(forms), file, saving, texts)
-    if texts is not None:
-        _print_texts(code, texts)
-    return code
-
-
-def _print_texts(code: int, texts: _Texts) -> None:
-    print_json({"exit_code": code, "texts": texts}, is_saved=all(text["path"] for text in texts))
+        work = _Delivery(writer, saving, json)
+        work.tell(read_source(file).document, _names(forms), file)
+    return work.end()
 
 
 def _names(forms: str) -> list[str]:
     return [name.strip() for name in forms.split(",") if name.strip()]
 
 
-def _others(writer: "Writer", flags: options.BriefFlags, forms: str | None) -> list[str]:
-    """Return the forms of `--forms`, the longest first; raises BriefError."""
-    if forms is None:
-        return []
-    if clash := {"form", "words", "character_count"} & _given(flags).keys():
-        flag = {"character_count": "characters"}.get(name := min(clash), name)
+def _longest_first(writer: "Writer", flags: options.BriefFlags, forms: str) -> list[str]:
+    """Return the forms of `--forms`; raises BriefError."""
+    if clash := {"form", "words", "character_count"} & flags.given.keys():
+        flag = min(clash).removesuffix("_count").replace("character", "characters")
         raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
     names, house = writer.other_forms(None, _names(forms)), writer.workspace.house
     return sorted(names, key=lambda name: -house.form(name).most_words)
 
 
-def _tell(
-    writer: "Writer",
-    source: "Document | Result",
-    forms: list[str],
-    beside: Path,
-    saving: options.SaveFlags,
-    texts: _Texts | None,
-) -> int:
-    """Tell a story in other forms, save and print each; return the worst exit code."""
-    from synopsis_writer.result import Result
-    from synopsis_writer.usage import format_cost, total_cost
+@dataclass
+class _Delivery:
+    """Saves and prints the texts of one story."""
 
-    code, results = 0, [source] if isinstance(source, Result) else []
-    for told in writer.lengths_sync(source, forms):
-        save = _to_file(writer, told, told.save_beside, beside, saving)
-        code = max(code, deliver(told, save, as_json=False, texts=texts, named=True)[0])
-        results.append(told)
-    total = total_cost(result.cost for result in results)
-    first = source.cost if isinstance(source, Result) else None
-    share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
-    status(f"{len(results)} lengths: {format_cost(total)}{share}")
+    writer: "Writer"
+    saving: options.SaveFlags
+    as_json: bool
+    is_one: bool = False  # there are no other lengths
+    code: int = 0  # the worst one
+    texts: list[dict[str, Any]] = field(default_factory=list)  # what `--json` prints
+
+    def deliver(
+        self, result: "Result", save: Callable[..., Path], folder: Path, *, recorded: bool = True
+    ) -> Path | None:
+        """Deliver a result, an accepted one by `save`, a refused one where --keep-rejected says."""
+        target: Path | None = folder
+        chosen: Callable[..., Path | None] = save
+        if not result.accepted:
+            target, chosen = self.saving.keep_rejected, result.save_refused
+
+        def to_file() -> Path | None:
+            if target is None:
+                return None
+            to_path = partial(chosen, target, self.saving.file_format)
+            return self.writer.save_with(to_path, result, force=self.saving.force, recorded=recorded)
+
+        code, path, data = deliver(result, to_file, as_json=self.as_json, is_named=not self.is_one)
+        self.code = max(self.code, code)
+        self.texts.append(data)
+        return path
+
+    def tell(self, source: "Document | Result", forms: list[str], beside: Path) -> None:
+        """Tell a story in other forms, and deliver each."""
+        from synopsis_writer.result import Result
+        from synopsis_writer.usage import format_cost, total_cost
+
+        try:
+            told = self.writer.lengths_sync(source, forms)
+        except SynopsisError as error:
+            if not self.texts:
+                raise
+            print_error(str(error))  # the first text is there, and is printed
+            self.code = max(self.code, error.exit_code)
+            return
+        for result in told:
+            self.deliver(result, result.save_beside, beside)
+        first = source.cost if isinstance(source, Result) else None
+        results = (source, *told) if isinstance(source, Result) else told
+        total = total_cost(result.cost for result in results)
+        share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
+        status(f"{count_of(len(results), 'length')}: {format_cost(total)}{share}")
+
+    def end(self) -> int:
+        """Print the object of --json; return the exit code."""
+        if self.as_json:
+            data = self.texts[0] if self.is_one else {"exit_code": self.code, "texts": self.texts}
+            print_json(data, is_saved=all(text["path"] for text in self.texts))
+        return self.code
+
+
+def revise(
+    *,
+    file: Path = argument("A saved text, or your own: .md, .txt, .docx, .html, .json.", "FILE"),
+    note: str | None = option("What to change, in your words.", "TEXT", "-n"),
+    paragraphs: list[int] = number(
+        "Write only this one anew, from 1; repeatable.", "--paragraph", default=[], min=1
+    ),
+    keep: list[str] = option("Words that must stay as they are; repeatable.", "TEXT", default=[]),
+    title_only: bool = switch("Write only the title anew."),
+    logline_only: bool = switch("Write only the logline anew."),
+    variants: int = number("Versions that differ on purpose, to choose from.", default=1, min=1, max=5),
+    text: options.TextFlags,
+    people: list[str] = option(
+        "A person of a text that lists none, as 'Name: Rolle'; repeatable.", "NAME", "--character", default=[]
+    ),
+    out: Path | None = option("Save into this folder, and leave FILE as it is.", "FOLDER"),
+    keep_rejected: Path | None = options.KEEP_REJECTED,
+    run: options.RunFlags,
+    semantic: bool | None = options.SEMANTIC,
+    json: bool = options.JSON,
+) -> int:
+    """Have the model rewrite a text as you wish; the file then holds the new version, the log the old one.
+
+    The new version must pass the gate as any other text. With --no-log the old file stays, and the new
+    version is saved beside it.
+    """
+    from synopsis_writer.log import RUN
+    from synopsis_writer.writer import Writer
+
+    if title_only and logline_only:
+        raise InputError("--title-only and --logline-only: ask for one at a time")
+    settings = options.settings_from(run, semantic=semantic)
+    console = STDERR.screen()
+    with Writer(settings, log=not run.no_log) as writer:
+        revised = writer.revise_sync(
+            file,
+            note,
+            paragraphs=paragraphs,
+            keep=keep,
+            only="title" if title_only else "logline" if logline_only else None,
+            variants=variants,
+            people=people,
+            on_text=LiveText(console).show if console else None,
+            **text.given,
+        )
+        STDERR.clear()
+        RUN.set(revised.result.run or None)
+
+        def save() -> list[Path | None]:
+            paths = writer.save_revised(revised, out)
+            for index, result in enumerate(revised.results):
+                if result.accepted is None and keep_rejected is not None:
+                    paths[index] = result.save_refused(keep_rejected)
+            return paths
+
+        if len(revised.results) > 1:
+            return _deliver_variants(revised, save, as_json=json)
+        code, path, data = deliver(revised.result, lambda: save()[0], as_json=json)
+    if json:
+        print_json(data, is_saved=path is not None)
     return code
 
 
-def _to_file(
-    writer: "Writer",
-    result: "Result",
-    save: Callable[..., Path],
-    path: Path,
-    saving: options.SaveFlags,
-    *,
-    recorded: bool = True,
-) -> Callable[[], Path | None] | None:
-    """Return what saves a result: an accepted one by `save`, a refused one where --keep-rejected says."""
-    chosen: Callable[..., Path | None] = save if result.accepted else result.save_refused
-    folder = path if result.accepted else saving.keep_rejected
-    if folder is None:
-        return None
-    to_path = partial(chosen, folder, saving.file_format)
-    return partial(writer.save_with, to_path, result, force=saving.force, recorded=recorded)
+def _deliver_variants(revised: "Revised", save: Callable[[], list[Path | None]], *, as_json: bool) -> int:
+    """Save the variants, print what differs, and return the exit code; what cannot be saved is printed."""
+    from synopsis_writer.gate.features import features_of
+    from synopsis_writer.result import bill_of
+
+    code, problem = 0, ""
+    paths: list[Path | None] = [None] * len(revised.results)
+    try:
+        paths = save()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the texts are printed
+        problem, code = failure_of(error)
+        print_error(problem)
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for variant, (result, path) in enumerate(zip(revised.results, paths, strict=True), start=1):
+        if result.accepted is None:
+            print_error(f"variant {variant}: {refusal(result)}")
+            code, problem = code or GateRefusedError.exit_code, problem or refusal(result)
+        features = features_of(result.synopsis) if result.synopsis else None
+        rows.append({"variant": variant, **result.as_data(path), "features": features and features.as_data()})
+        if result.synopsis is None or features is None:
+            continue
+        first, last = features.opening.split(), features.ending.split()
+        begins = " ".join(first[:_ENDS]) + " …" * (len(first) > _ENDS)
+        ends = "… " * (len(last) > _ENDS) + " ".join(last[-_ENDS:])
+        verdict = "" if result.accepted else " (refused)"
+        lines += (
+            f"{variant}  {result.synopsis.title}, {count_of(len(result.text.split()), 'word')}{verdict}",
+            f"   begins: {features.opening_kind}, {begins}",
+            f"   first:  {features.view or 'nobody'}",
+            f"   ends:   {features.ending_kind}, {ends}",
+            f"   file:   {path or 'not saved'}",
+            *([] if path else ["", plain(result.synopsis)]),
+        )
+    status(bill_of(revised.result.answered))
+    if as_json:
+        data = {"passed": revised.is_accepted, "variants": rows, **failure(problem, code)}
+        print_json(data, is_saved=all(paths))
+    elif lines:
+        print_result("\n".join(lines), is_saved=all(paths))
+    return code
 
 
-@options.grouped
 def outline(
     *,
     flags: options.BriefFlags,
     request: options.RequestFlags,
-    responses: options.Responses = None,
-    no_log: options.NoLog = False,
-    seed: options.Seed = None,
+    responses: options.CacheUse | None = options.CACHE,
+    no_log: bool = options.NO_LOG,
+    seed: int | None = options.SEED,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then pass it to 'synopsis write --outline FILE'."""
     from synopsis_writer.drafting import format_outline
@@ -202,13 +302,12 @@ def outline(
     print_result(format_outline(brief, planned), is_saved=False)
 
 
-@options.grouped
 def prompt(
     *,
     flags: options.BriefFlags,
-    outline: options.OutlineFile = None,
+    outline: Path | None = options.OUTLINE,
     prompt: options.PromptFlags,
-    json: options.Json = False,
+    json: bool = options.JSON,
     _output: options.OutputFlags,
 ) -> None:
     """Print what would be sent, and its approximate length in tokens, without asking a model."""
@@ -218,35 +317,25 @@ def prompt(
     with Writer(options.settings_from(prompt)) as writer:
         rendered = writer.prompt(brief, outline=planned, avoid=writer.avoid(brief))
         shown = writer.select(brief)
-    status(f"about {rendered.tokens} tokens, with {len(shown) or 'no'} example{'s' * (len(shown) != 1)}")
-    for chosen in shown:
-        status(f"  {chosen.example.id}: {chosen.tokens} tokens; {chosen.why}")
-    if json:
-        print_json(
-            {
-                "messages": [asdict(message) for message in rendered.messages],
-                "tokens": rendered.tokens,
-                "examples": [
-                    {"id": chosen.example.id, "tokens": chosen.tokens, "why": chosen.why} for chosen in shown
-                ],
-                "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
-            }
-        )
-    else:
-        print_result(
-            "\n\n".join(f"--- {message.role} ---\n{message.content}" for message in rendered.messages)
-        )
-
-
-def _given(flags: options.BriefFlags) -> dict[str, Any]:
-    return {name: value for name, value in vars(flags).items() if value not in (None, [])}
+    examples = [{"id": each.example.id, "tokens": each.tokens, "why": each.why} for each in shown]
+    status(f"about {rendered.tokens} tokens, with {count_of(len(shown), 'example')}")
+    for each in examples:
+        status(f"  {each['id']}: {each['tokens']} tokens; {each['why']}")
+    data = {
+        "messages": [asdict(message) for message in rendered.messages],
+        "tokens": rendered.tokens,
+        "examples": examples,
+        "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
+    }
+    parts = (f"--- {message.role} ---\n{message.content}" for message in rendered.messages)
+    print_output(data, ["\n\n".join(parts)], as_json=json)
 
 
 def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief, Outline | None]":
     """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
     from synopsis_writer.brief import make_brief
 
-    fields, planned = _given(flags), None
+    fields, planned = flags.given, None
     if outline is not None:
         from synopsis_writer.drafting import load_outline
 
@@ -259,41 +348,30 @@ def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief
 
 
 def deliver(
-    result: "Result",
-    save: Callable[[], Path | None] | None,
-    *,
-    as_json: bool,
-    texts: _Texts | None = None,
-    named: bool = False,
-) -> tuple[int, Path | None]:
-    """Save and print a result; return the exit code, and where it was saved; None saves nothing.
+    result: "Result", save: Callable[[], Path | None], *, as_json: bool, is_named: bool = False
+) -> tuple[int, Path | None, dict[str, Any]]:
+    """Save and print a result; return the exit code, where it was saved, and what `--json` prints of it.
 
-    An accepted synopsis goes to stdout, too, or into `texts`; a refused one does not. A text that cannot be
-    saved is printed all the same. `named` puts the form above it.
+    An accepted synopsis goes to stdout, but for `as_json`; a refused one does not. A text that cannot be
+    saved is printed all the same. `is_named` puts the form above it.
     """
     from synopsis_writer.result import bill_of
 
     accepted, best = result.accepted, result.best
     code, path, problem = 0, None, ""
-    if save is not None:
-        try:
-            path = save()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the text is printed
-            problem, code = failure_of(error)
-            print_error(problem)
-    is_unsaved = bool(code)
+    try:
+        path = save()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the text is printed
+        problem, code = failure_of(error)
+        print_error(problem)
+    is_printed = (accepted is not None or bool(code)) and not as_json
     if accepted is None:
         reason = result.error or GateRefusedError(refusal(result))
         code, problem = reason.exit_code, str(reason)
-    failure = {"error": problem, "exit_code": code} if code else {}
-    text = ""
-    if accepted is not None or is_unsaved:
-        text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
-        text = f"--- {result.brief.form} ---\n{text}" if named else text
-    if texts is not None:
-        texts.append({**result.as_data(path), **failure})
-    else:
-        code = _print_text(result, path, code, text, failure if as_json else None)
+    text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
+    if is_printed and text:
+        heading = f"--- {result.brief.form} ---\n" if is_named else ""
+        print_result(heading + text, is_saved=path is not None)
     status(bill_of(result.answered))
     if best is not None and best.demo_label:
         warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
@@ -304,28 +382,17 @@ def deliver(
         print_error(f"{refusal(result)} ({saved})")
     elif path is not None:
         status(f"saved as {path}")
-    return code, path
+    return code, path, {**result.as_data(path), **failure(problem, code)}
+
+
+def failure(problem: str, code: int) -> dict[str, Any]:
+    """Return what the object of --json has besides after a failure."""
+    return {"error": problem, "exit_code": code} if code else {}
 
 
 def refusal(result: "Result") -> str:
     """Return why the gate refuses a result."""
     return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
-
-
-def _print_text(
-    result: "Result", path: Path | None, code: int, text: str, failure: Mapping[str, Any] | None
-) -> int:
-    """Print a text, or all of its result with what failed as JSON; return the exit code."""
-    if failure is not None:
-        try:
-            text = format_json({**result.as_data(path), **failure}, indent=2)
-        except Exception as error:  # noqa: BLE001 - then it is printed as it is
-            problem, code = failure_of(error)
-            print_error(problem)
-        STDERR.expects_json = False
-    if text:
-        print_result(text, is_saved=path is not None)
-    return code
 
 
 def plain(synopsis: "Synopsis") -> str:

@@ -112,7 +112,12 @@ def replace_text(document: Document, text: str) -> tuple[str, str]:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the files of texts below `folder`, sorted, without hidden ones; raises FileError for none."""
+    """Return the files of texts below `folder`, sorted, without hidden ones, or the file that it is itself.
+
+    Raises FileError for none.
+    """
+    if not folder.is_dir():
+        return [folder]
     try:
         found = find_files(folder, "**/*")
         files = [path for path in found if path.suffix.lower() in READERS and path.is_file()]

@@ -208,7 +208,7 @@ def read_texts(folder: Path, given: Mapping[str, str], *, skip: Path | None = No
     if not folder.exists():
         raise FileError(f"{folder}: no such folder: name one that holds texts")
     root = folder if folder.is_dir() else folder.parent
-    paths = text_files(folder) if folder.is_dir() else [folder]
+    paths = text_files(folder)
     paths = [path for path in paths if skip is None or not path.resolve().is_relative_to(skip.resolve())]
     folders = [path.relative_to(root).parts[:-1] for path in paths]
     levels = _meanings(folders)
