@@ -410,6 +410,14 @@ def test_a_group_alone_prints_its_help(terminal: Terminal, group: str) -> None:
     assert run.err == terminal(group, "--help").out
 
 
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize("group", [[], ["examples"], ["eval"], ["batch"], ["log"]], ids=" ".join)
+def test_a_list_of_commands_cuts_no_sentence(terminal: Terminal, group: list[str], columns: str) -> None:
+    listed = terminal(*group, "--help", COLUMNS=columns).out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "synopsis_writer", "--version"], capture_output=True, check=True

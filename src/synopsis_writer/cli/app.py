@@ -29,7 +29,7 @@ app = typer.Typer(
     ),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("write")(write.write)
 app.command("revise")(write.revise)
@@ -63,9 +63,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    _version: bool = switch(
-        "Print the version and exit.", "--version", callback=_show_version, is_eager=True
-    ),
+    _version: bool = switch("Print the version and exit.", callback=_show_version, is_eager=True),
     _log_format: options.LogFormat | None = options.LOG_FORMAT,
     debug: bool = switch("Print the traceback of a mistake in the program."),
 ) -> None:
@@ -108,7 +106,7 @@ def main() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run one command, by default the process's, and print its error; return its exit code."""
     command = typer.main.get_command(app)
-    _name_arguments(command)
+    _improve_help(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
     flags = given[: given.index("--")] if "--" in given else given
     values = {*flags, *map("=".join, itertools.pairwise(flags))}
@@ -153,12 +151,14 @@ class _Argument(TyperArgument):
         return None
 
 
-def _name_arguments(command: Any) -> None:
+def _improve_help(command: Any) -> None:
+    """Show arguments by their names alone, and in a list of commands the first sentence of each whole."""
+    command.short_help = " ".join((command.help or "").partition("\n\n")[0].split())
     for parameter in command.params:
         if isinstance(parameter, TyperArgument):
             parameter.__class__ = _Argument
     for subcommand in getattr(command, "commands", {}).values():
-        _name_arguments(subcommand)
+        _improve_help(subcommand)
 
 
 def _unwritable(error: OSError) -> int:

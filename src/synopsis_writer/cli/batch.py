@@ -95,9 +95,7 @@ class _RowFlags:
     """Which rows are made, and where they are saved."""
 
     briefs: Path = argument("CSV, JSONL, YAML or Parquet with a brief per row.", "BRIEFS")
-    out: Path = option(
-        "The batch's folder; run the same command again to continue it.", "FOLDER", default=...
-    )
+    out: Path = option("The batch's folder; the same command again continues it.", "FOLDER", default=...)
     limit: int | None = number("Rows to make this time.", min=1)
     retry: list[_Retry] = option("Make such rows again; repeatable.", "refused|failed", default=[])
     fresh: bool = switch("Start over; the old record is archived, not deleted.")
@@ -116,9 +114,7 @@ class _WorkFlags:
 
     concurrency: int = number("Rows in flight, on a server.", default=8, min=1, max=1024)
     workers: int = number("Processes that check texts; 0: this one does.", default=0, min=0, max=64)
-    variety: Literal["on", "off"] = option(
-        "Whether a text is compared with the batch's others.", default="on"
-    )
+    variety: Literal["on", "off"] = option("Compare each text with the batch's others.", default="on")
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def run(
     tpm: int | None = number("Maximum tokens per minute.", min=1),
     arc: Path | None = option("YAML: facts that rows establish, and later rows are given.", "FILE"),
     engine: Literal["local", "ray"] = option(
-        "Where rows are made: in this process, or by --workers workers of a Ray cluster.", default="local"
+        "Who makes rows: this process, or a Ray cluster.", default="local"
     ),
     address: str | None = option("The cluster: auto, HOST:PORT or ray://HOST:PORT.", "ADDRESS"),
     flags: options.RunFlags,
@@ -260,9 +256,7 @@ def _data(folder: Path) -> dict[str, Any]:
 def export(
     folder: Path = _DIR,
     output: Path = option("The file to write, - is stdout; for md, the folder.", "PATH", "-o", default=...),
-    export_format: Literal["md", "jsonl", "csv", "parquet"] = option(
-        "What to write.", None, "--format", default=...
-    ),
+    export_format: Literal["md", "jsonl", "csv", "parquet"] = options.FORMAT,
 ) -> int:
     """Write the accepted texts of a batch for people or other programs."""
     from synopsis_writer.batch import export as formats
@@ -344,7 +338,7 @@ def cancel(
     *,
     folder: Path = _DIR,
     forget: list[int] = number(
-        "Give up only this one, without asking: what the provider still makes is lost; repeatable.",
+        "Give up only this one, without asking; what is still made is lost; repeatable.",
         default=[],
         metavar="SHARD",
     ),

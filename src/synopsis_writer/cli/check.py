@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from synopsis_writer.characters import count_of, format_json, printable
+from synopsis_writer.characters import format_json, printable
 from synopsis_writer.cli import options
 from synopsis_writer.cli.console import (
     failure_of,
@@ -46,9 +46,7 @@ class _GateFlags(options.BudgetFlags, options.ModelFlags, options.ReviewFlags, o
 
 def check(
     *,
-    files: list[Path] = argument(
-        "Texts: .md, .txt, .docx, .html, .csv, .json, folders; - is stdin.", "FILE..."
-    ),
+    files: list[Path] = argument("Texts (.md .txt .docx .html .csv .json), folders; - is stdin.", "FILE..."),
     text: options.TextFlags,
     air_date: str | None = options.AIR_DATE,
     fix: bool = switch("Put right in the file what code can."),
@@ -77,7 +75,9 @@ def check(
         status(f"{path}: knows {', '.join(accept_word)}")
     workspace = open_workspace(settings)
     workspace.gate.warm_up()
-    brief = text.given | ({"air_date": air_date} if air_date else {})
+    brief = {
+        name: value for name, value in (*vars(text).items(), ("air_date", air_date)) if value is not None
+    }
     review = bool(flags.review or flags.review_model) and not diff
     with contextlib.ExitStack() as stack:
         work = _Check(workspace, brief, "json" if json else report, fix, diff, review, stack)
@@ -316,9 +316,7 @@ def _verify(path: Path, *, as_json: bool) -> int:
 def export(
     *,
     files: list[Path] = argument("Saved synopses, folders, or a batch's folder.", "FILE"),
-    file_format: Literal["docx", "html", "xmltv", "jsonld", "csv", "json", "txt"] = option(
-        "What the receiver wants.", None, "--format", default=...
-    ),
+    file_format: Literal["docx", "html", "xmltv", "jsonld", "csv", "json", "txt"] = options.FORMAT,
     output: Path = option("The file to write; - is stdout.", "FILE", "-o", default=_STDOUT),
     channel: str | None = option("XMLTV: the channel's id.", "ID"),
     start: str | None = option("XMLTV: when it begins, as 2026-12-24T20:15+01:00.", "TIME"),

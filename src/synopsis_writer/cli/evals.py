@@ -85,15 +85,11 @@ class _RunFlags:
     """What a run consists of, named as the parameters of `EvalRun`."""
 
     models: list[str] = option("A model to try; repeatable.", "MODEL", "--model", default=[])
-    prompts: list[Path] = option(
-        "A folder of templates: a version of the prompts; repeatable.", "FOLDER", "--prompt", default=[]
-    )
+    prompts: list[Path] = option("A folder of templates; repeatable.", "FOLDER", "--prompt", default=[])
     repeats: int = number("Answers per case.", default=1, min=1, max=100)
     cases: list[str] = _CASES
     concurrency: int = _CONCURRENCY
-    judges: list[str] = option(
-        "A model that judges the texts; repeatable: a jury.", "MODEL", "--judge", default=[]
-    )
+    judges: list[str] = option("A judge of the texts; repeatable: a jury.", "MODEL", "--judge", default=[])
 
 
 @dataclass(frozen=True)
@@ -334,7 +330,7 @@ def bless_run(
 def write_report(
     run: Path = _RUN,
     *,
-    output: Path = option("The HTML file to write.", "FILE", "--output", "-o", default=...),
+    output: Path = option("The HTML file to write.", "FILE", "-o", default=...),
     against: Path | None = option("A run to compare with.", "RUN"),
     at: _SuiteFlags,
     json: bool = options.JSON,
@@ -359,11 +355,9 @@ def export_run(
     run: Path = _RUN,
     *,
     output: Path = option(
-        "The file to write; for inspect, the folder of its logs.", "PATH", "--output", "-o", default=...
+        "The file to write; for inspect, the folder of its logs.", "PATH", "-o", default=...
     ),
-    export_format: Literal["jsonl", "csv", "junit", "inspect"] = option(
-        "What to write.", None, "--format", default=...
-    ),
+    export_format: Literal["jsonl", "csv", "junit", "inspect"] = options.FORMAT,
     at: _SuiteFlags,
     json: bool = options.JSON,
 ) -> int:
@@ -387,9 +381,7 @@ def judge_check(
     *,
     judge: list[str] = option("The judge to try; repeatable.", "MODEL", default=...),
     cases: list[str] = _CASES,
-    rated: list[Path] = option(
-        "A run whose pairs people have rated: the judge compares them, too.", "RUN", default=[]
-    ),
+    rated: list[Path] = option("A run that people have rated; the judge rates it, too.", "RUN", default=[]),
     seed: int = number("Seed of the corruptions.", default=0, min=0),
     at: _SuiteFlags,
     flags: _MeasureFlags,
@@ -440,12 +432,8 @@ def judge_check(
 @app.command("review-check")
 def review_check(
     *,
-    half: Literal["tuning", "held-out", "both"] = option(
-        "The texts: limits were tuned on one half.", default="both"
-    ),
-    review_model: str | None = option(
-        "A model to measure, too; without one only the check of code is.", "MODEL"
-    ),
+    half: Literal["tuning", "held-out", "both"] = option("Which half of the texts.", default="both"),
+    review_model: str | None = option("A model to measure; without one only the check of code is.", "MODEL"),
     house: Path | None = options.HOUSE,
     flags: _MeasureFlags,
     responses: options.CacheUse | None = options.CACHE,

@@ -271,7 +271,7 @@ def show_example(example_id: str = _ID, *, flags: _PoolFlags) -> None:
 @examples_app.command("check")
 def check_examples(
     *,
-    variety: bool = switch("Measure instead how much the texts differ; exits 1 where too many are alike."),
+    variety: bool = switch("Measure how much the texts differ; exits 1 if too alike."),
     flags: _PoolFlags,
 ) -> int:
     """Validate every show.yaml and example, and check each text with the gate."""

@@ -45,7 +45,7 @@ def with_flags(command: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(command)
     def expanded(**given: Any) -> T:
-        given |= {name: _with_home(value) for name, value in given.items()}
+        given |= {name: _with_home(value) for name, value in given.items() if isinstance(value, Path | list)}
         made = {
             name: group(**{flag: given.pop(flag) for flag in flags})
             for name, (group, flags) in groups.items()
@@ -66,12 +66,10 @@ def _named(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=shown)
 
 
-def _with_home(value: Any) -> Any:
+def _with_home(value: Path | list[Any]) -> Any:
     """Return a path with `~` as home, which a shell leaves in --out=~/x, or the paths of a list."""
     if isinstance(value, list):
-        return [_with_home(each) for each in value]
-    if not isinstance(value, Path):
-        return value
+        return [_with_home(each) if isinstance(each, Path) else each for each in value]
     return Path(os.path.expanduser(value))  # noqa: PTH111 - it would raise for a user that there is not
 
 
@@ -159,10 +157,9 @@ CACHE = option("Cached answers: reuse them, only store them, or neither.  [defau
 KEEP_REJECTED = option("Save a refused text into this folder.", "FOLDER")
 NO_LOG = switch("Do not record this run in the log.")
 SEED = number("Seed of the guided strategy; the same seed, the same text.", min=0)
+FORMAT = option("What to write.", None, "--format", default=...)
 JSON = switch("Print one JSON object instead of text.")
-LOG_FORMAT = option(
-    "How stderr is written: lines for a person, or a JSON object a line.", callback=_set_log_format
-)
+LOG_FORMAT = option("Lines for a person on stderr, or a JSON object a line.", callback=_set_log_format)
 
 
 @dataclass(frozen=True)
@@ -183,20 +180,13 @@ class TextFlags:
     words: str | None = WORDS
     character_count: str | None = CHARACTERS
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """The fields of a brief that were given."""
-        return {name: value for name, value in vars(self).items() if value not in (None, [])}
-
 
 @dataclass(frozen=True)
 class BriefFlags(TextFlags):
     """What is asked for."""
 
     characters: list[str] | None = option("A name that must appear; repeatable.", "NAME", "--character")
-    beats: list[str] | None = option(
-        "A plot event that must appear, in a sentence; repeatable, in order.", "TEXT", "--beat"
-    )
+    beats: list[str] | None = option("A plot event, in a sentence; repeatable, in order.", "TEXT", "--beat")
     air_date: str | None = AIR_DATE
     notes: str | None = option("Anything else the text should respect.", "TEXT")
 
@@ -215,9 +205,7 @@ class ServerFlags:
     """The server that is asked."""
 
     base_url: str | None = option("The address of an OpenAI-compatible server.", "URL")
-    insecure: bool | None = switch(
-        "Allow plain http to another machine: key and text can be read.", default=None
-    )
+    insecure: bool | None = switch("Allow plain http to another machine: it can be read.", default=None)
 
 
 @dataclass(frozen=True)
@@ -225,7 +213,7 @@ class ModelFlags(ServerFlags):
     """The model that is asked."""
 
     model: str | None = option(
-        "A hosted model's name, a GGUF file, a pulled model, 'embedded' or 'packaged'.", "MODEL"
+        "A server's model, a GGUF file, a pulled one, 'embedded' or 'packaged'.", "MODEL"
     )
 
 
@@ -236,9 +224,7 @@ class AnswerFlags:
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = option(
         "How long the model thinks.  [default: the server's]"
     )
-    verbosity: Literal["low", "medium", "high"] | None = option(
-        "How much the model says.  [default: the server's]"
-    )
+    verbosity: Literal["low", "medium", "high"] | None = option("How much it says.  [default: the server's]")
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = option(
         "How calls are served; flex: cheaper, slower, with longer time-outs."
     )
@@ -288,7 +274,7 @@ class ReviewFlags:
     """Whether a model reviews texts."""
 
     review: bool | None = switch(
-        "Have a model review accepted texts as a copy editor; one repair.",
+        "Have a model review accepted texts.",
         "--review/--no-review",
         default=None,
     )

@@ -36,9 +36,7 @@ _ENDS = 5  # words of a sentence in the table of variants
 def write(
     *,
     flags: options.BriefFlags,
-    forms: str | None = option(
-        "Several forms, one story: the longest first, the others told from it.", "A,B,C"
-    ),
+    forms: str | None = option("Several forms of one story, told from the longest.", "A,B,C"),
     outline: Path | None = options.OUTLINE,
     out: Path | None = option("The folder to save in.  [default: synopsen]", "FOLDER"),
     saving: options.SaveFlags,
@@ -59,7 +57,7 @@ def write(
     others: list[str] = []
     with Writer(settings, log=not run.no_log) as writer:
         if replay is not None:
-            named = [*flags.given, *["outline"] * bool(outline), *["forms"] * bool(forms)]
+            named = [*_given(flags), *["outline"] * bool(outline), *["forms"] * bool(forms)]
             if named:
                 raise BriefError(f"--replay takes its brief from the log: leave out {', '.join(named)}")
             result = writer.replay_sync(replay)
@@ -109,7 +107,7 @@ def _names(forms: str) -> list[str]:
 
 def _longest_first(writer: "Writer", flags: options.BriefFlags, forms: str) -> list[str]:
     """Return the forms of `--forms`; raises BriefError."""
-    if clash := {"form", "words", "character_count"} & flags.given.keys():
+    if clash := {"form", "words", "character_count"} & _given(flags).keys():
         flag = min(clash).removesuffix("_count").replace("character", "characters")
         raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
     names, house = writer.other_forms(None, _names(forms)), writer.workspace.house
@@ -181,15 +179,15 @@ def revise(
     file: Path = argument("A saved text, or your own: .md, .txt, .docx, .html, .json.", "FILE"),
     note: str | None = option("What to change, in your words.", "TEXT", "-n"),
     paragraphs: list[int] = number(
-        "Write only this one anew, from 1; repeatable.", "--paragraph", default=[], min=1
+        "Rewrite only this one, from 1; repeatable.", "--paragraph", default=[], min=1
     ),
     keep: list[str] = option("Words that must stay as they are; repeatable.", "TEXT", default=[]),
-    title_only: bool = switch("Write only the title anew."),
-    logline_only: bool = switch("Write only the logline anew."),
+    title_only: bool = switch("Rewrite only the title."),
+    logline_only: bool = switch("Rewrite only the logline."),
     variants: int = number("Versions that differ on purpose, to choose from.", default=1, min=1, max=5),
     text: options.TextFlags,
     people: list[str] = option(
-        "A person of a text that lists none, as 'Name: Rolle'; repeatable.", "NAME", "--character", default=[]
+        "'Name: Rolle' of a person, where the text lists none.", "NAME", "--character", default=[]
     ),
     out: Path | None = option("Save into this folder, and leave FILE as it is.", "FOLDER"),
     keep_rejected: Path | None = options.KEEP_REJECTED,
@@ -219,7 +217,7 @@ def revise(
             variants=variants,
             people=people,
             on_text=LiveText(console).show if console else None,
-            **text.given,
+            **_given(text),
         )
         STDERR.clear()
         RUN.set(revised.result.run or None)
@@ -331,11 +329,15 @@ def prompt(
     print_output(data, ["\n\n".join(parts)], as_json=json)
 
 
+def _given(flags: options.TextFlags) -> dict[str, Any]:
+    return {name: value for name, value in vars(flags).items() if value not in (None, [])}
+
+
 def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief, Outline | None]":
     """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
     from synopsis_writer.brief import make_brief
 
-    fields, planned = flags.given, None
+    fields, planned = _given(flags), None
     if outline is not None:
         from synopsis_writer.drafting import load_outline
 
