@@ -10,7 +10,7 @@ import pytest
 
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import FileError
-from synopsis_writer.log import _MIGRATIONS, RunLog
+from synopsis_writer.log import _MIGRATIONS, RunLog, word_diff
 from synopsis_writer.storage.sqlite import open_database
 from tests.support.loopback import LoopbackServer, Reply
 from tests.support.terminal import ANSWER, CLOSED, FILE, GOOD, ORDER, Terminal
@@ -82,6 +82,15 @@ def test_versions_are_compared_word_by_word(terminal: Terminal, written: Path, t
     assert terminal("log", "diff", f"{FILE}@1", "2", "--html", "diff.html").code == 0
     page = (tmp_path / "diff.html").read_text("utf-8")
     assert "Gesa ist <del>siebenundvierzig</del><ins>&lt;alt&gt;</ins>, hat einmal" in page
+
+
+def test_long_texts_of_few_words_are_compared_and_all_of_both_is_in_the_difference() -> None:
+    old, new = "nie " * 20_000, "nie immer " * 10_000  # to difflib a matter of hours
+    parts = list(word_diff(old, new))
+    assert "".join(text for kind, text in parts if kind != "+") == old.rstrip()
+    assert "".join(text for kind, text in parts if kind != "-") == new.rstrip()
+    longer = list(word_diff(old * 2, new * 2))
+    assert [kind for kind, _ in longer] == ["-", "+"]
 
 
 def test_a_version_is_restored_to_the_byte_and_what_was_there_is_in_the_log(

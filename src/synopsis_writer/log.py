@@ -54,7 +54,7 @@ RUN: ContextVar[str | None] = ContextVar("run", default=None)
 
 BATCH = "batch"  # the command of a run that is a batch's row
 _LONGEST_PATH = 5_000
-_LONG_DIFF = 9_000_000  # pairs of words, from which on frequent words begin no match: else it takes minutes
+_LONG_DIFF = 400_000_000  # pairs of words, a bit of memory each; longer texts are compared whole
 
 # A paragraph for each version of the file, in order; one that was released never changes.
 _MIGRATIONS = files("synopsis_writer").joinpath("log.sql").read_text(encoding="utf-8").split("\n\n")
@@ -659,18 +659,19 @@ def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
 
 def word_diff(old: str, new: str) -> Iterator[tuple[str, str]]:
     """Yield runs of words that are in both (`=`), only in the old text (`-`) or only in the new one (`+`)."""
-    from difflib import SequenceMatcher
+    from rapidfuzz.distance import Indel  # difflib takes cubic time where words recur
 
     before, after = (re.findall(r"\s*(?:\w+|[^\w\s])", text) for text in (old, new))
-    is_long = len(before) * len(after) > _LONG_DIFF
-    matcher = SequenceMatcher(None, before, after, autojunk=is_long)
-    for kind, start, end, new_start, new_end in matcher.get_opcodes():
-        deleted, inserted = "".join(before[start:end]), "".join(after[new_start:new_end])
-        if kind == "equal":
-            yield "=", deleted
-            continue
+    if len(before) * len(after) > _LONG_DIFF:
+        before, after = [old], [new]
+    start = new_start = 0
+    for match in Indel.opcodes(before, after).as_matching_blocks():
+        deleted, inserted = "".join(before[start : match.a]), "".join(after[new_start : match.b])
         blank = deleted[: len(deleted) - len(deleted.lstrip())]
         if blank and inserted.startswith(blank):
             yield "=", blank
             deleted, inserted = deleted.removeprefix(blank), inserted.removeprefix(blank)
         yield from (each for each in (("-", deleted), ("+", inserted)) if each[1])
+        start, new_start = match.a + match.size, match.b + match.size
+        if match.size:
+            yield "=", "".join(before[match.a : start])
