@@ -378,7 +378,7 @@ def test_what_is_refused_is_released_with_a_reason_alone(text: Any, saved: Path)
 def test_a_text_goes_out_as_word_and_comes_in_by_drop(text: Any, tmp_path: Path) -> None:
     text.get_by_role("button", name="Export").click()
     with text.expect_download() as waiting:
-        text.get_by_role("dialog").get_by_role("link", name="docx").click()
+        text.get_by_role("dialog").get_by_role("button", name="docx").click()
     path = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(path)
     assert path.suffix == ".docx"

@@ -2,18 +2,15 @@
 
 const WORDS = await (await fetch("/static/words.json")).json();
 
-/** The language of the page: "de" or "en". */
-export let language = document.documentElement.lang;
-export const speak = (name) => {
-	language = document.documentElement.lang = name;
-};
-
+export let language = document.documentElement.lang; // "de" or "en"
+export const speak = (name) => (language = document.documentElement.lang = name);
 export const learn = (words) => Object.assign(WORDS, words);
 
 /** The words for `key`, with `values` where they belong. */
 export const w = (key, ...values) => (WORDS[key]?.[Number(language === "en")] ?? key).replace(/\{(\d)\}/g, (_, place) => values[place]);
 export const number = (value) => Number(value).toLocaleString(language);
 export const range = (limits, unit) => limits && `${w("limits", ...limits.map(number))} ${w(unit)}`;
+export const checkName = (check) => w(`check_${check}`);
 export const joined = (...words) => words.filter(Boolean).join(" · ");
 export const pick = (object, keys) => Object.fromEntries(keys.map((key) => [key, object[key]]));
 
@@ -49,8 +46,7 @@ export const make = (name, data = {}) => {
 		if (when && !data[when]) element.remove();
 		if (!made.contains(element)) continue;
 		if (act) on(element, "click", data[act]);
-		for (const attribute of element.attributes) attribute.value = filled(attribute.value, data);
-		for (const node of element.childNodes) if (node.nodeType === Node.TEXT_NODE) node.data = filled(node.data, data);
+		for (const each of [...element.attributes, ...element.childNodes]) if (each.nodeValue) each.nodeValue = filled(each.nodeValue, data);
 		if (slot) element.replaceChildren(...data[slot]);
 	}
 	return made;
@@ -66,18 +62,18 @@ export const label = () => {
 	for (const element of all("[data-hint]")) element.setAttribute("placeholder", w(element.dataset.hint));
 };
 
-/** Tell a screen reader, politely. */
-export const announce = (words) => ($("announcer").textContent = words);
+/** Tell a screen reader the words for `key`, politely. */
+export const announce = (key, ...values) => ($("announcer").textContent = w(key, ...values));
 
-/** Show a line above the text, with actions as [name, function]; one with the same key takes its place. */
-export const notice = (words, { key = words, kind = "", actions = [], lines = [] } = {}) => {
+/** Show the words for `key`, or others, above the text, with actions as [name, function]; a key is there once. */
+export const notice = (key, { words = w(key), kind = "", actions = [], lines = [] } = {}) => {
 	unnotice(key);
-	const action = ([name, act]) => make("button", { words: w(name), act: () => [element.remove(), act()] });
-	const element = make("notice", { words, key, kind, lines: lines.map((line) => h("li", line)), actions: actions.map(action), shut: () => element.remove() });
+	const shut = () => element.remove();
+	const action = ([name, act]) => make("button", { words: w(name), act: () => [shut(), act()] });
+	const element = make("notice", { words, key, kind, shut, lines: lines.map((line) => h("li", line)), actions: actions.map(action) });
 	if (kind === "error") element.role = "alert";
 	$("notices").append(element);
 };
-
 export const unnotice = (...keys) => all("#notices > *").forEach((each) => keys.includes(each.dataset.key) && each.remove());
 
 /** Open a dialog of the page; `submit` gets its data, and may keep it open by giving false or failing. */
@@ -95,6 +91,7 @@ export const open = (id, submit) => {
 		}
 	};
 	$(id).showModal();
+	return form.elements;
 };
 
 // Requests
@@ -113,18 +110,11 @@ const renew = async () => {
 };
 
 const lose = (why) => {
-	if (lost !== why) notice(w(why), { key: "lost", kind: "error" });
+	if (lost !== why) notice("lost", { words: w(why), kind: "error" });
 	lost = why;
 	clearTimeout(retrying);
 	retrying = setTimeout(() => get("/api/journal").catch(() => {}), RETRY);
 	throw Object.assign(new Error(why), { isLost: true });
-};
-
-const find = () => {
-	lost = "";
-	unnotice("lost");
-	announce(w("found"));
-	dispatchEvent(new Event("found"));
 };
 
 /** Ask the program, with JSON or a Blob. An error `isLost` where it does not answer; else its `body` says why. */
@@ -136,14 +126,19 @@ const request = (method) => async (path, body, options) => {
 	const failed = (error) => (error.name === "AbortError" ? Promise.reject(error) : lose("lost"));
 	let response = await send().catch(failed);
 	if (response.status === 403) response = (await renew().catch(failed)) ? await send().catch(failed) : lose("restarted");
-	if (lost) find();
+	if (lost) {
+		lost = "";
+		unnotice("lost");
+		announce("found");
+		dispatchEvent(new Event("found"));
+	}
+	if (response.ok && options?.isFile) return new File([await response.blob()], /filename="(.+)"/.exec(response.headers.get("content-disposition"))[1]);
 	const data = await response.json().catch(failed);
 	if (!response.ok) throw Object.assign(new Error(data.error?.message), { body: data });
 	return data;
 };
 
 export const [get, post, put, drop] = ["GET", "POST", "PUT", "DELETE"].map(request);
-export const query = (path, values) => get(`${path}?${new URLSearchParams(values)}`);
 export const textPath = (id, rest = "") => `/api/texts/${id.split("/").map(encodeURIComponent).join("/")}${rest}`;
 
 /** Start a job; `heard` has a function for each kind of event but the last, which is returned. */
@@ -152,10 +147,7 @@ export const run = async (path, body, heard, started) => {
 	started(() => post(`/api/jobs/${job}/stop`));
 	return new Promise((resolve) => {
 		const source = new EventSource(`/api/jobs/${job}/events`);
-		const end = (name, data) => {
-			source.close();
-			resolve([name, data]);
-		};
+		const end = (name, data) => [source.close(), resolve([name, data])];
 		for (const name in heard) on(source, name, ({ data }) => heard[name](JSON.parse(data)));
 		on(source, "done failed stopped", ({ type, data }) => end(type, JSON.parse(data)));
 		source.onerror = () => source.readyState === EventSource.CLOSED && end("lost", {});

@@ -15,7 +15,7 @@ export const docs = [];
 /** The text that is shown. @type {Doc} */
 export let doc = null;
 /** What shows it; the page sets these. */
-export const view = { show() {}, touch() {}, kept() {}, place() {}, refresh() {} };
+export const view = {};
 
 const content = (text) => JSON.stringify(pick(text, CONTENT));
 const journalPath = (draft) => `/api/journal/${draft}`;
@@ -55,10 +55,10 @@ export const outgoing = (text = doc.text) => ({ ...text, paragraphs: text.paragr
 // What went wrong becomes one line, wherever it did.
 on(window, "unhandledrejection", (event) => {
 	event.preventDefault();
-	const { reason: error } = event;
-	if (error.isLost || error.name === "AbortError") return;
-	if (!error.body) console.error(error); // our fault
-	notice(error.message, { key: "refused", kind: "warn" });
+	const { isLost, name, body, message } = event.reason;
+	if (isLost || name === "AbortError") return;
+	if (!body) console.error(event.reason); // our fault
+	notice("refused", { words: message, kind: "warn" });
 });
 
 // What can be undone
@@ -88,15 +88,14 @@ const travel = (from, to) => {
 	let step;
 	do step = from.pop();
 	while (step && content(step) === content(doc.text));
-	if (!step) return announce(w("nothingToUndo"));
+	if (!step) return announce("nothingToUndo");
 	to.push(snapshot());
 	Object.assign(doc.text, pick(step, CONTENT));
 	doc.step = {};
 	view.show(step.place);
 	touch();
-	announce(w("undone"));
+	announce("undone");
 };
-
 export const undo = () => travel(doc.undo, doc.redo);
 export const redo = () => travel(doc.redo, doc.undo);
 
@@ -128,7 +127,7 @@ export const load = async (id) => {
 	if (!journal || doc.isDirty) return;
 	const { draft, at, text: newer } = journal;
 	const actions = [["restore", () => restore(draft)], ["showDifference", () => view.compare(text, newer)], ["discard", () => discard(draft)]];
-	notice(w("newerDraft", moment(at)), { key: "newer", actions });
+	notice("newer", { words: w("newerDraft", moment(at)), actions });
 };
 
 export const leave = async (which) => {
@@ -186,29 +185,26 @@ const backUp = (text) => {
 
 /** The file is another than the one that was opened: let the person choose. */
 const choose = (which, theirs) => {
-	const mine = () => {
+	const keepMine = () => {
 		Object.assign(which.text, { id: null, hash: "", release: null });
 		which.saved = null;
 		go(which);
 		save();
 	};
-	const other = () => {
+	const takeTheirs = () => {
 		go(which);
 		change({ ...theirs, draft: which.text.draft });
 		which.saved = content(which.text);
 		touch();
 	};
-	const compare = () => {
-		choose(which, theirs);
-		view.compare(which.text, theirs);
-	};
-	notice(w("conflict"), { key: "conflict", kind: "warn", actions: [["keepMine", mine], ["takeTheirs", other], ["showDifference", compare]] });
+	const showDifference = () => [choose(which, theirs), view.compare(which.text, theirs)];
+	notice("conflict", { kind: "warn", actions: Object.entries({ keepMine, takeTheirs, showDifference }) });
 };
 
 const windows = new BroadcastChannel("synopsis"); // of one browser
 on(windows, "message", ({ data: { id, isNew } }) => {
 	if (!docs.some(({ text }) => text.id === id)) return;
-	notice(w("window"), { key: "window" });
+	notice("window");
 	if (isNew) windows.postMessage({ id });
 });
 
@@ -227,7 +223,7 @@ export const save = async (request = null) => {
 		saving.isKept = false;
 		unnotice("refused", "conflict");
 		if (saving === doc) go(doc);
-		announce(w("saved"));
+		announce("saved");
 		view.refresh();
 		return true;
 	} catch (error) {
@@ -256,15 +252,17 @@ export const poll = async () => {
 	choose(asked, await get(textPath(id)));
 };
 
-/** Open a draft; where it is of a saved text, undo goes back to that. */
-export const restore = async (draft) => {
-	const text = await get(journalPath(draft));
-	const saved = text.id && (await get(textPath(text.id)).catch(() => null));
-	add(saved || { ...text, id: null, hash: "" });
-	if (saved) change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
-	await sendJournal();
-	if (doc.text.draft !== draft) await drop(journalPath(draft));
+/** Open drafts; where one is of a saved text, undo goes back to that. */
+export const restore = async (...drafts) => {
 	unnotice("drafts", "newer");
+	for (const draft of drafts) {
+		const text = await get(journalPath(draft));
+		const saved = text.id && (await get(textPath(text.id)).catch(() => null));
+		add(saved || { ...text, id: null, hash: "" });
+		if (saved) change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
+		await sendJournal();
+		if (doc.text.draft !== draft) await drop(journalPath(draft));
+	}
 	view.refresh();
 };
 
@@ -280,13 +278,11 @@ export const recover = async () => {
 		await put(journalPath(text.draft), text);
 		localStorage.removeItem(key);
 	}
-	const drafts = await view.refresh();
+	const found = await view.refresh();
+	const drafts = found.map(({ draft }) => draft);
 	if (!drafts.length) return;
-	const restoreAll = async () => {
-		for (const { draft } of drafts) await restore(draft);
-	};
-	const actions = [["restore", () => restore(drafts[0].draft)], ["all", restoreAll]].slice(0, drafts.length);
-	notice(w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), { key: "drafts", lines: drafts.slice(0, 3).map(({ name }) => name), actions });
+	const actions = [["restore", () => restore(drafts[0])], ["all", () => restore(...drafts)]].slice(0, drafts.length);
+	notice("drafts", { words: w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), lines: found.slice(0, 3).map(({ name }) => name), actions });
 };
 
 on(window, "found", () => [view.touch(), sendJournal()]);

@@ -1,6 +1,5 @@
-// The text: an editable host, a <p> a paragraph. Typing is the browser's own, with its input methods and spell-check;
-// pasting is ours, and what a browser leaves behind is put right. A place in the text is {index, offset}: a paragraph,
-// and UTF-16 units in it.
+// The text: an editable host, a <p> a paragraph. Typing is the browser's own; pasting is ours, and what a browser
+// leaves behind is put right. A place in the text is {index, offset}: a paragraph, and UTF-16 units in it.
 
 import { $, h, on } from "./base.js";
 
@@ -11,28 +10,27 @@ const paragraphs = host.children; // a live list
 let last = {};
 
 /** Who is told of changes; the page sets these. */
-export const heard = { before(kind) {}, changed() {}, moved() {}, pasted(length) {} };
+export const heard = {};
 
 /** Pasted text as this page has it: a line is a paragraph, and nothing invisible is left. */
 const cleaned = (text) => text.replace(/\r\n?|[\v\f\u2028\u2029]/g, "\n").replace(INVISIBLE, "").replace(/\xa0/g, " ").replace(/\n\s*/g, "\n").replace(/^\n|\n$/g, "");
-
-const paragraph = ({ storyline, text }) => {
-	const made = h("p", text || h("br"));
-	made.dataset.storyline = storyline;
-	return made;
-};
 
 /** The paragraphs as they are now. */
 export const get = () => [...paragraphs].map(({ dataset, textContent }) => ({ storyline: dataset.storyline ?? "A", text: textContent }));
 
 export const set = (texts) => {
-	host.replaceChildren(...(texts.length ? texts : [{ storyline: "A" }]).map(paragraph));
+	const made = (texts.length ? texts : [{ storyline: "A" }]).map(({ storyline, text }) => {
+		const element = h("p", text || h("br"));
+		element.dataset.storyline = storyline;
+		return element;
+	});
+	host.replaceChildren(...made);
 	mark();
 };
 
 const mark = () => {
 	host.classList.toggle("empty", paragraphs.length === 1 && !host.textContent);
-	host.classList.toggle("stranded", [...paragraphs].some(({ dataset }) => dataset.storyline !== "A"));
+	host.classList.toggle("stranded", get().some(({ storyline }) => storyline !== "A"));
 };
 
 /** Where the selection begins and ends, or where it did when it was in the text; at first the text's end. */
@@ -45,7 +43,6 @@ export const selection = () => {
 	return { start: within(last.start), end: within(last.end) };
 };
 
-/** Select from `start` to `end`. */
 export const select = (start, end = start, isShown = false) => {
 	const { startContainer, startOffset, endContainer, endOffset } = range(start, end);
 	host.focus({ preventScroll: true });
@@ -93,20 +90,16 @@ const repair = () => {
 const joint = (kind) => {
 	const { start, end } = selection();
 	const { index, offset } = start;
-	const before = { index: index - 1, offset: paragraphs[index - 1]?.textContent.length };
 	if (index !== end.index || offset !== end.offset) return null;
-	if (/^delete.*Backward$/.test(kind) && index && !offset) return { start: before, end };
-	if (/^delete.*Forward$/.test(kind) && offset === paragraphs[index].textContent.length) return { start, end: within({ index: index + 1, offset: 0 }) };
+	if (/^delete.*Backward$/.test(kind) && index && !offset) return { start: textEnd(index - 1), end };
+	if (/^delete.*Forward$/.test(kind) && offset === textEnd(index).offset) return { start, end: within({ index: index + 1, offset: 0 }) };
 	return null;
 };
 
+const textEnd = (index = Math.max(0, paragraphs.length - 1)) => ({ index, offset: paragraphs[index]?.textContent.length ?? 0 });
+
 /** The place, or the text's end where it lies beyond that. */
 const within = (place) => (paragraphs[place?.index] ? place : textEnd());
-
-const textEnd = () => {
-	const index = Math.max(0, paragraphs.length - 1);
-	return { index, offset: paragraphs[index]?.textContent.length ?? 0 };
-};
 
 const place = (node, offset) => {
 	const index = node === host ? offset : [...paragraphs].findIndex((each) => each.contains(node));

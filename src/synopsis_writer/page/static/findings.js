@@ -1,6 +1,6 @@
 // What the check says of the text: underlined in it, listed beside it, and counted under it.
 
-import { $, announce, fill, make, notice, number, open, post, range, w } from "./base.js";
+import { $, announce, checkName, fill, make, notice, number, open, post, range, w } from "./base.js";
 import { change, doc, outgoing, remember } from "./desk.js";
 import * as editor from "./editor.js";
 
@@ -29,19 +29,25 @@ export const check = async () => {
 	show(result);
 };
 
+const unwaived = () => doc.findings.filter((each) => !each.waived);
 const isLong = ([start, end]) => start.index !== end.index || end.offset - start.offset > LONG_SPAN;
-const amount = (count, one, many) => count && w(count === 1 ? one : many, count);
+const isBefore = (one, other) => one.index < other.index || (one.index === other.index && one.offset < other.offset);
 
 const show = ({ counts, limits, problem }) => {
 	const hasText = doc.text.paragraphs.some(({ text }) => text.trim());
 	const spans = { long: [], warning: [], error: [] };
-	for (const each of unwaived()) for (const span of each.spans) spans[isLong(span) ? "long" : each.level].push(span);
+	const numbers = { error: 0, warning: 0 };
+	for (const each of unwaived()) {
+		numbers[each.level]++;
+		for (const span of each.spans) spans[isLong(span) ? "long" : each.level].push(span);
+	}
 	editor.underline(spans);
-	const [errors, warnings] = ["error", "warning"].map((level) => unwaived().filter((each) => each.level === level).length);
-	const verdict = [amount(errors, "error1", "errors"), amount(warnings, "warning1", "warnings")].filter(Boolean).join(", ") || w(hasText ? "clean" : "emptyHint");
-	$("verdict").className = hasText ? (errors ? "refused" : "accepted") : "soft";
+	const { error, warning } = numbers;
+	const amounts = [error && w(error === 1 ? "error1" : "errors", error), warning && w(warning === 1 ? "warning1" : "warnings", warning)];
+	const verdict = amounts.filter(Boolean).join(", ") || w(hasText ? "clean" : "emptyHint");
+	$("verdict").className = hasText ? (error ? "refused" : "accepted") : "soft";
 	$("verdict").replaceChildren(verdict, unwaived().some(({ fixes }) => fixes.length) ? make("button", { words: w("fixAll"), act: fixAll }) : "");
-	$("found").textContent = errors + warnings || "";
+	$("found").textContent = error + warning || "";
 	$("problem").textContent = problem;
 	const focused = document.activeElement.closest("#findings li")?.dataset.key;
 	fill("findings", "finding", doc.findings.map(card));
@@ -71,12 +77,11 @@ const card = (finding) => {
 	const { check: id, level, spans, fixes, waived } = finding;
 	const word = spans.length ? quote(spans[0]) : "";
 	const [fix, ...others] = waived ? [] : fixes;
-	const kind = waived ? "waived" : level;
 	return {
 		...finding,
-		kind,
+		kind: waived ? "waived" : level,
 		key: `${id} ${word}`,
-		name: w(`check_${id}`),
+		name: checkName(id),
 		quotes: spans.slice(0, MOST_QUOTES).map((span) => make("quote", { words: quote(span), act: () => editor.select(...span, true) })),
 		reason: waived && w("waivedBecause", waived),
 		fixWords: fix && (others.length || !fix.text.trim() ? w("fix") : w("fixTo", fix.text)),
@@ -89,7 +94,7 @@ const card = (finding) => {
 };
 
 const applyFix = ({ fixes }) => {
-	if (!fixes.length) return announce(w("fixedNone"));
+	if (!fixes.length) return announce("fixedNone");
 	remember();
 	for (const { span, text } of fixes.toReversed()) editor.splice(...span, text);
 };
@@ -97,7 +102,7 @@ const applyFix = ({ fixes }) => {
 export const fixAll = async () => {
 	const { text, fixed } = await post("/api/fix", outgoing());
 	change({ paragraphs: text.paragraphs });
-	announce(fixed.length ? w("fixed", fixed.join(", ")) : w("fixedNone"));
+	announce(fixed.length ? "fixed" : "fixedNone", fixed.join(", "));
 };
 
 const waive = ({ check: id, message, words }) => {
@@ -106,18 +111,15 @@ const waive = ({ check: id, message, words }) => {
 };
 
 const unwaive = ({ check: id, words }) => {
-	const isIts = (each) => each.check === id && each.words.some((word) => words.includes(word));
-	change({ waived: doc.text.waived.filter((each) => !isIts(each)) });
+	change({ waived: doc.text.waived.filter((each) => each.check !== id || !each.words.some((word) => words.includes(word))) });
 };
 
 const ours = async (word) => {
 	await post("/api/words", { word });
-	notice(w("ourWordDone", word), { key: "word" });
+	notice("word", { words: w("ourWordDone", word) });
 	check();
 };
 
-const isBefore = (one, other) => one.index < other.index || (one.index === other.index && one.offset < other.offset);
-const unwaived = () => doc.findings.filter((each) => !each.waived);
 const current = () => {
 	const { start } = editor.selection();
 	return unwaived().find(({ spans }) => spans.some(([from, to]) => !isBefore(start, from) && !isBefore(to, start)));
@@ -136,7 +138,7 @@ export const markCurrent = () => {
 const withCurrent = (act) => () => {
 	const finding = current() ?? unwaived()[0];
 	if (finding) act(finding);
-	else announce(w("clean"));
+	else announce("clean");
 };
 export const fixCurrent = withCurrent(applyFix);
 export const waiveCurrent = withCurrent(waive);
@@ -146,9 +148,8 @@ export const step = (by) => {
 	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map((span) => ({ ...finding, span })));
 	all.sort(({ span: [one] }, { span: [other] }) => (isBefore(one, other) ? -by : by));
 	const { start } = editor.selection();
-	const isAhead = ({ span: [from] }) => (by > 0 ? isBefore(start, from) : isBefore(from, start));
-	const next = all.find(isAhead) ?? all[0];
-	if (!next) return announce(w("clean"));
+	const next = all.find(({ span: [from] }) => (by > 0 ? isBefore(start, from) : isBefore(from, start))) ?? all[0];
+	if (!next) return announce("clean");
 	editor.select(...next.span, true);
 	announce(`${next.message} ${next.hint}`);
 };

@@ -1,6 +1,6 @@
 // The model at work: writing, revising, other lengths; and what it would be asked.
 
-import { $, announce, fill, h, joined, make, notice, number, open, pick, post, range, run, unnotice, w } from "./base.js";
+import { $, announce, checkName, fill, h, joined, make, notice, number, open, pick, post, range, run, unnotice, w } from "./base.js";
 import { add, change, discard, doc, go, outgoing, save, state, view } from "./desk.js";
 
 /** What of a text a model or an older version has. */
@@ -11,7 +11,7 @@ export let job = null;
 
 /** Start a job and show it as it goes; returns the texts, or nothing where there are none. */
 const work = async (kind, body) => {
-	if (job) return announce(w("busy"));
+	if (job) return announce("busy");
 	const which = doc;
 	const isWriting = kind === "write";
 	let grown = { paragraphs: [] };
@@ -29,12 +29,12 @@ const work = async (kind, body) => {
 		},
 		attempt({ number: count, passed, form, findings, usage, cost }) {
 			grown = { paragraphs: [] };
-			const errors = findings.map(({ check, message }) => ({ name: w(`check_${check}`), message }));
-			const why = errors.map(({ name, message }) => h("li", h("b", name), ` ${message}`));
+			const names = findings.map(({ check }) => checkName(check));
+			const why = findings.map(({ message }, index) => h("li", h("b", names[index]), ` ${message}`));
 			$("attempts").append(make("attempt", { verdict: joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", count)), why }));
 			tokens += usage.prompt + usage.completion;
 			charge(cost);
-			if (!passed) say(w("attemptBecause", count + 1, count, errors.map(({ name }) => name).join(", ")));
+			if (!passed) say(w("attemptBecause", count + 1, count, names.join(", ")));
 		},
 	};
 	const show = (isRunning) => {
@@ -55,7 +55,7 @@ const work = async (kind, body) => {
 		const partKept = isWriting && !data.texts && part && w("partKept");
 		if (isWriting && text) adopt(which, text);
 		say(w(name), partKept);
-		if (data.message || name === "lost") notice([data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { key: "job", kind: "warn" });
+		if (data.message || name === "lost") notice("job", { words: [data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), kind: "warn" });
 		tokens = data.tokens ?? tokens;
 		charge(data.cost);
 		return data.texts;
@@ -109,14 +109,13 @@ const differences = async (before, after) => {
 	return (await post("/api/diff", { old, new: now })).pieces;
 };
 
-const marked = (parts) => parts.map(({ kind, text }) => (kind === "same" ? text : h(kind === "in" ? "ins" : "del", text)));
-
-/** A text to read, with its differences; `more` may add something to each paragraph. */
-export const reading = ({ title, logline }, pieces, more = () => "") => {
-	const paragraphs = pieces.flatMap((piece, index) => [h("p", ...marked(piece)), more(piece, index) || ""]);
+/** A text to read, in pieces that say what is new; `more` may add something to each paragraph. */
+const reading = ({ title, logline }, pieces, more = () => "") => {
+	const marked = ({ kind, text }) => (kind === "same" ? text : h(kind === "in" ? "ins" : "del", text));
+	const paragraphs = pieces.flatMap((piece, index) => [h("p", ...piece.map(marked)), more(piece, index) || ""]);
 	return make("reading", { title, logline, paragraphs });
 };
-export const plain = ({ paragraphs }) => paragraphs.map(({ text }) => [{ kind: "same", text }]);
+export const plain = (text) => reading(text, text.paragraphs.map(({ text }) => [{ kind: "same", text }]));
 
 /** Show in which words `after` differs from `before`; `restore` takes it. */
 export const compare = async (before, after, restore) => {
@@ -130,37 +129,39 @@ const choose = async (texts) => {
 	const which = doc;
 	const base = outgoing();
 	const pieces = await Promise.all(texts.map((text) => differences(base, text)));
-	const take = (values, { origin, request }, words) => {
+	const take = (values, { origin, request }, ...words) => {
 		change({ ...values, origin });
 		if (which.text.id) save(request);
-		announce(words);
+		announce(...words);
 	};
 	const whole = (index) => {
 		$("variants").close();
-		take(pick(texts[index], WORDS), texts[index], w("variant", index + 1));
+		take(pick(texts[index], WORDS), texts[index], "variant", index + 1);
 	};
 	const column = (text, index) => {
 		const isAligned = pieces[index].length === base.paragraphs.length && base.paragraphs.length > 1;
 		const one = (place) => ({ currentTarget }) => {
 			currentTarget.disabled = true;
-			take({ paragraphs: outgoing().paragraphs.with(place, text.paragraphs[place]) }, text, w("takenParagraph", place + 1));
+			take({ paragraphs: outgoing().paragraphs.with(place, text.paragraphs[place]) }, text, "takenParagraph", place + 1);
 		};
 		const more = (piece, place) => isAligned && piece.some(({ kind }) => kind !== "same") && make("piece", { place: place + 1, act: one(place) });
 		return { ...text, number: index + 1, name: w("variant", index + 1), take: () => whole(index), text: [reading(text, pieces[index], more)] };
 	};
-	fill("sides", "variant", [{ name: w("current"), text: [reading(base, plain(base))] }, ...texts.map(column)]);
+	fill("sides", "variant", [{ name: w("current"), text: [plain(base)] }, ...texts.map(column)]);
 	open("variants");
 	$("variants").onkeydown = ({ key, ctrlKey, altKey }) => texts[key - 1] && !ctrlKey && !altKey && whole(key - 1);
 	$("variants").onclose = () => discard(...texts.map(({ draft }) => draft));
 	$("sides").querySelector(".primary").focus();
 };
 
+/** How long a form may be, in words. */
+export const limitsOf = (form) => ["words", "characters", "bytes", "paragraphs"].map((unit) => range(form[unit], unit)).filter(Boolean).join(", ");
+
 /** The story in other forms; each becomes a tab. */
 export const lengths = () => {
 	const { text } = doc;
-	const limits = (form) => ["words", "characters", "bytes"].map((unit) => range(form[unit], unit)).filter(Boolean).join();
 	const others = state.house.forms.filter(({ name }) => name !== text.brief.form);
-	fill("forms", "choice", others.map((form) => ({ name: form.name, limits: limits(form) })));
+	fill("forms", "choice", others.map((form) => ({ name: form.name, limits: limitsOf(form) })));
 	const tell = async (forms) => {
 		for (const each of (await work("lengths", { text: outgoing(text), forms })) ?? []) add(each);
 	};

@@ -1,12 +1,11 @@
 // The page: shows the open text with its brief, and ties keys and buttons to what they do.
 
-import { $, all, fill, h, joined, label, language, make, notice, number, on, range, speak, w } from "./base.js";
+import { $, all, fill, h, joined, label, language, notice, number, on, speak, w } from "./base.js";
 import * as desk from "./desk.js";
 import * as editor from "./editor.js";
 import * as findings from "./findings.js";
 import * as model from "./model.js";
 import * as panels from "./panels.js";
-import { rate } from "./rate.js";
 
 const CHECK_AFTER = 40; // milliseconds after a key
 const SEARCH_AFTER = 150;
@@ -23,15 +22,7 @@ const later = (name, act, after) => {
 };
 const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
 const options = (list) => list.map(({ name }) => h("option", name));
-
-// The brief
-
 const readBrief = () => Object.fromEntries(new FormData($("brief")));
-
-const showBrief = () => {
-	for (const each of brief) if (each.name) each.value = [desk.doc.text.brief[each.name] ?? ""].flat().join("\n");
-	showCast();
-};
 
 /** Show who plays in the show, and what the form is for. */
 const showCast = () => {
@@ -45,8 +36,7 @@ const showCast = () => {
 	$("cast").hidden = !cast.length;
 	fill("chips", "chip", cast.map(({ name, role }) => ({ name, role, pressed: String(chosen.includes(name)), toggle: toggle(name) })));
 	const form = desk.state.house.forms.find(({ name }) => name === brief.form.value);
-	const limits = form && ["words", "characters", "bytes", "paragraphs"].map((unit) => range(form[unit], unit)).filter(Boolean);
-	$("purpose").textContent = form ? `${form.purpose} ${limits.join(", ")}.` : "";
+	$("purpose").textContent = form ? `${form.purpose} ${model.limitsOf(form)}.` : "";
 };
 
 const changeBrief = (kind) => {
@@ -56,8 +46,6 @@ const changeBrief = (kind) => {
 	showCast();
 };
 
-// The text
-
 const show = (place) => {
 	const { doc } = desk;
 	const { text } = doc;
@@ -65,12 +53,13 @@ const show = (place) => {
 	const hadFocus = document.activeElement === editor.host;
 	const { start } = editor.selection();
 	for (const name of ["title", "logline"]) Object.assign($(name), { value: text[name], readOnly: isGrowing });
-	$("people").value = text.characters.map(({ name, role }) => `${name}: ${role}`).join("\n");
+	$("characters").value = text.characters.map(({ name, role }) => `${name}: ${role}`).join("\n");
 	editor.set(text.paragraphs);
 	if (hadFocus) editor.select(place ?? start, undefined, Boolean(place));
 	$("body").hidden = isGrowing;
 	$("growing").hidden = !isGrowing;
-	showBrief();
+	for (const each of brief) if (each.name) each.value = [text.brief[each.name] ?? ""].flat().join("\n");
+	showCast();
 	panels.showRecord(text.release);
 	showTabs();
 	showKept();
@@ -80,11 +69,10 @@ const show = (place) => {
 
 const showTabs = () => {
 	const { doc, docs } = desk;
-	const opened = new Set(docs.map(({ text }) => text.id));
-	const stories = new Set(docs.map(({ text }) => text.story).filter(Boolean));
-	const siblings = panels.library.filter(({ id, story }) => stories.has(story) && !opened.has(id));
-	const closer = (each) => docs.length > 1 && { closing: w("closeTab", each.name), close: () => desk.leave(each) };
-	const tab = (each) => ({ form: each.text.brief.form, name: each.name + (each.isDirty ? " •" : ""), current: String(each === doc), go: () => desk.go(each), ...closer(each) });
+	const isOpen = (key, value) => value && docs.some(({ text }) => text[key] === value);
+	const siblings = panels.library.filter(({ id, story }) => isOpen("story", story) && !isOpen("id", id));
+	const close = (each) => docs.length > 1 && { closing: w("closeTab", each.name), close: () => desk.leave(each) };
+	const tab = (each) => ({ form: each.text.brief.form, name: each.name + (each.isDirty ? " •" : ""), current: String(each === doc), go: () => desk.go(each), ...close(each) });
 	const sibling = ({ id, form, title }) => ({ form, name: title, current: "false", go: () => desk.load(id) });
 	fill("open", "tab", [...docs.map(tab), ...siblings.map(sibling)]);
 	$("open").hidden = docs.length + siblings.length < 2;
@@ -110,18 +98,6 @@ const showPlace = () => {
 	}
 };
 
-/** Change the paragraph at the cursor, and go where it is then. */
-const withParagraph = (edit) => () => {
-	const { paragraphs } = desk.doc.text;
-	const { index } = editor.selection().start;
-	const [changed, to] = paragraphs[index] ? edit(paragraphs, index) : [];
-	if (!changed) return;
-	desk.change({ paragraphs: changed });
-	editor.select({ index: to, offset: 0 }, undefined, true);
-};
-const move = (by) => withParagraph((all, index) => (all[index + by] ? [all.with(index + by, all[index]).with(index, all[index + by]), index + by] : []));
-const tell = (storyline) => withParagraph((all, index) => [all.with(index, { ...all[index], storyline }), index]);
-
 Object.assign(editor.heard, {
 	before: desk.remember,
 	changed() {
@@ -133,7 +109,7 @@ Object.assign(editor.heard, {
 		showPlace();
 		findings.markCurrent();
 	},
-	pasted: (length) => length > LONG_PASTE && notice(w("longPaste", number(length)), { key: "paste" }),
+	pasted: (length) => length > LONG_PASTE && notice("paste", { words: w("longPaste", number(length)) }),
 });
 Object.assign(desk.view, {
 	show,
@@ -151,18 +127,28 @@ Object.assign(desk.view, {
 
 // Actions
 
+/** Change the paragraph at the cursor, and go where it is then. */
+const withParagraph = (edit) => () => {
+	const { paragraphs } = desk.doc.text;
+	const { index } = editor.selection().start;
+	const [changed, to] = edit(paragraphs, index);
+	if (!paragraphs[index] || !paragraphs[to]) return;
+	desk.change({ paragraphs: changed });
+	editor.select({ index: to, offset: 0 }, undefined, true);
+};
+const move = (by) => withParagraph((texts, index) => [texts.toSpliced(index, 1).toSpliced(index + by, 0, texts[index]), index + by]);
+const tell = (storyline) => withParagraph((texts, index) => [texts.map((each, place) => (place === index ? { ...each, storyline } : each)), index]);
+
 const toRegion = (by) => () => {
 	const here = REGIONS.findIndex((id) => $(id).contains(document.activeElement));
 	const next = REGIONS[(here + by + 3) % 3];
 	if (next === "middle") editor.select(editor.selection().start);
 	else ($(next).querySelector("summary, button") ?? $(next)).focus();
 };
-
 const toPart = (part, control) => () => {
 	$(part).open = true;
 	control.focus();
 };
-
 const saved = (act) => async () => (await desk.save()) && act();
 
 /** Show all words in a language. */
@@ -173,7 +159,7 @@ const translate = (to) => {
 	$("house").textContent = house.is_own ? house.name : w("builtIn");
 	$("model").textContent = joined(w(`model_${engine.kind}`, engine.name), model.budgetWords());
 	const ways = engine.ways_out.map(({ kind, command }) => w(`way_${kind}`, command));
-	if (ways.length) notice(w("noModel"), { key: "model", lines: [engine.why, w("waysOut"), ...ways] });
+	if (ways.length) notice("noModel", { lines: [engine.why, w("waysOut"), ...ways] });
 	show();
 	panels.refresh();
 };
@@ -241,15 +227,16 @@ on(document, "click", ({ target }) => {
 	ACTIONS[target.closest("[data-action]")?.dataset.action]?.();
 });
 on($("brief"), "input", ({ target: { name } }) => name && changeBrief(`brief ${name}`));
-const person = (line) => {
-	const [name, ...role] = line.split(":");
-	return { name: name.trim(), role: role.join(":").trim() };
-};
 const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
-for (const [id, key, read] of [["title", "title", oneLine], ["logline", "logline", oneLine], ["people", "characters", (value) => lines(value).map(person)]])
-	on($(id), "input", ({ target }) => {
-		desk.remember(id);
-		desk.doc.text[key] = read(target.value);
+const person = (line) => {
+	const [, name, role = ""] = /^([^:]*?)\s*(?::\s*(.*))?$/.exec(line);
+	return { name, role };
+};
+const READ = { title: oneLine, logline: oneLine, characters: (value) => lines(value).map(person) };
+for (const name in READ)
+	on($(name), "input", ({ target }) => {
+		desk.remember(name);
+		desk.doc.text[name] = READ[name](target.value);
 		desk.touch();
 	});
 on($("title"), "keydown", (event) => {
@@ -287,7 +274,7 @@ translate(language);
 setInterval(desk.poll, POLL);
 const id = decodeURIComponent(location.hash.slice(1));
 const { rate: run, ...how } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-if (run) rate({ run, ...how });
+if (run) panels.rate({ run, ...how });
 if (id.includes(".")) await desk.load(id).catch(() => {});
 await desk.recover();
 document.documentElement.dataset.ready = "";
