@@ -5,6 +5,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,20 @@ def test_only_the_page_itself_may_ask(
     assert (answer.status_code, answer.headers["cache-control"]) == (403, "no-store")
     assert answer.text.endswith("open the address that 'synopsis page' printed\n")
     assert browser.token not in answer.text
+
+
+def test_each_request_that_changes_anything_needs_token_and_origin(browser: Browser) -> None:
+    from synopsis_writer.page.api import _ROUTES
+
+    changing = [line for line, *_ in _ROUTES if not line.startswith("GET ")]
+    assert len(changing) > 10
+    for line in changing:
+        method, path = line.split()
+        path = path.replace("{id:path}", FILE).replace("{draft}", "d-abcd").replace("{job}", "j-none")
+        for name in browser.headers:
+            headers = {key: value for key, value in browser.headers.items() if key != name}
+            answer = browser.ask(method, f"/api{path}", {}, headers=headers)
+            assert (answer.status_code, "only the page itself" in answer.text) == (403, True), (line, name)
 
 
 def test_every_answer_is_private(browser: Browser) -> None:
@@ -265,6 +280,28 @@ def test_two_windows_on_one_text_do_not_overwrite_each_other(browser: Browser, t
     assert read_document(texts / FILE).meta["title"] == "Eins"
     assert browser.ask("DELETE", "/api/journal/d-0002").json() == {}
     assert browser.ask("GET", "/api/journal/d-0002").status_code == 404
+
+
+@pytest.mark.parametrize(("days", "count"), [(29, 1), (31, 0)])
+def test_a_draft_is_kept_for_thirty_days(browser: Browser, home: Path, days: int, count: int) -> None:
+    browser.put("/api/journal/d-0030", text(title="Liegen geblieben"))
+    file = home / "data" / "drafts" / "d-0030.json"
+    entry = json.loads(file.read_text(encoding="utf-8"))
+    entry["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+    file.write_text(json.dumps(entry), encoding="utf-8")
+    drafts = [each["draft"] for each in browser.get("/api/journal")["drafts"]]
+    assert (drafts.count("d-0030"), file.exists()) == (count, bool(count))
+    browser.ask("DELETE", "/api/journal/d-0030")
+
+
+@pytest.mark.usefixtures("texts")
+def test_a_draft_is_gone_when_the_file_has_its_words(browser: Browser, home: Path) -> None:
+    opened = browser.get(f"/api/texts/{FILE}")
+    browser.put("/api/journal/d-0031", opened)
+    browser.put("/api/journal/d-0032", {**opened, "title": "Anders"})
+    assert [each["draft"] for each in browser.get("/api/journal")["drafts"]] == ["d-0032"]
+    assert not (home / "data" / "drafts" / "d-0031.json").exists()
+    browser.ask("DELETE", "/api/journal/d-0032")
 
 
 @pytest.mark.parametrize("draft", ["d-", "d-..%2Fx", "x", "d-ABCDEF", f"d-{'a' * 33}", "d-abcd%0a"])

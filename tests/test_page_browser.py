@@ -396,6 +396,16 @@ def test_a_text_goes_out_as_word_and_comes_in_by_drop(text: Any, tmp_path: Path)
     assert FIRST in paragraphs(text)
 
 
+def test_a_failed_export_says_why_on_the_page(text: Any, saved: Path) -> None:
+    text.get_by_role("button", name="Export").click()
+    expect(text.get_by_role("dialog")).to_be_visible()
+    saved.unlink()
+    text.refusals.add("404")
+    text.get_by_role("dialog").get_by_role("button", name="html").click()
+    notice(text, "no such text")
+    expect(text.locator("#body")).to_contain_text(FIRST)
+
+
 def test_a_file_that_is_no_text_is_refused_in_one_line(page: Any) -> None:
     page.refusals.add("400")
     page.locator("#file").set_input_files(

@@ -417,6 +417,15 @@ def test_another_address_needs_to_be_asked_for(terminal: Terminal) -> None:
     assert "whoever reads that network" in run.err
 
 
+def test_another_address_that_was_asked_for_says_what_it_means(tmp_path: Path) -> None:
+    line = [COMMAND, "page", "--no-open", "--port", "0", "--host", "0.0.0.0", "--insecure"]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        warning = process.stderr.readline().decode()
+        process.kill()
+    assert "0.0.0.0: whoever reads this network can read your texts, and change them" in warning
+
+
 def test_a_house_that_cannot_be_read_is_one_line(terminal: Terminal) -> None:
     run = terminal("page", "--no-open", "--house", "none")
     assert (run.code, run.err) == (2, "synopsis: none: no such folder: name one that holds a house.yaml\n")
