@@ -76,16 +76,11 @@ class Job:
         findings = [{"check": each.check, "message": each.message} for each in failures(attempt.findings)]
         if attempt.problem:
             findings = [{"check": NO_STRUCTURE, "message": attempt.problem}]
-        usage = attempt.answer.usage
-        attempted = {
-            "number": attempt.number,
-            "form": brief.form,
-            "passed": attempt.passed,
-            "findings": findings,
-            "usage": {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens},
-            "cost": format_cost(attempt.answer.cost),
-        }
-        self.add("attempt", attempted)
+        answer = attempt.answer
+        usage = {"prompt": answer.usage.prompt_tokens, "completion": answer.usage.completion_tokens}
+        judged = {"number": attempt.number, "form": brief.form, "passed": attempt.passed}
+        paid = {"usage": usage, "cost": format_cost(answer.cost)}
+        self.add("attempt", {**judged, **paid, "findings": findings})
 
     def stop(self) -> None:
         """Stop it, if it is under way."""
@@ -227,9 +222,6 @@ class Jobs(logging.Handler):
             return
         attempts = {id(attempt): attempt for each in results for attempt in each.attempts}.values()
         usage = sum((attempt.answer.usage for attempt in attempts), Usage())
-        done = {
-            "texts": texts,
-            "cost": format_cost(total_cost(attempt.answer.cost for attempt in attempts)),
-            "tokens": usage.prompt_tokens + usage.completion_tokens,
-        }
-        job.add("done", done, ends=True)
+        cost = format_cost(total_cost(attempt.answer.cost for attempt in attempts))
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        job.add("done", {"texts": texts, "cost": cost, "tokens": tokens}, ends=True)

@@ -113,27 +113,26 @@ def _is_same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode("ascii"))
 
 
-class _Guard:
-    """Refuses what `Access` refuses, and gives each answer the headers that keep it private."""
+def _guarded(app: ASGIApp, access: Access) -> ASGIApp:
+    """Refuse what `access` refuses, and give each answer the headers that keep it private."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_private(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        answer: ASGIApp = self._app
+        answering = app
         if scope["type"] == "http":
-            request, access = Request(scope), self._access
+            request = Request(scope)
             if reason := access.refusal(request):
-                answer = PlainTextResponse(f"{reason}\n", 403)
+                answering = PlainTextResponse(f"{reason}\n", 403)
             elif _is_entry(request):
-                answer = entry = RedirectResponse("/", 303)
+                answering = entry = RedirectResponse("/", 303)
                 entry.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict")
-        await answer(scope, receive, send_private)
+        await answering(scope, receive, send_private)
+
+    return answer
 
 
 @dataclass
@@ -164,7 +163,7 @@ class Page:
                 Mount("/static", GZipMiddleware(static)),
                 Mount("/api", self._ask),
             ],
-            middleware=[Middleware(_Guard, access=self.access)],
+            middleware=[Middleware(_guarded, access=self.access)],
             exception_handlers={HTTPException: _unknown},
             lifespan=self._lifespan,
         )
@@ -222,24 +221,12 @@ async def _unknown(_: Request, error: Exception) -> Response:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; a port of 0 is any free one; raises InputError."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with contextlib.ExitStack() as stack:
-            listening = stack.enter_context(socket.socket(family, kind, protocol))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen()
-            stack.pop_all()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         hint = "name another with --port, or 0 for any free one"
         raise InputError(f"cannot listen on {host}, port {port}: {reason.lower()}: {hint}") from error
-    return listening
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the command."""
-
-    capture_signals = staticmethod(contextlib.nullcontext)  # type: ignore[assignment]
 
 
 async def serve(page: Page, listening: socket.socket) -> None:
@@ -249,7 +236,8 @@ async def serve(page: Page, listening: socket.socket) -> None:
         log_level="critical", access_log=False, proxy_headers=False, server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
-    server = _Server(config)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment] # signals are the command's
     running = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         await asyncio.shield(running)
