@@ -365,10 +365,10 @@ def test_without_a_house_typing_is_kept_all_the_same(tmp_path: Path) -> None:
 
 
 @contextmanager
-def command(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def command(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `synopsis page`, and give its process and its address."""
-    line = [COMMAND, "page", "--no-open", "--port", "0", *arguments]
-    with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, env={**os.environ}) as process:
+    line, variables = [COMMAND, "page", "--no-open", "--port", "0"], {**os.environ, **environment}
+    with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, env=variables) as process:
         assert process.stderr is not None
         try:
             first = process.stderr.readline().decode()
@@ -387,6 +387,18 @@ def test_a_signal_ends_the_server_quietly(tmp_path: Path, ending: int, code: int
             process.send_signal(ending)
             _, rest = process.communicate(timeout=30)
         assert (process.returncode, rest) == (code, b"")
+
+
+def test_a_signal_ends_a_job_whose_events_are_streamed(tmp_path: Path) -> None:
+    with LoopbackServer([StalledStream(ANSWER)]) as server:
+        given = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": KEY}
+        with command(tmp_path, **given) as (process, address), Browser(address) as browser:
+            job = browser.post("/api/write", {"brief": BRIEF})["job"]
+            with browser.client.stream("GET", f"/api/jobs/{job}/events") as stream:
+                next(stream.iter_lines())
+                process.send_signal(signal.SIGINT)
+                _, rest = process.communicate(timeout=30)
+    assert (process.returncode, b"Traceback" in rest, b"mistake" in rest) == (130, False, False), rest
 
 
 def test_a_killed_server_loses_nothing_that_was_answered(tmp_path: Path) -> None:

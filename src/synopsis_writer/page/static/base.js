@@ -55,7 +55,6 @@ export const make = (name, data = {}) => {
 /** Fill an element with a template for each of a list, or with words where it is empty. */
 export const fill = (id, name, list, none) => $(id).replaceChildren(...list.map((data) => make(name, data)), ...(list.length || !none ? [] : [make("none", { none })]));
 
-/** Put the page's words into all elements that name them. */
 export const label = () => {
 	for (const element of all("[data-w]")) element.textContent = w(element.dataset.w);
 	for (const element of all("[data-label]")) element.ariaLabel = w(element.dataset.label);
@@ -91,6 +90,7 @@ export const open = (id, submit) => {
 		}
 	};
 	$(id).showModal();
+	$(id).scrollTop = 0; // the button that has the focus is at the end
 	return form.elements;
 };
 

@@ -9,12 +9,10 @@ const MOST_STEPS = 300;
 const CONTENT = ["title", "logline", "characters", "paragraphs", "brief", "waived"];
 const BACKUP = "synopsis-draft-";
 
-/** What the program can do: `/api/state`. */
 export let state = null;
 export const docs = [];
 /** The text that is shown. @type {Doc} */
 export let doc = null;
-/** What shows it; the page sets these. */
 export const view = {};
 
 const content = (text) => JSON.stringify(pick(text, CONTENT));
@@ -152,7 +150,6 @@ export const touch = () => {
 	view.touch();
 };
 
-/** Send what is unsent, one request after the other. */
 const sendJournal = () => {
 	clearTimeout(timer);
 	timer = null;
@@ -233,7 +230,6 @@ export const save = async (request = null) => {
 	}
 };
 
-/** Take over what the program wrote into the file. */
 export const written = (which, text) => {
 	Object.assign(which.text, text, { draft: which.text.draft });
 	which.saved = content(which.text);
@@ -241,7 +237,6 @@ export const written = (which, text) => {
 	view.refresh();
 };
 
-/** Ask where the open file changed on disk. */
 export const poll = async () => {
 	const asked = doc;
 	const { id, hash } = doc.text;

@@ -9,13 +9,11 @@ export const host = $("body");
 const paragraphs = host.children; // a live list
 let last = {};
 
-/** Who is told of changes; the page sets these. */
 export const heard = {};
 
 /** Pasted text as this page has it: a line is a paragraph, and nothing invisible is left. */
 const cleaned = (text) => text.replace(/\r\n?|[\v\f\u2028\u2029]/g, "\n").replace(INVISIBLE, "").replace(/\xa0/g, " ").replace(/\n\s*/g, "\n").replace(/^\n|\n$/g, "");
 
-/** The paragraphs as they are now. */
 export const get = () => [...paragraphs].map(({ dataset, textContent }) => ({ storyline: dataset.storyline ?? "A", text: textContent }));
 
 export const set = (texts) => {

@@ -125,7 +125,6 @@ const current = () => {
 	return unwaived().find(({ spans }) => spans.some(([from, to]) => !isBefore(start, from) && !isBefore(to, start)));
 };
 
-/** Mark the finding at the cursor in the list. */
 export const markCurrent = () => {
 	if (document.activeElement !== editor.host) return;
 	const cards = [...$("findings").children];

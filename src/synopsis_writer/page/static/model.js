@@ -68,7 +68,6 @@ const work = async (kind, body) => {
 	}
 };
 
-/** How much may be spent, where that is limited. */
 export const budgetWords = () => {
 	const { budget } = state;
 	return budget && w("budget", budget.amount ?? w("tokens", number(budget.tokens)));
@@ -154,10 +153,8 @@ const choose = async (texts) => {
 	$("sides").querySelector(".primary").focus();
 };
 
-/** How long a form may be, in words. */
 export const limitsOf = (form) => ["words", "characters", "bytes", "paragraphs"].map((unit) => range(form[unit], unit)).filter(Boolean).join(", ");
 
-/** The story in other forms; each becomes a tab. */
 export const lengths = () => {
 	const { text } = doc;
 	const others = state.house.forms.filter(({ name }) => name !== text.brief.form);
@@ -172,7 +169,6 @@ export const lengths = () => {
 	});
 };
 
-/** The request for a brief, and the examples in it. */
 export const prompt = async (brief) => {
 	const { messages, examples } = await post("/api/prompt", { brief });
 	fill("chosen", "item", examples.map(({ title, reason }) => ({ title, detail: reason })), w("noExamples"));

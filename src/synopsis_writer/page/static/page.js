@@ -151,7 +151,6 @@ const toPart = (part, control) => () => {
 };
 const saved = (act) => async () => (await desk.save()) && act();
 
-/** Show all words in a language. */
 const translate = (to) => {
 	speak(to);
 	label();
@@ -179,7 +178,6 @@ const revise = () => {
 	else wish.note.focus();
 };
 
-/** What every action does; its key is in the list of actions. */
 const ACTIONS = {
 	write: () => ($("wish").contains(document.activeElement) ? revise() : model.write(Number($("best-of").value))),
 	stop: () => model.job?.stop(),

@@ -29,7 +29,6 @@ export const refresh = async () => {
 	return named;
 };
 
-/** List what a batch or an eval run holds. */
 export const openFolder = async () => {
 	const path = $("open-folder").elements.path.value;
 	const { kind, rows, more: rest, message } = await get(`/api/folder?${new URLSearchParams({ path })}`).catch(({ message }) => ({ rows: [], message }));
@@ -42,7 +41,6 @@ export const openFolder = async () => {
 	more("rows", rest);
 };
 
-/** Open files that a person dropped or chose. */
 export const importFiles = async (files) => {
 	for (const file of files) {
 		const { name, size } = file;
@@ -89,7 +87,6 @@ export const release = () => {
 	fields.by.value = localStorage.getItem(NAME) ?? "";
 };
 
-/** Show the record of a release under the findings. */
 export const showRecord = (record) => {
 	const shown = (key, value) => {
 		if (key === "at") return moment(value);
@@ -102,7 +99,6 @@ export const showRecord = (record) => {
 	$("record").lastElementChild.replaceChildren(...rows.flatMap(([key, value]) => [h("dt", w(`record_${key}`)), h("dd", shown(key, value))]));
 };
 
-/** The text as a file in another format. */
 export const exporting = () => {
 	const { id } = doc.text;
 	const download = async (format) => {
