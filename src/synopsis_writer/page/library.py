@@ -63,7 +63,6 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[Path, tuple[int, Draft]] = {}  # with the time of its file
 
     def path(self, draft: str) -> Path:
         """Return the file of a draft; raises InputError for what is no id."""
@@ -84,23 +83,17 @@ class Journal:
     def read(self, draft: str) -> Draft:
         """Return a draft; raises NotFoundError, and FileError where it cannot be read."""
         path = self.path(draft)
+        if not path.is_file():
+            raise NotFoundError(f"no draft {draft}: it was saved or deleted")
         try:
-            time = path.stat().st_mtime_ns
-        except OSError as error:
-            raise NotFoundError(f"no draft {draft}: it was saved or deleted") from error
-        if self._known.get(path, (0,))[0] != time:
-            try:
-                self._known[path] = time, Draft.model_validate_json(read_input(path, _LONGEST_DRAFT))
-            except ValidationError as error:
-                raise FileError(f"{path}: is damaged: look at it in an editor") from error
-        return self._known[path][1]
+            return Draft.model_validate_json(read_input(path, _LONGEST_DRAFT))
+        except ValidationError as error:
+            raise FileError(f"{path}: is damaged: look at it in an editor") from error
 
     def delete(self, draft: str) -> None:
         """Delete a draft, if it is there; raises FileError."""
-        path = self.path(draft)
-        self._known.pop(path, None)
         try:
-            path.unlink(missing_ok=True)
+            self.path(draft).unlink(missing_ok=True)
         except OSError as error:
             raise FileError(f"cannot delete draft {draft}: {error.strerror}") from error
 
