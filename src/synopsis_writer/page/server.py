@@ -224,7 +224,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        # Without what `create_server` says of the address, which the message names.
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
         hint = "name another with --port, or 0 for any free one"
         raise InputError(f"cannot listen on {host}, port {port}: {reason.lower()}: {hint}") from error
 
