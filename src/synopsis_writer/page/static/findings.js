@@ -57,7 +57,7 @@ const show = ({ counts, limits, problem }) => {
 	if (said === verdict) return;
 	said = verdict;
 	clearTimeout(saying);
-	saying = setTimeout(announce, SAY_AFTER, verdict);
+	saying = setTimeout(() => ($("judged").textContent = verdict), SAY_AFTER); // apart, or it would replace what was announced
 };
 
 const counter = (unit, value, limit) => {
