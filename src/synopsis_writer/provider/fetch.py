@@ -255,7 +255,7 @@ class _FetchedBatch(ProviderBatch):
     ) -> Iterator[_Joined]:
         """Yield each line with its row, once; a transient fault only where its row has no other line."""
         seen: set[tuple[int, int]] = set()
-        transient: dict[tuple[int, int], ResultLine] = {}
+        transient: dict[tuple[int, int], tuple[_Joined, bool]] = {}
         for path in paths:
             ignored = 0
             for number, content in input_lines(path, MOST_BYTES, LONGEST_LINE):
@@ -268,18 +268,17 @@ class _FetchedBatch(ProviderBatch):
                     continue
                 (shard, _, attempt, line), is_read = match
                 answers[shard.number] += line.body is not None
+                key = shard.number, attempt.place
                 if line.is_transient:
-                    transient[shard.number, attempt.place] = line
+                    transient[key] = match
                     continue
-                seen.add((shard.number, attempt.place))
+                seen.add(key)
+                transient.pop(key, None)
                 if not is_read:  # else it was saved before a kill
                     yield match[0]
             if ignored > _MOST_IGNORED:
                 _log.info("%s: %d lines in all belong to no row, or to one that was read", path.name, ignored)
-        for line in transient.values():
-            match = self._find(line, shards, seen)
-            if not isinstance(match, str) and not match[1]:
-                yield match[0]
+        yield from (joined for joined, is_read in transient.values() if not is_read)
 
     def _find(
         self, line: ResultLine | str, shards: Mapping[str, Shard], seen: AbstractSet[tuple[int, int]]
