@@ -127,13 +127,7 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """Yield the rows, without holding more of the file than a few at once.
-
-    Raises, while it is read:
-        BriefError: a column is unknown, or a row is not what its format wants; names the line.
-        FileError: the file is missing, a folder, of an unknown kind, binary, damaged or not UTF-8.
-        SettingsError: it is Parquet, and pyarrow is not installed.
-    """
+    """Yield the rows, without holding more of the file than a few at once; raises as `read_briefs`."""
     read = _READERS.get(path.suffix.lower())
     if read is None and not path.is_dir():
         raise FileError(

@@ -1,4 +1,4 @@
-"""A batch's texts for people and other programs: Markdown files, JSON lines, CSV or Parquet."""
+"""A batch's texts for people and other programs; a FileError leaves what was there as it was."""
 
 import contextlib
 import hashlib
@@ -31,10 +31,7 @@ def documents(rows: Iterable[SavedRow]) -> Iterator[Document]:
 
 
 def release_row(path: Path, by: str, writer: Writer, waivers: Mapping[str, str]) -> dict[str, Any]:
-    """Release an accepted row, whose path is the batch's folder and its id, as `release` does a file.
-
-    Raises NotReleasedError and InputError, as that does.
-    """
+    """Release an accepted row, whose path is the batch's folder and its id; raises as `release` of a file."""
     folder, name = path.parent, path.name
     with BatchStore(folder, {}) as store:
         row = next(store.accepted("AND id = ?", name), None)
@@ -82,10 +79,7 @@ def export_md(rows: Iterable[SavedRow], folder: Path) -> int:
 
 
 def export_jsonl(rows: Iterable[SavedRow], path: Path) -> int:
-    """Write a line of JSON a row, with the fields of a saved file and `text`; return the number of rows.
-
-    Raises FileError if the file cannot be written; what was there stays as it was.
-    """
+    """Write a line of JSON a row, with the fields of a saved file and `text`; return the number of rows."""
     fields = ({**_fields(row), "text": row.synopsis.text} for row in rows)
     return _write_lines(path, (json.dumps(each, ensure_ascii=False) + "\n" for each in fields))
 
@@ -94,8 +88,6 @@ def export_csv(rows: Iterable[SavedRow], path: Path) -> int:
     """Write a table with a header; no cell of it runs as a formula; return the number of rows.
 
     A list stands in one cell with ` | ` between its parts, a person as `name (role)`, and `meta` is JSON.
-
-    Raises FileError if the file cannot be written; what was there stays as it was.
     """
     records = (csv_record(map(_flat, _cells(row).values())) for row in rows)
     return _write_lines(path, records, csv_record(_COLUMNS))
@@ -112,12 +104,7 @@ def _write_lines(path: Path, lines: Iterable[str], header: str = "") -> int:
 
 
 def export_parquet(rows: Iterable[SavedRow], path: Path) -> int:
-    """Write a Parquet file with the columns of `export_csv`, lists as lists; return the number of rows.
-
-    Raises:
-        FileError: the file cannot be written; what was there stays as it was.
-        SettingsError: pyarrow is not installed.
-    """
+    """Write a Parquet file with the columns of `export_csv`, lists as lists; return the number of rows."""
     arrow = pyarrow()
     text = arrow.string()
     texts = arrow.list_(text)

@@ -82,10 +82,7 @@ class Engine(Protocol):
 
 
 class Stop:
-    """Ends a batch early: once `is_set`, no further row is begun.
-
-    The command derives one that listens for Ctrl-C; nothing here changes the process.
-    """
+    """Ends a batch early: once `is_set`, no further row is begun; the command's listens for Ctrl-C."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -313,12 +310,7 @@ async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = Non
 async def make_rows(
     rows: Iterator[BatchRow], make: MakeRow, saver: "RowSaver", concurrency: int, stop: Stop
 ) -> None:
-    """Make rows concurrently, each saved before its worker takes the next.
-
-    Raises:
-        ModelError: the work cannot go on; what is in flight is made and saved first: it is paid.
-        FileError: a row cannot be saved.
-    """
+    """Make rows concurrently, each saved before its worker takes the next; raises as `run_concurrently`."""
 
     async def finish(row: BatchRow) -> None:
         previous = saver.previous(row)
@@ -409,8 +401,7 @@ async def run_concurrently(
 ) -> None:
     """Work on items, `count` at once; one is taken when there is a worker for it.
 
-    After the first error, of `work` or of reading the next item, what is in flight is finished, for it is
-    paid; then the error is raised.
+    After the first error, of `work` or of reading an item, what is in flight is finished, for it is paid.
     """
     errors: list[SynopsisError] = []
 

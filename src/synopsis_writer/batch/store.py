@@ -177,12 +177,7 @@ class BatchReader:
 
 
 class BatchStore(BatchReader):
-    """The record in a folder, in a `with` block; one process has it at a time.
-
-    Raises:
-        FileError: the folder cannot be written, another process is at it, or it was begun with other facts
-            (model, prompts, profile …).
-    """
+    """The record in a folder, in a `with` block: one process has it at a time, with the facts it began with."""
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
         self._folder = folder
@@ -437,10 +432,7 @@ _OURS = re.compile(r"batch(-\d+)?\.(sqlite3(-wal|-shm|-journal)?|lock|holder)", 
 
 @contextlib.contextmanager
 def read_batch(folder: Path) -> Iterator[BatchReader]:
-    """Open a batch's record to read it, also while it is being written, and where nothing can be written.
-
-    Raises FileError if there is none, or it is damaged.
-    """
+    """Open a batch's record to read it, also while it is being written, and where nothing can be written."""
     path = folder / RECORD_FILE
     if not path.is_file():
         raise FileError(f"{folder}: is not a batch: name a folder that 'synopsis batch run' wrote")

@@ -274,10 +274,6 @@ class Arc:
     A row is asked for its own facts, as further beats. Later rows are given them whatever became of the
     row, and title and logline of its text once it is accepted. Where that is too much for a brief, the
     loglines of the earliest rows are left out; facts never are.
-
-    Raises:
-        BriefError: the file is not an arc, names an unknown row, or holds more than a brief can.
-        FileError: it cannot be read.
     """
 
     def __init__(self, path: Path, store: BatchStore, writer: Writer) -> None:

@@ -93,12 +93,8 @@ class RayEngine:
     async def open(
         self, order: Order, resolved: ResolvedModel, settings: Settings, budget: Budget
     ) -> AsyncIterator[MakeRow]:
-        """Connect to a cluster, and have workers on it while the block runs.
-
-        Raises SettingsError if there is no cluster, or it does not accept this process.
-        """
+        """Connect to a cluster, and have workers on it while the block runs."""
         ray: Any = import_module("ray")
-
         with _connected(ray, self.address or self.environment.get("RAY_ADDRESS") or LOCAL) as reach:
             cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
             calls = calls_left(budget, resolved, settings, self.environment)
@@ -182,10 +178,7 @@ def _part(budget: Budget, size: int) -> Budget:
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
-    """Be connected to a cluster while the block runs; Ray prints nothing on stdout and stderr.
-
-    The block is given what checks that the cluster's head answers, and raises a ConnectionError where not.
-    """
+    """Be connected to a cluster, whose head the block can check by what it is given; Ray prints nothing."""
     handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _captured_stderr() as captured:
@@ -313,8 +306,7 @@ class _Worker:
 class WorkerPool:
     """`size` workers that make rows while the pool is `running`, `concurrency` at most of all together.
 
-    `ray` is the package, connected to a cluster; `reach` raises a ConnectionError while the cluster's head,
-    the node that all others depend on, does not answer.
+    `reach` raises a ConnectionError while the cluster's head, on which all others depend, does not answer.
     """
 
     def __init__(
@@ -387,10 +379,6 @@ class WorkerPool:
         """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
 
         A row that is lost with its worker is handed to another one, three times at most; then it failed.
-
-        Raises:
-            ModelError: the work cannot go on, or there is no worker any more.
-            SettingsError: a node cannot work as it is.
         """
         for _ in range(_DEATHS):
             while self._fault is None and not self._ready:

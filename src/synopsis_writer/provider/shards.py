@@ -51,12 +51,9 @@ def _read_shards(reader: BatchReader, where: str, *values: str) -> list[Shard]:
 
 
 class ShardStore(BatchStore):
-    """A batch's store with its shards, and its rows that come back without an answer.
+    """A batch's store with its shards, and its rows that come back without an answer."""
 
-    `made` is called with each row that failed for good, and True: it is done with. All methods raise
-    FileError where the record cannot be read or written.
-    """
-
+    # Called with each row that failed for good, and True: it is done with.
     made: Callable[[RowResult[str], bool], None] = staticmethod(lambda *_: None)
 
     def begin(self, shard: Shard, attempts: Sequence[NextAttempt]) -> Shard:
