@@ -585,6 +585,37 @@ def test_each_kind_is_fetched_from_a_provider(house: House) -> None:
     assert counts.accepted == len(KINDS)
 
 
+BAD_JSON = {"message": "Failed to generate JSON", "code": "json_validate_failed"}
+
+
+@pytest.mark.parametrize(("generated", "accepted"), [({"failed_generation": ANSWER}, 1), ({}, 0)])
+def test_bad_json_that_a_provider_reports_as_an_error_is_an_answer(
+    house: House, generated: dict[str, str], accepted: int
+) -> None:
+    house.briefs(1)
+    with BatchServer(lambda _: Fault(400, body={"error": BAD_JSON | generated})) as server:
+        house.submit(server, attempts=1)
+        counts = house.fetch(server, settings={"attempts": 1})
+    assert (counts.accepted, counts.refused, counts.failed) == (accepted, 1 - accepted, 0)
+
+
+def test_each_kind_of_usage_means_its_tokens_in_a_fetched_row(house: House) -> None:
+    known = [case for case in cases() if case["means"] != "unknown"]
+    house.briefs(len(known))
+    with BatchServer(lambda _: Reply(ANSWER)) as server:
+        house.submit(server)
+        server.end(server.batches[0], "completed")
+        lines = [json.loads(line) for line in server.batches[0].output]
+        for line in lines:
+            place = int(line["custom_id"].split("-")[1])
+            line["response"]["body"]["usage"] = known[place - 1]["usage"]
+        server.files["batch_1_output"] = "\n".join(map(json.dumps, lines)).encode()
+        house.fetch(server)
+    columns = ("prompt", "completion", "cached")
+    found = house.ask("SELECT prompt_tokens, completion_tokens, cached_tokens FROM rows ORDER BY place")
+    assert found == [tuple(case["means"].get(name, 0) for name in columns) for case in known]
+
+
 # Thoughts that take all tokens.
 
 

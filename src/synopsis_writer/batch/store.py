@@ -177,7 +177,7 @@ class BatchReader:
 
 
 class BatchStore(BatchReader):
-    """The record in a folder, in a `with` block: one process has it at a time, with the facts it began with."""
+    """The record in a folder, within `with`: one process has it at a time, with the facts it began with."""
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
         self._folder = folder
