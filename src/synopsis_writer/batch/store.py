@@ -42,6 +42,7 @@ RECOVERY = (
 
 _MOST_TRIED = 1_000_000  # places, where nothing says which there are
 _CHUNK = 1000  # rows read at a time
+_STATUSES = ("pending", "accepted", "refused", "failed")
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
@@ -123,10 +124,8 @@ class BatchReader:
             total = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
             usage = Usage(*(int(count or 0) for count in tokens))
             cost = None if unpriced else Cost(total, str(currency or ""))
-            numbers = {
-                name: int(statuses.get(name, 0)) for name in ("pending", "accepted", "refused", "failed")
-            }
-            return Counts(**numbers, usage=usage, cost=cost, seconds=float(seconds or 0))
+            pending, accepted, refused, failed = (int(statuses.get(name, 0)) for name in _STATUSES)
+            return Counts(pending, accepted, refused, failed, usage, cost, float(seconds or 0))
 
     def reasons(self) -> dict[str, str]:
         """Return why rows were refused or failed, by their ids."""
@@ -149,14 +148,11 @@ class BatchReader:
     def readable(self, lost: list[int]) -> Iterator[SavedRow]:
         """Yield the accepted rows of a record that may be damaged; add the places of the others to `lost`."""
         try:
-            places = [
-                place
-                for (place,) in self.query("SELECT place FROM rows WHERE status = 'accepted' ORDER BY 1")
-            ]
+            places = self.query("SELECT place FROM rows WHERE status = 'accepted' ORDER BY place")
         except FileError:  # the index, too
             [(end,)] = self.query("SELECT max(place) FROM rows")
-            places = list(range(1, min(int(end), _MOST_TRIED) + 1))
-        for place in places:
+            places = [(place,) for place in range(1, min(int(end), _MOST_TRIED) + 1)]
+        for (place,) in places:
             try:
                 yield from self.accepted("AND place = ?", place)
             except FileError:

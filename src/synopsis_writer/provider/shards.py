@@ -56,19 +56,19 @@ class ShardStore(BatchStore):
     # Called with each row that failed for good, and True: it is done with.
     made: Callable[[RowResult[str], bool], None] = staticmethod(lambda *_: None)
 
-    def begin(self, shard: Shard, attempts: Sequence[NextAttempt]) -> Shard:
-        """Record a shard and its rows before anything of it is sent; return it with its number."""
-        cost = shard.worst.cost
-        values = {
-            **{name: getattr(shard, name) for name in ("key", "server", "digest", "requests")},
-            "worst_tokens": shard.worst.tokens,
-            "worst_amount": str(cost.amount) if cost else None,
-            "worst_currency": cost.currency if cost else None,
-        }
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
+    def begin(
+        self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]
+    ) -> Shard:
+        """Record a shard and its rows before anything of it is sent; return it."""
+        cost = worst.cost
+        amount, currency = (str(cost.amount), cost.currency) if cost else (None, None)
+        values = (key, server, digest, len(attempts), worst.tokens, amount, currency)
         with self.transaction():
-            sql = f"INSERT INTO shards ({names}) VALUES ({marks})"  # noqa: S608 - the names are this function's
-            number = self.execute(sql, *values.values()).lastrowid
+            number = self.execute(
+                "INSERT INTO shards (key, server, digest, requests, worst_tokens, worst_amount, "
+                "worst_currency) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *values,
+            ).lastrowid
             self.database.executemany(
                 "INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, 0)",
                 (
@@ -77,9 +77,8 @@ class ShardStore(BatchStore):
                 ),
             )
             for attempt in attempts:
-                if attempt.number > 1:
-                    self.settle(attempt.place)
-        return self._shard(shard.key)
+                self.settle(attempt.place)
+        return self._shard(key)
 
     def record(self, shard: Shard, **values: Any) -> Shard:
         """Record what is new of a shard, by its attributes' names; return it so."""

@@ -154,8 +154,7 @@ class ProviderBatch:
                     worst += cost
                     request = next(requests, None)
             server = "" if folder else self._address
-            shard = Shard(0, key, server, digest.hexdigest(), len(attempts), worst)
-            yield self.store.begin(shard, attempts)
+            yield self.store.begin(key, server, digest.hexdigest(), worst, attempts)
         if request is not None:
             raise request
 
