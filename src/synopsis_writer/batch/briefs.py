@@ -270,7 +270,7 @@ def _yaml_value(node: yaml.Node) -> Any:
 
 
 _MOST_GROUP_BYTES, _MOST_VALUES = 200_000_000, 10_000_000  # of a row group, and of a column in it
-_ROWS_OF_LONG_CELLS = 8  # in memory, of cells of 1 MB
+_MOST_BATCH_BYTES = 8_000_000  # in memory
 ROWS_AT_ONCE = 1_000  # in memory: some hundred kilobytes of briefs, about 5 MB of synopses
 
 
@@ -303,22 +303,27 @@ def _read_parquet(path: Path, file: BinaryIO) -> Iterator[Row]:
                 )
         leaves = [footer.schema.column(column) for column in range(footer.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]  # a text that is
-        options = {"read_dictionary": texts, "pre_buffer": False, "buffer_size": 8_000_000}  # repeated, once
+        options = {
+            "read_dictionary": texts,
+            "pre_buffer": False,
+            "buffer_size": _MOST_BATCH_BYTES,
+        }  # repeated, once
         table = arrow.parquet.ParquetFile(file, metadata=footer, **options)
         columns = _columns(table.schema_arrow.names, str(path))
         for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
-            for name, cells in zip(batch.schema.names, batch.columns, strict=True):
-                _check_cells(f"{path}: the column '{name}'", cells, arrow)
-            for start in range(0, batch.num_rows, _ROWS_OF_LONG_CELLS):
-                for row in batch.slice(start, _ROWS_OF_LONG_CELLS).to_pylist():
+            named = zip(batch.schema.names, batch.columns, strict=True)
+            size = sum(_most_bytes(f"{path}: the column '{name}'", cells, arrow) for name, cells in named)
+            step = max(1, _MOST_BATCH_BYTES // (1 + size))
+            for start in range(0, batch.num_rows, step):
+                for row in batch.slice(start, step).to_pylist():
                     yield f"{path}: row {next(numbers)}", dict(zip(columns, row.values(), strict=True))
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise FileError(f"{path}: not Parquet, or damaged: {reason}: write the file again") from error
 
 
-def _check_cells(where: str, cells: Any, arrow: Any) -> None:
-    """Refuse what is no text, list of texts, number or date, and what would have over 1 MB in one cell."""
+def _most_bytes(where: str, cells: Any, arrow: Any) -> int:
+    """Return the most that one cell takes; raises BriefError for over 1 MB, and for what is no text."""
     longest, parts = arrow.compute.max, 1
     if arrow.types.is_list(cells.type) or arrow.types.is_large_list(cells.type):
         parts = longest(arrow.compute.list_value_length(cells)).as_py() or 0
@@ -330,6 +335,7 @@ def _check_cells(where: str, cells: Any, arrow: Any) -> None:
         raise BriefError(f"{where} holds {cells.type}: write text, or lists of it")
     if size * parts > MOST_BYTES:
         raise BriefError(f"{where} has a cell of over 1 MB: that is not a brief")
+    return size * parts
 
 
 _READERS: Mapping[str, Callable[[Path, BinaryIO], Iterator[Row]]] = {

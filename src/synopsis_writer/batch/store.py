@@ -147,11 +147,17 @@ class BatchReader:
 
     def readable(self, lost: list[int]) -> Iterator[SavedRow]:
         """Yield the accepted rows of a record that may be damaged; add the places of the others to `lost`."""
+        last = 0
+        with contextlib.suppress(FileError):
+            for row in self.accepted():
+                yield row
+                last = row.place
+            return
         try:
-            places = self.query("SELECT place FROM rows WHERE status = 'accepted' ORDER BY place")
+            places = self.query("SELECT place FROM rows WHERE status = 'accepted' AND place > ?", last)
         except FileError:  # the index, too
             [(end,)] = self.query("SELECT max(place) FROM rows")
-            places = [(place,) for place in range(1, min(int(end), _MOST_TRIED) + 1)]
+            places = [(place,) for place in range(last + 1, min(int(end), last + _MOST_TRIED) + 1)]
         for (place,) in places:
             try:
                 yield from self.accepted("AND place = ?", place)
