@@ -138,11 +138,8 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
 
-    A flag that names the model of the review asks for it, too.
-
-    Raises:
-        SettingsError: an unknown or wrong setting, or a key in the config file; names its source.
-        FileError: `SYNOPSIS_CONFIG` names a file that cannot be read.
+    A flag that names the model of the review asks for it, too. Raises SettingsError, which names the source,
+    or FileError if `SYNOPSIS_CONFIG` names a file that cannot be read.
     """
     path = config_file(environment)
     named = bool(environment.get(PREFIX + "CONFIG"))

@@ -56,11 +56,7 @@ def is_packaged_available() -> bool:
 
 
 def packaged_weights(cache: Path) -> Path:
-    """Return the packaged model as one GGUF file of 253 MB in `cache`, assembled at the first call.
-
-    Raises:
-        EngineError: the packages are missing or damaged, or `cache` cannot be written.
-    """
+    """Return the packaged model as a GGUF file of 253 MB in `cache`, assembled once; raises EngineError."""
     target = cache / _FILE
     # The checksum was verified before the file got its name; hashing 253 MB takes a second at every start.
     with suppress(OSError):
@@ -189,11 +185,9 @@ def pulled_models(cache: Path) -> list[PulledModel]:
 
 
 def remove(name: str, cache: Path) -> None:
-    """Delete a pulled model and its entry in the record, and what an interrupted pull left behind.
+    """Delete a pulled model, its entry in the record, and what an interrupted pull left.
 
-    Raises:
-        SettingsError: no such model was pulled into `cache`.
-        EngineError: the file or the record cannot be changed.
+    Raises SettingsError if no such model was pulled, EngineError if file or record cannot be changed.
     """
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
@@ -239,14 +233,8 @@ def pull(name: str, cache: Path, *, insecure: bool = False) -> Path:
     """Download a model into `cache` unless it is there, verify it, and return its path.
 
     A connection that breaks is resumed; a pull that ends without the whole file leaves nothing behind.
-    `insecure` allows plain http to a hub on another machine.
-
-    Raises:
-        SettingsError: the name is neither known nor of that form, or names a part of a model; or the hub's
-            address or the token cannot be used.
-        ConnectionFailedError: the hub cannot be reached, or the connection broke.
-        RequestRefusedError: the hub does not know the name, or wants a token or a licence accepted.
-        EngineError: the disk is full, another pull is running, or the file is damaged or not GGUF.
+    `insecure` allows plain http to a hub on another machine. Raises SettingsError for a name, an address or a
+    token that cannot be, EngineError where the file is damaged or cannot be saved, else ModelError.
     """
     import httpx2
 

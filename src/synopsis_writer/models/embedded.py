@@ -48,11 +48,7 @@ class Sampling:
 
 
 class Engine:
-    """A GGUF model loaded into this process.
-
-    Raises:
-        EngineError: xllamacpp is not installed, or the file is missing, broken or of an unknown kind.
-    """
+    """A GGUF model loaded into this process; raises EngineError if engine or file are missing or broken."""
 
     def __init__(
         self,
@@ -79,10 +75,8 @@ class Engine:
     ) -> Answer:
         """Answer `messages` through the model's chat template; the answer fits `schema` if one is given.
 
-        `on_text` is given the whole answer so far after each piece of it, in the caller's thread.
-
-        Raises:
-            EngineError: the engine refused the request, or was silent for `limits.timeout` seconds.
+        `on_text` is given the whole answer so far, in the caller's thread. Raises EngineError if the engine
+        refuses the request, or is silent for `limits.timeout` seconds.
         """
         request: dict[str, Any] = {
             "messages": [asdict(message) for message in messages],
@@ -139,11 +133,6 @@ class Engine:
         self._closed.set()
         self._server = None
 
-    def _open_server(self) -> Any:
-        if self._server is None:
-            raise EngineError(f"{self.name}: the engine is closed: open a new one")
-        return self._server
-
     async def _run(
         self,
         method: str,  # of the library's server: it streams, and stops when the callback returns true
@@ -152,7 +141,9 @@ class Engine:
         on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Chunk]:
         """Stream `request` in a worker thread, so that a cancelled task or Ctrl-C can stop it."""
-        handle = getattr(self._open_server(), method)
+        if self._server is None:
+            raise EngineError(f"{self.name}: the engine is closed: open a new one")
+        handle = getattr(self._server, method)
         stop = threading.Event()
         loop = asyncio.get_running_loop()
         chunks: list[Chunk] = []
@@ -308,7 +299,8 @@ def completion(chunks: Sequence[Chunk], index: int) -> Completion:
     choices = _choices(chunks)
     tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content", ())]
     logprobs = tuple(token["logprob"] for token in tokens if token["token"])
-    usage = _usage(chunks)
+    counted = (chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage"))
+    usage = read_usage(next(counted, None))  # the last is the whole
     usage = usage if index == 0 else Usage(completion_tokens=usage.completion_tokens)
     return Completion("".join(choice["text"] for choice in choices), _finish(choices), logprobs, usage)
 
@@ -321,8 +313,3 @@ def _finish(choices: Sequence[Mapping[str, Any]]) -> Finish:
     """Return why a streamed answer ended; one that just stops was truncated."""
     reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     return "stop" if reasons and reasons[-1] == "stop" else "length"
-
-
-def _usage(chunks: Sequence[Chunk]) -> Usage:
-    """Return the server's counts, which are in the last chunk that has any."""
-    return read_usage(next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), None))

@@ -74,7 +74,6 @@ def report_of(fault: "openai.APIStatusError") -> Report:
 
 
 def _details(body: object) -> dict[str, Any]:
-    """Return the object that describes an error, inside whatever it is wrapped in."""
     for _ in range(_DEEPEST):
         if isinstance(body, list) and body:
             body = body[0]  # Gemini's
@@ -101,7 +100,6 @@ _NAMES = (
 
 
 def _words(body: object, depth: int = 0) -> str:
-    """Return the message in the body of an error: JSON of any shape, a page, a text."""
     if depth > _DEEPEST:
         return ""
     if isinstance(body, str):
@@ -133,7 +131,7 @@ _MASKED = re.compile(r"\S*(\*{3}|[\w…]\.{3}\w)\S*|\b(sk|pk|gsk|xai)-[\w-]{6,}"
 
 
 def quote(message: str, secrets: Iterable[str] = ()) -> str:
-    """Return the beginning of a server's message, without `secrets`, for a message of ours."""
+    """Return the beginning of a server's message, without `secrets`."""
     text = message[:_MOST_SEARCHED]
     for secret in filter(None, secrets):
         if len(secret) < _SHORTEST_SECRET:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from synopsis_writer.errors import FileError, ModelError, SettingsError
-from synopsis_writer.models.base import Answer, Limits, Message, Schema
+from synopsis_writer.models.base import Answer, Finish, Limits, Message, Schema
 from synopsis_writer.models.faults import SERVERS, Report
 from synopsis_writer.models.responses import StreamedAnswer, Throttle, most_bytes, read_bounded, read_models
 from synopsis_writer.models.retry import (
+    Fault,
     InvalidResponseError,
     LongWaitError,
     RetryBudget,
@@ -88,10 +89,7 @@ class _Entry(BaseModel):
     capabilities: ServerCapabilities = Field(alias="dialect")
 
 
-class _Entries(BaseModel):
-    dialects: list[_Entry] = []
-
-
+_ENTRIES = TypeAdapter(dict[Literal["dialects"], list[_Entry]])
 CAPABILITIES_FILE = "dialects.json"
 _KEEP_SECONDS = 30 * 24 * 3600.0  # servers get updated: what one refused last month it may accept now
 
@@ -120,26 +118,23 @@ class CapabilityStore:
         others = [entry for entry in self._read() if (entry.server, entry.model) != (server, model)]
         known = self.find(server, model).updated(before, after)
         entry = _Entry(server=server, model=model, since=self.clock(), dialect=known)
-        content = _Entries(dialects=[*others, entry]).model_dump_json(by_alias=True, indent=1)
+        content = _ENTRIES.dump_json({"dialects": [*others, entry]}, by_alias=True, indent=1)
         with contextlib.suppress(FileError):
-            write_file(self.path, content)
+            write_file(self.path, content.decode())
 
     def _read(self) -> list[_Entry]:
-        content = _Entries()
+        entries: list[_Entry] = []
         if self.path is not None:
             with contextlib.suppress(FileError, ValidationError):
-                content = _Entries.model_validate_json(read_input(self.path))
-        return [entry for entry in content.dialects if 0 <= self.clock() - entry.since < _KEEP_SECONDS]
+                entries = _ENTRIES.validate_json(read_input(self.path)).get("dialects", [])
+        return [entry for entry in entries if 0 <= self.clock() - entry.since < _KEEP_SECONDS]
 
 
 class HostedClient:
     """A `ModelClient` for one model of an OpenAI-compatible server; it follows no redirects.
 
     Waits and what the server refuses are logged. `on_text` is given the whole answer so far after each piece
-    of it; a retry starts over.
-
-    Raises:
-        SettingsError: the address is not an http(s) URL or not safe, or the key cannot be sent.
+    of it; a retry starts over. Raises SettingsError if address or key cannot be used, or are not safe.
     """
 
     def __init__(
@@ -173,13 +168,7 @@ class HostedClient:
         return self._model
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
-        """Answer `messages`; the usage includes the tokens of tries that led to no answer.
-
-        Raises:
-            ConnectionFailedError: no complete answer came within the retry policy.
-            RequestRefusedError: the server will not do this.
-            UnavailableError: the server named a time too far off, or several calls in a row did not reach it.
-        """
+        """Answer `messages`; the usage counts tries that led to no answer, too; raises ModelError."""
         import httpx2
         import openai
 
@@ -188,6 +177,7 @@ class HostedClient:
         try:
             async for attempt in retrying(call.budget, self._server):
                 with attempt:
+                    call.suspicious = None
                     answer = await self._ask_for_less(call)
         except (
             openai.APIError,
@@ -209,45 +199,44 @@ class HostedClient:
         """Ask, and again without what the server refuses; raises as `_ask`."""
         import openai
 
-        suspicious: Exception | None = None  # the refusal after which the schema was left out
-        answer_format = call.capabilities.answer_format
         while True:
             try:
                 return await self._ask(call)
             except (openai.APIStatusError, InvalidResponseError) as error:
                 fault = fault_of(error)
-                reason: Exception = error
-            report = fault.report
-            if report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
-                return Answer(
-                    report.generated, "length" if report.meaning == "cut" else "stop", model=self._model
-                )
-            if self._is_busy_tier(call, report):
-                call.limits = replace(call.limits, service_tier=None)
-                continue
-            reduced = self._reduced(call, report)
-            if reduced is None and suspicious is not None:
-                call.capabilities = replace(call.capabilities, answer_format=answer_format)
-                if report.status not in _REFUSED:
-                    raise reason  # it says nothing of the schema
-                call.may_be_the_schema = False
-                reason, suspicious = suspicious, None
-            elif reduced is None and not fault.wait and self._may_be_the_schema(call, report):
-                suspicious, answer_format = reason, call.capabilities.answer_format
-                call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
-                reduced = replace(call.capabilities, answer_format="plain")
-            call.capabilities = reduced or self._guessed(call, report, reason)
+                if fault.report.meaning in {"cut", "bad_json"}:  # what the model wrote is its answer
+                    finish: Finish = "length" if fault.report.meaning == "cut" else "stop"
+                    return Answer(fault.report.generated, finish, model=self._model)
+                if not self._has_less(call, fault, error):
+                    if call.suspicious is not None and fault.report.status in _REFUSED:
+                        raise call.suspicious from None
+                    raise
+
+    def _has_less(self, call: "_Call", fault: Fault, error: Exception) -> bool:
+        """Leave out what a fault may mean; return whether there is anything."""
+        report = fault.report
+        if self._is_busy_tier(call, report):
+            call.limits = replace(call.limits, service_tier=None)
+            return True
+        if self._reduce(call, report):
+            return True
+        if call.suspicious is None and not fault.wait and self._may_be_the_schema(call, report):
+            call.suspicious, call.answer_format = error, call.capabilities.answer_format
+            call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            call.capabilities = replace(call.capabilities, answer_format="plain")
+            return True
+        if call.suspicious is not None and call.capabilities.answer_format == "plain":  # in vain
+            call.capabilities = replace(call.capabilities, answer_format=call.answer_format)
+            call.may_be_the_schema = report.status not in _REFUSED
+        return self._reduce(call, report, guess=True)
 
     def _is_busy_tier(self, call: "_Call", report: Report) -> bool:
         """Whether the tier that was asked for has no room now; that is logged once."""
-        tier = call.limits.service_tier
-        is_busy = tier == "flex" and report.status == HTTPStatus.TOO_MANY_REQUESTS
-        if not is_busy or not _BUSY_TIER.search(report.text):
+        is_limited = report.status == HTTPStatus.TOO_MANY_REQUESTS and call.limits.service_tier == "flex"
+        if not is_limited or not _BUSY_TIER.search(report.text):
             return False
         if not self._has_reported_tier:
-            _log.info(
-                "%s has no room in the service tier %s now: asking for the usual one", self._model, tier
-            )
+            _log.info("%s has no room in the service tier flex now: asking for the usual one", self._model)
         self._has_reported_tier = True
         return True
 
@@ -267,25 +256,17 @@ class HostedClient:
         call.is_confirmed = True
         return not known.has_answered_format and not is_to_confirm
 
-    def _reduced(self, call: "_Call", report: Report, *, guess: bool = False) -> ServerCapabilities | None:
-        """Return what to ask with next if a report names what the server does not support; else None.
-
-        `guess`: the report may say that something is unknown, without its name.
-        """
+    def _reduce(self, call: "_Call", report: Report, *, guess: bool = False) -> bool:
+        """Leave out what a report names; with `guess` it may say that something is unknown, and not what."""
         option = _refused_option(report, self._request(call), guess=guess)
         if option is None or (reduced := option.refused(call.capabilities)) in call.tried:
-            return None
+            return False
         call.tried.append(reduced)
+        call.capabilities = reduced
         # Templates that know no system role fail with a 500, in words that nothing else has.
         is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and option.name != "system"
         call.is_after_fault |= is_fault
-        return reduced
-
-    def _guessed(self, call: "_Call", report: Report, reason: Exception) -> ServerCapabilities:
-        """Return what to ask with next if a report says that something is unknown; else raise `reason`."""
-        if (reduced := self._reduced(call, report, guess=True)) is None:
-            raise reason from None
-        return reduced
+        return True
 
     def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
@@ -512,11 +493,7 @@ _MARKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> None:
-    """Mark the end of what prompts share, for a cache that is written and read at marks alone.
-
-    Only the user's turns can be marked: it is put behind the first line of the one after the shared turns,
-    which is the template's.
-    """
+    """Mark the end of what prompts share: the first line, the template's, of the user's turn behind it."""
     for turn in messages[stable : stable + 1] if stable else ():
         first, newline, rest = turn["content"].partition("\n")
         if turn["role"] == "user" and rest:
@@ -616,5 +593,7 @@ class _Call:
     tried: list[ServerCapabilities]  # what it was asked with, in order
     capabilities: ServerCapabilities  # what to ask with
     may_be_the_schema: bool = True  # the schema has not been left out in vain
+    suspicious: Exception | None = None  # the refusal after which the schema was left out, in this try
+    answer_format: Any = ""  # before that
     is_after_fault: bool = False  # something was left out after a 500, which may have been chance
     is_confirmed: bool = False  # a 500 was retried as it is, to confirm a doubt

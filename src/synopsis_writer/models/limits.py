@@ -29,8 +29,7 @@ _TOKENS_A_TURN = 8  # what a chat template puts around a message
 class Budget:
     """A ledger that several clients may share, in one event loop; None is no bound.
 
-    Raises:
-        SettingsError: there is a bound in money, and what was spent before is unpriced.
+    Raises SettingsError if there is a bound in money, and what was spent before is unpriced.
     """
 
     def __init__(

@@ -57,11 +57,7 @@ class ResolvedModel:
 
 
 def resolve_model(settings: Settings, environment: Mapping[str, str]) -> ResolvedModel:
-    """Return the model to ask.
-
-    Raises:
-        SettingsError: there is none, the one named does not exist, or its address is not an http(s) URL.
-    """
+    """Return the model to ask; raises SettingsError if there is none, or its address cannot be used."""
     named = settings.model
     base_url = server_address(settings, environment)
     local = None
@@ -181,9 +177,7 @@ async def open_client(
 ) -> AsyncIterator[ModelClient]:
     """Open the client that asks a model within the budget and caches its answers.
 
-    Raises:
-        SettingsError: the address, the prices or the budget cannot be used.
-        ModelError: the file cannot be loaded.
+    Raises SettingsError if address, prices or budget cannot be used, ModelError if a file cannot be loaded.
     """
     open_it = partial(open_transport, resolved, settings, environment, on_text)
     # Keyring, SDK and certificates would hold the loop for a third of a second.

@@ -55,11 +55,9 @@ _GZIP = b"\x1f"
 async def read_bounded(
     body: AsyncIterable[bytes], encoding: str, most: float, *, is_error: bool = False
 ) -> AsyncIterator[bytes]:
-    """Yield a body decompressed, in small pieces; what is beyond `most` bytes is not read.
+    """Yield a body decompressed, in small pieces, and no more than `most` bytes: an error's ends there.
 
-    Raises:
-        InvalidResponseError: it has more, unless it is an error's, which ends there; or it is damaged, or
-            compressed in a way that was not asked for.
+    Raises InvalidResponseError if it has more, is damaged, or is compressed as nobody asked for.
     """
     if encoding not in _WINDOWS:
         raise InvalidResponseError(f"the answer is compressed as '{encoding[:40]}', which nobody asked for")
@@ -134,10 +132,8 @@ def _join_parts(value: Any, *, is_thought: bool = False) -> Any:
 def read_answer(body: bytes, media_type: str, seconds: float, model: str) -> Answer:
     """Return the answer in the body of a completion, which took so many seconds.
 
-    `model` is the one that was asked, for servers that do not name one.
-
-    Raises:
-        InvalidResponseError: the body holds no answer; it carries the usage that the body has.
+    `model` is the one that was asked, for servers that do not name one. Raises InvalidResponseError with the
+    usage that the body has.
     """
     answer = StreamedAnswer()
     try:
@@ -152,11 +148,7 @@ _MOMENT = TypeAdapter(datetime)  # of a date, of one with a time, or of seconds 
 
 
 def read_models(body: bytes, media_type: str) -> dict[str, date | None]:
-    """Return the names in the body of a list of models, sorted, and when each is shut down, if that is known.
-
-    Raises:
-        InvalidResponseError: the body holds no such list.
-    """
+    """Return the models in a list, sorted, and when each is shut down; raises InvalidResponseError."""
     data = _load(body, media_type)
     models = data.get("data", data) if isinstance(data, dict) else data  # or bare
     ends: dict[str, date | None] = {}

@@ -106,8 +106,8 @@ class RetryBudget:
 def retrying(budget: RetryBudget, server: ServerState) -> tenacity.AsyncRetrying:
     """Return tenacity's loop for one request of a call; it logs each wait, and re-raises the last fault.
 
-    No try begins before the time that the server named to any call; where that is later than the call may
-    wait, LongWaitError is raised. No retry begins when less time is left than an earlier try took.
+    No try begins before the time that the server named to any call, and none with less time than an earlier
+    one took; raises LongWaitError where that time is later than the call may wait.
     """
     first = budget.policy.first_wait
     backoff = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT) + tenacity.wait_random(0, first)
@@ -191,7 +191,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _limit_reset(headers: Mapping[str, str]) -> float:
-    """Return the seconds until limits that are used up are reset, as in `x-ratelimit-reset-requests`."""
+    # Of limits that are used up, as in `x-ratelimit-reset-requests`.
     waits = [0.0]
     for name, value in headers.items():
         if "ratelimit" in name.lower() and "reset" in name.lower():
@@ -216,7 +216,6 @@ _LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
 
 
 def _seconds(text: str | None, unit: float = 1.0) -> float | None:
-    """Return the seconds that a number of units, a duration, or a date means; None where none can be read."""
     text = re.sub(r"^PT(?=\d)|(?<=\d)[,;] .*", "", (text or "").strip())  # ISO 8601's mark, a second value
     try:
         if _DURATION.fullmatch(text.lower()):
@@ -245,7 +244,6 @@ def duration(seconds: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return the local time in so many seconds, never too early; with its date where that is another day."""
     now = datetime.now(UTC).astimezone()
     then = (now + timedelta(seconds=seconds + 59)).astimezone()
     return f"{then:%H:%M}" if then.date() == now.date() else f"{then:%Y-%m-%d %H:%M}"
@@ -336,10 +334,10 @@ def model_error(
     secrets: Iterable[str] = (),
     proxy: str = "",
 ) -> ModelError:
-    """Return the error for a fault that no retry got past: the SDK's, a time-out, or one of those above.
+    """Return the error for a fault that no retry got past.
 
-    Messages name the server's host, the model and the host of a `proxy`, and why there may be no key; they
-    show none of the `secrets` that a server may have quoted. `unreached` calls in a row had no connection.
+    Its message names the server's host, the model and a `proxy`, and shows none of the `secrets` that a
+    server may have quoted. `unreached` calls in a row had no connection.
     """
     if isinstance(error, LongWaitError):
         until = f"until {_clock(error.seconds)} (in {duration(error.seconds)})"

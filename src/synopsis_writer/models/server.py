@@ -23,7 +23,7 @@ def host_of(address: str) -> str:
 
 
 def server_of(address: str) -> str:
-    """Return host, port and path, which identify a server, without user name, password and query."""
+    """Return host, port and path, which identify a server."""
     return host_of(address) + _split(address).path.rstrip("/")
 
 

@@ -27,8 +27,7 @@ MOST_BYTES = 1_000_000  # of a text, a brief, a template, a table of settings
 def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iterator[BufferedReader]:
     """Open a plain file of at most `most` bytes to read it; a pipe or a device is refused, not waited for.
 
-    Raises:
-        FileError: it cannot be read, is something else, or is larger; `hint` is the way out then.
+    Raises FileError; `hint` is the way out where the file is larger.
     """
     no_wait = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     try:
@@ -81,9 +80,7 @@ class FolderLock:
     """Keeps other processes out of a folder until `release`, or to the end of a `with` block.
 
     `kind` is what the folder holds, in a word; it names the files of the lock, and of the note who has it.
-
-    Raises:
-        FileError: another process has it, or the folder cannot be written.
+    Raises FileError if another process has it, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -179,9 +176,8 @@ def save(
 ) -> Path:
     """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
 
-    Raises:
-        FileError: the folder cannot be made or written, is a link that leads out of the folder `within`, or
-            the disk is full; nothing is left behind.
+    Raises FileError if the folder cannot be written or is a link that leads out of the folder `within`;
+    nothing is left behind.
     """
     stem = slug(title)
     target = folder / f"{stem}.{suffix}"
@@ -222,10 +218,7 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
 
     A link is replaced, never followed. If `private`, only the owner may read the file. If it is an `output`
     that a person named, it may be `STDOUT`, and a device or a pipe is written into: it must stay what it is,
-    and a terminal gets the text escaped.
-
-    Raises:
-        FileError: it cannot be written, or the disk is full; what was there stays as it was.
+    and a terminal gets the text escaped. Raises FileError; what was there stays as it was.
     """
     if output and path == STDOUT:
         if not hasattr(sys.stdout, "buffer"):  # a text in memory stands for one that was closed
