@@ -141,13 +141,9 @@ class HubFile(NamedTuple):
     repo: str
     file: str
 
-    def folder(self, cache: Path) -> Path:
-        """Return the folder for files of this repository."""
-        return cache / _FOLDER / self.repo.replace("/", "--")
-
     def path(self, cache: Path) -> Path:
         """Return where the file is saved."""
-        return self.folder(cache) / self.file
+        return cache / _FOLDER / self.repo.replace("/", "--") / self.file
 
 
 def parse_name(name: str) -> HubFile:
@@ -192,10 +188,10 @@ def remove(name: str, cache: Path) -> None:
     models = pulled_models(cache)
     model = next((model for model in models if model.name == name), None)
     file = HubFile(model.name, model.repo, model.file) if model else parse_name(name)
-    path, folder = model.path if model else file.path(cache), file.folder(cache)
+    path, folder = model.path if model else file.path(cache), file._replace(file="").path(cache)
     others = [other for other in models if other.name != file.name]
-    is_alone = not any(other.repo == file.repo for other in others)
-    if not path.is_file() and not (is_alone and folder.is_dir()):
+    is_alone = not any(other.repo == file.repo for other in others) and folder.is_dir()
+    if not path.is_file() and not is_alone:
         pulled = ", ".join(model.name for model in models) or "none"
         raise SettingsError(f"{file.name}: has not been pulled; pulled models: {pulled}")
     try:

@@ -66,42 +66,6 @@ class Engine:
         self._closed = threading.Event()
         self._server: Any = _load(path, context, slots, threads, chat_template)
 
-    async def chat(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None,
-        limits: Limits,
-        on_text: Callable[[str], None] | None = None,
-    ) -> Answer:
-        """Answer `messages` through the model's chat template; the answer fits `schema` if one is given.
-
-        `on_text` is given the whole answer so far, in the caller's thread. Raises EngineError if the engine
-        refuses the request, or is silent for `limits.timeout` seconds.
-        """
-        request: dict[str, Any] = {
-            "messages": [asdict(message) for message in messages],
-            "max_tokens": limits.max_tokens,
-            "stream_options": {"include_usage": True},
-            # Thinking aloud costs minutes here; templates that do not know the word ignore it.
-            "chat_template_kwargs": {"enable_thinking": False},
-        }
-        if limits.temperature is not None:
-            request["temperature"] = limits.temperature
-        if schema is not None:
-            request["response_format"] = {"type": "json_schema", "json_schema": {"schema": dict(schema)}}
-        start, answer, throttle = time.monotonic(), StreamedAnswer(), Throttle(on_text)
-
-        def take(chunk: Chunk) -> None:
-            if "error" not in chunk:
-                answer.add(chunk)
-                throttle.show(answer)
-
-        await self._run("handle_chat_completions", request, limits.timeout, take)
-        throttle.show(answer, is_last=True)
-        result = answer.result(time.monotonic() - start, self.name)
-        finish = result.finish if answer.is_finished else "length"  # one that just stops was truncated
-        return replace(result, finish=finish, model=self.name)
-
     async def complete(
         self,
         prompt: str,
@@ -114,7 +78,7 @@ class Engine:
         logprobs: bool = False,
         timeout: float = 180.0,  # noqa: ASYNC109 - of silence, not of the call
     ) -> list[Completion]:
-        """Continue `prompt` `n` times, within the GBNF `grammar` if one is given; raises as `chat`."""
+        """Continue `prompt` `n` times, within the GBNF `grammar` if one is given; raises EngineError."""
         if not 1 <= n <= self._slots:
             raise EngineError(
                 f"{n} completions asked of an engine with {self._slots} slots: open it with more"
@@ -125,7 +89,7 @@ class Engine:
             request["grammar"] = grammar
         if logprobs:
             request["n_probs"] = 1
-        chunks = await self._run("handle_completions", request, timeout)
+        chunks = await self.run("handle_completions", request, timeout)
         return [completion(chunks, index) for index in range(n)]
 
     def close(self) -> None:
@@ -133,7 +97,7 @@ class Engine:
         self._closed.set()
         self._server = None
 
-    async def _run(
+    async def run(
         self,
         method: str,  # of the library's server: it streams, and stops when the callback returns true
         request: dict[str, Any],
@@ -169,15 +133,16 @@ class Engine:
                     )
         finally:
             stop.set()
+        refused = next((chunk["error"].get("message", "") for chunk in chunks if "error" in chunk), None)
+        reason = "" if chunks else "gave no answer: try again"
         if self._closed.is_set():
-            raise EngineError(f"{self.name}: the engine was closed while it answered")
-        if (fault := work.exception()) is not None:
-            raise EngineError(f"{self.name}: the engine failed: {_one_line(fault)}") from fault
-        for error in (chunk["error"] for chunk in chunks if "error" in chunk):
-            reason = _one_line(error.get("message", "no reason given"))
-            raise EngineError(f"{self.name}: the engine refused the request: {reason}")
-        if not chunks:
-            raise EngineError(f"{self.name}: the engine gave no answer: try again")
+            reason = "was closed while it answered"
+        elif (fault := work.exception()) is not None:
+            reason = f"failed: {' '.join(str(fault).split())[:300]}"
+        elif refused is not None:
+            reason = f"refused the request: {' '.join(str(refused).split())[:300]}"
+        if reason:
+            raise EngineError(f"{self.name}: the engine {reason}") from work.exception()
         return chunks
 
 
@@ -200,9 +165,35 @@ class EmbeddedClient:
         return self._engine.name
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
-        """Answer `messages`, with `schema` enforced by a grammar; raises as `Engine.chat`."""
+        """Answer `messages`, with `schema` enforced by a grammar.
+
+        Raises EngineError if the engine refuses the request, or is silent for `limits.timeout` seconds.
+        """
+        request: dict[str, Any] = {
+            "messages": [asdict(message) for message in messages],
+            "max_tokens": limits.max_tokens,
+            "stream_options": {"include_usage": True},
+            # Thinking aloud costs minutes here; templates that do not know the word ignore it.
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        if limits.temperature is not None:
+            request["temperature"] = limits.temperature
+        if schema is not None:
+            request["response_format"] = {"type": "json_schema", "json_schema": {"schema": bounded(schema)}}
+        answer, throttle = StreamedAnswer(), Throttle(self._on_text)
+
+        def take(chunk: Chunk) -> None:
+            if "error" not in chunk:
+                answer.add(chunk)
+                throttle.show(answer)
+
         async with self._turn:
-            return await self._engine.chat(messages, bounded(schema), limits, self._on_text)
+            start = time.monotonic()
+            await self._engine.run("handle_chat_completions", request, limits.timeout, take)
+        throttle.show(answer, is_last=True)
+        result = answer.result(time.monotonic() - start, self.name)
+        finish = result.finish if answer.is_finished else "length"  # one that just stops was truncated
+        return replace(result, finish=finish, model=self.name)
 
     async def close(self) -> None:
         """Close the engine."""
@@ -287,10 +278,6 @@ def _load(path: Path, context: int, slots: int, threads: int, chat_template: str
             f"{path}: the engine cannot load it: it is cut off, or of a kind that xllamacpp does not know: "
             "download it again, or take another"
         ) from error
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:300]
 
 
 def completion(chunks: Sequence[Chunk], index: int) -> Completion:

@@ -183,11 +183,9 @@ def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that `retry-after` or its kin ask to wait; None where none can be read."""
-    for name, unit in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
-        seconds = _seconds(headers.get(name), unit)
-        if seconds is not None:
-            return seconds
-    return None
+    names = {"retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001, "retry-after": 1.0}
+    waits = (_seconds(headers.get(name), unit) for name, unit in names.items())
+    return next((seconds for seconds in waits if seconds is not None), None)
 
 
 def _limit_reset(headers: Mapping[str, str]) -> float:
@@ -237,10 +235,8 @@ def _seconds(text: str | None, unit: float = 1.0) -> float | None:
 
 def duration(seconds: float) -> str:
     """Return a duration in a few words."""
-    if seconds < _UNITS["m"]:
-        return f"{seconds:.0f} s"
-    is_short = seconds < _UNITS["h"]
-    return f"{seconds / _UNITS['m']:.0f} min" if is_short else f"{seconds / _UNITS['h']:.1f} h"
+    unit = "s" if seconds < _UNITS["m"] else "m" if seconds < _UNITS["h"] else "h"
+    return f"{seconds / _UNITS[unit]:.{int(unit == 'h')}f} {'min' if unit == 'm' else unit}"
 
 
 def _clock(seconds: float) -> str:
