@@ -186,6 +186,9 @@ BROKEN = [
         "paragraphs.0.storyline",
     ),
     (json.dumps({**FEW, "characters": [{"name": "Merle"}]}), "characters.0.role: field required"),
+    (json.dumps({**FEW, "characters": []}), "characters: has 0 entries, 1 at least are needed"),
+    (json.dumps({**FEW, "paragraphs": "Text"}), "paragraphs: is not a list"),
+    (json.dumps({**FEW, "title": 7}), "title: is not a text"),
     (f"<think>{JSON}</think>\nDas kann ich nicht.", "holds no JSON object"),
 ]
 

@@ -177,7 +177,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk(
     stopped: list[bool] = []  # what the model was answered after each chunk
     texts: list[str] = []
     may_go_on = threading.Event()
-    server = engine._open_server()
+    server = engine._server
 
     class Watched:
         handle_chat_completions = server.handle_chat_completions

@@ -96,13 +96,26 @@ class GateRefusedError(SynopsisError):
 
 
 _MOST_REASONS = 5
+# pydantic's words for what it finds are a programmer's; its own limits are in the context.
+_WORDS = {
+    "too_short": "has {actual_length} entries, {min_length} at least are needed",
+    "too_long": "has {actual_length} entries, {max_length} at most are allowed",
+    "string_type": "is not a text",
+    "tuple_type": "is not a list",
+    "list_type": "is not a list",
+}
 
 
 def explain(error: "ValidationError") -> str:
     """Return pydantic's complaints in one line: `field: reason; field: reason`, five at most."""
-    reasons = []
-    for item in error.errors(include_url=False):
-        field, reason = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+    reasons, found = [], error.errors(include_url=False)
+    parents = {item["loc"][:depth] for item in found for depth in range(1, len(item["loc"]))}
+    for item in found:
+        if item["type"] == "too_short" and item["loc"] in parents:
+            continue  # for its entries are wrong
+        message = _WORDS.get(item["type"], item["msg"].replace("{", "{{").replace("}", "}}"))
+        reason = message.format(**item.get("ctx", {})).removeprefix("Value error, ")
+        field = ".".join(map(str, item["loc"]))
         reasons.append(f"{field}{': ' if field else ''}{reason[:1].lower()}{reason[1:]}")
     more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return "; ".join(reasons[:_MOST_REASONS]) + more

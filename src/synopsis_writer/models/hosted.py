@@ -459,15 +459,9 @@ def chat_request(
         {"role": message.role, "content": message.content}
         for message in (messages if capabilities.system_role else _without_system(messages))
     ]
-    if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
-        _mark_stable(turns, limits.stable, capabilities.cache_mark)
     request = {"model": model, "messages": turns, capabilities.limit_field: limits.max_tokens}
-    if any(
-        "prompt_cache_breakpoint" in turn["content"][0] for turn in turns if isinstance(turn["content"], list)
-    ):
-        request["prompt_cache_options"] = {
-            "mode": "explicit"
-        }  # the rest is not worth the price of writing it
+    if capabilities.cache_mark and "cache_mark" not in capabilities.omitted and capabilities.system_role:
+        request |= _mark_stable(turns, limits.stable, capabilities.cache_mark)
     options = ("temperature", "reasoning_effort", "verbosity", "service_tier")
     request |= {name: value for name in options if (value := getattr(limits, name)) is not None}
     if messages and messages[0].role == "system":
@@ -492,13 +486,19 @@ _MARKS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> None:
-    """Mark the end of what prompts share: the first line, the template's, of the user's turn behind it."""
+def _mark_stable(messages: list[dict[str, Any]], stable: int, mark: str) -> dict[str, Any]:
+    """Mark the end of what prompts share: the first line, the template's, of the user's turn behind it.
+
+    Return what else the request has then: OpenAI need write nothing behind the mark, at a price.
+    """
     for turn in messages[stable : stable + 1] if stable else ():
         first, newline, rest = turn["content"].partition("\n")
         if turn["role"] == "user" and rest:
             marked = {"type": "text", "text": first + newline, **_MARKS[mark]}
             turn["content"] = [marked, {"type": "text", "text": rest}]
+            if mark == "prompt_cache_breakpoint":
+                return {"prompt_cache_options": {"mode": "explicit"}}
+    return {}
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:

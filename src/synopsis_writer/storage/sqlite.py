@@ -118,30 +118,23 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def read_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open a database as `open_database`, yet also where its folder or the disk takes nothing more."""
+    """Open a database as `open_database`, or to be read alone where folder or disk take nothing more."""
     try:
         return open_database(path, migrations)
     except FileError as error:
         if path is None or error_code(error.__cause__) not in _DISK:
             raise
-        if database := _open_read_only(path, len(migrations)):
-            return database
+        # SQLite's log needs a writable folder unless it exists already; without one, nobody is writing.
+        log = path.with_name(path.name + "-wal")
+        is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
+        for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
+            with contextlib.suppress(*SQLITE_ERRORS):  # the next way, or none
+                database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, factory=_Database)
+                with contextlib.suppress(*SQLITE_ERRORS):
+                    if _version(database) == len(migrations):
+                        return database
+                database.close()
         raise
-
-
-def _open_read_only(path: Path, version: int) -> sqlite3.Connection | None:
-    """Open a file that cannot be written, if it is sound and of this version."""
-    # SQLite's log needs a writable folder unless it exists already; without one, nobody is writing.
-    log = path.with_name(path.name + "-wal")
-    is_logged = log.exists() and log.stat().st_size > 0  # an empty one is left by the opening that failed
-    for mode in ("mode=ro",) if is_logged else ("mode=ro", "immutable=1"):
-        with contextlib.suppress(*SQLITE_ERRORS):  # the next way, or none
-            database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, factory=_Database)
-            with contextlib.suppress(*SQLITE_ERRORS):
-                if _version(database) == version:
-                    return database
-            database.close()
-    return None
 
 
 def remove_database(path: Path) -> None:
