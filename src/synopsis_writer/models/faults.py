@@ -132,20 +132,13 @@ _MASKED = re.compile(r"\S*(\*{3}|[\w…]\.{3}\w)\S*|\b(sk|pk|gsk|xai)-[\w-]{6,}"
 
 def quote(message: str, secrets: Iterable[str] = ()) -> str:
     """Return the beginning of a server's message, without `secrets`."""
-    text = message[:_MOST_SEARCHED]
+    text, hidden = message[:_MOST_SEARCHED], set[int]()
     for secret in filter(None, secrets):
-        if len(secret) < _SHORTEST_SECRET:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
-            continue
-        parts, at = _runs(secret), set[int]()
-        for start, part in enumerate(_runs(text)):
-            if part in parts:
-                at.update(range(start, start + _SHORTEST_SECRET))
-        text = re.sub("\0+", "…", "".join("\0" if place in at else char for place, char in enumerate(text)))
+        size = min(len(secret), _SHORTEST_SECRET)
+        runs = "|".join({re.escape(secret[at : at + size]) for at in range(len(secret) - size + 1)})
+        pattern = rf"(?=({runs}))" if size == _SHORTEST_SECRET else rf"(?<!\w)({runs})(?!\w)"
+        for match in re.finditer(pattern, text, re.IGNORECASE):
+            hidden.update(range(*match.span(1)))
+    text = re.sub("\0+", "…", "".join("\0" if at in hidden else char for at, char in enumerate(text)))
     text = _MASKED.sub("…", text[: 4 * _LONGEST_MESSAGE])  # all of it would take quadratic time
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
-
-
-def _runs(text: str) -> list[str]:
-    size = _SHORTEST_SECRET
-    return [text[start : start + size].lower() for start in range(len(text) - size + 1)]
