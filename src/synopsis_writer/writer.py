@@ -894,7 +894,7 @@ class Writer:
     def _demo_author(
         self, brief: Brief, show: Show, outline: Outline | None, seed: int | str | None, sample: int = 0
     ) -> "DemoAuthor":
-        from synopsis_writer.demo.author import demo_author
+        from synopsis_writer.demo.author import DemoAuthor
 
         if isinstance(seed, str):
             seed = int(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:6], 16)
@@ -904,7 +904,7 @@ class Writer:
             if brief.notes:
                 _log.info("a demo draft reads no notes: --notes has no effect")
         shows, house = self.workspace.pool.shows, self.workspace.house
-        return demo_author(self.settings, brief, outline, show, shows, house, seed + sample)
+        return DemoAuthor(self.settings, brief, outline, show, shows, house, seed + sample)
 
     @contextlib.asynccontextmanager
     async def _reviewer(self, author: Author | None = None) -> AsyncIterator[Reviewer | None]:

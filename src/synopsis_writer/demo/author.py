@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -31,50 +31,61 @@ SLOTS = 4  # completions of a gap, decoded in parallel
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
 
 
-@dataclass(frozen=True)
 class DemoAuthor:
-    """Drafts from a scaffold; a repair is another draft, with the next seed.
+    """Drafts from a scaffold for one brief; a repair is another draft, with the next seed.
 
-    The model is loaded for a draft and released before the gate loads its word lists: both at once would take
-    700 MB.
+    An outline's beats and characters replace the brief's. The model is loaded for a draft and released before
+    the gate loads its word lists: both at once would take 700 MB.
+
+    Raises:
+        BriefError: no scaffold has the length and the ending that brief and form ask for.
+        EngineError: the packaged model cannot be assembled.
     """
 
-    brief: Brief
-    show: Show
-    house: House
-    scaffold: Scaffold
-    prompts: Path
-    weights: Path
-    banned: tuple[str, ...]
-    threads: int
-    first_seed: int
-    outline: Outline | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one model in memory, whatever --best-of asks
+    name = MODEL_NAME
 
-    @property
-    def name(self) -> str:
-        """The packaged model's name."""
-        return MODEL_NAME
+    def __init__(
+        self,
+        settings: Settings,
+        brief: Brief,
+        outline: Outline | None,
+        show: Show,
+        shows: Sequence[Show],
+        house: House,
+        first_seed: int,
+    ) -> None:
+        if outline is not None:
+            people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
+            brief = brief.model_copy(update={"beats": outline.beats, "characters": people})
+        self._brief, self._outline, self._show, self._house = brief, outline, show, house
+        self._folder = (settings.own_prompts or folder("prompts")) / "guided"
+        self._scaffold = fitting_scaffold(brief, show, house, self._folder, first_seed)
+        self._banned = [member.name for other in shows if other.name != show.name for member in other.cast]
+        self._weights, self._threads = packaged_weights(settings.cache), settings.threads
+        self._first_seed = first_seed
+        self._lock = asyncio.Lock()  # one model in memory, whatever --best-of asks
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
-        seed += self.first_seed
-        async with self.lock:
-            engine = Engine(self.weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self.threads)
+        drawn = self._brief, self._show, self._scaffold, self._folder, self._first_seed + seed
+        async with self._lock:
+            engine = Engine(
+                self._weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self._threads
+            )
             try:
-                answer = await write_draft(
-                    engine, self.brief, self.show, self.scaffold, self.prompts, seed, self.banned
-                )
+                answer = await write_draft(engine, *drawn, self._banned)
             finally:
                 engine.close()
-        text = _spelt_for(self.house, answer.text)
-        if self.outline is not None:
-            text = _with_outline(text, self.outline)
+        text = _spelt_for(self._house, answer.text)
+        if self._outline is not None:
+            text = _with_outline(text, self._outline)
         yield Attempt(number, replace(answer, text=text))
 
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
-        plan, _, characters, _ = lay_out(self.brief, self.show, self.scaffold, self.prompts, self.first_seed)
+        plan, _, characters, _ = lay_out(
+            self._brief, self._show, self._scaffold, self._folder, self._first_seed
+        )
         return Outline(title=plan.title, logline=plan.logline, characters=characters, beats=plan.beats)
 
 
@@ -93,39 +104,6 @@ def _with_outline(text: str, outline: Outline) -> str:
     people = (*outline.characters, *(person for person in draft.characters if person.name not in names))
     fields = {"title": outline.title, "logline": outline.logline, "characters": people}
     return draft.model_copy(update=fields).as_json()
-
-
-def demo_author(
-    settings: Settings,
-    brief: Brief,
-    outline: Outline | None,
-    show: Show,
-    shows: Sequence[Show],
-    house: House,
-    first_seed: int,
-) -> DemoAuthor:
-    """Return the author for one brief; an outline's beats and characters replace the brief's.
-
-    Raises:
-        BriefError: no scaffold has the length and the ending that brief and form ask for.
-        EngineError: the packaged model cannot be assembled.
-    """
-    if outline is not None:
-        people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
-        brief = brief.model_copy(update={"beats": outline.beats, "characters": people})
-    prompts = (settings.own_prompts or folder("prompts")) / "guided"
-    return DemoAuthor(
-        brief,
-        show,
-        house,
-        fitting_scaffold(brief, show, house, prompts, first_seed),
-        prompts,
-        packaged_weights(settings.cache),
-        tuple(member.name for other in shows if other.name != show.name for member in other.cast),
-        settings.threads,
-        first_seed,
-        outline,
-    )
 
 
 def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> Scaffold:
