@@ -23,7 +23,6 @@ from synopsis_writer.evals.report import (
     format_time,
     format_total,
     highlight,
-    merge_spans,
     render_report,
 )
 from synopsis_writer.evals.statistics import Comparison, compare
@@ -380,7 +379,10 @@ def test_bars_are_as_long_as_findings_are_frequent() -> None:
 
 
 def test_spans_that_overlap_or_touch_become_one() -> None:
-    assert merge_spans([(5, 9), (0, 3), (3, 4), (8, 12), (20, 20)]) == [(0, 4), (5, 12)]
+    synopsis, spans = CASES[0].reference, [(5, 9), (0, 3), (3, 4), (8, 12), (20, 20)]
+    text = synopsis.paragraphs[0].text
+    pieces = [(text[:4], True), (text[4], False), (text[5:12], True), (text[12:], False)]
+    assert highlight(synopsis, spans)[0] == (synopsis.paragraphs[0].storyline, tuple(pieces))
 
 
 @given(st.lists(st.tuples(st.integers(-5, 3000), st.integers(-5, 3000)), max_size=8))

@@ -179,20 +179,18 @@ def _shuffled(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:
     return _with_sentences(case.reference, [[next(drawn) for _ in paragraph] for paragraph in sentences])
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    left_out = TITLES | {"herr", "frau", "von"}
-    return tuple(part for part in name.split() if part.rstrip(".").lower() not in left_out)
-
-
 def _names_swapped(case: Case, _: Sequence[Case], __: Random) -> Synopsis | None:
     """Swap two names of as many parts in the second half: of the two people whom it names most."""
     paragraphs = case.reference.paragraphs
-    half = len(paragraphs) // 2
-    people = [_parts(person.name) for person in case.reference.characters]
-    words = re.findall(r"\w+", " ".join(paragraph.text for paragraph in paragraphs[half:]))
+    half, titles = len(paragraphs) // 2, TITLES | {"herr", "frau", "von"}
+    people = [
+        [part for part in person.name.split() if part.rstrip(".").lower() not in titles]
+        for person in case.reference.characters
+    ]
+    words = Counter(re.findall(r"\w+", " ".join(paragraph.text for paragraph in paragraphs[half:])))
 
     def named(person: Sequence[str]) -> int:
-        return max((sum(word in {part, part + "s"} for word in words) for part in person), default=0)
+        return max((words[part] + words[f"{part}s"] for part in person), default=0)
 
     pairs = [(a, b) for a, b in combinations(people, 2) if len(a) == len(b) and named(a) and named(b)]
     if not pairs:
@@ -235,16 +233,16 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
     from rapidfuzz import fuzz
 
     sentences = _sentences(case.reference)
-    *others, last = [(row, column) for row, part in enumerate(sentences) for column in range(len(part))]
-    left = {position: sentences[position[0]][position[1]] for position in others}
+    numbered = [[(row, column) for column in range(len(part))] for row, part in enumerate(sentences)]
+    left = [place for part in numbered for place in part][:-1]
+    gone = set()
     for fact in rng.sample(case.facts, (len(case.facts) + 1) // 2):
         if left:
-            del left[max(left, key=lambda position: fuzz.token_set_ratio(fact, left[position]))]
-    rest = {*left, last}
-    kept = [
-        [sentence for column, sentence in enumerate(paragraph) if (row, column) in rest]
-        for row, paragraph in enumerate(sentences)
-    ]
+            nearest = max(left, key=lambda place: fuzz.token_set_ratio(fact, sentences[place[0]][place[1]]))
+            left.remove(nearest)
+            gone.add(nearest)
+    rest = [[place for place in part if place not in gone] for part in numbered]
+    kept = [[sentences[row][column] for row, column in part] for part in rest]
     return _with_sentences(case.reference, kept)
 
 

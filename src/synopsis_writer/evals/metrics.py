@@ -181,44 +181,39 @@ def ending(text: Text, case: Case, references: References) -> float | None:
     return float(ends_asking(text) == ends_asking(_reference(case)))
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "passed_first": Metric(
-            lambda row, *_: float(bool(row.attempts) and row.attempts[0].passed),
-            1,
-            "passed at the first attempt, 0 to 1",
-        ),
-        "passed": Metric(lambda row, *_: float(row.outcome == "accepted"), 1, "passed in the end, 0 to 1"),
-        "attempts": Metric(lambda row, *_: float(len(row.attempts)), -1, "attempts"),
-        "tokens": Metric(_metered(_tokens), -1, "tokens"),
-        "cost": Metric(_metered(lambda row: None if row.amount is None else float(row.amount)), -1, "cost"),
-        "seconds": Metric(_metered(lambda row: row.seconds), -1, "seconds"),
-        "chrf": Metric(
-            _of_text(lambda text, case, _: character_overlap(text.raw, _reference(case).raw)),
-            1,
-            "chrF, 0 to 100",
-        ),
-        "rouge_l": Metric(
-            _of_text(lambda text, case, _: word_overlap(_words(text), _words(_reference(case)))),
-            1,
-            "ROUGE-L, 0 to 1",
-        ),
-        "characters": Metric(characters, 1, "people of the reference, 0 to 1"),
-        "facts": Metric(_of_text(lambda text, case, _: fact_recall(case, text)), 1, "facts told, 0 to 1"),
-        "length_ratio": Metric(
-            _of_text(lambda text, case, _: len(text.words) / max(1, len(_reference(case).words))),
-            0,
-            "length over the reference's",
-        ),
-        "ending": Metric(ending, 1, "kind of ending, 0 or 1"),
-        "delta": Metric(
-            _of_text(lambda text, case, known: known.function_words.distance(_words(text), case.brief.form)),
-            -1,
-            "Burrows's Delta",
-        ),
-        "novelty": Metric(novelty, 1, "novelty against the examples, 0 to 1"),
-    }
-)
+def _compared(measure: Callable[[Text, Text], float]) -> Measure:
+    return _of_text(lambda text, case, _: measure(text, _reference(case)))
+
+
+_METRICS: dict[str, tuple[Measure, Literal[-1, 0, 1], str]] = {
+    "passed_first": (
+        lambda row, *_: float(bool(row.attempts) and row.attempts[0].passed),
+        1,
+        "passed at the first attempt, 0 to 1",
+    ),
+    "passed": (lambda row, *_: float(row.outcome == "accepted"), 1, "passed in the end, 0 to 1"),
+    "attempts": (lambda row, *_: float(len(row.attempts)), -1, "attempts"),
+    "tokens": (_metered(_tokens), -1, "tokens"),
+    "cost": (_metered(lambda row: None if row.amount is None else float(row.amount)), -1, "cost"),
+    "seconds": (_metered(lambda row: row.seconds), -1, "seconds"),
+    "chrf": (_compared(lambda text, other: character_overlap(text.raw, other.raw)), 1, "chrF, 0 to 100"),
+    "rouge_l": (_compared(lambda text, one: word_overlap(_words(text), _words(one))), 1, "ROUGE-L, 0 to 1"),
+    "characters": (characters, 1, "people of the reference, 0 to 1"),
+    "facts": (_of_text(lambda text, case, _: fact_recall(case, text)), 1, "facts told, 0 to 1"),
+    "length_ratio": (
+        _compared(lambda text, other: len(text.words) / max(1, len(other.words))),
+        0,
+        "length over the reference's",
+    ),
+    "ending": (ending, 1, "kind of ending, 0 or 1"),
+    "delta": (
+        _of_text(lambda text, case, known: known.function_words.distance(_words(text), case.brief.form)),
+        -1,
+        "Burrows's Delta",
+    ),
+    "novelty": (novelty, 1, "novelty against the examples, 0 to 1"),
+}
+METRICS: Mapping[str, Metric] = MappingProxyType({name: Metric(*each) for name, each in _METRICS.items()})
 
 
 def score(row: Row, case: Case | None, references: References) -> Scored:

@@ -277,7 +277,7 @@ def read_prompts(folder: Path) -> PromptTexts:
     try:
         return TypeAdapter(dict[str, dict[str, str]]).validate_json(read_input(path, _MOST_BYTES))
     except (ValueError, FileError) as error:
-        problem = str(error) if isinstance(error, FileError) else f"{path}: is broken"
+        problem = error if isinstance(error, FileError) else f"{path}: is broken"
         _log.warning("%s: the report is without prompts; run the same command again", problem)
         return {}
 

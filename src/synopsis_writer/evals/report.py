@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -295,30 +296,17 @@ def format_outcomes(rows: Iterable[Row]) -> str:
 
 def highlight(synopsis: Synopsis, spans: Sequence[tuple[int, int]]) -> tuple[Passage, ...]:
     """Cut the paragraphs where spans in `synopsis.text` begin and end; overlapping ones become one."""
+    covered, start = bytearray(len(synopsis.text)), 0
+    for low, high in spans:
+        part = slice(max(0, low), max(0, low, high))
+        covered[part] = b"\1" * len(covered[part])
     passages: list[Passage] = []
-    merged, start = merge_spans(spans), 0
     for paragraph in synopsis.paragraphs:
-        text, pieces, position = paragraph.text, [], 0
-        for low, high in merged:
-            first, last = max(0, low - start), min(len(text), high - start)
-            if first < last:
-                pieces += [(text[position:first], False), (text[first:last], True)]
-                position = last
-        pieces.append((text[position:], False))
-        passages.append((paragraph.storyline, tuple(piece for piece in pieces if piece[0])))
-        start += len(text) + len("\n\n")
+        marks = groupby(zip(paragraph.text, covered[start:], strict=False), key=itemgetter(1))
+        pieces = tuple(("".join(letter for letter, _ in run), bool(mark)) for mark, run in marks)
+        passages.append((paragraph.storyline, pieces))
+        start += len(paragraph.text) + len("\n\n")
     return tuple(passages)
-
-
-def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the spans in order, those that touch or overlap as one, empty ones left out."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
 
 
 _NAME_WIDTH = 17  # letters of the longest metric's name, and a space

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.document import Document, read_fields
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.statistics import wilson_interval
-from synopsis_writer.gate.text import Span, analyse
+from synopsis_writer.gate.text import analyse
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.models.base import Answer
 from synopsis_writer.settings import folder
@@ -112,45 +113,42 @@ def _marked(report: Report, check: str, slip: Slip | None) -> tuple[bool | None,
     if any(isinstance(each.value, str) for each in findings):
         return None, 0
     start = report.text.find(slip.new) if slip else -1
-    planted = Span(start, start + len(slip.new)) if slip else Span(-1, -1)
+    planted = range(start, start + len(slip.new)) if slip else range(0)
     spans = [span for each in findings for span in each.spans]
-    sentences = [sentence.span for sentence in analyse(report.text).sentences]
     marked = [
-        _meet(planted, sentence) for sentence in sentences if any(_meet(span, sentence) for span in spans)
+        planted.start < sentence.span.end and sentence.span.start < planted.stop
+        for sentence in analyse(report.text).sentences
+        if any(span.start < sentence.span.end and sentence.span.start < span.end for span in spans)
     ]
     return any(marked), marked.count(False)
-
-
-def _meet(one: Span, other: Span) -> bool:
-    return one.start < other.end and other.start < one.end
 
 
 def summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[dict[str, Any]]:
     """Return, by who looked and half, recall by kind of slip, and false alarms in texts without one."""
     rows: list[dict[str, Any]] = []
-    for check in (CODE, REVIEW):
-        for half in halves:
-            mine = [each for each in readings if each.half == half and check in each.marked]
-            if not mine:
-                continue
-            planted = [each for each in mine if each.kind and each.marked[check][0] is not None]
-            clean = [each for each in mine if not each.kind and each.marked[check][0] is not None]
+    for check, half in product((CODE, REVIEW), halves):
+        those = [each for each in readings if each.half == half and check in each.marked]
+        mine = [(each.kind, *each.marked[check]) for each in those]
+        read = [each for each in mine if each[1] is not None]
+        hits = {
+            kind: [bool(hit) for slip, hit, _ in read if slip and kind in {"", slip}] for kind in ("", *KINDS)
+        }
+        if mine:
             rows.append(
                 {
                     "by": check,
                     "half": half,
-                    "recall": {kind: _share(check, planted, kind) for kind in ("", *KINDS)},
-                    "clean_texts": len(clean),
-                    "clean_texts_marked": sum(bool(each.marked[check][1]) for each in clean),
-                    "other_sentences_marked": sum(each.marked[check][1] for each in mine if each.kind),
-                    "unread": sum(each.marked[check][0] is None for each in mine),
+                    "recall": {kind: _share(found) for kind, found in hits.items()},
+                    "clean_texts": sum(not slip for slip, *_ in read),
+                    "clean_texts_marked": sum(bool(others) for slip, _, others in read if not slip),
+                    "other_sentences_marked": sum(others for slip, _, others in mine if slip),
+                    "unread": len(mine) - len(read),
                 }
             )
     return rows
 
 
-def _share(check: str, planted: Sequence[Reading], kind: str) -> dict[str, Any] | None:
-    hits = [bool(each.marked[check][0]) for each in planted if kind in {"", each.kind}]
+def _share(hits: Sequence[bool]) -> dict[str, Any] | None:
     if not hits:
         return None
     share = wilson_interval(sum(hits), len(hits))

@@ -50,9 +50,8 @@ class Threshold(BaseModel):
 
     def __str__(self) -> str:
         """Return `at least 0.5 and at most 2`."""
-        parts = [f"at least {self.min:g}"] if self.min is not None else []
-        parts += [f"at most {self.max:g}"] if self.max is not None else []
-        return " and ".join(parts)
+        bounds = (("at least", self.min), ("at most", self.max))
+        return " and ".join(f"{name} {bound:g}" for name, bound in bounds if bound is not None)
 
     def holds(self, value: float) -> bool:
         """Whether a value is within the bounds."""
@@ -182,20 +181,18 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
     """Read all cases below `folder`, by house and id; raises ExampleError or FileError."""
     try:
         paths = find_files(folder, "**/*.md")
-        if not folder.is_dir():
-            raise FileError(f"cases: {folder}: no such folder: name one that holds cases")
     except OSError as error:
         raise FileError(f"cases: {os_reason(error, folder)}: name a folder that holds cases") from error
+    if not folder.is_dir():
+        raise FileError(f"cases: {folder}: no such folder: name one that holds cases")
     cases: dict[str, Case] = {}
-    for path in paths:
-        case = load_case(path)
-        if case.id in cases:
-            raise ExampleError(f"{path}: the id '{case.id}' is taken by {cases[case.id].path}: rename one")
+    for case in map(load_case, paths):
+        if other := cases.get(case.id):
+            raise ExampleError(f"{case.path}: the id '{case.id}' is taken by {other.path}: rename one")
         cases[case.id] = case
     if not cases:
-        raise ExampleError(
-            f"cases: {folder}: holds no case: put Markdown files with a brief and a reference there"
-        )
+        reason = "holds no case: put Markdown files with a brief and a reference there"
+        raise ExampleError(f"cases: {folder}: {reason}")
     return tuple(sorted(cases.values(), key=lambda case: (str(case.house or ""), case.id)))
 
 
@@ -204,12 +201,13 @@ def load_case(path: Path) -> Case:
     document = read_example_document(path)
     if not document.text.strip():
         raise ExampleError(f"{path}: the case has no reference: write the synopsis below the front matter")
-    split, house = document.meta.get("split"), document.meta.get("house")
+    split, named = document.meta.get("split"), document.meta.get("house")
+    house = None if named is None else path.parent / str(named)
     if split not in (None, *get_args(Split)):
         known = ", ".join(get_args(Split))
         raise ExampleError(f"{document.location('split')}: no split '{split}': use one of {known}")
-    if house is not None and not (path.parent / str(house)).is_dir():
-        reason = f"no folder '{house}': give the path of a house from the case's folder"
+    if house and not house.is_dir():
+        reason = f"no folder '{named}': give the path of a house from the case's folder"
         raise ExampleError(f"{document.location('house')}: {reason}")
     return Case(
         path.stem,
@@ -219,7 +217,7 @@ def load_case(path: Path) -> Case:
         path,
         _texts(document, "same_story", "ids of examples"),
         split,
-        None if house is None else (path.parent / str(house)).resolve(),
+        house and house.resolve(),
     )
 
 
@@ -238,11 +236,8 @@ def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
 
 def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
     """Return the cases that fit one of the glob patterns; raises ExampleError for one that fits none."""
-    ids: set[str] = set()
     for pattern in patterns:
-        fitting = {case.id for case in cases if case.fits(pattern)}
-        if not fitting:
+        if not any(case.fits(pattern) for case in cases):
             known = ", ".join(case.id for case in cases)
             raise ExampleError(f"no case fits '{pattern}': the cases are {known}")
-        ids |= fitting
-    return tuple(case for case in cases if case.id in ids)
+    return tuple(case for case in cases if any(map(case.fits, patterns)))
