@@ -102,6 +102,16 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
             "    words: 120-60",
             ":10: forms.kurz.words: the limits 120 to 60 are reversed",
         ),
+        (
+            "    words: 60-120",
+            "    words: 60-120\n    tense: preterite\n    preterite: 0-20 %",
+            "is told in the preterite, but allows 0% to 20% of its verbs in the preterite",
+        ),
+        (
+            "    words: 60-120",
+            "    words: 60-120\n    tense: present\n    preterite: 50-100 %",
+            "is told in the present, but allows 50% to 100% of its verbs in the preterite",
+        ),
         ("    words: 60-120", "    words: 2-60", ":10: forms.kurz.words: 2 is too few: 5 at least"),
         ("    words: 60-120", "    words: viele", ":10: forms.kurz.words"),
         ("speech: 10 %", "speech: 10", "forms.kurz.speech: 10 is no share: write 0.25 or 25 %"),

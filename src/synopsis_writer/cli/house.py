@@ -112,7 +112,7 @@ def _with_themes(texts: "Sequence[OwnText]", settings: "Settings | None") -> "li
     if missing and settings:
         import asyncio
 
-        from synopsis_writer.learning.themes import ask_themes
+        from synopsis_writer.learning.learn import ask_themes
 
         themes, cost = asyncio.run(ask_themes(missing, settings))
         status(f"{len(themes)} theme{'s are' if len(themes) != 1 else ' is'} the model's: {cost}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from synopsis_writer.formats.reading import title_and_text
+from synopsis_writer.gate.lexicon import pattern
 from synopsis_writer.gate.text import Span
 
 
@@ -34,10 +35,13 @@ def fix(text: str, marks: str = "„“", given: Iterable[str] = ()) -> tuple[st
     names = [word.strip(_AROUND_WORDS) for name in given for word in name.split() if "'" in word]
     for _ in range(_MOST_ROUNDS):
         before = edited.text
-        edited.apply(INVISIBLE, ((*match.span(), "") for match in _INVISIBLE.finditer(edited.text)))
+        edited.apply(
+            INVISIBLE,
+            ((*match.span(), "") for match in pattern("invisible characters").finditer(edited.text)),
+        )
         edited.apply("decomposed letters", _decomposed(edited.text))
-        for kind, pattern, new in _RULES:
-            matches = pattern.finditer(edited.text)
+        for kind, expression, new in _RULES:
+            matches = expression.finditer(edited.text)
             edited.apply(kind, [(*match.span(), new) for match in matches])
         edited.apply("line breaks", _line_breaks(edited.text))
         edited.apply("apostrophes", _apostrophes(edited.text, names))
@@ -117,13 +121,12 @@ def _trimmed(text: str, start: int, end: int, new: str) -> _Edit:
     return start, end, new
 
 
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _NARROW = "\u2000-\u200a\u202f\u205f"
 _LIST = r"[-–—*•#>|+`]|\d{1,2}[.)]|[a-z]\)"  # what begins a line of a list, heading, table or block of code
 
 _RULES = tuple(
-    (kind, re.compile(pattern, re.MULTILINE), new)
-    for kind, pattern, new in (
+    (kind, re.compile(expression, re.MULTILINE), new)
+    for kind, expression, new in (
         ("line breaks", "[\x0b\x85\u2028\u2029]", "\n"),
         ("spaces", rf"[{_NARROW}](?=[!?;:,.…»“”])|^[ \t{_NARROW}]+(?=\S)|[ \t\u00a0{_NARROW}]+$", ""),
         ("spaces", rf"[ \t\u00a0{_NARROW}]{{2,}}|[\t{_NARROW}]", " "),
@@ -140,38 +143,36 @@ def _decomposed(text: str) -> Iterator[_Edit]:
         yield *match.span(), unicodedata.normalize("NFC", match[0])
 
 
-_LINE_BREAK = re.compile(rf"(?<=[^\W\d_]|[,„‚‘’–])\n(?=[^\W_]|[„»«“‚\"(–])(?!(?:{_LIST})(?:\s|$))")
-_NO_LINE = re.compile(rf"\s*(?:{_LIST})|[^:]{{1,30}}:|.*[{{}}<>]")  # of prose: a label, a list, JSON
 _LONG_LINE = 40  # characters, from which on a line that begins with a capital goes on as well
 
 
 def _line_breaks(text: str) -> Iterator[_Edit]:
     """Yield the line breaks inside a sentence; one below a title, or in a list, is none."""
     title = title_and_text(text)[0]
-    for match in _LINE_BREAK.finditer(text):
+    for match in pattern("line break").finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         following = text[match.end() :].partition("\n")[0]
-        if (title and title == line.strip("#*_ \t")) or _NO_LINE.match(line) or _NO_LINE.match(following):
+        if (
+            (title and title == line.strip("#*_ \t"))
+            or pattern("line of no prose").match(line)
+            or pattern("line of no prose").match(following)
+        ):
             continue
         if text[match.end()].islower() or len(line) >= _LONG_LINE:
             yield *match.span(), " "
 
 
 _AROUND_WORDS = '.,;:!?…„“”"»«()'
-_APOSTROPHE = re.compile("['`´‘‛ʼ′]")
-_INNER_APOSTROPHE = re.compile(r"(?<=[^\W\d_])['`´‘‛ʼ′](?=[^\W\d_])")
-_LEADING_APOSTROPHE = re.compile(r"(?<![\w'’])['´‘‛](?=(?:s|n|ne[nmr]?)\b)")
-_TRAILING_APOSTROPHE = re.compile(r"(?<=[sxzßSXZ])['´](?![\w'])")
 
 
 def _apostrophes(text: str, given: Sequence[str]) -> Iterator[_Edit]:
-    if not _APOSTROPHE.search(text):
+    if not pattern("apostrophe").search(text):
         return
-    found = [*_INNER_APOSTROPHE.finditer(text), *_LEADING_APOSTROPHE.finditer(text)]
-    quoted = [Span(*match.span()) for match in _SINGLE_QUOTES.finditer(text)]
+    found = [*pattern("inner apostrophe").finditer(text), *pattern("leading apostrophe").finditer(text)]
+    quoted = [Span(*match.span()) for match in pattern("single quotation").finditer(text)]
     found += [
         match
-        for match in _TRAILING_APOSTROPHE.finditer(text)
+        for match in pattern("trailing apostrophe").finditer(text)
         if not any(span.contains(match.start()) for span in quoted)
     ]
     for match in sorted(found, key=lambda match: match.start()):
@@ -181,13 +182,6 @@ def _apostrophes(text: str, given: Sequence[str]) -> Iterator[_Edit]:
             yield *match.span(), "’"
 
 
-_DOUBLE = re.compile(r"[„“”\"»«‟＂]|,,(?=\w)|(?<!\w)``(?=\w)|''")
-_SINGLE_QUOTES = re.compile(r"(?<![\w'])'(?!(?:s|n|ne[nmr]?)\b)\w[^'\n]*'(?![\w'])|(?<!\w)‘\w[^‘’\n]*’(?!\w)")
-_INNER_QUOTES = re.compile(
-    r"‚([^‚‘’\n]*)[‘’](?!\w)|‹([^‹›\n]*)›|›([^‹›\n]*)‹|(?<!\w)‘([^‘’\n]*)’(?!\w)|(?<![\w'])'(\w[^'\n]*)'(?![\w'])"
-)
-_OTHER_MARK = re.compile(r"[”\"»«‟＂'`‚‘’‹›]|,,")
-_NO_PROSE = re.compile(r"[{}<>]|=\"|\w\([\"']|==")
 _SINGLE = {"„“": "‚‘", "»«": "›‹", "«»": "‹›", "“”": "‘’"}
 _OPENS, _CLOSES = " \n\t\u00a0([–—/-‚›‹‘", " \n.,;:!?)"
 _DEEPEST = 2  # quotations: one within another
@@ -195,11 +189,15 @@ _DEEPEST = 2  # quotations: one within another
 
 def _quotation_marks(text: str, marks: str) -> Iterator[_Edit]:
     """Yield the quotation marks of each paragraph in which they pair up, at most two deep."""
-    if marks == "„“" and text.count("„") == text.count("“") and not _OTHER_MARK.search(text):
+    if (
+        marks == "„“"
+        and text.count("„") == text.count("“")
+        and not pattern("other quotation mark").search(text)
+    ):
         return  # quickly, and usually so
     start = 0
     for paragraph in re.split(r"(\n[ \t]*\n)", text):
-        if not _NO_PROSE.search(paragraph):
+        if not pattern("code").search(paragraph):
             for first, last, new in _pairs(paragraph, marks):
                 yield start + first, start + last, new
         start += len(paragraph)
@@ -210,7 +208,7 @@ def _pairs(text: str, marks: str) -> list[_Edit]:
     edits: list[_Edit] = []
     outer: list[Span] = []
     opened: list[int] = []  # where the quotations begin that are open
-    for match in _DOUBLE.finditer(text):
+    for match in pattern("double quotation mark").finditer(text):
         opens, inside = _role(text, match, is_open=bool(opened))
         if opens:
             opened.append(match.start())
@@ -223,8 +221,8 @@ def _pairs(text: str, marks: str) -> list[_Edit]:
             outer.append(Span(begun, end))
     if opened:
         return []
-    for pattern, pair, is_inner in ((_INNER_QUOTES, single, True), (_SINGLE_QUOTES, marks, False)):
-        for start, end in (match.span() for match in pattern.finditer(text) if pair):
+    for name, pair, is_inner in (("inner quotation", single, True), ("single quotation", marks, False)):
+        for start, end in (match.span() for match in pattern(name).finditer(text) if pair):
             if any(span.contains(start) for span in outer) == is_inner and pair:
                 edits += [(start, start + 1, pair[0]), (end - 1, end, pair[1])]
     return _apart(sorted(edits))

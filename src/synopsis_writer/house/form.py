@@ -110,51 +110,32 @@ class Aim(_Data):
 class Form(_Data):
     """A kind of text of a house.
 
-    A range is least and most, both allowed; a share is from 0 to 1. Of `words`, `characters` and `bytes`
-    one is given.
-
-    Attributes:
-        purpose: what it is for, in German sentences for the prompt.
-        characters: NFC code points with blanks, the title aside; a line end counts as one blank.
-        bytes: the same in `encoding`, or in UTF-8 where none is given.
-        encoding: what the text must be writable in.
-        title_counts: whether the title is a part of the length.
-        strands: how many storylines there may be, at most.
-        sentence_mean: mean words a sentence; deviation and longest are in words, too.
-        questions: share of the sentences that ask.
-        speech: share of the characters inside quotation marks.
-        exclamations: exclamation marks.
-        phrases: stock phrases.
-        variety: MATTR-50, the mean share of distinct words in windows of 50.
-        preterite: share of the narration's verbs in present or preterite; follows from `tense` if not given.
-        actors_in_brackets: whether the people's actors stand in brackets behind their names.
-        headline: whether the text begins with a line that is its title.
-        aim: what the prompt asks for within the limits.
-        checks: the level of each check; where none is given `error`, of some `warning`.
+    A range is least and most, both allowed; a share is from 0 to 1. Of `words`, `characters` and `bytes` one
+    is given; characters are NFC code points with blanks, the title aside, a line end counting as one blank.
     """
 
     name: FormName
-    purpose: str = ""
+    purpose: str = ""  # what it is for, in German sentences for the prompt
     words: Annotated[Range, _at_least(LEAST_WORDS)] | None = None
     characters: Annotated[Range, _at_least(1)] | None = None
-    bytes: Annotated[Range, _at_least(1)] | None = None
-    encoding: Annotated[str, AfterValidator(_encoding)] | None = None
-    title_counts: bool = False
+    bytes: Annotated[Range, _at_least(1)] | None = None  # in the encoding, or else in UTF-8
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = None  # what it must be writable in
+    title_counts: bool = False  # as a part of the length
     paragraphs: Annotated[Range, _at_least(1)]
-    strands: Literal[1, 2, 3]
+    strands: Literal[1, 2, 3]  # storylines, at most
     tense: Tense
     ending: Ending
-    sentence_mean: Range
+    sentence_mean: Range  # words, as deviation and longest
     sentence_deviation: Range
     sentence_longest: Range
-    questions: Share
-    speech: Share
+    questions: Share  # of the sentences
+    speech: Share  # of the characters
     exclamations: Range
-    phrases: Range
-    variety: Share
-    preterite: Share
+    phrases: Range  # stock phrases
+    variety: Share  # MATTR-50: of distinct words in windows of 50, on average
+    preterite: Share  # of the narration's verbs in present or preterite; follows from `tense` if not given
     actors_in_brackets: Wanted
-    headline: Wanted
+    headline: Wanted  # whether the text begins with a line that is its title
     aim: Aim = Aim()
     checks: Mapping[str, Annotated[Level, BeforeValidator(lambda value: value or "off")]] = Field(
         default_factory=dict  # `off` is False in YAML
@@ -174,6 +155,12 @@ class Form(_Data):
         if [self.words, self.characters, self.bytes].count(None) != len(_REPLACED["words"]):
             given = "give words, characters or bytes, as in 'words: 200-600'"
             raise ValueError(f"has no single length: {given}")
+        (low, high), (least, most) = self.preterite, PRETERITE[self.tense]
+        if high < least or low > most:
+            shares = f"allows {low:.0%} to {high:.0%} of its verbs in the preterite"
+            raise ValueError(
+                f"is told in the {self.tense}, but {shares}: leave out preterite, or change the tense"
+            )
         for name, aim in self.aim:
             limits = getattr(self, name, None) or self.words
             if aim is not None and name in Form.model_fields and limits is not None:

@@ -21,13 +21,7 @@ QuotationMarks = Literal["„“", "»«", "«»", "“”", '""']
 
 
 class House(BaseModel):
-    """How one newsroom writes.
-
-    Attributes:
-        quotation_marks: the opening and the closing mark.
-        known_words: words that the spelling check takes as right, beside its lists.
-        forms: by their names; the first one is taken where none is named.
-    """
+    """How one newsroom writes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,8 +32,8 @@ class House(BaseModel):
         QuotationMarks,
         BeforeValidator(lambda value: "".join(value.split()) if isinstance(value, str) else value),
     ] = "„“"
-    known_words: tuple[str, ...] = ()
-    forms: Annotated[Mapping[str, Form], Field(min_length=1)]
+    known_words: tuple[str, ...] = ()  # that the spelling check takes as right, beside its lists
+    forms: Annotated[Mapping[str, Form], Field(min_length=1)]  # the first is taken where none is named
 
     def form(self, name: str | None) -> Form:
         """Return a form, the first one for None; raises BriefError, which names the nearest one."""

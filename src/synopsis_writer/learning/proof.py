@@ -28,20 +28,15 @@ Judge = Callable[[int], tuple[House, Sequence[Show]]]  # the house that judges a
 
 @dataclass(frozen=True)
 class Line:
-    """How a check judges the own texts of a form.
-
-    Attributes:
-        limit: what it measures against, in words; of the last text, for it may follow the brief.
-        refused, named: the ids of the texts that it refuses, and of those that it warns of.
-    """
+    """How a check judges the own texts of a form."""
 
     form: str
     check: str
     level: Level
-    limit: str
+    limit: str  # in words; of the last text, for it may follow the brief
     texts: int
-    refused: tuple[str, ...]
-    named: tuple[str, ...]
+    refused: tuple[str, ...]  # the ids of the texts
+    named: tuple[str, ...]  # of those that it warns of
 
     @property
     def is_too_strict(self) -> bool:

@@ -57,28 +57,19 @@ _OPEN_ENDS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
 
 @dataclass(frozen=True)
 class OwnText:
-    """A text of a house: what is known of it, and what is measured in it once.
+    """A text of a house: what is known of it, and what is measured in it once."""
 
-    Attributes:
-        id: the file below the folder, with the line of a CSV's row.
-        show, form, theme: empty where nobody named one.
-        people: whom its brief or its list of characters names.
-        has_headline: whether the file begins with a title line; None where it has another place for it.
-        has_theme: whether its theme is more than its first sentence.
-        given: what its brief gives besides that a text may name: air date, notes, beats, what was before.
-    """
-
-    id: str
+    id: str  # the file below the folder, with the line of a CSV's row
     source: Source
-    show: str
+    show: str  # empty where nobody named one, as form and theme
     form: str
     theme: str
     title: str
-    people: tuple[str, ...]
+    people: tuple[str, ...]  # whom its brief or its list of characters names
     text: Text
-    has_headline: bool | None = None
-    has_theme: bool = True
-    given: Mapping[str, Any] = field(default_factory=dict)
+    has_headline: bool | None = None  # as a line of the file; None where it has another place for it
+    has_theme: bool = True  # whether its theme is more than its first sentence
+    given: Mapping[str, Any] = field(default_factory=dict)  # by its brief: air date, notes …
 
     @cached_property
     def values(self) -> Mapping[str, float]:

@@ -16,24 +16,15 @@ _NUMBERS = "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf
 
 @dataclass(frozen=True)
 class Rules:
-    """What a template says of a form: a sentence a rule.
-
-    Attributes:
-        form: how long it is, how it is told, and how it ends.
-        style: sentences, vocabulary and marks.
-        checks: the names of the checks that are not off.
-        storylines: the letters of the storylines, as in `A, B oder C`.
-        beats: how many sentences an outline has.
-        opening, closing: the house's quotation marks.
-    """
+    """What a template says of a form: a sentence a rule."""
 
     purpose: str
-    form: tuple[str, ...]
-    style: tuple[str, ...]
-    checks: frozenset[str]
-    storylines: str
-    beats: str
-    opening: str
+    form: tuple[str, ...]  # how long it is, how it is told, and how it ends
+    style: tuple[str, ...]  # sentences, vocabulary and marks
+    checks: frozenset[str]  # those that are not off
+    storylines: str  # their letters, as in `A, B oder C`
+    beats: str  # how many sentences an outline has
+    opening: str  # quotation mark
     closing: str
 
 
