@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -194,6 +194,7 @@ _GENITIVE_ENDS = frozenset("s'’")
 _GENITIVE = re.compile(r"[’']?s$|[’']$")
 
 
+@lru_cache(maxsize=20_000)
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
     words = lower_words(full)

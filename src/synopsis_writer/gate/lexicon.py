@@ -46,6 +46,7 @@ def own_words(heading: str) -> frozenset[str]:
     return frozenset(word.casefold() for line in word_lists("words")[heading] for word in line.split())
 
 
+@lru_cache(maxsize=50_000)
 def commonness(word: str) -> float:
     """Return the Zipf frequency of a German word: 0 unknown, 3 once in a million words, 6 a function word."""
     word = word.casefold()  # `ß` is written `ss` in the list

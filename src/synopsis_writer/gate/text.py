@@ -270,10 +270,7 @@ _MOST_WORDS = 2_000  # that are tagged; a brief cannot ask for more
 _BETWEEN = re.compile(r"\d+|[^\w\s]")
 
 
-class _Path(NamedTuple):
-    score: float
-    tag: int
-    before: "_Path | None"
+_Path = tuple[float, int, Any]  # score, last tag, and the path before it
 
 
 @cache
@@ -305,25 +302,30 @@ def tag(tokens: Sequence[str]) -> list[str]:
     Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
     """
     model = _model()
-    paths = {(_EMPTY, _START): _Path(0.0, _START, None)}
+    follow = model.LP_trans_word
+    paths: dict[tuple[int, int], _Path] = {(_EMPTY, _START): (0.0, _START, None)}
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
-        scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
+        scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0).items()
         longer: dict[tuple[int, int], _Path] = {}
-        for state, path in sorted(paths.items(), key=lambda item: -item[1].score)[:_BEAM]:
-            follow = model.LP_trans_word.get(state, _NOTHING)
-            for number, score in scores.items():
-                total = path.score + follow.get(number, _DEAD_END) + score
-                key = (state[1], number)
-                if key not in longer or total > longer[key].score:
-                    longer[key] = _Path(total, number, path)
+        for state, path in sorted(paths.items(), key=_score, reverse=True)[:_BEAM]:
+            likely, before, last = follow.get(state, _NOTHING), path[0], state[1]
+            for number, score in scores:
+                total = before + likely.get(number, _DEAD_END) + score
+                if (known := longer.get((last, number))) is None or total > known[0]:
+                    longer[last, number] = (total, number, path)
         paths = longer
-    ends = {state: model.LP_trans_word.get(state, _NOTHING).get(_END, _DEAD_END) for state in paths}
-    step: _Path | None = paths[max(paths, key=lambda state: paths[state].score + ends[state])]
+    step: Any = paths[
+        max(paths, key=lambda state: paths[state][0] + follow.get(state, _NOTHING).get(_END, _DEAD_END))
+    ]
     tags: list[str] = []
-    while step is not None and step.before is not None:
-        tags.append(model.int2tag[step.tag])
-        step = step.before
+    while step[2] is not None:
+        tags.append(model.int2tag[step[1]])
+        step = step[2]
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
+
+
+def _score(item: tuple[tuple[int, int], _Path]) -> float:
+    return item[1][0]
 
 
 @lru_cache(maxsize=100_000)
