@@ -357,3 +357,8 @@ def test_the_house_of_the_docs_can_be_read(tmp_path: Path) -> None:
 def test_the_output_in_the_docs_is_true(terminal: Terminal) -> None:
     command, shown = DOCS.split("```console\n$ synopsis ")[1].split("```")[0].split("\n", 1)
     assert terminal(*command.split()).out == shown
+
+
+def test_the_hint_of_an_older_flag_is_printed_once(terminal: Terminal) -> None:
+    run = terminal("examples", "list", "--form", "episode", "--examples", str(Path("examples").resolve()))
+    assert (run.code, run.err.count("still works")) == (0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,13 +140,11 @@ def check(house: Path | None = options.HOUSE, json: bool = options.JSON) -> int:
     settings = options.settings_from(house=house)
     opened, pool = open_house(settings), load_pool(pool_folders(settings))
     texts = [own_text(example) for example in pool.examples]
-    for own in texts:
-        if own.form not in opened.forms:
-            raise InputError(
-                f"{own.source.where}: no form '{own.form}': the house has {', '.join(opened.forms)}"
-            )
     if not texts:
         raise FileError(f"{settings.house}: holds no text of its own: synopsis examples add")
+    if (stray := next((own for own in texts if own.form not in opened.forms), None)) is not None:
+        known = ", ".join(opened.forms)
+        raise InputError(f"{stray.source.where}: no form '{stray.form}': the house has {known}")
     proof = prove(texts, lambda _: (opened, pool.shows))
     _print(proof, str(settings.house or opened.name), as_json=json)
     strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
@@ -206,10 +205,11 @@ class _PoolFlags:
     house: Path | None = options.HOUSE
     examples: Path | None = options.EXAMPLES
 
-    @property
+    @cached_property
     def settings(self) -> "Settings":
         return options.settings_from(self)
 
+    @cached_property
     def pool(self) -> "Pool":
         from synopsis_writer.examples import load_pool
         from synopsis_writer.workspace import pool_folders
@@ -217,7 +217,7 @@ class _PoolFlags:
         return load_pool(pool_folders(self.settings))
 
     def example(self, example_id: str) -> "Example":
-        example = next((each for each in self.pool().examples if each.id == example_id), None)
+        example = next((each for each in self.pool.examples if each.id == example_id), None)
         if example is None:
             raise ExampleError(f"no example '{example_id}': synopsis examples list names them")
         return example
@@ -235,7 +235,7 @@ def list_examples(
     from synopsis_writer.house.house import open_house
     from synopsis_writer.show import find_show
 
-    pool = flags.pool()
+    pool = flags.pool
     wanted_form = open_house(flags.settings).form(form).name if form else None
     wanted = find_show(pool.shows, show) if show else None
     if show and wanted is None:
@@ -257,11 +257,10 @@ def list_examples(
     print_output({"examples": rows}, lines, as_json=json)
 
 
-_ID = argument("As 'synopsis examples list' gives it.", "ID")
-
-
 @examples_app.command("show")
-def show_example(example_id: str = _ID, *, flags: _PoolFlags) -> None:
+def show_example(
+    example_id: str = argument("As 'synopsis examples list' gives it.", "ID"), *, flags: _PoolFlags
+) -> None:
     """Print one example with its front matter."""
     from synopsis_writer.document import read_text
 
@@ -280,7 +279,7 @@ def check_examples(
     if variety:
         from synopsis_writer.gate.features import measure_variety
 
-        measured = measure_variety({example.id: example.synopsis for example in flags.pool().examples})
+        measured = measure_variety({example.id: example.synopsis for example in flags.pool.examples})
         lines, problems = measured.lines, measured.faults
     else:
         settings = flags.settings
