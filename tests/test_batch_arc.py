@@ -112,7 +112,7 @@ def test_briefs_may_be_corrected_before_anything_was_made(terminal: Terminal, tm
     )
     done, briefs = run(terminal, [ANSWER])
     assert (done.code, len(briefs)) == (0, 1)
-    assert done.out.startswith("1 rows: 1 accepted")
+    assert done.out.startswith("1 row: 1 accepted")
 
 
 def test_more_facts_of_a_show_than_a_brief_can_have_are_reported(terminal: Terminal, tmp_path: Path) -> None:

@@ -689,13 +689,13 @@ def test_a_damaged_row_is_named_and_nothing_is_made_or_written(
 @pytest.mark.parametrize(
     ("name", "content", "code", "reported"),
     [
-        ("a.csv", b"\xef\xbb\xbfid;show;theme;form\r\nx;Rote Rosen;Ein Hund;portrait\r\n", 0, "1 rows: "),
+        ("a.csv", b"\xef\xbb\xbfid;show;theme;form\r\nx;Rote Rosen;Ein Hund;portrait\r\n", 0, "1 row: "),
         ("a.csv", b"id,show,theme\n", 2, "holds no brief: write one a row"),
         ("a.csv", b"theme\nEin Hund\n", 2, "show: field required"),
         ("a.csv", b"show,theme\nAWZ,Eis\nAWZ,Eis\n", 2, "row 2 asks for the same as row 1"),
         ("a.csv", b"show,theme,notes\nAWZ,Eis," + b"x" * 1_000_000 + b"\n", 2, "longer than 1 MB"),
         ("a.csv", b"show,theme\nAWZ,Ei\0s\n", 2, "NUL byte"),
-        ("a.yaml", b"- show: Rote Rosen\n  theme: Ein Hund\n  air-date: 2025-04-22\n", 0, "1 rows: "),
+        ("a.yaml", b"- show: Rote Rosen\n  theme: Ein Hund\n  air-date: 2025-04-22\n", 0, "1 row: "),
     ],
 )
 def test_odd_briefs_are_accepted_or_reported_in_one_line(

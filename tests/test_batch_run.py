@@ -256,7 +256,7 @@ def test_a_fresh_start_that_fails_leaves_the_record(terminal: Terminal, tmp_path
         assert run(terminal, [], "--fresh", *flags).code == 2
     (tmp_path / "briefs.csv").write_text("show,theme,weather\nAWZ,Eis,gut\n", encoding="utf-8")
     assert run(terminal, [], "--fresh").code == 2
-    assert "1 rows: 1 accepted" in terminal("batch", "status", "out").out
+    assert "1 row: 1 accepted" in terminal("batch", "status", "out").out
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_run_that_breaks_off_says_so_and_can_be_continued(terminal: Terminal, 
     assert table.code == 4
     assert "  3 of 7 rows, INCOMPLETE: 2 accepted, 0 refused, 1 failed\n" in table.out
     assert "incomplete: 4 of 7 rows are missing; run the same command again" in table.err
-    assert "incomplete: 1 rows failed" in table.err
+    assert "incomplete: 1 row failed" in table.err
     report = terminal("eval", "report", "run", "-o", "report.html")
     assert report.code == 4
     assert "incomplete" in (tmp_path / "report.html").read_text("utf-8").lower()
@@ -239,7 +239,7 @@ def test_a_suite_of_ones_own_is_made_and_runs(tmp_path: Path) -> None:
     )
     (good,) = [reply for reply, case in zip(GOOD, CASES, strict=True) if case.id == "bis-neun"]
     done = run(terminal, [good])
-    assert (done.code, "1 rows: 1 accepted" in done.out) == (0, True)
+    assert (done.code, "1 row: 1 accepted" in done.out) == (0, True)
     again = terminal("eval", "init", "evals")
     assert (again.code, "is there already: name another folder" in again.err) == (2, True)
 

@@ -400,7 +400,7 @@ def test_missing_rows_are_counted_against_the_plan(tmp_path: Path) -> None:
     stray = line_of(CASES[0]).model_copy(update={"repeat": 5})
     run = opened(write_run(tmp_path / "run", [row_of(CASES[0]), stray], CASES[:2]))
     assert (run.missing, len(run.scored), run.info.planned) == (1, 1, 2)
-    with pytest.raises(SettingsError, match="1 rows are missing"):
+    with pytest.raises(SettingsError, match="1 row missing"):
         bless(run, None)
 
 

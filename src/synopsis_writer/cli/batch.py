@@ -275,7 +275,7 @@ def export(
     if lost:
         rows = ", ".join(map(str, lost[:_MOST_LISTED])) + ", …" * (len(lost) > _MOST_LISTED)
         count = count_of(len(lost), "row")
-        print_error(f"{folder}: the record is damaged, {count} cannot be read and are left out: {rows}")
+        print_error(f"{folder}: the record is damaged, {count} cannot be read and had to be left out: {rows}")
     return FileError.exit_code if lost else 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -241,7 +241,7 @@ def list_examples(
     if show and wanted is None:
         known = ", ".join(each.name for each in pool.shows)
         raise ExampleError(f"unknown show '{show}': the pool has {known}")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": example.id,
             "show": example.brief.show,
@@ -253,7 +253,7 @@ def list_examples(
         for example in pool.examples
         if (wanted is None or example.brief.show == wanted.name) and wanted_form in (None, example.brief.form)
     ]
-    lines = (f"{row['id']}  {row['form']}, {row['words']} words: {row['theme']}" for row in rows)
+    lines = (f"{row['id']}  {row['form']}, {count_of(row['words'], 'word')}: {row['theme']}" for row in rows)
     print_output({"examples": rows}, lines, as_json=json)
 
 
@@ -337,7 +337,7 @@ def add_example(
             print_error(str(error))
             code = error.exit_code
     if count:
-        status("added" if count == 1 else f"added {count} examples")
+        status(f"added {count_of(count, 'example')}")
     return code
 
 

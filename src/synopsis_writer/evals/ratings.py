@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from synopsis_writer.characters import clean_name
+from synopsis_writer.characters import clean_name, count_of
 from synopsis_writer.errors import InputError
 from synopsis_writer.evals.metrics import Scored
 from synopsis_writer.evals.record import Line, Row, append_line, read_lines
@@ -167,7 +167,7 @@ class Trust:
         found = self.agreement
         if found is None:
             return "not checked against people"
-        pairs = f"{found.cases} pair{'s' if found.cases != 1 else ''}"
+        pairs = count_of(found.cases, "pair")
         shown = f"{self.what} in {found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of {pairs}"
         if found.mean < _NEEDED:
             return f"untrusted: {shown}, {_NEEDED:.0%} are needed"

@@ -318,8 +318,8 @@ def groups_table(run: EvalResults) -> str:
 
 
 def _group_lines(group: Group, run: EvalResults) -> Iterator[str]:
-    is_whole = group.rows == group.planned
-    rows = f"{group.rows} rows" if is_whole else f"{group.rows} of {group.planned} rows, INCOMPLETE"
+    rows = count_of(group.planned, "row")
+    rows = rows if group.rows == group.planned else f"{group.rows} of {rows}, INCOMPLETE"
     yield group.name
     yield f"  {rows}: {group.accepted} accepted, {group.refused} refused, {group.failed} failed"
     if run.judge and any(name in JUDGE_METRICS for name in group.metrics):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from synopsis_writer.characters import count_of
 from synopsis_writer.errors import FileError, SettingsError, os_reason
 from synopsis_writer.evals.judge import (
     JUDGE_METRICS,
@@ -146,7 +147,7 @@ class EvalResults:
         """Return, as sentences, how many rows are missing and how many failed."""
         again = "run the same command again"
         missing = f"incomplete: {self.missing} of {self.info.planned} rows are missing; {again}"
-        failed = f"incomplete: {self.failed} rows failed; {again} to make them again"
+        failed = f"incomplete: {count_of(self.failed, 'row')} failed; {again} to make them again"
         return [missing] * bool(self.missing) + [failed] * bool(self.failed)
 
 
@@ -271,7 +272,7 @@ def bless(run: EvalResults, prompt: str | None) -> list[Path]:
         raise SettingsError(f"{run.folder}: has no prompt version '{chosen}': name one of {names}")
     if run.missing or run.failed:
         raise SettingsError(
-            f"{run.folder}: {run.missing} rows are missing and {run.failed} failed: "
+            f"{run.folder}: is incomplete, {count_of(run.missing, 'row')} missing and {run.failed} failed: "
             "run the same command again first"
         )
     folders = []
@@ -386,7 +387,7 @@ def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], 
         if name != PEOPLE and trust is not None and trust.is_untrusted:
             missing.append(f"the judge is {trust}")
         elif difference.cases < MIN_PAIRS:
-            missing.append(f"{who}: {difference.cases} pairs, {MIN_PAIRS} are needed")
+            missing.append(f"{who}: {count_of(difference.cases, 'pair')}, {MIN_PAIRS} are needed")
         elif difference.low <= 0 <= difference.high:
             missing.append(f"{who}: after {difference.cases} pairs chance can still explain the difference")
         else:
@@ -418,7 +419,7 @@ def results_data(run: EvalResults) -> dict[str, Any]:
 def list_data(run: EvalResults, workspace: Workspace) -> list[dict[str, Any]]:
     """Return a run's groups as a list of runs holds them, each with what is wrong with the run, in words."""
     problems = find_problems(run, workspace)
-    verdict = f"{len(problems)} problem{'s' * (len(problems) > 1)}: {problems[0]}" if problems else "passed"
+    verdict = f"{count_of(len(problems), 'problem')}: {problems[0]}" if problems else "passed"
     shown = ("model", "prompt", "rows", "accepted")
     return [
         {

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from synopsis_writer.brief import Brief
+from synopsis_writer.characters import count_of
 from synopsis_writer.gate.cast import occupation, parse_name
 from synopsis_writer.gate.finding import Finding, Level, judged
 from synopsis_writer.gate.lexicon import FUNCTION_WORDS, GERMAN_WORDS, stem, word_lists
@@ -288,7 +289,7 @@ class PoolVariety:
     @property
     def lines(self) -> list[str]:
         """The figures in words, a line each."""
-        lines = [f"{self.texts} texts, {self.words:,} words"]
+        lines = [f"{count_of(self.texts, 'text')}, {count_of(self.words, 'word')}"]
         for kind, counts in self.counts.items():
             listed = "; ".join(f"{count} {name}" for name, count in counts.most_common(_LISTED))
             rest = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""

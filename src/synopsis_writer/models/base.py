@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from synopsis_writer.characters import count_of
 from synopsis_writer.usage import Cost, Usage, format_cost, sums_data, total_cost, usage_data
 
 Role = Literal["system", "user", "assistant"]
@@ -111,7 +112,7 @@ def bill(answers: Sequence[Answer], reviews: int = 0) -> str:
     prompt = ", ".join(f"{count} {name}" for name, count in parts.items() if count)
     numbers = {"attempt": len(answers) - reviews, **({"review": reviews} if reviews else {})}
     return (
-        ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in numbers.items() if n or not answers)
+        ", ".join(count_of(n, name) for name, n in numbers.items() if n or not answers)
         + (f" ({cached} from the cache)" if cached else "")
         + f", {usage.prompt_tokens}"
         + (f" ({prompt})" if prompt else "")
