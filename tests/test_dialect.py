@@ -232,6 +232,26 @@ async def test_a_schema_that_is_refused_in_the_body_of_a_200_is_left_out(body: A
     assert "response_format" not in fields(server)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("words", ["stream closed by upstream", "system overloaded: temperature too high"])
+async def test_an_error_in_a_200_that_is_no_refusal_is_retried_as_it_is(
+    words: str, stream: bool, tmp_path: Path
+) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    with LoopbackServer([Body({"error": words}), Reply("Ja.")]) as server:
+        client = HostedClient(
+            "m",
+            server.base_url,
+            retry=RetryPolicy(1, sleep=no_sleep),
+            on_text=print if stream else None,
+            capabilities=store,
+        )
+        await client.complete(ASK, None, WARM)
+        await client.close()
+    first, second = (chat.body for chat in server.chats)
+    assert first == second
+
+
 UNNAMED = ["Unknown parameter", "unexpected keyword argument", "Extra inputs are not permitted"]
 
 

@@ -531,11 +531,6 @@ class _Option:
     change: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
 
-    @property
-    def is_optional(self) -> bool:
-        """Whether it is left out, and nothing takes its place."""
-        return not self.change or self.name == "stream_options"
-
     def refused(self, capabilities: ServerCapabilities) -> ServerCapabilities:
         """Return `capabilities` without this."""
         omitted = {"omitted": capabilities.omitted | {self.name}}
@@ -551,6 +546,7 @@ _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
 _REFUSED = frozenset({400, 404, 405, 415, 422, 500, 501})  # what servers answer to what they do not support
 _TOO_HIGH = re.compile(SERVERS["completion_tokens"]["too_high"], re.IGNORECASE | re.DOTALL)
 _BUSY_TIER = re.compile(SERVERS["unnamed"]["busy_tier"], re.IGNORECASE)
+_REFUSAL = re.compile(SERVERS["unnamed"]["refusal"], re.IGNORECASE)
 _UNKNOWN = re.compile(SERVERS["unnamed"]["parameter"], re.IGNORECASE)
 
 
@@ -559,8 +555,9 @@ def _refused_option(report: Report, request: Mapping[str, Any], *, guess: bool) 
 
     With `guess` that is the first field that may be left out, if the report says that one is unknown.
     """
-    # An error with status 200 may have no other: then it counts if it names something.
-    if report.status not in _REFUSED | {0} or report.meaning != "other":
+    # An error with status 200 may have no other: then its words must be a refusal's.
+    is_refusal = report.status in _REFUSED or (report.status == 0 and _REFUSAL.search(report.text))
+    if not is_refusal or report.meaning != "other":
         return None
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
@@ -570,7 +567,8 @@ def _refused_option(report: Report, request: Mapping[str, Any], *, guess: bool) 
     options = [option for option in _OPTIONS if option.name in present]
     if guess:
         is_unknown = report.status in _REFUSED and _UNKNOWN.search(report.text)
-        return next((option for option in options if option.is_optional), None) if is_unknown else None
+        optional = (option for option in options if not option.change or option.name == "stream_options")
+        return next(optional, None) if is_unknown else None
     for option in options:
         # OpenAI names the field of the role, others all messages.
         is_named = report.parameter and not (

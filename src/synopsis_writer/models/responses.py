@@ -451,7 +451,7 @@ class StreamedAnswer:
         """Return the fault that a server reports in the field `error`, when it is too late for a status."""
         codes = (str(_dict(error).get(name)) for name in ("code", "type", "status"))
         status = next((int(code) for code in codes if re.fullmatch("[1-5][0-9]{2}", code)), 0)
-        report = read_report(0 if self.length else status, error)  # what has begun was accepted
+        report = read_report(HTTPStatus.OK if self.length else status, error)  # what has begun was accepted
         is_transient = report.meaning == "other" and (not status or is_transient_status(status))
         fix = "try again later" if is_transient else "check model and parameters"
         message = f"the server failed{' in the middle of the answer' if self.length else ''}"
