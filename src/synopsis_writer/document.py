@@ -5,7 +5,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -36,22 +36,13 @@ _Keys = tuple[str | int, ...]  # of a field: ("brief", "beats", 0)
 
 @dataclass(frozen=True)
 class Document:
-    """Front matter and text of one file.
-
-    Attributes:
-        meta: the front matter; empty when the file has none.
-        text: what follows it, stripped.
-        lines: the line of each field of the front matter.
-        first_line: the line on which the text begins, from 1.
-
-    Raises InputError for a title that is not a text.
-    """
+    """Front matter and text of one file; raises InputError for a title that is not a text."""
 
     path: Path
-    meta: dict[str, Any]
-    text: str
-    lines: Mapping[_Keys, int] = field(default_factory=dict)
-    first_line: int = 1
+    meta: dict[str, Any]  # the front matter; empty when the file has none
+    text: str  # what follows it, stripped
+    lines: Mapping[_Keys, int] = field(default_factory=dict)  # of each field of the front matter
+    first_line: int = 1  # of the text, from 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.meta.get("title", ""), str):
@@ -100,9 +91,7 @@ def decode(data: bytes, source: str) -> str:
 def read_document(path: Path) -> Document:
     """Read a Markdown file; a file without front matter has an empty `meta`.
 
-    Raises:
-        FileError: as `read_text`.
-        InputError: the front matter is not a YAML mapping, or is never closed; names file and line.
+    Raises FileError as `read_text`, and InputError for front matter that is no YAML mapping, with its line.
     """
     return _parse(read_text(path), path)
 
@@ -135,11 +124,11 @@ def read_yaml(text: str, path: Path, first_line: int = 1) -> tuple[dict[str, Any
     nodes = compose_yaml(text, path, first_line)
     if len(nodes) != 1 or not isinstance(nodes[0], yaml.MappingNode):
         raise InputError(f"{path}:{first_line}: no fields found: write them as 'name: value'")
+    lines: dict[_Keys, int] = {}
     try:
-        data = _value(nodes[0])
+        return _value(nodes[0], lines, first_line), lines
     except yaml.MarkedYAMLError as error:
         raise _yaml_error(error, path, first_line) from error
-    return data, {keys: first_line + line for keys, line in _lines(nodes[0])}
 
 
 def compose_yaml(text: str, path: Path, first_line: int = 1) -> list[yaml.Node]:
@@ -182,27 +171,33 @@ def _yaml_error(error: yaml.YAMLError, path: Path, first_line: int) -> InputErro
     return InputError(f"{path}:{first_line + (mark.line if mark else 0)}: {reason}")
 
 
-def _value(node: yaml.Node) -> Any:
-    """Return the data of a node: text, numbers, truth values, dates, lists, and mappings by text."""
+def _value(node: yaml.Node, lines: dict[_Keys, int], first_line: int, keys: _Keys = ()) -> Any:
+    """Return the data of a node: text, numbers, truth values, dates, lists, and mappings by text.
+
+    The lines of its fields, as far as they are looked up, are added to `lines`.
+    """
+    if keys and len(keys) <= _DEEPEST + 1:
+        lines.setdefault(keys, first_line + node.start_mark.line)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item) for item in node.value]
+        return [_value(item, lines, first_line, (*keys, index)) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         data: dict[str, Any] = {}
         for key, value in node.value:
-            name = _value(key)
+            name = _value(key, {}, 0)
             problem = "" if isinstance(name, str) else "a name is not a text: put it in quotes"
             problem = "'<<' is no name: write the values themselves" if key.tag == _MERGE else problem
             if problem or name in data:
                 problem = problem or f"'{name[:_MOST_SHOWN]}' appears twice: keep one"
                 raise _UnsupportedError(problem=problem, problem_mark=key.start_mark)
-            data[name] = _value(value)
+            if len(keys) <= _DEEPEST:
+                lines[*keys, name] = first_line + key.start_mark.line
+            data[name] = _value(value, lines, first_line, (*keys, name))
         return data
     try:
         return _scalar_value(node.tag.rpartition(":")[2], node.value)
     except ValueError as error:
         problem = f"'{node.value[:_MOST_SHOWN]}' cannot be used as a number or date: correct or quote it"
-        mark: Any = node.start_mark
-        raise _UnsupportedError(problem=problem, problem_mark=mark) from error
+        raise _UnsupportedError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def _scalar_value(kind: str, text: str) -> Any:
@@ -275,17 +270,6 @@ def read_fields(path: Path, shape: type[Shape], wrong: type[InputError]) -> Shap
         raise wrong(str(error)) from error
 
 
-def _lines(node: yaml.Node, keys: _Keys = ()) -> Iterator[tuple[_Keys, int]]:
-    if len(keys) > _DEEPEST or isinstance(node, yaml.ScalarNode):
-        return
-    is_list = isinstance(node, yaml.SequenceNode)
-    for index, item in enumerate(node.value):
-        first, value = (item, item) if is_list else item
-        here = (*keys, index if is_list else str(first.value))
-        yield here, first.start_mark.line
-        yield from _lines(value, here)
-
-
 def format_document(meta: Mapping[str, Any], text: str) -> str:
     """Return the file's text: front matter in the order of `meta`, if there is any, the text, a line end."""
     if not meta:
@@ -297,11 +281,8 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 # What cannot be read as anything but text: it begins with a letter and has none of YAML's marks.
 _PLAIN = re.compile(r"[A-Za-zÀ-ɏ](?:[0-9A-Za-zÀ-ɏ_ ,.()/;!?“„–’'-]*[0-9A-Za-zÀ-ɏ_,.()/;!?“„–’'-])?")
-
 _WORDS = frozenset("true false null yes no on off y n".split())  # not read as text, in any case
 _LONGEST_KEY = 100  # characters; PyYAML marks longer ones
-_NESTED = frozenset({dict, list})
-_AS_IN_JSON = frozenset({type(None), bool, int, dict, list})  # the last two are empty ones
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 
 
@@ -316,7 +297,7 @@ def format_yaml(data: Mapping[str, Any]) -> str:
     """
     try:
         return "".join(_block_lines(data, "")) or "{}\n"
-    except _NotPlainError:
+    except (_NotPlainError, TypeError):  # or a value that cannot be hashed
         return _dumped(dict(data))
 
 
@@ -324,41 +305,31 @@ def _block_lines(data: Mapping[str, Any] | list[Any], indent: str) -> list[str]:
     lines: list[str] = []
     is_list = isinstance(data, list)
     for key, value in enumerate(data) if isinstance(data, list) else data.items():
-        head = "-" if is_list else f"{_key(key)}:"
-        if type(value) not in _NESTED or not value:
+        if not is_list and not (isinstance(key, str) and key.isascii() and 0 < len(key) <= _LONGEST_KEY):
+            raise _NotPlainError
+        head = "-" if is_list else f"{_scalar(key)}:"
+        if type(value) not in {dict, list}:
             lines.append(f"{indent}{head} {_scalar(value)}\n")
-            continue
-        # A list is indented like its key, anything else two columns more.
-        inner = _block_lines(value, indent if type(value) is list and not is_list else indent + "  ")
-        if is_list:
-            lines += (f"{indent}- {inner[0].lstrip(' ')}", *inner[1:])
-        else:
-            lines += (f"{indent}{head}\n", *inner)
+        elif not value:
+            lines.append(f"{indent}{head} {'[]' if isinstance(value, list) else '{}'}\n")
+        else:  # a list is indented like its key, anything else two columns more
+            inner = _block_lines(value, indent if type(value) is list and not is_list else indent + "  ")
+            first = [f"{indent}- {inner.pop(0).lstrip(' ')}"] if is_list else [f"{indent}{head}\n"]
+            lines += first + inner
     return lines
 
 
-@lru_cache(maxsize=1_000)
-def _key(key: Any) -> str:
-    if not isinstance(key, str) or not key.isascii() or not 0 < len(key) <= _LONGEST_KEY:
-        raise _NotPlainError
-    return _scalar(key)
-
-
-def _scalar(value: Any) -> str:
+@lru_cache(maxsize=2_000, typed=True)
+def _scalar(value: str | float | None) -> str:
+    """Return one line of a value as PyYAML writes it, a text quoted if it must be."""
     if isinstance(value, str):
-        is_plain = _PLAIN.fullmatch(value) and "  " not in value and value.lower() not in _WORDS
-        return value if is_plain else _quoted(value)
-    if type(value) in _AS_IN_JSON or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
+        if _PLAIN.fullmatch(value) and "  " not in value and value.lower() not in _WORDS:
+            return value
+        if value.isprintable():
+            return _dumped(value).removesuffix("...\n").removesuffix("\n")
+    elif type(value) in {type(None), bool, int} or (type(value) is float and _DECIMAL.fullmatch(repr(value))):
         return json.dumps(value)
     raise _NotPlainError
-
-
-@lru_cache(maxsize=1_000)
-def _quoted(text: str) -> str:
-    """Return one line of text as PyYAML writes it, quoted if it must be."""
-    if not text.isprintable():
-        raise _NotPlainError
-    return _dumped(text).removesuffix("...\n").removesuffix("\n")
 
 
 def _dumped(data: Any) -> str:

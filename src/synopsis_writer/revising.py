@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synopsis_writer.brief import Brief, Note, Words, make_brief
 from synopsis_writer.document import Document, format_document
@@ -48,13 +48,20 @@ ALIKE = 0.4
 _FIRST_WORDS = 3  # no two of the 83 texts begin with the same
 
 
+_Number = Annotated[int, Field(ge=1)]
+
+
+def _sorted(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(numbers)))
+
+
 class Wish(BaseModel):
     """What a person wants of a text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     note: Note | None = None  # the wish in words, at most 2,000 characters; None: the brief has changed
-    paragraphs: tuple[Annotated[int, Field(ge=1)], ...] = ()  # to write anew, from 1; empty: all
+    paragraphs: Annotated[tuple[_Number, ...], AfterValidator(_sorted)] = ()  # to write anew; empty: all
     keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()  # words that must stay as they are
     only: Literal["title", "logline"] | None = None  # the only part to write anew
     variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1  # how many versions, which must differ
@@ -76,8 +83,7 @@ class Wish(BaseModel):
 
     def as_data(self) -> dict[str, Any]:
         """Return what is wished, by name."""
-        data = self.model_dump(mode="json", exclude_defaults=True)
-        return {**data, "paragraphs": sorted(set(self.paragraphs))} if self.paragraphs else data
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def make_wish(**fields: Any) -> Wish:
@@ -98,7 +104,7 @@ def changed_brief(source: Source, **given: Any) -> Brief:
     given = {name: value for name, value in given.items() if value}
     is_another = given.get("form", stored.get("form")) != stored.get("form")
     if is_another or {"words", "character_count"} & set(given):
-        stored = {name: value for name, value in stored.items() if name not in {"words", "character_count"}}
+        stored |= {"words": None, "character_count": None}
     fields = {**source.fields, **stored, **given}
     for name in ("show", "theme"):
         if name not in fields:
@@ -167,7 +173,7 @@ class Reviser(Judge):
         texts = self._texts(answer) if answer is not None else []
         if not texts:
             what = self._wish.shape.__name__.lower()
-            wanted = len(set(self._wish.paragraphs)) or self._wish.variants
+            wanted = len(self._wish.paragraphs) or self._wish.variants
             miscounted = f"structure: {what} has {len(getattr(answer, what, ()))} entries: give {wanted}"
             return replace(attempt, problem=problem or miscounted)
         judged = []
@@ -182,16 +188,19 @@ class Reviser(Judge):
             replace(each, findings=(*each.findings, worded(finding, None, self._lang)))
             for each, finding in zip(judged, alike, strict=True)
         ]
-        whole = replace(
-            judged[0],
-            findings=tuple(
-                _of_variant(number, finding, self._lang)
-                for number, each in enumerate(judged, start=1)
-                for finding in each.findings
-            ),
-        )
+        findings = [
+            self._of_variant(number, finding)
+            for number, each in enumerate(judged, start=1)
+            for finding in each.findings
+        ]
+        whole = replace(judged[0], findings=tuple(findings))
         self._variants.append((whole, judged))
         return whole
+
+    def _of_variant(self, number: int, finding: Finding) -> Finding:
+        message = f"{'Variante' if self._lang == 'de' else 'variant'} {number}: {finding.message}"
+        repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').sentence}"
+        return replace(finding, message=message, repair=repair, spans=(), fixes=())
 
     def variants(self, result: Result) -> tuple[Result, ...]:
         """Return a result for each variant of the best attempt; the result itself where there are none."""
@@ -200,7 +209,7 @@ class Reviser(Judge):
 
     def _texts(self, answer: BaseModel) -> list[Synopsis]:
         """Return the new versions that an answer makes; none where it has too many parts or too few."""
-        numbers = sorted(set(self._wish.paragraphs))
+        numbers = self._wish.paragraphs
         match answer:
             case Synopsis():
                 return [answer]
@@ -218,29 +227,18 @@ class Reviser(Judge):
 
     def _by_wish(self, text: Synopsis) -> list[Finding]:
         """Return what only the wish asks for: something has changed, and some words have not."""
-        old, new = self._base, text
-        changed = [
-            old_part.text != new_part.text
-            for number, (old_part, new_part) in enumerate(
-                zip(old.paragraphs, new.paragraphs, strict=False), 1
-            )
-            if number in self._wish.paragraphs
-        ] or [(old.title, old.logline, old.text) != (new.title, new.logline, new.text)]
-        problem = None if all(changed) else say("change")
-        value = "changed" if all(changed) else "unchanged"
-        change = judged("change", value, say("limit change"), problem)
-        if not self._wish.keep:
-            return [change]
-        whole = _in_one_line(text.title, text.logline, text.text)
-        lost = [words for words in self._wish.keep if words not in whole]
-        problem = say("keep", words=lost) if lost else None
-        return [change, judged("keep", len(lost), say("limit keep"), problem)]
-
-
-def _of_variant(number: int, finding: Finding, lang: Language) -> Finding:
-    message = f"{'Variante' if lang == 'de' else 'variant'} {number}: {finding.message}"
-    repair = f"Variante {number}: {finding.repair or worded(finding, None, 'de').sentence}"
-    return replace(finding, message=message, repair=repair, spans=(), fixes=())
+        old, wanted = self._base, self._wish.paragraphs
+        pairs = enumerate(zip(old.paragraphs, text.paragraphs, strict=False), 1)
+        changed = [before.text != after.text for number, (before, after) in pairs if number in wanted]
+        changed = changed or [(old.title, old.logline, old.text) != (text.title, text.logline, text.text)]
+        value, problem = ("changed", None) if all(changed) else ("unchanged", say("change"))
+        found = [judged("change", value, say("limit change"), problem)]
+        if self._wish.keep:
+            whole = _in_one_line(text.title, text.logline, text.text)
+            lost = [words for words in self._wish.keep if words not in whole]
+            problem = say("keep", words=lost) if lost else None
+            found.append(judged("keep", len(lost), say("limit keep"), problem))
+        return found
 
 
 def _is_like(one: str, other: str) -> bool:
@@ -282,17 +280,11 @@ def compare(variants: Sequence[Features]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Revised:
-    """What came of a wish.
+    """What came of a wish."""
 
-    Attributes:
-        document: the text that was revised.
-        request: what was asked for, by name.
-        results: one, or one a variant.
-    """
-
-    document: Document
-    request: Mapping[str, Any]
-    results: tuple[Result, ...]
+    document: Document  # the text that was revised
+    request: Mapping[str, Any]  # what was asked for, by name
+    results: tuple[Result, ...]  # one, or one a variant
 
     @property
     def result(self) -> Result:

@@ -48,26 +48,19 @@ _ALIKE = 0.4  # of difflib's ratio: an example's name without its show is alike 
 
 @dataclass(frozen=True)
 class Report:
-    """What the gate found in one text.
+    """What the gate found in one text."""
 
-    Attributes:
-        source: the file, `-` for stdin, or `text`.
-        first_line: the line of the file on which the text begins, from 1.
-        guessed: nobody named the form: it is the one that fits best.
-        fixed: how many faults of each kind code put right in `text`.
-        reviews: what a model answered that was asked to review it.
-        lang: the language of the findings.
-    """
-
-    source: str
+    source: str  # the file, `-` for stdin, or `text`
     text: str
-    first_line: int
+    first_line: int  # the line of the file on which the text begins, from 1
     form: str
-    guessed: bool
+    guessed: bool  # nobody named the form: it is the one that fits best
     findings: tuple[Finding, ...]
-    fixed: Mapping[str, int] = field(default_factory=dict)
-    lang: Language = "en"
-    reviews: tuple[Answer, ...] = ()
+    fixed: Mapping[str, int] = field(
+        default_factory=dict
+    )  # faults of each kind that code put right in `text`
+    lang: Language = "en"  # of the findings
+    reviews: tuple[Answer, ...] = ()  # what a model answered that was asked to review it
 
     @property
     def passed(self) -> bool:
@@ -151,8 +144,7 @@ class Workspace:
         report = self.check(document, **fields)
         fixed: Counter[str] = Counter()
         for _ in range(_MOST_ROUNDS):
-            fixes = sorted({each for finding in report.findings for each in finding.fixes})
-            if not fixes:
+            if not (fixes := sorted({each for finding in report.findings for each in finding.fixes})):
                 break
             # What only a check sees has its spans in the composed text.
             own = [each for each in fixes if each.kind != SHARP_S] or fixes
@@ -166,39 +158,33 @@ class Workspace:
         if not document.text:
             raise FileError(f"{document.path}: holds no text: write one, or name another file")
         given = {name: value for name, value in fields.items() if value is not None}
-        brief = None
-        if "brief" in document.meta:
-            asked = read_brief(document).as_data()
-            for length, other in (("words", "character_count"), ("character_count", "words")):
-                if length in given:
-                    asked.pop(other, None)
-            brief = make_brief(**{**asked, **given})
+        brief, is_stored = None, "brief" in document.meta
+        if is_stored:
+            stored = read_brief(document).as_data()
+            if {"words", "character_count"} & given.keys():
+                stored |= {"words": None, "character_count": None}
+            brief = make_brief(**{**stored, **given})
         elif given.keys() - {"show", "form"}:
             brief = make_brief(**{"show": UNKNOWN, "theme": UNKNOWN, **given})
             brief = brief.model_copy(update={} if "theme" in given else {"theme": ""})
         name = brief.show if brief else given.get("show", UNKNOWN)
-        people = listed_people(document)
-        subject = self.gate.subject(
-            document.text,
-            brief.named_form if brief else given.get("form"),
-            find_show(self.pool.shows, name) or generic_show(name),
-            brief,
-            document.meta.get("title", ""),
-            tuple(person.name for person in people),
-        )
+        form = brief.named_form if brief else given.get("form")
+        show = find_show(self.pool.shows, name) or generic_show(name)
+        people, title = listed_people(document), document.meta.get("title", "")
+        names = tuple(person.name for person in people)
+        subject = self.gate.subject(document.text, form, show, brief, title, names)
         here = document.path.resolve()
         itself = next((known.id for known in self.pool.examples if known.path.resolve() == here), "")
         strangers = () if name == UNKNOWN else subject.strangers
         subject = replace(subject, exclude_source=itself, strangers=strangers, characters=people)
-        guessed = "form" not in given and "brief" not in document.meta
+        guessed = "form" not in given and not is_stored
         if guessed:
             candidates = [self.gate.as_form(subject, name) for name in self.house.forms]
             subject = min(candidates, key=lambda candidate: len(failures(self.gate.judge(candidate))))
         findings = waive(self.gate.judge(subject), subject.text.raw, waivers_of(document))
-        source = str(document.path)
         text = unicodedata.normalize("NFC", document.text)  # as the gate counts its characters
-        first, form = document.first_line, subject.form.name
-        return Report(source, text, first, form, guessed, findings, lang=self.gate.lang)
+        first, source, name = document.first_line, str(document.path), subject.form.name
+        return Report(source, text, first, name, guessed, findings, lang=self.gate.lang)
 
 
 def open_workspace(settings: Settings) -> Workspace:
@@ -252,18 +238,17 @@ def check_pool(settings: Settings) -> tuple[int, list[str]]:
     copies = index_sources(copy_sources(examples), settings.cache / "copies")
     gate = Gate(house, copies, shows=tuple(shows.values()))
     for example in examples:
-        path = example.path
+        path, brief = example.path, example.brief
         show = shows.get(path.parent.name)
         if show is None:
             problems.append(f"{path}: {path.parent} has no {SHOW_FILE}: write one with the show's name")
             continue
-        if example.brief.show != show.name:
+        if brief.show != show.name:
             problems.append(f"{path}: the brief's show is not '{show.name}': use the name in {SHOW_FILE}")
-        if example.brief.form not in house.forms:
-            problems.append(
-                f"{path}: the house has no form '{example.brief.form}': it has {', '.join(house.forms)}"
-            )
-            continue
-        findings = gate.examine(example.synopsis, example.brief, show, exclude_source=example.id)
-        problems += [f"{path}: {finding.check}: {finding.sentence}" for finding in failures(findings)]
+        if brief.form in house.forms:
+            findings = gate.examine(example.synopsis, brief, show, exclude_source=example.id)
+            problems += [f"{path}: {finding.check}: {finding.sentence}" for finding in failures(findings)]
+        else:
+            known = ", ".join(house.forms)
+            problems.append(f"{path}: the house has no form '{brief.form}': it has {known}")
     return len(examples), problems
