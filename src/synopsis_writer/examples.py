@@ -32,13 +32,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Example:
-    """A synopsis with the brief it answers.
+    """A synopsis with the brief it answers."""
 
-    Attributes:
-        id: `<show folder>/<file name without .md>`, unique in a pool.
-    """
-
-    id: str
+    id: str  # `<show folder>/<file name without .md>`, unique in a pool
     brief: Brief
     synopsis: Synopsis
     path: Path
@@ -55,9 +51,7 @@ class Pool:
 def load_example(path: Path) -> Example:
     """Read one example, reference or saved synopsis.
 
-    Raises:
-        ExampleError: a field is missing or wrong; names file, line and the fix.
-        FileError: the file cannot be read.
+    Raises ExampleError for a field that is missing or wrong, with file, line and the fix, and FileError.
     """
     document = read_example_document(path)
     return Example(f"{path.parent.name}/{path.stem}", read_brief(document), read_synopsis(document), path)
@@ -108,9 +102,7 @@ def read_synopsis(document: Document) -> Synopsis:
 def load_pool(folders: Sequence[Path]) -> Pool:
     """Read all shows and examples below `folders`; of two shows with the same name the first counts.
 
-    Raises:
-        ExampleError: a file breaks its format, or a folder holds no example.
-        FileError: a folder or file cannot be read.
+    Raises ExampleError where a file breaks its format, or a folder holds no example, and FileError.
     """
     shows: dict[str, Show] = {}
     examples: dict[str, Example] = {}
@@ -157,32 +149,30 @@ def add(
     """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 
     `given` may have show, theme, form, title and logline, which come before those of the source: a CSV's
-    columns, then the brief in the front matter. The title
-    defaults to the file's name, the theme to the first sentence, the logline to the theme; `people`, given as
-    `Name: Rolle`, to the show's cast members whom the text names. An unknown show is made, with `people` as
-    its cast. Raises InputError.
+    columns, then the brief in the front matter. The title defaults to the file's name, the theme to the first
+    sentence, the logline to the theme; `people`, given as `Name: Rolle`, to the show's cast members whom the
+    text names. An unknown show is made, with `people` as its cast. Raises InputError.
     """
     document = source.document
     front = document.meta.get("brief")
     asked = front if isinstance(front, dict) else {}
     fields = {**asked, **source.fields, **given}
-    if "show" not in fields:
-        raise ExampleError(f"{source.where}: says no show: name it with --show")
-    if "form" not in fields:
-        raise ExampleError(f"{source.where}: says no form: name it with --form")
+    for name in ("show", "form"):
+        if name not in fields:
+            raise ExampleError(f"{source.where}: says no {name}: name it with --{name}")
     if not (theme := fields.get("theme", "")):
         theme = first_sentence(document.text)
         _log.info("%s: its first sentence is its theme: give --theme for another", source.where)
     known = find_show(shows, fields["show"]) or generic_show(fields["show"])
     brief = make_brief(**{**asked, "show": known.name, "theme": theme, "form": fields["form"]})
-    heading = "" if "title" in document.meta else title_and_text(document.text)[0]
-    text = title_and_text(document.text)[1] if heading else document.text
-    name = document.path.stem.replace("-", " ")
+    title, text = document.meta.get("title"), document.text
+    if title is None:
+        title, text = title_and_text(text)
     named = read_people(people)
     try:
         synopsis = Synopsis.model_validate(
             {
-                "title": given.get("title") or document.meta.get("title") or heading or name,
+                "title": given.get("title") or title or document.path.stem.replace("-", " "),
                 "logline": given.get("logline") or f"{theme.rstrip('.')}.",
                 "characters": named or named_members(known, text),
                 "paragraphs": [{"storyline": "A", "text": part} for part in paragraphs(text)],
@@ -194,15 +184,20 @@ def add(
     except ValidationError as error:
         hint = "give --title, --logline or --character 'Name: Rolle'"
         raise ExampleError(f"{source.where}: {explain(error)}: {hint}") from error
-    home = folder / known.slug
     content = format_document({"brief": brief.as_data(), **synopsis.front_matter()}, synopsis.text)
+    return _save(content, synopsis.title, folder, known)
+
+
+def _save(content: str, title: str, folder: Path, show: Show) -> Path:
+    """Save an example, and its show's file where there is none; where that fails nothing is left behind."""
+    home = folder / show.slug
     made = [place for place in (home, folder, *folder.parents) if not place.exists()]
     show_file = home / SHOW_FILE
     is_new = not show_file.exists()
     try:
         if is_new:
-            write_file(show_file, format_yaml(known.model_dump(mode="json", exclude_none=True)))
-        return save(content, home, synopsis.title, "md", within=folder)
+            _write_show(show_file, show)
+        return save(content, home, title, "md", within=folder)
     except FileError:
         with contextlib.suppress(OSError):
             if is_new:
@@ -237,12 +232,11 @@ def named_members(show: Show, text: str) -> list[Character]:
     surnames = [member.name.rpartition(" ")[2] for member in show.cast]
     found = []
     for member, surname in zip(show.cast, surnames, strict=True):
-        first = member.name.split()[0]
         before = re.findall(rf"(?:(\w+\.?)\s+)?(?<![\w-]){re.escape(surname)}s?(?![\w-])", text)
         alone = surnames.count(surname) == 1 and any(
             not word or word[0].islower() or word.lower().strip(".") in _TITLES for word in before
         )
-        if first in before or member.name in text or alone:
+        if member.name.split()[0] in before or member.name in text or alone:
             found.append(Character(name=member.name, role=member.role))
     return found
 
@@ -289,5 +283,9 @@ def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence
         raise ExampleError(f"'{line}': {explain(error)}: write it as 'Name: Rolle'") from error
     changed = show.model_copy(update={"cast": tuple(cast.values())})
     if changed != show:
-        write_file(paths[show], format_yaml(changed.model_dump(mode="json", exclude_none=True)))
+        _write_show(paths[show], changed)
     return changed
+
+
+def _write_show(path: Path, show: Show) -> None:
+    write_file(path, format_yaml(show.model_dump(mode="json", exclude_none=True)))
