@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     ValidationInfo,
-    field_serializer,
-    field_validator,
 )
 
 from synopsis_writer.characters import clean_name
@@ -49,18 +49,16 @@ def _line(most: int, what: str, least: int = 1) -> AfterValidator:
     return AfterValidator(check)
 
 
-_SLUG = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*")
+_SLUG, _LONGEST_SLUG = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*"), 60
 
 
 def _check_slug(name: str) -> str:
     if not _SLUG.fullmatch(name) or len(name) > _LONGEST_SLUG:
-        raise ValueError(
-            f"'{clean_name(name, _LONGEST_SLUG)}' is no form's name: write letters, digits and hyphens"
-        )
+        shown = clean_name(name, _LONGEST_SLUG)
+        raise ValueError(f"'{shown}' is no form's name: write letters, digits and hyphens")
     return name
 
 
-_LONGEST_SLUG = 60
 FormName = Annotated[str, AfterValidator(_check_slug)]
 Name = Annotated[str, _line(80, "give the name alone", 2)]
 Beat = Annotated[str, _line(400, "one sentence a beat", 5)]
@@ -75,64 +73,54 @@ MOST_CHARACTERS, MOST_BEATS, MOST_BEFORE = 12, 20, 100
 _RANGE = re.compile(r"\s*(\d{1,5})\s*[-–]\s*(\d{1,5})\s*")
 
 
-class Brief(BaseModel):
-    """One request for a synopsis.
+def _read_range(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _RANGE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"'{clean_name(value, 40)}' is not a range: write it as 250-400")
+    return int(match[1]), int(match[2])
 
-    Attributes:
-        show: the series, by its canonical name where the show is known; 1 to 120 characters.
-        theme: what the story is about, in the person's words; 1 to 500 characters.
-        form: a form of the house, by its name; where none is given, the house's first one is meant.
-        characters: names that must appear, at most 12.
-        beats: plot events that must appear, in order, a sentence each, at most 20.
-        before: what earlier episodes established, at most 100 lines: the text must agree, not repeat it.
-        words: the minimum and maximum number of words, both from 5 to 2000; None leaves it to the form.
-        character_count: the same in characters, from 20 to 20,000; only one of the two is given.
-        air_date: the date or week the text may mention; None: it mentions none.
-        notes: anything else the writer should know, at most 2000 characters.
-    """
+
+def _check_range(value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+    least, most = _LENGTHS[info.field_name or "words"]
+    if not least <= value[0] <= value[1] <= most:
+        hint = f"put the smaller number first, both from {least} to {most}"
+        raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
+    if info.field_name == "character_count" and info.data.get("words"):
+        raise ValueError("the length is given in words, too: leave one of both out")
+    return value
+
+
+_Range = Annotated[
+    tuple[int, int],
+    BeforeValidator(_read_range),
+    AfterValidator(_check_range),
+    PlainSerializer("{0[0]}-{0[1]}".format),
+]
+# YAML reads 2025-04-22 as a date.
+_Written = BeforeValidator(lambda value: str(value) if isinstance(value, date) else value)
+
+
+class Brief(BaseModel):
+    """One request for a synopsis."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # The series, by its canonical name where the show is known.
     show: Annotated[str, _line(120, "give the series' name alone")]
+    # What the story is about, in the person's words.
     theme: Annotated[str, _line(500, "put details into --beat or --notes")]
-    form: FormName = "episode"
-    characters: Annotated[tuple[Name, ...], Field(max_length=MOST_CHARACTERS)] = ()
-    beats: Annotated[tuple[Beat, ...], Field(max_length=MOST_BEATS)] = ()
+    form: FormName = "episode"  # of the house; where none is given, the house's first one is meant
+    characters: Annotated[tuple[Name, ...], Field(max_length=MOST_CHARACTERS)] = ()  # who must appear
+    beats: Annotated[tuple[Beat, ...], Field(max_length=MOST_BEATS)] = ()  # what must happen, in order
+    # What earlier episodes established: the text must agree, not repeat it.
     before: Annotated[tuple[Before, ...], Field(max_length=MOST_BEFORE)] = ()
-    words: tuple[int, int] | None = None
-    character_count: tuple[int, int] | None = None
-    air_date: Annotated[str, _line(80, "a date or a week")] | None = None
-    notes: Note | None = None
-
-    @field_validator("words", "character_count", mode="before")
-    @classmethod
-    def _read_words(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = _RANGE.fullmatch(value)
-        if match is None:
-            raise ValueError(f"'{clean_name(value, 40)}' is not a range: write it as 250-400")
-        return int(match[1]), int(match[2])
-
-    @field_validator("air_date", mode="before")
-    @classmethod
-    def _read_date(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, date) else value  # YAML reads 2025-04-22 as a date
-
-    @field_validator("words", "character_count")
-    @classmethod
-    def _check_words(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
-        least, most = _LENGTHS[info.field_name or "words"]
-        if value is not None and not least <= value[0] <= value[1] <= most:
-            hint = f"put the smaller number first, both from {least} to {most}"
-            raise ValueError(f"{value[0]}-{value[1]} is out of range: {hint}")
-        if value is not None and info.field_name == "character_count" and info.data.get("words"):
-            raise ValueError("the length is given in words, too: leave one of both out")
-        return value
-
-    @field_serializer("words", "character_count")
-    def _write_words(self, value: tuple[int, int] | None) -> str | None:
-        return f"{value[0]}-{value[1]}" if value else None
+    words: _Range | None = None  # the least and the most; None leaves it to the form
+    character_count: _Range | None = None  # the same in characters; only one of the two is given
+    # The date or week the text may mention; None: it mentions none.
+    air_date: Annotated[str, _Written, _line(80, "a date or a week")] | None = None
+    notes: Note | None = None  # anything else the writer should know
 
     @property
     def named_form(self) -> str | None:
@@ -151,11 +139,7 @@ class Brief(BaseModel):
 
 
 def make_brief(**fields: Any) -> Brief:
-    """Build a brief from a person's input.
-
-    Raises:
-        BriefError: a field is missing, empty, too long or contains forbidden characters.
-    """
+    """Build a brief from a person's input; raises BriefError for a field that breaks a rule."""
     try:
         return Brief(**fields)
     except ValidationError as error:

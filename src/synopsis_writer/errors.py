@@ -13,13 +13,10 @@ if TYPE_CHECKING:
 
 
 class SynopsisError(Exception):
-    """Base of all errors that a caller may want to catch; carries the exit code of the command line.
+    """Base of all errors that a caller may want to catch."""
 
-    `run` is the id of the run in the log that it ended; empty if that is not logged.
-    """
-
-    exit_code: ClassVar[int] = 2
-    run: str = ""
+    exit_code: ClassVar[int] = 2  # of the command line
+    run: str = ""  # the id of the run in the log that it ended; empty if that is not logged
 
 
 class InputError(SynopsisError):
@@ -51,16 +48,12 @@ class SettingsError(InputError):
 
 
 class ModelError(SynopsisError):
-    """The model, or the connection to it, failed for good; if `is_transient`, another request may succeed.
-
-    `usage` has the tokens that the server counted anyway, and `cost` their price; None if it counted
-    none, or if no price is known.
-    """
+    """The model, or the connection to it, failed for good."""
 
     exit_code = 3
-    is_transient: bool = False
-    usage: "Usage | None" = None
-    cost: "Cost | None" = None
+    is_transient: bool = False  # another request may succeed
+    usage: "Usage | None" = None  # tokens that the server counted anyway
+    cost: "Cost | None" = None  # of these; None if it counted none, or if no price is known
 
 
 class ConnectionFailedError(ModelError):
@@ -117,8 +110,8 @@ def explain(error: "ValidationError") -> str:
         reason = message.format(**item.get("ctx", {})).removeprefix("Value error, ")
         field = ".".join(map(str, item["loc"]))
         reasons.append(f"{field}{': ' if field else ''}{reason[:1].lower()}{reason[1:]}")
-    more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
-    return "; ".join(reasons[:_MOST_REASONS]) + more
+    more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
+    return "; ".join(reasons[:_MOST_REASONS] + more)
 
 
 def message_of(error: BaseException) -> str:
