@@ -28,17 +28,13 @@ class CastMember(BaseModel):
 
 
 class Show(BaseModel):
-    """A series.
-
-    Attributes:
-        aliases: other names a person may type.
-        place: where it is set, as a German noun phrase with its article; empty if unknown.
-    """
+    """A series."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(clean_line)]
     aliases: tuple[Annotated[str, Field(max_length=120), AfterValidator(clean_line)], ...] = ()
+    # Where it is set, as a German noun phrase with its article; empty if unknown.
     place: Annotated[str, Field(max_length=200), AfterValidator(clean_line)] = ""
     cast: tuple[CastMember, ...] = ()
 

@@ -148,15 +148,14 @@ def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
 
     Servers accept only plain ones: every field required, none more, no lengths, no patterns.
     """
-    plain: dict[str, Any] = _without_counts(shape.model_json_schema())
-    return plain
 
+    def plain(schema: Any) -> Any:
+        if not isinstance(schema, dict):
+            return schema
+        counts = {"minItems", "maxItems", "minimum", "maximum"}
+        return {key: plain(value) for key, value in schema.items() if key not in counts}
 
-def _without_counts(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        left = (key for key in schema if key not in {"minItems", "maxItems", "minimum", "maximum"})
-        return {key: _without_counts(schema[key]) for key in left}
-    return schema
+    return dict(plain(shape.model_json_schema()))
 
 
 def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:
@@ -169,17 +168,16 @@ def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = No
         return Parsed(None, "the answer is empty")
     # A broken object is about the shape if it has one of its keys; an example in the prose is not.
     keys = re.compile(rf"\b(?:{'|'.join(shape.model_fields)})[\"'”“]?\s*:", re.IGNORECASE)
-    last: Parsed[Shape] = Parsed(None)
-    other = ""
+    last = other = Parsed[Shape](None)
     for each in find_objects(answer):
         parsed = Parsed(None, each.problem) if each.data is None else _validate(each.data, shape, fix)
         if parsed.value is not None or (keys.search(each.source) and (each.data is None or not last.value)):
             last = parsed
-        else:
-            other = other or parsed.problem
+        elif not other.problem:
+            other = parsed
     if last.value is not None or last.problem:
         return last
-    return Parsed(None, other or "the answer holds no JSON object")
+    return Parsed(None, other.problem or "the answer holds no JSON object")
 
 
 _DEEPEST = 3  # objects around the answer
@@ -224,13 +222,12 @@ def _normalize(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(people, dict):
         people = [f"{name}: {role}" for name, role in people.items()]
     if isinstance(people, list):
-        data["characters"] = [_person(one) if isinstance(one, str) else one for one in people]
+        people = [_PERSON.fullmatch(one) or one if isinstance(one, str) else one for one in people]
+        data["characters"] = [
+            {"name": one[1], "role": one[2] or one[3] or _NO_ROLE} if isinstance(one, re.Match) else one
+            for one in people
+        ]
     for key in ("characters", "paragraphs", "variants"):
         if isinstance(values := data.get(key), list):
             data[key] = [_normalize(one) if isinstance(one, dict) else one for one in values]
     return data
-
-
-def _person(line: str) -> Any:
-    match = _PERSON.fullmatch(line)
-    return match and {"name": match[1], "role": match[2] or match[3] or _NO_ROLE}

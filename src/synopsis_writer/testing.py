@@ -29,17 +29,13 @@ class ScriptedClient:
     Args:
         answers: texts (each costs 100 + 50 tokens), whole Answers, or exceptions to raise.
         name: the model's name.
-
-    Attributes:
-        calls: what it was asked, in order.
-        closed: whether `close` was called.
     """
 
     def __init__(self, answers: Iterable[str | Answer | BaseException], name: str = "scripted") -> None:
         self._answers = list(answers)
         self.name = name
-        self.calls: list[Call] = []
-        self.closed = False
+        self.calls: list[Call] = []  # what it was asked, in order
+        self.closed = False  # whether `close` was called
 
     @property
     def left(self) -> int:
@@ -47,12 +43,7 @@ class ScriptedClient:
         return max(0, len(self._answers) - len(self.calls))
 
     async def complete(self, messages: Sequence[Message], schema: Schema | None, limits: Limits) -> Answer:
-        """Give the next answer.
-
-        Raises:
-            AssertionError: the script is used up.
-            BaseException: the next entry of the script is one.
-        """
+        """Give the next answer, or raise it; raises AssertionError where the script is used up."""
         self.calls.append(Call(tuple(messages), schema, limits))
         if len(self.calls) > len(self._answers):
             raise AssertionError(
@@ -72,13 +63,9 @@ class ScriptedClient:
 def synopsis_json(story: str | Synopsis | Example, **fields: Any) -> str:
     """Return the JSON a model would answer with to give `story`.
 
-    Args:
-        story: an example, a synopsis, or a text: its parts between blank lines become paragraphs of
-            storyline A.
-        fields: `title`, `logline`, `characters` or `paragraphs` to use instead of the story's.
-
-    Raises:
-        ValueError: the answer would not pass the structure check.
+    Of a text, the parts between blank lines become paragraphs of storyline A. `fields` are `title`,
+    `logline`, `characters` or `paragraphs` to use instead of the story's. Raises ValueError where the answer
+    would not pass the structure check.
     """
     if isinstance(story, Example):
         story = story.synopsis
