@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -35,7 +34,7 @@ from synopsis_writer.errors import (
 from synopsis_writer.gate.features import LAST_TEXTS, Avoid
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Limits, Message
-from synopsis_writer.result import Attempt, Outcome
+from synopsis_writer.result import Attempt, Outcome, new_run
 from synopsis_writer.storage.sqlite import (
     SQLITE_ERRORS,
     OpenFile,
@@ -232,7 +231,14 @@ class RunLog:
 
     def summaries(self, most: int = -1) -> list[RunSummary]:
         """Return the newest runs, the newest first, without reading what may be damaged."""
-        return [_summary(row) for row in self._newest("id, created, outcome", most)]
+        found = []
+        for row in self._newest("id, created, outcome", most):
+            created: datetime | None = None
+            with contextlib.suppress(ValueError, TypeError):
+                created = datetime.fromisoformat(row["created"])
+                created = created if created.tzinfo else created.replace(tzinfo=UTC)
+            found.append(RunSummary(str(row["id"]), created, str(row["outcome"])))
+        return found
 
     def search(self, text: str, most: int = -1) -> list[str]:
         """Return the ids of the newest runs in whose briefs, answers and errors all words of `text` stand."""
@@ -282,9 +288,9 @@ class RunLog:
         return _version(rows[0]) if rows else None
 
     def versions_of(self, document: Document) -> list[Version]:
-        """Return the versions that led to a document, the first one first and its own last.
+        """Return the versions that led to a document, its own last; none of one that the log does not know.
 
-        An edit by hand is recorded before. Empty for a text that the log does not know. Raises FileError.
+        An edit by hand is recorded before. Raises FileError.
         """
         version = self.touch(document)
         if version is None:
@@ -339,10 +345,9 @@ class RunLog:
         content, named = format_document(document.meta, document.text), document.meta.get("run")
         if run is None:
             run = named if isinstance(named, str) else parent.run if parent else None
-        created = datetime.now(UTC).replace(microsecond=0)
-        text = parent.text if parent else f"{created:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        name, created = new_run()
         row = {
-            "text": text,
+            "text": parent.text if parent else name,
             "parent": parent and parent.number,
             "created": created.isoformat(),
             "maker": maker,
@@ -356,8 +361,8 @@ class RunLog:
         number = "(SELECT coalesce(max(number), 0) + 1 FROM versions WHERE text = :text)"
         # A text that came without a run goes with the first one that revised it.
         adopted = "UPDATE versions SET run = ? WHERE text = ? AND run IS NULL"
-        self._write((adopted, (run, text)), _insert("versions", row, number=number))
-        return self.versions(text)[-1]
+        self._write((adopted, (run, row["text"])), _insert("versions", row, number=number))
+        return self.versions(str(row["text"]))[-1]
 
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold; of the versions they made, numbers and dates stay.
@@ -435,15 +440,16 @@ def _verdict(attempt: Attempt) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _reading(run: str) -> Iterator[None]:
+def _reading(what: str, run: str) -> Iterator[None]:
     try:
         yield
     except SQLITE_ERRORS as error:
-        raise FileError(f"run log: run {run} cannot be read: remove it with synopsis log rm {run}") from error
+        way_out = f"remove {'it' if run in what else 'its run'} with synopsis log rm {run}"
+        raise FileError(f"run log: {what} cannot be read: {way_out}") from error
 
 
 def _run(row: Mapping[str, Any]) -> Run:
-    with _reading(row["id"]):
+    with _reading(f"run {row['id']}", row["id"]):
         outcome = _OUTCOMES.get(row["outcome"], row["outcome"])
         return _RUN.validate_python({**row, "attempts": row["rounds"], "outcome": outcome})
 
@@ -452,11 +458,8 @@ _VERSIONS = "SELECT * FROM versions"
 
 
 def _version(row: Mapping[str, Any]) -> Version:
-    try:
+    with _reading(f"version {row['number']} of {row['path']}", str(row["run"])):
         return _VERSION.validate_python(row)
-    except SQLITE_ERRORS as error:
-        reason = f"version {row['number']} of {row['path']} cannot be read"
-        raise FileError(f"run log: {reason}: remove its run with synopsis log rm {row['run']}") from error
 
 
 def _path(path: Path) -> str:
@@ -467,16 +470,8 @@ def _digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _summary(row: Mapping[str, Any]) -> RunSummary:
-    created: datetime | None = None
-    with contextlib.suppress(ValueError, TypeError):
-        created = datetime.fromisoformat(row["created"])
-        created = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return RunSummary(str(row["id"]), created, str(row["outcome"]))
-
-
 def _attempt(row: Mapping[str, Any]) -> Attempt:
-    with _reading(row["run"]):
+    with _reading(f"run {row['run']}", row["run"]):
         cost = None if row["amount"] is None else row
         answer = {**row, "text": row["answer"], "is_cached": row["is_kept"], "usage": row, "cost": cost}
         return Attempt.recorded(

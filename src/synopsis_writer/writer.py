@@ -288,7 +288,7 @@ class Writer:
         """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
 
         Args:
-            brief: what is asked for; None: `fields` make it.
+            brief: what is asked for; None: `fields`, such as `show`, `theme` and `form`, make it.
             outline: the plan to follow.
             best_of: drafts of the first attempt, 1 to 16.
             seed: of a demo draft; a text stands for a number; None draws one.
@@ -297,11 +297,8 @@ class Writer:
             sample: which of several texts for one brief this is: each has drafts of its own.
             on_text: called with the whole answer so far while it grows.
             on_attempt: called with each attempt that was judged, and its brief.
-            fields: the fields of a brief, such as `show`, `theme` and `form`.
 
-        Raises:
-            InputError: a field, an example, a template, a setting or the house cannot be used.
-            ModelError: the model failed for good before any answer.
+        Raises InputError for what cannot be used, and ModelError where the model failed before any answer.
         """
         if not 1 <= best_of <= _MOST_DRAFTS:
             raise InputError(f"best_of is {best_of}: give a number from 1 to {_MOST_DRAFTS}")
@@ -356,10 +353,7 @@ class Writer:
     ) -> Outline:
         """Plan a synopsis; `write` takes the plan as its `outline`.
 
-        Raises:
-            GateRefusedError: no answer had the structure of an outline.
-            InputError: as `write`.
-            ModelError: the model failed for good.
+        Raises GateRefusedError where no answer had its structure, and InputError and ModelError as `write`.
         """
         brief, show = await self._open_for(brief, fields)
         if self._is_demo:
@@ -381,12 +375,9 @@ class Writer:
         """Tell an accepted story again in other forms of the house; return one result a form, in their order.
 
         All are asked for in one answer where the model can, and each is repaired on its own. What all lengths
-        of a story share is the `story` of its saved file, or else its `run`. `on_attempt` is called with each
-        attempt that was judged, and its brief.
+        of a story share is the `story` of its saved file, or else its `run`. `on_attempt` is as in `write`.
 
-        Raises:
-            InputError: the source is no synopsis, or the house does not have one of the forms.
-            ModelError: the model failed for good before any answer.
+        Raises InputError where the source is no synopsis or the house lacks a form; ModelError as `write`.
         """
         await self._open()
         story, brief, link = self._story_of(source)
@@ -455,8 +446,7 @@ class Writer:
     async def replay(self, run: str = "last") -> Result:
         """Go through a logged run again: the same prompt, the answers of then, the verdicts of today.
 
-        Raises:
-            InputError: there is no such run, it cannot be replayed, or the house cannot be opened.
+        Raises InputError where there is no such run, or it cannot be replayed.
         """
         log = self.log
         then = log.find(run)
@@ -502,13 +492,11 @@ class Writer:
             variants: how many versions, 1 to 5, asked for together; openings, endings and the first person
                 named must differ.
             people: those of a text that does not list them, each as `Name: Rolle`.
-            on_text: called with the whole answer so far while it grows.
-            on_attempt: called with each attempt that was judged, and its brief.
+            on_text: as in `write`.
+            on_attempt: as in `write`.
             fields: fields of the brief that change, or that the text does not say.
 
-        Raises:
-            InputError: the text, a field or the wish cannot be used, or the model cannot revise.
-            ModelError: the model failed for good before any answer.
+        Raises InputError for what cannot be used, also a model that cannot revise, and ModelError as `write`.
         """
         wish = make_wish(note=note, paragraphs=paragraphs, keep=keep, only=only, variants=variants)
         changes = {name: fields[name] for name in ("form", "words", "character_count") if fields.get(name)}
@@ -606,8 +594,7 @@ class Writer:
             fields: fields of the brief, which go before the front matter's. Without a brief and a `form` the
                 form is the one that fits best.
 
-        Raises:
-            InputError: the text is empty, a field of the brief breaks a rule, or the house cannot be opened.
+        Raises InputError where the text is empty, a field breaks a rule, or the house cannot be opened.
         """
         document = _as_document(text) if isinstance(text, str) else text
         checked = self.workspace.fix if fix else self.workspace.check
@@ -649,13 +636,9 @@ class Writer:
         *,
         force: bool = False,
     ) -> Path:
-        """Save an accepted synopsis into `folder`, or the settings' one, as `Result.save`; record it.
-
-        Raises GateRefusedError and FileError, as that does.
-        """
-        return self.save_with(
-            partial(result.save, folder or self.settings.out, file_format), result, force=force
-        )
+        """Save an accepted text into `folder`, or the settings' one; record it; raises as `Result.save`."""
+        to_folder = partial(result.save, folder or self.settings.out, file_format)
+        return self.save_with(to_folder, result, force=force)
 
     def save_with(
         self, save: Callable[..., _Path], result: Result, *, force: bool = False, recorded: bool = True
@@ -673,12 +656,11 @@ class Writer:
             return bool(replaced)
 
         path = save(force=record_old if force and self._log else force)
-        parent = replaced[0] if replaced else None
-        if path is not None and result.best is not None and (recorded or parent):
-            document = Document(path, result.front_matter(), result.text)
-            if path.suffix == ".txt" and result.text:
-                document = read_source(path).document
-            self._record_saved(result, document, parent, {})
+        if path is not None and (recorded or replaced):
+            is_plain = path.suffix == ".txt" and result.text
+            new = Document(path, result.front_matter(), result.text)
+            new = read_source(path).document if is_plain else new
+            self._record_saved(result, new, replaced[0] if replaced else None, {})
         return path
 
     def _record_saved(
@@ -705,7 +687,7 @@ class Writer:
         paths: list[Path | None] = []
         old, is_one = revised.document, len(revised.results) == 1
         for index, result in enumerate(revised.results):
-            if result.accepted is None or result.best is None:
+            if result.accepted is None:
                 paths.append(None)
                 continue
             parent = self._touch(old)
@@ -714,12 +696,13 @@ class Writer:
                 in_place = self._touch(old.path) is not None
             if is_one and folder is None and not in_place:
                 _log.info("the old version is not in the log: it stays, and the new one is saved beside it")
-            new, name = revised.version(index), "" if is_one else f"{old.path.stem} variant {index + 1}"
-            path = save_version(new, old.path, in_place=in_place, folder=folder, name=name)
-            paths.append(path)
+            variant = {} if is_one else {"variant": index + 1}
+            name = "" if is_one else f"{old.path.stem} variant {index + 1}"
+            new = revised.version(index)
+            new = replace(new, path=save_version(new, old.path, in_place=in_place, folder=folder, name=name))
+            paths.append(new.path)
             if parent is not None:
-                request = {**revised.request, **({} if is_one else {"variant": index + 1})}
-                self._record_saved(result, replace(new, path=path), parent, request)
+                self._record_saved(result, new, parent, {**revised.request, **variant})
         return paths
 
     def save_fixed(self, document: Document, report: Report) -> None:
