@@ -30,10 +30,8 @@ _MOST_FAILURES = 100  # an answer full of braces must not cost quadratic time
 def without_thoughts(text: str, *, is_cut: bool) -> str:
     """Return an answer without its model's thoughts; marks of thoughts inside a JSON object do not count.
 
-    Args:
-        text: the answer as it came, or as far as it has come.
-        is_cut: whether it is not whole: then thoughts that do not end hold no answer. In a whole one they do
-            where nothing else does.
+    `is_cut` says that it is not whole, or not yet: then thoughts that do not end hold no answer. In a whole
+    one they do where nothing else does.
     """
     marks = _marks(text)
     outside, start, is_open = "", 0, False
@@ -133,15 +131,11 @@ def is_closed(answer: str) -> bool:
 def _unquoted(answer: str) -> str:
     """Return the text of an answer that was encoded twice; any other as it is."""
     text = answer.strip()
-    if re.match(r"\{\s*\\\"", text):
-        text = f'"{text}"'
-    if text.startswith('"'):
-        try:
-            inner, _ = _DECODER.raw_decode(text)
-        except ValueError:
-            return answer
-        return str(inner)
-    return answer
+    text = f'"{text}"' if re.match(r"\{\s*\\\"", text) else text
+    try:
+        return str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
+    except ValueError:
+        return answer
 
 
 _BORDER = re.compile(r"[{}]|\n(?=```|\{)")
@@ -312,10 +306,7 @@ def parts_so_far(answer: str) -> tuple[str, list[str]]:
         data = from_json(objects[-1].source, allow_partial="trailing-strings") if objects else {}
     except ValueError:
         return "", []
-    paragraphs, title = data.get("paragraphs"), data.get("title")
-    parts = [part for part in paragraphs if isinstance(part, dict)] if isinstance(paragraphs, list) else []
-    texts = [part.get("text") for part in parts]
-    return (
-        title.strip() if isinstance(title, str) else "",
-        [text.strip() for text in texts if isinstance(text, str) and text.strip()],
-    )
+    title, parts = data.get("title"), data.get("paragraphs")
+    texts = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    stripped = [text.strip() if isinstance(text, str) else "" for text in (title, *texts)]
+    return stripped[0], [text for text in stripped[1:] if text]

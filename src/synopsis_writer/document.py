@@ -238,19 +238,18 @@ def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str
 
 def check_values(data: Any) -> Any:
     """Return data with 20 levels and numbers of 64 bits at most; raises ValueError for any other."""
-    level = [data]
-    for _ in range(MOST_LEVELS + 1):
-        numbers = (value for value in level if isinstance(value, int | float | Decimal))
-        if not all(abs(one) <= _MOST_INT if isinstance(one, int) else math.isfinite(one) for one in numbers):
-            raise ValueError("a number is too long, or not finite")
-        inner = (
-            each.values() if isinstance(each, dict) else each
-            for each in level
-            if isinstance(each, dict | list)
-        )
-        level = [value for group in inner for value in group]
-    if level:
-        raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
+
+    def check(value: Any, level: int) -> None:
+        if level > MOST_LEVELS:
+            raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
+        if isinstance(value, int | float | Decimal):
+            if abs(value) > _MOST_INT if isinstance(value, int) else not math.isfinite(value):
+                raise ValueError("a number is too long, or not finite")
+        elif isinstance(value, dict | list):
+            for inner in value.values() if isinstance(value, dict) else value:
+                check(inner, level + 1)
+
+    check(data, 0)
     return data
 
 

@@ -224,12 +224,13 @@ class Result:
         """Return how the best attempt came about: model, prompt, tokens and cost of all, findings, run."""
         if self.best is None:
             return {}
-        fields: dict[str, Any] = {"model": self.best.answer.model}
-        if self.prompt is not None:
-            prompt = self.prompt
-            fields["prompt"] = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
-            fields["examples"] = list(prompt.example_ids)
-        return fields | {
+        asked: dict[str, Any] = {}
+        if (prompt := self.prompt) is not None:
+            hashed = {"name": prompt.name, "version": prompt.version, "hash": prompt.hash}
+            asked = {"prompt": hashed, "examples": list(prompt.example_ids)}
+        return {
+            "model": self.best.answer.model,
+            **asked,
             **sums_of(self.answered),
             "gate": verdicts(self.best.findings),
             **_given(fixed=dict(self.best.fixed), run=self.run, story=self.story),
@@ -257,11 +258,8 @@ class Result:
         """Save the accepted synopsis as `<folder>/<show>/<title>.<format>`; return its path.
 
         A file of the same name stays, and this one gets a number, unless `force` replaces it: True, or what
-        `force` returns for its path.
-
-        Raises:
-            GateRefusedError: no attempt was accepted; `save_refused` saves the best one.
-            FileError: it cannot be written; nothing is left behind.
+        `force` returns for its path. Raises FileError, and GateRefusedError for a refused one, which
+        `save_refused` saves.
         """
         title, home = self._accepted_title(), Path(folder) / self.show.slug
         return save(self.render(file_format), home, title, file_format, within=Path(folder), force=force)
@@ -315,12 +313,13 @@ class Result:
 
 def verdicts(findings: Sequence[Finding]) -> dict[str, float | str]:
     """Return what a saved file records of a check: what was measured, or else what was found."""
-    return {each.check: each.value if each.passed else _verdict(each) for each in findings}
-
-
-def _verdict(finding: Finding) -> str:
-    level = "refused" if finding.level == "error" else finding.level
-    return f"{'waived' if finding.waived else level}: {finding.sentence}"
+    level = {"error": "refused"}
+    return {
+        each.check: each.value
+        if each.passed
+        else f"{'waived' if each.waived else level.get(each.level, each.level)}: {each.sentence}"
+        for each in findings
+    }
 
 
 def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileFormat) -> str:
