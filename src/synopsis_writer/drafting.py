@@ -39,7 +39,7 @@ class Author(Protocol):
     def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:
         """Draft attempt `number`, or repair `previous`; another seed gives another draft; raises ModelError.
 
-        This is one draft, as a rule; a truncated one may be followed by a longer one. None is judged yet.
+        A truncated draft may be followed by a longer one. None is judged yet.
         """
 
 
@@ -69,10 +69,7 @@ class ExtendedGate:
 
 
 class ModelAuthor:
-    """Asks a model with a few-shot prompt, and repairs with what was wrong.
-
-    Thoughts that took all tokens of an answer raise the limit of the next ones.
-    """
+    """Asks a model with a few-shot prompt; one that spent all tokens on thoughts gets more the next time."""
 
     def __init__(
         self,

@@ -225,10 +225,7 @@ def listed_people(document: Document) -> tuple[Character, ...]:
 
 
 def named_members(show: Show, text: str) -> list[Character]:
-    """Return the members of the cast whom the text names, by the full name, or by a surname nobody shares.
-
-    A surname behind another first name is somebody else's.
-    """
+    """Return the cast whom a text names, in full or by a surname that no other has and no other name precedes."""
     surnames = [member.name.rpartition(" ")[2] for member in show.cast]
     found = []
     for member, surname in zip(show.cast, surnames, strict=True):
@@ -261,9 +258,9 @@ def remove(example: Example) -> None:
 
 
 def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence[str]) -> Show:
-    """Add people, given as `Name: Rolle`, to a show of `folder`, and remove others by name; return the show.
+    """Add people, each as `Name: Rolle`, to a show of `folder`, and remove others by name; return the show.
 
-    Raises InputError for an unknown show or name, or a person without a role; nothing is written then.
+    Raises InputError, and writes nothing then.
     """
     paths = {load_show(path): path for path in find_files(folder, f"*/{SHOW_FILE}")}
     show = find_show(list(paths), name)

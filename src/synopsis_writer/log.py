@@ -338,10 +338,7 @@ class RunLog:
         run: str | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> Version:
-        """Record a version, made from `parent` or the first one of a text; raises FileError.
-
-        `run` is needed where the front matter has none.
-        """
+        """Record a version, of `parent` or the first one; `run` is its front matter's; raises FileError."""
         content, named = format_document(document.meta, document.text), document.meta.get("run")
         if run is None:
             run = named if isinstance(named, str) else parent.run if parent else None
@@ -367,8 +364,8 @@ class RunLog:
     def remove(self, runs: Iterable[str]) -> bool:
         """Delete runs with all they hold; of the versions they made, numbers and dates stay.
 
-        Return whether their texts are overwritten in the file; False while another program reads it: then
-        that happens when the log is opened next.
+        Return whether their texts are overwritten; False: another program reads the log, and the next opening
+        does it.
         """
         orphans = "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE messages = hash)"
         emptied = "UPDATE versions SET content = NULL, request = '{}' WHERE run = ?"
@@ -629,10 +626,7 @@ class Replay:
 
 
 def differences(then: Sequence[Attempt], now: Sequence[Attempt]) -> list[str]:
-    """Return, a sentence each, where the verdicts are no longer those of the log.
-
-    Drafts made at the same time may have come in another order: each is compared with its own.
-    """
+    """Return where the verdicts are no longer the log's; drafts may have come in another order since."""
 
     def key(draft: Attempt, index: int) -> object:  # a demo draft has only its index
         asked = draft.messages and messages_hash(draft.messages)

@@ -288,7 +288,7 @@ class Writer:
         """Draft a synopsis, check it, and repair it until the gate accepts it or the attempts are used up.
 
         Args:
-            brief: what is asked for; None: `fields`, such as `show`, `theme` and `form`, make it.
+            brief: what is asked for; None: `fields` make it.
             outline: the plan to follow.
             best_of: drafts of the first attempt, 1 to 16.
             seed: of a demo draft; a text stands for a number; None draws one.
@@ -297,6 +297,7 @@ class Writer:
             sample: which of several texts for one brief this is: each has drafts of its own.
             on_text: called with the whole answer so far while it grows.
             on_attempt: called with each attempt that was judged, and its brief.
+            fields: of a brief, such as `show`, `theme` and `form`.
 
         Raises InputError for what cannot be used, and ModelError where the model failed before any answer.
         """
@@ -706,10 +707,7 @@ class Writer:
         return paths
 
     def save_fixed(self, document: Document, report: Report) -> None:
-        """Put a text that `check` has fixed into its file; the log holds what was there, and what is now.
-
-        Raises FileError where the file cannot be changed, or what is there cannot be recorded.
-        """
+        """Put a text that `check` has fixed into its file; both versions are in the log; raises FileError."""
         _, content = replace_text(document, report.text)
         parent = self._touch(document)
         if self._log and parent is None:
@@ -887,10 +885,7 @@ class Writer:
 
     @contextlib.asynccontextmanager
     async def _reviewer(self, author: Author | None = None) -> AsyncIterator[Reviewer | None]:
-        """Give who reviews an author's texts, None for nobody; without an author somebody does.
-
-        A replay is reviewed if its run was. Raises SettingsError where the model that is named cannot review.
-        """
+        """Give who reviews an author's texts, and a replay's if its run was; without an author somebody."""
         settings, named = self.settings, None
         client = author.client if isinstance(author, ModelAuthor) else None
         is_wanted = client.is_reviewed if isinstance(client, Replay) else settings.review
@@ -915,10 +910,7 @@ class Writer:
     async def _connected(
         self, on_text: Callable[[str], None] | None = None, model: ResolvedModel | None = None
     ) -> AsyncIterator[ModelClient]:
-        """Give the client of a model that stays open in this event loop, or one for this call.
-
-        Without a `model` it is the writer's.
-        """
+        """Give a model's client (None: the writer's) that stays open in this event loop, or for this call."""
         shared = self._connections.get(asyncio.get_running_loop()) if on_text is None else None
         connection = shared or _Connection()
         async with contextlib.nullcontext() if shared else connection.stack:
