@@ -225,7 +225,7 @@ def listed_people(document: Document) -> tuple[Character, ...]:
 
 
 def named_members(show: Show, text: str) -> list[Character]:
-    """Return the cast whom a text names, in full or by a surname that no other has and no other name precedes."""
+    """Return the cast whom a text names: in full, or by a surname that is nobody else's."""
     surnames = [member.name.rpartition(" ")[2] for member in show.cast]
     found = []
     for member, surname in zip(show.cast, surnames, strict=True):
