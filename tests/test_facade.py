@@ -27,7 +27,6 @@ from synopsis_writer.models.limits import Budget
 from synopsis_writer.result import FileFormat
 from synopsis_writer.settings import load_settings
 from synopsis_writer.testing import ScriptedClient
-from synopsis_writer.workspace import check_pool
 from synopsis_writer.writer import BriefFields, Writer
 from tests.conftest import Warned
 from tests.support.loopback import Fault, LoopbackServer, Reply
@@ -177,11 +176,11 @@ async def test_any_text_is_checked_against_the_brief_it_is_given() -> None:
 
 
 def test_the_pool_is_checked(tmp_path: Path) -> None:
-    count, faults = check_pool(Writer().settings)
+    count, faults = Writer().check_pool()
     assert (count > 20, faults) == (True, [])
     (tmp_path / "am-deich").mkdir()
     (tmp_path / "am-deich" / "eins.md").write_text("Kein Kopf.", encoding="utf-8")
-    assert check_pool(Writer(examples=tmp_path).settings)[0] == 0
+    assert Writer(examples=tmp_path).check_pool()[0] == 0
 
 
 def test_the_prompt_shows_what_is_selected(caplog: pytest.LogCaptureFixture) -> None:

@@ -54,7 +54,7 @@ from synopsis_writer.show import Show, find_show, generic_show
 from synopsis_writer.storage.files import write_file
 from synopsis_writer.synopsis import Outline, Synopsis
 from synopsis_writer.usage import Usage, total_cost
-from synopsis_writer.workspace import UNKNOWN, Report, Workspace, open_workspace
+from synopsis_writer.workspace import UNKNOWN, Report, Workspace, check_pool, open_workspace
 
 if TYPE_CHECKING:
     from synopsis_writer.demo.author import DemoAuthor
@@ -628,6 +628,10 @@ class Writer:
                 report = replace(report, findings=findings, reviews=reviews)
                 recording.end("accepted" if report.passed else "refused")
         return report
+
+    def check_pool(self) -> tuple[int, list[str]]:
+        """Return the number of examples in the pool, and its problems, a line each; raises InputError."""
+        return check_pool(self.settings)
 
     def save(
         self,
