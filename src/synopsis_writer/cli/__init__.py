@@ -1,6 +1,7 @@
 """The command line: one module a command group; each command parses, calls and prints."""
 
 import contextlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -33,6 +34,12 @@ def main() -> None:
                 sys.stdout.write(f'{{"error": "{message}", "exit_code": {code}}}\n')
             sys.stderr.write(f"synopsis: {message}\n")  # the console may not be loaded yet
         sys.exit(code)
+    finally:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+        except OSError:  # it has gone; Python must not try again at exit, and end with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
