@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import combinations
 from random import Random
 from typing import Any, Literal
@@ -213,8 +214,8 @@ def _ending_cut_off(case: Case, _: Sequence[Case], __: Random) -> Synopsis | Non
 
 def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synopsis | None:
     """Insert a paragraph of another story in the same tense, from the same series where there is one."""
-    is_past = _is_past(case)
-    alike = [other for other in others if _is_past(other) == is_past]
+    is_past = _is_past(case.reference.text)
+    alike = [other for other in others if _is_past(other.reference.text) == is_past]
     near = [other for other in alike if other.brief.show == case.brief.show] or alike
     if not near:
         return None
@@ -224,8 +225,9 @@ def _foreign_paragraph(case: Case, others: Sequence[Case], rng: Random) -> Synop
     return _with_paragraphs(case.reference, [*paragraphs[:half], stray, *paragraphs[half:]])
 
 
-def _is_past(case: Case) -> bool:
-    return preterite_share(analyse(case.reference.text)) > 1 / 2
+@cache  # each case asks for all others
+def _is_past(text: str) -> bool:
+    return preterite_share(analyse(text)) > 1 / 2
 
 
 def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | None:
