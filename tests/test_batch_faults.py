@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from synopsis_writer.batch.briefs import read_briefs
 from synopsis_writer.formats.reading import plain_text
+from tests.support.forked import Forked
 from tests.support.kills import Corpus, kill_often, processes, write_briefs
 from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, PATH, Run, Terminal
@@ -32,12 +32,11 @@ def corpus(tmp_path: Path) -> Iterator[Corpus]:
         yield server
 
 
-def start(
-    folder: Path, server: LoopbackServer, *flags: str, before: tuple[str, ...] = ()
-) -> subprocess.Popen[bytes]:
+def start(folder: Path, server: LoopbackServer, *flags: str, is_unprivileged: bool = False) -> Forked[bytes]:
     """Start a batch in a new process group, as a terminal does."""
-    return subprocess.Popen(
-        [*before, COMMAND, *RUN, *flags],
+    return Forked(
+        [COMMAND, *RUN, *flags],
+        is_unprivileged=is_unprivileged,
         cwd=folder,
         env={**os.environ, "OPENAI_BASE_URL": server.base_url},
         stdout=subprocess.PIPE,
@@ -83,7 +82,7 @@ def last_line(run: Run) -> str:
 def test_25_kills_lose_no_row_save_none_twice_and_pay_twice_for_no_more_than_was_in_flight(
     tmp_path: Path,
 ) -> None:
-    toll = kill_often(tmp_path, rows=200, kills=25, in_flight=4, flags=OFF, forked=True)
+    toll = kill_often(tmp_path, rows=200, kills=25, in_flight=4, flags=OFF)
     assert (toll.code, toll.statuses) == (0, {"accepted": 200}), toll.messages
     assert len(toll.answers) == 200
     assert toll.saved_twice == 0
@@ -185,26 +184,17 @@ def test_five_rows_in_a_row_without_a_connection_end_a_batch(terminal: Terminal,
 # A full disk
 
 
-def limited(kilobytes: int, *arguments: str) -> list[str]:
-    """Return the command that runs the program where no file grows beyond a size, as on a full disk."""
-    size = kilobytes * 1024
-    code = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
-    return [sys.executable, "-c", code + "os.execv(sys.argv[1], sys.argv[1:])", COMMAND, *arguments]
-
-
 def run_limited(folder: Path, server: LoopbackServer, kilobytes: int, *arguments: str) -> Run:
-    environment = {**os.environ, "OPENAI_BASE_URL": server.base_url}
-    done = subprocess.run(
-        limited(kilobytes, *arguments),
+    """Run the command where no file grows beyond a size, as on a full disk."""
+    process = Forked[bytes](
+        [COMMAND, *arguments],
+        file_size=kilobytes * 1024,
         cwd=folder,
-        env=environment,
-        capture_output=True,
-        timeout=60,
-        check=False,
+        env={**os.environ, "OPENAI_BASE_URL": server.base_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    run = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
-    assert "Traceback" not in run.err
-    return run
+    return ended(process)
 
 
 def check_full(folder: Path, full: Run, server: Corpus, out: str) -> None:
@@ -320,26 +310,21 @@ def begun(whole: Path, tmp_path: Path) -> Path:
 
 # A folder that cannot be written
 
-UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
-
 
 @pytest.fixture
 def bound(terminal: Terminal) -> Callable[..., Run]:
     """Run the command as a user to whom file permissions apply: to root they do not."""
 
     def run(*arguments: str, server: LoopbackServer) -> Run:
-        before = UNPRIVILEGED if os.geteuid() == 0 else ()
-        done = subprocess.run(
-            [*before, COMMAND, *arguments],
+        process = Forked[bytes](
+            [COMMAND, *arguments],
+            is_unprivileged=True,
             cwd=terminal.folder,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
-            capture_output=True,
-            timeout=60,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        told = Run(done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert "Traceback" not in told.err
-        return told
+        return ended(process)
 
     return run
 
@@ -387,9 +372,8 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
     tmp_path: Path, bound: Callable[..., Run], closing: Callable[[], None], terminal: Terminal
 ) -> None:
     themes = write_briefs(tmp_path / "briefs.csv", 30)
-    before = UNPRIVILEGED if os.geteuid() == 0 else ()
     with Corpus(themes, 0.05) as server:
-        process = start(tmp_path, server, *OFF, "--concurrency", "2", before=before)
+        process = start(tmp_path, server, *OFF, "--concurrency", "2", is_unprivileged=True)
         wait_for(lambda: len(server.chats) > 6, process)
         closing()
         wait_for(lambda: len(server.chats) > 12, process)
@@ -402,7 +386,7 @@ def test_a_folder_that_cannot_be_written_any_more_keeps_a_run_and_is_read_with_w
         exported = bound("batch", "export", "out", "--format", "csv", "-o", "x.csv", server=server)
         assert exported.err == f"written: x.csv ({made} texts)\n"
         (tmp_path / "out").chmod(0o700)
-        process = start(tmp_path, server, *OFF, before=before)
+        process = start(tmp_path, server, *OFF, is_unprivileged=True)
         asked = len(server.chats)
         wait_for(lambda: len(server.chats) > asked, process)
         closing()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.loopback import Body, Fault, Hangup, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, Run, Terminal
 
@@ -114,7 +115,7 @@ def test_a_second_process_says_who_holds_the_batch(terminal: Terminal, tmp_path:
 
 
 def start(folder: Path, server: LoopbackServer, *flags: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return Forked[bytes](
         [COMMAND, "batch", "run", "briefs.csv", "--out", "out", "--variety", "off", *flags],
         cwd=folder,
         env={**os.environ, "OPENAI_BASE_URL": server.base_url},

@@ -15,6 +15,7 @@ import pytest
 
 from synopsis_writer.evals.metrics import METRICS
 from synopsis_writer.evals.suite import Case, load_suite
+from tests.support.forked import Forked
 from tests.support.judging import JudgeServer, reply, scores
 from tests.support.loopback import Fault, Hangup, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import COMMAND, Run, Terminal
@@ -114,7 +115,7 @@ def test_an_ended_run_loses_at_most_what_was_in_flight(
     terminal: Terminal, tmp_path: Path, end: signal.Signals
 ) -> None:
     with LoopbackServer([*GOOD[:3], Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "eval", "run", "--out", "run", "--model", "m", "--concurrency", "1"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.loopback import Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal
 
@@ -150,7 +151,7 @@ def test_ctrl_c_prints_the_object(tmp_path: Path, command: str) -> None:
     (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
     arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
     with LoopbackServer([Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, *arguments, "--json"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -178,7 +179,7 @@ def test_a_signal_prints_the_object_with_the_code_of_the_process(
     (tmp_path / "b.csv").write_text(BRIEFS, "utf-8")
     arguments = ["write", *ORDER] if command == "write" else ["batch", "run", "b.csv", "--out", "o"]
     with LoopbackServer([Silence(600 if command == "write" else 1)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, *arguments, "--json", "--max-retries", "0"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -198,7 +199,7 @@ def test_an_outage_and_a_signal_have_the_signals_code_in_the_object_too(tmp_path
     rows = (f"Rote Rosen;{GOOD.brief.theme} {n};portrait\n" for n in range(9))
     (tmp_path / "b.csv").write_text("show;theme;form\n" + "".join(rows), "utf-8")
     with LoopbackServer([Silence(1)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "batch", "run", "b.csv", "--out", "o", "--json", "--max-retries", "3"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},

@@ -16,6 +16,7 @@ import pytest
 from synopsis_writer.log import RunLog
 from synopsis_writer.models.base import Answer
 from synopsis_writer.models.cache import ResponseCache
+from tests.support.forked import Forked
 from tests.support.loopback import Body, Fault, LoopbackServer, Reply, Silence
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, Terminal, saved
 from tests.test_runlog import REFUSED, RUN, filled
@@ -112,7 +113,7 @@ def test_a_log_that_cannot_be_used_costs_no_text(terminal: Terminal, tmp_path: P
 
 def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -130,7 +131,7 @@ def test_an_interrupted_run_keeps_what_was_answered(terminal: Terminal, tmp_path
 
 def test_a_killed_run_keeps_what_was_answered(terminal: Terminal, tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -289,7 +290,7 @@ def test_a_replay_distinguishes_truncated_drafts_of_one_attempt(terminal: Termin
 
 def test_an_interrupted_run_that_is_not_logged_does_not_say_it_is(tmp_path: Path) -> None:
     with LoopbackServer([Reply(CLOSED), Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "write", *ORDER, "--no-log"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -499,7 +500,7 @@ def test_a_log_is_searched_for_words_in_briefs_answers_and_errors(terminal: Term
 def test_removing_all_asks_on_a_terminal(terminal: Terminal, typed: str, left: int) -> None:
     filled(log_file()).close()
     master, slave = os.openpty()
-    with subprocess.Popen(
+    with Forked[str](
         [COMMAND, "log", "rm", "--all"], stdin=slave, stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
         os.write(master, f"{typed}\n".encode())

@@ -18,6 +18,7 @@ import pytest
 from synopsis_writer import Writer, read_document
 from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import load_settings
+from tests.support.forked import Forked
 from tests.support.loopback import CutStream, LoopbackServer, Reply, StalledStream, Step
 from tests.support.page import KEY, Browser, served
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, FILE, GOOD, PATH, Terminal
@@ -368,7 +369,7 @@ def test_without_a_house_typing_is_kept_all_the_same(tmp_path: Path) -> None:
 def command(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `synopsis page`, and give its process and its address."""
     line, variables = [COMMAND, "page", "--no-open", "--port", "0"], {**os.environ, **environment}
-    with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, env=variables) as process:
+    with Forked[bytes](line, cwd=folder, stderr=subprocess.PIPE, env=variables) as process:
         assert process.stderr is not None
         try:
             first = process.stderr.readline().decode()

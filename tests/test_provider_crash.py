@@ -14,6 +14,7 @@ from synopsis_writer.errors import (
     RequestRefusedError,
 )
 from synopsis_writer.result import RowResult
+from tests.support.forked import Forked
 from tests.support.house import FETCH, KEY, QUICK, SUBMIT, House, good, is_repair, row_of, told
 from tests.support.loopback import Fault, Reply, Request
 from tests.support.provider import BatchServer
@@ -184,7 +185,7 @@ def test_a_kill_at_any_call_saves_each_row_once_and_pays_each_shard_once(
         }
         if command is FETCH:
             house.submit(server)
-        process = subprocess.Popen(
+        process = Forked[bytes](
             [COMMAND, "batch", *command],
             cwd=house.folder,
             env={**os.environ, **environment},

@@ -32,6 +32,7 @@ from synopsis_writer.evals.results import compare_groups, compare_runs
 from synopsis_writer.evals.statistics import wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
+from tests.support.forked import Forked
 from tests.support.terminal import COMMAND, Terminal
 from tests.test_eval_scoring import ALL, CASES, judgement, opened, row_of, write_run
 
@@ -257,7 +258,7 @@ def read_until(main: int, end: bytes, process: subprocess.Popen[bytes]) -> str:
 def test_pairs_are_rated_on_a_terminal_with_single_keys(tmp_path: Path, suite: Path) -> None:
     main, side = pty.openpty()
     order = [COMMAND, "eval", "rate", "run", "--suite", str(suite), "--rater", "Ina"]
-    with subprocess.Popen(order, cwd=tmp_path, stdin=side, stdout=side, stderr=side) as process:
+    with Forked[bytes](order, cwd=tmp_path, stdin=side, stdout=side, stderr=side) as process:
         shown = []
         for key in b"r12x0q":
             shown.append(read_until(main, b"q stop", process))

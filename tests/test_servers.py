@@ -16,6 +16,7 @@ from synopsis_writer.models.base import Limits
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import folder
+from tests.support.forked import Forked
 from tests.support.loopback import Fault, LoopbackServer, Reply, Step
 from tests.support.terminal import ANSWER, COMMAND, GOOD, ORDER, Terminal
 
@@ -111,7 +112,7 @@ def test_on_a_terminal_such_a_server_is_streamed_from(name: str, tmp_path: Path)
     refused, words = SERVERS[name]
     with LoopbackServer([Reply(ANSWER)], refuses=refused, refusal=words) as server:
         master, slave = pty.openpty()
-        with subprocess.Popen(
+        with Forked[bytes](
             [COMMAND, "write", *ORDER, "--no-log"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

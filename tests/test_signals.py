@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.kills import Corpus, processes, write_briefs
 from tests.support.loopback import LoopbackServer, Reply, Silence, StalledStream
 from tests.support.provider import BatchServer
@@ -34,7 +35,8 @@ def start(
     folder: Path, *command: str, server: LoopbackServer | BatchServer | None = None, **environment: str
 ) -> subprocess.Popen[str]:
     address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-secret"} if server else {}
-    return subprocess.Popen(
+    start_process = Forked if command[0] == COMMAND else subprocess.Popen
+    return start_process(
         command,
         cwd=folder,
         env={**os.environ, **address, **environment},
@@ -91,7 +93,7 @@ def test_a_command_that_still_loads(tmp_path: Path, command: tuple[str, ...], ki
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "slow"), *sys.path])
-    process = start(tmp_path, COMMAND, *command, PYTHONPATH=path)
+    process = start(tmp_path, sys.executable, COMMAND, *command, PYTHONPATH=path)
     wait_for((tmp_path / "loading").exists, process)
     process.send_signal(kind)
     assert check_end(process, kind) == ""
@@ -170,7 +172,7 @@ def test_a_signal_for_the_workers_too_loses_no_row(terminal: Terminal, tmp_path:
     themes = write_briefs(tmp_path / "briefs.csv", 40)
     order = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1", "--variety", "off"]
     with Corpus(themes, 0.1) as server:
-        process = subprocess.Popen(
+        process = Forked(
             [COMMAND, *order, "--concurrency", "4", "--workers", "2"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
@@ -217,27 +219,25 @@ def test_a_providers_batch_is_found_again(
 
 
 @contextmanager
-def screen(folder: Path, *command: str, environment: Mapping[str, str]) -> Iterator[tuple[int, list[int]]]:
-    """Run a command whose terminal is a new pseudo-terminal; yield its pid and the terminal's other end."""
+def screen(
+    folder: Path, *command: str, environment: Mapping[str, str]
+) -> Iterator[tuple[Forked[bytes], list[int]]]:
+    """Run a command whose terminal is a new pseudo-terminal; yield it and the terminal's other end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    code = (
-        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *command],
+    process = Forked[bytes](
+        command,
         cwd=folder,
         env={**os.environ, "TERM": "xterm", **environment},
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        start_new_session=True,
+        is_screen=True,
     )
     os.close(slave)
     ends = [master]
     try:
-        yield process.pid, ends
+        yield process, ends
     finally:
         process.kill()
         process.wait()
@@ -264,14 +264,14 @@ def test_the_cursor_is_back_after_a_signal_while_the_text_grows(tmp_path: Path, 
     with (
         LoopbackServer([StalledStream(ANSWER)]) as server,
         screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (
-            pid,
+            process,
             (master,),
         ),
     ):
         seen = read_until(master, HIDE_CURSOR)
-        os.kill(pid, kind)
+        process.send_signal(kind)
         seen += read_until(master, None)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        code = process.wait()
     assert code == ENDS[kind][0]
     assert HIDE_CURSOR not in seen.rpartition(SHOW_CURSOR)[2]
     assert ENDS[kind][1] in seen.rpartition(SHOW_CURSOR)[2]
@@ -281,13 +281,13 @@ def test_a_terminal_that_is_closed_ends_the_command_with_129(tmp_path: Path) -> 
     with (
         LoopbackServer([StalledStream(ANSWER)]) as server,
         screen(tmp_path, COMMAND, "write", *ORDER, environment={"OPENAI_BASE_URL": server.base_url}) as (
-            pid,
+            process,
             ends,
         ),
     ):
         read_until(ends[0], HIDE_CURSOR)
         os.close(ends.pop())
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+        assert process.wait() == 129
 
 
 @pytest.mark.parametrize(

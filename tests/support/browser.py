@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.forked import Forked
 from tests.support.loopback import LoopbackServer, Step
 from tests.support.terminal import COMMAND
 
@@ -56,7 +57,7 @@ class Served:
         """Start the command, and wait until it prints its address."""
         where = ("--port", str(port)) if "page" in self.command else ()
         command = [COMMAND, *self.command, *where, *self.flags]
-        self._process = subprocess.Popen(
+        self._process = Forked(
             command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, encoding="utf-8"
         )
         assert self._process.stderr is not None

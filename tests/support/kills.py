@@ -1,13 +1,11 @@
 """`kill -9` at random moments of a batch, and what the record and the server show afterwards."""
 
 import csv
-import multiprocessing
 import os
 import random
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -15,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synopsis_writer import cli
 from synopsis_writer.examples import load_example
+from tests.support.forked import Forked
 from tests.support.loopback import LoopbackServer, Reply, Request, Step
 from tests.support.terminal import COMMAND, CORPUS
 
@@ -83,43 +81,6 @@ class Toll:
         return sum(count > 1 for count in self.answers.values())
 
 
-class Forked:
-    """The command in a process that is forked from one which has loaded the program and its word lists.
-
-    Its memory is that of a process of its own, but it starts at once.
-    """
-
-    _forks = multiprocessing.get_context("forkserver")
-    _forks.set_forkserver_preload(["tests.support.warm"])
-
-    def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._process = self._forks.Process(target=self.run, args=(folder, arguments, environment))
-        self._process.start()
-        self.kill = self._process.kill
-
-    @staticmethod
-    def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Act as the command; its output goes to the file `message`."""
-        os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(environment)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open("message", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        sys.argv = [COMMAND, *arguments]
-        cli.main()
-
-    def poll(self) -> int | None:
-        """Return what it exited with, or None while it runs."""
-        return self._process.exitcode
-
-    def wait(self, timeout: float) -> int:
-        """Wait for its end, and return what it exited with."""
-        self._process.join(timeout)
-        code = self._process.exitcode
-        assert code is not None
-        return code
-
-
 class Corpus(LoopbackServer):
     """Answers each brief with the text of the corpus that belongs to its theme; a call takes a while.
 
@@ -162,7 +123,6 @@ def kill_often(
     in_flight: int,
     flags: Sequence[str] = (),
     seed: int = 1,
-    forked: bool = False,
 ) -> Toll:
     """Run a batch that is killed so many times and then ends by itself.
 
@@ -179,11 +139,10 @@ def kill_often(
     with Corpus(themes, 0.005) as server:
         for number in range(kills + 1):
             is_last = number == kills
-            start = Forked if forked else _start
             arguments = ["batch", "run", "briefs.csv", "--out", "out", "--attempts", "1"]
             arguments += ["--concurrency", str(in_flight), *flags]
             key = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": f"{_KEY}{number}"}
-            process = start(folder, arguments, {**os.environ, **key})
+            process = _start(folder, arguments, {**os.environ, **key})
             if not is_last:
                 wanted = len(server.chats) + rng.randint(1, max(1, 2 * rows // kills - in_flight))
                 while len(server.chats) < wanted and process.poll() is None:
@@ -216,14 +175,14 @@ def kill_often(
     )
 
 
-def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Forked[bytes]:
     with (folder / "message").open("wb") as message:
-        return subprocess.Popen(
+        return Forked(
             [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=message
         )
 
 
-def _log_grows(folder: Path, process: subprocess.Popen[bytes] | Forked) -> bool:
+def _log_grows(folder: Path, process: Forked[bytes]) -> bool:
     """Wait until SQLite writes its log; return False where the run ended instead."""
     log = folder / "out" / "batch.sqlite3-wal"
     before = _size(log)

@@ -17,10 +17,11 @@ from unittest import mock
 
 from synopsis_writer import cli
 from synopsis_writer.examples import load_example
+from tests.support.forked import COMMAND as COMMAND  # noqa: PLC0414 - tests take it from here
+from tests.support.forked import Forked
 from tests.support.loopback import LoopbackServer
 from tests.support.provider import BatchServer
 
-COMMAND = str(Path(sys.executable).with_name("synopsis"))
 CORPUS = Path(__file__).parents[1] / "corpus" / "good"
 PATH = CORPUS / "rote-rosen" / "der-weisse-hund.md"
 GOOD = load_example(PATH)
@@ -75,16 +76,16 @@ class Terminal:
         **environment: str,
     ) -> Run:
         """Run the command in a new process, for tests in which it would change this one for good."""
-        done = subprocess.run(
+        process = Forked[bytes](
             [COMMAND, *arguments],
             cwd=self.folder,
             env={**os.environ, **_settings(server, environment)},
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        return _checked(done.returncode, done.stdout, done.stderr)
+        out, err = process.communicate(stdin, timeout=60)
+        return _checked(process.returncode, out, err)
 
 
 def _settings(server: LoopbackServer | BatchServer | None, environment: Mapping[str, str]) -> dict[str, str]:

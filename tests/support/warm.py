@@ -1,10 +1,93 @@
-"""Loads what the command loads: a process that is forked from one which has imported this starts at once."""
+"""A process that has loaded what commands load, and forks into one whenever it is asked: it starts at once.
 
-from contextlib import redirect_stdout
+`tests.support.forked` starts this process and asks it.
+"""
+
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import termios
+from contextlib import redirect_stdout, suppress
 from io import StringIO
+from typing import Any
 
+from synopsis_writer import cli
 from synopsis_writer.cli.app import run
 from tests.support.terminal import PATH
 
-with redirect_stdout(StringIO()):
-    run(["check", str(PATH)])
+MODULES = (
+    "cli.batch", "cli.evals", "cli.house", "cli.log", "cli.models", "cli.page", "cli.publish", "cli.revise",
+    "batch.run", "evals.judge_check", "evals.run", "models.hosted", "page.server", "provider.fetch",
+    "provider.submit",
+)  # fmt: skip
+
+
+def _become(order: dict[str, Any], files: list[int]) -> None:
+    """Take over what a new process is given."""
+    if order["start_new_session"]:
+        os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    if order["is_screen"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.chdir(order["cwd"])
+    if (size := order["file_size"]) is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    if order["is_unprivileged"]:
+        version, no_capabilities = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(version, no_capabilities) == 0
+    os.environ.clear()
+    os.environ.update(order["env"])
+    sys.argv = order["arguments"]
+    # As Python opens them, unless it is told not to buffer.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _serve(asked: socket.socket) -> bool:
+    """Fork for each request; return whether this process is a command now, or False after the last request.
+
+    Between this process and the command is one that waits for its end and reports it.
+    """
+    while True:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that report
+        message, files, _, _ = socket.recv_fds(asked, 1 << 20, 4)
+        if not message:
+            return False
+        if os.fork():
+            for file in files:
+                os.close(file)
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        asked.close()
+        report, standard = files[0], list(files[1:])
+        if not (pid := os.fork()):
+            os.close(report)
+            _become(json.loads(message), standard)
+            return True
+        for file in standard:
+            os.close(file)
+        with suppress(BrokenPipeError):
+            os.write(report, b"%d\n" % pid)
+            os.write(report, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    with redirect_stdout(StringIO()):
+        run(["check", str(PATH)])
+    for module in MODULES:
+        importlib.import_module(f"synopsis_writer.{module}")
+    gc.collect()
+    gc.freeze()
+    if _serve(socket.socket(fileno=0)):
+        cli.main()
