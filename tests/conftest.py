@@ -1,10 +1,11 @@
 """What applies to every test: no network but loopback, no user's settings, no user's folders."""
 
+import functools
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,37 @@ def _own_folders(
     cache = home / "xdg_cache_home" / "synopsis-writer"
     cache.mkdir(parents=True)
     (cache / "languages").symlink_to(_languages, target_is_directory=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_files_read_once() -> Iterator[None]:
+    """Read the program's own templates and examples once a worker; that is half the time of a command."""
+    import typer.main
+
+    from synopsis_writer import examples
+    from synopsis_writer.gate import copies
+    from synopsis_writer.gate.text import lower_words
+    from synopsis_writer.prompts import templates
+    from synopsis_writer.settings import folder
+    from synopsis_writer.show import load_show
+
+    own = {folder("examples"), folder("prompts")}
+
+    def once(load: Callable[..., Any]) -> Callable[..., Any]:
+        cached = functools.cache(load)
+
+        def loaded(path: Path, *more: Any) -> Any:
+            return (cached if {path.parent, path.parent.parent} & own else load)(path, *more)
+
+        return loaded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "load_example", once(examples.load_example))
+        patch.setattr(examples, "load_show", once(load_show))
+        patch.setattr(templates, "load_template", once(templates.load_template))
+        patch.setattr(copies, "lower_words", functools.lru_cache(1000)(lower_words))
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The real command: what it prints, saves and exits with."""
 
+import inspect
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from synopsis_writer.cli import main, options
 from synopsis_writer.examples import load_example
 from synopsis_writer.models.resolve import limits_of
 from synopsis_writer.settings import Settings, folder, load_settings
+from tests.support.forked import Forked
 from tests.support.loopback import Body, Fault, Hangup, Html, LoopbackServer, Reply, Silence, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal, saved
 
@@ -296,7 +298,7 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(
 ) -> None:
     log = tmp_path_factory.mktemp("log") / "runs.sqlite3"  # opened before the model is loaded
     with LoopbackServer([Silence(600)]) as server:
-        process = subprocess.Popen(
+        process = Forked(
             [COMMAND, "write", *ORDER],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url, "SYNOPSIS_LOG": str(log)},
@@ -337,6 +339,7 @@ def test_ctrl_c_while_the_commands_are_built_ends_it_in_the_same_way(
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(typer.main, "get_command", inspect.unwrap(typer.main.get_command))
     monkeypatch.setattr(typer.main, step, interrupted)
     run = terminal("check", "-")
     assert (run.code, run.out, run.err) == (130, "", "synopsis: interrupted: run the same command again\n")

@@ -12,6 +12,7 @@ from synopsis_writer.errors import SettingsError
 from synopsis_writer.examples import Example, load_pool
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.models.base import Message
+from synopsis_writer.prompts import selection
 from synopsis_writer.prompts.selection import (
     Chosen,
     ExampleIndex,
@@ -58,6 +59,13 @@ def likeness(theme: str, example: Example) -> Example:
 
 def many(count: int = FEWEST_CACHED) -> list[Example]:
     return [replace(POOL[number % len(POOL)], id=f"many/{number}") for number in range(count)]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
+    """Return examples that are enough to be cached, as in a test only."""
+    monkeypatch.setattr(selection, "FEWEST_CACHED", 2 * len(POOL))
+    return many(2 * len(POOL))
 
 
 # What is chosen
@@ -230,8 +238,10 @@ def test_a_small_index_is_not_cached(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_changed_example_rebuilds_the_index_and_old_ones_are_deleted(tmp_path: Path) -> None:
-    pool, seen = many(), set[Path]()
+def test_a_changed_example_rebuilds_the_index_and_old_ones_are_deleted(
+    tmp_path: Path, few: list[Example]
+) -> None:
+    pool, seen = few, set[Path]()
     for change in range(5):
         pool[7] = likeness(f"Ein anderes Thema {change}", pool[7])
         index_examples(pool, tmp_path)
@@ -248,8 +258,8 @@ PARTS = ("shows", "forms", "costs", "order", "vocabulary", "starts", "entries", 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
-def test_a_damaged_index_is_rebuilt(tmp_path: Path, part: str, damage: str) -> None:
-    pool = many()
+def test_a_damaged_index_is_rebuilt(tmp_path: Path, few: list[Example], part: str, damage: str) -> None:
+    pool = few
     index_examples(pool, tmp_path / "cache")
     (path,) = (tmp_path / "cache").iterdir()
     file = path / f"{part}.npy"
@@ -264,10 +274,9 @@ def test_a_damaged_index_is_rebuilt(tmp_path: Path, part: str, damage: str) -> N
     assert file.read_bytes() == whole
 
 
-def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path, few: list[Example]) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    pool = many()
-    assert same(index_examples(pool, tmp_path / "file"), index_examples(pool))
+    assert same(index_examples(few, tmp_path / "file"), index_examples(few))
 
 
 # The writer
