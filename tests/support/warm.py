@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -22,11 +23,7 @@ from synopsis_writer import cli
 from synopsis_writer.cli.app import run
 from tests.support.terminal import PATH
 
-MODULES = (
-    "cli.batch", "cli.evals", "cli.house", "cli.log", "cli.models", "cli.page", "cli.publish", "cli.revise",
-    "batch.run", "evals.judge_check", "evals.run", "models.hosted", "page.server", "provider.fetch",
-    "provider.submit",
-)  # fmt: skip
+PACKAGES = ("batch", "cli", "evals", "models", "page", "provider")  # all of whose modules are loaded
 
 
 def _become(order: dict[str, Any], files: list[int]) -> None:
@@ -85,8 +82,10 @@ def _serve(asked: socket.socket) -> bool:
 if __name__ == "__main__":
     with redirect_stdout(StringIO()):
         run(["check", str(PATH)])
-    for module in MODULES:
-        importlib.import_module(f"synopsis_writer.{module}")
+    for name in PACKAGES:
+        package = importlib.import_module(f"synopsis_writer.{name}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
     if _serve(socket.socket(fileno=0)):
