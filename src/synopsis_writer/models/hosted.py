@@ -302,10 +302,11 @@ class HostedClient:
         now = asyncio.get_running_loop().time
         end = now() + seconds
         # The SDK would search every message for names that it has to convert: the body is sent as it is.
+        body = sorted(self._request(call).items(), key=lambda one: (one[0] == "response_format", one[0]))
         sending = self._sdk.chat.completions.with_streaming_response.create(
             model=self._model,
             messages=[],
-            extra_body=self._request(call),
+            extra_body=dict(body),
             timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         )
         try:
