@@ -198,9 +198,9 @@ def test_a_signal_prints_the_object_with_the_code_of_the_process(
 def test_an_outage_and_a_signal_have_the_signals_code_in_the_object_too(tmp_path: Path) -> None:
     rows = (f"Rote Rosen;{GOOD.brief.theme} {n};portrait\n" for n in range(9))
     (tmp_path / "b.csv").write_text("show;theme;form\n" + "".join(rows), "utf-8")
-    with LoopbackServer([Silence(1)]) as server:
+    with LoopbackServer([Silence(0.3)]) as server:
         process = Forked[bytes](
-            [COMMAND, "batch", "run", "b.csv", "--out", "o", "--json", "--max-retries", "3"],
+            [COMMAND, "batch", "run", "b.csv", "--out", "o", "--json", "--max-retries", "1"],
             cwd=tmp_path,
             env={**os.environ, "OPENAI_BASE_URL": server.base_url},
             stdout=subprocess.PIPE,

@@ -71,6 +71,7 @@ def test_a_person_without_a_key_gets_a_labelled_draft_that_passes_the_gate(
     assert check.code == 0, check.out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_text(terminal: Terminal, draft: Draft) -> None:
     again = json.loads(terminal(*ORDER, "--json").out)
     assert f"{again['title']}\n\n{again['text']}\n" == draft.run.out

@@ -232,6 +232,7 @@ async def test_the_chat_path_holds_a_schema(engine: Engine) -> None:
 
 @needs_model
 @pytest.mark.embedded
+@pytest.mark.slow
 async def test_a_guided_draft(engine: Engine) -> None:
     show = generic_show("Die Wache am Hafen")
     brief = make_brief(show=show.name, theme="Ein Kind wartet auf ein Spenderherz", form="teaser")

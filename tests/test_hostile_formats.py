@@ -99,7 +99,7 @@ def word_file(body: str, *, method: int = zipfile.ZIP_DEFLATED, pretended: int |
 
 
 PARAGRAPH = "<w:p><w:r><w:t>Er geht.</w:t></w:r></w:p>"
-LONG = "<w:p><w:r><w:t>" + "A" * (40 * MOST_UNPACKED) + "</w:t></w:r></w:p>"
+LONG = "<w:p><w:r><w:t>" + "A" * (20 * MOST_UNPACKED) + "</w:t></w:r></w:p>"
 
 
 def encrypted() -> bytes:

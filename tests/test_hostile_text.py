@@ -118,18 +118,18 @@ REFUSED: list[Step] = [
 
 
 async def write_many(folder: Path, count: int) -> None:
-    """Write `count` texts; each tenth call but one gets what is beyond a limit, and is refused."""
+    """Write `count` texts; before each third, a call gets what is beyond a limit, and is refused."""
     good = [BrokenJson(BODIES[number % len(BODIES)]) for number in range(count)]
     steps: list[Step] = []
     for number, body in enumerate(good):
-        steps += [REFUSED[number // 9 % len(REFUSED)], body] if number % 9 == 0 else [body]
+        steps += [REFUSED[number // 3 % len(REFUSED)], body] if number % 3 == 0 else [body]
     address = (server := LoopbackServer(steps)).base_url
     given = {"model": "m", "base_url": address, "max_retries": 0, "cache": folder / "cache"}
     out, log = folder / "out", RunLog(folder / "runs.sqlite3")
     async with Writer(load_settings(given, {}), log=log) as writer:
         with server:
             for number in range(count):
-                if number % 9 == 0:
+                if number % 3 == 0:
                     with pytest.raises(ModelError):
                         await writer.write(GOOD.brief)
                 result = await writer.write(GOOD.brief)
@@ -141,7 +141,7 @@ async def write_many(folder: Path, count: int) -> None:
 
 
 async def test_nothing_accepted_is_lost_among_answers_beyond_the_limits(tmp_path: Path) -> None:
-    await write_many(tmp_path, 91)
+    await write_many(tmp_path, 3 * len(REFUSED))
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_a_refusal_reaches_no_terminal_as_it_is(terminal: Terminal) -> None:
 def test_no_command_prints_what_steers_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     text = "x".join(STEERING)
     name = f"a{text}b.md"
-    (tmp_path / name).write_text(f"Ein Text{text} mit {'W' * 50_000}{text}.\n", encoding="utf-8")
+    (tmp_path / name).write_text(f"Ein Text{text} mit {'W' * 10_000}{text}.\n", encoding="utf-8")
     example = tmp_path / "pool" / "rote-rosen" / "hund.md"
     example.parent.mkdir(parents=True)
     source = PATH.read_text(encoding="utf-8").replace("\n---\n", f'\ndraft: "{"x" * 9_000}"\n---\n', 1)
@@ -252,7 +252,7 @@ def test_a_model_that_a_server_offers_steers_no_terminal(terminal: Terminal) -> 
 
 
 def test_a_finding_quotes_no_endless_word(terminal: Terminal, tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text(f"Er sagt {'Blabla' * 90_000}. " * 1, encoding="utf-8")
+    (tmp_path / "a.md").write_text(f"Er sagt {'Blabla' * 9_000}.", encoding="utf-8")
     run = terminal("check", "--format", "github", "a.md")
     assert run.code == 1
     assert max(map(len, run.out.splitlines())) < 2_000

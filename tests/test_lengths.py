@@ -22,6 +22,7 @@ from synopsis_writer.settings import folder as shipped
 from synopsis_writer.show import Show
 from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.writer import Writer
+from tests.support.forked import Forked
 from tests.support.loopback import Fault, LoopbackServer, Reply, Request, Step
 from tests.support.terminal import ANSWER, CLOSED, COMMAND, GOOD, ORDER, PATH, Terminal
 
@@ -250,18 +251,18 @@ def test_texts_that_are_neither_saved_nor_printed_are_on_stderr(terminal: Termin
     for json_flag in ([], ["--json"]):
         with LoopbackServer([Reply(ANSWER), together()]) as server, Path("/dev/full").open("w") as full:
             environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-x"}
-            run = subprocess.run(
+            process = Forked[str](
                 [COMMAND, *write, *json_flag],
                 cwd=terminal.folder,
                 env=environment,
                 stdout=full,
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
-                check=False,
             )
-        assert run.returncode == 2
-        assert EPG in run.stderr or not json_flag
-        assert "Elf Ohrmarken hängen" in run.stderr
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert EPG in err or not json_flag
+        assert "Elf Ohrmarken hängen" in err
 
 
 def test_a_saved_length_passes_check_again(terminal: Terminal, house: str, story: Path) -> None:

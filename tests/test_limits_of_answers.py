@@ -1,6 +1,7 @@
 """Bodies of any size and compression are read no further than their limit, in linear time."""
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -95,9 +96,16 @@ BODIES: dict[str, tuple[int, dict[str, str], Iterator[bytes], int]] = {
     ),
 }
 
+TRIED_OFTEN = ("lines of data", False)  # each line of 64 MB
 
-@pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize("kind", BODIES)
+
+@pytest.mark.parametrize(
+    ("kind", "is_streamed"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] * (each == TRIED_OFTEN))
+        for each in itertools.product(BODIES, (False, True))
+    ],
+)
 async def test_a_body_is_read_up_to_its_limit_and_ends_in_one_line(kind: str, is_streamed: bool) -> None:
     status, headers, pieces, most = BODIES[kind]
     if not is_streamed and headers == EVENTS:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tests.support.storm import BAD_ANSWERS, FAULTS, GOOD_ANSWERS, KEY, OUTAGE, REFUSALS, SHARE, script, storm
 
-WRITES = 60
+WRITES = 40
 
 
 def test_in_a_storm_every_brief_is_saved_once_or_reported_and_no_file_holds_the_key(

@@ -251,7 +251,7 @@ def test_text_is_readable_on_its_background(chromium: Any, address: str, scheme:
         assert {name: ratio for name, ratio in measured.items() if ratio < 4.5} == {}
 
 
-@pytest.mark.parametrize("has_script", [True, False])
+@pytest.mark.parametrize("has_script", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_printed_page_has_every_text_and_no_control(
     chromium: Any, address: str, scored: list[Scored], has_script: bool
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_command_lists_what_the_server_offers(server: str, tmp_path: Path) -
     assert json.loads(run.out)["offered"] == [NAME]
 
 
+@pytest.mark.slow
 def test_a_model_too_small_is_refused_by_the_gate_and_its_tokens_counted(server: str, tmp_path: Path) -> None:
     # The 2,700 characters of a prompt without examples, and the shortest answer that settings allow.
     short = {"SYNOPSIS_EXAMPLE_TOKENS": "0", "SYNOPSIS_MAX_TOKENS": "200", "SYNOPSIS_TEMPERATURE": "0"}

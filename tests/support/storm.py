@@ -82,7 +82,7 @@ GOOD_ANSWERS: Mapping[str, Step] = {
 }
 OUTAGE = Outage(0.15)
 _EVERY = 100  # calls, after which the server is not there for a while
-_TIMEOUT = 5.0  # a busy machine needs a while for a good answer, too
+_TIMEOUT = 3.0  # a busy machine needs a while for a good answer, too
 _SIDE_BY_SIDE = 16
 
 
