@@ -51,6 +51,7 @@ DONE = "data: [DONE]\n\n"
 ASK = [Message("system", "Du schreibst."), Message("user", "Schreibe.")]
 SCHEMA = wire_schema(Synopsis)
 QUICK = Limits(timeout=1.5)  # a busy machine needs a while for a good answer, too
+SHORT = Limits(timeout=0.5)  # where none comes
 LIMITS = Limits(timeout=10)
 
 
@@ -179,8 +180,10 @@ def name_of(value: object) -> str:
     return str(value)[:60]
 
 
-def limits_for(step: Step) -> Limits:
-    return QUICK if isinstance(step, Silence | Drip) else LIMITS
+def limits_for(step: Step, *, is_answered: bool = True) -> Limits:
+    if not isinstance(step, Silence | Drip):
+        return LIMITS
+    return QUICK if is_answered else SHORT
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
@@ -196,7 +199,7 @@ async def test_transient_errors_are_retried(fault: Step, caplog: pytest.LogCaptu
 @pytest.mark.parametrize("fault", PASSING, ids=name_of)
 async def test_errors_that_persist_end_after_the_last_retry(fault: Step) -> None:
     with LoopbackServer([fault]) as server, pytest.raises(ModelError) as caught:
-        await ask(server, Waits(), retries=2, limits=limits_for(fault))
+        await ask(server, Waits(), retries=2, limits=limits_for(fault, is_answered=False))
     assert len(server.requests) == 3
     assert "127.0.0.1" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -636,7 +639,7 @@ async def test_the_key_is_in_no_message_and_no_traceback(
     waits = Waits()
     with LoopbackServer([fault], key="another" if fault == Fault(401) else None) as server:
         try:
-            await ask(server, waits, retries=1, limits=limits_for(fault))
+            await ask(server, waits, retries=1, limits=limits_for(fault, is_answered=False))
         except ModelError as error:
             reported = "".join(traceback.format_exception(error)) + caplog.text
         else:
