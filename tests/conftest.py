@@ -117,6 +117,7 @@ def _own_files_read_once() -> Iterator[None]:
     def once(load: Callable[..., Any]) -> Callable[..., Any]:
         cached = functools.cache(load)
 
+        @functools.wraps(load)
         def loaded(path: Path, *more: Any) -> Any:
             return (cached if {path.parent, path.parent.parent} & own else load)(path, *more)
 

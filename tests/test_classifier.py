@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def _forget() -> None:
     lexicon._identifier.cache_clear()
     lexicon._frequencies.cache_clear()
+    commonness.cache_clear()
 
 
 def _answers() -> list[object]:
