@@ -173,3 +173,11 @@ def test_toml_that_no_configuration_needs_is_refused(tmp_path: Path, text: str, 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=problem):
         read_toml(path)
+
+
+@pytest.mark.parametrize("text", ["Gesa\u00a0Meinecke", "Zähl\u00adschafe", "a\u200f", "\x07", "x" * 5000])
+def test_what_stands_in_two_fields_is_written_twice_and_can_be_read(text: str) -> None:
+    shared = {"name": "synopsis", "parts": [text]}
+    meta = {"prompt": shared, "release": {"prompt": shared, "waived": [shared]}, "waived": [shared]}
+    content = format_document(meta, "Ein Text.")
+    assert parse_document(content.encode("utf-8"), Path("x.md")).meta == meta

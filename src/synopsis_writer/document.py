@@ -276,7 +276,12 @@ def format_document(meta: Mapping[str, Any], text: str) -> str:
     return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
 
 
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# What stands in two places is written twice: `compose_yaml` refuses an alias.
+_Dumper: Any = type(
+    "_Dumper",
+    (getattr(yaml, "CSafeDumper", yaml.SafeDumper),),
+    {"ignore_aliases": lambda _, __: True},
+)
 
 # What cannot be read as anything but text: it begins with a letter and has none of YAML's marks.
 _PLAIN = re.compile(r"[A-Za-zÀ-ɏ](?:[0-9A-Za-zÀ-ɏ_ ,.()/;!?“„–’'-]*[0-9A-Za-zÀ-ɏ_,.()/;!?“„–’'-])?")
