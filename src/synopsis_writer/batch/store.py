@@ -27,7 +27,7 @@ from synopsis_writer.storage.sqlite import (
     read_database,
     transaction,
 )
-from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.synopsis import AS_SAVED, Synopsis
 from synopsis_writer.usage import NO_COST, Cost, Spent, Usage, sums_data
 
 RECORD_FILE = "batch.sqlite3"
@@ -481,9 +481,9 @@ def read_brief(row: str, text: str) -> Brief:
 
 
 def read_synopsis(row: str, text: str) -> Synopsis:
-    """Return a text of the record."""
+    """Return a text of the record as it is: limits may be others than those it was saved under."""
     with _of_row(row):
-        return Synopsis.model_validate_json(text)
+        return Synopsis.model_validate_json(text, context=AS_SAVED)
 
 
 def _loads(text: str) -> Any:
