@@ -310,5 +310,17 @@ def test_examples_are_added_from_a_folder_and_removed(terminal: Terminal) -> Non
     assert "Gesa Brodersen" in (terminal.folder / "pool/wattwache/show.yaml").read_text(encoding="utf-8")
     removed = terminal("examples", "rm", "wattwache/zwei", "--examples", "pool")
     assert (removed.code, len(terminal("examples", "list", "--examples", "pool").out.splitlines())) == (0, 1)
-    built_in = terminal("examples", "rm", "rote-rosen/reine-herztoene")
-    assert (built_in.code, len(built_in.err.splitlines())) == (2, 1)
+
+
+def test_no_example_is_removed_where_another_must_stay(terminal: Terminal) -> None:
+    (terminal.folder / "eins.txt").write_text(f"{TITLE}\n\n{FIRST}\n\n{FIRST}", encoding="utf-8")
+    arguments = ("--show", "Wattwache", "--form", "portrait", "--character", "Gesa Brodersen: Schäferin")
+    added = Path(terminal("examples", "add", "eins.txt", *arguments).out.strip())
+    own = f"wattwache/{added.stem}"
+    for other, reason in (("rote-rosen/reine-herztoene", "is built in"), ("no/example", "no example")):
+        run = terminal("examples", "rm", own, other)
+        assert (run.code, run.out, len(run.err.splitlines())) == (2, "", 1)
+        assert reason in run.err
+        assert added.exists()
+    assert terminal("examples", "rm", own, own).out == f"{added}\n"
+    assert not added.exists()

@@ -241,20 +241,24 @@ def named_members(show: Show, text: str) -> list[Character]:
 _TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pfleger".split())
 
 
-def remove(example: Example) -> None:
-    """Delete an example's file, and its show's folder when no example is left in it; raises InputError."""
-    folder = example.path.parent
-    try:
-        if folder.resolve() != folder.parent.resolve() / folder.name or example.path.is_symlink():
-            raise ExampleError(f"{example.path}: leads out of its folder: delete it where it is")
-        if folder.resolve().is_relative_to(packaged("examples").resolve()):
-            raise ExampleError(f"'{example.id}' is built in: name a pool of your own with --examples")
-        example.path.unlink()
-        if not any(folder.glob("*.md")) and {path.name for path in folder.iterdir()} <= {SHOW_FILE}:
-            (folder / SHOW_FILE).unlink(missing_ok=True)
-            folder.rmdir()
-    except OSError as error:
-        raise FileError(f"cannot remove {os_reason(error, example.path)}") from error
+def remove(*examples: Example) -> None:
+    """Delete examples' files, and the folder of a show without any left; raises InputError.
+
+    None is deleted where one of them must stay.
+    """
+    for path, name in ((example.path, example.id) for example in examples):
+        if path.parent.resolve() != path.parent.parent.resolve() / path.parent.name or path.is_symlink():
+            raise ExampleError(f"{path}: leads out of its folder: delete it where it is")
+        if path.resolve().is_relative_to(packaged("examples").resolve()):
+            raise ExampleError(f"'{name}' is built in: name a pool of your own with --examples")
+    for path, folder in ((example.path, example.path.parent) for example in examples):
+        try:
+            path.unlink()
+            if not any(folder.glob("*.md")) and {left.name for left in folder.iterdir()} <= {SHOW_FILE}:
+                (folder / SHOW_FILE).unlink(missing_ok=True)
+                folder.rmdir()
+        except OSError as error:
+            raise FileError(f"cannot remove {os_reason(error, path)}") from error
 
 
 def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence[str]) -> Show:

@@ -348,9 +348,9 @@ def remove_example(
     """Delete examples of your own; the built-in ones stay."""
     from synopsis_writer.examples import remove
 
-    for example in [flags.example(example_id) for example_id in dict.fromkeys(ids)]:
-        remove(example)
-        print_result(str(example.path))
+    examples = [flags.example(example_id) for example_id in dict.fromkeys(ids)]
+    remove(*examples)
+    print_result(*(str(example.path) for example in examples))
 
 
 style_app = typer.Typer(help="The style limits of your house.", no_args_is_help=True)
