@@ -24,7 +24,7 @@ def clean_name(value: object, most: int = LONGEST_NAME) -> str:
     return join_surrogates("".join(chars))
 
 
-_PRINTED_AS_IS = re.compile(r"[\n\t\u00a0\u2009\u202f]")
+_PRINTED_AS_IS = re.compile(r"[\n\t\u00a0\u00ad\u2009\u200c\u200d\u202f]")  # joiners: within emoji
 
 
 def printable(text: str) -> str:
