@@ -228,6 +228,10 @@ BOMB = (
         ((str(EXAMPLE), "--format", "xmltv", "--into", "rss.xml"), "is no XMLTV guide"),
         ((str(EXAMPLE), "--format", "xmltv", "--into", "bomb.xml"), "is not XML"),
         (("empty", "--format", "txt"), "holds no text"),
+        (
+            (str(EXAMPLE), "--format", "xmltv", "--into", "guide.xml", "--start", "2026-12-24"),
+            "leave out --channel",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_a_line(

@@ -343,7 +343,7 @@ def export(
     if not chosen:
         return code
     if file_format == "xmltv":
-        content, unplaced = formats.xmltv_sheets(chosen, into or _slot(channel, start, stop))
+        content, unplaced = formats.xmltv_sheets(chosen, _place(into, channel, start, stop))
         for sheet in unplaced:
             names = [f"'{name}'" for name in (sheet.show, sheet.title) if name]
             print_error(f"{into}: has no programme {' with the sub-title '.join(names)}")
@@ -362,9 +362,13 @@ def export(
     return code
 
 
-def _slot(channel: str | None, start: str | None, stop: str | None) -> "Slot":
+def _place(into: Path | None, channel: str | None, start: str | None, stop: str | None) -> "Slot | Path":
     from synopsis_writer.formats.sheets import Slot
 
+    if into:
+        if channel or start or stop:
+            raise InputError("--into takes the times of the guide: leave out --channel, --start and --stop")
+        return into
     if not channel or not start:
         raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide")
     slot = Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
