@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from synopsis_writer import GateRefusedError, NotReleasedError, Writer, read_document, release
 from synopsis_writer.batch.briefs import BatchRow
@@ -123,6 +124,21 @@ def test_a_refused_release_is_an_object_too(terminal: Terminal, tmp_path: Path) 
     assert "spelling: " in data["error"]
 
 
+@pytest.mark.parametrize("mark", ["\u00a0", "\u00ad", "\u200f"])
+def test_a_released_file_can_be_read_whatever_its_front_matter_has(
+    terminal: Terminal, tmp_path: Path, mark: str
+) -> None:
+    content = PATH.read_text(encoding="utf-8").replace("logline: Nach einem", f"logline: Nach{mark} einem")
+    head, _, text = content.partition("storylines:")
+    waiver = "waived:\n- {check: spelling, words: [daß], reason: Ein Zitat}\nprompt: {name: synopsis}\n"
+    (tmp_path / "text.md").write_text(
+        f"{head}{waiver}storylines:{text}".replace(" und ", " daß ", 1), "utf-8"
+    )
+    for _ in range(2):
+        assert terminal("release", "text.md", "--by", "Eva").code in {0, 1}
+    assert "as it was released" in terminal("release", "--verify", "text.md").err
+
+
 def test_a_release_is_a_version_of_the_text(terminal: Terminal) -> None:
     written(terminal)
     terminal("release", FILE, "--by", "Eva")
@@ -158,14 +174,24 @@ def test_a_text_that_somebody_edits_meanwhile_is_not_released(
         (["missing.md", "--by", "Eva"], "missing.md: no such file"),
         (["text.md", "--by", "Eva", "--waive", "hook=Egal"], "--waive hook: no such finding refuses"),
         (["text.md", "--by", "Eva", "--verify"], "--verify changes nothing"),
+        (["text.md", "--by", "E" * 100_000], "--by: is 100,000 characters long, at most 2,000"),
+        (["text.md", "--by", "Eva\x1b[31m"], "--by: has the invisible or control character U+001B"),
+        (
+            ["text.md", "--by", "Eva", "--waive", f"hook={'x' * 100_000}"],
+            "--waive hook: is 100,000 characters",
+        ),
+        (["empty", "--by", "Eva"], "empty: cannot hold a record: name a file in it, or a batch's row"),
+        (["empty", "--verify"], "empty: has no text that could be released: name an .md file"),
+        (["missing.md", "--verify"], "missing.md: no such file"),
     ],
 )
 def test_what_cannot_be_released_is_refused_in_a_line(
     terminal: Terminal, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     (tmp_path / "text.md").write_bytes(PATH.read_bytes())
+    (tmp_path / "empty").mkdir()
     run = terminal("release", *arguments)
-    assert run.code == 2
+    assert (run.code, run.err.count("synopsis: ")) == (2, 1)
     assert reason in run.err
     assert (tmp_path / "text.md").read_bytes() == PATH.read_bytes()
 
@@ -209,6 +235,36 @@ def test_a_row_of_a_batch_is_released_and_every_export_carries_the_record(termin
     assert json.loads(row["meta"])["release"] == record
     assert json.loads(terminal("release", "--verify", "x", "--json").out)["texts"][0]["release"] == record
     assert json.loads(terminal("export", "season", "--format", "json").out)["release"] == record
+    assert terminal("batch", "export", "season", "--format", "parquet", "--output", "x.parquet").code == 0
+    [row] = parquet.read_table(folder / "x.parquet").to_pylist()
+    assert json.loads(row["meta"])["release"] == record
+    assert row["characters"] == [dict(person) for person in GOOD.synopsis.characters]
+
+
+def test_a_row_that_was_changed_after_its_release_is_found(terminal: Terminal) -> None:
+    text = GOOD.synopsis.text
+    released = {
+        "release": {"by": "Eva", "at": "2026", "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    }
+    with BatchStore(terminal.folder / "all" / "season", {}) as store:
+        store.fill([BatchRow(name, place, GOOD.brief) for place, name in enumerate("abc", 1)])
+        for name in "abc":
+            store.save(
+                RowResult(
+                    name, "accepted", synopsis=GOOD.synopsis, provenance={} if name == "c" else released
+                )
+            )
+        store.execute("UPDATE rows SET synopsis = replace(synopsis, 'Elf', 'Zwölf') WHERE id = 'b'")
+    (terminal.folder / "all" / "text.md").write_bytes(PATH.read_bytes())
+    for where in ("all", "all/season"):
+        run = terminal("release", "--verify", where)
+        assert (run.code, run.out) == (1, "all/season/b: changed after Eva released it at 2026\n"), run.err
+        assert "all/season/a: as it was released" in run.err
+        assert "all/season/c: nobody released it" in run.err
+        assert ("all/text.md: nobody released it" in run.err) == (where == "all")
+    rows = json.loads(terminal("release", "--verify", "all/season/a", "--json").out)["texts"]
+    assert rows == [{"file": "all/season/a", "changed": False, **released}]
+    assert terminal("release", "--verify", "all/season/d").code == 2
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from synopsis_writer.brief import Note
 from synopsis_writer.document import Document, format_document, read_document
-from synopsis_writer.errors import FileError, GateRefusedError, InputError
+from synopsis_writer.errors import FileError, GateRefusedError, InputError, explain
 from synopsis_writer.gate.finding import Waiver, waive, waivers_of
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.text import lower_words
@@ -48,7 +51,8 @@ def release(
     """
     path = Path(file)
     if path.suffix.lower() not in SUFFIXES:
-        raise FileError(f"{file}: cannot hold a record: save the text as Markdown (.md)")
+        hint = "name a file in it, or a batch's row" if path.is_dir() else "save the text as Markdown (.md)"
+        raise FileError(f"{file}: cannot hold a record: {hint}")
     document = read_document(path)
 
     def save(released: Document) -> None:
@@ -70,14 +74,19 @@ def release_document(
     """Release a text wherever it stands, as `release` does, and `save` it with its record."""
     if not by.strip():
         raise InputError("nobody releases it: give your name with --by")
+    reasons = {f"--waive {check}": reason for check, reason in (waivers or {}).items() if reason.strip()}
+    try:
+        notes = TypeAdapter(dict[str, Note]).validate_python({"--by": by, **reasons})
+    except ValidationError as error:
+        raise InputError(explain(error)) from error
     with contextlib.nullcontext(writer) if writer else Writer() as opened:
         report = opened.check_sync(document)
         waived = list(waivers_of(document))
-        for check, reason in (waivers or {}).items():
+        for check in waivers or {}:
             found = [finding for finding in failures(report.findings) if finding.check == check]
             if not found:
                 raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
-            if not reason.strip():
+            if (reason := notes.get(f"--waive {check}")) is None:
                 raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
             words = (tuple(finding.marked_words(report.text)) for finding in found)
             waived += [Waiver(check=check, words=each, reason=reason) for each in words]
@@ -89,7 +98,7 @@ def release_document(
     listed = [each.model_dump(mode="json") for each in waived]
     shares = _shares(versions, document)
     record = {
-        "by": " ".join(by.split()),
+        "by": notes["--by"],
         "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
         "model": document.meta.get("model"),
         "prompt": document.meta.get("prompt"),

@@ -4,10 +4,10 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -244,7 +244,9 @@ _RENDERERS: dict[str, "Callable[[Report], Iterator[str]]"] = {
 
 def release(
     *,
-    file: Path = argument("A saved synopsis (.md), a row as BATCH/ID, or with --verify a folder.", "FILE"),
+    file: Path = argument(
+        "A saved synopsis (.md), or a batch's row as BATCH/ID; with --verify a folder.", "FILE"
+    ),
     by: str | None = option("Who releases it.", "NAME"),
     waive: list[str] | None = option("A check whose findings may pass, and why; repeatable.", "CHECK=REASON"),
     verify: bool = switch("Find texts that were changed after their release."),
@@ -286,21 +288,34 @@ def release(
     return 0
 
 
-def _verify(path: Path, *, as_json: bool) -> int:
+def _saved_texts(path: Path) -> Iterator[Callable[[], "Document"]]:
+    """Yield what reads each text that can hold a release: a file, those of a folder, or a batch's rows."""
+    from synopsis_writer.batch import export, store
     from synopsis_writer.document import read_document
     from synopsis_writer.releasing import SUFFIXES
     from synopsis_writer.storage.files import find_files
 
+    record = path.parent / store.RECORD_FILE
+    row = ("AND id = ?", path.name) if not path.exists() and record.exists() else ()
+    for file in [record] if row else find_files(path, "**/*") if path.is_dir() else [path]:
+        if file.name == store.RECORD_FILE:
+            with store.read_batch(file.parent) as batch:
+                for document in export.documents(batch.accepted(*row)):
+                    yield partial(replace, document, path=file.parent / document.path)
+        elif file.suffix.lower() in SUFFIXES or file == path:
+            yield partial(read_document, file)
+
+
+def _verify(path: Path, *, as_json: bool) -> int:
     code, rows = 0, []
-    found = find_files(path, "**/*") if path.is_dir() else []
-    for file in [each for each in found if each.suffix.lower() in SUFFIXES] if path.is_dir() else [path]:
+    for read in _saved_texts(path):
         try:
-            document = read_document(file)
+            document = read()
         except InputError as error:
             print_error(str(error))
             code = error.exit_code
             continue
-        changed = document.has_changed
+        file, changed = document.path, document.has_changed
         record = document.meta["release"] if changed is not None else None
         rows.append({"file": str(file), "changed": changed, "release": record})
         if record and changed:
@@ -309,6 +324,8 @@ def _verify(path: Path, *, as_json: bool) -> int:
             code = code or GateRefusedError.exit_code
         else:
             status(f"{file}: {'as it was released' if record else 'nobody released it'}")
+    if not rows and not code:
+        raise FileError(f"{path}: has no text that could be released: name an .md file, a folder, or a batch")
     print_output({"exit_code": code, "texts": rows}, (), as_json=as_json)
     return code
 
