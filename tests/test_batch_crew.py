@@ -43,7 +43,7 @@ async def dies() -> None:
     raise Died
 
 
-async def is_made() -> RowResult[str]:
+async def is_made() -> RowResult:
     return RowResult("row-1", "accepted")
 
 
@@ -98,8 +98,8 @@ class Cluster:
             raise ConnectionError("connection refused")
 
 
-def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[RowResult[str]]:
-    async def work() -> list[RowResult[str]]:
+def made_by(cluster: Cluster, size: int, budget: Budget | None = None, rows: int = 1) -> list[RowResult]:
+    async def work() -> list[RowResult]:
         choice = ResolvedModel("hosted", "m", "given", base_url="http://127.0.0.1:9/v1")
         job = Job(choice, {}, {}, budget or Budget(), None, None, {})
         pool = WorkerPool(cluster, job, size, 4, cluster.reach, QUICK)
@@ -131,7 +131,7 @@ def test_a_row_on_which_three_workers_died_failed() -> None:
 def test_a_slot_where_no_worker_starts_is_given_up_and_others_go_on() -> None:
     cluster = Cluster([at_once, dies])
 
-    async def slowly() -> RowResult[str]:
+    async def slowly() -> RowResult:
         await cluster.heard.wait()
         return await is_made()
 
@@ -170,7 +170,7 @@ def test_without_a_head_the_batch_ends_though_a_call_never_comes_back() -> None:
 def test_a_head_that_is_briefly_unreachable_ends_nothing() -> None:
     cluster = Cluster([at_once])
 
-    async def loses_its_head() -> RowResult[str]:
+    async def loses_its_head() -> RowResult:
         cluster.has_head = False
         await asyncio.sleep(3 * QUICK.look)
         cluster.has_head = True

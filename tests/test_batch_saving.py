@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[BatchStore]:
 
 
 def saver(store: BatchStore, writer: Writer, made: list[tuple[str, str, bool]]) -> RowSaver:
-    def tell(done: RowResult[str], is_final: bool) -> None:
+    def tell(done: RowResult, is_final: bool) -> None:
         made.append((done.id, done.outcome, is_final))
 
     return RowSaver(store, writer, Variety(store.database, store.text), tell)

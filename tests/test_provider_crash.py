@@ -132,8 +132,8 @@ class Killed(Exception):
 def test_after_a_kill_while_results_are_saved_the_downloaded_file_is_used(house: House) -> None:
     house.briefs(4)
 
-    class Dying(list[RowResult[str]]):
-        def append(self, done: RowResult[str]) -> None:
+    class Dying(list[RowResult]):
+        def append(self, done: RowResult) -> None:
             if len(self) == 2:
                 raise Killed
             super().append(done)

@@ -1,14 +1,13 @@
-"""What comes of a brief: its attempts, the result of them all, and that as a row of a batch or an eval."""
+"""What comes of a brief: its attempts, the result of them all, and that as a row of a batch."""
 
 import json
 import re
 import secrets
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, get_args
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.document import format_document
@@ -334,14 +333,11 @@ def render(fields: Mapping[str, Any], synopsis: Synopsis, file_format: FileForma
     return format_document(fields, synopsis.text)
 
 
-Id = TypeVar("Id", bound=Hashable)
-
-
 @dataclass(frozen=True)
-class RowResult(Generic[Id]):
-    """What became of one row of a batch or an eval."""
+class RowResult:
+    """What became of one row of a batch."""
 
-    id: Id  # a name in a batch, a key in an eval
+    id: str
     outcome: Outcome  # `accepted`, `refused`, `failed`, or `pending`: it is still to be made
     reason: str = ""  # why it was not accepted; empty otherwise
     synopsis: Synopsis | None = None  # the best text; None when there is none
@@ -352,18 +348,8 @@ class RowResult(Generic[Id]):
     seconds: float = 0.0  # the model's time
     error: ModelError | None = None  # why the whole work cannot go on; None if it can
 
-    @cached_property
-    def best(self) -> Attempt | None:
-        """The attempt that `synopsis` is of; the last one where no answer was a synopsis."""
-        return next((each for each in reversed(self.attempts) if each.synopsis is self.synopsis), None)
-
-    @property
-    def is_demo(self) -> bool:
-        """Whether it is a demo draft, which is never averaged with other texts."""
-        return self.best is not None and self.best.answer.words_by_model is not None
-
     @classmethod
-    def of(cls, name: Id, result: Result) -> Self:
+    def of(cls, name: str, result: Result) -> Self:
         """Return the row of a result; pending where its error would meet every other row, too."""
         error = _fatal(result.error)
         names = ("reason", "synopsis", "attempts", "usage", "cost", "seconds")
@@ -372,7 +358,7 @@ class RowResult(Generic[Id]):
         return cls(name, outcome, provenance=result.provenance() or None, error=error, **same)
 
     @classmethod
-    def failed(cls, name: Id, error: ModelError) -> Self:
+    def failed(cls, name: str, error: ModelError) -> Self:
         """Return the row of an error before any answer: failed, or pending as in `of`."""
         fatal, usage = _fatal(error), error.usage or Usage()
         cost = NO_COST if error.usage is None else error.cost

@@ -560,7 +560,7 @@ class Writer:
         judged = await self._judge(brief, show)(attempt)
         return Result(brief, show, (judged,), judged, prompt=self.prompt(brief))
 
-    def record(self, brief: Brief, row: RowResult[Any]) -> None:
+    def record(self, brief: Brief, row: RowResult) -> None:
         """Record in the run log a row that was made elsewhere, without its prompts."""
         with self._recording(self._command, brief, self.model_name) as recording:
             for attempt in row.attempts:

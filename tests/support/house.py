@@ -39,7 +39,7 @@ class House:
     folder: Path
     cache: Path
     messages: list[str] = field(default_factory=list)
-    made: list[RowResult[str]] = field(default_factory=list)
+    made: list[RowResult] = field(default_factory=list)
     variety: bool = False
 
     def briefs(self, rows: int) -> None:

@@ -45,7 +45,7 @@ from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
 
-MakeRow = Callable[[BatchRow, Attempt | None], Awaitable[RowResult[str]]]
+MakeRow = Callable[[BatchRow, Attempt | None], Awaitable[RowResult]]
 """Writes a row's brief, or repairs the answer that is given."""
 
 
@@ -120,8 +120,8 @@ async def run_batch(
     environment: Mapping[str, str],
     *,
     begun: Callable[[Counts], None],
-    made: Callable[[RowResult[str], bool], None],
-    unsaved: Callable[[RowResult[str]], None],
+    made: Callable[[RowResult, bool], None],
+    unsaved: Callable[[RowResult], None],
     engine: Engine | None = None,
     stop: Stop | None = None,
 ) -> Counts:
@@ -166,7 +166,7 @@ async def run_batch(
                 await stack.enter_async_context(writer)
                 await stack.enter_async_context(open_gate(writer, order.workers, variety, stop))
 
-            async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult[str]:
+            async def make_continued(row: BatchRow, previous: Attempt | None) -> RowResult:
                 return await make(arc.continued(row) if arc else row, previous)
 
             rows = islice(chain((row for row, _ in store.waiting()), store.pending()), order.limit)
@@ -295,7 +295,7 @@ async def open_gate(writer: Writer, workers: int, variety: Variety | None, stop:
         yield
 
 
-async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult[str]:
+async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = None) -> RowResult:
     """Write a row's brief, or repair its `previous` attempt.
 
     An error of the model that another request may escape becomes a row that failed. One that would meet every
@@ -332,9 +332,9 @@ class RowSaver:
     writer: Writer  # knows the shows, and how many attempts a row has
     variety: Variety | None  # the accepted texts; None: a text is not compared with them
     # Called with each row that was saved, and whether it is done with, and not to be made or repaired.
-    made: Callable[[RowResult[str], bool], None]
+    made: Callable[[RowResult, bool], None]
     # Called with each row that cannot be saved, for its answers are paid; unused where they are elsewhere.
-    unsaved: Callable[[RowResult[str]], None] = lambda _: None
+    unsaved: Callable[[RowResult], None] = lambda _: None
     records: bool = False  # whether rows are still to be recorded in the run log
 
     def previous(self, row: BatchRow) -> Attempt | None:
@@ -342,7 +342,7 @@ class RowSaver:
         attempt = self.store.waits(row.place)
         return self.store.previous(row.id, attempt) if attempt else None
 
-    def save(self, row: BatchRow, result: RowResult[str]) -> Attempt | None:
+    def save(self, row: BatchRow, result: RowResult) -> Attempt | None:
         """Save what became of a row; return the answer to repair, where it has attempts left.
 
         Rows in flight do not see each other: of two similar texts, the one saved first stays. A row in the
@@ -373,7 +373,7 @@ class RowSaver:
         self.made(result, previous is None and result.outcome != "pending")
         return previous
 
-    def _compared(self, row: BatchRow, result: RowResult[str]) -> RowResult[str]:
+    def _compared(self, row: BatchRow, result: RowResult) -> RowResult:
         """Return the row refused, and its answer with the problems, where another is similar by now."""
         if self.variety is None or result.outcome != "accepted" or result.synopsis is None:
             return result

@@ -291,7 +291,7 @@ class BatchStore(BatchReader):
         """Return a row by its id; None where there is none."""
         return next(self.rows("WHERE id = ?", name), None)
 
-    def save(self, result: RowResult[str]) -> None:
+    def save(self, result: RowResult) -> None:
         """Save a row; an accepted one stays as it is.
 
         Its usage is added in any case, for it was paid; the text's provenance has the sums of the row.

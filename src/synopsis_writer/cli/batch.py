@@ -47,7 +47,7 @@ app = typer.Typer(help="Many briefs from a file, each text saved exactly once.",
 class _BatchProgress(Progress):
     """The progress of a batch; at its end it prints answers that cannot be saved: they were paid."""
 
-    unsaved: "list[RowResult[str]]" = field(default_factory=list)
+    unsaved: "list[RowResult]" = field(default_factory=list)
     is_stdout_free: bool = True  # else one object goes there
 
     @property
@@ -59,7 +59,7 @@ class _BatchProgress(Progress):
         """Record how far the batch is before anything is made."""
         self.planned, self.before = counts.rows, counts.rows - counts.pending
 
-    def made(self, result: "RowResult[str]", is_final: bool) -> None:
+    def made(self, result: "RowResult", is_final: bool) -> None:
         """Count a row that was saved, and what it took."""
         self.add(result.outcome if is_final else None, result.usage, result.cost)
 

@@ -375,7 +375,7 @@ class WorkerPool:
     def _ready(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.node]
 
-    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str]:
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult:
         """Have a row written, or its `previous` answer repaired, by the worker with the fewest rows.
 
         A row that is lost with its worker is handed to another one, three times at most; then it failed.
@@ -399,7 +399,7 @@ class WorkerPool:
             row.id, "failed", f"{_DEATHS} workers died over this row: is there memory enough on the nodes?"
         )
 
-    def _checked(self, outcome: RowResult[str] | SynopsisError) -> RowResult[str]:
+    def _checked(self, outcome: RowResult | SynopsisError) -> RowResult:
         """Return a row, with what it means that a part of the budget is spent; raise what ends the work."""
         if isinstance(outcome, SynopsisError):
             raise outcome
@@ -558,7 +558,7 @@ class RowWorker:
             return node, error
         return node, None
 
-    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult[str] | SynopsisError:
+    async def make(self, row: BatchRow, previous: Attempt | None) -> RowResult | SynopsisError:
         """Write a row's brief, or repair its `previous` answer; return the error where work cannot go on."""
         if self._writer is None:
             raise RuntimeError("a worker that has not started")

@@ -67,8 +67,8 @@ async def fetch_batch(
     environment: Mapping[str, str],
     *,
     begun: Callable[[Counts], None] = lambda _: None,
-    made: Callable[[RowResult[str], bool], None] = lambda *_: None,
-    unsaved: Callable[[RowResult[str]], None] = lambda _: None,
+    made: Callable[[RowResult, bool], None] = lambda *_: None,
+    unsaved: Callable[[RowResult], None] = lambda _: None,
     limits: ProviderLimits = LIMITS,
     stop: Stop | None = None,
 ) -> Counts:
@@ -118,7 +118,7 @@ class _FetchedBatch(ProviderBatch):
     """Takes in the results of a batch, and sends its repairs; a fault at one shard delays no other."""
 
     order: Fetch
-    unsaved: Callable[[RowResult[str]], None]
+    unsaved: Callable[[RowResult], None]
     stop: Stop
     saver: RowSaver = field(init=False)
     unreadable: int = 0  # lines of the results that were read last

@@ -54,7 +54,7 @@ class ShardStore(BatchStore):
     """A batch's store with its shards, and its rows that come back without an answer."""
 
     # Called with each row that failed for good, and True: it is done with.
-    made: Callable[[RowResult[str], bool], None] = staticmethod(lambda *_: None)
+    made: Callable[[RowResult, bool], None] = staticmethod(lambda *_: None)
 
     def begin(
         self, key: str, server: str, digest: str, worst: Spent, attempts: Sequence[NextAttempt]
