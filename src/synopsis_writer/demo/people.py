@@ -42,7 +42,7 @@ class Part(NamedTuple):
     """A person whom a theme is about."""
 
     gender: Gender | None  # None where the theme says none
-    calling: str = ""  # none for a mother, or one of a team
+    calling: str = ""  # none for a mother, or one of a team; of a child what it is
     is_one_of_many: bool = False  # of a group, of which the calling of one says nothing
     is_family: bool = False  # who has the name of the other one
 
@@ -146,9 +146,10 @@ def _parts(article: str, noun: str) -> list[Part]:
     if _is_listed(word, "groups"):
         return [Part(None, is_one_of_many=True)]
     for base in (word, *_singulars(word)):
-        if gender := _gender_of(base, article):
+        gender = _gender_of(base, article)
+        if gender or base == "kind":
             is_many = article in _SEVERAL or (article in {"", "die"} and (base != word or gender == "m"))
-            is_family = _is_listed(base, "family")
+            is_family = _IN_LAW.sub("", base) in nouns["family"]  # a Tagesmutter is nobody's mother
             is_called = not is_family and base not in nouns["no callings"]
             calling = (noun if base == word else base.capitalize()) if is_called else ""
             part = Part(gender, calling, is_family=is_family)
@@ -156,6 +157,7 @@ def _parts(article: str, noun: str) -> list[Part]:
     return []
 
 
+_IN_LAW = re.compile(r"(?:ur|groß|schwieger|stief|halb|zwillings|adoptiv|pflege|ex-?)+")
 _ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
 
 
@@ -169,15 +171,14 @@ def _gender_of(word: str, article: str) -> Gender | None:
     """Return the gender of the person that a noun in the singular means; None where it means nobody."""
     if word in _nouns()["no people"]:
         return None
-    if word in _nouns()["adjectival"]:
+    if _is_listed(word.removesuffix("r"), "adjectival"):
         return "f" if article in _OF_WOMEN else "m"
     man = word.removesuffix("in")
     men = {man, man.translate(str.maketrans("äöü", "aou")), f"{man}e"} if man != word else set[str]()
     is_woman = article in _OF_WOMEN and word.endswith("in") and not word.endswith("ein")
     if is_woman or _is_listed(word, "women") or any(map(_is_man, men)):
         return None if article in _OF_MEN and word != "mädchen" else "f"
-    is_man = _is_man(word) or word.removesuffix("r") in _nouns()["adjectival"]
-    return "m" if is_man and article not in {"eine", "das"} else None
+    return "m" if _is_man(word) and article not in {"eine", "das"} else None
 
 
 def _is_man(word: str) -> bool:
