@@ -33,12 +33,12 @@ def finding(text: str, house: House | None = None, lang: Language = "en") -> Fin
     return next(each for each in found if each.check == "floskel")
 
 
-@pytest.mark.parametrize("sentence", [*CASES["phrases/A"], *CASES["phrases/B"]])
+@pytest.mark.parametrize("sentence", [each for half in "ABCD" for each in CASES[f"phrases/{half}"]])
 def test_a_stock_phrase_is_found(sentence: str) -> None:
     assert phrases(sentence)
 
 
-@pytest.mark.parametrize("sentence", [*CASES["good/A"], *CASES["good/B"]])
+@pytest.mark.parametrize("sentence", [each for half in "ABCD" for each in CASES[f"good/{half}"]])
 def test_a_good_sentence_holds_none(sentence: str) -> None:
     assert not phrases(sentence)
 
