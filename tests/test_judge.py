@@ -19,7 +19,6 @@ from synopsis_writer.evals.judge import (
     checklist,
     load_judge_templates,
     text_block,
-    words_to_judge,
 )
 from synopsis_writer.evals.judge_check import (
     CORRUPTIONS,
@@ -41,6 +40,7 @@ from synopsis_writer.models.base import Answer, Limits
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.prompts.templates import TEMPLATES as TEMPLATES_OF_THE_WRITER
 from synopsis_writer.prompts.templates import load_prompts
+from synopsis_writer.reviewing import Page
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.synopsis import Synopsis, wire_schema
 from synopsis_writer.testing import ScriptedClient
@@ -408,7 +408,7 @@ def test_no_good_text_is_taken_for_one_that_speaks_to_its_judge() -> None:
         *(case.reference for case in CASES),
         *(one.synopsis for one in load_pool([folder("examples")]).examples),
     ]
-    assert [text.title for text in texts if words_to_judge(text)] == []
+    assert [text.title for text in texts if Page.of(text).orders] == []
 
 
 async def test_a_case_of_another_house_is_judged_by_that_houses_rules() -> None:

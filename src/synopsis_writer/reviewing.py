@@ -15,8 +15,8 @@ from synopsis_writer.errors import ModelError
 from synopsis_writer.examples import listed_people
 from synopsis_writer.formats.reading import paragraphs
 from synopsis_writer.gate.finding import Finding, judged, worded
-from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, stem
-from synopsis_writer.gate.messages import Language, say
+from synopsis_writer.gate.lexicon import FUNCTION_WORDS, SHORTEST_CONTENT, pattern, stem
+from synopsis_writer.gate.messages import Language, quoted, say
 from synopsis_writer.gate.text import Span, lower_words
 from synopsis_writer.house.form import REVIEW
 from synopsis_writer.log import Recording
@@ -95,6 +95,13 @@ class Page:
         fields = {"Titel": self.title, "Logline": self.logline, "Figuren": list(self.people)}
         return {**{label: value for label, value in fields.items() if value}, "Absätze": numbered}
 
+    @property
+    def orders(self) -> list[str]:
+        """The passages that speak to whoever judges the text, and not of its story."""
+        expression = pattern("words to a judge", re.IGNORECASE | re.MULTILINE)
+        lines = (self.title, self.logline, *self.people, self.text)
+        return [match[0] for line in lines for match in expression.finditer(line)]
+
     def find(self, quote: str) -> list[Span] | None:
         """Return where a quotation stands in the text; empty: in title, logline or people; None: nowhere."""
         if span := find_quotation(quote, self.text):
@@ -114,6 +121,7 @@ def find_quotation(quotation: str, text: str) -> Span | None:
 def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]], list[str]]:
     """Return the remarks that count, with what they mark, and in a sentence each why others do not."""
     counted, dropped = list[tuple[Remark, list[Span]]](), list[str]()
+    praise = pattern("nothing to change", re.IGNORECASE)
     for remark in review.remarks[:_MOST_REMARKS]:
         spans, quote = page.find(remark.quote), clean_name(remark.quote)
         words, wrong, way_out = map(lower_words, (remark.quote, remark.wrong, remark.way_out))
@@ -121,7 +129,14 @@ def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]],
             dropped.append(f"it quotes what is not in the text: „{quote}“")
         elif remark.kind.strip().capitalize() not in KINDS:
             dropped.append(f"„{clean_name(remark.kind)}“ is no kind of fault")
-        elif not wrong or not way_out or words == way_out:
+        elif len(words) == 1 and lower_words(page.text).count(words[0]) > 1:
+            dropped.append(f"„{quote}“ stands in the text more than once")
+        elif (
+            not wrong
+            or not way_out
+            or words == way_out
+            or any(map(praise.search, (remark.wrong, remark.way_out)))
+        ):
             dropped.append(f"it has nothing to change in „{quote}“")
         else:
             counted.append((remark, spans))
@@ -131,14 +146,19 @@ def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]],
 def unread(review: Review, page: Page) -> str:
     """Return why an answer shows that the text was not read; empty where it was.
 
-    Each paragraph has an event, and most of these share a word with content with their paragraph.
+    Each paragraph has an event, and most of these share a word with content with their paragraph. A text
+    that speaks to its reader has a fault: who sees none there may have followed it.
     """
     events = {event.number: event.event for event in review.events}
     if sorted(events) != list(range(1, len(page.paragraphs) + 1)):
         return f"it tells {len(events)} of {len(page.paragraphs)} paragraphs"
     parts = enumerate(page.paragraphs, start=1)
     near = sum(not _stems(events[number]).isdisjoint(_stems(part)) for number, part in parts)
-    return "" if 2 * near >= len(page.paragraphs) else "it does not say what happens in the text"
+    if 2 * near < len(page.paragraphs):
+        return "it does not say what happens in the text"
+    if page.orders and not review.remarks:
+        return f"it remarks nothing, though the text speaks to its reader: {quoted(page.orders)}"
+    return ""
 
 
 def _stems(text: str) -> set[str]:

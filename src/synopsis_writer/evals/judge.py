@@ -20,7 +20,6 @@ from synopsis_writer.errors import SettingsError, TemplateError
 from synopsis_writer.evals.metrics import Metric
 from synopsis_writer.evals.record import Line, Row, Spending, append_line, read_lines
 from synopsis_writer.evals.suite import Case, LoadedSuite
-from synopsis_writer.gate.lexicon import pattern
 from synopsis_writer.gate.messages import quoted
 from synopsis_writer.gate.text import lower_words
 from synopsis_writer.house.house import House, built_in_house, load_house, open_house
@@ -36,7 +35,7 @@ from synopsis_writer.prompts.templates import (
     load_template,
     template_path,
 )
-from synopsis_writer.reviewing import find_quotation
+from synopsis_writer.reviewing import Page, find_quotation
 from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
 from synopsis_writer.synopsis import Synopsis, parse, wire_schema
@@ -187,7 +186,7 @@ class Judge:
         A text that speaks to its judge is not shown to it.
         """
         prompt = ", ".join(f"{each.name} {each.version} {each.hash}" for each in self.templates.values())
-        if orders := words_to_judge(synopsis):
+        if orders := Page.of(synopsis).orders:
             problem = f"the text speaks to its judge: {quoted(orders)}"
             return Judgement(model=self.client.name, prompt=prompt, problem=problem)
         call = replace(self, vote=vote, answers=[], unread=[])
@@ -313,14 +312,6 @@ def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
             if len(words) >= _FOREIGN and find_quotation(part, shown) is None:
                 return f"it quotes what is not there: {quoted([' '.join(words)])}"
     return "" if proven else "its reasons quote no words of the text"
-
-
-def words_to_judge(synopsis: Synopsis) -> list[str]:
-    """Return the passages of a text that speak to who judges it, and not of its story."""
-    roles = (f"{person.name}: {person.role}" for person in synopsis.characters)
-    orders = pattern("words to a judge", re.IGNORECASE | re.MULTILINE)
-    lines = (synopsis.title, synopsis.logline, *roles, synopsis.text)
-    return [match[0] for line in lines for match in orders.finditer(line)]
 
 
 def text_block(synopsis: Synopsis) -> str:
