@@ -30,7 +30,7 @@ from benchmarks.processes import SYNOPSIS
 from benchmarks.stalls import EXAMPLES, idle, ticking
 from benchmarks.table import Row, print_table
 from synopsis_writer import Writer
-from synopsis_writer.cli.app import THRESHOLD
+from synopsis_writer.cli import THRESHOLD
 from synopsis_writer.cli.page import SWITCH_INTERVAL
 from synopsis_writer.page.server import Access, Page, listen, serve
 from synopsis_writer.settings import load_settings

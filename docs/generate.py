@@ -9,7 +9,7 @@ from unittest import mock
 
 from typer.main import get_command
 
-from synopsis_writer.cli.app import app, run
+from synopsis_writer.cli.app import make_app, run
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# Commands
@@ -29,7 +29,7 @@ def commands() -> list[str]:
         parts = getattr(command, "commands", {}).items()
         return [name, *(found for part, child in parts for found in walk(child, f"{name} {part}".strip()))]
 
-    return walk(get_command(app), "")
+    return walk(get_command(make_app()), "")
 
 
 def page() -> str:

@@ -1,10 +1,14 @@
 """The command line: one module a command group; each command parses, calls and prints."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 from types import FrameType
+
+# The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
+THRESHOLD = (50_000, 50, 1_000)
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
@@ -13,6 +17,8 @@ _received: list[signal.Signals] = []  # SIGTERM or SIGHUP, in order; see `end_qu
 
 def main() -> None:
     """Run the command `synopsis`; a signal while it loads or ends is answered like one while it works."""
+    gc.set_threshold(*THRESHOLD)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some, it reads every package's
     _received.clear()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP

@@ -2,7 +2,7 @@
 
 import contextvars
 import functools
-import gc
+import importlib
 import io
 import itertools
 import os
@@ -15,44 +15,32 @@ from typer.core import TyperArgument
 from typer.exceptions import TyperException
 
 from synopsis_writer import __version__, cli
-from synopsis_writer.cli import batch, check, evals, house, log, models, options, page, write
+from synopsis_writer.cli import options
 from synopsis_writer.cli.console import INTERRUPTED, STDERR, fail, failure_of, print_error, print_result
 from synopsis_writer.cli.options import switch
 from synopsis_writer.errors import SynopsisError, os_reason
 
-app = typer.Typer(
-    name="synopsis",
-    help="Write synopses of German TV series in a house style, and refuse those that break it.",
-    epilog=(
-        "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
-        "4 an eval below its thresholds, 70 a mistake in the program, 129, 130 or 143 ended by a signal."
-    ),
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-app.command("write")(write.write)
-app.command("revise")(write.revise)
-app.command("lengths")(write.lengths)
-app.command("outline")(write.outline)
-app.command("prompt")(write.prompt)
-app.command("check")(check.check)
-app.command("release")(check.release)
-app.command("export")(check.export)
-app.command("page")(page.page)
-app.add_typer(house.examples_app, name="examples")
-app.add_typer(house.app, name="house")
-app.add_typer(house.style_app, name="style")
-app.add_typer(models.app, name="models")
-app.add_typer(house.prompts_app, name="prompts")
-app.add_typer(evals.app, name="eval")
-app.add_typer(batch.app, name="batch")
-app.add_typer(log.app, name="log")
-app.add_typer(log.cache_app, name="cache")
-
-
-# The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
-THRESHOLD = (50_000, 50, 1_000)
+# Each command or group, with the module of `cli` that has it, imported when it runs, and its name there.
+_COMMANDS = {
+    "write": "write.write",
+    "revise": "write.revise",
+    "lengths": "write.lengths",
+    "outline": "write.outline",
+    "prompt": "write.prompt",
+    "check": "check.check",
+    "release": "check.release",
+    "export": "check.export",
+    "page": "page.page",
+    "examples": "house.examples_app",
+    "house": "house.app",
+    "style": "house.style_app",
+    "models": "models.app",
+    "prompts": "house.prompts_app",
+    "eval": "evals.app",
+    "batch": "batch.app",
+    "log": "log.app",
+    "cache": "log.cache_app",
+}
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,7 +49,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _version: bool = switch("Print the version and exit.", callback=_show_version, is_eager=True),
     _log_format: options.LogFormat | None = options.LOG_FORMAT,
@@ -70,22 +57,42 @@ def _root(
     STDERR.is_debugging = debug
 
 
+@functools.cache
+def make_app(name: str = "") -> typer.Typer:
+    """Return the program with all its commands, or with the named one alone, which loads quicker."""
+    app = typer.Typer(
+        name="synopsis",
+        help="Write synopses of German TV series in a house style, and refuse those that break it.",
+        epilog=(
+            "Exit codes: 0 done, 1 refused by the gate, 2 bad input, 3 model or network failed, "
+            "4 an eval below its thresholds, 70 a mistake in the program, 129, 130 or 143 ended by a signal."
+        ),
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(options.with_flags(_root))
+    for command in [name] if name else _COMMANDS:
+        module, _, attribute = _COMMANDS[command].partition(".")
+        part = getattr(importlib.import_module(f"synopsis_writer.cli.{module}"), attribute)
+        if isinstance(part, typer.Typer):
+            _add_flags(part)
+            app.add_typer(part, name=command)
+        else:
+            app.command(command)(options.with_flags(part))
+    return app
+
+
+@functools.cache
 def _add_flags(group: typer.Typer) -> None:
-    """Have the commands of a group, and of the groups in it, take their flags by `options.with_flags`."""
+    """Have the commands of a group take their flags by `options.with_flags`."""
     commands: list[Any] = [*group.registered_commands, group.registered_callback]
     for each in filter(None, commands):
         each.callback = options.with_flags(each.callback)
-    for child in group.registered_groups:
-        if child.typer_instance is not None:
-            _add_flags(child.typer_instance)
-
-
-_add_flags(app)
 
 
 def main() -> None:
     """Run the command line, and exit with its code."""
-    gc.set_threshold(*THRESHOLD)
     if sys.stdout is None:  # closed by who called us
         sys.stdout = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
@@ -105,9 +112,10 @@ def main() -> None:
 @STDERR.installed()
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run one command, by default the process's, and print its error; return its exit code."""
-    command = typer.main.get_command(app)
-    _improve_help(command)
     given = sys.argv[1:] if arguments is None else list(arguments)
+    first = next((each for each in given if not each.startswith("-")), "")
+    command = typer.main.get_command(make_app(first if first in _COMMANDS else ""))
+    _improve_help(command)
     flags = given[: given.index("--")] if "--" in given else given
     values = {*flags, *map("=".join, itertools.pairwise(flags))}
     STDERR.expects_json = "--json" in flags or ("check" in flags and "--format=json" in values)
