@@ -242,6 +242,7 @@ def packed(content: bytes) -> bytes:
         ("a.html", b"", "is no HTML, or empty"),
         ("a.html", b"<p></p>", "holds no text"),
         ("a.csv", b"show;title\nA;B\n", "has no column of texts"),
+        ("a.csv", b"Kurztext;Langtext\nA;B\n", "several columns of texts, kurztext, langtext: call the one"),
         ("a.csv", b'text\n"open', "not CSV"),
         ("a.csv", b",".join([b"c"] * 1001), "1001 columns"),
         ("a.csv", b"text\n\n", "holds no text"),
@@ -324,3 +325,11 @@ def test_no_example_is_removed_where_another_must_stay(terminal: Terminal) -> No
         assert added.exists()
     assert terminal("examples", "rm", own, own).out == f"{added}\n"
     assert not added.exists()
+
+
+@pytest.mark.parametrize("heading", ["Pressetext", "Presse_Kurztext (180)", "EPG-Inhalt 2"])
+def test_the_column_of_texts_is_found_by_how_its_heading_ends(tmp_path: Path, heading: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"Nr.;Kontextnummer;{heading};Reihe\n1;2;Die Tür klemmt.;Wache\n", encoding="utf-8")
+    (source,) = read_sources(path)
+    assert (source.document.text, source.fields) == ("Die Tür klemmt.", {"show": "Wache"})

@@ -238,9 +238,14 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
             for column, known in COLUMNS.items()
             if set(known) & set(names)
         }
-        if "text" not in columns:
-            listed = ", ".join(COLUMNS["text"])
-            raise FileError(f"{path}:{first_line}: has no column of texts: call it one of {listed}")
+        if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
+            ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
+            matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
+            if len(matches) != 1:
+                one_of = f"no column of texts: call it one of {', '.join(COLUMNS['text'])}"
+                several = f"several columns of texts, {', '.join(matches)}: call the one you mean 'text'"
+                raise FileError(f"{path}:{first_line}: has {several if matches else one_of}")
+            columns["text"] = names.index(matches[0])
         line = first_line + rows.line_num
         for count, row in enumerate(rows):
             if count == MOST_ROWS:
