@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from synopsis_writer.gate.finding import Finding, Subject, judged
@@ -33,7 +33,7 @@ class _Pattern:
     """One line of the list."""
 
     source: str
-    expression: re.Pattern[str]
+    regex: str
     way_out: str
     is_raw: bool = False  # whether it is for the sentence itself; else for its words in lower case
     from_second: bool = False  # whether it counts only from the second in a text on
@@ -41,6 +41,11 @@ class _Pattern:
     verbs: frozenset[str] = frozenset()  # of a verb before or behind it, of one with a particle in one word
     parted: frozenset[str] = frozenset()  # forms of one whose particle is a word of its own
     particle: str = ""
+
+    @cached_property
+    def expression(self) -> re.Pattern[str]:
+        """What it is compiled to, when a text has one of its anchors."""
+        return re.compile(self.regex)
 
     def find(self, text: Text, sentence: Sentence) -> Iterator[Span]:
         """Yield where a sentence has it."""
@@ -126,7 +131,7 @@ def _compiled(source: str, way_out: str) -> _Pattern:
     plain = source.removeprefix("2× ")
     from_second = plain != source
     if plain.startswith("/"):
-        return _Pattern(source, re.compile(plain.strip("/")), way_out, is_raw=True, from_second=from_second)
+        return _Pattern(source, plain.strip("/"), way_out, is_raw=True, from_second=from_second)
     verbs: set[str] = set()
     parted: set[str] = set()
     particle = ""
@@ -153,11 +158,10 @@ def _compiled(source: str, way_out: str) -> _Pattern:
             pieces.append(rf"(?:(?:{any_of})\s){'?' if part.endswith('?') else ''}")
             if not part.endswith("?") and min(map(len, words)) > min(map(len, anchors), default=0):
                 anchors = words
-    expression = "".join(pieces)
-    expression = expression if expression.startswith("^") else rf"(?<=\s){expression}"
+    regex = "".join(pieces)
     return _Pattern(
         source,
-        re.compile(expression),
+        regex if regex.startswith("^") else rf"(?<=\s){regex}",
         way_out,
         from_second=from_second,
         anchors=anchors,
