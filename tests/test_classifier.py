@@ -6,9 +6,9 @@ import pytest
 from wordfreq import zipf_frequency
 
 from synopsis_writer.examples import load_pool
-from synopsis_writer.gate import lexicon
+from synopsis_writer.gate import lexicon, text
 from synopsis_writer.gate.lexicon import classify, commonness
-from synopsis_writer.gate.text import analyse
+from synopsis_writer.gate.text import analyse, tag
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [example.synopsis.text for example in load_pool([ROOT / "examples"]).examples[::3]]
@@ -34,11 +34,14 @@ def _forget() -> None:
     lexicon._identifier.cache_clear()
     lexicon._frequencies.cache_clear()
     commonness.cache_clear()
+    text._model.cache_clear()
+    text.readings.cache_clear()
 
 
 def _answers() -> list[object]:
     sentences = [one.text for case in CASES for one in analyse(case).sentences]
-    return [*map(classify, (*CASES, *OTHERS, *sentences)), *map(commonness, " ".join(CASES).split())]
+    words = " ".join(CASES).split()
+    return [*map(classify, (*CASES, *OTHERS, *sentences)), *map(commonness, words), tag(words)]
 
 
 def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +51,7 @@ def test_what_is_cached_says_what_is_packed(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(lexicon._Folder, "path", None)
     _forget()
     assert _answers() == built
-    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq"}
+    assert {path.name.partition("-")[0] for path in folder.iterdir()} == {"py3langid", "wordfreq", "HanTa"}
 
 
 DAMAGES = (b"", b"\x93NUMPY half a file", None)  # None: it is cut
@@ -61,15 +64,21 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lexicon._Folder, "path", path)
         _forget()
-        classify("")
-        commonness("haus")
+        assert all(map(_use, ("HanTa", "py3langid", "wordfreq")))
     _forget()
     return path
 
 
+def _use(package: str) -> bool:
+    """Whether what is unpacked from a package says what it should."""
+    if package == "HanTa":
+        return tag("Er geht nach Hause .".split())[1] == "VV(FIN)"
+    return classify(OTHERS[0])[0] == "en" if package == "py3langid" else commonness("haus") > 4
+
+
 # Each file is damaged in one of these ways, and in the others, too, by `make test-all`.
 @pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (1, 2))])
-@pytest.mark.parametrize("package", ["py3langid", "wordfreq"])
+@pytest.mark.parametrize("package", ["py3langid", "wordfreq", "HanTa"])
 def test_a_damaged_copy_is_written_again(folder: Path, unpacked: Path, package: str, turn: int) -> None:
     shutil.copytree(unpacked, folder, dirs_exist_ok=True)
     (copy,) = folder.glob(f"{package}-*")
@@ -79,7 +88,7 @@ def test_a_damaged_copy_is_written_again(folder: Path, unpacked: Path, package: 
         file.unlink()  # the old content may be mapped
         file.write_bytes(content[:-1000] if damage is None else damage)
         _forget()
-        assert classify(OTHERS[0])[0] == "en" if package == "py3langid" else commonness("haus") > 4
+        assert _use(package)
         assert file.read_bytes() == content
 
 

@@ -117,7 +117,7 @@ def _frequencies() -> _Frequencies:
         return {"entries": np.frombuffer(b"".join(joined), dtype=np.uint8), "starts": starts}
 
     return _Frequencies(
-        _cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
+        cached("wordfreq", build, lambda arrays: len(arrays["entries"]) == arrays["starts"][_BUCKETS])
     )
 
 
@@ -130,7 +130,8 @@ def cache_in(folder: Path) -> None:
     _Folder.path = folder
 
 
-def _cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
+def cached(package: str, build: Callable[[], Arrays], is_sound: Callable[[Arrays], bool]) -> Arrays:
+    """Return what is unpacked from a package's data, from the folder of `cache_in` if there is one."""
     if _Folder.path is None:
         return build()
     return cached_arrays(_Folder.path / f"{package}-{version(package)}", build, is_sound)
@@ -330,7 +331,7 @@ def _identifier() -> Any:
         rows, classes = len(arrays["tk_row"]), len(arrays["nb_pc"])
         return rows == len(arrays["tk_output"]) and classes == len(arrays["nb_classes"]) == len(_LANGUAGES)
 
-    arrays = _cached("py3langid", build, is_sound)
+    arrays = cached("py3langid", build, is_sound)
     table, priors, classes, moves, output, rows = (arrays[name] for name in names)
     return LanguageIdentifier(
         table,

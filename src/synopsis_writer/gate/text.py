@@ -1,19 +1,27 @@
 """A text analysed once: sentences, words, parts of speech."""
 
+import gzip
+import marshal
+import pickle
 import re
 import unicodedata
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
+from pathlib import Path
 from statistics import fmean, pstdev
 from string import ascii_letters
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from synopsis_writer.gate.lexicon import commonness, is_known, own_words, pattern
+import numpy as np
+
+from synopsis_writer.gate.lexicon import cached, commonness, is_known, own_words, pattern
+from synopsis_writer.storage.arrays import Arrays
 
 MOST_CHARACTERS = 50_000  # what is analysed; thirty times the longest synopsis is enough to say "too long"
 
@@ -279,19 +287,31 @@ def _model() -> Any:
 
     Its tags are numbers, and all scores log probabilities.
     """
-    from HanTa.HanoverTagger import HanoverTagger
+    from HanTa import HanoverTagger
 
-    class Tagger(HanoverTagger):  # type: ignore[misc]
+    class Tagger(HanoverTagger.HanoverTagger):  # type: ignore[misc]
         def reachable(self) -> None:
             """Leave out what takes most of the time to load, and only lemmas need."""
             self.reachability: dict[int, frozenset[int]] = {}
 
-    model = Tagger("morphmodel_ger.pgz")
-    # Tuples, which the garbage collector leaves alone: with these 23,000 lists it takes twice as long.
-    model.cache = {word: tuple(readings) for word, readings in model.cache.items()}
+    def build() -> Arrays:
+        with gzip.open(Path(HanoverTagger.__file__).with_name("morphmodel_ger.pgz")) as file:
+            parts = list(pickle.load(file))  # noqa: S301 - as HanTa does
+        parts[_STEMS] = {}
+        # Tuples, which the garbage collector leaves alone: with these 23,000 lists it takes twice as long.
+        parts[-1] = {
+            word: tuple((tag, float(score)) for tag, score in found) for word, found in parts[-1].items()
+        }
+        data = marshal.dumps(parts, 4)  # format 4: every Python reads it
+        return {"parts": np.frombuffer(data, np.uint8), "checksum": np.array([zlib.crc32(data)])}
+
+    arrays = cached("HanTa", build, lambda arrays: zlib.crc32(arrays["parts"].data) == arrays["checksum"][0])
+    model = Tagger("", marshal.loads(arrays["parts"].data))  # noqa: S302 - of the user's own cache
+    model.strict = False  # as it is for its own model
     return model
 
 
+_STEMS = 8  # which of the model's parts are for lemmas alone
 _EMPTY, _START, _END = range(3)  # HanTa's tags before, at the start and at the end of a sentence
 
 
