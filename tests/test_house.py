@@ -113,6 +113,11 @@ def test_a_house_without_forms_has_the_built_in_ones(tmp_path: Path) -> None:
             "is told in the present, but allows 50% to 100% of its verbs in the preterite",
         ),
         ("    words: 60-120", "    words: 2-60", ":10: forms.kurz.words: 2 is too few: 5 at least"),
+        (
+            "    words: 60-120",
+            "    bytes: 255",
+            ":10: forms.kurz.bytes: 0 is too few: 1 at least, as in 1-255",
+        ),
         ("    words: 60-120", "    words: viele", ":10: forms.kurz.words"),
         ("speech: 10 %", "speech: 10", "forms.kurz.speech: 10 is no share: write 0.25 or 25 %"),
         ("    purpose: Vorschau für die Presse.\n", "", ":8: forms.kurz: has no purpose"),

@@ -70,6 +70,14 @@ def test_a_text_loses_no_word_on_its_way_through_word(
     assert read_source(path).document.text.split() == words
 
 
+@pytest.mark.parametrize("file_format", ["docx", "html", "csv", "json", "txt"])
+def test_what_goes_out_comes_in_with_title_and_text_alone(tmp_path: Path, file_format: str) -> None:
+    path = tmp_path / f"a.{file_format}"
+    path.write_bytes(SHEETS[file_format]([sheet(release=RELEASE)]))
+    document = read_source(path).document
+    assert (document.meta["title"], document.text) == (META["title"], TEXT)
+
+
 def test_html_shows_the_text_as_text_and_has_linked_data_inside() -> None:
     page = html.document_fromstring(SHEETS["html"]([sheet()]).decode("utf-8"))
     assert page.findtext(".//h1") == META["title"]

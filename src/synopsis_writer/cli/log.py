@@ -279,10 +279,10 @@ def restore_version(
 
 
 def _document(log: "RunLog", path: Path) -> "Document":
-    """Read a text; of a file that is gone it is the last one that the log knows there."""
+    """Read a text; of a file that is gone, or emptied, it is the last one that the log knows there."""
     from synopsis_writer.formats.reading import read_source
 
-    version = log.last_at(path) if not path.exists() else None
+    version = log.last_at(path) if not path.exists() or not path.stat().st_size else None
     return version.document if version is not None else read_source(path).document
 
 

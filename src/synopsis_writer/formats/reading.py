@@ -409,6 +409,8 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
         root = html.document_fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", source))
     except (etree.ParserError, ValueError) as error:
         raise FileError(f"{path}: is no HTML, or empty: save the page again") from error
+    for element in root.find_class("synopsis-data"):  # what a press sheet has around its text
+        element.drop_tree()
     tags = {str(element.tag) for element in root.iter()}
     heading, title = root.find(".//h1"), " ".join(root.findtext(".//title", "").split())
     if heading is not None:

@@ -63,7 +63,7 @@ def _share(limits: tuple[float, float]) -> tuple[float, float]:
 def _at_least(least: int) -> AfterValidator:
     def check(limits: tuple[float, float]) -> tuple[float, float]:
         if limits[0] < least:
-            raise ValueError(f"{limits[0]:g} is too few: {least} at least")
+            raise ValueError(f"{limits[0]:g} is too few: {least} at least, as in {least}-{limits[1]:g}")
         return limits
 
     return AfterValidator(check)
