@@ -238,7 +238,7 @@ BOMB = (
         (("empty", "--format", "txt"), "holds no text"),
         (
             (str(EXAMPLE), "--format", "xmltv", "--into", "guide.xml", "--start", "2026-12-24"),
-            "leave out --channel",
+            "give --channel and --start, or --into a guide alone",
         ),
     ],
 )

@@ -276,11 +276,9 @@ def format_document(meta: Mapping[str, Any], text: str) -> str:
     return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
 
 
-# What stands in two places is written twice: `compose_yaml` refuses an alias.
+# Without aliases, which `compose_yaml` refuses.
 _Dumper: Any = type(
-    "_Dumper",
-    (getattr(yaml, "CSafeDumper", yaml.SafeDumper),),
-    {"ignore_aliases": lambda _, __: True},
+    "_", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True}
 )
 
 # What cannot be read as anything but text: it begins with a letter and has none of YAML's marks.

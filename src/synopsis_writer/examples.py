@@ -242,10 +242,7 @@ _TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pf
 
 
 def remove(*examples: Example) -> None:
-    """Delete examples' files, and the folder of a show without any left; raises InputError.
-
-    None is deleted where one of them must stay.
-    """
+    """Delete examples, and folders of shows without any left; nothing where one must stay: InputError."""
     for path, name in ((example.path, example.id) for example in examples):
         if path.parent.resolve() != path.parent.parent.resolve() / path.parent.name or path.is_symlink():
             raise ExampleError(f"{path}: leads out of its folder: delete it where it is")

@@ -8,11 +8,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from synopsis_writer.brief import Note
+from synopsis_writer.characters import LONGEST_NAME, clean_name
 from synopsis_writer.document import Document, format_document, read_document
-from synopsis_writer.errors import FileError, GateRefusedError, InputError, explain
+from synopsis_writer.errors import FileError, GateRefusedError, InputError
 from synopsis_writer.gate.finding import Waiver, waive, waivers_of
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.text import lower_words
@@ -23,6 +21,8 @@ from synopsis_writer.writer import Writer
 
 SUFFIXES = frozenset({".md", ".markdown"})
 """Of the files that can hold a text, its brief and its release."""
+
+_LONGEST_REASON = 2_000  # characters
 
 
 class NotReleasedError(GateRefusedError):
@@ -72,24 +72,21 @@ def release_document(
     writer: Writer | None = None,
 ) -> dict[str, Any]:
     """Release a text wherever it stands, as `release` does, and `save` it with its record."""
-    if not by.strip():
-        raise InputError("nobody releases it: give your name with --by")
-    reasons = {f"--waive {check}": reason for check, reason in (waivers or {}).items() if reason.strip()}
-    try:
-        notes = TypeAdapter(dict[str, Note]).validate_python({"--by": by, **reasons})
-    except ValidationError as error:
-        raise InputError(explain(error)) from error
+    if not by.strip() or len(by) > LONGEST_NAME:
+        raise InputError(f"nobody releases it: give your name with --by, {LONGEST_NAME} characters at most")
     with contextlib.nullcontext(writer) if writer else Writer() as opened:
         report = opened.check_sync(document)
         waived = list(waivers_of(document))
-        for check in waivers or {}:
+        for check, reason in (waivers or {}).items():
             found = [finding for finding in failures(report.findings) if finding.check == check]
             if not found:
                 raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
-            if (reason := notes.get(f"--waive {check}")) is None:
+            if not reason.strip() or len(reason) > _LONGEST_REASON:
                 raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
             words = (tuple(finding.marked_words(report.text)) for finding in found)
-            waived += [Waiver(check=check, words=each, reason=reason) for each in words]
+            waived += [
+                Waiver(check=check, words=each, reason=clean_name(reason, _LONGEST_REASON)) for each in words
+            ]
         findings = waive(report.findings, report.text, waived)
         if failures(findings):
             raise NotReleasedError(replace(report, findings=findings))
@@ -98,7 +95,7 @@ def release_document(
     listed = [each.model_dump(mode="json") for each in waived]
     shares = _shares(versions, document)
     record = {
-        "by": notes["--by"],
+        "by": clean_name(by),
         "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
         "model": document.meta.get("model"),
         "prompt": document.meta.get("prompt"),

@@ -382,12 +382,10 @@ def export(
 def _place(into: Path | None, channel: str | None, start: str | None, stop: str | None) -> "Slot | Path":
     from synopsis_writer.formats.sheets import Slot
 
-    if into:
-        if channel or start or stop:
-            raise InputError("--into takes the times of the guide: leave out --channel, --start and --stop")
+    if into and not (channel or start or stop):
         return into
-    if not channel or not start:
-        raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide")
+    if into or not channel or not start:
+        raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide alone")
     slot = Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
     if slot.stop and slot.stop <= slot.start:
         raise InputError(f"--stop: {stop} is not after --start")
