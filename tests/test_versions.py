@@ -158,6 +158,18 @@ def test_a_version_that_is_not_there_is_one_line(
     assert written.read_bytes() == before
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_is_gone_or_was_emptied_is_restored(
+    terminal: Terminal, written: Path, *, is_there: bool
+) -> None:
+    content = written.read_bytes()
+    written.unlink()
+    if is_there:
+        written.touch()
+    assert terminal("log", "restore", FILE, "1").code == 0
+    assert written.read_bytes() == content
+
+
 def test_versions_of_a_removed_run_are_gone_with_their_words(terminal: Terminal, written: Path) -> None:
     edit(written, "Gesa ist", "Sie ist")
     (_, edited) = listed(terminal)

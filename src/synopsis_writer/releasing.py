@@ -22,8 +22,6 @@ from synopsis_writer.writer import Writer
 SUFFIXES = frozenset({".md", ".markdown"})
 """Of the files that can hold a text, its brief and its release."""
 
-_LONGEST_REASON = 2_000  # characters
-
 
 class NotReleasedError(GateRefusedError):
     """The gate refuses the text; `report` holds its findings."""
@@ -81,12 +79,11 @@ def release_document(
             found = [finding for finding in failures(report.findings) if finding.check == check]
             if not found:
                 raise InputError(f"--waive {check}: no such finding refuses the text: leave it out")
-            if not reason.strip() or len(reason) > _LONGEST_REASON:
+            if not reason.strip() or len(reason) > 10 * LONGEST_NAME:
                 raise InputError(f'--waive {check}: gives no reason: write it as {check}="why it may pass"')
             words = (tuple(finding.marked_words(report.text)) for finding in found)
-            waived += [
-                Waiver(check=check, words=each, reason=clean_name(reason, _LONGEST_REASON)) for each in words
-            ]
+            why = clean_name(reason, 10 * LONGEST_NAME)
+            waived += [Waiver(check=check, words=each, reason=why) for each in words]
         findings = waive(report.findings, report.text, waived)
         if failures(findings):
             raise NotReleasedError(replace(report, findings=findings))

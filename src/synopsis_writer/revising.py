@@ -48,11 +48,7 @@ ALIKE = 0.4
 _FIRST_WORDS = 3  # no two of the 83 texts begin with the same
 
 
-_Number = Annotated[int, Field(ge=1)]
-
-
-def _sorted(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(set(numbers)))
+_Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(lambda n: tuple(sorted({*n})))]
 
 
 class Wish(BaseModel):
@@ -61,7 +57,7 @@ class Wish(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     note: Note | None = None  # the wish in words, at most 2,000 characters; None: the brief has changed
-    paragraphs: Annotated[tuple[_Number, ...], AfterValidator(_sorted)] = ()  # to write anew; empty: all
+    paragraphs: _Numbers = ()  # to write anew; empty: all
     keep: Annotated[tuple[Words, ...], Field(max_length=20)] = ()  # words that must stay as they are
     only: Literal["title", "logline"] | None = None  # the only part to write anew
     variants: Annotated[int, Field(ge=1, le=MOST_VARIANTS)] = 1  # how many versions, which must differ

@@ -75,9 +75,8 @@ def check(
         status(f"{path}: knows {', '.join(accept_word)}")
     workspace = open_workspace(settings)
     workspace.gate.warm_up()
-    brief = {
-        name: value for name, value in (*vars(text).items(), ("air_date", air_date)) if value is not None
-    }
+    given = {**vars(text), "air_date": air_date}
+    brief = {name: value for name, value in given.items() if value is not None}
     review = bool(flags.review or flags.review_model) and not diff
     with contextlib.ExitStack() as stack:
         work = _Check(workspace, brief, "json" if json else report, fix, diff, review, stack)
@@ -175,10 +174,6 @@ def _stdin() -> bytes:
         raise FileError(os_reason(error, Path("-"))) from error
 
 
-def _json(result: "Report") -> Iterator[str]:
-    yield format_json(result.as_data())
-
-
 def _lines(result: "Report") -> Iterator[str]:
     from synopsis_writer.gate.messages import say
 
@@ -237,7 +232,7 @@ def _escaped(text: str) -> str:
 
 _RENDERERS: dict[str, "Callable[[Report], Iterator[str]]"] = {
     "text": _lines,
-    "json": _json,
+    "json": lambda result: iter([format_json(result.as_data())]),
     "github": _annotations,
 }
 
