@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
@@ -184,7 +185,8 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
     with _captured_stderr() as captured:
         try:
             if address == LOCAL:
-                ray.init(LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+                with _signals_blocked():
+                    ray.init(LOCAL, include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
                 head = _head(f"ray://{ray.get_runtime_context().gcs_address}")
             else:
                 head = _head(address)
@@ -210,6 +212,19 @@ def _connected(ray: Any, address: str) -> Iterator[Callable[[], None]]:
             yield lambda: _reach(head)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Have processes that start in the block never get the signals that end a group: they hold rows."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
