@@ -21,7 +21,7 @@ from synopsis_writer.models.base import Answer, Limits, Message, answer_data, bi
 from synopsis_writer.models.hosted import HostedClient
 from synopsis_writer.models.pricing import HostedPricer, PriceTable
 from synopsis_writer.models.resolve import CACHE_FILE
-from synopsis_writer.models.responses import StreamedAnswer
+from synopsis_writer.models.responses import StreamedAnswer, read_answer
 from synopsis_writer.models.retry import RetryPolicy
 from synopsis_writer.settings import load_settings
 from synopsis_writer.synopsis import Outline, Parsed, Synopsis, parse
@@ -29,7 +29,7 @@ from synopsis_writer.testing import ScriptedClient
 from synopsis_writer.usage import Usage
 from synopsis_writer.writer import Writer
 from tests.support.house import House, row_of
-from tests.support.loopback import Body, Events, Fault, LoopbackServer, Reply, Step, event
+from tests.support.loopback import Body, CutBody, Events, Fault, LoopbackServer, Reply, Step, event
 from tests.support.provider import BatchServer
 from tests.support.terminal import ANSWER, CLOSED, GOOD, ORDER, Terminal, saved
 from tests.test_facade import FIELDS, PLAN
@@ -69,6 +69,16 @@ THOUGHTS = {
     "Kimi": f"◁think▷{DRAFT}◁/think▷{ANSWER}",
     "Cohere": f"<|START_THINKING|>{DRAFT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
     "Gemma": f"<|channel>thought\n{DRAFT}<channel|>{ANSWER}",
+    "in other words": f"<thought_process>{DRAFT}</thought_process>{ANSWER}",
+    "by another name": f"<chain-of-reasoning>{DRAFT}</chain-of-reasoning >{ANSWER}",
+    "cot": f"<cot>{DRAFT}</cot>{ANSWER}",
+    "Nachdenken": f"<Nachdenken>{DRAFT}</Nachdenken>{ANSWER}",
+    "a number at both ends": f"<think id=1>{DRAFT}</think id=1>{ANSWER}",
+    "DeepSeek's marks": f"<think>{DRAFT}<｜end▁of▁thinking｜>{ANSWER}",
+    "wide letters": f"＜think＞{DRAFT}＜/think＞{ANSWER}",
+    "two pipes": f"<||think||>{DRAFT}<||/think||>{ANSWER}",
+    "Apertus": f"<|inner_prefix|>{DRAFT}<|inner_suffix|>{ANSWER}",
+    "empty": f"<think />{ANSWER}",
     "behind the answer": f"{ANSWER}\n<think>Habe ich alles?</think>",
     "behind it, without an end": f"{ANSWER}\n<think>Habe ich alles?",
     "never ended": f"<think>\n{ANSWER}",
@@ -90,14 +100,23 @@ WRAPPED = {
     "in a list in a key": json.dumps({"answers": [json.loads(ANSWER)]}),
     "encoded twice": json.dumps(ANSWER),
     "quotes escaped": json.dumps(ANSWER)[1:-1],
+    "quotes and lines escaped": json.dumps(json.dumps(json.loads(ANSWER), indent=2))[1:-1],
     "more keys": json.dumps({**json.loads(ANSWER), "genre": "Drama", "words": 350}),
     "keys in capitals": ANSWER.replace('"title"', '"Title"').replace('"text"', '"TEXT"'),
     "small letters": ANSWER.replace('"storyline": "A"', '"storyline": "a"'),
     "named storylines": ANSWER.replace('"storyline": "A"', '"storyline": "Handlung A"'),
+    "storylines in brackets": re.sub(r'"storyline": "(.)"', r'"storyline": "(\1)"', ANSWER),
+    "storylines in bold": re.sub(r'"storyline": "(.)"', r'"storyline": "**\1**"', ANSWER),
     "people as lines": json.dumps(
         {
             **json.loads(ANSWER),
             "characters": [f"{person.name} ({person.role})" for person in GOOD.synopsis.characters],
+        }
+    ),
+    "people as a list": json.dumps(
+        {
+            **json.loads(ANSWER),
+            "characters": [f"- {person.name}: {person.role}" for person in GOOD.synopsis.characters],
         }
     ),
     "people as keys": json.dumps(
@@ -113,6 +132,11 @@ REPAIRED = {
     "Python": str(json.loads(ANSWER) | {"done": True, "notes": None}),
     "a comment in a line": ANSWER.replace('"title"', '// der Titel, "neu"\n"title"'),
     "a comment": ANSWER.replace('"logline"', '/* kurz, "neu" */ "logline"'),
+    "a comment of a shell": ANSWER.replace('"title"', '# der Titel, "neu"\n"title"'),
+    "two commas": ANSWER.replace('", "', '",, "').replace("}, {", "},, {"),
+    "a comma first": ANSWER.replace("{", "{,", 1).replace("[", "[,", 1),
+    "JavaScript": f'{ANSWER[:-1]}, "notes": undefined}}',
+    "names in capitals": f'{ANSWER[:-1]}, "done": TRUE, "notes": NULL}}',
     "no-break spaces": ANSWER.replace('": ', '":\u00a0'),
     "fenced": f"```json\n{ANSWER[:-1]},\n}}\n```",
 }
@@ -175,6 +199,9 @@ BROKEN = [
     (JSON.replace('"logline": "', '"logline": "" + "'), "the JSON breaks at line 1, column "),
     (JSON.replace('"logline": "', '"logline": """'), "the JSON breaks at line 1, column "),
     (JSON[:-1] + ', "number": 07,}', "the JSON breaks at line 1, column "),
+    (JSON.replace('"title":', "«title»:"), "the JSON breaks at line 1, column 2, near"),
+    (JSON.replace('"title":', "title ="), "the JSON breaks at line 1, column 2, near"),
+    (JSON.replace('"title":', "`title`:"), "the JSON breaks at line 1, column 2, near"),
     (JSON[:-2], "the JSON is cut off"),
     (JSON[:-30], "the JSON is cut off"),
     (f"```json\n{JSON[:-3]}\n```", "the JSON is cut off"),
@@ -367,11 +394,14 @@ async def test_truncated_thoughts_are_not_an_answer(streamed: bool) -> None:
 
 
 MEANINGS = {
-    "length": ["length", "MAX_TOKENS", "max_tokens", "max_output_tokens", "FINISH_REASON_MAX_TOKENS"],
-    "filter": ["content_filter", "content-filter", "SAFETY", "FINISH_REASON_SAFETY", "RECITATION"],
+    "length": ["length", "MAX_TOKENS", "max_tokens", "max_output_tokens", "FINISH_REASON_MAX_TOKENS",
+               "max_tokens_reached", "FinishReason.MAX_TOKENS", "MaxTokens", "length_limit", "output_limit",
+               "context_window_exceeded", "out_of_tokens"],
+    "filter": ["content_filter", "content-filter", "SAFETY", "FINISH_REASON_SAFETY", "RECITATION",
+               "IMAGE_SAFETY", "content_blocked", "moderation_blocked", "policy_violation"],
     "stop": ["stop", "STOP", "eos", "end_turn", "stop_sequence", "tool_calls"],
-    "refusal": ["refusal"],
-}
+    "refusal": ["refusal", "refused"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -383,7 +413,19 @@ async def test_the_end_is_read_as_what_it_means(reason: str, finish: str, stream
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("reason", ["error", "ERROR", "network_error", "abort"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error",
+        "ERROR",
+        "network_error",
+        "abort",
+        "failure",
+        "canceled",
+        "server_shutdown",
+        "MALFORMED_FUNCTION_CALL",
+    ],
+)
 async def test_a_finish_reason_of_error_is_a_failed_call_that_is_retried(reason: str, streamed: bool) -> None:
     answer = await ask(Reply(ANSWER[:300], reason), streamed=streamed, retries=1)
     assert (answer.text, answer.usage) == (ANSWER, Usage(200, 100))
@@ -420,6 +462,37 @@ STREAMS = {
 async def test_an_unusual_stream_is_read(name: str, end: str) -> None:
     answer = await ask(Events(STREAMS[name].replace("\n", end)), streamed=True)
     assert (answer.text, answer.finish) == ("Ja, gern.", "stop")
+
+
+WHOLE = {
+    "a body": CutBody(json.dumps(Reply(ANSWER).as_data("m"))),
+    "a stream": Events("".join(Reply(ANSWER).as_events("m", usage=True)[:-3]), is_cut=True),
+    "a stream that ends": Events(chunk({"content": ANSWER})),
+    "a stream with thoughts": Events(chunk({"content": f"<think>{DRAFT}</think>{ANSWER}"}), is_cut=True),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", WHOLE)
+async def test_an_answer_that_came_whole_is_not_lost_with_its_connection(name: str, streamed: bool) -> None:
+    answer = await ask(WHOLE[name], streamed=streamed)
+    assert parse(answer.content, Synopsis).value == GOOD.synopsis
+
+
+@pytest.mark.parametrize(
+    "text", [ANSWER[:-1], f"<think>{DRAFT}", f"{DRAFT}\n{ANSWER[:99]}", "Es war einmal."]
+)
+async def test_what_came_in_part_is_asked_for_again(text: str) -> None:
+    for end in (True, False):
+        answer = await ask(Events(chunk({"content": text}), is_cut=end), streamed=True, retries=1)
+        assert answer.text == ANSWER
+
+
+def test_letters_of_another_encoding_are_read() -> None:
+    body = json.dumps(Reply(ANSWER).as_data("m"), ensure_ascii=False)
+    assert read_answer(body.encode("cp1252"), "application/json", 0.0, "m").text == ANSWER
+    damaged = read_answer(body.encode().replace("ß".encode(), b"\xff", 1), "application/json", 0.0, "m").text
+    assert damaged == ANSWER.replace("ß", "\ufffd", 1)
 
 
 async def test_of_several_choices_the_first_by_its_number_counts() -> None:
@@ -495,6 +568,15 @@ async def test_each_kind_of_usage_means_its_tokens(case: dict[str, Any], streame
         ({"input_tokens": 500, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 1500,
           "output_tokens": 900}, Usage(6000, 900, 4000, 1500)),
         ({"input_tokens": 9, "output_tokens": 5, "cache_read_input_tokens": 0}, Usage(9, 5)),
+        # The same through a gateway that renames only some.
+        ({"prompt_tokens": 500, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 1500,
+          "completion_tokens": 900, "total_tokens": 6900}, Usage(6000, 900, 4000, 1500)),
+        ({"prompt_tokens": "6000", "completion_tokens": "900", "total_tokens": "?"}, Usage(6000, 900)),
+        ({"promptTokens": 6000, "completionTokens": 900, "promptTokensDetails": {"cachedTokens": 512}},
+         Usage(6000, 900, 512)),
+        ({"promptTokenCount": 6000, "candidatesTokenCount": 700, "thoughtsTokenCount": 2000,
+          "totalTokenCount": 8700, "cachedContentTokenCount": 512}, Usage(6000, 2700, 512, 0, 2000)),
+        ({"prompt_eval_count": 6000, "eval_count": 900}, Usage(6000, 900)),
     ],
 )  # fmt: skip
 async def test_one_odd_number_never_loses_the_rest(usage: Any, expected: Usage) -> None:

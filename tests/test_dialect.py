@@ -252,7 +252,9 @@ async def test_an_error_in_a_200_that_is_no_refusal_is_retried_as_it_is(
     assert first == second
 
 
-UNNAMED = ["Unknown parameter", "unexpected keyword argument", "Extra inputs are not permitted"]
+UNNAMED = ["Unknown parameter", "unexpected keyword argument", "Extra inputs are not permitted",
+           "One or more parameters are not supported by this model", "Illegal parameter"]  # fmt: skip
+OPTIONAL = {"prompt_cache_key", "verbosity", "reasoning_effort", "stream_options", "temperature"}
 
 
 @pytest.mark.parametrize("schema", [None, SCHEMA])
@@ -261,8 +263,8 @@ UNNAMED = ["Unknown parameter", "unexpected keyword argument", "Extra inputs are
     ("refused", "left"),
     [
         ("prompt_cache_key", {"verbosity", "reasoning_effort", "stream_options", "temperature"}),
-        ("reasoning_effort", {"stream_options", "temperature"}),
-        ("temperature", set()),
+        ("reasoning_effort", {"prompt_cache_key", "verbosity", "stream_options", "temperature"}),
+        ("temperature", {"prompt_cache_key", "verbosity", "reasoning_effort", "stream_options"}),
     ],
 )
 async def test_a_parameter_that_is_refused_without_its_name_is_found_in_order(
@@ -277,6 +279,34 @@ async def test_a_parameter_that_is_refused_without_its_name_is_found_in_order(
     assert len(server.chats) == before + 1  # it is learnt
     assert left <= fields(server).keys()
     assert ("response_format" in fields(server)) is (schema is not None)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ["verbosity", "temperature"],
+        ["prompt_cache_key", "stream_options"],
+        ["verbosity", "stream_options", "temperature"],
+        sorted(OPTIONAL),
+    ],
+)
+async def test_of_several_refused_without_their_names_the_innocent_are_sent_again(
+    refused: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="synopsis_writer")
+    store = CapabilityStore(tmp_path / "dialects.json")
+    limits = replace(WARM, reasoning_effort="low", verbosity="low")
+    words = Fault(400, message="Unknown parameter")
+    with LoopbackServer([Reply("Ja.")], refuses=refused, refusal=words) as server:
+        for _ in range(6):
+            assert await ask(server, store, limits=limits) == "Ja."
+        before = len(server.chats)
+        await ask(server, store, limits=limits)
+    assert len(server.chats) == before + 1
+    assert fields(server).keys() & OPTIONAL == OPTIONAL - {*refused}
+    reported = {"verbosity", "temperature", "reasoning effort"} & {name.replace("_", " ") for name in refused}
+    assert sorted(name for line in caplog.messages for name in reported if name in line) == sorted(reported)
+    assert len(caplog.messages) == len(reported)
 
 
 async def test_a_refusal_that_nothing_helps_against_ends() -> None:

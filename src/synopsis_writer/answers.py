@@ -12,14 +12,16 @@ from typing import Any
 
 from synopsis_writer.characters import join_surrogates
 
-_NAME = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|analysis|gedanken|überlegung(?:en)?)"
-_LEFT, _RIGHT = r"(?:<\|?|\[|◁|&lt;)", r"(?:\|?>|\]|▷|&gt;)"
+_NAME = r"(?:[\w-]{0,20}(?:think|thought|reason|reflect|scratchpad|analys|denken|gedanke|überleg)[\w-]*|cot)"
+_LEFT, _RIGHT = r"(?:<[|｜]{0,2}|\[|◁|＜|&lt;)", r"(?:[|｜]{0,2}>|\]|▷|＞|&gt;)"
 # `<think>` of DeepSeek and Qwen, `[THINK]` of Mistral, `◁think▷` of Kimi; the channels of gpt-oss, also where
-# a server has dropped their marks, and of Gemma 4; `<|START_THINKING|>` of Cohere.
+# a server has dropped their marks, and of Gemma 4; `<|START_THINKING|>` of Cohere; Apertus' inner voice.
 _MARK = re.compile(
-    rf"(?P<close>{_LEFT}\s*/\s*(?:\w+:)?{_NAME}\s*{_RIGHT}|<\|end_(?:of_)?(?:thinking|thought)\|>|<channel\|>"
+    rf"(?P<close>{_LEFT}\s*/\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]]{{0,80}})?{_RIGHT}|<channel\|>"
+    r"|<[|｜](?:end[_▁](?:of[_▁])?(?:thinking|thought)|inner_suffix)[|｜]>"
     r"|(?:<\|channel\|>\s*|assistant)final\b(?:[^<{]*<\|message\|>)?)"
-    rf"|{_LEFT}\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]]{{0,80}})?{_RIGHT}|<\|(?:start|begin)_(?:of_)?(?:thinking|thought)\|>"
+    rf"|{_LEFT}\s*(?:\w+:)?{_NAME}(?:\s[^<>\[\]/]{{0,80}})?{_RIGHT}"
+    r"|<[|｜](?:(?:start|begin)[_▁](?:of[_▁])?(?:thinking|thought)|inner_prefix)[|｜]>"
     r"|<\|channel\|?>\s*(?:analysis|commentary|thought)",
     re.IGNORECASE,
 )
@@ -76,8 +78,8 @@ def _whole_number(digits: str) -> int | float:
 def read_json(data: bytes | bytearray | str) -> Any:
     """Read JSON that others wrote; raises ValueError where it is broken, or nested too deeply.
 
-    Bytes that are no text are replaced. A whole number of more than 300 digits, which Python refuses to read
-    if it has thousands, is an approximate one, and may be infinite.
+    Bytes that are no UTF-8 are read as Windows' letters, or replaced if others are UTF-8. A whole number of
+    more than 300 digits, which Python refuses to read if it has thousands, is approximate, maybe infinite.
     """
     try:
         try:
@@ -85,7 +87,10 @@ def read_json(data: bytes | bytearray | str) -> Any:
         except UnicodeDecodeError:
             if isinstance(data, str):
                 raise
-            return json.loads(bytes(data).decode("utf-8", "replace"), parse_int=_whole_number)
+            text = bytes(data).decode("utf-8", "replace")
+            if {char for char in text if not char.isascii()} == {"\ufffd"}:
+                text = bytes(data).decode("cp1252", "replace")
+            return json.loads(text, parse_int=_whole_number)
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
 
@@ -100,7 +105,7 @@ class JsonObject:
 
 
 # An object begins so; `{kein JSON}` does not.
-_START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„}/]|[^\W\d]\w*\s*:|\Z))")
+_START = re.compile(r"\{(?=[\s\ufeff\u200b]*(?:[\"'“„«»`,#}/]|[^\W\d]\w*\s*[:=]|\Z))")
 _DECODER = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
 
@@ -131,7 +136,7 @@ def is_closed(answer: str) -> bool:
 def _unquoted(answer: str) -> str:
     """Return the text of an answer that was encoded twice; any other as it is."""
     text = answer.strip()
-    text = f'"{text}"' if re.match(r"\{\s*\\\"", text) else text
+    text = f'"{text}"' if re.match(r"\{(\s|\\[nt])*\\\"", text) else text
     try:
         return str(_DECODER.raw_decode(text)[0]) if text.startswith('"') else answer
     except ValueError:
@@ -182,20 +187,21 @@ def _read(text: str, start: int) -> tuple[dict[str, Any], int]:
     return data, end
 
 
-_SKIP = r"(?:[\s\ufeff\u200b]|//[^\n]*+|/\*.*?\*/)*+"
+_SKIP = r"(?:[\s\ufeff\u200b]|(?://|#)[^\n]*+|/\*.*?\*/)*+"
 _BLANK = re.compile(_SKIP, re.DOTALL)
 _QUOTED_KEY = r"[\"'“„]([^\"'“”„\n{}\[\]]{1,60})[\"'”“]"
 _KEY = re.compile(rf"(?:{_QUOTED_KEY}|([^\W\d]\w*)){_SKIP}:", re.DOTALL)
 _SCALAR = re.compile(
-    r"(?:(true|false|null|True|False|None)|-?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)(?![\w.])"
+    r"(?:(true|false|null|none|undefined)|-?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)(?![\w.])",
+    re.IGNORECASE,
 )
-_NAMED = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
+_NAMED = {"true": True, "false": False}
 _CLOSING = {'"': '"', "'": "'", "“": "”“", "„": "“”"}
 _TOKEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)|[\"'„“”]", re.DOTALL)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # What follows the end of a string, and hardly a quote inside one: a bracket, the next key, the next item.
 _AFTER_VALUE = re.compile(
-    rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|\Z)|,?{_SKIP}(?:{_QUOTED_KEY}{_SKIP}(?::|\Z)|[\"'“„][\w .-]*\Z))",
+    rf"{_SKIP}(?:[}}\]]|\Z|(?:,{_SKIP})*+(?:[}}]|\Z|{_QUOTED_KEY}{_SKIP}(?::|\Z)|[\"'“„][\w .-]*\Z))",
     re.DOTALL,
 )
 _AFTER_BARE = re.compile(rf"{_SKIP}(?:[}}\]]|\Z|,{_SKIP}(?:\}}|\w*{_SKIP}(?::|\Z)))", re.DOTALL)
@@ -213,8 +219,8 @@ _DEEPEST = 20
 class _Reader:
     """Reads an object that is not quite JSON.
 
-    It takes a comma before a bracket, or none after one; a straight quote inside a text; raw line ends;
-    single quotes, typographic ones or none round keys; comments; `True` and `None`; a blank of any kind.
+    It takes a comma before a bracket, several, or none after one; a straight quote inside a text; raw line
+    ends; single quotes, typographic ones or none round keys; comments; `True` and `None`; blanks of any kind.
     """
 
     def __init__(self, text: str, at: int) -> None:
@@ -226,13 +232,12 @@ class _Reader:
             raise _BrokenJsonError(self.at)
         self.at += 1
         data = {}
-        while not self._take("}"):
+        while not self._take("}", after=","):
             key = _KEY.match(self.text, self.at)
             if key is None:
                 raise _BrokenJsonError(self.at)
             self.at = key.end()
             data[key[1] or key[2]] = self._value(depth, _AFTER_VALUE if key[1] else _AFTER_BARE)
-            self._take(",")
         return data
 
     def _value(self, depth: int, after: re.Pattern[str] | None = None) -> Any:
@@ -246,9 +251,8 @@ class _Reader:
         if char == "[":
             self.at += 1
             items = []
-            while not self._take("]"):
+            while not self._take("]", after=","):
                 items.append(self._value(depth + 1))
-                self._take(",")
             return items
         if char in _CLOSING:
             return self._string(char, after)
@@ -256,9 +260,11 @@ class _Reader:
         if scalar is None:
             raise _BrokenJsonError(self.at)
         self.at = scalar.end()
-        return _NAMED[scalar[1]] if scalar[1] else json.loads(scalar[0])
+        return _NAMED.get(scalar[1].lower()) if scalar[1] else json.loads(scalar[0])
 
-    def _take(self, char: str) -> bool:
+    def _take(self, char: str, after: str = "") -> bool:
+        while after and self._take(after):
+            pass
         blank = _BLANK.match(self.text, self.at)
         self.at = blank.end() if blank else self.at
         is_there = self.text.startswith(char, self.at)

@@ -207,12 +207,14 @@ def _validate(
     return parsed
 
 
-# `a`, `Handlung A`, `storyline_b`, `C-Plot`, `A (Haupthandlung)`; not `A und B`
+# `a`, `Handlung A`, `storyline_b`, `C-Plot`, `A (Haupthandlung)`, `(A)`, `**A**`; not `A und B`
 _STORYLINE = re.compile(
-    r"(?:[^\W\d_]{2,}[\s_:-]+)?([abc])(?:[\s_:.(-](?!.*\b[abc]\b).*)?", re.IGNORECASE | re.DOTALL
+    r"[(*\[]*(?:[^\W\d_]{2,}[\s_:-]+)?([abc])(?:[\s_:.()*\]-](?!.*\b[abc]\b).*)?", re.IGNORECASE | re.DOTALL
 )
 # `Gesa Meinecke (Schäferin)`, `Gesa Meinecke: Schäferin`
-_PERSON = re.compile(r"([^:(,]+?)\s*(?:\((.+)\)|(?:[:,]|\s[–—-]\s)(.+))?\s*", re.DOTALL)
+_PERSON = re.compile(
+    r"\s*(?:[-*•–]\s+|\d+\.\s+)?([^:(,]+?)\s*(?:\((.+)\)|(?:[:,]|\s[–—-]\s)(.+))?\s*", re.DOTALL
+)
 _NO_ROLE = "ohne Angabe"
 
 

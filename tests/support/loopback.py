@@ -160,6 +160,8 @@ class BrokenJson:
 class CutBody:
     """An answer that promises 1000 bytes more than it sends."""
 
+    text: str = '{"id": "chatcmpl-'
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -380,8 +382,10 @@ class Player(http.server.BaseHTTPRequestHandler):
                 self._send(step.status, step.page, kind="text/html; charset=utf-8")
             case BrokenJson():
                 self._send(200, step.text)
-            case CutBody() | CutStream():
-                self._send(200, '{"id": "chatcmpl-', promise=1000)
+            case CutBody():
+                self._send(200, step.text, promise=1000)
+            case CutStream():
+                self._send(200, CutBody.text, promise=1000)
 
     def _send(
         self,

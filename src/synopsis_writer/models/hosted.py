@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from http import HTTPStatus
@@ -74,12 +75,16 @@ class ServerCapabilities:
     system_role: bool = True  # False: the system message leads the first turn of the user
     cache_mark: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""  # of a cached beginning
     omitted: frozenset[str] = frozenset()  # other fields of a request that it refuses
+    doubted: frozenset[str] = frozenset()  # options that were left out with others, perhaps without need
 
     def updated(self, before: "ServerCapabilities", after: "ServerCapabilities") -> "ServerCapabilities":
         """Return these with what changed from `before` to `after`; other calls may have learned more."""
         old = asdict(before)
         changes = {name: value for name, value in asdict(after).items() if value != old[name]}
-        return replace(self, **{**changes, "omitted": self.omitted | (after.omitted - before.omitted)})
+        for name in ("omitted", "doubted"):
+            mine, first, last = (getattr(each, name) for each in (self, before, after))
+            changes[name] = (mine - (first - last)) | (last - first)
+        return replace(self, **changes)
 
 
 class _Entry(BaseModel):
@@ -173,7 +178,9 @@ class HostedClient:
         import openai
 
         known = self._capabilities
-        call = _Call(messages, schema, limits, RetryBudget(self._retry), [known], known)
+        doubted = next((option for option in _OPTIONS if option.name in known.doubted), None)
+        asked = doubted.accepted(known) if doubted else known
+        call = _Call(messages, schema, limits, RetryBudget(self._retry), [known, asked], asked, doubted)
         try:
             async for attempt in retrying(call.budget, self._server):
                 with attempt:
@@ -228,7 +235,7 @@ class HostedClient:
         if call.suspicious is not None and call.capabilities.answer_format == "plain":  # in vain
             call.capabilities = replace(call.capabilities, answer_format=call.answer_format)
             call.may_be_the_schema = report.status not in _REFUSED
-        return self._reduce(call, report, guess=True)
+        return self._guess(call, report)
 
     def _is_busy_tier(self, call: "_Call", report: Report) -> bool:
         """Whether the tier that was asked for has no room now; that is logged once."""
@@ -256,13 +263,33 @@ class HostedClient:
         call.is_confirmed = True
         return not known.has_answered_format and not is_to_confirm
 
-    def _reduce(self, call: "_Call", report: Report, *, guess: bool = False) -> bool:
-        """Leave out what a report names; with `guess` it may say that something is unknown, and not what."""
-        option = _refused_option(report, self._request(call), guess=guess)
+    def _guess(self, call: "_Call", report: Report) -> bool:
+        """Leave out what a report may mean that does not name it: each option alone, then more and more."""
+        if report.status not in _REFUSED or report.meaning != "other" or not _UNKNOWN.search(report.text):
+            return False
+        call.base = call.base or call.capabilities
+        present = _present(self._request(call, call.base))
+        options = [option for option in present if not option.change or option.name == "stream_options"]
+        options.sort(key=lambda option: option != call.returned)
+        alone = ([option] for option in options)
+        for guess in (*alone, *(options[:count] for count in range(2, len(options) + 1))):
+            reduced = call.base
+            for option in guess:
+                reduced = option.refused(reduced)
+            if reduced not in call.tried:
+                call.tried.append(reduced)
+                call.capabilities, call.guessed = reduced, {option.name for option in guess[:-1]}
+                return True
+        return False
+
+    def _reduce(self, call: "_Call", report: Report) -> bool:
+        """Leave out what a report names."""
+        option = _refused_option(report, self._request(call))
         if option is None or (reduced := option.refused(call.capabilities)) in call.tried:
             return False
         call.tried.append(reduced)
         call.capabilities = reduced
+        call.base = option.refused(call.base) if call.base else None
         # Templates that know no system role fail with a 500, in words that nothing else has.
         is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and option.name != "system"
         call.is_after_fault |= is_fault
@@ -271,6 +298,7 @@ class HostedClient:
     def _learn(self, call: "_Call") -> None:
         """Remember what a call was answered with, and log once what is new."""
         first, current, known = call.tried[0], call.capabilities, self._capabilities
+        current = replace(current, doubted=current.doubted | call.guessed)
         if call.is_after_fault and current != first and not first.is_doubtful:
             # A 500 passes, as a rule: only the same again, in a later call, teaches anything.
             current = replace(first, is_doubtful=True)
@@ -287,8 +315,8 @@ class HostedClient:
             if option.notice and option.is_refused(self._capabilities) and not option.is_refused(known):
                 _log.info("%s %s", self._model, option.notice)
 
-    def _request(self, call: "_Call") -> dict[str, Any]:
-        capabilities = call.capabilities
+    def _request(self, call: "_Call", capabilities: ServerCapabilities | None = None) -> dict[str, Any]:
+        capabilities = capabilities or call.capabilities
         stream = self._on_text is not None or not capabilities.whole_answers
         return chat_request(self._model, call.messages, call.schema, call.limits, capabilities, stream=stream)
 
@@ -297,6 +325,7 @@ class HostedClient:
         import httpx2
 
         streamed, throttle, media_type = StreamedAnswer(), Throttle(self._on_text), ""
+        fault: Exception | None = None
         seconds = min(call.limits.timeout, call.budget.policy.seconds)
         started = time.perf_counter()
         now = asyncio.get_running_loop().time
@@ -322,17 +351,15 @@ class HostedClient:
                     elif streamed.length > length:  # blanks and comments only keep a connection open
                         end = now() + seconds
                     deadline.reschedule(end)
-        # The SDK lets the transport's own errors through while a body is read.
-        except (httpx2.HTTPError, TimeoutError, InvalidResponseError):
-            if not (streamed.is_finished or streamed.is_done):
-                call.budget.wasted += streamed.usage
-                raise
+        # The SDK lets the transport's own errors through while a body is read. What came may be whole.
+        except (httpx2.HTTPError, TimeoutError, InvalidResponseError) as error:
+            fault = error
         throttle.show(streamed, is_last=True)
         try:
             return streamed.answer(media_type, time.perf_counter() - started, self._model)
-        except InvalidResponseError:
+        except InvalidResponseError as error:
             call.budget.wasted += streamed.usage
-            raise
+            raise fault or error from None
 
     async def models(self) -> Mapping[str, date | None]:
         """Return the models the server offers, sorted, and when each is shut down; raises ModelError."""
@@ -537,9 +564,15 @@ class _Option:
         omitted = {"omitted": capabilities.omitted | {self.name}}
         return replace(capabilities, **(self.change or omitted))
 
+    def accepted(self, capabilities: ServerCapabilities) -> ServerCapabilities:
+        """Return `capabilities` with this, and no doubt about it."""
+        change = {name: getattr(ServerCapabilities(), name) for name in self.change}
+        without = {name: getattr(capabilities, name) - {self.name} for name in ("omitted", "doubted")}
+        return replace(capabilities, **change, **without)
+
     def is_refused(self, capabilities: ServerCapabilities) -> bool:
-        """Whether these are without this."""
-        return self.refused(capabilities) == capabilities
+        """Whether these are without this, and not in doubt."""
+        return self.name not in capabilities.doubted and self.refused(capabilities) == capabilities
 
 
 _OPTIONS = tuple(_Option(**option) for option in SERVERS["options"])
@@ -551,26 +584,23 @@ _REFUSAL = re.compile(SERVERS["unnamed"]["refusal"], re.IGNORECASE)
 _UNKNOWN = re.compile(SERVERS["unnamed"]["parameter"], re.IGNORECASE)
 
 
-def _refused_option(report: Report, request: Mapping[str, Any], *, guess: bool) -> _Option | None:
-    """Return what of `request` a report names; None if it names nothing.
-
-    With `guess` that is the first field that may be left out, if the report says that one is unknown.
-    """
-    # An error with status 200 may have no other: then its words must be a refusal's.
-    is_refusal = report.status in _REFUSED or (report.status == 0 and _REFUSAL.search(report.text))
-    if not is_refusal or report.meaning != "other":
-        return None
+def _present(request: Mapping[str, Any]) -> list[_Option]:
+    """Return what a server may refuse of `request`."""
     format_type = request.get("response_format", {}).get("type", "")
     roles = {message["role"] for message in request["messages"]}
     present = {*request, *roles, format_type, "" if "stream" in request else "whole"}
     if any(isinstance(message["content"], list) for message in request["messages"]):
         present.add("cache_mark")
-    options = [option for option in _OPTIONS if option.name in present]
-    if guess:
-        is_unknown = report.status in _REFUSED and _UNKNOWN.search(report.text)
-        optional = (option for option in options if not option.change or option.name == "stream_options")
-        return next(optional, None) if is_unknown else None
-    for option in options:
+    return [option for option in _OPTIONS if option.name in present]
+
+
+def _refused_option(report: Report, request: Mapping[str, Any]) -> _Option | None:
+    """Return what of `request` a report names; None if it names nothing."""
+    # An error with status 200 may have no other: then its words must be a refusal's.
+    is_refusal = report.status in _REFUSED or (report.status == 0 and _REFUSAL.search(report.text))
+    if not is_refusal or report.meaning != "other":
+        return None
+    for option in _present(request):
         # OpenAI names the field of the role, others all messages.
         is_named = report.parameter and not (
             option.name == "system" and report.parameter.startswith("messages")
@@ -591,6 +621,9 @@ class _Call:
     budget: RetryBudget
     tried: list[ServerCapabilities]  # what it was asked with, in order
     capabilities: ServerCapabilities  # what to ask with
+    returned: _Option | None = None  # that was left out before, and is sent again to see whether it may be
+    base: ServerCapabilities | None = None  # these without what is left out by guess
+    guessed: AbstractSet[str] = frozenset()  # what may be left out without need
     may_be_the_schema: bool = True  # the schema has not been left out in vain
     suspicious: Exception | None = None  # the refusal after which the schema was left out, in this try
     answer_format: Any = ""  # before that

@@ -15,16 +15,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from synopsis_writer.answers import read_json, without_thoughts
+from synopsis_writer.answers import is_closed, read_json, without_thoughts
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.models.base import MOST_ANSWER, Answer, Finish
 from synopsis_writer.models.faults import NO_REPORT, SERVERS, read_report
 from synopsis_writer.models.retry import InvalidResponseError, is_transient_status
 from synopsis_writer.usage import NO_USAGE, Usage
 
-_FINISH: Mapping[str, Finish | Literal["failed"]] = {
-    name: finish for finish, names in SERVERS["finish"].items() for name in names.split()
-}
+_FINISH: Mapping[Finish | Literal["failed"], str] = SERVERS["finish"]
 
 # Bytes of a body, after decompression. A stream has some 250 bytes around each token.
 _MOST_ERROR, _MOST_STREAM = 1_000_000, 64_000_000
@@ -179,17 +177,23 @@ def _load(body: bytes, media_type: str) -> Any:
 def read_usage(data: Any) -> Usage:
     """Return the usage a server sends, under any of its names; a number that cannot be read is missing."""
     details = (f"{kind}_tokens_details" for kind in ("prompt", "input", "completion", "output"))
-    parts = (_dict(part) for part in (data, *map(_dict(data).get, details)))
+    data = _snake_case(data)
+    parts = (data, *(_snake_case(data.get(name)) for name in details))
     counts = {name: count for part in parts for name, value in part.items() if (count := _count(value))}
 
     def most(*names: str) -> int:
         return max(counts.get(name, 0) for name in names)
 
-    prompt, completion = most("prompt_tokens", "input_tokens"), most("completion_tokens", "output_tokens")
-    cached = most("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")
+    prompt = most("prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
+    completion = most("completion_tokens", "output_tokens", "candidates_token_count", "eval_count")
+    cached = most(
+        "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count"
+    )
     written = most("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
-    thinking, total = most("reasoning_tokens", "thinking_tokens"), most("total_tokens")
-    if "prompt_tokens" not in counts and any(name.startswith("cache_") for name in counts):
+    thinking = most("reasoning_tokens", "thinking_tokens", "thoughts_tokens", "thoughts_token_count")
+    total = most("total_tokens", "total_token_count")
+    is_apart = "prompt_tokens" not in counts or cached + written > prompt
+    if is_apart and any(name.endswith("_input_tokens") for name in counts):
         prompt += cached + written  # Anthropic's own counts leave them out
     # Some leave out the thoughts, which are paid as the rest.
     if prompt:
@@ -212,8 +216,14 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _snake_case(value: Any) -> dict[str, Any]:
+    names = {name: re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _dict(value)}
+    return {names[name]: number for name, number in _dict(value).items()}
+
+
 def _count(value: Any) -> int:
-    """Return a whole number from 0 up; 0 for anything else."""
+    """Return a whole number from 0 up, also one that is written as a text; 0 for anything else."""
+    value = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,13}", value) else value
     is_count = type(value) in {int, float} and 0 <= value <= _MOST_TOKENS and value == int(value)
     return int(value) if is_count else 0
 
@@ -351,7 +361,8 @@ class StreamedAnswer:
         first = (raw or b"").removeprefix(codecs.BOM_UTF8).lstrip()[:1]
         if raw is not None and ("event-stream" not in media_type or first == b"{"):
             return self.read(raw, media_type, seconds, model)  # the server did not stream
-        if not self.is_finished and not (self.is_done and self.length):
+        is_whole = self.is_finished or (self.is_done and self.length)
+        if not is_whole and not is_closed(without_thoughts(self.text, is_cut=True)):
             raise InvalidResponseError("the answer broke off", is_transient=True)
         return self.result(seconds, model)
 
@@ -431,8 +442,8 @@ class StreamedAnswer:
 
     def result(self, seconds: float, model: str) -> Answer:
         """Return the answer, wherever the server put it; raises InvalidResponseError if the server failed."""
-        reason = self._finish.lower().removeprefix("finish_reason_").replace("-", "_")
-        finish = _FINISH.get(reason, "stop")
+        found = [name for name, words in _FINISH.items() if re.search(words, self._finish, re.IGNORECASE)]
+        finish: Finish | Literal["failed"] = found[0] if found else "stop"
         if finish == "failed":
             raise self._reported({})
         names = ("content", "refusal", "arguments", "thoughts")

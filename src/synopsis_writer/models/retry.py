@@ -176,15 +176,16 @@ def _requested_wait(headers: Mapping[str, str], report: Report) -> float:
     seconds = retry_after(headers)
     if seconds is None and report.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         seconds = _limit_reset(headers) if report.status == HTTPStatus.TOO_MANY_REQUESTS else 0.0
-        waits = (_seconds(found[1] or found[2]) or 0.0 for found in _WAIT_IN_BODY.finditer(report.text))
-        seconds = seconds or max(waits, default=0.0)
+        for found in _WAIT_IN_BODY.finditer(report.text):
+            unit = 0.001 if found["unit"] else 1.0
+            seconds = max(seconds, _seconds(found["field"] or found["sentence"], unit) or 0.0)
     return seconds or 0.0
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that `retry-after` or its kin ask to wait; None where none can be read."""
-    names = {"retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001, "retry-after": 1.0}
-    waits = (_seconds(headers.get(name), unit) for name, unit in names.items())
+    names = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms", "retry-after", "x-retry-after")
+    waits = (_seconds(headers.get(name), 0.001 if name.endswith("ms") else 1.0) for name in names)
     return next((seconds for seconds in waits if seconds is not None), None)
 
 
@@ -192,21 +193,31 @@ def _limit_reset(headers: Mapping[str, str]) -> float:
     # Of limits that are used up, as in `x-ratelimit-reset-requests`.
     waits = [0.0]
     for name, value in headers.items():
-        if "ratelimit" in name.lower() and "reset" in name.lower():
+        if re.search("rate-?limit.*reset", name, re.IGNORECASE):
             remaining = _seconds(headers.get(name.lower().replace("reset", "remaining")))
             waits.append(0.0 if remaining else _seconds(value) or 0.0)
+        elif name.lower() == "ratelimit":  # IETF's, in its older form or its newer one
+            used = re.finditer(r"\b(?:remaining|r)=0\b\W+(?:reset|t)=(\d+)", value)
+            waits += [float(found[1]) for found in used]
     return max(waits)
 
 
-_PART = r"(\d+(?:\.\d+)?)\s*(ms|[smhd])[a-z]*[\s,]*"
-_DURATION = re.compile(rf"(?:{_PART})+")  # 6m0s, 7200s, 2 hours
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_MOMENT = r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-][\d:]+)?"
-# A field such as `retryDelay`, `retry_after`, `resets_in_seconds` or `X-RateLimit-Reset`, or a sentence.
+# 6m0s, 7200s, 2 hours, 1 hour and 30 minutes, 2 Stunden
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|milli|[uµn]s|st|[smhdtw])[a-z]*[\s,]*(?:(?:and|und)\s+)?"
+_DURATION = re.compile(rf"(?:{_PART})+")
+_UNITS = {"ms": 0.001, "milli": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS |= {"st": 3600.0, "d": 86_400.0, "t": 86_400.0, "w": 7 * 86_400.0}
+_TIME = (
+    r"\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-][\d:]+)?|\w{3,9}, \d\d[ -]\w{3}[ -]\d{2,4} [\d:]+ GMT"
+    rf"|(?:{_PART})+(?![\w/:-])"
+)
+# A field such as `retryDelay`, `retry_after_ms`, `resets_in_seconds` or `X-RateLimit-Reset`, or a sentence.
 _WAIT_IN_BODY = re.compile(
-    r"(?:retry.?(?:delay|after)|reset(?:s?.?(?:in|at|after))?)(?:.?sec\w*)?"
-    rf"[\\\"']*\s*[:=]\s*[\\\"']*({_MOMENT}|[\d.]+ ?[a-z]*)(?![\w/:-])"
-    rf"|(?:again|retry|wait|resets?|available)(?: (?:in|after|for|at))? (?:about )?({_MOMENT}|(?:{_PART})+)",
+    r"(?:(?:retry|again).?(?:delay|after|in|at)|(?:resets?|wait|cool.?down)(?:.?(?:in|at|after|delay|time))?)"
+    r"(?:.?(?:sec\w*|stamp|(?P<unit>ms|milli\w*)))?[\\\"']*\s*[:=]\s*(?:\{\W*seconds\W*)?[\\\"']*"
+    rf"(?P<field>{_TIME}|PT?\d[\dDTHMS.]*|[\d.]+(?![\w/:-]))"
+    r"|(?:(?:again|retry|wait|resets?|available)(?: (?:in|after|for|at))?|(?:back|request) after|until)"
+    rf" (?:about )?(?P<sentence>{_TIME})",
     re.IGNORECASE,
 )
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # a larger number is not a duration but a time
@@ -214,7 +225,8 @@ _LONGEST_REQUEST = 366 * 86_400.0  # a longer wait is a mistake
 
 
 def _seconds(text: str | None, unit: float = 1.0) -> float | None:
-    text = re.sub(r"^PT(?=\d)|(?<=\d)[,;] .*", "", (text or "").strip())  # ISO 8601's mark, a second value
+    text = (text or "").strip(" \t\"'~")
+    text = re.sub(r"^PT?(?=\d)|(?<=\d)[,;] .*", "", text, flags=re.IGNORECASE)  # ISO 8601's, a second value
     try:
         if _DURATION.fullmatch(text.lower()):
             seconds = sum(float(count) * _UNITS[name] for count, name in re.findall(_PART, text.lower()))
