@@ -464,7 +464,7 @@ async def test_an_unusual_stream_is_read(name: str, end: str) -> None:
     assert (answer.text, answer.finish) == ("Ja, gern.", "stop")
 
 
-WHOLE = {
+WHOLE: dict[str, Step] = {
     "a body": CutBody(json.dumps(Reply(ANSWER).as_data("m"))),
     "a stream": Events("".join(Reply(ANSWER).as_events("m", usage=True)[:-3]), is_cut=True),
     "a stream that ends": Events(chunk({"content": ANSWER})),

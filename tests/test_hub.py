@@ -239,6 +239,20 @@ def test_a_file_of_another_length_is_not_kept(place: Place, weights: bytes) -> N
     assert place.pull().read_bytes() == weights
 
 
+@pytest.mark.parametrize("end", [20_000, 0])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_that_is_too_short_is_not_asked_for_forever(
+    place: Place, weights: bytes, end: int, ranges: bool
+) -> None:
+    place.hub.wrong[NAME] = weights[:end]
+    place.hub.knows_ranges = ranges
+
+    with pytest.raises(ConnectionFailedError, match="and pull again"):
+        place.pull()
+    assert 6 <= len(place.hub.loads()) <= 7
+    assert place.files() == []
+
+
 def test_a_file_that_is_not_gguf_is_refused_and_deleted(place: Place) -> None:
     place.hub.files[NAME] = b"PK\3\4" + bytes(4000)
 

@@ -317,7 +317,7 @@ def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, fi
     """Load `size` bytes into `target`, and return their SHA-256."""
     import httpx2
 
-    digest, done, breaks, shown = hashlib.sha256(), 0, 0, time.monotonic()
+    digest, done, most, breaks, shown = hashlib.sha256(), 0, 0, 0, time.monotonic()
     while done < size:
         rest = {"Range": f"bytes={done}-"} if done else {}
         try:
@@ -329,12 +329,15 @@ def _load(client: "httpx2.Client", address: str, size: int, target: BinaryIO, fi
                     target.truncate()
                 for piece in response.iter_raw():
                     digest.update(piece)
-                    done, breaks = done + target.write(piece), 0
+                    done += target.write(piece)
+                    most, breaks = (done, 0) if done > most else (most, breaks)
                     if time.monotonic() - shown >= _LINE_SECONDS:
                         shown = time.monotonic()
                         _log.info("%s: %.2f of %.2f GB", file.name, done / _GIGA, size / _GIGA)
                     if done > size:
                         break
+                if done < size:  # it ended without a word
+                    raise httpx2.ReadError("too short")
         except httpx2.HTTPError:
             breaks += 1
             if breaks > _MOST_BREAKS:
