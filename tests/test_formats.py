@@ -106,6 +106,8 @@ def test_tracked_changes_of_a_word_file_are_accepted_and_reported(folder: Path) 
         ("<w:p>{A}<w:customXml>{B}</w:customXml></w:p>", "A. B."),
         ("<w:p>{A}<w:bdo>{B}</w:bdo></w:p>", "A. B."),
         ('<w:p>{A}<w:r><w:br w:type="page"/><w:t>B.</w:t></w:r></w:p>', "A.\n\nB."),
+        ("<w:p>{A}<w:r><w:rPr><w:vanish/></w:rPr><w:t>B.</w:t></w:r></w:p>", "A."),
+        ('<w:p>{A}<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>B.</w:t></w:r></w:p>', "A. B."),
     ],
 )
 def test_a_word_file_has_the_words_that_word_shows(folder: Path, body: str, text: str) -> None:
@@ -115,6 +117,14 @@ def test_a_word_file_has_the_words_that_word_shows(folder: Path, body: str, text
         file.element.body.insert(len(file.element.body) - 1, element)
     file.save(str(path))
     assert read_source(path).document.text == text
+
+
+def test_hidden_text_is_reported(folder: Path) -> None:
+    path, file = folder / "a.docx", docx.Document()
+    file.add_paragraph(FIRST).add_run(" Geheim.").font.hidden = True
+    file.save(str(path))
+    source = read_source(path)
+    assert (source.document.text, source.dropped) == (FIRST, ("hidden text is left out",))
 
 
 def test_page_headers_and_formulas_are_reported(folder: Path) -> None:

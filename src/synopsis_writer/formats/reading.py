@@ -350,8 +350,10 @@ def _settle_revisions(file: Any) -> list[str]:
     around = (part for section in file.sections for part in (section.header, section.footer))
     if any(block.text.strip() for part in around for block in part.paragraphs):
         found.add("header")
-    for row in body.xpath(".//w:tr[w:trPr/w:del]"):
-        row.getparent().remove(row)
+    for unseen in body.xpath(
+        ".//w:tr[w:trPr/w:del] | .//w:r[w:rPr/w:vanish[not(@w:val='0' or @w:val='false')]]"
+    ):
+        unseen.getparent().remove(unseen)
     for paragraph in reversed(body.xpath(".//w:p[w:pPr/w:rPr/w:del or w:pPr/w:rPr/w:moveFrom]")):
         following = paragraph.getnext()  # the end of a paragraph was deleted: the next one goes on there
         if following is not None and following.tag == _W + "p":
@@ -371,6 +373,7 @@ _DROPPED = {
     "tracked changes: the deletions are not in the text": "del moveFrom",
     "pictures are left out": "drawing pict object",
     "text boxes are left out": "txbxContent",
+    "hidden text is left out": "vanish",
     "footnotes are left out": "footnoteReference endnoteReference",
     "comments are left out": "commentReference",
     "formulas and symbols are left out": "oMath sym",
