@@ -245,6 +245,17 @@ def test_a_text_whose_paragraphs_a_person_divided_is_told_in_other_lengths(
     assert run.code == 0, run.err
 
 
+def test_a_text_of_another_house_is_told_for_receivers(terminal: Terminal, story: Path) -> None:
+    short = json.loads(ANSWER)
+    short["paragraphs"] = [{"storyline": "A", "text": EPG}]
+    arguments = ("lengths", str(story), "--to", "bbc-short", "--house", str(RECEIVERS))
+    with LoopbackServer([Reply(json.dumps(short))]) as server:
+        run = terminal(*arguments, server=server)
+    assert run.code == 0, run.err
+    saved = story.with_name("der-weisse-hund-bbc-short.md")
+    assert (read_document(saved).text, read_document(saved).meta["brief"]["form"]) == (EPG, "bbc-short")
+
+
 def test_texts_that_are_neither_saved_nor_printed_are_on_stderr(terminal: Terminal, house: str) -> None:
     (terminal.folder / "taken").write_text("x", "utf-8")
     write = ["write", *ORDER[:4], "--forms", "portrait,epg", "--out", "taken", "--house", house]

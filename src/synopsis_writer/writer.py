@@ -423,7 +423,10 @@ class Writer:
     def _story_of(self, source: Document | Result) -> tuple[Synopsis, Brief, str]:
         """Return a synopsis, its brief, and what all lengths of its story share; raises InputError."""
         if isinstance(source, Document):
-            brief, show = self.resolve(read_brief(source))
+            brief = read_brief(source)
+            with contextlib.suppress(BriefError):  # its form may be of another house
+                brief, _ = self.resolve(brief)
+            show = self.find_show(brief.show)
             story = read_base(Source(source, str(source.path), {}), brief, show, (), Wish())
             link = str(source.meta.get("story") or source.meta.get("run") or "")
         elif source.accepted is None:
