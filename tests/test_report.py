@@ -265,9 +265,12 @@ def test_a_verdict_is_shown_only_where_a_comparison_gives_one() -> None:
         "old", "new", tuple(compare(a, b, name) for name in ("facts", "length_ratio", "cost"))
     )
     page = page_of(a, comparisons=[contest])
-    verdicts = re.findall(r"</td><td>\d+, \d+, \d+</td><td>(.*?)</td>", page)
+    verdicts = re.findall(r'</td><td>([^<]*)</td><td class="minor">\d+, \d+, \d+</td>', page)
     assert verdicts == ["better", "for information only", "nothing to compare"]
     assert 'new <span class="note">compared with</span> old' in page
+    comparison = page[page.index('<section id="comparisons"') : page.index('<section id="findings"')]
+    heads = re.findall(r'<th scope="col">(.*?)</th>', comparison)  # what a phone shows
+    assert heads == ["Metric", "Difference, 95&nbsp;% interval", "Verdict on the first"]
     assert 'id="comparisons"' not in page_of(a)
 
 
@@ -310,6 +313,8 @@ def test_costs_are_summed_per_currency_and_unpriced_rows_are_counted() -> None:
     assert format_total([paid, paid]) == "1.00 USD"
     assert format_total([paid, row_of(CASES[0])]) == "0.5000 USD, and 1 of 2 results unpriced"
     assert format_total([row_of(CASES[0])]) == "unpriced"
+    failed = row_of(CASES[0], amount=Decimal(0))
+    assert format_total([failed, row_of(CASES[0])]) == "unpriced"
     assert format_total([row_of(CASES[0], amount=Decimal(0))]) == format_total([]) == "no cost"
     assert (
         format_total([paid, row_of(CASES[0], amount=Decimal(2), currency="EUR")]) == "0.5000 USD and 2.00 EUR"
@@ -428,9 +433,9 @@ def test_the_run_compared_with_is_in_every_chart() -> None:
 def test_metrics_of_one_range_share_an_axis() -> None:
     scored = [Scored(each.row, {**each.scores, "facts": 0.25, "characters": 0.75}) for each in whole()]
     page = page_of(scored)
-    names = ("facts told", "people of the reference")
-    facts, people = (re.findall("<span>(.*?)</span>", chart_in(page, name)) for name in names)
-    assert facts == people
+    names = ("facts told", "people of the reference", "kind of ending")  # 0 to 1, and 0 or 1
+    facts, people, ending = (re.findall("<span>(.*?)</span>", chart_in(page, name)) for name in names)
+    assert facts == people == ending
     assert float(facts[0]) <= 0.25
     assert float(facts[1]) >= 0.75
 

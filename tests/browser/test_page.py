@@ -235,6 +235,14 @@ def test_the_page_itself_never_scrolls_sideways(chromium: Any, address: str, wid
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_the_table_of_results_fits_a_phone_and_a_printed_sheet(chromium: Any, address: str) -> None:
+    for width, media in ((360, "screen"), (1032, "print")):  # A4 across, without its margins
+        with opened(chromium, address, viewport={"width": width, "height": 800}) as page:
+            page.emulate_media(media=media)
+            wide = "(table) => table.scrollWidth - table.parentElement.clientWidth"
+            assert page.locator("#table").evaluate(wide) <= 0, media
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_on_its_background(chromium: Any, address: str, scheme: str) -> None:
     selectors = [

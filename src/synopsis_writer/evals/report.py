@@ -28,6 +28,9 @@ _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 _MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
+# What people prefer is known of pairs alone.
+_PEOPLE = Metric(lambda *_: None, 1, "people: preferred to the other, −1 to 1")
+
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
 
 
@@ -94,6 +97,7 @@ def render_report(
         info=info,
         groups=groups,
         metrics=shown,
+        people=_PEOPLE,
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown
@@ -103,7 +107,7 @@ def render_report(
         charted=charted,
         verdict=problems,
         prompts=tuple(compare_prompts(info, read_prompts(run.folder), before)),
-        major=("facts", "judge_preference"),  # columns for which a phone has room
+        major=("facts",),  # the column for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
         results=[result for section in sections for result in section.results],
@@ -205,7 +209,7 @@ def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, t
     """Return the ends of each metric's chart: metrics of one range, as `0 to 1`, have a common axis."""
     axes: dict[str, tuple[float, float]] = {}
     bounds = {name: _bounds(groups, name) for name in metrics}
-    kinds = {name: metrics[name].label.partition(", ")[2] or name for name in metrics}
+    kinds = {name: metrics[name].label.partition(", ")[2].replace("or", "to") or name for name in metrics}
     for name, ends in bounds.items():
         if ends is not None:
             low, high = axes.get(kinds[name], ends)
@@ -282,7 +286,7 @@ def format_total(rows: Sequence[Row]) -> str:
         if cost.currency:
             sums[cost.currency] += cost
     unpriced = len(rows) - len(costs)
-    known = " and ".join(map(format_cost, sums.values())) or ("" if unpriced and not costs else "no cost")
+    known = " and ".join(map(format_cost, sums.values())) or ("" if unpriced else "no cost")
     more = f"{unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
     return ", and ".join(filter(None, (known, more))) if unpriced else known
 
