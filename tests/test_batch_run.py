@@ -276,3 +276,13 @@ def test_senseless_flags_are_reported_before_anything_is_made(
     assert message in done.err
     assert "cannot print" not in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_row_of_a_length_that_no_demo_draft_has_fails_alone(terminal: Terminal, tmp_path: Path) -> None:
+    rows = "id,show,theme,words\na,Rote Rosen,Ein Koch lügt,60-90\nb,Rote Rosen,Ein Koch lügt,900-990\n"
+    (tmp_path / "briefs.csv").write_text(rows, encoding="utf-8")
+    done = terminal("batch", "run", "briefs.csv", "--out", "out")
+    assert (done.code, statuses(tmp_path)) == (3, ["failed", "failed"])
+    status = terminal("batch", "status", "out").out
+    assert "a: a demo draft's length is its own" in status
+    assert "asked for is 900 to 990 words" in status

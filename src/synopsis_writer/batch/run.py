@@ -28,7 +28,7 @@ from synopsis_writer.batch.store import BatchStore, Counts, NextAttempt, archive
 from synopsis_writer.batch.variety import Arc, Variety, for_gate
 from synopsis_writer.brief import Brief
 from synopsis_writer.drafting import Examiner, ExtendedGate
-from synopsis_writer.errors import EngineError, FileError, ModelError, SynopsisError
+from synopsis_writer.errors import BriefError, EngineError, FileError, ModelError, SynopsisError
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.gate import Gate, failures
 from synopsis_writer.house.house import open_house
@@ -305,6 +305,8 @@ async def make_row(writer: Writer, row: BatchRow, previous: Attempt | None = Non
         return RowResult.of(row.id, await writer.write(row.brief, seed=row.id, previous=previous))
     except ModelError as error:
         return RowResult.failed(row.id, error)
+    except BriefError as error:  # no demo draft has such a form or length
+        return RowResult(row.id, "failed", str(error))
 
 
 async def make_rows(
