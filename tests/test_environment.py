@@ -100,6 +100,21 @@ async def test_a_query_in_the_address_is_sent_as_one(stream: bool) -> None:
     )
 
 
+def test_a_field_that_an_address_has_twice_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has a field twice behind the"):
+        HostedClient("m", f"{HOUSE}?a=1&a=2", KEY)
+
+
+@pytest.mark.parametrize("quoted", ["ab%2Bcd%3D%3Dzz9988", "ab+cd==zz9988"])
+async def test_a_key_in_the_query_is_cut_out_of_what_the_server_says(quoted: str) -> None:
+    with LoopbackServer([Fault(403, message=f"bad sig {quoted}")]) as server:
+        client = HostedClient("m", f"{server.base_url}?sig=ab%2Bcd%3D%3Dzz9988", KEY)
+        with pytest.raises(ModelError) as caught:
+            await client.complete(ASK, None, Limits())
+        await client.close()
+    assert "zz9988" not in str(caught.value)
+
+
 @contextmanager
 def proxy(status: int) -> Iterator[str]:
     """Serve a proxy that answers each request with `status`; gives its host and port."""

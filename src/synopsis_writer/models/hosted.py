@@ -427,10 +427,13 @@ def open_sdk(
             "check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE"
         ) from None
     base_url, _, query = address.partition("?")  # the SDK would put the path behind it
+    fields = parse_qsl(query.partition("#")[0], keep_blank_values=True)
+    if len(dict(fields)) < len(fields):
+        raise SettingsError("the server's address has a field twice behind the '?': write it once")
     sdk = openai.AsyncOpenAI(
         api_key=key,
         base_url=base_url,
-        default_query=dict(parse_qsl(query.partition("#")[0], keep_blank_values=True)),
+        default_query=dict(fields),
         max_retries=0,
         http_client=http_client,
     )

@@ -9,7 +9,7 @@ import threading
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from synopsis_writer.errors import SettingsError
 
@@ -32,7 +32,8 @@ def secrets_of(address: str, key: str) -> list[str]:
     parts = _split(address)
     user, password = parts.username or "", unquote(parts.password or "")
     login = base64.b64encode(f"{unquote(user)}:{password}".encode()).decode() if password else ""
-    return [key, password, parts.password or "", login, *(value for _, value in parse_qsl(parts.query))]
+    values = [field.partition("=")[2] for field in parts.query.split("&")]
+    return [key, password, parts.password or "", login, *values, *map(unquote_plus, values)]
 
 
 def _split(address: str) -> SplitResult:
