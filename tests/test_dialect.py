@@ -309,6 +309,15 @@ async def test_of_several_refused_without_their_names_the_innocent_are_sent_agai
     assert len(caplog.messages) == len(reported)
 
 
+async def test_an_unnamed_parameter_in_a_single_500_teaches_nothing(tmp_path: Path) -> None:
+    store = CapabilityStore(tmp_path / "dialects.json")
+    fault = Fault(500, message="got an unexpected keyword argument")
+    with LoopbackServer([fault, Reply("Ja.")]) as server:
+        for _ in range(2):
+            await ask(server, store, schema=None)
+    assert ["prompt_cache_key" in chat.body for chat in server.chats] == [True, False, True]
+
+
 async def test_a_refusal_that_nothing_helps_against_ends() -> None:
     with (
         LoopbackServer([Fault(400, message="Unknown parameter")]) as server,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -273,26 +274,29 @@ class HostedClient:
         options.sort(key=lambda option: option != call.returned)
         alone = ([option] for option in options)
         for guess in (*alone, *(options[:count] for count in range(2, len(options) + 1))):
-            reduced = call.base
-            for option in guess:
-                reduced = option.refused(reduced)
-            if reduced not in call.tried:
-                call.tried.append(reduced)
-                call.capabilities, call.guessed = reduced, {option.name for option in guess[:-1]}
+            reduced = functools.reduce(lambda known, option: option.refused(known), guess, call.base)
+            if self._try(call, reduced, report):
+                call.guessed = {option.name for option in guess[:-1]}
                 return True
         return False
 
     def _reduce(self, call: "_Call", report: Report) -> bool:
         """Leave out what a report names."""
         option = _refused_option(report, self._request(call))
-        if option is None or (reduced := option.refused(call.capabilities)) in call.tried:
+        if option is None or not self._try(call, option.refused(call.capabilities), report):
             return False
+        call.base = option.refused(call.base) if call.base else None
+        return True
+
+    def _try(self, call: "_Call", reduced: ServerCapabilities, report: Report) -> bool:
+        """Go on with `reduced`, unless the call was asked with these already; return whether it does."""
+        if reduced in call.tried:
+            return False
+        # Templates that know no system role fail with a 500, in words that nothing else has.
+        is_about_system = call.capabilities.system_role and not reduced.system_role
+        call.is_after_fault |= report.status == HTTPStatus.INTERNAL_SERVER_ERROR and not is_about_system
         call.tried.append(reduced)
         call.capabilities = reduced
-        call.base = option.refused(call.base) if call.base else None
-        # Templates that know no system role fail with a 500, in words that nothing else has.
-        is_fault = report.status == HTTPStatus.INTERNAL_SERVER_ERROR and option.name != "system"
-        call.is_after_fault |= is_fault
         return True
 
     def _learn(self, call: "_Call") -> None:

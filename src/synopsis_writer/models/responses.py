@@ -217,8 +217,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _snake_case(value: Any) -> dict[str, Any]:
-    names = {name: re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _dict(value)}
-    return {names[name]: number for name, number in _dict(value).items()}
+    return {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): data for name, data in _dict(value).items()}
 
 
 def _count(value: Any) -> int:
