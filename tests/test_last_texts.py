@@ -167,6 +167,8 @@ def test_a_text_that_repeats_the_last_ones_is_saved_with_a_warning(terminal: Ter
         bodies = [request.body for request in server.requests if request.body]
     assert run.code == 0
     assert "Das hatten schon die letzten Texte: der Einstieg (" in run.err
+    logged = json.loads(terminal("log", "show", "last", "--json").out)
+    assert list(logged["avoid"]["openings"]) == [features_of(GOOD.synopsis).opening_kind]
     asked = bodies[-1]["messages"]
     assert json.loads(dry.out)["messages"][-1]["content"] == asked[-1]["content"]
     assert kinds(block(asked)["Einstieg"]) == {

@@ -131,12 +131,7 @@ def faults(review: Review, page: Page) -> tuple[list[tuple[Remark, list[Span]]],
             dropped.append(f"„{clean_name(remark.kind)}“ is no kind of fault")
         elif len(words) == 1 and lower_words(page.text).count(words[0]) > 1:
             dropped.append(f"„{quote}“ stands in the text more than once")
-        elif (
-            not wrong
-            or not way_out
-            or words == way_out
-            or any(map(praise.search, (remark.wrong, remark.way_out)))
-        ):
+        elif not wrong or way_out in ([], words) or any(map(praise.search, (remark.wrong, remark.way_out))):
             dropped.append(f"it has nothing to change in „{quote}“")
         else:
             counted.append((remark, spans))

@@ -343,6 +343,7 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
         "outline": run.outline.model_dump(mode="json") if run.outline else None,
         "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
         "examples": list(run.examples),
+        **({"avoid": run.avoid.model_dump(mode="json")} if run.avoid else {}),
         **sums_data(len(answers) - reviews, usage, cost, sum(answer.seconds for answer in answers)),
         **({"reviews": reviews} if reviews else {}),
         **({"failed_calls": lost} if lost else {}),

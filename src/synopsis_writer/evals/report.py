@@ -28,9 +28,6 @@ _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
 _MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
-# What people prefer is known of pairs alone.
-_PEOPLE = Metric(lambda *_: None, 1, "people: preferred to the other, −1 to 1")
-
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
 
 
@@ -97,7 +94,7 @@ def render_report(
         info=info,
         groups=groups,
         metrics=shown,
-        people=_PEOPLE,
+        people=Metric(lambda *_: None, 1, "people: preferred to the other, −1 to 1"),  # known of pairs alone
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown

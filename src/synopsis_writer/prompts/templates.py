@@ -393,7 +393,7 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
         document = read_document(path)
     except FileError as error:
         raise TemplateError(
-            f"prompt template {error}: --prompts names the folder that holds all of them"
+            f"prompt template {error}: --prompts names a folder that holds at least one of them"
         ) from error
     except InputError as error:
         raise TemplateError(str(error)) from error
