@@ -61,7 +61,7 @@ class Job:
         self._answer, now = answer or self._answer, time.monotonic()
         if now - self._shown >= _PICTURE_SECONDS and (text := self.text):
             self._shown = now
-            self.add("growing", {"title": text.title, "paragraphs": [part.text for part in text.paragraphs]})
+            self.add("growing", {"title": text.title, "paragraphs": text.paragraphs})
 
     @property
     def text(self) -> Text | None:

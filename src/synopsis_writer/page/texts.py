@@ -223,7 +223,7 @@ def text_of(document: Document, **more: Any) -> Text:
 def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dict[str, Any]]:
     """Return what did not pass, with places in the paragraphs `texts`, which need not be composed.
 
-    A place is the paragraph's index, and UTF-16 units in it.
+    A place is a number of UTF-16 units, with one for the break between two paragraphs.
     """
     body, place = _joined(texts), _places(texts)
     return [
@@ -243,7 +243,7 @@ def _joined(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text.strip())
 
 
-def _places(texts: Sequence[str]) -> Callable[[int], dict[str, int]]:
+def _places(texts: Sequence[str]) -> Callable[[int], int]:
     """Return a function from an index in the text as the gate has it to a place in its paragraphs."""
     filled = [(number, text) for number, text in enumerate(texts) if text.strip()] or [(0, "")]
     starts = list(accumulate((len(text) + 2 for _, text in filled[:-1]), initial=0))
@@ -254,11 +254,11 @@ def _places(texts: Sequence[str]) -> Callable[[int], dict[str, int]]:
     def composed(end: int) -> int:
         return len(unicodedata.normalize("NFC", inner[:end]))
 
-    def place(index: int) -> dict[str, int]:
+    def place(index: int) -> int:
         index = first + (index if is_composed else bisect_left(range(len(inner)), index, key=composed))
         paragraph = bisect_right(starts, index) - 1
-        units = body[starts[paragraph] : index].encode("utf-16-le", "surrogatepass")
-        return {"index": filled[paragraph][0], "offset": len(units) // 2}
+        before = "\n".join((*texts[: filled[paragraph][0]], body[starts[paragraph] : index]))
+        return len(before.encode("utf-16-le", "surrogatepass")) // 2
 
     return place
 

@@ -6,19 +6,22 @@ export let language = document.documentElement.lang; // "de" or "en"
 export const speak = (name) => (language = document.documentElement.lang = name);
 export const learn = (words) => Object.assign(WORDS, words);
 
-/** The words for `key`, with `values` where they belong. */
-export const w = (key, ...values) => (WORDS[key]?.[Number(language === "en")] ?? key).replace(/\{(\d)\}/g, (_, place) => values[place]);
-export const number = (value) => Number(value).toLocaleString(language);
-export const range = (limits, unit) => limits && `${w("limits", ...limits.map(number))} ${w(unit)}`;
-export const checkName = (check) => w(`check_${check}`);
+export const number = (value) => value.toLocaleString(language);
+
+/** The words for `key` (for `key`1 if the first value is 1), with `values` where they belong. */
+export const w = (key, ...values) => {
+	const words = (values[0] === 1 && WORDS[`${key}1`]) || WORDS[key] || [key, key];
+	return words[Number(language === "en")].replace(/\{(\d)\}/g, (_, place) => values[place]?.toLocaleString(language));
+};
+export const range = (limits, unit) => limits && `${w("limits", ...limits)} ${w(unit)}`;
 export const joined = (...words) => words.filter(Boolean).join(" · ");
 export const pick = (object, keys) => Object.fromEntries(keys.map((key) => [key, object[key]]));
 
-/** A moment as the language writes it, without the day if that is today. */
+/** A moment, without the day if that is today. */
 export const moment = (iso) => {
 	const date = new Date(iso);
 	const isToday = date.toDateString() === new Date().toDateString();
-	return date.toLocaleString(language, { ...(!isToday && { dateStyle: "medium" }), timeStyle: "short" });
+	return date.toLocaleString(language, { dateStyle: isToday ? undefined : "medium", timeStyle: "short" });
 };
 
 // Elements: data become text and attributes, never markup.
@@ -26,6 +29,7 @@ export const moment = (iso) => {
 export const $ = (id) => document.getElementById(id);
 export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 export const on = (target, names, act) => names.split(" ").forEach((name) => target.addEventListener(name, act));
+export const write = (id, words = "") => ($(id).textContent = words);
 
 export const h = (tag, ...children) => {
 	const element = document.createElement(tag);
@@ -39,7 +43,7 @@ const filled = (words, data) => words.replace(/\{(\+?)(\w+)\}/g, (_, isKey, name
  * Make an element from the template t-`name`: {x} is x of the data, or else the words for x; {+x} are the words that x
  * of the data names. `data-when` leaves out what is empty, `data-slot` takes nodes, `data-act` a function.
  */
-export const make = (name, data = {}) => {
+export const make = (name, data) => {
 	const made = $(`t-${name}`).content.firstElementChild.cloneNode(true);
 	for (const element of [made, ...all("*", made)]) {
 		const { when, slot, act } = element.dataset;
@@ -52,8 +56,11 @@ export const make = (name, data = {}) => {
 	return made;
 };
 
-/** Fill an element with a template for each of a list, or with words where it is empty. */
-export const fill = (id, name, list, none) => $(id).replaceChildren(...list.map((data) => make(name, data)), ...(list.length || !none ? [] : [make("none", { none })]));
+/** Fill an element with a template for each of a list, or with the words for `none` where it is empty. */
+export const fill = (id, name, list, none) => {
+	$(id).replaceChildren(...list.map((data) => make(name, data)));
+	if (none && !list.length) $(id).append(make("none", { none: w(none) }));
+};
 
 export const label = () => {
 	for (const element of all("[data-w]")) element.textContent = w(element.dataset.w);
@@ -62,35 +69,35 @@ export const label = () => {
 };
 
 /** Tell a screen reader the words for `key`, politely. */
-export const announce = (key, ...values) => ($("announcer").textContent = w(key, ...values));
+export const announce = (...words) => write("announcer", w(...words));
 
-/** Show the words for `key`, or others, above the text, with actions as [name, function]; a key is there once. */
-export const notice = (key, { words = w(key), kind = "", actions = [], lines = [] } = {}) => {
-	unnotice(key);
-	const shut = () => element.remove();
-	const action = ([name, act]) => make("button", { words: w(name), act: () => [shut(), act()] });
-	const element = make("notice", { words, key, kind, shut, lines: lines.map((line) => h("li", line)), actions: actions.map(action) });
+/** Show words above the text, those for `key` if there are no others; a key is there once. */
+export const notice = (key, words = w(key), { kind = "", actions = {}, lines = [] } = {}) => {
+	const shut = () => unnotice(key);
+	const buttons = Object.entries(actions).map(([name, act]) => make("button", { words: w(name), act: () => [shut(), act()] }));
+	const element = make("notice", { words, key, kind, shut, lines: lines.map((line) => h("li", line)), buttons });
 	if (kind === "error") element.role = "alert";
+	shut();
 	$("notices").append(element);
 };
-export const unnotice = (...keys) => all("#notices > *").forEach((each) => keys.includes(each.dataset.key) && each.remove());
+export const unnotice = (...keys) => keys.forEach((key) => document.querySelector(`#notices > [data-key="${CSS.escape(key)}"]`)?.remove());
 
-/** Open a dialog of the page; `submit` gets its data, and may keep it open by giving false or failing. */
+/** Open a dialog; `submit` gets its data, and may keep it open by giving false or failing. */
 export const open = (id, submit) => {
-	const form = $(id).querySelector("form");
-	const problem = form.querySelector(".problem") ?? {};
+	const dialog = $(id);
+	const form = dialog.querySelector("form");
+	const problem = form.querySelector(".problem");
 	form.reset();
 	problem.textContent = "";
-	form.onsubmit = async (event) => {
-		event.preventDefault();
+	form.onsubmit = async () => {
 		try {
-			if ((await submit?.(new FormData(form))) !== false) $(id).close();
+			if ((await submit?.(new FormData(form))) !== false) dialog.close();
 		} catch ({ message }) {
 			problem.textContent = message;
 		}
 	};
-	$(id).showModal();
-	$(id).scrollTop = 0; // the button that has the focus is at the end
+	dialog.showModal();
+	dialog.scrollTop = 0; // the button that has the focus is at the end
 	return form.elements;
 };
 
@@ -102,37 +109,41 @@ let token = document.querySelector("meta[name=synopsis-token]").content;
 let retrying;
 let lost = "";
 
-/** Take the token of a program that was started anew, once this browser has opened its address. */
-const renew = async () => {
-	const page = await fetch("/");
-	token = /synopsis-token" content="([^"]+)/.exec(await page.text())?.[1];
-	return page.ok;
-};
-
 const lose = (why) => {
-	if (lost !== why) notice("lost", { words: w(why), kind: "error" });
+	if (lost !== why) notice("lost", w(why), { kind: "error" });
 	lost = why;
 	clearTimeout(retrying);
 	retrying = setTimeout(() => get("/api/journal").catch(() => {}), RETRY);
 	throw Object.assign(new Error(why), { isLost: true });
 };
+const failed = (error) => {
+	if (error.isLost || error.name === "AbortError") throw error;
+	lose("lost");
+};
 
-/** Ask the program, with JSON or a Blob. An error `isLost` where it does not answer; else its `body` says why. */
+/** Take the token of a program that was started anew, once this browser has opened its address. */
+const renew = async () => {
+	const page = await fetch("/");
+	token = /synopsis-token" content="([^"]+)/.exec(await page.text())?.[1];
+	if (!page.ok) lose("restarted");
+};
+
+/** Ask the program, with JSON or a Blob; answers JSON or a File. An error `isLost` if there is no answer; else `body` says why. */
 const request = (method) => async (path, body, options) => {
 	const send = () => {
 		const headers = { "Accept-Language": language, "X-Synopsis-Token": token };
 		return fetch(path, { method, headers, body: body instanceof Blob ? body : JSON.stringify(body), ...options });
 	};
-	const failed = (error) => (error.name === "AbortError" ? Promise.reject(error) : lose("lost"));
 	let response = await send().catch(failed);
-	if (response.status === 403) response = (await renew().catch(failed)) ? await send().catch(failed) : lose("restarted");
+	if (response.status === 403) response = await renew().then(send).catch(failed);
 	if (lost) {
 		lost = "";
 		unnotice("lost");
 		announce("found");
 		dispatchEvent(new Event("found"));
 	}
-	if (response.ok && options?.isFile) return new File([await response.blob()], /filename="(.+)"/.exec(response.headers.get("content-disposition"))[1]);
+	const file = /filename="(.+)"/.exec(response.headers.get("content-disposition"));
+	if (file) return new File([await response.blob()], file[1]);
 	const data = await response.json().catch(failed);
 	if (!response.ok) throw Object.assign(new Error(data.error?.message), { body: data });
 	return data;

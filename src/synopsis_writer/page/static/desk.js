@@ -11,14 +11,12 @@ const BACKUP = "synopsis-draft-";
 
 export let state = null;
 export const docs = [];
-/** The text that is shown. @type {Doc} */
-export let doc = null;
-export const view = {};
+export let doc = null; // the one that is shown
+export const view = {}; // what the page does with it
 
 const content = (text) => JSON.stringify(pick(text, CONTENT));
-const journalPath = (draft) => `/api/journal/${draft}`;
+const journal = (method, draft, ...more) => method(`/api/journal/${draft}`, ...more);
 
-/** An open text: `text` as the server has it, its steps to undo and redo, and what was saved last. */
 class Doc {
 	undo = [];
 	redo = [];
@@ -56,7 +54,7 @@ on(window, "unhandledrejection", (event) => {
 	const { isLost, name, body, message } = event.reason;
 	if (isLost || name === "AbortError") return;
 	if (!body) console.error(event.reason); // our fault
-	notice("refused", { words: message, kind: "warn" });
+	notice("refused", message, { kind: "warning" });
 });
 
 // What can be undone
@@ -74,12 +72,14 @@ export const remember = (kind = "") => {
 	if (steps.length > MOST_STEPS) steps.shift();
 };
 
-/** Change the text in one step that can be undone. */
-export const change = (values) => {
-	remember();
+export const edit = (values, kind) => {
+	remember(kind);
 	Object.assign(doc.text, values);
-	view.show();
 	touch();
+};
+export const change = (values) => {
+	edit(values);
+	view.show();
 };
 
 const travel = (from, to) => {
@@ -120,12 +120,12 @@ export const add = (text) => {
 };
 
 export const load = async (id) => {
-	const { journal, ...text } = await get(textPath(id));
+	const { journal: newest, ...text } = await get(textPath(id));
 	add(text);
-	if (!journal || doc.isDirty) return;
-	const { draft, at, text: newer } = journal;
-	const actions = [["restore", () => restore(draft)], ["showDifference", () => view.compare(text, newer)], ["discard", () => discard(draft)]];
-	notice("newer", { words: w("newerDraft", moment(at)), actions });
+	if (!newest || doc.isDirty) return;
+	const { draft, at, text: newer } = newest;
+	const actions = { restore: () => restore(draft), showDifference: () => view.compare(text, newer), discard: () => discard(draft) };
+	notice("newer", w("newerDraft", moment(at)), { actions });
 };
 
 export const leave = async (which) => {
@@ -162,8 +162,8 @@ const sendDraft = async (which) => {
 	const { text, isDirty } = which;
 	unsent.delete(which);
 	try {
-		if (isDirty) await put(journalPath(text.draft), text);
-		else if (which.isKept) await drop(journalPath(text.draft));
+		if (isDirty) await journal(put, text.draft, text);
+		else if (which.isKept) await journal(drop, text.draft);
 		which.isKept = isDirty;
 		localStorage.removeItem(BACKUP + text.draft);
 		if (which === doc && isDirty) view.kept(w("journaled"));
@@ -195,7 +195,7 @@ const choose = (which, theirs) => {
 		touch();
 	};
 	const showDifference = () => [choose(which, theirs), view.compare(which.text, theirs)];
-	notice("conflict", { kind: "warn", actions: Object.entries({ keepMine, takeTheirs, showDifference }) });
+	notice("conflict", undefined, { kind: "warning", actions: { keepMine, takeTheirs, showDifference } });
 };
 
 const windows = new BroadcastChannel("synopsis"); // of one browser
@@ -251,18 +251,18 @@ export const poll = async () => {
 export const restore = async (...drafts) => {
 	unnotice("drafts", "newer");
 	for (const draft of drafts) {
-		const text = await get(journalPath(draft));
+		const text = await journal(get, draft);
 		const saved = text.id && (await get(textPath(text.id)).catch(() => null));
 		add(saved || { ...text, id: null, hash: "" });
 		if (saved) change({ ...text, hash: doc.text.hash, draft: doc.text.draft });
 		await sendJournal();
-		if (doc.text.draft !== draft) await drop(journalPath(draft));
+		if (doc.text.draft !== draft) await journal(drop, draft);
 	}
 	view.refresh();
 };
 
 export const discard = async (...drafts) => {
-	for (const draft of drafts) await drop(journalPath(draft));
+	for (const draft of drafts) await journal(drop, draft);
 	view.refresh();
 };
 
@@ -270,20 +270,20 @@ export const discard = async (...drafts) => {
 export const recover = async () => {
 	for (const key of Object.keys(localStorage).filter((each) => each.startsWith(BACKUP))) {
 		const text = JSON.parse(localStorage.getItem(key));
-		await put(journalPath(text.draft), text);
+		await journal(put, text.draft, text);
 		localStorage.removeItem(key);
 	}
 	const found = await view.refresh();
 	const drafts = found.map(({ draft }) => draft);
 	if (!drafts.length) return;
-	const actions = [["restore", () => restore(drafts[0])], ["all", () => restore(...drafts)]].slice(0, drafts.length);
-	notice("drafts", { words: w(drafts.length > 1 ? "draftsFound" : "draftFound1", drafts.length), lines: found.slice(0, 3).map(({ name }) => name), actions });
+	const actions = { restore: () => restore(drafts[0]), ...(drafts.length > 1 && { all: () => restore(...drafts) }) };
+	notice("drafts", w("draftsFound", drafts.length), { lines: found.slice(0, 3).map(({ name }) => name), actions });
 };
 
 on(window, "found", () => [view.touch(), sendJournal()]);
 on(window, "pagehide", () => {
 	for (const { text } of unsent) {
 		backUp(text);
-		put(journalPath(text.draft), text, { keepalive: true }).catch(() => {});
+		journal(put, text.draft, text, { keepalive: true }).catch(() => {});
 	}
 });

@@ -1,6 +1,6 @@
 // What the check says of the text: underlined in it, listed beside it, and counted under it.
 
-import { $, announce, checkName, fill, make, notice, number, open, post, range, w } from "./base.js";
+import { $, announce, fill, make, notice, number, open, post, range, w, write } from "./base.js";
 import { change, doc, outgoing, remember } from "./desk.js";
 import * as editor from "./editor.js";
 
@@ -30,25 +30,19 @@ export const check = async () => {
 };
 
 const unwaived = () => doc.findings.filter((each) => !each.waived);
-const isLong = ([start, end]) => start.index !== end.index || end.offset - start.offset > LONG_SPAN;
-const isBefore = (one, other) => one.index < other.index || (one.index === other.index && one.offset < other.offset);
 
 const show = ({ counts, limits, problem }) => {
 	const hasText = doc.text.paragraphs.some(({ text }) => text.trim());
+	const left = unwaived();
 	const spans = { long: [], warning: [], error: [] };
-	const numbers = { error: 0, warning: 0 };
-	for (const each of unwaived()) {
-		numbers[each.level]++;
-		for (const span of each.spans) spans[isLong(span) ? "long" : each.level].push(span);
-	}
+	for (const each of left) for (const span of each.spans) spans[span[1] - span[0] > LONG_SPAN ? "long" : each.level].push(span);
 	editor.underline(spans);
-	const { error, warning } = numbers;
-	const amounts = [error && w(error === 1 ? "error1" : "errors", error), warning && w(warning === 1 ? "warning1" : "warnings", warning)];
-	const verdict = amounts.filter(Boolean).join(", ") || w(hasText ? "clean" : "emptyHint");
-	$("verdict").className = hasText ? (error ? "refused" : "accepted") : "soft";
-	$("verdict").replaceChildren(verdict, unwaived().some(({ fixes }) => fixes.length) ? make("button", { words: w("fixAll"), act: fixAll }) : "");
-	$("found").textContent = error + warning || "";
-	$("problem").textContent = problem;
+	const [errors, warnings] = ["error", "warning"].map((kind) => left.filter(({ level }) => level === kind).length);
+	const verdict = [errors && w("errors", errors), warnings && w("warnings", warnings)].filter(Boolean).join(", ") || w(hasText ? "clean" : "emptyHint");
+	$("verdict").className = `row ${hasText ? (errors ? "refused" : "accepted") : "soft"}`;
+	$("verdict").replaceChildren(verdict, left.some(({ fixes }) => fixes.length) ? make("button", { words: w("fixAll"), act: fixAll }) : "");
+	write("found", left.length || "");
+	write("problem", problem);
 	const focused = document.activeElement.closest("#findings li")?.dataset.key;
 	fill("findings", "finding", doc.findings.map(card));
 	if (focused) (document.querySelector(`#findings [data-key="${CSS.escape(focused)}"] button`) ?? $("right")).focus();
@@ -57,15 +51,15 @@ const show = ({ counts, limits, problem }) => {
 	if (said === verdict) return;
 	said = verdict;
 	clearTimeout(saying);
-	saying = setTimeout(() => ($("judged").textContent = verdict), SAY_AFTER); // apart, or it would replace what was announced
+	saying = setTimeout(write, SAY_AFTER, "judged", verdict); // apart, or it would replace what was announced
 };
 
 const counter = (unit, value, limit) => {
-	const count = { unit: w(unit), count: number(value), value };
+	const count = { unit: w(unit), count: number(value), value, level: "" };
 	if (!limit) return count;
 	const [least, most] = limit;
-	const rest = value > most ? w("overBy", number(value - most)) : value < least ? w("under", number(least - value)) : w("left", number(most - value));
-	return { ...count, most, level: value > most ? "over" : value > NEAR * most ? "near" : "within", rest: `${range(limit, unit)} · ${rest}` };
+	const rest = value > most ? w("overBy", value - most) : value < least ? w("under", least - value) : w("left", most - value);
+	return { ...count, most, level: value > most ? "over" : value > NEAR * most ? "near" : "", rest: `${range(limit, unit)} · ${rest}` };
 };
 
 const quote = (span) => {
@@ -75,19 +69,20 @@ const quote = (span) => {
 
 const card = (finding) => {
 	const { check: id, level, spans, fixes, waived } = finding;
-	const word = spans.length ? quote(spans[0]) : "";
+	const quotes = spans.slice(0, MOST_QUOTES).map((span) => ({ words: quote(span), act: () => editor.select(...span, true) }));
+	const word = quotes[0]?.words ?? "";
 	const [fix, ...others] = waived ? [] : fixes;
 	return {
 		...finding,
 		kind: waived ? "waived" : level,
 		key: `${id} ${word}`,
-		name: checkName(id),
-		quotes: spans.slice(0, MOST_QUOTES).map((span) => make("quote", { words: quote(span), act: () => editor.select(...span, true) })),
+		name: w(`check_${id}`),
+		quotes: quotes.map((each) => make("quote", each)),
 		reason: waived && w("waivedBecause", waived),
 		fixWords: fix && (others.length || !fix.text.trim() ? w("fix") : w("fixTo", fix.text)),
 		fix: () => applyFix(finding),
 		ourWord: !waived && id === "spelling" && /^[\p{L}\p{M}'’-]{2,60}$/u.test(word) && w("ourWord", word),
-		own: () => ours(word),
+		own: () => own(word),
 		waiveWords: w(waived ? "unwaive" : "waive"),
 		waive: () => (waived ? unwaive : waive)(finding),
 	};
@@ -106,7 +101,7 @@ export const fixAll = async () => {
 };
 
 const waive = ({ check: id, message, words }) => {
-	$("unwaived").textContent = message;
+	write("unwaived", message);
 	open("waive", (data) => change({ waived: [...doc.text.waived, { check: id, words, reason: data.get("reason") }] }));
 };
 
@@ -114,15 +109,15 @@ const unwaive = ({ check: id, words }) => {
 	change({ waived: doc.text.waived.filter((each) => each.check !== id || !each.words.some((word) => words.includes(word))) });
 };
 
-const ours = async (word) => {
+const own = async (word) => {
 	await post("/api/words", { word });
-	notice("word", { words: w("ourWordDone", word) });
+	notice("word", w("ourWordDone", word));
 	check();
 };
 
 const current = () => {
-	const { start } = editor.selection();
-	return unwaived().find(({ spans }) => spans.some(([from, to]) => !isBefore(start, from) && !isBefore(to, start)));
+	const [cursor] = editor.selection();
+	return unwaived().find(({ spans }) => spans.some(([from, to]) => from <= cursor && cursor <= to));
 };
 
 export const markCurrent = () => {
@@ -133,7 +128,7 @@ export const markCurrent = () => {
 	if (matchMedia("(min-width: 60rem)").matches) here?.scrollIntoView({ block: "nearest" });
 };
 
-/** For the finding at the cursor, or else the first one. */
+/** Act on the finding at the cursor, or else the first one. */
 const withCurrent = (act) => () => {
 	const finding = current() ?? unwaived()[0];
 	if (finding) act(finding);
@@ -142,12 +137,12 @@ const withCurrent = (act) => () => {
 export const fixCurrent = withCurrent(applyFix);
 export const waiveCurrent = withCurrent(waive);
 
-/** Go to the next words that a finding marks, or to the ones before. */
-export const step = (by) => {
-	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map((span) => ({ ...finding, span })));
-	all.sort(({ span: [one] }, { span: [other] }) => (isBefore(one, other) ? -by : by));
-	const { start } = editor.selection();
-	const next = all.find(({ span: [from] }) => (by > 0 ? isBefore(start, from) : isBefore(from, start))) ?? all[0];
+/** Go to the next words that a finding marks, or with -1 to the ones before. */
+export const step = (by) => () => {
+	const [cursor] = editor.selection();
+	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map((span) => ({ ...finding, span, way: by * (span[0] - cursor) })));
+	all.sort((one, other) => one.way - other.way);
+	const next = all.find(({ way }) => way > 0) ?? all[0];
 	if (!next) return announce("clean");
 	editor.select(...next.span, true);
 	announce(`${next.message} ${next.hint}`);

@@ -1,6 +1,6 @@
 // The model at work: writing, revising, other lengths; and what it would be asked.
 
-import { $, announce, checkName, fill, h, joined, make, notice, number, open, pick, post, range, run, unnotice, w } from "./base.js";
+import { $, announce, fill, h, joined, make, notice, open, pick, post, range, run, unnotice, w, write as say } from "./base.js";
 import { add, change, discard, doc, go, outgoing, save, state, view } from "./desk.js";
 
 /** What of a text a model or an older version has. */
@@ -9,6 +9,11 @@ export const WORDS = ["title", "logline", "characters", "paragraphs"];
 /** What is under way, and the text it is for: only one at a time. */
 export let job = null;
 
+export const budgetWords = () => {
+	const { budget } = state;
+	return budget && w("budget", budget.amount ?? w("tokens", budget.tokens));
+};
+
 /** Start a job and show it as it goes; returns the texts, or nothing where there are none. */
 const work = async (kind, body) => {
 	if (job) return announce("busy");
@@ -16,46 +21,44 @@ const work = async (kind, body) => {
 	const isWriting = kind === "write";
 	let grown = { paragraphs: [] };
 	let tokens = 0;
-	const say = (...words) => ($("doing").textContent = words.filter(Boolean).join(" "));
-	const charge = (cost) => ($("bill").textContent = joined(tokens && w("tokens", number(tokens)), cost && w(cost), budgetWords()));
+	const charge = (cost) => say("bill", joined(tokens && w("tokens", tokens), cost && w(cost), budgetWords()));
 	const heard = {
-		status: ({ message }) => ($("stage").textContent = message),
-		growing({ title, paragraphs }) {
-			const now = { title, paragraphs: paragraphs.map((text) => ({ storyline: "A", text })) };
+		status: ({ message }) => say("stage", message),
+		growing(now) {
 			if (JSON.stringify(now).length >= JSON.stringify(grown).length) grown = now; // a retry begins anew
 			if (which !== doc || !isWriting) return;
-			$("title").value = title;
-			$("growing").replaceChildren(...paragraphs.map((text) => h("p", text)));
+			$("title").value = now.title;
+			$("growing").replaceChildren(...now.paragraphs.map(({ text }) => h("p", text)));
 		},
-		attempt({ number: count, passed, form, findings, usage, cost }) {
+		attempt({ number, passed, form, findings, usage, cost }) {
 			grown = { paragraphs: [] };
-			const names = findings.map(({ check }) => checkName(check));
+			const names = findings.map(({ check }) => w(`check_${check}`));
 			const why = findings.map(({ message }, index) => h("li", h("b", names[index]), ` ${message}`));
-			$("attempts").append(make("attempt", { verdict: joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", count)), why }));
+			$("attempts").append(make("attempt", { verdict: joined(kind === "lengths" && form, w(passed ? "attemptPassed" : "attemptRefused", number)), why }));
 			tokens += usage.prompt + usage.completion;
 			charge(cost);
-			if (!passed) say(w("attemptBecause", count + 1, count, names.join(", ")));
+			if (!passed) say("doing", w("attemptBecause", number + 1, number, names.join(", ")));
 		},
 	};
-	const show = (isRunning) => {
-		which.isBusy = isRunning;
-		job = isRunning ? { kind, doc: which, stop() {} } : null;
-		$("job").classList.toggle("running", isRunning);
+	const show = (running) => {
+		job = running;
+		which.isBusy = Boolean(running);
+		$("job").classList.toggle("running", which.isBusy);
 		view.show();
 	};
 	unnotice("job");
-	say(w(isWriting ? "writing" : "revising"));
-	for (const id of ["attempts", "growing", "bill", "stage"]) $(id).replaceChildren();
+	for (const id of ["attempts", "growing", "bill", "stage"]) say(id);
+	say("doing", w(isWriting ? "writing" : "revising"));
 	$("job").hidden = false;
-	show(true);
+	show({ kind, doc: which });
 	try {
 		const [name, data] = await run(`/api/${kind}`, body, heard, (stop) => (job.stop = stop));
 		const part = [data.text, grown].find((text) => text?.paragraphs.length);
 		const text = data.texts?.[0] ?? part;
 		const partKept = isWriting && !data.texts && part && w("partKept");
 		if (isWriting && text) adopt(which, text);
-		say(w(name), partKept);
-		if (data.message || name === "lost") notice("job", { words: [data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), kind: "warn" });
+		say("doing", `${w(name)} ${partKept || ""}`);
+		if (name === "failed" || name === "lost") notice("job", [data.message ?? w("jobLost"), partKept].filter(Boolean).join(". "), { kind: "warning" });
 		tokens = data.tokens ?? tokens;
 		charge(data.cost);
 		return data.texts;
@@ -63,23 +66,18 @@ const work = async (kind, body) => {
 		$("job").hidden = true;
 		throw error;
 	} finally {
-		$("stage").textContent = "";
-		show(false);
+		say("stage");
+		show(null);
 	}
-};
-
-export const budgetWords = () => {
-	const { budget } = state;
-	return budget && w("budget", budget.amount ?? w("tokens", number(budget.tokens)));
 };
 
 /** Put a model's text into an open one, as one step to undo. */
 const adopt = (which, text) => {
 	const shown = doc;
 	const { draft, id, hash, brief } = which.text;
-	if (which !== shown) go(which);
+	go(which);
 	change({ ...text, draft, id, hash, brief: { ...brief, ...text.brief } });
-	if (which !== shown) go(shown);
+	go(shown);
 	if (text.draft) discard(text.draft);
 };
 
@@ -93,26 +91,25 @@ export const write = async (best_of) => {
 	work("write", { brief, best_of });
 };
 
-export const revise = async (note, index, variants) => {
+export const revise = async (note, paragraphs, variants) => {
 	if (doc.text.id && !(await save())) return;
 	const which = doc;
-	const texts = await work("revise", { text: outgoing(), note, paragraphs: index === null ? [] : [index + 1], variants });
+	const texts = await work("revise", { text: outgoing(), note, paragraphs, variants });
 	if (!texts) return;
 	go(which);
 	choose(texts);
 };
 
 /** In which words `after` differs, paragraph by paragraph where both have as many. */
-const differences = async (before, after) => {
-	const [old, now] = [before, after].map((text) => outgoing(text).paragraphs.map((each) => each.text));
+const differences = async (...texts) => {
+	const [old, now] = texts.map((text) => outgoing(text).paragraphs.map((each) => each.text));
 	return (await post("/api/diff", { old, new: now })).pieces;
 };
 
 /** A text to read, in pieces that say what is new; `more` may add something to each paragraph. */
-const reading = ({ title, logline }, pieces, more = () => "") => {
+const reading = (text, pieces, more = () => "") => {
 	const marked = ({ kind, text }) => (kind === "same" ? text : h(kind === "in" ? "ins" : "del", text));
-	const paragraphs = pieces.flatMap((piece, index) => [h("p", ...piece.map(marked)), more(piece, index) || ""]);
-	return make("reading", { title, logline, paragraphs });
+	return make("reading", { ...text, paragraphs: pieces.flatMap((piece, index) => [h("p", ...piece.map(marked)), more(piece, index) || ""]) });
 };
 export const plain = (text) => reading(text, text.paragraphs.map(({ text }) => [{ kind: "same", text }]));
 
@@ -158,10 +155,8 @@ export const limitsOf = (form) => ["words", "characters", "bytes", "paragraphs"]
 export const lengths = () => {
 	const { text } = doc;
 	const others = state.house.forms.filter(({ name }) => name !== text.brief.form);
-	fill("forms", "choice", others.map((form) => ({ name: form.name, limits: limitsOf(form) })));
-	const tell = async (forms) => {
-		for (const each of (await work("lengths", { text: outgoing(text), forms })) ?? []) add(each);
-	};
+	fill("forms", "choice", others.map((form) => ({ ...form, limits: limitsOf(form) })));
+	const tell = async (forms) => (await work("lengths", { text: outgoing(text), forms }))?.forEach(add);
 	open("lengths", (data) => {
 		const forms = data.getAll("form");
 		if (forms.length) tell(forms);
@@ -171,7 +166,7 @@ export const lengths = () => {
 
 export const prompt = async (brief) => {
 	const { messages, examples } = await post("/api/prompt", { brief });
-	fill("chosen", "item", examples.map(({ title, reason }) => ({ title, detail: reason })), w("noExamples"));
+	fill("chosen", "item", examples, "noExamples");
 	fill("asked", "message", messages);
 	open("prompt");
 };

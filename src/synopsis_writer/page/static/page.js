@@ -1,7 +1,7 @@
 // The page: shows the open text with its brief, and ties keys and buttons to what they do.
 
-import { $, all, fill, h, joined, label, language, notice, number, on, speak, w } from "./base.js";
-import * as desk from "./desk.js";
+import { $, all, fill, h, joined, label, language, notice, on, speak, w, write } from "./base.js";
+import { add, change, doc, docs, edit, go, leave, load, poll, recover, redo, remember, save, start, state, touch, undo, view } from "./desk.js";
 import * as editor from "./editor.js";
 import * as findings from "./findings.js";
 import * as model from "./model.js";
@@ -20,42 +20,45 @@ const later = (name, act, after) => {
 	clearTimeout(timers[name]);
 	timers[name] = setTimeout(act, after);
 };
+const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
 const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
-const options = (list) => list.map(({ name }) => h("option", name));
+const options = (id, list) => $(id).append(...list.map(({ name }) => h("option", name)));
 const readBrief = () => Object.fromEntries(new FormData($("brief")));
 
 /** Show who plays in the show, and what the form is for. */
 const showCast = () => {
 	const isIt = (name) => name.toLowerCase() === brief.show.value.trim().toLowerCase();
-	const cast = desk.state.shows.find(({ name, aliases }) => [name, ...aliases].some(isIt))?.cast ?? [];
+	const cast = state.shows.find(({ name, aliases }) => [name, ...aliases].some(isIt))?.cast ?? [];
 	const chosen = lines(brief.characters.value);
-	const toggle = (name) => () => {
-		brief.characters.value = (chosen.includes(name) ? chosen.filter((each) => each !== name) : [...chosen, name]).join("\n");
-		changeBrief();
+	const chip = ({ name, role }) => {
+		const others = chosen.filter((each) => each !== name);
+		const pressed = others.length < chosen.length;
+		const toggle = () => {
+			brief.characters.value = (pressed ? others : [...chosen, name]).join("\n");
+			changeBrief();
+		};
+		return { name, role, pressed, toggle };
 	};
 	$("cast").hidden = !cast.length;
-	fill("chips", "chip", cast.map(({ name, role }) => ({ name, role, pressed: String(chosen.includes(name)), toggle: toggle(name) })));
-	const form = desk.state.house.forms.find(({ name }) => name === brief.form.value);
-	$("purpose").textContent = form ? `${form.purpose} ${model.limitsOf(form)}.` : "";
+	fill("chips", "chip", cast.map(chip));
+	const form = state.house.forms.find(({ name }) => name === brief.form.value);
+	write("purpose", form && `${form.purpose} ${model.limitsOf(form)}.`);
 };
 
 const changeBrief = (kind) => {
-	desk.remember(kind);
-	desk.doc.text.brief = readBrief();
-	desk.touch();
+	edit({ brief: readBrief() }, kind);
 	showCast();
 };
 
-const show = (place) => {
-	const { doc } = desk;
+const show = (cursor) => {
 	const { text } = doc;
 	const isGrowing = model.job?.doc === doc && model.job.kind === "write";
 	const hadFocus = document.activeElement === editor.host;
-	const { start } = editor.selection();
+	const [start] = editor.selection();
 	for (const name of ["title", "logline"]) Object.assign($(name), { value: text[name], readOnly: isGrowing });
 	$("characters").value = text.characters.map(({ name, role }) => `${name}: ${role}`).join("\n");
 	editor.set(text.paragraphs);
-	if (hadFocus) editor.select(place ?? start, undefined, Boolean(place));
+	if (hadFocus) editor.select(cursor ?? start, undefined, cursor !== undefined);
 	$("body").hidden = isGrowing;
 	$("growing").hidden = !isGrowing;
 	for (const each of brief) if (each.name) each.value = [text.brief[each.name] ?? ""].flat().join("\n");
@@ -68,28 +71,33 @@ const show = (place) => {
 };
 
 const showTabs = () => {
-	const { doc, docs } = desk;
 	const isOpen = (key, value) => value && docs.some(({ text }) => text[key] === value);
 	const siblings = panels.library.filter(({ id, story }) => isOpen("story", story) && !isOpen("id", id));
-	const close = (each) => docs.length > 1 && { closing: w("closeTab", each.name), close: () => desk.leave(each) };
-	const tab = (each) => ({ form: each.text.brief.form, name: each.name + (each.isDirty ? " •" : ""), current: String(each === doc), go: () => desk.go(each), ...close(each) });
-	const sibling = ({ id, form, title }) => ({ form, name: title, current: "false", go: () => desk.load(id) });
+	const tab = (each) => ({
+		form: each.text.brief.form,
+		name: each.name + (each.isDirty ? " •" : ""),
+		current: each === doc,
+		go: () => go(each),
+		closing: w("closeTab", each.name),
+		close: docs.length > 1 && (() => leave(each)),
+	});
+	const sibling = ({ id, form, title }) => ({ form, name: title, current: false, go: () => load(id) });
 	fill("open", "tab", [...docs.map(tab), ...siblings.map(sibling)]);
 	$("open").hidden = docs.length + siblings.length < 2;
 	document.title = `${doc.name} – synopsis`;
 };
 
 const showKept = (words) => {
-	const { text, isDirty } = desk.doc;
-	$("kept").textContent = words ?? (isDirty ? w("unsaved") : text.id ? w(text.state) : "");
-	$("kept").className = isDirty ? "soft" : text.state;
+	const { text, isDirty } = doc;
+	write("kept", words ?? (isDirty ? w("unsaved") : text.id && w(text.state)));
+	$("kept").className = isDirty ? "soft" : `soft ${text.state}`;
 };
 
 /** Show where the cursor is: which paragraph, and its storyline. */
 const showPlace = () => {
-	const { paragraphs } = desk.doc.text;
-	const { index } = editor.selection().start;
-	$("where").textContent = w("paragraphOf", index + 1, Math.max(1, paragraphs.length));
+	const { paragraphs } = doc.text;
+	const index = editor.current();
+	write("where", w("paragraphOf", index + 1, Math.max(1, paragraphs.length)));
 	wish.scope.options[1].textContent = w("thisParagraph", index + 1);
 	for (const each of all("#place button")) {
 		const { action } = each.dataset;
@@ -99,22 +107,22 @@ const showPlace = () => {
 };
 
 Object.assign(editor.heard, {
-	before: desk.remember,
+	before: remember,
 	changed() {
-		desk.doc.text.paragraphs = editor.get();
-		desk.touch();
+		doc.text.paragraphs = editor.get();
+		touch();
 		showPlace();
 	},
 	moved() {
 		showPlace();
 		findings.markCurrent();
 	},
-	pasted: (length) => length > LONG_PASTE && notice("paste", { words: w("longPaste", number(length)) }),
+	pasted: (length) => length > LONG_PASTE && notice("paste", w("longPaste", length)),
 });
-Object.assign(desk.view, {
+Object.assign(view, {
 	show,
 	kept: showKept,
-	place: () => editor.selection().start,
+	place: () => editor.selection()[0],
 	refresh: panels.refresh,
 	compare: model.compare,
 	tabs: showTabs,
@@ -128,64 +136,63 @@ Object.assign(desk.view, {
 // Actions
 
 /** Change the paragraph at the cursor, and go where it is then. */
-const withParagraph = (edit) => () => {
-	const { paragraphs } = desk.doc.text;
-	const { index } = editor.selection().start;
-	const [changed, to] = edit(paragraphs, index);
-	if (!paragraphs[index] || !paragraphs[to]) return;
-	desk.change({ paragraphs: changed });
-	editor.select({ index: to, offset: 0 }, undefined, true);
+const withParagraph = (edited, by = 0) => () => {
+	const { paragraphs } = doc.text;
+	const index = editor.current();
+	if (!paragraphs[index] || !paragraphs[index + by]) return;
+	change({ paragraphs: edited(paragraphs, index) });
+	editor.select(editor.startOf(index + by), undefined, true);
 };
-const move = (by) => withParagraph((texts, index) => [texts.toSpliced(index, 1).toSpliced(index + by, 0, texts[index]), index + by]);
-const tell = (storyline) => withParagraph((texts, index) => [texts.map((each, place) => (place === index ? { ...each, storyline } : each)), index]);
+const move = (by) => withParagraph((texts, index) => texts.toSpliced(index, 1).toSpliced(index + by, 0, texts[index]), by);
+const tell = (storyline) => withParagraph((texts, index) => texts.with(index, { ...texts[index], storyline }));
 
 const toRegion = (by) => () => {
 	const here = REGIONS.findIndex((id) => $(id).contains(document.activeElement));
 	const next = REGIONS[(here + by + 3) % 3];
-	if (next === "middle") editor.select(editor.selection().start);
+	if (next === "middle") editor.select(editor.selection()[0]);
 	else ($(next).querySelector("summary, button") ?? $(next)).focus();
 };
 const toPart = (part, control) => () => {
 	$(part).open = true;
 	control.focus();
 };
-const saved = (act) => async () => (await desk.save()) && act();
+const saved = (act) => async () => (await save()) && act();
 
 const translate = (to) => {
 	speak(to);
 	label();
-	const { model: engine, house } = desk.state;
-	$("house").textContent = house.is_own ? house.name : w("builtIn");
-	$("model").textContent = joined(w(`model_${engine.kind}`, engine.name), model.budgetWords());
+	const { model: engine, house } = state;
+	write("house", house.is_own ? house.name : w("builtIn"));
+	write("model", joined(w(`model_${engine.kind}`, engine.name), model.budgetWords()));
 	const ways = engine.ways_out.map(({ kind, command }) => w(`way_${kind}`, command));
-	if (ways.length) notice("noModel", { lines: [engine.why, w("waysOut"), ...ways] });
+	if (ways.length) notice("noModel", w("noModel"), { lines: [engine.why, w("waysOut"), ...ways] });
 	show();
 	panels.refresh();
 };
 
 const newText = () => {
-	const { show: name, form } = desk.doc.text.brief;
-	desk.add();
-	Object.assign(desk.doc.text.brief, { show: name, form });
-	desk.doc.saved = null;
+	const { show: name, form } = doc.text.brief;
+	add();
+	Object.assign(doc.text.brief, { show: name, form });
+	doc.saved = null;
 	show();
 	ACTIONS.brief();
 };
 
 const revise = () => {
 	const note = wish.note.value.trim();
-	if (note) model.revise(note, wish.scope.value ? editor.selection().start.index : null, Number(wish.variants.value));
+	if (note) model.revise(note, wish.scope.value ? [editor.current() + 1] : [], Number(wish.variants.value));
 	else wish.note.focus();
 };
 
 const ACTIONS = {
 	write: () => ($("wish").contains(document.activeElement) ? revise() : model.write(Number($("best-of").value))),
 	stop: () => model.job?.stop(),
-	save: () => desk.save(),
-	undo: desk.undo,
-	redo: desk.redo,
-	nextFinding: () => findings.step(1),
-	lastFinding: () => findings.step(-1),
+	save,
+	undo,
+	redo,
+	nextFinding: findings.step(1),
+	lastFinding: findings.step(-1),
 	fix: findings.fixCurrent,
 	fixAll: findings.fixAll,
 	waive: findings.waiveCurrent,
@@ -207,53 +214,49 @@ const ACTIONS = {
 	B: tell("B"),
 	C: tell("C"),
 	language: () => translate(language === "de" ? "en" : "de"),
-	actions: () => panels.showActions(),
+	actions: panels.showActions,
 	hide: () => ($("job").hidden = true),
 };
 const KEYS = Object.fromEntries(all("[data-key]").flatMap(({ dataset: { key, action } }) => key.split(" ").map((each) => [each, action])));
+const SUBMITS = { wish: revise, "open-folder": panels.openFolder };
+
+/** What typing does, by the id of the field or of its form. */
+const INPUTS = {
+	brief: ({ name }) => name && changeBrief(`brief ${name}`),
+	title: ({ value }) => edit({ title: oneLine(value) }, "title"),
+	logline: ({ value }) => edit({ logline: oneLine(value) }, "logline"),
+	characters({ value }) {
+		const people = lines(value).map((line) => /^([^:]*):?(.*)$/.exec(line));
+		edit({ characters: people.map(([, name, role]) => ({ name: name.trim(), role: role.trim() })) }, "characters");
+	},
+	query: () => later("search", panels.refresh, SEARCH_AFTER),
+	state: panels.refresh,
+	narrow: ({ value }) => panels.narrow(value),
+	file(field) {
+		panels.importFiles([...field.files]);
+		field.value = "";
+	},
+};
 
 on(window, "keydown", (event) => {
 	const { key, shiftKey, altKey, ctrlKey, metaKey, isComposing, target } = event;
 	const name = key === "?" ? key : `${ctrlKey || metaKey ? "Ctrl+" : ""}${shiftKey ? "Shift+" : ""}${key.length === 1 ? key.toUpperCase() : key}`;
 	const isTyped = name === "?" && target.matches("input, textarea, select, [contenteditable]");
-	if (isComposing || altKey || isTyped || !KEYS[name] || document.querySelector("dialog[open]") || (key === "Escape" && !model.job)) return;
+	const act = name === "Enter" && target.id === "title" ? () => $("logline").focus() : ACTIONS[KEYS[name]];
+	if (!act || isComposing || altKey || isTyped || document.querySelector("dialog[open]") || (key === "Escape" && !model.job)) return;
 	event.preventDefault();
-	ACTIONS[KEYS[name]]();
+	act();
 });
 on(document, "click", ({ target }) => {
 	target.closest("dialog [data-action], [data-close]")?.closest("dialog").close();
 	ACTIONS[target.closest("[data-action]")?.dataset.action]?.();
 });
-on($("brief"), "input", ({ target: { name } }) => name && changeBrief(`brief ${name}`));
-const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
-const person = (line) => {
-	const [, name, role = ""] = /^([^:]*?)\s*(?::\s*(.*))?$/.exec(line);
-	return { name, role };
-};
-const READ = { title: oneLine, logline: oneLine, characters: (value) => lines(value).map(person) };
-for (const name in READ)
-	on($(name), "input", ({ target }) => {
-		desk.remember(name);
-		desk.doc.text[name] = READ[name](target.value);
-		desk.touch();
-	});
-on($("title"), "keydown", (event) => {
-	if (event.key !== "Enter" || event.ctrlKey || event.isComposing) return;
+on(document, "submit", (event) => {
 	event.preventDefault();
-	$("logline").focus();
+	SUBMITS[event.target.id]?.();
 });
-for (const [form, act] of [["wish", revise], ["open-folder", panels.openFolder]])
-	on($(form), "submit", (event) => {
-		event.preventDefault();
-		act();
-	});
-on($("query"), "input", () => later("search", panels.refresh, SEARCH_AFTER));
-on($("state"), "change", panels.refresh);
+on(document, "input", ({ target }) => (INPUTS[target.id] ?? INPUTS[target.form?.id])?.(target));
 on($("part-texts"), "toggle", panels.refresh);
-on($("file"), "change", ({ target }) => {
-	panels.importFiles([...target.files]);
-	target.value = "";
-});
 on(window, "dragover drop dragleave paste", (event) => {
 	const { files, types } = event.dataTransfer ?? event.clipboardData;
 	const isOver = event.type === "dragover" && types.includes("Files");
@@ -263,16 +266,16 @@ on(window, "dragover drop dragleave paste", (event) => {
 });
 
 label();
-await desk.start();
-brief.form.replaceChildren(...options(desk.state.house.forms));
-$("shows").replaceChildren(...options(desk.state.shows));
-for (const element of all('[data-action="write"]')) element.disabled = !desk.state.model.can_write;
-for (const element of wish) element.disabled = !desk.state.model.can_revise;
+await start();
+options("form", state.house.forms);
+options("shows", state.shows);
+for (const element of all('[data-action="write"]')) element.disabled = !state.model.can_write;
+for (const element of wish) element.disabled = !state.model.can_revise;
 translate(language);
-setInterval(desk.poll, POLL);
-const id = decodeURIComponent(location.hash.slice(1));
-const { rate: run, ...how } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-if (run) panels.rate({ run, ...how });
-if (id.includes(".")) await desk.load(id).catch(() => {});
-await desk.recover();
+setInterval(poll, POLL);
+const address = location.hash.slice(1);
+const { rate, ...how } = Object.fromEntries(new URLSearchParams(address));
+if (rate) panels.rate({ run: rate, ...how });
+if (address.includes(".")) await load(decodeURIComponent(address)).catch(() => {});
+await recover();
 document.documentElement.dataset.ready = "";
