@@ -1,6 +1,6 @@
 // The open texts: what can be undone, and how nothing that was typed is lost.
 
-import { announce, drop, get, learn, moment, notice, on, pick, post, put, textPath, unnotice, w } from "./base.js";
+import { announce, drop, get, moment, notice, on, pick, post, put, textPath, unnotice, w, WORDS, write } from "./base.js";
 
 const JOURNAL_AFTER = 500; // milliseconds after a key
 const ONE_STEP = 800; // a longer pause begins another step to undo
@@ -14,8 +14,8 @@ export const docs = [];
 export let doc = null; // the one that is shown
 export const view = {}; // what the page does with it
 
-const content = (text) => JSON.stringify(pick(text, CONTENT));
-const journal = (method, draft, ...more) => method(`/api/journal/${draft}`, ...more);
+const content = text => JSON.stringify(pick(text, CONTENT));
+const journal = (method, draft, ...more) => method(`journal/${draft}`, ...more);
 
 class Doc {
 	undo = [];
@@ -39,17 +39,16 @@ class Doc {
 	}
 }
 
-export const start = async () => {
-	state = await get("/api/state");
-	learn(state.words);
+export async function start() {
+	state = await get("state");
+	Object.assign(WORDS, state.words);
 	docs.push((doc = new Doc()));
-};
+}
 
-/** The text without empty paragraphs, as a model gets it. */
-export const outgoing = (text = doc.text) => ({ ...text, paragraphs: text.paragraphs.filter((each) => each.text.trim()) });
+export const outgoing = (text = doc.text) => ({ ...text, paragraphs: text.paragraphs.filter(each => each.text.trim()) });
 
 // What went wrong becomes one line, wherever it did.
-on(window, "unhandledrejection", (event) => {
+on(window, "unhandledrejection", event => {
 	event.preventDefault();
 	const { isLost, name, body, message } = event.reason;
 	if (isLost || name === "AbortError") return;
@@ -61,8 +60,8 @@ on(window, "unhandledrejection", (event) => {
 
 const snapshot = () => ({ ...pick(doc.text, CONTENT), place: view.place() });
 
-/** Keep the content as it is, as a step to undo; steps of one kind in a row are one. */
-export const remember = (kind = "") => {
+// Keep a step to undo; steps of one kind in a row are one.
+export function remember(kind = "") {
 	const now = performance.now();
 	const { step, undo: steps } = doc;
 	const isSame = kind && kind === step.kind && now - step.last < ONE_STEP && now - step.began < LONGEST_STEP;
@@ -70,19 +69,19 @@ export const remember = (kind = "") => {
 	doc.redo = [];
 	if (!isSame) steps.push(snapshot());
 	if (steps.length > MOST_STEPS) steps.shift();
-};
+}
 
-export const edit = (values, kind) => {
+export function edit(values, kind) {
 	remember(kind);
 	Object.assign(doc.text, values);
 	touch();
-};
-export const change = (values) => {
+}
+export function change(values) {
 	edit(values);
 	view.show();
-};
+}
 
-const travel = (from, to) => {
+function travel(from, to) {
 	let step;
 	do step = from.pop();
 	while (step && content(step) === content(doc.text));
@@ -93,48 +92,47 @@ const travel = (from, to) => {
 	view.show(step.place);
 	touch();
 	announce("undone");
-};
+}
 export const undo = () => travel(doc.undo, doc.redo);
 export const redo = () => travel(doc.redo, doc.undo);
 
 // What is open
 
-export const go = (to) => {
+export function go(to) {
 	doc = to;
 	const { id } = doc.text;
 	unnotice("conflict", "window", "newer");
 	if (id) windows.postMessage({ id, isNew: true });
 	history.replaceState(null, "", id ? `#${id}` : location.pathname);
 	view.show();
-};
+}
 
-/** Open a text in a tab of its own, or go to the tab where it is open. */
-export const add = (text) => {
-	const known = text?.id && docs.find((each) => each.text.id === text.id);
+export function add(text) {
+	const known = text?.id && docs.find(each => each.text.id === text.id);
 	if (known) return go(known);
 	const made = new Doc(text?.id ? { ...text, draft: "" } : text); // each window has a draft of its own
 	const isUnused = text && !doc.text.id && !doc.isDirty && !doc.undo.length && !doc.isBusy;
 	docs.splice(isUnused ? docs.indexOf(doc) : docs.length, Number(isUnused), made);
 	go(made);
 	if (made.isDirty) touch();
-};
+}
 
-export const load = async (id) => {
+export async function load(id) {
 	const { journal: newest, ...text } = await get(textPath(id));
 	add(text);
 	if (!newest || doc.isDirty) return;
 	const { draft, at, text: newer } = newest;
 	const actions = { restore: () => restore(draft), showDifference: () => view.compare(text, newer), discard: () => discard(draft) };
 	notice("newer", w("newerDraft", moment(at)), { actions });
-};
+}
 
-export const leave = async (which) => {
+export async function leave(which) {
 	await sendJournal();
 	const index = docs.indexOf(which);
 	docs.splice(index, 1);
 	go(which === doc ? (docs[index - 1] ?? docs[0]) : doc);
 	view.refresh();
-};
+}
 
 // What is kept
 
@@ -142,61 +140,59 @@ const unsent = new Set();
 let timer = null;
 let sending = Promise.resolve();
 
-/** The text changed: show that, check it, and keep it within a second. */
-export const touch = () => {
+export function touch() {
 	unsent.add(doc);
 	timer ??= setTimeout(sendJournal, JOURNAL_AFTER);
 	if (doc.isDirty) doc.text.state = "draft";
 	view.touch();
-};
+}
 
-const sendJournal = () => {
+function sendJournal() {
 	clearTimeout(timer);
 	timer = null;
 	return (sending = sending.then(async () => {
 		for (const each of [...unsent]) await sendDraft(each);
 	}));
-};
+}
 
-const sendDraft = async (which) => {
+async function sendDraft(which) {
 	const { text, isDirty } = which;
 	unsent.delete(which);
 	try {
 		if (isDirty) await journal(put, text.draft, text);
 		else if (which.isKept) await journal(drop, text.draft);
 		which.isKept = isDirty;
-		localStorage.removeItem(BACKUP + text.draft);
-		if (which === doc && isDirty) view.kept(w("journaled"));
+		delete localStorage[BACKUP + text.draft];
+		if (which === doc && isDirty) write("kept", w("journaled"));
 	} catch (error) {
 		backUp(text);
 		if (error.isLost) unsent.add(which);
 		else Promise.reject(error);
 	}
-};
+}
 
-const backUp = (text) => {
+function backUp(text) {
 	try {
-		localStorage.setItem(BACKUP + text.draft, JSON.stringify(text));
+		localStorage[BACKUP + text.draft] = JSON.stringify(text);
 	} catch {} // the browser's store is full: the text is still in this window
-};
+}
 
-/** The file is another than the one that was opened: let the person choose. */
-const choose = (which, theirs) => {
-	const keepMine = () => {
+// The file is another than the one that was opened.
+function choose(which, theirs) {
+	function keepMine() {
 		Object.assign(which.text, { id: null, hash: "", release: null });
 		which.saved = null;
 		go(which);
 		save();
-	};
-	const takeTheirs = () => {
+	}
+	function takeTheirs() {
 		go(which);
+		which.saved = content(theirs);
 		change({ ...theirs, draft: which.text.draft });
-		which.saved = content(which.text);
-		touch();
-	};
+	}
 	const showDifference = () => [choose(which, theirs), view.compare(which.text, theirs)];
-	notice("conflict", undefined, { kind: "warning", actions: { keepMine, takeTheirs, showDifference } });
-};
+	notice("conflict", w("conflict"), { kind: "warning", actions: { keepMine, takeTheirs, showDifference } });
+}
 
 const windows = new BroadcastChannel("synopsis"); // of one browser
 on(windows, "message", ({ data: { id, isNew } }) => {
@@ -205,39 +201,39 @@ on(windows, "message", ({ data: { id, isNew } }) => {
 	if (isNew) windows.postMessage({ id });
 });
 
-/** Save the text if it needs it; returns whether the file is now as the text is. */
-export const save = async (request = null) => {
+// Returns whether the file is now as the text is.
+export async function save(request = null) {
 	const saving = doc;
 	const { text } = saving;
 	if (text.id && !saving.isDirty && !request) return true;
 	await sendJournal();
-	const sent = content(text);
 	try {
-		const now = await (text.id ? put : post)(text.id ? textPath(text.id) : "/api/texts", { ...text, request });
-		const isSame = content(text) === sent;
-		Object.assign(text, isSame ? { ...now, draft: text.draft, brief: { ...text.brief, ...now.brief } } : pick(now, ["id", "hash"]));
-		saving.saved = isSame ? content(text) : sent;
-		saving.isKept = false;
+		const whole = { ...text, request };
+		await written(saving, text.id ? put(textPath(text.id), whole) : post("texts", whole));
 		unnotice("refused", "conflict");
-		if (saving === doc) go(doc);
 		announce("saved");
-		view.refresh();
 		return true;
 	} catch (error) {
 		if (!error.body?.current) throw error;
 		choose(saving, error.body.current);
 		return false;
 	}
-};
+}
 
-export const written = (which, text) => {
-	Object.assign(which.text, text, { draft: which.text.draft });
-	which.saved = content(which.text);
-	view.show();
+// Take over what the file has now, but not over what was typed meanwhile.
+export async function written(which, answer) {
+	const { text } = which;
+	const sent = content(text);
+	const now = await answer;
+	const isSame = content(text) === sent;
+	Object.assign(text, isSame ? { ...now, draft: text.draft, brief: { ...text.brief, ...now.brief } } : pick(now, ["id", "hash"]));
+	which.saved = isSame ? content(text) : sent;
+	which.isKept = false;
+	if (which === doc) go(doc);
 	view.refresh();
-};
+}
 
-export const poll = async () => {
+export async function poll() {
 	const asked = doc;
 	const { id, hash } = doc.text;
 	if (!id || document.hidden) return;
@@ -245,10 +241,10 @@ export const poll = async () => {
 	if ([hash, asked.noticed].includes(now.hash) || asked.text.hash !== hash || asked !== doc) return;
 	asked.noticed = now.hash;
 	choose(asked, await get(textPath(id)));
-};
+}
 
-/** Open drafts; where one is of a saved text, undo goes back to that. */
-export const restore = async (...drafts) => {
+// Where a draft is of a saved text, undo goes back to that.
+export async function restore(...drafts) {
 	unnotice("drafts", "newer");
 	for (const draft of drafts) {
 		const text = await journal(get, draft);
@@ -259,26 +255,26 @@ export const restore = async (...drafts) => {
 		if (doc.text.draft !== draft) await journal(drop, draft);
 	}
 	view.refresh();
-};
+}
 
-export const discard = async (...drafts) => {
+export async function discard(...drafts) {
 	for (const draft of drafts) await journal(drop, draft);
 	view.refresh();
-};
+}
 
-/** Hand in what an earlier page could not, and offer the drafts that were not saved. */
-export const recover = async () => {
-	for (const key of Object.keys(localStorage).filter((each) => each.startsWith(BACKUP))) {
-		const text = JSON.parse(localStorage.getItem(key));
+// Hand in what an earlier page could not, and offer the drafts that were not saved.
+export async function recover() {
+	for (const key of Object.keys(localStorage).filter(each => each.startsWith(BACKUP))) {
+		const text = JSON.parse(localStorage[key]);
 		await journal(put, text.draft, text);
-		localStorage.removeItem(key);
+		delete localStorage[key];
 	}
 	const found = await view.refresh();
 	const drafts = found.map(({ draft }) => draft);
 	if (!drafts.length) return;
 	const actions = { restore: () => restore(drafts[0]), ...(drafts.length > 1 && { all: () => restore(...drafts) }) };
 	notice("drafts", w("draftsFound", drafts.length), { lines: found.slice(0, 3).map(({ name }) => name), actions });
-};
+}
 
 on(window, "found", () => [view.touch(), sendJournal()]);
 on(window, "pagehide", () => {

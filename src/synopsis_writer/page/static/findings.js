@@ -1,6 +1,6 @@
 // What the check says of the text: underlined in it, listed beside it, and counted under it.
 
-import { $, announce, fill, make, notice, number, open, post, range, w, write } from "./base.js";
+import { $, announce, fill, later, make, notice, open, post, range, root, w, write } from "./base.js";
 import { change, doc, outgoing, remember } from "./desk.js";
 import * as editor from "./editor.js";
 
@@ -11,33 +11,30 @@ const SAY_AFTER = 1500; // milliseconds after the last key
 const NEAR = 0.95; // of a limit
 
 let asking = null;
-let saying;
-let said = "";
 
-/** Check the text as it is now; an older check that is still under way is given up. */
-export const check = async () => {
+export async function check() {
 	asking?.abort();
 	asking = new AbortController();
 	const checked = doc;
-	const failed = (error) => {
+	function failed(error) {
 		if (!error.body) throw error;
 		return { findings: [], counts: {}, problem: error.message };
-	};
-	const result = await post("/api/check", doc.text, { signal: asking.signal }).catch(failed);
+	}
+	const result = await post("check", doc.text, { signal: asking.signal }).catch(failed);
 	if (checked !== doc || result.superseded) return;
 	doc.findings = result.findings;
 	show(result);
-};
+}
 
-const unwaived = () => doc.findings.filter((each) => !each.waived);
+const unwaived = () => doc.findings.filter(each => !each.waived);
 
-const show = ({ counts, limits, problem }) => {
+function show({ counts, limits, problem }) {
 	const hasText = doc.text.paragraphs.some(({ text }) => text.trim());
 	const left = unwaived();
 	const spans = { long: [], warning: [], error: [] };
 	for (const each of left) for (const span of each.spans) spans[span[1] - span[0] > LONG_SPAN ? "long" : each.level].push(span);
 	editor.underline(spans);
-	const [errors, warnings] = ["error", "warning"].map((kind) => left.filter(({ level }) => level === kind).length);
+	const [errors, warnings] = ["error", "warning"].map(kind => left.filter(({ level }) => level === kind).length);
 	const verdict = [errors && w("errors", errors), warnings && w("warnings", warnings)].filter(Boolean).join(", ") || w(hasText ? "clean" : "emptyHint");
 	$("verdict").className = `row ${hasText ? (errors ? "refused" : "accepted") : "soft"}`;
 	$("verdict").replaceChildren(verdict, left.some(({ fixes }) => fixes.length) ? make("button", { words: w("fixAll"), act: fixAll }) : "");
@@ -46,30 +43,27 @@ const show = ({ counts, limits, problem }) => {
 	const focused = document.activeElement.closest("#findings li")?.dataset.key;
 	fill("findings", "finding", doc.findings.map(card));
 	if (focused) (document.querySelector(`#findings [data-key="${CSS.escape(focused)}"] button`) ?? $("right")).focus();
-	fill("counts", "count", Object.keys(counts).map((unit) => counter(unit, counts[unit], limits[unit])));
+	fill("counts", "count", Object.keys(counts).map(unit => counter(unit, counts[unit], limits[unit])));
 	markCurrent();
-	if (said === verdict) return;
-	said = verdict;
-	clearTimeout(saying);
-	saying = setTimeout(write, SAY_AFTER, "judged", verdict); // apart, or it would replace what was announced
-};
+	later("judged", SAY_AFTER, () => $("judged").textContent === verdict || write("judged", verdict));
+}
 
-const counter = (unit, value, limit) => {
-	const count = { unit: w(unit), count: number(value), value, level: "" };
+function counter(unit, value, limit) {
+	const count = { unit: w(unit), count: value.toLocaleString(root.lang), value, level: "" };
 	if (!limit) return count;
 	const [least, most] = limit;
 	const rest = value > most ? w("overBy", value - most) : value < least ? w("under", least - value) : w("left", most - value);
 	return { ...count, most, level: value > most ? "over" : value > NEAR * most ? "near" : "", rest: `${range(limit, unit)} · ${rest}` };
-};
+}
 
-const quote = (span) => {
+function quote(span) {
 	const words = editor.range(...span).toString();
 	return words.length > LONG_QUOTE ? `${words.slice(0, LONG_QUOTE - 2)}…` : words;
-};
+}
 
-const card = (finding) => {
+function card(finding) {
 	const { check: id, level, spans, fixes, waived } = finding;
-	const quotes = spans.slice(0, MOST_QUOTES).map((span) => ({ words: quote(span), act: () => editor.select(...span, true) }));
+	const quotes = spans.slice(0, MOST_QUOTES).map(span => ({ words: quote(span), act: () => editor.select(...span, true) }));
 	const word = quotes[0]?.words ?? "";
 	const [fix, ...others] = waived ? [] : fixes;
 	return {
@@ -77,7 +71,7 @@ const card = (finding) => {
 		kind: waived ? "waived" : level,
 		key: `${id} ${word}`,
 		name: w(`check_${id}`),
-		quotes: quotes.map((each) => make("quote", each)),
+		quotes: quotes.map(each => make("quote", each)),
 		reason: waived && w("waivedBecause", waived),
 		fixWords: fix && (others.length || !fix.text.trim() ? w("fix") : w("fixTo", fix.text)),
 		fix: () => applyFix(finding),
@@ -86,50 +80,50 @@ const card = (finding) => {
 		waiveWords: w(waived ? "unwaive" : "waive"),
 		waive: () => (waived ? unwaive : waive)(finding),
 	};
-};
+}
 
-const applyFix = ({ fixes }) => {
+function applyFix({ fixes }) {
 	if (!fixes.length) return announce("fixedNone");
 	remember();
 	for (const { span, text } of fixes.toReversed()) editor.splice(...span, text);
-};
+}
 
-export const fixAll = async () => {
-	const { text, fixed } = await post("/api/fix", outgoing());
+export async function fixAll() {
+	const { text, fixed } = await post("fix", outgoing());
 	change({ paragraphs: text.paragraphs });
 	announce(fixed.length ? "fixed" : "fixedNone", fixed.join(", "));
-};
+}
 
-const waive = ({ check: id, message, words }) => {
+function waive({ check: id, message, words }) {
 	write("unwaived", message);
-	open("waive", (data) => change({ waived: [...doc.text.waived, { check: id, words, reason: data.get("reason") }] }));
-};
+	open("waive", data => change({ waived: [...doc.text.waived, { check: id, words, reason: data.get("reason") }] }));
+}
 
-const unwaive = ({ check: id, words }) => {
-	change({ waived: doc.text.waived.filter((each) => each.check !== id || !each.words.some((word) => words.includes(word))) });
-};
+function unwaive({ check: id, words }) {
+	change({ waived: doc.text.waived.filter(each => each.check !== id || !each.words.some(word => words.includes(word))) });
+}
 
-const own = async (word) => {
-	await post("/api/words", { word });
+async function own(word) {
+	await post("words", { word });
 	notice("word", w("ourWordDone", word));
 	check();
-};
+}
 
-const current = () => {
+function current() {
 	const [cursor] = editor.selection();
 	return unwaived().find(({ spans }) => spans.some(([from, to]) => from <= cursor && cursor <= to));
-};
+}
 
-export const markCurrent = () => {
+export function markCurrent() {
 	if (document.activeElement !== editor.host) return;
 	const cards = [...$("findings").children];
 	const here = cards[doc.findings.indexOf(current())];
 	for (const each of cards) each.classList.toggle("current", each === here);
 	if (matchMedia("(min-width: 60rem)").matches) here?.scrollIntoView({ block: "nearest" });
-};
+}
 
-/** Act on the finding at the cursor, or else the first one. */
-const withCurrent = (act) => () => {
+// Act on the finding at the cursor, or else the first one.
+const withCurrent = act => () => {
 	const finding = current() ?? unwaived()[0];
 	if (finding) act(finding);
 	else announce("clean");
@@ -137,10 +131,10 @@ const withCurrent = (act) => () => {
 export const fixCurrent = withCurrent(applyFix);
 export const waiveCurrent = withCurrent(waive);
 
-/** Go to the next words that a finding marks, or with -1 to the ones before. */
-export const step = (by) => () => {
+// Go to the next words that a finding marks, or with -1 to the ones before.
+export const step = by => () => {
 	const [cursor] = editor.selection();
-	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map((span) => ({ ...finding, span, way: by * (span[0] - cursor) })));
+	const all = unwaived().flatMap(({ spans, ...finding }) => spans.map(span => ({ ...finding, span, way: by * (span[0] - cursor) })));
 	all.sort((one, other) => one.way - other.way);
 	const next = all.find(({ way }) => way > 0) ?? all[0];
 	if (!next) return announce("clean");

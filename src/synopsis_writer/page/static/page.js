@@ -1,10 +1,9 @@
 // The page: shows the open text with its brief, and ties keys and buttons to what they do.
 
-import { $, all, fill, h, joined, label, language, notice, on, speak, w, write } from "./base.js";
+import { $, all, fill, joined, label, later, notice, on, root, w, write } from "./base.js";
 import { add, change, doc, docs, edit, go, leave, load, poll, recover, redo, remember, save, start, state, touch, undo, view } from "./desk.js";
 import * as editor from "./editor.js";
 import * as findings from "./findings.js";
-import * as model from "./model.js";
 import * as panels from "./panels.js";
 
 const CHECK_AFTER = 40; // milliseconds after a key
@@ -15,44 +14,37 @@ const REGIONS = ["left", "middle", "right"];
 
 const { elements: brief } = $("brief");
 const { elements: wish } = $("wish");
-const timers = {};
-const later = (name, act, after) => {
-	clearTimeout(timers[name]);
-	timers[name] = setTimeout(act, after);
-};
-const oneLine = (value) => value.replace(/\s*\n\s*/g, " ");
-const lines = (value) => value.split("\n").map((line) => line.trim()).filter(Boolean);
-const options = (id, list) => $(id).append(...list.map(({ name }) => h("option", name)));
+const oneLine = value => value.replace(/\s*\n\s*/g, " ");
+const lines = value => value.split("\n").map(line => line.trim()).filter(Boolean);
 const readBrief = () => Object.fromEntries(new FormData($("brief")));
 
-/** Show who plays in the show, and what the form is for. */
-const showCast = () => {
-	const isIt = (name) => name.toLowerCase() === brief.show.value.trim().toLowerCase();
+function showCast() {
+	const isIt = name => name.toLowerCase() === brief.show.value.trim().toLowerCase();
 	const cast = state.shows.find(({ name, aliases }) => [name, ...aliases].some(isIt))?.cast ?? [];
 	const chosen = lines(brief.characters.value);
-	const chip = ({ name, role }) => {
-		const others = chosen.filter((each) => each !== name);
+	function chip({ name, role }) {
+		const others = chosen.filter(each => each !== name);
 		const pressed = others.length < chosen.length;
-		const toggle = () => {
+		function toggle() {
 			brief.characters.value = (pressed ? others : [...chosen, name]).join("\n");
 			changeBrief();
-		};
+		}
 		return { name, role, pressed, toggle };
-	};
+	}
 	$("cast").hidden = !cast.length;
 	fill("chips", "chip", cast.map(chip));
 	const form = state.house.forms.find(({ name }) => name === brief.form.value);
-	write("purpose", form && `${form.purpose} ${model.limitsOf(form)}.`);
-};
+	write("purpose", form && `${form.purpose} ${panels.limitsOf(form)}.`);
+}
 
-const changeBrief = (kind) => {
+function changeBrief(kind) {
 	edit({ brief: readBrief() }, kind);
 	showCast();
-};
+}
 
-const show = (cursor) => {
+function show(cursor) {
 	const { text } = doc;
-	const isGrowing = model.job?.doc === doc && model.job.kind === "write";
+	const isGrowing = panels.job?.doc === doc && panels.job.kind === "write";
 	const hadFocus = document.activeElement === editor.host;
 	const [start] = editor.selection();
 	for (const name of ["title", "logline"]) Object.assign($(name), { value: text[name], readOnly: isGrowing });
@@ -68,12 +60,12 @@ const show = (cursor) => {
 	showKept();
 	showPlace();
 	findings.check();
-};
+}
 
-const showTabs = () => {
+function showTabs() {
 	const isOpen = (key, value) => value && docs.some(({ text }) => text[key] === value);
 	const siblings = panels.library.filter(({ id, story }) => isOpen("story", story) && !isOpen("id", id));
-	const tab = (each) => ({
+	const tab = each => ({
 		form: each.text.brief.form,
 		name: each.name + (each.isDirty ? " •" : ""),
 		current: each === doc,
@@ -85,16 +77,15 @@ const showTabs = () => {
 	fill("open", "tab", [...docs.map(tab), ...siblings.map(sibling)]);
 	$("open").hidden = docs.length + siblings.length < 2;
 	document.title = `${doc.name} – synopsis`;
-};
+}
 
-const showKept = (words) => {
+function showKept() {
 	const { text, isDirty } = doc;
-	write("kept", words ?? (isDirty ? w("unsaved") : text.id && w(text.state)));
+	write("kept", isDirty ? w("unsaved") : text.id && w(text.state));
 	$("kept").className = isDirty ? "soft" : `soft ${text.state}`;
-};
+}
 
-/** Show where the cursor is: which paragraph, and its storyline. */
-const showPlace = () => {
+function showPlace() {
 	const { paragraphs } = doc.text;
 	const index = editor.current();
 	write("where", w("paragraphOf", index + 1, Math.max(1, paragraphs.length)));
@@ -104,7 +95,7 @@ const showPlace = () => {
 		if (action.length === 1) each.ariaPressed = action === paragraphs[index]?.storyline;
 		else each.disabled = !paragraphs[action === "up" ? index - 1 : index + 1];
 	}
-};
+}
 
 Object.assign(editor.heard, {
 	before: remember,
@@ -117,25 +108,23 @@ Object.assign(editor.heard, {
 		showPlace();
 		findings.markCurrent();
 	},
-	pasted: (length) => length > LONG_PASTE && notice("paste", w("longPaste", length)),
+	pasted: length => length > LONG_PASTE && notice("paste", w("longPaste", length)),
 });
 Object.assign(view, {
 	show,
-	kept: showKept,
 	place: () => editor.selection()[0],
 	refresh: panels.refresh,
-	compare: model.compare,
+	compare: panels.compare,
 	tabs: showTabs,
 	touch() {
 		showKept();
 		showTabs();
-		later("check", findings.check, CHECK_AFTER);
+		later("check", CHECK_AFTER, findings.check);
 	},
 });
 
 // Actions
 
-/** Change the paragraph at the cursor, and go where it is then. */
 const withParagraph = (edited, by = 0) => () => {
 	const { paragraphs } = doc.text;
 	const index = editor.current();
@@ -143,11 +132,11 @@ const withParagraph = (edited, by = 0) => () => {
 	change({ paragraphs: edited(paragraphs, index) });
 	editor.select(editor.startOf(index + by), undefined, true);
 };
-const move = (by) => withParagraph((texts, index) => texts.toSpliced(index, 1).toSpliced(index + by, 0, texts[index]), by);
-const tell = (storyline) => withParagraph((texts, index) => texts.with(index, { ...texts[index], storyline }));
+const move = by => withParagraph((texts, index) => texts.toSpliced(index, 1).toSpliced(index + by, 0, texts[index]), by);
+const tell = storyline => withParagraph((texts, index) => texts.with(index, { ...texts[index], storyline }));
 
-const toRegion = (by) => () => {
-	const here = REGIONS.findIndex((id) => $(id).contains(document.activeElement));
+const toRegion = by => () => {
+	const here = REGIONS.findIndex(id => $(id).contains(document.activeElement));
 	const next = REGIONS[(here + by + 3) % 3];
 	if (next === "middle") editor.select(editor.selection()[0]);
 	else ($(next).querySelector("summary, button") ?? $(next)).focus();
@@ -156,38 +145,38 @@ const toPart = (part, control) => () => {
 	$(part).open = true;
 	control.focus();
 };
-const saved = (act) => async () => (await save()) && act();
+const saved = act => async () => (await save()) && act();
 
-const translate = (to) => {
-	speak(to);
+function translate(to) {
+	root.lang = to;
 	label();
 	const { model: engine, house } = state;
 	write("house", house.is_own ? house.name : w("builtIn"));
-	write("model", joined(w(`model_${engine.kind}`, engine.name), model.budgetWords()));
+	write("model", joined(w(`model_${engine.kind}`, engine.name), panels.budgetWords()));
 	const ways = engine.ways_out.map(({ kind, command }) => w(`way_${kind}`, command));
 	if (ways.length) notice("noModel", w("noModel"), { lines: [engine.why, w("waysOut"), ...ways] });
 	show();
 	panels.refresh();
-};
+}
 
-const newText = () => {
+function newText() {
 	const { show: name, form } = doc.text.brief;
 	add();
 	Object.assign(doc.text.brief, { show: name, form });
 	doc.saved = null;
 	show();
 	ACTIONS.brief();
-};
+}
 
-const revise = () => {
+function revise() {
 	const note = wish.note.value.trim();
-	if (note) model.revise(note, wish.scope.value ? [editor.current() + 1] : [], Number(wish.variants.value));
+	if (note) panels.revise(note, wish.scope.value ? [editor.current() + 1] : [], wish.variants.value);
 	else wish.note.focus();
-};
+}
 
 const ACTIONS = {
-	write: () => ($("wish").contains(document.activeElement) ? revise() : model.write(Number($("best-of").value))),
-	stop: () => model.job?.stop(),
+	write: () => ($("wish").contains(document.activeElement) ? revise() : panels.write($("best-of").value)),
+	stop: () => panels.job?.stop(),
 	save,
 	undo,
 	redo,
@@ -197,9 +186,9 @@ const ACTIONS = {
 	fixAll: findings.fixAll,
 	waive: findings.waiveCurrent,
 	revise: () => wish.note.focus(),
-	prompt: () => model.prompt(readBrief()),
+	prompt: () => panels.prompt(readBrief()),
 	history: panels.history,
-	lengths: saved(model.lengths),
+	lengths: saved(panels.lengths),
 	export: saved(panels.exporting),
 	release: saved(panels.release),
 	newText,
@@ -213,23 +202,23 @@ const ACTIONS = {
 	A: tell("A"),
 	B: tell("B"),
 	C: tell("C"),
-	language: () => translate(language === "de" ? "en" : "de"),
+	language: () => translate(root.lang === "de" ? "en" : "de"),
 	actions: panels.showActions,
 	hide: () => ($("job").hidden = true),
 };
-const KEYS = Object.fromEntries(all("[data-key]").flatMap(({ dataset: { key, action } }) => key.split(" ").map((each) => [each, action])));
+const KEYS = Object.fromEntries(all("[data-key]").flatMap(({ dataset: { key, action } }) => key.split(" ").map(each => [each, action])));
 const SUBMITS = { wish: revise, "open-folder": panels.openFolder };
 
-/** What typing does, by the id of the field or of its form. */
+// By the id of the field or of its form.
 const INPUTS = {
 	brief: ({ name }) => name && changeBrief(`brief ${name}`),
 	title: ({ value }) => edit({ title: oneLine(value) }, "title"),
 	logline: ({ value }) => edit({ logline: oneLine(value) }, "logline"),
 	characters({ value }) {
-		const people = lines(value).map((line) => /^([^:]*):?(.*)$/.exec(line));
+		const people = lines(value).map(line => /^([^:]*):?(.*)$/.exec(line));
 		edit({ characters: people.map(([, name, role]) => ({ name: name.trim(), role: role.trim() })) }, "characters");
 	},
-	query: () => later("search", panels.refresh, SEARCH_AFTER),
+	query: () => later("search", SEARCH_AFTER, panels.refresh),
 	state: panels.refresh,
 	narrow: ({ value }) => panels.narrow(value),
 	file(field) {
@@ -238,12 +227,12 @@ const INPUTS = {
 	},
 };
 
-on(window, "keydown", (event) => {
+on(window, "keydown", event => {
 	const { key, shiftKey, altKey, ctrlKey, metaKey, isComposing, target } = event;
 	const name = key === "?" ? key : `${ctrlKey || metaKey ? "Ctrl+" : ""}${shiftKey ? "Shift+" : ""}${key.length === 1 ? key.toUpperCase() : key}`;
 	const isTyped = name === "?" && target.matches("input, textarea, select, [contenteditable]");
 	const act = name === "Enter" && target.id === "title" ? () => $("logline").focus() : ACTIONS[KEYS[name]];
-	if (!act || isComposing || altKey || isTyped || document.querySelector("dialog[open]") || (key === "Escape" && !model.job)) return;
+	if (!act || isComposing || altKey || isTyped || document.querySelector("dialog[open]") || (key === "Escape" && !panels.job)) return;
 	event.preventDefault();
 	act();
 });
@@ -251,13 +240,13 @@ on(document, "click", ({ target }) => {
 	target.closest("dialog [data-action], [data-close]")?.closest("dialog").close();
 	ACTIONS[target.closest("[data-action]")?.dataset.action]?.();
 });
-on(document, "submit", (event) => {
+on(document, "submit", event => {
 	event.preventDefault();
 	SUBMITS[event.target.id]?.();
 });
 on(document, "input", ({ target }) => (INPUTS[target.id] ?? INPUTS[target.form?.id])?.(target));
 on($("part-texts"), "toggle", panels.refresh);
-on(window, "dragover drop dragleave paste", (event) => {
+on(window, "dragover drop dragleave paste", event => {
 	const { files, types } = event.dataTransfer ?? event.clipboardData;
 	const isOver = event.type === "dragover" && types.includes("Files");
 	document.body.classList.toggle("dropping", isOver);
@@ -267,15 +256,15 @@ on(window, "dragover drop dragleave paste", (event) => {
 
 label();
 await start();
-options("form", state.house.forms);
-options("shows", state.shows);
+fill("form", "option", state.house.forms);
+fill("shows", "option", state.shows);
 for (const element of all('[data-action="write"]')) element.disabled = !state.model.can_write;
 for (const element of wish) element.disabled = !state.model.can_revise;
-translate(language);
+translate(root.lang);
 setInterval(poll, POLL);
 const address = location.hash.slice(1);
 const { rate, ...how } = Object.fromEntries(new URLSearchParams(address));
 if (rate) panels.rate({ run: rate, ...how });
 if (address.includes(".")) await load(decodeURIComponent(address)).catch(() => {});
 await recover();
-document.documentElement.dataset.ready = "";
+root.dataset.ready = "";
