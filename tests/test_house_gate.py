@@ -266,7 +266,7 @@ def test_a_warning_reaches_the_person_and_the_repair_and_never_refuses(terminal:
 def test_a_house_begins_without_examples(terminal: Terminal, own: Path) -> None:
     run = terminal("prompt", "--show", "Unter uns", "--theme", "Ein Fest", "--house", str(own))
     assert run.code == 0, run.err
-    assert "with no examples" in run.err
+    assert "with 0 examples" in run.err
     assert "Ein Text." in run.out
     assert "5 bis 400 Wörter." in run.out
     assert '"Form": "kurz"' in run.out

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from synopsis_writer import cli
 from synopsis_writer.characters import format_json, printable
-from synopsis_writer.errors import SynopsisError
+from synopsis_writer.errors import SettingsError, SynopsisError, os_reason
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -94,6 +94,8 @@ def failure_of(error: Exception) -> tuple[str, int]:
     """
     if isinstance(error, SynopsisError):
         return str(error), error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # as a name that is too long
+        return f"{os_reason(error, error.filename)}: name another", SettingsError.exit_code
     if STDERR.is_debugging:
         for lines in traceback.format_exception(error):
             STDERR.print_line(lines.rstrip())

@@ -168,7 +168,7 @@ class _Delivery:
 
     def end(self) -> int:
         """Print the object of --json; return the exit code."""
-        if self.as_json:
+        if self.as_json and all(self.texts):
             data = self.texts[0] if self.is_one else {"exit_code": self.code, "texts": self.texts}
             print_json(data, is_saved=all(text["path"] for text in self.texts))
         return self.code
@@ -384,7 +384,13 @@ def deliver(
         print_error(f"{refusal(result)} ({saved})")
     elif path is not None:
         status(f"saved as {path}")
-    return code, path, {**result.as_data(path), **failure(problem, code)}
+    try:
+        return code, path, {**result.as_data(path), **failure(problem, code)}
+    except Exception as error:  # noqa: BLE001 - then the text is printed as it is
+        problem, code = failure_of(error)
+        print_error(problem)
+        print_result(text, is_saved=path is not None)
+        return code, path, {}
 
 
 def failure(problem: str, code: int) -> dict[str, Any]:
