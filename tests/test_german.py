@@ -109,6 +109,7 @@ def test_judges_sharp_s_by_the_orthography(text: str, orthography: str, is_right
     [
         "Der Jänner bringt Schnee. Die Maturantin isst Palatschinken mit Ribiseln im Stiegenhaus.",
         "Der Primararzt urgiert die Delogierung. Der Rauchfangkehrer wartet bei der Trafikantin.",
+        "Der Fleischhauer faschiert, der Obmann urgierte beim Magistrat und wurde delogiert.",
         "Das Velo ist parkiert. Die Maturandin isst Rüebli und Gipfeli zum Znüni, der Abwart grilliert.",
         "Die Einvernahme im Kantonsspital ist speditiv. Ein Traktandum bleibt pendent, sagt der Garagist.",
     ],
@@ -166,6 +167,8 @@ _THEN = "Der Vater ging fort. Die Mutter weinte und schwieg. Niemand fragte nach
     [
         (f"{_NOW * 6}{_THEN}{_NOW}", "episode", "ging"),
         (f"{_NOW * 6}{_THEN}Damals war sie acht. {_NOW}", "episode", ""),
+        (f"{_NOW * 6}{_THEN}Das war im Winter vor dem Brand. {_NOW}", "episode", ""),
+        (f"{_NOW * 6}{_THEN}In der Nacht, als es brannte, schlief sie. {_NOW}", "episode", ""),
         (f"{_NOW * 6}{_THEN}Die Schwester hatte alles gesehen. {_NOW}", "episode", ""),
         (f"{_NOW * 6}{_THEN}Der Bruder war schon gegangen. {_NOW}", "episode", ""),
         (f"{_NOW * 6}\n\n{_THEN * 3}", "special", ""),

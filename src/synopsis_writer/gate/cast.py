@@ -251,7 +251,11 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
             _is_new_name(text, index) and (name.first in given or not is_calling(name.first))
         )
         if is_first_name and (name.last in lasts or _is_new_name(text, index + 1, name.first in given)):
-            found.append(FullName(name, Span(first.span.start, last.span.end)))
+            span = Span(first.span.start, last.span.end)
+            if found and found[-1].span.end == first.span.end:  # Nguyễn Thị Lan
+                shorter = found.pop()
+                name, span = Name(shorter.name.first, name.last), Span(shorter.span.start, span.end)
+            found.append(FullName(name, span))
     return found
 
 

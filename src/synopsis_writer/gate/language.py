@@ -114,7 +114,8 @@ def _is_no_pronoun(text: Text, index: int) -> bool:
         return False
     earlier = text.words[index - 2] if index > 1 else before
     if before.lower in {"und", "oder", "statt"}:  # vom Du und Sie, but not: er weiß und Sie ahnen
-        return earlier.lower in _PRONOUNS and earlier.form[0].isupper()
+        is_first = index - 2 <= text.sentences[word.sentence].first
+        return earlier.lower in {*_PRONOUNS, "er", "es"} and earlier.form[0].isupper() and not is_first
     first = earlier if _ADJECTIVE_END.search(before.lower) else before  # das vertraute Du
     is_relative = text.raw[: first.span.start].endswith(", ")  # das Haus, das Sie kennen
     return pattern("before a noun").fullmatch(first.lower) is not None and not is_relative

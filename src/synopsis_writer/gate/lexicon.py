@@ -202,11 +202,13 @@ def is_known(word: str) -> bool:
         or _is_small(word)
         or _SCIENTIST.fullmatch(word) is not None
         or any(commonness(b) >= _BASE or is_compound(b) for b in bases if len(b) >= _LEAST_BASE)
+        or commonness(_VERB_END.sub("en", word)) >= _BASE
         or is_compound(word)
         or _NUMBER.fullmatch(word) is not None
     )
 
 
+_VERB_END = re.compile(r"(?<=\w{4}[^e])(?:e|s?t|te[nst]?|test|end(?:e[mnrs]?)?)$")  # urgiert, intubierten
 _UMLAUTS = str.maketrans("äöü", "aou")
 _SCIENTIST = re.compile(r"\w{3,}o(?:log|gra(?:f|ph))(?:en?|in(?:nen)?|ie|isch(?:e[mnrs]?)?)")
 _SMALL = re.compile(r"(?<=\w{4})(?:erln?|li)$|(?<=[äöü]\w{2})len?$|(?<=[äöü]\w{2})ln?$|(?<=[äöü]\w)ln?$")

@@ -327,7 +327,9 @@ def tag(tokens: Sequence[str]) -> list[str]:
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
         scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0).items()
         longer: dict[tuple[int, int], _Path] = {}
-        for state, path in sorted(paths.items(), key=_score, reverse=True)[:_BEAM]:
+        if len(paths) > _BEAM:
+            paths = dict(sorted(paths.items(), key=_score, reverse=True)[:_BEAM])
+        for state, path in paths.items():
             likely, before, last = follow.get(state, _NOTHING), path[0], state[1]
             for number, score in scores:
                 total = before + likely.get(number, _DEAD_END) + score
