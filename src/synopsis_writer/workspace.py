@@ -190,6 +190,7 @@ class Workspace:
 def open_workspace(settings: Settings) -> Workspace:
     """Load pool, templates and gate; raises InputError where one is missing, broken or unknown."""
     cache_in(settings.cache / "languages")
+    house = open_house(settings)
     pool = load_pool(pool_folders(settings))
     if not pool.examples:
         _log.info("%s holds no example, so prompts show none: synopsis examples add", settings.house)
@@ -198,7 +199,6 @@ def open_workspace(settings: Settings) -> Workspace:
         near = get_close_matches(missing, known, cutoff=_ALIKE)
         hint = f"did you mean {' or '.join(near)}?" if near else "synopsis examples list names them."
         raise SettingsError(f"no example '{missing}' to pin: {hint}")
-    house = open_house(settings)
     prompts = load_prompts(settings.own_prompts or folder("prompts"), house)
     if unknown := sorted(set(settings.disable) - set(CHECK_NAMES)):
         raise SettingsError(f"no check '{unknown[0]}' to disable: the checks are {', '.join(CHECK_NAMES)}")
