@@ -21,26 +21,15 @@ from synopsis_writer.cli.options import switch
 from synopsis_writer.errors import SynopsisError, os_reason
 
 # Each command or group, with the module of `cli` that has it, imported when it runs, and its name there.
-_COMMANDS = {
-    "write": "write.write",
-    "revise": "write.revise",
-    "lengths": "write.lengths",
-    "outline": "write.outline",
-    "prompt": "write.prompt",
-    "check": "check.check",
-    "release": "check.release",
-    "export": "check.export",
-    "page": "page.page",
-    "examples": "house.examples_app",
-    "house": "house.app",
-    "style": "house.style_app",
-    "models": "models.app",
-    "prompts": "house.prompts_app",
-    "eval": "evals.app",
-    "batch": "batch.app",
-    "log": "log.app",
-    "cache": "log.cache_app",
-}
+_COMMANDS = dict(
+    command.split("=")
+    for command in (
+        "write=write.write revise=write.revise lengths=write.lengths outline=write.outline "
+        "prompt=write.prompt check=check.check release=check.release export=check.export page=page.page "
+        "examples=house.examples_app house=house.app style=house.style_app models=models.app "
+        "prompts=house.prompts_app eval=evals.app batch=batch.app log=log.app cache=log.cache_app"
+    ).split()
+)
 
 
 def _show_version(wanted: bool) -> None:
