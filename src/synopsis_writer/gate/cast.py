@@ -222,7 +222,7 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
     firsts = {name.first for name in people} - {""}
     lasts = {name.last for name in people} - {""}
     given = own_words("first names")
-    found = []
+    found: list[FullName] = []
     for index, (first, last) in enumerate(pairwise(text.words)):
         if not (first.form[0].isupper() and last.form[0].isupper()):
             continue
