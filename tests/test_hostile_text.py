@@ -183,8 +183,8 @@ def test_half_characters_and_bytes_that_are_none_break_no_stream() -> None:
     for piece in pieces:
         streamed.feed(b"data: " + json.dumps(piece).encode() + b"\n\n")
     assert streamed.answer("text/event-stream", 1.0, "m") == Answer(ANSWER, "stop", Usage(), 1.0, "\ufffd")
-    body = completion(model="X").encode().replace(b'"X"', b'"gpt-\xff"')
-    assert read_answer(body, "application/json", 1.0, "m").model == "gpt-\ufffd"
+    body = completion(model="X").encode().replace(b'"X"', b'"gpt-\xff\xc3\xbc"')
+    assert read_answer(body, "application/json", 1.0, "m").model == "gpt-\ufffdü"
 
 
 def test_a_text_whose_json_fails_is_printed_as_it_is(

@@ -156,7 +156,7 @@ class Api:
                 yield
             finally:
                 self._warm.cancel()
-                self.jobs.stop()
+                await self.jobs.stop()
         self.writer.close()
 
     async def _warm_up(self) -> None:

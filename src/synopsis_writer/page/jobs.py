@@ -126,11 +126,13 @@ class Jobs(logging.Handler):
             raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it ended long ago")
         return self._jobs[name]
 
-    def stop(self) -> None:
-        """Stop all jobs."""
+    async def stop(self) -> None:
+        """Stop all jobs, and wait until each has recorded what it was answered."""
         logging.getLogger("synopsis_writer").removeHandler(self)
         for job in self._jobs.values():
             job.stop()
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def write(self, text: Text, best_of: int) -> Job:
         """Write a text for the brief of one."""
