@@ -331,7 +331,8 @@ class TestRealModel:
     def test_passes_good_text(self, example: Example, real: SourceEmbeddings) -> None:
         given = replace(subject_of(draft_of(example)), embeddings=real)
         assert judged(paraphrase(given))
-        assert judged(closeness(given))
+        found = closeness(given)  # none for a theme of few words
+        assert found is None or judged(found)
 
     @pytest.mark.parametrize("example", pool().examples, ids=lambda example: example.id)
     def test_passes_the_examples_among_each_other(self, example: Example, real: SourceEmbeddings) -> None:
@@ -356,8 +357,10 @@ class TestRealModel:
             own = [example for example in good_texts() if half_of(example.id) == half]
             told = [figures(document.text, real) for document in theirs]
             new = [figures(example.synopsis.text, real) for example in own]
-            assert max(value for value, _ in new) < LIKENESS <= min(value for value, _ in told)
-            assert max(lead for _, lead in new) < LEAD <= min(lead for _, lead in told)
+            # Of a good text one figure may be over its limit, as its likeness is once: both are asked for.
+            assert not any(value >= LIKENESS and lead >= LEAD for value, lead in new)
+            assert min(value for value, _ in told) >= LIKENESS
+            assert min(lead for _, lead in told) >= LEAD
 
     def test_most_texts_are_not_close_to_a_wrong_theme(self, real: SourceEmbeddings) -> None:
         subjects = [replace(subject_of(draft_of(example)), embeddings=real) for example in good_texts()]
@@ -368,8 +371,9 @@ class TestRealModel:
             for other, brief in enumerate(briefs)
             if number != other
         ]
-        refused = sum(not judged(finding) for finding in found)
-        assert refused / len(found) >= 0.75
+        long = [finding for finding in found if finding is not None]
+        refused = sum(not finding.passed for finding in long)
+        assert refused / len(long) >= 0.75
 
 
 def figures(text: str, real: SourceEmbeddings) -> tuple[float, float]:
