@@ -232,7 +232,7 @@ def revise(
         if len(revised.results) > 1:
             return _deliver_variants(revised, save, as_json=json)
         code, path, data = deliver(revised.result, lambda: save()[0], as_json=json)
-    if json:
+    if data:
         print_json(data, is_saved=path is not None)
     return code
 
@@ -355,7 +355,7 @@ def deliver(
     """Save and print a result; return the exit code, where it was saved, and what `--json` prints of it.
 
     An accepted synopsis goes to stdout, but for `as_json`; a refused one does not. A text that cannot be
-    saved is printed all the same. `is_named` puts the form above it.
+    saved is printed all the same. `is_named` puts the form above it. The data is empty without `as_json`.
     """
     from synopsis_writer.result import bill_of
 
@@ -384,6 +384,8 @@ def deliver(
         print_error(f"{refusal(result)} ({saved})")
     elif path is not None:
         status(f"saved as {path}")
+    if not as_json:
+        return code, path, {}
     try:
         return code, path, {**result.as_data(path), **failure(problem, code)}
     except Exception as error:  # noqa: BLE001 - then the text is printed as it is
