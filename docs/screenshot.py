@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
@@ -28,20 +29,12 @@ Der Doktor untersucht die Wunde. Ich habe **keines** verloren, denkt die Schäfe
 FONTS = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)  # they would be fetched from another machine
 
 
-def draw_page() -> None:
-    """Open a text on the page, type what the gate refuses, and take a picture."""
-    from playwright.sync_api import sync_playwright
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Model([Reply(ANSWER)]) as model,
-        sync_playwright() as browsers,
-    ):
-        home = Path(folder)
+def draw_page(chromium: Any, home: Path, path: Path) -> None:
+    """Open a text on the page, type what the gate refuses, and take a picture; `home` is an empty folder."""
+    with Model([Reply(ANSWER)]) as model:
         served = Served(home, environment_of(home, model, SYNOPSIS_LANG="de"))
         served.put(PATH, "rote-rosen/der-weisse-hund.md")
         served.start()
-        chromium = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
         with opened(chromium, served.address, viewport={"width": 1280, "height": 800}) as page:
             page.locator("#part-texts > summary").click()
             page.locator("#library button").click()
@@ -51,8 +44,7 @@ def draw_page() -> None:
             page.keyboard.type('Wir verkaufen "niemals", daß weiß jeder. ')
             page.locator("#findings li").nth(1).wait_for()
             page.wait_for_timeout(1000)
-            page.screenshot(path=PAGE)
-        chromium.close()
+            page.screenshot(path=path)
         served.stop()
 
 
@@ -70,5 +62,10 @@ def draw_check() -> None:
 
 
 if __name__ == "__main__":
+    from playwright.sync_api import sync_playwright
+
     draw_check()
-    draw_page()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        draw_page(browser, Path(folder), PAGE)
+        browser.close()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from docs.screenshot import draw_page
 from synopsis_writer.document import read_document
 from synopsis_writer.evals.ratings import RATINGS_FILE
 from synopsis_writer.settings import folder
@@ -819,3 +821,9 @@ def test_pairs_are_rated_blind_by_keys(chromium: Any, tmp_path: Path, languages:
     served.stop()
     lines = (run / RATINGS_FILE).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["choice"] for line in lines] == [1, 2, 0]
+
+
+def test_the_picture_of_the_readme_is_taken(chromium: Any, tmp_path: Path) -> None:
+    draw_page(chromium, tmp_path, tmp_path / "page.png")
+    header = (tmp_path / "page.png").read_bytes()[:24]
+    assert (header[:4], struct.unpack(">II", header[16:])) == (b"\x89PNG", (1280, 800))
