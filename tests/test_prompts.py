@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from synopsis_writer.errors import FileError, TemplateError
 from synopsis_writer.examples import load_pool
 from synopsis_writer.house.house import built_in_house
 from synopsis_writer.prompts.templates import (
-    FIELDS,
     JUDGE_TEMPLATES,
     TEMPLATES,
     brief_block,
@@ -184,10 +184,13 @@ def test_a_partial_folder_is_filled_from_the_programs_own(tmp_path: Path) -> Non
 def test_copied_templates_are_the_programs_and_every_field_is_explained(tmp_path: Path) -> None:
     paths = copy_templates(tmp_path / "own")
     assert {path.stem for path in paths} == {*TEMPLATES, *JUDGE_TEMPLATES, "README"}
-    for path in paths[:-1]:
+    for path in paths:
         assert path.read_bytes() == (folder("prompts") / path.name).read_bytes()
     explained = (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
-    assert explained.count("\n- `") == sum(map(len, FIELDS.values()))
+    for name, fields in {**TEMPLATES, **JUDGE_TEMPLATES}.items():
+        section = explained.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert fields
+        assert fields <= set(re.findall(r"^- `(\w+)`", section, re.MULTILINE))
     with pytest.raises(FileError, match="is there already"):
         copy_templates(tmp_path / "own")
 

@@ -28,10 +28,8 @@ def clean_line(text: str) -> str:
     line = " ".join(text.split())
     for position, char in enumerate("" if line.isprintable() else line):  # quick, and usually so
         if unicodedata.category(char) in _FORBIDDEN:
-            raise ValueError(
-                f"has the invisible or control character U+{ord(char):04X} at position {position + 1}: "
-                "type it again as plain text"
-            )
+            what = f"has the invisible or control character U+{ord(char):04X} at position {position + 1}"
+            raise ValueError(f"{what}: type it again as plain text")
     return unicodedata.normalize("NFC", line)
 
 

@@ -14,14 +14,10 @@ def join_surrogates(text: str) -> str:
 
 
 def clean_name(value: object, most: int = LONGEST_NAME) -> str:
-    """Return in one line what a server, a file or a path calls something; empty if that is not a text.
-
-    What cannot be saved or could steer a terminal is replaced, and all beyond `most` characters is left out.
-    """
+    """Return in one harmless line of at most `most` characters what something is called; empty if no text."""
     line = " ".join(value[: 4 * most].split())[:most] if isinstance(value, str) else ""
-    harmless = (char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"} for char in line)
-    chars = (char if is_harmless else "\ufffd" for char, is_harmless in zip(line, harmless, strict=True))
-    return join_surrogates("".join(chars))
+    shown = (char.isprintable() or unicodedata.category(char) in {"Cs", "Zs"} for char in line)
+    return join_surrogates("".join(char if ok else "\ufffd" for char, ok in zip(line, shown, strict=True)))
 
 
 _PRINTED_AS_IS = re.compile(r"[\n\t\u00a0\u00ad\u2009\u200c\u200d\u202f]")  # joiners: within emoji

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, ValuesView
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -28,7 +28,7 @@ _MOST_EVENTS = 200_000
 _MOST_DIGITS = 100  # of a number
 _MOST_INT = 2**63 - 1
 _MOST_SHOWN = 40  # characters of a wrong value
-_FENCE = "---"
+_FRONT_MATTER = re.compile(r"---\n(.*?)\n---(?:\n|\s*\Z)", re.DOTALL)
 # A TOML name of so many parts: tomllib takes quadratic time for it.
 _LONG_NAME = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){20}""")
 _Keys = tuple[str | int, ...]  # of a field: ("brief", "beats", 0)
@@ -89,15 +89,12 @@ def decode(data: bytes, source: str) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a Markdown file; a file without front matter has an empty `meta`.
-
-    Raises FileError as `read_text`, and InputError for front matter that is no YAML mapping, with its line.
-    """
+    """Read a Markdown file; raises FileError, and InputError for front matter that is no YAML mapping."""
     return _parse(read_text(path), path)
 
 
 def parse_document(data: bytes, path: Path) -> Document:
-    """Read a Markdown text from a pipe, say, as `read_document` does; `path` names it in messages."""
+    """Read a Markdown text as `read_document` does a file; `path` names it in messages."""
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
     return _parse(decode(data, str(path)), path)
@@ -107,14 +104,12 @@ def _parse(text: str, path: Path) -> Document:
     meta: dict[str, Any] = {}
     lines: dict[_Keys, int] = {}
     body = text
-    if text.startswith(_FENCE + "\n"):
-        head, fence, body = text[len(_FENCE) + 1 :].partition("\n" + _FENCE + "\n")
-        if not fence:
-            head, fence, body = text[len(_FENCE) + 1 :].rstrip().partition("\n" + _FENCE)
-            if not fence or body:
-                reason = "the front matter is never closed: end it with a line of three hyphens"
-                raise InputError(f"{path}:1: {reason}")
-        meta, lines = read_yaml(head, path, first_line=2)
+    if text.startswith("---\n"):
+        if not (match := _FRONT_MATTER.match(text)):
+            reason = "the front matter is never closed: end it with a line of three hyphens"
+            raise InputError(f"{path}:1: {reason}")
+        meta, lines = read_yaml(match[1], path, first_line=2)
+        body = text[match.end() :]
     first_line = text.count("\n", 0, len(text) - len(body.lstrip())) + 1
     return Document(path, meta, body.strip(), lines, first_line)
 
@@ -162,20 +157,16 @@ class _UnsupportedError(yaml.MarkedYAMLError):
 
 def _yaml_error(error: yaml.YAMLError, path: Path, first_line: int) -> InputError:
     mark: Any = getattr(error, "problem_mark", None)
+    reason = f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
     if isinstance(error, _UnsupportedError):
         reason = str(error.problem)
     elif isinstance(error, yaml.MarkedYAMLError):
-        reason = f"not YAML: {error.problem}: put values with a colon in quotes"
-    else:
-        reason = f"not YAML: {str(error).splitlines()[0]}"
+        reason += ": put values with a colon in quotes"
     return InputError(f"{path}:{first_line + (mark.line if mark else 0)}: {reason}")
 
 
 def _value(node: yaml.Node, lines: dict[_Keys, int], first_line: int, keys: _Keys = ()) -> Any:
-    """Return the data of a node: text, numbers, truth values, dates, lists, and mappings by text.
-
-    The lines of its fields, as far as they are looked up, are added to `lines`.
-    """
+    """Return the data of a node, and add the lines of its fields to `lines`, as far as they are looked up."""
     if keys and len(keys) <= _DEEPEST + 1:
         lines.setdefault(keys, first_line + node.start_mark.line)
     if isinstance(node, yaml.SequenceNode):
@@ -225,7 +216,6 @@ def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str
     text = read_text(path)
     if _LONG_NAME.search(text):
         raise ValueError(f"a name has more than {MOST_LEVELS} parts")
-
     try:
         data: dict[str, Any] = tomllib.loads(text, parse_float=parse_float)
     except tomllib.TOMLDecodeError:
@@ -238,18 +228,16 @@ def read_toml(path: Path, parse_float: Callable[[str], Any] = float) -> dict[str
 
 def check_values(data: Any) -> Any:
     """Return data with 20 levels and numbers of 64 bits at most; raises ValueError for any other."""
-
-    def check(value: Any, level: int) -> None:
+    level, values = 0, [data]
+    while values:
         if level > MOST_LEVELS:
             raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
-        if isinstance(value, int | float | Decimal):
-            if abs(value) > _MOST_INT if isinstance(value, int) else not math.isfinite(value):
-                raise ValueError("a number is too long, or not finite")
-        elif isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                check(inner, level + 1)
-
-    check(data, 0)
+        numbers = [value for value in values if isinstance(value, int | float | Decimal)]
+        if any(abs(n) > _MOST_INT if isinstance(n, int) else not math.isfinite(n) for n in numbers):
+            raise ValueError("a number is too long, or not finite")
+        lists = [value.values() if isinstance(value, dict) else value for value in values]
+        values = [inner for each in lists if isinstance(each, list | ValuesView) for inner in each]
+        level += 1
     return data
 
 
@@ -273,7 +261,7 @@ def format_document(meta: Mapping[str, Any], text: str) -> str:
     """Return the file's text: front matter in the order of `meta`, if there is any, the text, a line end."""
     if not meta:
         return f"{text.strip()}\n"
-    return f"{_FENCE}\n{format_yaml(meta)}{_FENCE}\n\n{text.strip()}\n"
+    return f"---\n{format_yaml(meta)}---\n\n{text.strip()}\n"
 
 
 # Without aliases, which `compose_yaml` refuses.

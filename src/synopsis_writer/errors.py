@@ -1,7 +1,4 @@
-"""The errors of this package, one tree.
-
-Every message is one line that says what is wrong, where, and what to do about it.
-"""
+"""The errors of this package, one tree: a message says in a line what is wrong, where, and the way out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar

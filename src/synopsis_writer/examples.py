@@ -15,15 +15,7 @@ from synopsis_writer.errors import ExampleError, FileError, InputError, explain,
 from synopsis_writer.formats.reading import Source, first_sentence, paragraphs, title_and_text
 from synopsis_writer.settings import HOUSE_FILE
 from synopsis_writer.settings import folder as packaged
-from synopsis_writer.show import (
-    SHOW_FILE,
-    CastMember,
-    Show,
-    find_show,
-    generic_show,
-    load_show,
-    nearest_shows,
-)
+from synopsis_writer.show import SHOW_FILE, Show, find_show, generic_show, load_show, nearest_shows
 from synopsis_writer.storage.files import find_files, save, write_file
 from synopsis_writer.synopsis import Character, Synopsis
 
@@ -49,10 +41,7 @@ class Pool:
 
 
 def load_example(path: Path) -> Example:
-    """Read one example, reference or saved synopsis.
-
-    Raises ExampleError for a field that is missing or wrong, with file, line and the fix, and FileError.
-    """
+    """Read one example, reference or saved synopsis; raises ExampleError, with its line, and FileError."""
     document = read_example_document(path)
     return Example(f"{path.parent.name}/{path.stem}", read_brief(document), read_synopsis(document), path)
 
@@ -85,14 +74,12 @@ def read_synopsis(document: Document) -> Synopsis:
     lines = document.meta.get("storylines")
     if not isinstance(lines, list) or len(lines) != len(texts):
         named = f"{len(lines)} letters" if isinstance(lines, list) else "no list"
-        raise ExampleError(
-            f"{document.location('storylines')}: 'storylines' has {named} for {len(texts)} paragraphs: "
-            "give one of A, B, C for each paragraph, as in [A, A, B]"
-        )
+        problem = f"'storylines' has {named} for {len(texts)} paragraphs"
+        hint = "give one of A, B, C for each paragraph, as in [A, A, B]"
+        raise ExampleError(f"{document.location('storylines')}: {problem}: {hint}")
     paragraphs = [{"storyline": line, "text": text} for line, text in zip(lines, texts, strict=True)]
     # The other fields of a saved synopsis are not needed to use it as an example.
-    wanted = {"title", "logline", "characters"}
-    fields = {key: value for key, value in document.meta.items() if key in wanted}
+    fields = {key: document.meta[key] for key in document.meta.keys() & {"title", "logline", "characters"}}
     try:
         return Synopsis.model_validate({**fields, "paragraphs": paragraphs})
     except ValidationError as error:
@@ -100,10 +87,7 @@ def read_synopsis(document: Document) -> Synopsis:
 
 
 def load_pool(folders: Sequence[Path]) -> Pool:
-    """Read all shows and examples below `folders`; of two shows with the same name the first counts.
-
-    Raises ExampleError where a file breaks its format, or a folder holds no example, and FileError.
-    """
+    """Read all shows and examples below `folders`; of two shows with the same name the first counts."""
     shows: dict[str, Show] = {}
     examples: dict[str, Example] = {}
     for folder in folders:
@@ -126,10 +110,7 @@ def with_free_id(example: Example, taken: Collection[str]) -> Example:
 
 
 def example_files(folder: Path) -> list[Path]:
-    """Return the example files below `folder`, sorted.
-
-    Raises ExampleError where there is none and the folder is no house, and FileError.
-    """
+    """Return the example files below `folder`, sorted; ExampleError where there is none, and no house."""
     try:
         for path in (folder, *find_files(folder, "*")):
             if path == folder or path.is_dir():
@@ -148,10 +129,9 @@ def add(
 ) -> Path:
     """Save a person's own synopsis as an example in `folder`, its words unchanged; return its path.
 
-    `given` may have show, theme, form, title and logline, which come before those of the source: a CSV's
-    columns, then the brief in the front matter. The title defaults to the file's name, the theme to the first
-    sentence, the logline to the theme; `people`, given as `Name: Rolle`, to the show's cast members whom the
-    text names. An unknown show is made, with `people` as its cast. Raises InputError.
+    `given` (show, theme, form, title, logline) comes before a CSV's columns, these before the front matter.
+    The title defaults to the file's name, the theme to the first sentence, the logline to the theme, `people`
+    (`Name: Rolle`) to the cast whom the text names. An unknown show is made, with them. Raises InputError.
     """
     document = source.document
     front = document.meta.get("brief")
@@ -178,9 +158,8 @@ def add(
                 "paragraphs": [{"storyline": "A", "text": part} for part in paragraphs(text)],
             }
         )
-        if not known.cast and named:
-            cast = tuple(CastMember.model_validate(person) for person in named)
-            known = known.model_copy(update={"cast": cast})
+        if not known.cast:
+            known = Show.model_validate({**known.model_dump(), "cast": named})
     except ValidationError as error:
         hint = "give --title, --logline or --character 'Name: Rolle'"
         raise ExampleError(f"{source.where}: {explain(error)}: {hint}") from error
@@ -216,26 +195,25 @@ def read_people(lines: Sequence[str]) -> list[dict[str, str]]:
 def listed_people(document: Document) -> tuple[Character, ...]:
     """Return the people in a file's front matter, unchecked: a role may be missing."""
     listed = document.meta.get("characters")
-    people = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     return tuple(
         Character.model_construct(name=person["name"], role=str(person.get("role") or ""))
-        for person in people
-        if isinstance(person.get("name"), str)
+        for person in (listed if isinstance(listed, list) else [])
+        if isinstance(person, dict) and isinstance(person.get("name"), str)
     )
 
 
 def named_members(show: Show, text: str) -> list[Character]:
     """Return the cast whom a text names: in full, or by a surname that is nobody else's."""
     surnames = [member.name.rpartition(" ")[2] for member in show.cast]
-    found = []
-    for member, surname in zip(show.cast, surnames, strict=True):
+
+    def is_named(name: str, surname: str) -> bool:
         before = re.findall(rf"(?:(\w+\.?)\s+)?(?<![\w-]){re.escape(surname)}s?(?![\w-])", text)
-        alone = surnames.count(surname) == 1 and any(
-            not word or word[0].islower() or word.lower().strip(".") in _TITLES for word in before
-        )
-        if member.name.split()[0] in before or member.name in text or alone:
-            found.append(Character(name=member.name, role=member.role))
-    return found
+        alone = (not word or word[0].islower() or word.lower().strip(".") in _TITLES for word in before)
+        is_alone = surnames.count(surname) == 1 and any(alone)
+        return is_alone or name in text or name.partition(" ")[0] in before
+
+    pairs = zip(show.cast, surnames, strict=True)
+    return [Character(name=one.name, role=one.role) for one, surname in pairs if is_named(one.name, surname)]
 
 
 _TITLES = frozenset("dr prof professor professorin doktor frau herr schwester pfleger".split())
@@ -259,27 +237,23 @@ def remove(*examples: Example) -> None:
 
 
 def change_cast(folder: Path, name: str, added: Sequence[str], removed: Sequence[str]) -> Show:
-    """Add people, each as `Name: Rolle`, to a show of `folder`, and remove others by name; return the show.
-
-    Raises InputError, and writes nothing then.
-    """
+    """Add people, as `Name: Rolle`, to a show of `folder`, and remove others by name; raises InputError."""
     paths = {load_show(path): path for path in find_files(folder, f"*/{SHOW_FILE}")}
     show = find_show(list(paths), name)
     if show is None:
         near = nearest_shows(list(paths), name) or [known.name for known in paths] or ["none"]
         raise ExampleError(f"{folder}: has no show '{name}': it has {', '.join(near)}")
-    cast = {member.name: member for member in show.cast}
+    cast = {member.name: member.model_dump() for member in show.cast}
     for gone in removed:
         if cast.pop(gone, None) is None:
             raise ExampleError(f"{show.name}: has no '{gone}': its people are {', '.join(cast) or 'none'}")
+    for line in added:
+        who, _, role = (part.strip() for part in line.partition(":"))
+        cast[who] = {**cast.get(who, {}), "name": who, "role": role}
     try:
-        for line in added:
-            who, _, role = (part.strip() for part in line.partition(":"))
-            old = cast.get(who)
-            cast[who] = CastMember(name=who, role=role, gender=old.gender if old else None)
+        changed = Show.model_validate({**show.model_dump(), "cast": list(cast.values())})
     except ValidationError as error:
-        raise ExampleError(f"'{line}': {explain(error)}: write it as 'Name: Rolle'") from error
-    changed = show.model_copy(update={"cast": tuple(cast.values())})
+        raise ExampleError(f"{show.name}: {explain(error)}: write each as 'Name: Rolle'") from error
     if changed != show:
         _write_show(paths[show], changed)
     return changed

@@ -129,8 +129,7 @@ class Settings(BaseModel):
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the path of the config file: `SYNOPSIS_CONFIG`, or in the user's configuration folder."""
-    named = environment.get(PREFIX + "CONFIG")
-    if named:
+    if named := environment.get(PREFIX + "CONFIG"):
         return Path(os.path.expanduser(named))  # noqa: PTH111
     return user_config_path(APP, appauthor=False) / "config.toml"
 
@@ -138,20 +137,18 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """Merge flags (None: not given), `SYNOPSIS_*` variables, the config file and the defaults.
 
-    A flag that names the model of the review asks for it, too. Raises SettingsError, which names the source,
-    or FileError if `SYNOPSIS_CONFIG` names a file that cannot be read.
+    A flag that names the model of the review asks for it, too. Raises SettingsError, which names the source.
     """
     path = config_file(environment)
     named = bool(environment.get(PREFIX + "CONFIG"))
     from_file = _read_config(path) if named or path.is_file() else {}
-    from_environment = {
-        name: [part.strip() for part in environment[variable].split(",")]
-        if name in {"disable", "pinned"}
-        else environment[variable]
+    from_environment: dict[str, Any] = {
+        name: value
         for name in Settings.model_fields
-        if (variable := PREFIX + name.upper()) in environment
-        and (environment[variable] or name == "base_url")
+        if (value := environment.get(PREFIX + name.upper())) or (value == "" and name == "base_url")
     }
+    for name in from_environment.keys() & {"disable", "pinned"}:
+        from_environment[name] = [part.strip() for part in from_environment[name].split(",")]
     given = {name: value for name, value in flags.items() if value not in (None, [])}
     if "review_model" in given:
         given.setdefault("review", True)
@@ -170,26 +167,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         data = read_toml(path)
     except ValueError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
-    problems = [
-        f"'{name}' looks like a key"
-        for name in data
-        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower()
-    ]
-    if _holds_key(data.get("base_url")):
-        problems.append("'base_url' holds a password or a key")
+    before, _, query = str(data.get("base_url") or "").partition("?")
+    names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
+    is_secret = any(word in name for name in names for word in ("key", "token", "secret"))
+    host = (before.partition("://")[2] or before).partition("/")[0]
+    problems = ["'base_url' holds a password or a key"] * (is_secret or "@" in host)
+    for name in data:
+        if "key" in name.lower() or "token" in name.lower().split("_") or "secret" in name.lower():
+            problems.append(f"'{name}' looks like a key")
     if problems:
         hint = "keys never go into a file, set OPENAI_API_KEY in the environment"
         raise SettingsError(f"{path}: {problems[0]}: {hint}")
     return data
-
-
-def _holds_key(address: object) -> bool:
-    """Whether an address contains a user name, or a key in its query."""
-    before, _, query = str(address or "").partition("?")
-    names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
-    host = before.partition("://")[2] or before
-    is_named = any(word in name for name in names for word in ("key", "token", "secret"))
-    return is_named or "@" in host.partition("/")[0]
 
 
 def of_house(house: Path | None) -> dict[str, Any]:

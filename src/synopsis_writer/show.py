@@ -67,10 +67,7 @@ def nearest_shows(shows: Sequence[Show], name: str, most: int = 3) -> list[str]:
 
 
 def foreign_cast(shows: Sequence[Show], show: Show) -> list[str]:
-    """Return the names in all other casts that are not in this show's as well.
-
-    An unknown show may be a misspelt known one: casts of shows with a similar name do not count.
-    """
+    """Return the names in all other casts; for an unknown show not in those of shows with a similar name."""
     names = {known.name for known in shows}
     near = {show.name} if show.name in names else set(nearest_shows(shows, show.name))
     cast = {member.name for member in show.cast}

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+)
 
 from synopsis_writer.answers import find_objects
 from synopsis_writer.brief import clean_line
@@ -75,8 +83,8 @@ class Synopsis(_Planned):
 
     def front_matter(self) -> dict[str, Any]:
         """Return the synopsis as the front matter of a saved file has it: all but its text."""
-        fields = self.model_dump(mode="json", exclude={"paragraphs"})
-        return {**fields, "storylines": [paragraph.storyline for paragraph in self.paragraphs]}
+        storylines = [paragraph.storyline for paragraph in self.paragraphs]
+        return {**self.model_dump(mode="json", exclude={"paragraphs"}), "storylines": storylines}
 
     def as_json(self) -> str:
         """Return the answer a model would give for this synopsis."""
@@ -115,22 +123,19 @@ class Variants(_Strict):
 
 def wire_schemas(names: Sequence[str]) -> dict[str, Any]:
     """Return the schema of an answer that holds several synopses, each in a field of its own."""
-    each = dict(wire_schema(Synopsis))
-    parts = each.pop("$defs")
-    fields = dict.fromkeys(names, each)
-    needed = {"required": list(names), "additionalProperties": False}
-    return {"$defs": parts, "title": "Lengths", "type": "object", "properties": fields, **needed}
+    shape: Any = dict.fromkeys(names, (Synopsis, ...))
+    return wire_schema(create_model("Lengths", __base__=_Strict, **shape))
 
 
 def parse_parts(answer: str, names: Sequence[str]) -> dict[str, str]:
     """Return the JSON of each of several synopses in an answer, by name; those that it lacks are left out."""
-    parts: dict[str, str] = {}
+    known, parts = {name.lower(): name for name in names}, {}
     for each in find_objects(answer):
         outer = each.data or {}
         for data in (outer, *(value for value in outer.values() if isinstance(value, dict))):
-            found = {key.strip().lower(): value for key, value in data.items() if isinstance(value, dict)}
-            known = {name: found[name.lower()] for name in names if name.lower() in found}
-            parts |= {name: json.dumps(value, ensure_ascii=False) for name, value in known.items()}
+            for key, value in data.items():
+                if isinstance(value, dict) and (name := known.get(key.strip().lower())):
+                    parts[name] = json.dumps(value, ensure_ascii=False)
     return parts
 
 
@@ -147,10 +152,7 @@ class Parsed(Generic[Shape]):
 
 @cache
 def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema that goes into `response_format` for `shape`.
-
-    Servers accept only plain ones: every field required, none more, no lengths, no patterns.
-    """
+    """Return the JSON schema for `response_format`; servers accept only plain ones, without lengths."""
 
     def plain(schema: Any) -> Any:
         if not isinstance(schema, dict):
@@ -164,8 +166,7 @@ def wire_schema(shape: type[BaseModel]) -> dict[str, Any]:
 def parse(answer: str, shape: type[Shape], fix: Callable[[str], str] | None = None) -> Parsed[Shape]:
     """Read a model's answer: JSON in prose or a code fence, or encoded twice; of several objects the last.
 
-    Keys that the shape does not have are dropped, and an object in another one is taken out of it. `fix`
-    puts each text right before it is checked.
+    Keys that the shape lacks are dropped, an object in another one is taken out; `fix` puts each text right.
     """
     if not answer.strip():
         return Parsed(None, "the answer is empty")
@@ -227,9 +228,10 @@ def _normalize(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(people, dict):
         people = [f"{name}: {role}" for name, role in people.items()]
     if isinstance(people, list):
-        people = [_PERSON.fullmatch(one) or one if isinstance(one, str) else one for one in people]
         data["characters"] = [
-            {"name": one[1], "role": one[2] or one[3] or _NO_ROLE} if isinstance(one, re.Match) else one
+            {"name": match[1], "role": match[2] or match[3] or _NO_ROLE}
+            if isinstance(one, str) and (match := _PERSON.fullmatch(one))
+            else one
             for one in people
         ]
     for key in ("characters", "paragraphs", "variants"):

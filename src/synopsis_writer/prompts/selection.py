@@ -94,8 +94,7 @@ class ExampleIndex:
         """Return each row's nearness: 0 same show and form, 1 same form, 2 same show, 3 neither."""
         other_show = self.shows != self.numbers.get(brief.show, -1)
         other_form = self.forms != self.numbers.get(brief.form, -1)
-        tiers: npt.NDArray[np.int8] = other_show.astype(np.int8) + other_form.astype(np.int8) * np.int8(2)
-        return tiers
+        return np.asarray(other_show + np.int8(2) * other_form, dtype=np.int8)
 
     def stems(self, row: int) -> frozenset[str]:
         """Return the stems of a row's theme and logline."""
@@ -124,11 +123,10 @@ def select(
 ) -> list[Chosen]:
     """Return the examples for `brief`, in the order of the prompt: what never changes first.
 
-    For one show, form and budget all but the last are the same whatever the theme, so that a cache of the
-    prompt's beginning holds: the pinned ones, then the nearest tiers' (same show and form before same form
-    before same show), each as unlike the others as there is; one more than `most` allows if most that is left
-    is long. The last is the one closest in theme, near tiers first, of those so short that a cache
-    reads at most 15 % of the prompt again. It ends the prompt, for what stands next to the brief weighs most.
+    All but the last are the same whatever the theme, so that a cache of the prompt's beginning holds: the
+    pinned ones, then the nearest tiers', each as unlike the others as there is; one more than `most` if all
+    that is left is long. The last is the one closest in theme, near tiers first, of those so short that
+    a cache reads at most 15 % of the prompt again; what stands next to the brief weighs most.
     """
     selection = _Selection(index, brief, token_budget, exclude)
     first = selection.pinned([index.rows[name] for name in pinned])
@@ -143,12 +141,8 @@ def select(
 class _Selection:
     """What is chosen so far, and what still can be."""
 
-    def __init__(
-        self, index: ExampleIndex, brief: Brief, token_budget: int, exclude: Collection[str]
-    ) -> None:
-        self.index = index
-        self.theme = brief.theme
-        self.left = token_budget
+    def __init__(self, index: ExampleIndex, brief: Brief, left: int, exclude: Collection[str]) -> None:
+        self.index, self.theme, self.left = index, brief.theme, left
         self.tiers = index.tiers(brief)
         self.free = np.ones(len(index.examples), dtype=np.bool_)
         self.free[[index.rows[name] for name in exclude if name in index.rows]] = False
@@ -156,12 +150,12 @@ class _Selection:
 
     def pinned(self, rows: Sequence[int]) -> list[Chosen]:
         """Take these rows, as far as they are free."""
-        taken = []
-        for row in rows:
-            if self.free[row]:
-                fits = self.index.costs[row] <= self.left
-                taken.append(self._take(row, "pinned", *([] if fits else ["beyond the token budget"])))
-        return taken
+        beyond = "beyond the token budget"
+        return [
+            self._take(row, "pinned", *([beyond] if self.index.costs[row] > self.left else []))
+            for row in rows
+            if self.free[row]
+        ]
 
     def varied(self, room: int) -> list[Chosen]:
         """Take up to `room` of the best tiers' rows, each the least like those already chosen."""
@@ -176,9 +170,7 @@ class _Selection:
     def closest(self) -> list[Chosen]:
         """Take the row closest to the theme in the best tier that is left: one, or none that fits."""
         rows = self._short()
-        if not len(rows):  # as with few examples, where a cache saves little
-            rows = self._nearest_tier()
-        if not len(rows):
+        if not len(rows) and not len(rows := self._nearest_tier()):  # with few examples a cache saves little
             return []
         scores = self.index.scores(self.theme)
         few = _smallest(rows, self.tiers[rows] * np.float32(_TIER) - scores[rows])
@@ -189,17 +181,15 @@ class _Selection:
         return [self._take(row, _TIERS[self.tiers[row]], why)]
 
     def needs_another(self) -> bool:
-        """Whether few that are left are short enough to be the last, and one more leaves room for it."""
+        """Whether few that are left are short enough to be the last, and there is room for one more."""
         return self.left >= 2 * self.index.usual_cost and len(self._short()) < _FEWEST
 
     def _short(self) -> Rows:
-        """Return the rows that are free, and so short that a cache reads little of the prompt again."""
         cached = _SYSTEM + int(self.index.costs[self.chosen].sum())
         most = (_REREAD * (cached + _BRIEF) - _BRIEF) / (1 - _REREAD)
         return np.flatnonzero(self.free & (self.index.costs <= min(self.left, most)))
 
     def _nearest_tier(self) -> Rows:
-        """Return the rows of the best tier that has any, of those that are free and fit the tokens left."""
         tiers = np.where(self.free & (self.index.costs <= self.left), self.tiers, _NO_TIER)
         best = tiers.min(initial=_NO_TIER)
         return np.flatnonzero((tiers == best) & (tiers != _NO_TIER))
@@ -217,16 +207,16 @@ class _Selection:
         Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking", 1998: weight times
         closeness (0 to 1) less the rest times the greatest likeness to a chosen row.
         """
-        index = self.index
-        worth: dict[int, float] = {}
-        for row, near in zip(rows.tolist(), closeness.tolist(), strict=True):
-            likeness = max((index.likeness(row, other) for other in self.chosen), default=0.0)
-            worth[row] = weight * near - (1 - weight) * likeness
-        return max(worth, key=lambda row: (worth[row], -int(index.order[row])))
+
+        def worth(row: int, near: float) -> tuple[float, int]:
+            likeness = max((self.index.likeness(row, other) for other in self.chosen), default=0.0)
+            return weight * near - (1 - weight) * likeness, -int(self.index.order[row])
+
+        pairs = zip(rows.tolist(), closeness.tolist(), strict=True)
+        return int(max(pairs, key=lambda pair: worth(*pair))[0])
 
 
 def _smallest(rows: Rows, keys: Integers | Scores) -> Rows:
-    """Return the rows with the smallest keys, as many as are considered."""
     return rows if len(rows) <= _CONSIDERED else rows[np.argpartition(keys, _CONSIDERED)[:_CONSIDERED]]
 
 
@@ -292,11 +282,11 @@ def _theme_text(example: Example) -> str:
     return f"{example.brief.theme} {example.synopsis.logline}"
 
 
+def _stem_list(text: str) -> list[str]:
+    return [word[:STEM] for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]
+
+
 @lru_cache(maxsize=10_000)
 def stems(text: str) -> frozenset[str]:
     """Return the first letters of the words that carry content; short and stop words are left out."""
     return frozenset(_stem_list(text))
-
-
-def _stem_list(text: str) -> list[str]:
-    return [word[:STEM] for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]

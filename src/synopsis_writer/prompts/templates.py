@@ -1,18 +1,17 @@
 """Prompt templates: load, check and render them; user text goes in as data and cannot leave its block."""
 
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synopsis_writer.brief import Brief
 from synopsis_writer.characters import printable
-from synopsis_writer.document import read_document
+from synopsis_writer.document import read_document, read_text
 from synopsis_writer.errors import FileError, InputError, TemplateError
 from synopsis_writer.examples import Example
 from synopsis_writer.gate.features import Avoid, kind_wording
@@ -29,55 +28,18 @@ if TYPE_CHECKING:
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# What each template may use, in words for who writes one; it must use all but those of `_OPTIONAL`.
-FIELDS: Mapping[str, Mapping[str, str]] = {
-    "system": {
-        "show": "the series: show.name, show.place, and show.cast, a list with name and role",
-        "form": "the form's name",
-        "rules": "the form's rules: rules.purpose; rules.form and rules.style, lists of sentences; "
-        "rules.checks, the names of its checks; rules.storylines, rules.beats, rules.opening, rules.closing",
-    },
-    "synopsis": {
-        "brief": "the brief as JSON, without any delimiter inside",
-        "avoid": "as JSON what the last texts had, and this one is not to have again; empty where nothing is",
-    },
-    "outline": {"brief": "the brief as JSON", "rules": "as in system"},
-    "repair": {"problems": "what is wrong with the last answer: a list of sentences"},
-    "revise": {
-        "brief": "the brief as JSON",
-        "text": "the text as JSON, its paragraphs numbered",
-        "wish": "what is wished, as JSON",
-        "paragraphs": "the numbers of the paragraphs to be written anew: a list, empty for all",
-        "only": "the one field to be written anew, as title; empty for the text",
-        "variants": "how many versions are asked for",
-    },
-    "lengths": {"forms": "the other forms: a list with name and rules, these as in system"},
-    "review": {"brief": "the brief as JSON", "text": "the text as JSON"},
-    "judge": {
-        "brief": "the brief as JSON, without its scenes, with purpose and rules of its form",
-        "facts": "what the text should say, as JSON by numbers",
-        "text": "the text as JSON",
-    },
-    "judge_pair": {
-        "brief": "the brief as JSON, with purpose and rules of its form",
-        "first": "the first text as JSON",
-        "second": "the second text as JSON",
-    },
-}
-_OPTIONAL = {
-    "system": frozenset({"form", "rules"}),
-    "outline": frozenset({"rules"}),
-    "synopsis": frozenset({"avoid"}),
-}
-JUDGE_TEMPLATES = {name: frozenset(FIELDS[name]) for name in ("judge", "judge_pair")}
-TEMPLATES = {
-    name: frozenset(fields) - _OPTIONAL.get(name, frozenset())
-    for name, fields in FIELDS.items()
-    if name not in JUDGE_TEMPLATES
-}
-_NOT_FOR_NEW_TEXTS = {"revise", "lengths", "review", *JUDGE_TEMPLATES}
-README = "README.md"
+README = "README.md"  # beside the templates: what each may use, in words for who writes one
 
+
+def _fields(mark: str) -> dict[str, frozenset[str]]:
+    parts = read_text(shipped("prompts") / README).split("\n## ")[1:]
+    return {part.split("\n")[0]: frozenset(re.findall(rf"\n- `(\w+)`{mark}:", part)) for part in parts}
+
+
+_NEEDED, _OPTIONAL = _fields(""), _fields(r" \(optional\)")
+JUDGE_TEMPLATES = {name: _NEEDED[name] for name in ("judge", "judge_pair")}
+TEMPLATES = {name: fields for name, fields in _NEEDED.items() if name not in JUDGE_TEMPLATES}
+_NOT_FOR_NEW_TEXTS = {"revise", "lengths", "review", *JUDGE_TEMPLATES}
 _CHARACTERS_A_TOKEN = 4.2  # measured on German synopses; the server's own usage is what counts
 _TURN_TOKENS = 6  # what a chat template adds around a turn, about
 _MOST_REPAIRED = 12_000  # characters of a rambling answer that a repair quotes
@@ -94,16 +56,12 @@ class Template:
     compiled: "CompiledTemplate"
 
     def render(self, **fields: object) -> str:
-        """Return the text of one turn.
-
-        Raises:
-            TemplateError: the template asks for what its fields do not have, or for what the sandbox forbids.
-        """
+        """Return the text of one turn; TemplateError where it uses what it may not, or is endless."""
         from jinja2 import TemplateError as JinjaError
 
         try:
-            pieces = self.compiled.generate(fields, _bounded=partial(_bounded, itertools.count()))
-            return "".join(_within_bounds(pieces)).strip()
+            pieces = self.compiled.generate(fields, _bounded=_bounded(_MOST_LOOPS, "loops"))
+            return "".join(_bounded(_MOST_CHARACTERS, "gives characters", len)(pieces)).strip()
         except (JinjaError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise TemplateError(f"prompt template {self.name}: {error}: fix the template") from error
 
@@ -144,17 +102,16 @@ class Prompts:
         outline: Outline | None,
         avoid: Avoid | None = None,
     ) -> Prompt:
-        """Render the request for a synopsis; for one show, form and examples only the last turn differs."""
+        """Render the request; for one show, form and examples only the last turn differs."""
         shots = [(example.id, brief_block(example.brief), example.synopsis.as_json()) for example in examples]
         return self._prompt("synopsis", show, brief, shots, brief_block(brief, outline), avoid)
 
     def outline(self, brief: Brief, show: Show, examples: Sequence[Example]) -> Prompt:
         """Render the request for an outline; of `examples` those with beats are shown."""
-        plans = [(example, outline_of(example)) for example in examples]
         shots = [
             (example.id, brief_block(example.brief.model_copy(update={"beats": ()})), plan)
-            for example, plan in plans
-            if plan is not None
+            for example in examples
+            if (plan := outline_of(example))
         ]
         return self._prompt("outline", show, brief, shots, brief_block(brief))
 
@@ -282,11 +239,7 @@ _LABELS = {
 
 
 def brief_block(brief: Brief, outline: Outline | None = None, rules: Rules | None = None) -> str:
-    """Return the brief, with its plan and its form's rules if given, as JSON without any delimiter.
-
-    Brackets, braces, pipes and back quotes inside strings are written as JSON escapes: no value can close
-    the block, open a template or pose as a turn of the chat.
-    """
+    """Return the brief, with its plan and its form's rules if given, as JSON without any delimiter."""
     given = brief.as_data()
     data: dict[str, Any] = {label: given[key] for key, label in _LABELS.items() if key in given}
     if rules is not None:
@@ -317,7 +270,10 @@ def avoid_block(avoid: Avoid | None) -> str:
 
 
 def json_block(data: object) -> str:
-    """Return data as JSON whose strings hold no delimiter of any kind."""
+    """Return data as JSON with brackets, braces, pipes and back quotes inside strings as JSON escapes.
+
+    So no value can close its block, open a template or pose as a turn of the chat.
+    """
     return _STRING.sub(lambda string: _escape(string[0]), json.dumps(data, ensure_ascii=False, indent=2))
 
 
@@ -338,12 +294,9 @@ def outline_of(example: Example) -> str | None:
 
 
 def load_prompts(folder: Path, house: House | None = None) -> Prompts:
-    """Load and check all templates of `folder`, which state the rules of `house`, or of the built-in one.
+    """Load and check the templates of `folder`, which state the rules of `house`, or of the built-in one.
 
-    The program's own take the place of those that the folder does not have.
-
-    Raises:
-        TemplateError: the folder has none; or one does not parse, or names an unknown field or lacks one.
+    The program's own take the place of those that it lacks. TemplateError: it has none, or one is wrong.
     """
     templates = {
         name: load_template(template_path(folder, name), needed, _OPTIONAL.get(name, frozenset()))
@@ -355,34 +308,18 @@ def load_prompts(folder: Path, house: House | None = None) -> Prompts:
 def template_path(folder: Path, name: str) -> Path:
     """Return the path of a template: in a folder that has some of them, or the program's own."""
     own = folder / f"{name}.md"
-    is_partial = not own.exists() and any((folder / f"{each}.md").exists() for each in FIELDS)
+    is_partial = not own.exists() and any((folder / f"{each}.md").exists() for each in _NEEDED)
     return shipped("prompts") / own.name if is_partial else own
 
 
 def copy_templates(folder: Path) -> list[Path]:
-    """Write the program's templates into a folder, and a file that says what each may use; return the paths.
-
-    Raises FileError where one of them is there.
-    """
-    texts = {f"{name}.md": read_input(shipped("prompts") / f"{name}.md").decode() for name in FIELDS}
-    texts[README] = _README
-    for name, fields in FIELDS.items():
-        listed = "".join(f"- `{field}`: {what}\n" for field, what in fields.items())
-        texts[README] += f"\n## {name}\n\n{listed}"
-    for name in texts:
-        if (folder / name).exists():
-            raise FileError(f"{folder / name}: is there already: name another folder")
-    for name, text in texts.items():
-        write_file(folder / name, text)
-    return [folder / name for name in texts]
-
-
-_README = """# Templates
-
-Delete the files that you do not change: the program's own take their place. Each is a text in Jinja, of
-which `if`, `for`, comparisons and a few filters may be used; its head names it, and a `version` of your
-choice. What a template may use between `{{` and `}}` is listed here.
-"""
+    """Write the program's templates and their README; FileError where one of them is there already."""
+    paths = [folder / name for name in (*(f"{name}.md" for name in _NEEDED), README)]
+    if there := next((path for path in paths if path.exists()), None):
+        raise FileError(f"{there}: is there already: name another folder")
+    for path in paths:
+        write_file(path, read_text(shipped("prompts") / path.name))
+    return paths
 
 
 def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] = frozenset()) -> Template:
@@ -392,26 +329,22 @@ def load_template(path: Path, needed: frozenset[str], optional: frozenset[str] =
     try:
         document = read_document(path)
     except FileError as error:
-        raise TemplateError(
-            f"prompt template {error}: --prompts names a folder that holds at least one of them"
-        ) from error
+        hint = "--prompts names a folder that holds at least one of them"
+        raise TemplateError(f"prompt template {error}: {hint}") from error
     except InputError as error:
         raise TemplateError(str(error)) from error
     name, version = path.stem, document.meta.get("version")
     if document.meta.get("name") != name or not isinstance(version, int | str):
-        raise TemplateError(
-            f"{document.location('name')}: the front matter must say 'name: {name}' and a 'version'"
-        )
+        where = document.location("name")
+        raise TemplateError(f"{where}: the front matter must say 'name: {name}' and a 'version'")
     offset = document.first_line
     try:
         tree = _environment().parse(document.text)
-        _check_nodes(tree, path, offset)
         used = meta.find_undeclared_variables(tree)
-        compiled = _environment().from_string(_with_bounded_loops(tree))
+        compiled = _environment().from_string(_bound_nodes(tree, path, offset))
     except TemplateSyntaxError as error:
-        raise TemplateError(
-            f"{path}:{offset + error.lineno - 1}: {error.message}: fix the template"
-        ) from error
+        where = f"{path}:{offset + error.lineno - 1}"
+        raise TemplateError(f"{where}: {error.message}: fix the template") from error
     except (ValueError, RecursionError, MemoryError, SyntaxError) as error:  # a deep nesting, a long number
         raise TemplateError(f"{path}:{offset}: cannot be compiled: fix the template") from error
     if unknown := sorted(used - needed - optional):
@@ -434,11 +367,11 @@ _MOST_LOOPS = 100_000
 _MOST_CHARACTERS = 1_000_000
 
 
-def _check_nodes(tree: "nodes.Template", path: Path, offset: int) -> None:
-    """Raise TemplateError where a template uses what could multiply or recurse."""
+def _bound_nodes(tree: "nodes.Template", path: Path, offset: int) -> "nodes.Template":
+    """Return a template whose loops count together; TemplateError where it could multiply or recurse."""
     from jinja2 import nodes
 
-    for count, node in enumerate(tree.find_all(nodes.Node)):
+    for count, node in enumerate(list(tree.find_all(nodes.Node))):
         if count >= _MOST_NODES:
             raise TemplateError(f"{path}:{offset}: has too many parts: write it shorter")
         kind = type(node).__name__
@@ -448,31 +381,26 @@ def _check_nodes(tree: "nodes.Template", path: Path, offset: int) -> None:
             used = f"the filter '{name}'" if name else f"'{'recursive' if is_recursive else kind.lower()}'"
             ways = f"if, for, comparisons, +, ~, and the filters {', '.join(sorted(_FILTERS))}"
             raise TemplateError(f"{path}:{offset + node.lineno - 1}: {used} is not available: use {ways}")
-
-
-def _with_bounded_loops(tree: "nodes.Template") -> "nodes.Template":
-    """Have the loops of a template count together."""
-    from jinja2 import nodes
-
-    for loop in list(tree.find_all(nodes.For)):
-        loop.iter = nodes.Call(nodes.Name("_bounded", "load"), [loop.iter], [], None, None)
+        if isinstance(node, nodes.For):
+            node.iter = nodes.Call(nodes.Name("_bounded", "load"), [node.iter], [], None, None)
     return tree
 
 
-def _within_bounds(pieces: Iterable[str]) -> Iterator[str]:
-    length = 0
-    for piece in pieces:
-        length += len(piece)
-        if length > _MOST_CHARACTERS:
-            raise ValueError(f"gives more than {_MOST_CHARACTERS:,} characters")
-        yield piece
+def _bounded(
+    most: int, what: str, size: Callable[[Any], int] = lambda _: 1
+) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """Return what passes on the values of all iterables that it is given until they are too large."""
+    total = 0
 
+    def bounded(values: Iterable[Any]) -> Iterator[Any]:
+        nonlocal total
+        for value in values:
+            total += size(value)
+            if total > most:
+                raise ValueError(f"{what} beyond the limit of {most:,}")
+            yield value
 
-def _bounded(loops: Iterator[int], values: Iterable[object]) -> Iterator[object]:
-    for value in values:
-        if next(loops) >= _MOST_LOOPS:
-            raise ValueError(f"loops more than {_MOST_LOOPS:,} times")
-        yield value
+    return bounded
 
 
 @cache
@@ -487,20 +415,14 @@ def _environment() -> "ImmutableSandboxedEnvironment":
 
 
 def folder_hash(folder: Path) -> str:
-    """Return 12 hex digits that change when a template for new texts does: not one of a judge or a revision.
-
-    Raises:
-        FileError: there is no such folder.
-    """
+    """Return 12 hex digits that change when a template for new texts does; FileError without the folder."""
     if not folder.is_dir():
         raise FileError(f"prompts: {folder}: no such folder: --prompt names one that holds the templates")
     digest = hashlib.sha256()
     for path in _hashed_files(folder):
-        if path.is_relative_to(folder):
-            digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0")
-            digest.update(read_input(path) + b"\0")
-        else:
-            digest.update(read_input(path))
+        is_own = path.is_relative_to(folder)
+        name = str(path.relative_to(folder)).encode("utf-8", "surrogatepass") + b"\0" if is_own else b""
+        digest.update(name + read_input(path) + b"\0" * is_own)
     return digest.hexdigest()[:12]
 
 
