@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from synopsis_writer.evals.judge_check import CORRUPTIONS, corrupt
-from synopsis_writer.evals.metrics import METRICS, References, analysed, fact_recall, load_references
+from synopsis_writer.evals.metrics import References, analysed, fact_recall, score
 from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.suite import Case, load_cases
 from synopsis_writer.gate.gate import failures
@@ -41,7 +41,7 @@ def workspace(house: Path | None) -> Workspace:
 @cache
 def references(house: Path | None) -> References:
     """Return what texts of a house are measured against."""
-    return load_references(workspace(house), [case for case in cases() if case.house == house])
+    return References(workspace(house), [case for case in cases() if case.house == house])
 
 
 def side(case: Case) -> str:
@@ -69,7 +69,8 @@ def scores(case: Case, synopsis: Synopsis) -> list[float | None]:
     """Return the metrics of a text for a case."""
     made = AttemptLine(number=1, passed=True, problems=(), checks=(), answer="", synopsis=synopsis)
     row = Row(case=case.id, model="m", prompt="p", repeat=0, outcome="accepted", attempts=(made,), best=0)
-    return [METRICS[name].function(row, case, references(case.house)) for name in SHOWN]
+    found = score(row, case, references(case.house)).scores
+    return [found[name] for name in SHOWN]
 
 
 def kind_of(case: Case, other: Case) -> str:

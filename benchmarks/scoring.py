@@ -13,8 +13,7 @@ from pathlib import Path
 
 from benchmarks.table import Row as Line
 from benchmarks.table import print_table
-from synopsis_writer.evals.judge import JUDGE_METRICS
-from synopsis_writer.evals.metrics import Scored, load_references, score
+from synopsis_writer.evals.metrics import JUDGE_METRICS, References, Scored, score
 from synopsis_writer.evals.ratings import find_trust
 from synopsis_writer.evals.record import AttemptLine, Row
 from synopsis_writer.evals.results import TEXT_METRICS, Part, compare_parts
@@ -57,7 +56,7 @@ def scoring_rows() -> list[Line]:
     drawn = [(cases[number % len(cases)], mixed(texts, rng)) for number in range(RESULTS)]
     rows = [(case, row(case.id, number, synopsis)) for number, (case, synopsis) in enumerate(drawn)]
     started = time.perf_counter()
-    references = load_references(open_workspace(load_settings({})), cases)
+    references = References(open_workspace(load_settings({})), cases)
     loaded = time.perf_counter() - started
     started = time.perf_counter()
     for case, each in rows:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from synopsis_writer.errors import BudgetSpentError, RequestRefusedError
+from synopsis_writer.evals.metrics import ALL_METRICS
 from synopsis_writer.evals.record import Row, read_prompts, read_rows, row_line
-from synopsis_writer.evals.results import ALL_METRICS
 from synopsis_writer.evals.run import EvalRun, plan, same_story
 from synopsis_writer.evals.suite import load_suite
 from synopsis_writer.log import RunLog

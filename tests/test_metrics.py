@@ -16,7 +16,6 @@ from synopsis_writer.evals.metrics import (
     character_overlap,
     fact_recall,
     learn_function_words,
-    load_references,
     score,
     word_overlap,
 )
@@ -53,7 +52,7 @@ def case_of(name: str) -> Case:
 
 @cache
 def references() -> References:
-    return load_references(open_workspace(load_settings({}, {})), CASES)
+    return References(open_workspace(load_settings({}, {})), CASES)
 
 
 def made(synopsis: Synopsis | None, *, passed: bool = True, number: int = 1) -> AttemptLine:
@@ -311,10 +310,13 @@ def test_novelty_falls_with_the_longest_run_taken_from_an_example() -> None:
 
 
 def test_novelty_looks_at_examples_alone_and_is_unscored_without_any() -> None:
-    case = CASES[0]
+    case, workspace = CASES[0], references().workspace
     row = row_of(case, EXAMPLES["rote-rosen/neun-blaue-stuehle"])
-    assert score(row, case, replace(references(), examples=frozenset())).scores["novelty"] == 1.0
-    assert score(row, case, replace(references(), sources=None)).scores["novelty"] is None
+    no_examples = replace(workspace, pool=replace(workspace.pool, examples=()))
+    no_sources = replace(workspace, gate=replace(workspace.gate, sources=None))
+    for other, value in ((no_examples, 1.0), (no_sources, None)):
+        found = score(row, case, replace(references(), workspace=other)).scores
+        assert found["novelty"] == value
 
 
 def test_a_text_of_a_show_that_nobody_knows_is_scored() -> None:

@@ -28,7 +28,7 @@ from synopsis_writer.evals.ratings import (
     read_ratings,
 )
 from synopsis_writer.evals.record import Row
-from synopsis_writer.evals.results import compare_groups, compare_runs
+from synopsis_writer.evals.results import compare_runs
 from synopsis_writer.evals.statistics import wilson_interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.synopsis import Synopsis
@@ -190,7 +190,7 @@ def test_a_winner_needs_60_pairs_and_an_interval_without_zero(
     while pair := one.next():
         even = int(pair.case.id[-1]) % 2 == 0
         one.rate(pair.id, choose(pair, better if better != "both" else "Eins" if even else "Zwei"))
-    (comparison,) = compare_groups(opened(path))
+    (comparison,) = compare_runs(opened(path))
     assert comparison.winner == winner
 
 
@@ -203,7 +203,7 @@ def test_a_judge_that_people_contradict_is_marked_wherever_its_numbers_are_shown
     marked = "untrusted: agrees with people in 0% (0% to 35%) of 7 pairs, 70% are needed"
     run = opened(path)
     assert run.judge == f"j, {marked}"
-    (comparison,) = compare_groups(run)
+    (comparison,) = compare_runs(run)
     assert comparison.winner == f"none is named: people: 7 pairs, 60 are needed; the judge is {marked}"
     terminal = Terminal(tmp_path)
     for command in (["score", "run"], ["compare", "run"], ["report", "run", "-o", "r.html"]):

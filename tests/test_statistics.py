@@ -144,10 +144,10 @@ def test_wins_and_losses_follow_the_direction() -> None:
     assert (lower.wins, lower.ties, lower.losses) == (1, 0, 2)
 
 
-def test_a_metric_from_elsewhere_is_compared_by_the_direction_it_comes_with() -> None:
+def test_a_metric_of_a_judge_is_compared_by_its_direction() -> None:
     many = SPREAD * MIN_PAIRS
     before, after = run(many, metric="judge_theme"), run([v + 1 for v in many], metric="judge_theme")
-    assert compare(before, after, "judge_theme", 1).verdict == "better"
+    assert compare(before, after, "judge_theme").verdict == "better"
 
 
 def test_rounding_is_a_tie() -> None:

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,11 +58,11 @@ class _SuiteFlags:
 
         return open_workspace(options.settings_from(house=self.house))
 
-    def open(self, run: Path) -> "EvalResults":
-        """Read a run, and score what is not scored yet."""
+    def open(self, run: Path, *, again: bool = False) -> "EvalResults":
+        """Read a run and score it, what is scored already only if `again`."""
         from synopsis_writer.evals.results import open_results
 
-        results = open_results(run, self.load(), self.workspace())
+        results = open_results(run, self.load(), self.workspace(), again=again)
         if results.judgements.jury and results.trust.is_untrusted:
             warn(f"{run}: the judge {results.judge}")
         return results
@@ -183,18 +183,13 @@ def list_runs(
 @app.command("score")
 def score_run(run: Path = _RUN, *, at: _SuiteFlags, json: bool = options.JSON) -> int:
     """Recompute all metrics of a run, without asking a model, and print the table."""
-    from synopsis_writer.evals.record import read_info
-    from synopsis_writer.evals.results import forget_scores
-
-    read_info(run)  # nothing is removed from a folder that holds no run
-    forget_scores(run)
-    results = at.open(run)
+    results = at.open(run, again=True)
     _print_run(results, results.incomplete(), as_json=json)
     return _completeness(results)
 
 
 @app.command("compare")
-def compare_runs(
+def compare_results(
     first: Path = argument("A run's folder: the baseline.", "A"),
     second: Path | None = argument("The run to compare with it; without it A's parts.", "[B]", None),
     *,
@@ -205,18 +200,19 @@ def compare_runs(
 
     Of one run alone its models, prompt versions or samples are compared with the first one.
     """
-    from synopsis_writer.evals import results
     from synopsis_writer.evals.report import comparisons_table
+    from synopsis_writer.evals.results import compare_runs
 
-    a, *others = runs = [at.open(each) for each in (first, second) if each is not None]
-    comparisons = results.compare_runs(a, others[0]) if others else results.compare_groups(a)
+    runs = [at.open(each) for each in (first, second) if each is not None]
+    comparisons = compare_runs(*runs)
     if not any(comparison.differences for comparison in comparisons):
         raise SettingsError(
             f"{first} and {second} have no model, kind of text or case in common: name others"
             if second
             else f"{first}: has one model, one version of the prompts and one sample: name a second run"
         )
-    print_output(results.comparisons_data(comparisons), [comparisons_table(comparisons)], as_json=json)
+    data = {"comparisons": [asdict(comparison) for comparison in comparisons]}
+    print_output(data, [comparisons_table(comparisons)], as_json=json)
     return max(map(_completeness, runs))
 
 
@@ -236,15 +232,14 @@ def rate_run(
     asked: what has been rated is printed.
     """
     from synopsis_writer.evals.ratings import Rater
-    from synopsis_writer.evals.results import parts_between, parts_within, ratings_data
+    from synopsis_writer.evals.results import pair_parts, ratings_data
 
     is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
     if not (json or page or is_terminal):
         hint = "run it in one, or take --page, or --json for what has been rated"
         raise InputError(f"rating needs a terminal: {hint}")
-    a, *others = runs = [at.open(each) for each in (run, other) if each is not None]
-    parts = parts_between(a, others[0]) if others else parts_within(a)
-    pairs = [(first.rows, second.rows) for first, second in parts]
+    a, *_ = runs = [at.open(each) for each in (run, other) if each is not None]
+    pairs = [(first.rows, second.rows) for first, second in pair_parts(*runs)]
     named = Rater(run, _user() if rater is None else rater, pairs, a.suite.cases)
     if not named.pairs:
         raise SettingsError(f"{run}: has no two texts of one case to compare: name another run, too")
@@ -337,12 +332,12 @@ def write_report(
 ) -> int:
     """Write the report of a run: one self-contained HTML file."""
     from synopsis_writer.evals.report import render_report
-    from synopsis_writer.evals.results import compare_groups, compare_runs, find_problems
+    from synopsis_writer.evals.results import compare_runs, find_problems
     from synopsis_writer.storage.files import write_file
 
     shown = at.open(run)
     other = at.open(against) if against else None
-    comparisons = [*compare_groups(shown), *(compare_runs(other, shown) if other else ())]
+    comparisons = [*compare_runs(shown), *(compare_runs(other, shown) if other else ())]
     page = render_report(shown, comparisons, find_problems(shown, at.workspace()), other)
     write_file(output, page, output=True)
     status(f"written: {output} ({len(page.encode()) / 1e6:.1f} MB)")
@@ -502,7 +497,7 @@ def _check_names(flags: dict[str, Sequence[str | Path]]) -> None:
 
 
 def _load(path: Path | None) -> "LoadedSuite":
-    from synopsis_writer.evals.results import ALL_METRICS
+    from synopsis_writer.evals.metrics import ALL_METRICS
     from synopsis_writer.evals.suite import default_suite, load_suite
 
     return load_suite(path or default_suite(), ALL_METRICS)

@@ -3,12 +3,12 @@
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from statistics import fmean
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -17,7 +17,7 @@ from synopsis_writer.batch.run import run_concurrently
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.drafting import longer
 from synopsis_writer.errors import SettingsError, TemplateError
-from synopsis_writer.evals.metrics import Metric
+from synopsis_writer.evals.metrics import JUDGE_METRICS
 from synopsis_writer.evals.record import Line, Row, Spending, append_line, read_lines
 from synopsis_writer.evals.suite import Case, LoadedSuite
 from synopsis_writer.gate.messages import quoted
@@ -26,15 +26,8 @@ from synopsis_writer.house.house import House, built_in_house, load_house, open_
 from synopsis_writer.models.base import Answer, Limits, Message, ModelClient
 from synopsis_writer.models.limits import Budget
 from synopsis_writer.models.resolve import ResolvedModel, limits_of, open_client, resolve_model
+from synopsis_writer.prompts import templates as prompts
 from synopsis_writer.prompts.rules import render_rules
-from synopsis_writer.prompts.templates import (
-    JUDGE_TEMPLATES,
-    Template,
-    brief_block,
-    json_block,
-    load_template,
-    template_path,
-)
 from synopsis_writer.reviewing import Page, find_quotation
 from synopsis_writer.settings import Settings
 from synopsis_writer.settings import folder as packaged
@@ -44,17 +37,15 @@ from synopsis_writer.usage import Spent, Usage, format_cost, total_cost, usage_d
 JUDGEMENTS_FILE = "judged.jsonl"
 _FIRST_BLOCK = "\n<auftrag>\n"  # what precedes it is the rubric: the system message
 
-_VERDICT = re.compile(r"\breasons[\"'”]?\s*:")
-
 _log = logging.getLogger(__name__)
 
 
-def load_judge_templates(folder: Path) -> dict[str, Template]:
+def load_judge_templates(folder: Path) -> dict[str, prompts.Template]:
     """Load the judge's templates: those that `folder` has, the packaged ones for the others."""
     templates = {}
-    for name, blocks in JUDGE_TEMPLATES.items():
-        path = template_path(folder, name)
-        template = load_template(path, blocks)
+    for name, blocks in prompts.JUDGE_TEMPLATES.items():
+        path = prompts.template_path(folder, name)
+        template = prompts.load_template(path, blocks)
         if _FIRST_BLOCK not in template.source:
             raise TemplateError(f"{path}: no line '<auftrag>': put the rubric before it, the blocks after it")
         templates[name] = template
@@ -135,19 +126,6 @@ class Judgement(Spending, _Opinion):  # whose fields come first
         return {**scales, "judge_facts": facts, "judge_preference": self.preference}
 
 
-# None of a row alone: only a judge can score it.
-JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        **{
-            f"judge_{scale}": Metric(lambda *_: None, 1, f"judge: {scale}, 1 to 5")
-            for scale in _Scales.model_fields
-        },
-        "judge_facts": Metric(lambda *_: None, 1, "judge: facts told, 0 to 1"),
-        "judge_preference": Metric(lambda *_: None, 1, "judge: preferred to the reference, 0 to 1"),
-    }
-)
-
-
 class JudgeId(NamedTuple):
     """Who judged: the model as it was asked for, and 12 hex digits that change with its templates."""
 
@@ -157,22 +135,15 @@ class JudgeId(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """Asks a model for its opinion of texts; several texts may be judged at once.
-
-    Attributes:
-        house: its forms say what a text is measured by.
-        vote: which of several opinions of the same text is asked for; a cache keeps them apart.
-        answers: all answers, so that tokens and costs of unreadable ones count, too.
-        unread: those of them that could not be read, and why.
-    """
+    """Asks a model for its opinion of texts; several texts may be judged at once."""
 
     client: ModelClient
-    templates: Mapping[str, Template]
+    templates: Mapping[str, prompts.Template]
     limits: Limits
-    house: House = field(default_factory=built_in_house)
-    vote: int = 0
-    answers: list[Answer] = field(default_factory=list)
-    unread: list[tuple[Answer, str]] = field(default_factory=list)
+    house: House = field(default_factory=built_in_house)  # its forms say what a text is measured by
+    vote: int = 0  # which opinion of the same text is asked for; a cache keeps them apart
+    answers: list[Answer] = field(default_factory=list)  # all, so that unreadable ones are paid for, too
+    unread: list[tuple[Answer, str]] = field(default_factory=list)  # those of them not read, and why
 
     @property
     def id(self) -> JudgeId:
@@ -216,31 +187,23 @@ class Judge:
         messages = self._messages(
             "judge",
             brief=self._brief_block(replace(case, brief=case.brief.model_copy(update={"beats": ()}))),
-            facts=json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
+            facts=prompts.json_block({str(number): fact for number, fact in enumerate(facts, 1)}),
             text=text_block(synopsis),
         )
-
-        def fault(answer: ScoreAnswer) -> str:
-            numbers = sorted(fact.number for fact in answer.facts)
-            return "" if numbers == list(range(1, len(facts) + 1)) else "it did not answer each fact once"
-
-        answer = await self._ask(messages, ScoreAnswer, [synopsis], fault)
+        answer = await self._ask(messages, ScoreAnswer, [synopsis], len(facts))
         if answer is None:
             return None
         in_order = sorted(answer.facts, key=lambda fact: fact.number)
         return Scores.model_validate({**answer.model_dump(), "facts": tuple(fact.said for fact in in_order)})
 
     async def prefer(self, case: Case, synopsis: Synopsis, other: Synopsis | None = None) -> float | None:
-        """Compare a text with another, or the reference, in both orders, as `Judgement.preference`.
-
-        Raises ModelError.
-        """
+        """Compare a text with another, or the reference, as `Judgement.preference`; raises ModelError."""
         other = other or case.reference
         brief, values = self._brief_block(case), set()
         for pair, first_better in (((other, synopsis), 0.0), ((synopsis, other), 1.0)):
             first, second = map(text_block, pair)
             messages = self._messages("judge_pair", brief=brief, first=first, second=second)
-            answer = await self._ask(messages, PairAnswer, pair, lambda _: "")
+            answer = await self._ask(messages, PairAnswer, pair)
             if answer is None:
                 return None
             values.add({"first": first_better, "second": 1.0 - first_better}.get(answer.better, 0.5))
@@ -249,9 +212,9 @@ class Judge:
     def _brief_block(self, case: Case) -> str:
         brief, house = case.brief, load_house(case.house) if case.house else self.house
         if brief.form not in house.forms:
-            return brief_block(brief)
+            return prompts.brief_block(brief)
         form = house.form(brief.form).with_length(*brief.length)
-        return brief_block(brief, rules=render_rules(form, house))
+        return prompts.brief_block(brief, rules=render_rules(form, house))
 
     def _messages(self, name: str, **blocks: str) -> tuple[Message, Message]:
         # No block contains a `<`, so the first one begins where the template says, whatever the texts say.
@@ -259,13 +222,9 @@ class Judge:
         return Message("system", rubric), Message("user", (line + rest).strip())
 
     async def _ask(
-        self,
-        messages: Sequence[Message],
-        shape: type[AnswerT],
-        texts: Sequence[Synopsis],
-        fault: Callable[[AnswerT], str],
+        self, messages: Sequence[Message], shape: type[AnswerT], texts: Sequence[Synopsis], facts: int = 0
     ) -> AnswerT | None:
-        limits = self.limits
+        shown, limits = " ".join(message.content for message in messages), self.limits
         for chance in range(2):  # an answer that cannot be read gets one more chance
             # Another sample, or a cache would give the unreadable answer again.
             limits = replace(limits, sample=self.limits.sample + 2 * self.vote + chance)
@@ -273,8 +232,10 @@ class Judge:
             self.answers.append(answer)
             verdict, problem = _read(answer, shape)
             if verdict is not None:
-                shown = " ".join(message.content for message in messages)
-                problem = fault(verdict) or unfounded(verdict.reasons, texts, shown)
+                numbers = sorted(fact.number for fact in getattr(verdict, "facts", ()))
+                problem = unfounded(verdict.reasons, texts, shown)
+                if numbers != list(range(1, facts + 1)):
+                    problem = "it did not answer each fact once"
                 if not problem:
                     return verdict
             self.unread.append((answer, problem))
@@ -289,7 +250,7 @@ def _read(answer: Answer, shape: type[AnswerT]) -> tuple[AnswerT | None, str]:
     if answer.is_truncated:
         return None, "its answer was cut off"
     # Of two verdicts in an answer one may be quoted from the text that is judged.
-    if len(_VERDICT.findall(answer.content)) > 1:
+    if len(re.findall(r"\breasons[\"'”]?\s*:", answer.content)) > 1:
         return None, "its answer holds two verdicts"
     parsed = parse(answer.content, shape)
     return parsed.value, f"its answer is no verdict: {parsed.problem}"
@@ -316,7 +277,7 @@ def unfounded(reasons: str, texts: Sequence[Synopsis], shown: str) -> str:
 
 def text_block(synopsis: Synopsis) -> str:
     """Return a text as the judge gets it: JSON that contains no delimiter of any kind."""
-    return json_block(
+    return prompts.json_block(
         {
             "Titel": synopsis.title,
             "Logline": synopsis.logline,
@@ -330,10 +291,7 @@ def text_block(synopsis: Synopsis) -> str:
 async def open_judge(
     model: str, settings: Settings, environment: Mapping[str, str], budget: Budget | None = None
 ) -> AsyncIterator[Judge]:
-    """Open a judge: a model on a server or in a file; `budget` is the one that writers share with it.
-
-    Raises InputError as `resolve_judge`, and ModelError where the file cannot be loaded.
-    """
+    """Open a judge, on a budget that writers share with it; raises InputError and ModelError."""
     choice, templates = resolve_judge(model, settings, environment)
     async with open_client(choice, settings, environment, budget=budget) as client:
         yield Judge(client, templates, limits_of(settings), open_house(settings))
@@ -341,7 +299,7 @@ async def open_judge(
 
 def resolve_judge(
     model: str, settings: Settings, environment: Mapping[str, str]
-) -> tuple[ResolvedModel, Mapping[str, Template]]:
+) -> tuple[ResolvedModel, Mapping[str, prompts.Template]]:
     """Return the judge's model and templates; raises SettingsError or TemplateError."""
     choice = resolve_model(settings.model_copy(update={"model": model}), environment)
     if choice.kind == "packaged":
@@ -367,14 +325,10 @@ class _JudgedLine(Line):
 
 @dataclass(frozen=True)
 class Judgements:
-    """The judgements of a run.
+    """The judgements of a run."""
 
-    Attributes:
-        jury: whose count: the judges that were asked last; empty where none was.
-        votes: by judge and digest of the row, then by the number of the vote.
-    """
-
-    jury: tuple[JudgeId, ...] = ()
+    jury: tuple[JudgeId, ...] = ()  # whose count: the judges that were asked last
+    # By judge and digest of the row, then by the number of the vote.
     votes: Mapping[tuple[JudgeId, str], Mapping[int, Judgement]] = field(default_factory=dict)
 
     @property
@@ -396,16 +350,14 @@ class Judgements:
     def metrics(self, row: str) -> dict[str, float | None]:
         """Return the metrics of a row by its digest, none where nobody judged it.
 
-        Each is the mean over the judges of their means over the votes that could be read; None is unscored:
-        a judge of the jury gave no vote that could be read.
+        Each is the mean over the judges of their means over the votes that could be read; None, unscored,
+        where one of the jury gave no such vote.
         """
         given = [
             [vote.metrics() for vote in self.votes.get((judge, row), {}).values()] for judge in self.jury
         ]
-        if not any(given):
-            return {}
         means: dict[str, float | None] = {}
-        for name in JUDGE_METRICS:
+        for name in JUDGE_METRICS if any(given) else ():
             read = [[value for vote in votes if (value := vote[name]) is not None] for votes in given]
             means[name] = fmean(map(fmean, read)) if all(read) else None
         return means
@@ -423,17 +375,15 @@ async def judge_rows(
         for row in rows
         if row.synopsis and row.case in cases and vote not in judged.get((judge.id, row.digest), {})
     ]
-    finished = 0
+    numbers = count(1)
 
     async def judge_row(item: tuple[Row, int, Synopsis]) -> None:
-        nonlocal finished
         row, vote, synopsis = item
         judgement = await judge.judge(cases[row.case], synopsis, vote)
         append_judgement(run, judge.id, row, judgement, vote)
         if judgement.problem:
             _log.warning("judge %s: %s is unscored: %s", judge.client.name, row.case, judgement.problem)
-        finished += 1
-        _log.info("judged %d of %d", finished, len(due))
+        _log.info("judged %d of %d", next(numbers), len(due))
 
     await run_concurrently(iter(due), judge_row, concurrency)
 
@@ -441,8 +391,11 @@ async def judge_rows(
 def name_jury(run: Path, jury: Sequence[JudgeId]) -> None:
     """Record that these judges count, where the file does not say so."""
     if read_judgements(run).jury != tuple(jury):
-        line = _JudgedLine(**jury[-1]._asdict(), jury=tuple(jury) if len(jury) > 1 else ())
-        append_line(run / JUDGEMENTS_FILE, str(line))
+        append_line(run / JUDGEMENTS_FILE, str(_jury_line(jury)))
+
+
+def _jury_line(jury: Sequence[JudgeId]) -> _JudgedLine:
+    return _JudgedLine(**jury[-1]._asdict(), jury=tuple(jury) if len(jury) > 1 else ())
 
 
 def read_judgements(folder: Path, level: int = logging.DEBUG) -> Judgements:
@@ -466,16 +419,13 @@ def append_judgement(folder: Path, judge: JudgeId, row: Row, judgement: Judgemen
 
 def judgements_text(judgements: Judgements, rows: Sequence[Row]) -> str:
     """Return the text of a file with the jury's judgements of some rows; empty where there are none."""
-    digests = [row.digest for row in rows]
     lines = [
         _JudgedLine(**judge._asdict(), row=digest, vote=vote, judgement=judgement)
         for judge in judgements.jury
-        for digest in digests
+        for digest in [row.digest for row in rows]
         for vote, judgement in judgements.votes.get((judge, digest), {}).items()
     ]
-    if lines and len(judgements.jury) > 1:
-        lines.append(_JudgedLine(**judgements.jury[-1]._asdict(), jury=judgements.jury))
-    return "".join(map(str, lines))
+    return "".join(map(str, [*lines, _jury_line(judgements.jury)] if lines else []))
 
 
 def run_spending(folder: Path, rows: Iterable[Row]) -> Spent:

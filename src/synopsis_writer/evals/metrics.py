@@ -1,8 +1,9 @@
 """What is measured of a row, and against what."""
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
@@ -12,12 +13,12 @@ from synopsis_writer.errors import SettingsError
 from synopsis_writer.evals.record import Row
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.gate.cast import named
-from synopsis_writer.gate.copies import CopyIndex, name_forms
+from synopsis_writer.gate.copies import name_forms
 from synopsis_writer.gate.finding import Subject
 from synopsis_writer.gate.lexicon import LONGEST_WORD, commonness, is_content, is_function_word, stem
 from synopsis_writer.gate.text import Text, analyse, lower_words
-from synopsis_writer.house.house import House
-from synopsis_writer.show import Show, find_show, generic_show
+from synopsis_writer.house.form import Form
+from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,38 +66,37 @@ class FunctionWordProfile:
         return float(abs((_shares(words, self.words) - self.means) / self.deviations - profile).mean())
 
 
+_SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
+
+
 @dataclass(frozen=True)
 class References:
-    """What texts are measured against beside their own case; `examples` are ids of those among `sources`."""
+    """What texts are measured against beside their own case."""
 
-    shows: tuple[Show, ...]
-    house: House
-    sources: CopyIndex | None
-    examples: frozenset[str]
-    function_words: FunctionWordProfile
+    workspace: Workspace  # of the house that they are written for
+    cases: Sequence[Case]  # all of that house in the suite, not only those of the run
 
+    @cached_property
+    def function_words(self) -> FunctionWordProfile:
+        """How often the references use the commonest function words."""
+        return learn_function_words(
+            [(case.brief.form, lower_words(case.reference.text)) for case in self.cases]
+        )
 
-def load_references(workspace: Workspace, cases: Sequence[Case]) -> References:
-    """Return what texts are measured against, from all cases of a suite, not only those of the run."""
-    texts = [(case.brief.form, lower_words(case.reference.text)) for case in cases]
-    examples = frozenset(example.id for example in workspace.pool.examples)
-    return References(
-        workspace.pool.shows,
-        workspace.gate.house,
-        workspace.gate.sources,
-        examples,
-        learn_function_words(texts),
-    )
-
-
-Measure = Callable[[Row, Case | None, References], float | None]
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits that change with whatever scores depend on."""
+        texts = [(case.id, case.brief.form, case.reference) for case in self.cases]
+        pool, house = self.workspace.pool, self.workspace.house
+        examples = [(example.id, example.synopsis) for example in pool.examples]
+        parts = (_SCORING, sorted(METRICS), house, pool.shows, texts, examples)
+        return hashlib.sha256(repr(parts).encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is computed, which side is better (0: neither), and a label: what it is, its range."""
+    """Which side of a metric is better (0: neither), and a label: what it is, its range."""
 
-    function: Measure
     direction: Literal[-1, 0, 1]
     label: str
 
@@ -112,121 +112,112 @@ class Metric:
         return "; ".join(filter(None, (self.label.partition(", ")[2], direction)))
 
 
-def _metered(measure: Callable[[Row], float | None]) -> Measure:
-    """Make a measure of what a row took: of one that failed, or has cached answers, that says nothing."""
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "passed_first": Metric(1, "passed at the first attempt, 0 to 1"),
+        "passed": Metric(1, "passed in the end, 0 to 1"),
+        "attempts": Metric(-1, "attempts"),
+        "tokens": Metric(-1, "tokens"),
+        "cost": Metric(-1, "cost"),
+        "seconds": Metric(-1, "seconds"),
+        "chrf": Metric(1, "chrF, 0 to 100"),
+        "rouge_l": Metric(1, "ROUGE-L, 0 to 1"),
+        "characters": Metric(1, "people of the reference, 0 to 1"),
+        "facts": Metric(1, "facts told, 0 to 1"),
+        "length_ratio": Metric(0, "length over the reference's"),
+        "ending": Metric(1, "kind of ending, 0 or 1"),
+        "delta": Metric(-1, "Burrows's Delta"),
+        "novelty": Metric(1, "novelty against the examples, 0 to 1"),
+    }
+)
+JUDGE_METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "judge_coherence": Metric(1, "judge: coherence, 1 to 5"),
+        "judge_theme": Metric(1, "judge: theme, 1 to 5"),
+        "judge_style": Metric(1, "judge: style, 1 to 5"),
+        "judge_language": Metric(1, "judge: language, 1 to 5"),
+        "judge_facts": Metric(1, "judge: facts told, 0 to 1"),
+        "judge_preference": Metric(1, "judge: preferred to the reference, 0 to 1"),
+    }
+)
+ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
 
-    def measure_row(row: Row, _case: Case | None, _references: References) -> float | None:
-        return None if row.outcome == "failed" or row.kept else measure(row)
 
-    return measure_row
+def score(row: Row, case: Case | None, references: References) -> Scored:
+    """Compute all metrics of a row; `case` is None when the suite no longer has it."""
+    scores: dict[str, float | None] = {
+        **dict.fromkeys(METRICS),
+        "passed_first": float(bool(row.attempts) and row.attempts[0].passed),
+        "passed": float(row.outcome == "accepted"),
+        "attempts": float(len(row.attempts)),
+    }
+    if row.outcome == "failed":
+        return Scored(row, scores)
+    if not row.kept:  # answers from the cache say nothing of what a text takes
+        if row.prompt_tokens or not row.attempts:  # otherwise the server does not report tokens
+            scores["tokens"] = float(row.prompt_tokens + row.completion_tokens)
+        scores |= {"cost": None if row.amount is None else float(row.amount), "seconds": row.seconds}
+    if row.synopsis is not None:
+        text = analysed(row.synopsis.text)
+        scores["novelty"] = novelty(text, row.synopsis, references.workspace)
+        if case is not None:
+            scores |= _compared(text, case, references)
+    return Scored(row, scores)
 
 
-def _tokens(row: Row) -> float | None:
-    """Return the tokens of all prompts and answers; None where the server does not report them."""
-    is_reported = row.prompt_tokens or not row.attempts
-    return float(row.prompt_tokens + row.completion_tokens) if is_reported else None
+def _compared(text: Text, case: Case, references: References) -> dict[str, float | None]:
+    """Return the metrics of a text that its case is needed for."""
+    reference = analysed(case.reference.text)
+    words, workspace = _words(text), references.workspace
+    return {
+        "chrf": character_overlap(text.raw, reference.raw),
+        "rouge_l": word_overlap(words, _words(reference)),
+        "characters": characters(text, case, workspace),
+        "facts": fact_recall(case, text),
+        "length_ratio": len(words) / max(1, len(reference.words)),
+        "ending": ending(text, reference, workspace.house.forms.get(case.brief.form)),
+        "delta": references.function_words.distance(words, case.brief.form),
+    }
 
 
-def novelty(row: Row, _case: Case | None, references: References) -> float | None:
+def novelty(text: Text, synopsis: Synopsis, workspace: Workspace) -> float | None:
     """Return 1 less the share of the text that its longest run of words from an example makes up, 0 to 1.
 
     More is better. Runs of fewer than six words do not count; any name stands for any other.
     """
-    text, synopsis = _text(row), row.synopsis
-    if text is None or synopsis is None or references.sources is None or not text.words:
+    if workspace.gate.sources is None or not text.words:
         return None
+    examples = {example.id for example in workspace.pool.examples}
     names = name_forms(person.name for person in synopsis.characters)
-    matches = references.sources.matches(text, names)
-    runs = [match.words for match in matches if match.source in references.examples]
-    return 1.0 - max(runs, default=0) / len(text.words)
+    matches = workspace.gate.sources.matches(text, names)
+    longest = max((match.words for match in matches if match.source in examples), default=0)
+    return 1.0 - longest / len(text.words)
 
 
-def _of_text(measure: Callable[[Text, Case, References], float | None]) -> Measure:
-    """Make a measure of a row out of one of a text; a row without a text or a case is unscored."""
-
-    def measure_row(row: Row, case: Case | None, references: References) -> float | None:
-        text = _text(row)
-        return None if text is None or case is None else measure(text, case, references)
-
-    return measure_row
-
-
-@_of_text
-def characters(text: Text, case: Case, references: References) -> float | None:
+def characters(text: Text, case: Case, workspace: Workspace) -> float:
     """Return the share of the reference's people whom the text names, 0 to 1; more is better.
 
     Names are matched as in the gate's check `cast`: inflected, by last or by first name alone.
     """
-    house, people = references.house, tuple(person.name for person in case.reference.characters)
-    show = find_show(references.shows, case.brief.show) or generic_show(case.brief.show)
+    house, people = workspace.house, tuple(person.name for person in case.reference.characters)
     brief = case.brief.model_copy(update={"characters": people})
     form = house.forms.get(brief.form, house.form(None))  # names are looked for alike in all
-    return named(Subject(text, form, show, house, brief))[0]
+    return named(Subject(text, form, workspace.find_show(brief.show), house, brief))[0]
 
 
-@_of_text
-def ending(text: Text, case: Case, references: References) -> float | None:
+def ending(text: Text, reference: Text, form: Form | None) -> float:
     """Whether text and reference both end on a question, or both do not: 1 or 0, more is better.
 
     It is seen as by the gate's check `hook`: in an open form a question in the last fifth of the sentences
     counts, in a closed one the last sentence must ask.
     """
-    form = references.house.forms.get(case.brief.form)
     is_open = form is not None and form.ending == "question"
 
     def ends_asking(text: Text) -> bool:
         last = max(1, round(len(text.sentences) / 5)) if is_open else 1
         return any(sentence.is_question for sentence in text.sentences[-last:])
 
-    return float(ends_asking(text) == ends_asking(_reference(case)))
-
-
-def _compared(measure: Callable[[Text, Text], float]) -> Measure:
-    return _of_text(lambda text, case, _: measure(text, _reference(case)))
-
-
-_METRICS: dict[str, tuple[Measure, Literal[-1, 0, 1], str]] = {
-    "passed_first": (
-        lambda row, *_: float(bool(row.attempts) and row.attempts[0].passed),
-        1,
-        "passed at the first attempt, 0 to 1",
-    ),
-    "passed": (lambda row, *_: float(row.outcome == "accepted"), 1, "passed in the end, 0 to 1"),
-    "attempts": (lambda row, *_: float(len(row.attempts)), -1, "attempts"),
-    "tokens": (_metered(_tokens), -1, "tokens"),
-    "cost": (_metered(lambda row: None if row.amount is None else float(row.amount)), -1, "cost"),
-    "seconds": (_metered(lambda row: row.seconds), -1, "seconds"),
-    "chrf": (_compared(lambda text, other: character_overlap(text.raw, other.raw)), 1, "chrF, 0 to 100"),
-    "rouge_l": (_compared(lambda text, one: word_overlap(_words(text), _words(one))), 1, "ROUGE-L, 0 to 1"),
-    "characters": (characters, 1, "people of the reference, 0 to 1"),
-    "facts": (_of_text(lambda text, case, _: fact_recall(case, text)), 1, "facts told, 0 to 1"),
-    "length_ratio": (
-        _compared(lambda text, other: len(text.words) / max(1, len(other.words))),
-        0,
-        "length over the reference's",
-    ),
-    "ending": (ending, 1, "kind of ending, 0 or 1"),
-    "delta": (
-        _of_text(lambda text, case, known: known.function_words.distance(_words(text), case.brief.form)),
-        -1,
-        "Burrows's Delta",
-    ),
-    "novelty": (novelty, 1, "novelty against the examples, 0 to 1"),
-}
-METRICS: Mapping[str, Metric] = MappingProxyType({name: Metric(*each) for name, each in _METRICS.items()})
-
-
-def score(row: Row, case: Case | None, references: References) -> Scored:
-    """Compute all metrics of a row; `case` is None when the suite no longer has it."""
-    return Scored(row, {name: metric.function(row, case, references) for name, metric in METRICS.items()})
-
-
-def _reference(case: Case) -> Text:
-    return analysed(case.reference.text)
-
-
-def _text(row: Row) -> Text | None:
-    return None if row.outcome == "failed" or row.synopsis is None else analysed(row.synopsis.text)
+    return float(ends_asking(text) == ends_asking(reference))
 
 
 # Rows come case by case or model by model: the references of a suite stay, and so does the row's own text.

@@ -3,26 +3,23 @@
 import base64
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from itertools import count, groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.evals.judge import JUDGE_METRICS
-from synopsis_writer.evals.metrics import Metric, Scored
+from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, Metric, Scored
 from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
-from synopsis_writer.evals.results import ALL_METRICS, EvalResults
+from synopsis_writer.evals.results import EvalResults
 from synopsis_writer.evals.statistics import MIN_CASES, Comparison, Group, Interval
 from synopsis_writer.evals.suite import Case
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
-from synopsis_writer.usage import Cost, format_cost
+from synopsis_writer.usage import format_cost, total_cost
 
 _HERE = Path(__file__).parent
 _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; results.jsonl has the rest
@@ -47,7 +44,13 @@ class Section:
     id: str
     name: str
     case: Case | None
-    results: tuple[ShownRow, ...]
+    results: Sequence[ShownRow]
+
+    @property
+    def trouble(self) -> tuple[float, float]:
+        """The shares of the results that failed, and that were refused."""
+        outcomes = [each.scored.row.outcome for each in self.results]
+        return outcomes.count("failed") / len(outcomes), outcomes.count("refused") / len(outcomes)
 
 
 @dataclass(frozen=True)
@@ -57,44 +60,55 @@ class ShownPrompt:
     name: str
     base: str
     unsaved: str  # whose templates were not saved; empty: none's
-    files: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
+    files: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]
 
 
 def render_report(
     run: EvalResults,
     comparisons: Sequence[Comparison] = (),
-    problems: Sequence[str] | None = None,
-    against: EvalResults | None = None,
+    problems: Sequence[str] | None = None,  # what the run misses, in sentences; None: it was not checked
+    against: EvalResults | None = None,  # its groups are in the charts, and its prompts beside the run's
 ) -> str:
-    """Return the report of a run as one HTML page.
+    """Return the report of a run as one HTML page; no winner is named without comparisons.
 
-    Args:
-        run: the run with its suite; a row whose case is not there is shown without brief and reference.
-        comparisons: what was compared case by case; no winner is named otherwise.
-        problems: what the run misses, in sentences; None: it was not checked.
-        against: another run: its groups are in the charts, and its prompts beside the run's.
+    A row whose case the suite does not have is shown without brief and reference.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    formatters = (
+        count_of, format_cost, format_duration, format_interval, format_number, format_outcomes, format_time,
+        format_total, highlight,
+    )  # fmt: skip
+    environment.globals |= {function.__name__: function for function in formatters}
     info, groups, scored, cases = run.info, run.groups, run.scored, run.suite.cases
     shown = {
         name: metric for name, metric in ALL_METRICS.items() if any(name in each.metrics for each in groups)
     }
     charted = [(group.name, group) for group in groups]
     charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
-    sections = sorted(_sections(run), key=_trouble, reverse=True)
+    sections = sorted(_sections(run), key=lambda section: section.trouble, reverse=True)
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
     before = (against.info, read_prompts(against.folder)) if against else None
+    style, script = ((_HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        for text in (style, script)
+    )
     return environment.get_template("report.html.j2").render(
-        **_policy(),
+        # Both are files of this package: nothing of a row is ever in them, and the policy lets no other run.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=f"default-src 'none'; script-src 'sha256-{script_hash}'; style-src 'sha256-{style_hash}'; "
+        "base-uri 'none'; form-action 'none'",
         info=info,
         groups=groups,
         metrics=shown,
-        people=Metric(lambda *_: None, 1, "people: preferred to the other, −1 to 1"),  # known of pairs alone
+        people=Metric(1, "people: preferred to the other, −1 to 1"),  # known of pairs alone
         decimals={
             name: decimals(each.mean for group in groups if (each := group.metrics.get(name)))
             for name in shown
@@ -103,7 +117,7 @@ def render_report(
         bounds=_axes([group for _, group in charted], shown),
         charted=charted,
         verdict=problems,
-        prompts=tuple(compare_prompts(info, read_prompts(run.folder), before)),
+        prompts=list(compare_prompts(info, read_prompts(run.folder), before)),
         major=("facts",),  # the column for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
@@ -116,48 +130,20 @@ def render_report(
         briefs={case.id: case.brief for case in cases},
         comparisons=comparisons,
         judge=run.judge,
-        count_of=count_of,
-        format_cost=format_cost,
-        format_duration=format_duration,
-        format_interval=format_interval,
-        format_number=format_number,
-        format_outcomes=format_outcomes,
-        format_time=format_time,
-        format_total=format_total,
-        highlight=highlight,
         max_answer=_MAX_ANSWER,
     )
-
-
-def _policy() -> dict[str, Any]:
-    """Return style and script with the policy that lets nothing else run or load."""
-    from markupsafe import Markup
-
-    style = (_HERE / "report.css").read_text(encoding="utf-8")
-    script = (_HERE / "report.js").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    # Both are files of this package: nothing of a row is ever in them.
-    return {"policy": policy, "style": Markup(style), "script": Markup(script)}  # noqa: S704
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _sections(run: EvalResults) -> Iterator[Section]:
     """Yield a section per case that has results, in the suite's order, then those the suite does not know."""
     known = {case.id: case for case in run.suite.cases}
     by_case: dict[str, list[ShownRow]] = {name: [] for name in known}
-    numbers = count(1)
-    for group in run.groups:
-        for each in run.rows_of(group):
-            by_case.setdefault(each.row.case, []).append(ShownRow(f"r{next(numbers)}", each, group))
-    for position, (name, results) in enumerate(by_case.items(), start=1):
+    rows = ((each, group) for group in run.groups for each in run.rows_of(group))
+    for number, (each, group) in enumerate(rows, 1):
+        by_case.setdefault(each.row.case, []).append(ShownRow(f"r{number}", each, group))
+    for number, (name, results) in enumerate(by_case.items(), 1):
         if results:
-            yield Section(f"c{position}", name, known.get(name), tuple(results))
+            yield Section(f"c{number}", name, known.get(name), results)
 
 
 def compare_prompts(
@@ -173,13 +159,13 @@ def compare_prompts(
         for base in bases:
             label = run + base if base else ""
             unsaved = [name] * (name not in texts) + [label] * bool(base and base not in saved)
-            files = tuple(_compared(texts[name], saved.get(base))) if name in texts else ()
+            files = list(_compared(texts[name], saved.get(base))) if name in texts else []
             yield ShownPrompt(name, label, " and ".join(unsaved), files)
 
 
 def _compared(
     new: Mapping[str, str], old: Mapping[str, str] | None
-) -> Iterator[tuple[str, str, tuple[tuple[str, str], ...]]]:
+) -> Iterator[tuple[str, str, Sequence[tuple[str, str]]]]:
     for name in {**new, **(old or {})}:
         after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
         status = "" if old is None else "unchanged" if after == earlier else "changed"
@@ -188,13 +174,7 @@ def _compared(
         if max(len(after), len(earlier)) > _MAX_TEMPLATE:
             status = f"{status} (its first {_MAX_TEMPLATE:,} characters; prompts.json has all)".strip()
         after, earlier = after[:_MAX_TEMPLATE], earlier[:_MAX_TEMPLATE]
-        yield name, status, (("=", after),) if after == earlier else tuple(word_diff(earlier, after))
-
-
-def _trouble(section: Section) -> tuple[float, float]:
-    """Return the shares of a case's results that failed, and that were refused."""
-    outcomes = Counter(each.scored.row.outcome for each in section.results)
-    return outcomes["failed"] / len(section.results), outcomes["refused"] / len(section.results)
+        yield name, status, [("=", after)] if after == earlier else list(word_diff(earlier, after))
 
 
 def _row_decimals(values: Sequence[float | None]) -> int:
@@ -203,29 +183,24 @@ def _row_decimals(values: Sequence[float | None]) -> int:
 
 
 def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, tuple[float, float] | None]:
-    """Return the ends of each metric's chart: metrics of one range, as `0 to 1`, have a common axis."""
-    axes: dict[str, tuple[float, float]] = {}
-    bounds = {name: _bounds(groups, name) for name in metrics}
-    kinds = {name: metrics[name].label.partition(", ")[2].replace("or", "to") or name for name in metrics}
-    for name, ends in bounds.items():
-        if ends is not None:
-            low, high = axes.get(kinds[name], ends)
-            axes[kinds[name]] = min(low, ends[0]), max(high, ends[1])
-    return {name: axes[kinds[name]] if bounds[name] else None for name in metrics}
+    """Return the ends of each metric's chart, None where no group has a value.
 
-
-def _bounds(groups: Sequence[Group], name: str) -> tuple[float, float] | None:
-    """Return the values at both ends of a metric's chart; None where no group has one.
-
-    Where all values are equal the chart reaches from them to zero, so that their size can be seen.
+    Metrics of one range, as `0 to 1`, have a common axis. Where all values on it are equal it reaches from
+    them to zero, so that their size can be seen.
     """
-    intervals = [interval for group in groups if (interval := group.metrics.get(name)) is not None]
-    if not intervals:
-        return None
-    low, high = min(each.low for each in intervals), max(each.high for each in intervals)
-    if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
-        low, high = min(low, 0.0), max(high, 0.0)
-    return (low, high) if high - low > 1e-12 else (0.0, 1.0)  # noqa: PLR2004 - what rounding alone makes
+    kinds = {name: metric.label.partition(", ")[2].replace("or", "to") for name, metric in metrics.items()}
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    ends: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
+    scored = {name: [each for group in groups if (each := group.metrics.get(name))] for name in metrics}
+    for name, intervals in scored.items():
+        values[kinds[name] or name] += chain.from_iterable((each.low, each.high) for each in intervals)
+    for name in filter(scored.get, metrics):
+        low, high = min(values[kinds[name] or name]), max(values[kinds[name] or name])
+        if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
+            low, high = min(low, 0.0), max(high, 0.0)
+        is_wide = high - low > 1e-12  # noqa: PLR2004 - what rounding alone makes
+        ends[name] = (low, high) if is_wide else (0.0, 1.0)
+    return ends
 
 
 _MINUTE = 60
@@ -278,14 +253,12 @@ def format_time(created: str) -> str:
 def format_total(rows: Sequence[Row]) -> str:
     """Return what rows cost together, a sum per currency, and how many of them are unpriced."""
     costs = [row.cost for row in rows if row.cost is not None]
-    sums = {each.currency: Cost(Decimal(0), each.currency) for each in costs if each.currency}
-    for cost in costs:
-        if cost.currency:
-            sums[cost.currency] += cost
-    unpriced = len(rows) - len(costs)
-    known = " and ".join(map(format_cost, sums.values())) or ("" if unpriced else "no cost")
-    more = f"{unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
-    return ", and ".join(filter(None, (known, more))) if unpriced else known
+    currencies = dict.fromkeys(cost.currency for cost in costs if cost.currency)
+    sums = (total_cost(cost for cost in costs if cost.currency == currency) for currency in currencies)
+    known, unpriced = " and ".join(map(format_cost, sums)), len(rows) - len(costs)
+    if not unpriced:
+        return known or "no cost"
+    return f"{known}, and {unpriced:,} of {len(rows):,} results unpriced" if known else "unpriced"
 
 
 def format_outcomes(rows: Iterable[Row]) -> str:

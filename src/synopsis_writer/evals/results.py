@@ -8,43 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.errors import FileError, SettingsError, os_reason
-from synopsis_writer.evals.judge import (
-    JUDGE_METRICS,
-    JUDGEMENTS_FILE,
-    Judgements,
-    judgements_text,
-    read_judgements,
-)
+from synopsis_writer.errors import FileError, SettingsError
+from synopsis_writer.evals import record
+from synopsis_writer.evals.judge import JUDGEMENTS_FILE, Judgements, judgements_text, read_judgements
 from synopsis_writer.evals.metrics import (
+    ALL_METRICS,
+    JUDGE_METRICS,
     METRICS,
-    Metric,
     References,
     Scored,
     analysed,
-    load_references,
     score,
 )
 from synopsis_writer.evals.ratings import PEOPLE, Rater, Ratings, Trust, find_trust, preferences, read_ratings
-from synopsis_writer.evals.record import (
-    PROMPTS_FILE,
-    RESULTS_FILE,
-    RUN_FILE,
-    Row,
-    RunInfo,
-    read_info,
-    read_lines,
-    read_prompts,
-    read_rows,
-    row_line,
-    write_prompts,
-)
 from synopsis_writer.evals.statistics import (
     MIN_PAIRS,
     Comparison,
@@ -62,8 +43,6 @@ from synopsis_writer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
-ALL_METRICS: Mapping[str, Metric] = MappingProxyType({**METRICS, **JUDGE_METRICS})
-
 # What runs are compared by where the suite does not say: the texts, not what they took.
 TEXT_METRICS = tuple(
     name
@@ -72,7 +51,6 @@ TEXT_METRICS = tuple(
 )
 
 SCORES_FILE = "scores.jsonl"
-_SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
 
 
 class _ScoreLine(BaseModel):
@@ -87,7 +65,7 @@ class EvalResults:
     """The results of a run: its rows with their scores, the jury's metrics among them."""
 
     folder: Path
-    info: RunInfo
+    info: record.RunInfo
     suite: LoadedSuite
     scored: tuple[Scored, ...]
     judgements: Judgements = Judgements()  # noqa: RUF009 - a frozen value
@@ -118,6 +96,11 @@ class EvalResults:
         """The jury's models, and how far to trust them; empty where there is none."""
         return f"{self.judgements.name}, {self.trust}" if self.judgements.jury else ""
 
+    def rows_of(self, group: Group) -> list[Scored]:
+        """Return the scored rows of one group."""
+        names = group.model, group.prompt
+        return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
+
     def style(self, group: Group) -> dict[str, float]:
         """Return how alike a group's texts are, and how formulaic: figures beside the score, never in it.
 
@@ -138,11 +121,6 @@ class EvalResults:
             "texts with the commonest ending": max(endings.values(), default=0) / len(texts),
         }
 
-    def rows_of(self, group: Group) -> list[Scored]:
-        """Return the scored rows of one group."""
-        names = group.model, group.prompt
-        return [each for each in self.scored if (each.row.model, each.row.prompt) == names]
-
     def incomplete(self) -> list[str]:
         """Return, as sentences, how many rows are missing and how many failed."""
         again = "run the same command again"
@@ -151,104 +129,62 @@ class EvalResults:
         return [missing] * bool(self.missing) + [failed] * bool(self.failed)
 
 
-def open_results(folder: Path, suite: LoadedSuite, workspace: Workspace) -> EvalResults:
-    """Read a run, score what is not scored yet, and summarise it.
+def open_results(
+    folder: Path, suite: LoadedSuite, workspace: Workspace, *, again: bool = False
+) -> EvalResults:
+    """Read a run and score it, what is scored already only if `again`; raises FileError if it is no run.
 
     Cases that have changed, lines that cannot be read, and scores not saved are logged.
-
-    Raises:
-        FileError: the folder holds no run of this version.
     """
-    info, rows = read_info(folder), read_rows(folder)
-    _report_changes(folder, info, suite)
+    info, rows = record.read_info(folder), record.read_rows(folder)
+    cases = {case.id: case for case in suite.cases}
+    changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
+    if changed:
+        against = "they are scored against the current references"
+        _log.warning("%s: %d cases have changed since the run; %s", folder, changed, against)
+    if gone := len(info.cases.keys() - cases.keys()):
+        way_out = "name its suite with --suite"
+        _log.warning("%s: %d of its cases are not in this suite: %s", folder, gone, way_out)
     judgements = read_judgements(folder, logging.WARNING)
     planned = [rows[key] for key in info.keys if key in rows]
     scored = tuple(
         replace(each, scores={**each.scores, **judgements.metrics(each.digest)})
-        for each in score_run(folder, planned, suite.cases, workspace)
+        for each in score_run(folder, planned, suite.cases, workspace, again=again)
     )
     return EvalResults(folder, info, suite, scored, judgements, read_ratings(folder))
 
 
-def _report_changes(folder: Path, info: RunInfo, suite: LoadedSuite) -> None:
-    """Log how many cases of a run have changed or are gone."""
-    cases = {case.id: case for case in suite.cases}
-    gone = len(info.cases.keys() - cases.keys())
-    changed = sum(name in cases and case_hash(cases[name]) != before for name, before in info.cases.items())
-    against = "cases have changed since the run; they are scored against the current references"
-    for count, change in (
-        (changed, against),
-        (gone, "of its cases are not in this suite: name its suite with --suite"),
-    ):
-        if count:
-            _log.warning("%s: %d %s", folder, count, change)
-
-
-def score_run(folder: Path, rows: Sequence[Row], cases: Sequence[Case], workspace: Workspace) -> list[Scored]:
-    """Score rows, and cache the scores; against the same references no row is scored again."""
-    known, cached = {case.id: case for case in cases}, _read_scores(folder / SCORES_FILE)
+def score_run(
+    folder: Path, rows: Sequence[record.Row], cases: Sequence[Case], workspace: Workspace, *,
+    again: bool = False,
+) -> list[Scored]:  # fmt: skip
+    """Score rows, and cache the scores: unless `again`, none is scored twice against the same references."""
+    path, known = folder / SCORES_FILE, {case.id: case for case in cases}
+    cached: dict[str, Mapping[str, float | None]] = {}
+    with contextlib.suppress(FileError):  # what cannot be read is computed again
+        for line in record.read_lines(path, _ScoreLine, "it is computed again", logging.DEBUG):
+            if line.scores.keys() == METRICS.keys() and not again:
+                cached[line.row] = line.scores
 
     @cache
-    def peers(house: Path | None) -> list[Case]:  # a text is measured against those of its own house
-        return [case for case in cases if case.house == house]
-
-    @cache
-    def basis(house: Path | None) -> str:
-        own = workspace.of_house(house)
-        texts = [(case.id, case.brief.form, case.reference) for case in peers(house)]
-        examples = [(example.id, example.synopsis) for example in own.pool.examples]
-        return _digest(_SCORING, sorted(METRICS), own.gate.house, own.pool.shows, texts, examples)
-
-    @cache
-    def references(house: Path | None) -> References:
-        return load_references(workspace.of_house(house), peers(house))
+    def references(house: Path | None) -> References:  # a text is measured against those of its own house
+        peers = tuple(case for case in cases if case.house == house)
+        return References(workspace.of_house(house), peers)
 
     scored = {}
     for row in rows:
         case = known.get(row.case)
-        house, content = (case.house, (case.brief, case.reference, case.facts)) if case else (None, ())
-        digest = _digest(row.digest, basis(house), content)
-        if digest not in cached:
-            cached[digest] = score(row, case, references(house)).scores
-        scored[digest] = Scored(row, cached[digest])
-    if references.cache_info().misses:
-        lines = (
-            _ScoreLine(row=digest, scores=dict(each.scores)).model_dump_json()
-            for digest, each in scored.items()
-        )
+        own, content = references(case and case.house), case and (case.brief, case.reference, case.facts)
+        key = repr((row.digest, own.digest, content or ()))
+        digest = hashlib.sha256(key.encode("utf-8")).hexdigest()[:24]
+        scored[digest] = Scored(row, cached[digest]) if digest in cached else score(row, case, own)
+    if scored.keys() - cached.keys():
+        lines = (_ScoreLine(row=name, scores=dict(each.scores)) for name, each in scored.items())
         try:
-            write_file(folder / SCORES_FILE, "".join(f"{line}\n" for line in lines), private=True)
+            write_file(path, "".join(f"{line.model_dump_json()}\n" for line in lines), private=True)
         except FileError as error:
             _log.warning("the scores are not saved: %s", error)
     return list(scored.values())
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode("utf-8")).hexdigest()[:24]
-
-
-def _read_scores(path: Path) -> dict[str, Mapping[str, float | None]]:
-    """Return the cached scores by their digests; what cannot be read is left out, and so computed again."""
-    with contextlib.suppress(FileError):
-        lines = read_lines(path, _ScoreLine, "it is computed again", logging.DEBUG)
-        return {line.row: line.scores for line in lines if line.scores.keys() == METRICS.keys()}
-    return {}
-
-
-def forget_scores(folder: Path) -> None:
-    """Remove the cached scores, so that all of them are computed again; raises FileError."""
-    _replace(folder / SCORES_FILE, "")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file, or remove it where there is nothing to write."""
-    if text:
-        write_file(path, text)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot remove {os_reason(error, path)}: make the folder writable") from error
 
 
 def baseline_folder(suite: LoadedSuite, model: str) -> Path:
@@ -259,10 +195,8 @@ def baseline_folder(suite: LoadedSuite, model: str) -> Path:
 def bless(run: EvalResults, prompt: str | None) -> list[Path]:
     """Make a run the baseline of each of its models; return the folders.
 
-    Raises:
-        SettingsError: `prompt` names no version of the run, or is None where it has several; or the run is
-            incomplete.
-        FileError: the baselines cannot be written.
+    Raises FileError, and SettingsError where the run is incomplete, or `prompt` does not name one of its
+    versions, as it must where there are several.
     """
     names = ", ".join(run.info.prompts)
     if prompt is None and len(run.info.prompts) > 1:
@@ -275,27 +209,17 @@ def bless(run: EvalResults, prompt: str | None) -> list[Path]:
             f"{run.folder}: is incomplete, {count_of(run.missing, 'row')} missing and {run.failed} failed: "
             "run the same command again first"
         )
-    folders = []
-    for model in run.info.models:
-        folder = baseline_folder(run.suite, model)
+    rows = {each.row.id: each.row for each in run.scored}
+    prompts = {name: texts for name, texts in record.read_prompts(run.folder).items() if name == chosen}
+    folders = [baseline_folder(run.suite, model) for model in run.info.models]
+    for folder, model in zip(folders, run.info.models, strict=True):
         info = replace(run.info, models=(model,), prompts={chosen: run.info.prompts[chosen]})
-        rows = {each.row.id: each.row for each in run.scored}
         blessed = [rows[key] for key in sorted(info.keys)]
-        write_file(folder / RUN_FILE, info.as_json())
-        write_file(folder / RESULTS_FILE, "".join(map(row_line, blessed)))
-        if texts := read_prompts(run.folder).get(chosen):
-            write_prompts(folder, {chosen: texts})
-        else:
-            _replace(folder / PROMPTS_FILE, "")
-        _replace(folder / JUDGEMENTS_FILE, judgements_text(run.judgements, blessed))
-        folders.append(folder)
+        write_file(folder / record.RUN_FILE, info.as_json())
+        write_file(folder / record.RESULTS_FILE, "".join(map(record.row_line, blessed)))
+        write_file(folder / JUDGEMENTS_FILE, judgements_text(run.judgements, blessed))
+        record.write_prompts(folder, prompts)
     return folders
-
-
-def read_baseline(suite: LoadedSuite, model: str, workspace: Workspace) -> EvalResults | None:
-    """Return a model's baseline; None where no run was blessed; raises FileError where it is broken."""
-    folder = baseline_folder(suite, model)
-    return open_results(folder, suite, workspace) if folder.exists() else None
 
 
 class Part(NamedTuple):
@@ -305,71 +229,53 @@ class Part(NamedTuple):
     rows: list[Scored]
 
 
-def parts_between(a: EvalResults, b: EvalResults) -> list[tuple[Part, Part]]:
-    """Return each group of `b` behind those in `a` of the same model and prompt version, else the same model.
+def pair_parts(a: EvalResults, b: EvalResults | None = None) -> list[tuple[Part, Part]]:
+    """Return the parts of two runs, or of one, to be compared, each behind what it is compared with.
 
-    Where `a` has a single group of the same kind, every group of `b` is compared with it.
+    A group of `b` is compared with those in `a` of the same model and prompt version, else of the same model,
+    else with the only one of the same kind. Within a run it is compared with its model's first prompt version
+    and its prompts' first model; of a run with a single group the samples are compared with the first one.
     """
-
-    def counterparts(group: Group) -> list[Group]:
-        same_kind = [other for other in a.groups if other.is_demo == group.is_demo and other.rows]
-        same_model = [other for other in same_kind if other.model == group.model]
-        same_prompt = [other for other in same_model if other.prompt == group.prompt]
-        return same_prompt or same_model or (same_kind if len(same_kind) == 1 else [])
+    if b is None and len(a.groups) == 1:
+        name, numbers = a.groups[0].name, range(a.info.repeats)
+        samples = [[each for each in a.scored if each.row.repeat == number] for number in numbers]
+        parts = [Part(f"{name} · sample {number}", rows) for number, rows in enumerate(samples, 1)]
+        return [(parts[0], other) for other in parts[1:]]
 
     def part(run: EvalResults, group: Group) -> Part:
-        return Part(f"{run.info.name}: {group.name}", run.rows_of(group))
+        return Part(f"{run.info.name}: {group.name}" if b else group.name, run.rows_of(group))
 
-    return [(part(a, other), part(b, group)) for group in b.groups for other in counterparts(group)]
-
-
-def parts_within(run: EvalResults) -> list[tuple[Part, Part]]:
-    """Return what there is to compare within a run, each with what it is compared with, that first.
-
-    A group is compared with its model's first prompt version and its prompts' first model, the samples of a
-    run with a single group with the first one.
-    """
-    if len(run.groups) == 1:
-        samples = [
-            Part(
-                f"{run.groups[0].name} · sample {repeat + 1}",
-                [each for each in run.scored if each.row.repeat == repeat],
-            )
-            for repeat in range(run.info.repeats)
-        ]
-        return [(samples[0], sample) for sample in samples[1:]]
-    parts = {group.name: Part(group.name, run.rows_of(group)) for group in run.groups}
-    found = []
-    for group in run.groups:
-        same_kind = [other for other in run.groups if other.is_demo == group.is_demo]
-        same_model = next(other for other in same_kind if other.model == group.model)
-        same_prompt = next(other for other in same_kind if other.prompt == group.prompt)
-        others = [other for other in (same_model, same_prompt) if other is not group]
-        found += [(parts[other.name], parts[group.name]) for other in others]
-    return found
+    pairs = []
+    for group in (b or a).groups:
+        same_kind = [other for other in a.groups if other.is_demo == group.is_demo and (other.rows or not b)]
+        same_model = [other for other in same_kind if other.model == group.model]
+        same_prompt = [other for other in same_kind if other.prompt == group.prompt]
+        others = [other for other in (same_model[:1] + same_prompt[:1]) if other is not group]
+        if b:
+            same_both = [other for other in same_model if other.prompt == group.prompt]
+            others = same_both or same_model or (same_kind if len(same_kind) == 1 else [])
+        pairs += [(part(a, other), part(b or a, group)) for other in others]
+    return pairs
 
 
-def compare_runs(a: EvalResults, b: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
-    """Compare the groups of two runs, as `parts_between` pairs them."""
+def compare_runs(
+    a: EvalResults, b: EvalResults | None = None, *, metrics: Sequence[str] = TEXT_METRICS
+) -> list[Comparison]:
+    """Compare the groups of two runs, or of one, as `pair_parts` pairs them."""
+    other = b or a
     # Scores of different judges, or of different rubrics, cannot be compared.
-    same_judge = a.judgements.jury == b.judgements.jury
-    ratings = {**a.ratings, **b.ratings}
-    trust = find_trust(ratings, [*a.scored, *b.scored]) if same_judge and b.judgements.jury else None
+    is_judged = bool(a.judgements.jury) and a.judgements.jury == other.judgements.jury
+    ratings = {**a.ratings, **other.ratings}
+    trust = find_trust(ratings, [*a.scored, *other.scored]) if is_judged else None
     comparable = [name for name in metrics if trust or name not in JUDGE_METRICS]
-    return [compare_parts(*parts, comparable, ratings, trust) for parts in parts_between(a, b)]
-
-
-def compare_groups(run: EvalResults, metrics: Sequence[str] = TEXT_METRICS) -> list[Comparison]:
-    """Compare the groups of a run, or the samples of its only one, as `parts_within` pairs them."""
-    trust = run.trust if run.judgements.jury else None
-    return [compare_parts(*parts, metrics, run.ratings, trust) for parts in parts_within(run)]
+    return [compare_parts(*parts, comparable, ratings, trust) for parts in pair_parts(a, b)]
 
 
 def compare_parts(
     first: Part, second: Part, metrics: Sequence[str], ratings: Ratings, trust: Trust | None
 ) -> Comparison:
     """Compare two parts by metrics, and by what people and a judge prefer."""
-    differences = [compare(first.rows, second.rows, name, ALL_METRICS[name].direction) for name in metrics]
+    differences = [compare(first.rows, second.rows, name) for name in metrics]
     rated = preferences(ratings, first.rows, second.rows)
     differences += [preferred(PEOPLE, rated)] if rated else []
     shown = tuple(each for each in differences if each.difference is not None)
@@ -393,19 +299,6 @@ def _winner(first: Part, second: Part, differences: Sequence[MetricComparison], 
         else:
             return f"{second.name if difference.mean > 0 else first.name}, preferred by {who}"
     return f"none is named: {'; '.join(missing[1:] or missing)}"
-
-
-def comparisons_data(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return comparisons as JSON holds them."""
-    return {
-        "comparisons": [
-            {
-                **asdict(each),
-                "differences": [{**asdict(one), "verdict": one.verdict} for one in each.differences],
-            }
-            for each in comparisons
-        ]
-    }
 
 
 def results_data(run: EvalResults) -> dict[str, Any]:
@@ -470,20 +363,22 @@ def unmet_thresholds(suite: Suite, groups: Sequence[Group]) -> list[str]:
 def _worse_than_baseline(run: EvalResults, workspace: Workspace) -> list[str]:
     problems: list[str] = []
     for model in run.info.models:
+        folder = baseline_folder(run.suite, model)
+        if not folder.exists():
+            continue
         try:
-            baseline = read_baseline(run.suite, model, workspace)
+            baseline = open_results(folder, run.suite, workspace)
         except FileError as error:
             problems.append(f"the baseline of {model} cannot be read: {error}")
             continue
-        if baseline is None:
-            continue
+        watched = run.suite.suite.watched or TEXT_METRICS
         problems += [f"the baseline of {model} is {problem}" for problem in baseline.incomplete()]
         rows = tuple(each for each in run.scored if each.row.model == model)
         of_model = replace(run, info=replace(run.info, models=(model,)), scored=rows)
         problems += [
             f"{comparison.second}: {each.metric} is worse than with {comparison.first}: "
             f"{each.difference.mean:+.3g} [{each.difference.low:+.3g}, {each.difference.high:+.3g}]"
-            for comparison in compare_runs(baseline, of_model, run.suite.suite.watched or TEXT_METRICS)
+            for comparison in compare_runs(baseline, of_model, metrics=watched)
             for each in comparison.differences
             if each.verdict == "worse" and each.difference is not None
         ]

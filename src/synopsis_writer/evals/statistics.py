@@ -8,7 +8,7 @@ from math import sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from synopsis_writer.evals.metrics import METRICS, Scored
+from synopsis_writer.evals.metrics import ALL_METRICS, METRICS, Scored
 from synopsis_writer.evals.record import RunInfo
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ MIN_PAIRS = 60
 _Z = 1.959964  # the normal distribution's 97.5th percentile: an interval of 95 %
 
 Verdict = Literal["better", "worse", "no difference shown"]
-Direction = Literal[-1, 0, 1]
 
 
 @dataclass(frozen=True)
@@ -65,28 +64,14 @@ class MetricComparison:
     """Two groups of rows, compared by one metric over the cases that both have scored."""
 
     metric: str
-    direction: Direction  # +1 more is better, -1 less is better, 0 neither
+    direction: Literal[-1, 0, 1]  # +1 more is better, -1 less is better, 0 neither
     difference: Interval | None  # the second's mean less the first's, case by case; None: they share no case
     wins: int  # cases in which the second is better; for a metric without direction higher
     ties: int
     losses: int
-    only_a: tuple[str, ...] = ()  # cases that only the first has scored
-    only_b: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict on the second group; None for a metric without direction.
-
-        One is better or worse only where the interval excludes zero and there are enough cases: six, or 60 of
-        opinions.
-        """
-        if self.direction == 0:
-            return None
-        difference = self.difference
-        fewest = MIN_PAIRS if self.metric.startswith(("judge_", "people_")) else MIN_CASES
-        if difference is None or difference.cases < fewest or difference.low <= 0 <= difference.high:
-            return "no difference shown"
-        return "better" if difference.mean * self.direction > 0 else "worse"
+    only_a: tuple[str, ...]  # cases that only the first has scored
+    only_b: tuple[str, ...]
+    verdict: Verdict | None  # on the second group; None for a metric without direction
 
 
 @dataclass(frozen=True)
@@ -109,28 +94,34 @@ def estimate(rows: Sequence[Scored], metric: str) -> Interval | None:
     return replace(interval(list(means.values())), unscored=_unscored(rows, metric)) if means else None
 
 
-def compare(
-    a: Sequence[Scored], b: Sequence[Scored], metric: str, direction: Direction | None = None
-) -> MetricComparison:
-    """Compare `b` with the baseline `a`, case by case; `direction` is for a metric not among METRICS."""
+def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str) -> MetricComparison:
+    """Compare `b` with the baseline `a`, case by case."""
     first, second = case_means(a, metric), case_means(b, metric)
-    sign = METRICS[metric].direction if direction is None else direction
     differences = [second[case] - first[case] for case in sorted(first.keys() & second.keys())]
     return replace(
-        preferred(metric, differences, sign, unscored=_unscored(a, metric) + _unscored(b, metric)),
+        preferred(metric, differences, ALL_METRICS[metric].direction, _unscored([*a, *b], metric)),
         only_a=tuple(sorted(first.keys() - second.keys())),
         only_b=tuple(sorted(second.keys() - first.keys())),
     )
 
 
 def preferred(
-    metric: str, differences: Sequence[float], sign: Direction = 1, *, unscored: int = 0
+    metric: str, differences: Sequence[float], sign: Literal[-1, 0, 1] = 1, unscored: int = 0
 ) -> MetricComparison:
-    """Return the comparison that differences make, one of each case: the second's value less the first's."""
+    """Return the comparison that differences make, one of each case: the second's value less the first's.
+
+    The second is better or worse only where the interval excludes zero and there are enough cases: six, or 60
+    of opinions.
+    """
     differences = [0.0 if abs(each) < 1e-9 else each for each in differences]  # noqa: PLR2004 - rounding
-    better, worse = (sum(each * (sign or 1) * side > 0 for each in differences) for side in (1, -1))
-    difference = replace(interval(differences), unscored=unscored) if differences else None
-    return MetricComparison(metric, sign, difference, better, len(differences) - better - worse, worse)
+    wins, losses = (sum(each * (sign or 1) * side > 0 for each in differences) for side in (1, -1))
+    found = replace(interval(differences), unscored=unscored) if differences else None
+    fewest = MIN_PAIRS if metric.startswith(("judge_", "people_")) else MIN_CASES
+    verdict: Verdict | None = "no difference shown" if sign else None
+    if sign and found and found.cases >= fewest and not found.low <= 0 <= found.high:
+        verdict = "better" if found.mean * sign > 0 else "worse"
+    ties = len(differences) - wins - losses
+    return MetricComparison(metric, sign, found, wins, ties, losses, (), (), verdict)
 
 
 def case_means(rows: Sequence[Scored], metric: str) -> Mapping[str, float]:

@@ -24,9 +24,10 @@ from synopsis_writer.brief import make_brief
 from synopsis_writer.characters import clean_name, join_surrogates
 from synopsis_writer.document import Document, read_document
 from synopsis_writer.errors import FileError, InputError, SettingsError, SynopsisError
+from synopsis_writer.evals.metrics import ALL_METRICS
 from synopsis_writer.evals.ratings import Rater
 from synopsis_writer.evals.record import RUN_FILE, read_rows
-from synopsis_writer.evals.results import ALL_METRICS, open_results, parts_between, parts_within
+from synopsis_writer.evals.results import open_results, pair_parts
 from synopsis_writer.evals.suite import default_suite, load_suite
 from synopsis_writer.formats.reading import READERS, parse_sources
 from synopsis_writer.formats.sheets import SHEETS, export
@@ -407,8 +408,7 @@ class Api:
         if asked not in self._raters:
             cases = load_suite(Path(suite) if suite else default_suite(), ALL_METRICS)
             runs = [open_results(_below(each), cases, self.writer.workspace) for each in (run, other) if each]
-            parts = parts_between(*runs) if other else parts_within(*runs)
-            texts = [(first.rows, second.rows) for first, second in parts]
+            texts = [(first.rows, second.rows) for first, second in pair_parts(*runs)]
             self._raters[asked] = Rater(_below(run), rater, texts, cases.cases)
         ratings = self._raters[asked]
         if pair is not None:
