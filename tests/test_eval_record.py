@@ -94,7 +94,7 @@ def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
         folder.add(row(error="weg"))
         folder.add(row("zwei"))
         folder.add(row())
-    assert list(read_rows(tmp_path).values()) == [row("zwei"), row()]
+    assert read_rows(tmp_path) == {each.id: each for each in (row("zwei"), row())}
 
 
 def test_a_truncated_line_is_reported_and_left_and_its_row_made_again(tmp_path: Path, warned: Warned) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from synopsis_writer.evals.suite import Case
 from synopsis_writer.formats.sheets import csv_record, xml_text
 from synopsis_writer.storage.files import slug, temporary_folder
 from synopsis_writer.synopsis import Synopsis
+from synopsis_writer.usage import Usage
 
 
 def _missing(run: EvalResults, group: Group) -> list[Key]:
@@ -31,10 +33,8 @@ def _metric_names(scored: Sequence[Scored]) -> list[str]:
 
 def as_jsonl(run: EvalResults) -> Iterator[str]:
     """Yield a line of JSON per row: key, outcome, text, usage, judge, and `scores`; null is unscored."""
-    names = _metric_names(run.scored)
-    for each, fields in _flat_rows(run):
-        scores = {name: each.scores.get(name) for name in names}
-        yield json.dumps(fields | {"scores": scores}, ensure_ascii=False) + "\n"
+    for fields in _flat_rows(run):
+        yield json.dumps(fields, ensure_ascii=False) + "\n"
 
 
 def as_csv(run: EvalResults) -> Iterator[str]:
@@ -42,12 +42,12 @@ def as_csv(run: EvalResults) -> Iterator[str]:
 
     No cell of it runs as a formula: see `csv_record`.
     """
-    names = _metric_names(run.scored)
     # The prefix tells metrics from fields of the row that have the same name.
-    judge = ["judge"] if run.judge else []
-    yield csv_record([*_COLUMNS, *judge, *(f"score_{name}" for name in names)])
-    for each, fields in _flat_rows(run):
-        yield csv_record([*fields.values(), *(each.scores.get(name) for name in names)])
+    scores = (f"score_{name}" for name in _metric_names(run.scored))
+    yield csv_record([*_COLUMNS, *["judge"] * bool(run.judge), *scores])
+    for fields in _flat_rows(run):
+        values = fields.pop("scores").values()
+        yield csv_record([*fields.values(), *values])
 
 
 _COLUMNS = (
@@ -57,9 +57,10 @@ _COLUMNS = (
 )
 
 
-def _flat_rows(run: EvalResults) -> Iterator[tuple[Scored, dict[str, Any]]]:
-    """Yield the rows with their columns; show and form are None where the suite no longer has the case."""
-    known, judge = {case.id: case for case in run.suite.cases}, {"judge": run.judge} if run.judge else {}
+def _flat_rows(run: EvalResults) -> Iterator[dict[str, Any]]:
+    """Yield each row by its columns; show and form are None where the suite no longer has the case."""
+    known, names = {case.id: case for case in run.suite.cases}, _metric_names(run.scored)
+    judge = {"judge": run.judge} if run.judge else {}
     for group in run.groups:
         for each in run.rows_of(group):
             row, case = each.row, known.get(each.row.case)
@@ -73,7 +74,8 @@ def _flat_rows(run: EvalResults) -> Iterator[tuple[Scored, dict[str, Any]]]:
                 "attempts": len(row.attempts),
                 "cost": row.cost and f"{row.cost.amount:f}",
             }
-            yield each, {name: fields[name] for name in _COLUMNS} | judge
+            scores = {name: each.scores.get(name) for name in names}
+            yield {name: fields[name] for name in _COLUMNS} | judge | {"scores": scores}
 
 
 def as_junit(run: EvalResults) -> str:
@@ -83,17 +85,24 @@ def as_junit(run: EvalResults) -> str:
     metrics are properties, the text is the test's output. Characters that XML cannot hold become U+FFFD.
     """
     info, forms = run.info, {case.id: case.brief.form for case in run.suite.cases}
+    judge = {"judge": run.judge} if run.judge else {}
     root = Element("testsuites", name=info.name)
     for group in run.groups:
         suite = SubElement(root, "testsuite", name=f"{group.model} · {group.prompt}", timestamp=info.created)
         hashes = {"prompt_hash": info.prompts[group.prompt], "version": info.version}
-        judge = {"judge": run.judge} if run.judge else {}
         _add_properties(suite, {"model": group.model, "prompt": group.prompt, **hashes, **judge})
         for each in run.rows_of(group):
-            test = _add_test(suite, each.row.id, forms, each.row.seconds)
+            row = each.row
+            test = _add_test(suite, row.id, forms, row.seconds)
             scores = {name: "unscored" if value is None else value for name, value in each.scores.items()}
             _add_properties(test, {"is_demo": str(group.is_demo).lower(), **scores})
-            _add_outcome(test, each.row)
+            if row.outcome == "failed":
+                SubElement(test, "error", type="failed", message=row.reason).text = row.reason
+            elif row.outcome == "refused":
+                message = "; ".join(row.problems)
+                SubElement(test, "failure", type="refused", message=message).text = "\n".join(row.problems)
+            if row.synopsis is not None:
+                SubElement(test, "system-out").text = _with_title(row.synopsis)
         for key in _missing(run, group):
             message = "this row is not there yet: the run is incomplete"
             SubElement(_add_test(suite, key, forms, 0.0), "skipped", message=message)
@@ -123,16 +132,6 @@ def _add_properties(element: Element, values: Mapping[str, object]) -> None:
         SubElement(properties, "property", name=name, value=str(value))
 
 
-def _add_outcome(test: Element, row: Row) -> None:
-    if row.outcome == "failed":
-        SubElement(test, "error", type="failed", message=row.reason).text = row.reason
-    elif row.outcome == "refused":
-        message = "; ".join(row.problems)
-        SubElement(test, "failure", type="refused", message=message).text = "\n".join(row.problems)
-    if row.synopsis is not None:
-        SubElement(test, "system-out").text = _with_title(row.synopsis)
-
-
 def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
     """Write a log per model and prompt version into `folder` and return their paths; all of them, or none.
 
@@ -142,7 +141,7 @@ def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
     Raises SettingsError where inspect-ai is not installed, FileError where the folder cannot be written.
     """
     try:
-        from inspect_ai.log import write_eval_log
+        from inspect_ai.log import EvalLog, write_eval_log
     except ImportError as error:
         raise SettingsError(
             "the inspect export needs inspect-ai: pip install 'synopsis-writer[inspect]'"
@@ -155,7 +154,7 @@ def write_inspect_logs(run: EvalResults, folder: Path) -> list[Path]:
                 # A name as Inspect gives: its viewer reads time, task, model and id from it.
                 words = (slug(group.prompt), slug(group.model), _id(run.info, group.model, group.prompt))
                 path = work.resolve() / ("_".join([run.info.created.replace(":", "-"), *words]) + ".eval")
-                write_eval_log(_log(run, group), path, format="eval")
+                write_eval_log(EvalLog.model_validate(_log(run, group)), path, format="eval")
                 written.append(path)
             return [path.replace(folder / path.name) for path in written]
     except OSError as error:
@@ -168,120 +167,108 @@ def _id(info: RunInfo, *words: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:22]
 
 
-def _log(run: EvalResults, group: Group) -> Any:
-    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, EvalStats
-    from inspect_ai.log import EvalResults as LogResults
-    from inspect_ai.model import ModelUsage
-    from inspect_ai.viewer import ViewerConfig
-
+def _log(run: EvalResults, group: Group) -> dict[str, Any]:
+    """Return the fields of an `EvalLog`."""
     info, scored, missing = run.info, run.rows_of(group), _missing(run, group)
     known, rows = {case.id: case for case in run.suite.cases}, [each.row for each in scored]
-    spec = EvalSpec(
-        eval_id=_id(info, group.model, group.prompt),
-        run_id=_id(info),
-        task_id=_id(info, group.model, group.prompt),  # the viewer hides all but the last log of an id
-        created=info.created,
-        task=group.prompt,
-        task_display_name=f"{info.name} · {group.prompt}",
-        task_args={"prompt": group.prompt, "attempts": info.attempts},
-        tags=[f"prompt {group.prompt}", *["demo drafts"] * group.is_demo],
-        dataset=EvalDataset(name="cases", samples=len(info.cases), sample_ids=list(info.cases)),
-        model=group.model,
-        config=EvalConfig(epochs=info.repeats, epochs_reducer=["mean"]),
-        packages={"synopsis_writer": info.version},
-        metadata={
-            "run": info.name,
-            "prompt_hash": info.prompts[group.prompt],
-            "missing_rows": len(missing),
-            "judge": run.judge or None,
+    id_ = _id(info, group.model, group.prompt)
+    return {
+        "status": "cancelled" if missing else "success",
+        "eval": {
+            "eval_id": id_,
+            "run_id": _id(info),
+            "task_id": id_,  # the viewer hides all but the last log of an id
+            "created": info.created,
+            "task": group.prompt,
+            "task_display_name": f"{info.name} · {group.prompt}",
+            "task_args": {"prompt": group.prompt, "attempts": info.attempts},
+            "tags": [f"prompt {group.prompt}", *["demo drafts"] * group.is_demo],
+            "dataset": {"name": "cases", "samples": len(info.cases), "sample_ids": list(info.cases)},
+            "model": group.model,
+            "config": {"epochs": info.repeats, "epochs_reducer": ["mean"]},
+            "packages": {"synopsis_writer": info.version},
+            "metadata": {
+                "run": info.name,
+                "prompt_hash": info.prompts[group.prompt],
+                "missing_rows": len(missing),
+                "judge": run.judge or None,
+            },
+            "viewer": {"trust_content": False},  # a model wrote it: it is shown as plain text
         },
-        viewer=ViewerConfig(trust_content=False),  # a model wrote it: it is shown as plain text
-    )
-    return EvalLog(
-        status="cancelled" if missing else "success",
-        eval=spec,
-        results=LogResults(
-            total_samples=len(rows) + len(missing),
-            completed_samples=sum(row.outcome != "failed" for row in rows),
-            scores=[_metric_score(group, scored, name) for name in _metric_names(scored)],
-        ),
-        stats=EvalStats(
-            started_at=info.created,
-            completed_at=max((row.created for row in rows), default=""),
-            model_usage={group.model: sum(map(_usage, rows), start=ModelUsage())},
-        ),
-        samples=[_sample(info, each, known.get(each.row.case)) for each in scored],
-    )
+        "results": {
+            "total_samples": len(rows) + len(missing),
+            "completed_samples": sum(row.outcome != "failed" for row in rows),
+            "scores": [_metric_score(group, scored, name) for name in _metric_names(scored)],
+        },
+        "stats": {
+            "started_at": info.created,
+            "completed_at": max((row.created for row in rows), default=""),
+            "model_usage": {group.model: _usage(rows)},
+        },
+        "samples": [_sample(info, each, known.get(each.row.case)) for each in scored],
+    }
 
 
-def _metric_score(group: Group, scored: Sequence[Scored], name: str) -> Any:
+def _metric_score(group: Group, scored: Sequence[Scored], name: str) -> dict[str, Any]:
     """Return a metric's mean over cases with its 95 % interval."""
-    from inspect_ai.log import EvalMetric, EvalScore
-
-    means = {}
+    label, means = "mean of demo drafts" if group.is_demo else "mean", {}
     if (interval := group.metrics[name]) is not None:
-        label = "mean of demo drafts" if group.is_demo else "mean"
         bounds = {"low": interval.low, "high": interval.high, "cases": interval.cases}
-        means[label] = EvalMetric(name=label, value=interval.mean, metadata=bounds)
+        means[label] = {"name": label, "value": interval.mean, "metadata": bounds}
     unscored = sum(each.scores.get(name) is None for each in scored)
     counts = {"scored_samples": len(scored) - unscored, "unscored_samples": unscored}
-    return EvalScore(name=name, scorer=name, metrics=means, **counts)
+    return {"name": name, "scorer": name, "metrics": means, **counts}
 
 
-def _sample(info: RunInfo, scored: Scored, case: Case | None) -> Any:
-    from inspect_ai.log import EvalError, EvalSample
-    from inspect_ai.model import ChatMessageUser, ModelOutput
-    from inspect_ai.scorer import Score
-
+def _sample(info: RunInfo, scored: Scored, case: Case | None) -> dict[str, Any]:
     row, model = scored.row, scored.row.answered or scored.row.model
-    if row.synopsis is not None:
-        output = ModelOutput.from_content(model, _with_title(row.synopsis))
-    elif row.attempts:
-        output = ModelOutput.from_content(model, row.attempts[-1].answer)
-    else:
-        output = ModelOutput(model=model, error=row.error)
     brief = format_yaml(case.brief.as_data()) if case else f"{row.case}: the suite no longer has this case"
+    messages = [{"role": "user", "content": brief}]
+    output: dict[str, Any] = {"model": model, "error": row.error}
+    if row.attempts:
+        answer = _with_title(row.synopsis) if row.synopsis else row.attempts[-1].answer
+        message = {"role": "assistant", "content": answer, "model": model, "source": "generate"}
+        messages.append(message)
+        output = {"model": model, "choices": [{"message": message, "stop_reason": "stop"}]}
     data = row.model_dump(mode="json", exclude={"attempts": {"__all__": {"synopsis"}}})
-    return EvalSample(
-        id=row.case,
-        epoch=row.repeat + 1,
-        uuid=_id(info, *row.id),
-        input=brief,
-        target=_with_title(case.reference) if case else "",
-        messages=[ChatMessageUser(content=brief), *(choice.message for choice in output.choices)],
-        output=output,
-        scores={
-            name: Score.unscored() if value is None else Score(value=value)
-            for name, value in scored.scores.items()
+    return {
+        "id": row.case,
+        "epoch": row.repeat + 1,
+        "uuid": _id(info, *row.id),
+        "input": brief,
+        "target": _with_title(case.reference) if case else "",
+        "messages": messages,
+        "output": output,
+        "scores": {
+            name: {"value": math.nan if value is None else value} for name, value in scored.scores.items()
         },
-        metadata={
+        "metadata": {
             "outcome": row.outcome,
             "problems": list(row.problems),
             "is_demo": row.is_demo,
             "cost": row.cost and f"{row.cost.amount:f}",
             **{name: data[name] for name in ("words_by_model", "currency", "run", "attempts")},
         },
-        model_usage={row.model: _usage(row)},
-        completed_at=row.created or None,
-        total_time=row.seconds,
-        working_time=row.seconds,
-        error=EvalError(message=row.error, traceback="", traceback_ansi="") if row.error else None,
-    )
+        "model_usage": {row.model: _usage([row])},
+        "completed_at": row.created or None,
+        "total_time": row.seconds,
+        "working_time": row.seconds,
+        "error": {"message": row.error, "traceback": "", "traceback_ansi": ""} if row.error else None,
+    }
 
 
 def _with_title(synopsis: Synopsis) -> str:
     return f"{synopsis.title}\n\n{synopsis.text}"
 
 
-def _usage(row: Row) -> Any:
-    """Return the row's tokens as Inspect counts them: those from the cache separately."""
-    from inspect_ai.model import ModelUsage
-
-    cost = row.cost
-    return ModelUsage(
-        input_tokens=row.prompt_tokens - row.cached_tokens,
-        input_tokens_cache_read=row.cached_tokens,
-        output_tokens=row.completion_tokens,
-        total_tokens=row.prompt_tokens + row.completion_tokens,
-        total_cost=float(cost.amount) if cost is not None and cost.currency == "USD" else None,
-    )
+def _usage(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the tokens of rows as Inspect counts them: those from the cache separately."""
+    usage = sum((row.usage for row in rows), Usage())
+    costs = [row.cost.amount for row in rows if row.cost is not None and row.cost.currency == "USD"]
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "input_tokens_cache_read": usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "total_cost": float(sum(costs)) if costs else None,
+    }

@@ -1,10 +1,11 @@
 """The record of a run: what it is, and its rows, saved as they come."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -165,12 +166,8 @@ class Row(Spending, _Made):  # whose fields come first: digests hang on the orde
 
     @property
     def digest(self) -> str:
-        """24 hex digits that stand for the row with all it contains.
-
-        Fields with their default value are left out, so that a row keeps its digest when rows get a new
-        field.
-        """
-        text = self.model_dump_json(exclude_defaults=True)
+        """24 hex digits that stand for the row with all it contains."""
+        text = self.model_dump_json(exclude_defaults=True)  # so that new fields do not change it
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:24]
 
 
@@ -218,37 +215,29 @@ class RunFolder(FolderLock):
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         super().__init__(path, "run")
-        self._path = path
-        try:
-            self.history = self._begin(info)  # those that were there, and were made again since, too
-        except BaseException:
-            self.release()
-            raise
-        self.rows = _latest(self.history)  # those that are done, by their keys
-
-    def _begin(self, info: RunInfo) -> list[Row]:
-        path, results = self._path / RUN_FILE, self._path / RESULTS_FILE
-        if results.exists() and not path.exists():
-            raise FileError(f"{self._path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
-        before = read_info(self._path) if path.exists() else info  # a foreign file is not replaced
-        if not results.exists():
-            write_file(path, info.as_json(), private=True)
-            return []
-        if change := _change(before, info):
-            raise FileError(f"{self._path}: {change} since this run began: name another --out for a new one")
-        return list(_all_rows(self._path))
+        self._results = path / RESULTS_FILE
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.release)
+            is_run = (path / RUN_FILE).exists()
+            if self._results.exists() and not is_run:
+                raise FileError(f"{path}: has {RESULTS_FILE} but no {RUN_FILE}: name another --out")
+            before = read_info(path) if is_run else info  # a foreign file is not replaced
+            if not self._results.exists():
+                write_file(path / RUN_FILE, info.as_json(), private=True)
+            elif change := _change(before, info):
+                raise FileError(f"{path}: {change} since this run began: name another --out for a new one")
+            self.history = list(_all_rows(path))  # those that were made again since, too
+            stack.pop_all()
+        self.rows = {row.id: row for row in self.history}  # those that are done, by their keys
 
     def add(self, row: Row) -> None:
         """Append a row as `append_line` does; one of the same key is replaced."""
-        append_line(self._path / RESULTS_FILE, row_line(row))
+        append_line(self._results, row_line(row))
         self.rows[row.id] = row
 
 
 def read_info(folder: Path) -> RunInfo:
-    """Return what the run in `folder` is.
-
-    Raises FileError if there is none, it is broken, or another version of the program wrote it.
-    """
+    """Return what the run in `folder` is; raises FileError if none of this version is there."""
     path = folder / RUN_FILE
     if not path.is_file():
         raise FileError(f"{folder}: holds no run: name a folder that 'synopsis eval run' wrote")
@@ -284,19 +273,11 @@ def read_prompts(folder: Path) -> PromptTexts:
 
 def read_rows(folder: Path) -> dict[Key, Row]:
     """Return the rows of a run; of two with one key the last counts; raises FileError."""
-    return _latest(_all_rows(folder))
+    return {row.id: row for row in _all_rows(folder)}
 
 
 def _all_rows(folder: Path) -> Iterator[Row]:
     return read_lines(folder / RESULTS_FILE, Row, "its row will be made again")
-
-
-def _latest(history: Iterable[Row]) -> dict[Key, Row]:
-    rows: dict[Key, Row] = {}
-    for row in history:
-        rows.pop(row.id, None)
-        rows[row.id] = row
-    return rows
 
 
 def _change(before: RunInfo, now: RunInfo) -> str:
@@ -336,18 +317,16 @@ def read_lines(
             raise FileError(f"cannot read {error}: make it readable, or move it away") from error
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-
 def append_line(path: Path, line: str) -> None:
     """Append a line, whole and on the disk before this returns, a truncated one before it ended.
 
     Only its owner may read a new file; a link is refused, as FileError.
     """
-    data = line.encode()
+    data, no_link = line.encode(), getattr(os, "O_NOFOLLOW", 0)
     try:
-        with open(path, "ab+", buffering=0, opener=_open_private) as file:
+        with open(
+            path, "ab+", buffering=0, opener=lambda name, flags: os.open(name, flags | no_link, 0o600)
+        ) as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 data = data if file.read(1) == b"\n" else b"\n" + data

@@ -58,10 +58,8 @@ class EvalRun:
     """A run in its folder: `run` makes it, or, in a `with` block, the steps that `run` takes.
 
     It continues what the folder already has. The bounds of the writer's budget hold for the whole run, judge
-    included, however often it is continued.
-
-    Raises:
-        InputError: a model, a folder or a case does not exist, two have one name, or the judge cannot judge.
+    included, however often it is continued. Raises InputError where a model, a folder or a case does not
+    exist, two have one name, or the judge cannot judge.
     """
 
     def __init__(
@@ -103,20 +101,13 @@ class EvalRun:
         self.info = plan(out, now, self._cases, names, versions, repeats, settings.attempts, reviewed)
         self._texts = {name: template_texts(path) for name, path in versions.items()}
         judging = settings.own_prompts or folder("prompts")
-        others = [(each, judging) for each in JUDGE_TEMPLATES if judges]
         for name, path in versions.items():
-            more = [*others, *[("review", path)] * settings.review]
-            self._texts[name] |= {
-                f"{each}.md": read_text(template_path(source, each)) for each, source in more
-            }
+            more = [(each, judging) for each in JUDGE_TEMPLATES if judges]
+            for each, source in [*more, *[("review", path)] * settings.review]:
+                self._texts[name][f"{each}.md"] = read_text(template_path(source, each))
 
     async def run(self) -> EvalResults:
-        """Write all cases, judge and score the texts, and return the results.
-
-        Raises:
-            InputError: something named does not exist, or the folder cannot be used.
-            ModelError: the work cannot go on; what is done is saved.
-        """
+        """Write all cases, judge and score the texts, and return the results; raises as `write`."""
         with self:
             await self.write()
             await self.judge()
@@ -127,9 +118,8 @@ class EvalRun:
         with contextlib.ExitStack() as stack:
             self._folder = stack.enter_context(RunFolder(self._out, self.info))
             saved = read_prompts(self._out)  # a judge's, too, that is not asked this time
-            write_prompts(
-                self._out, {name: {**saved.get(name, {}), **new} for name, new in self._texts.items()}
-            )
+            texts = {name: {**saved.get(name, {}), **new} for name, new in self._texts.items()}
+            write_prompts(self._out, texts)
             bounds, spent = self._writer.budget, run_spending(self._out, self._folder.history)
             self._budget = Budget(bounds.amount, bounds.tokens, spent=spent)
             self._stack = stack.pop_all()
@@ -146,9 +136,7 @@ class EvalRun:
     async def write(self, done: Callable[[Row], None] = lambda _: None) -> None:
         """Write the rows that the folder does not have yet, and those that failed; `done` is given each.
 
-        Raises:
-            InputError: a model, a folder of templates, the budget or the run folder cannot be used.
-            ModelError: the work cannot go on: key, quota, budget or engine. The rows that are done are saved.
+        Raises InputError, and ModelError where the work cannot go on; the rows that are done are saved.
         """
         finished = {key for key, row in self._folder.rows.items() if row.outcome != "failed"}
         due: dict[tuple[str, str, Path | None], list[tuple[Key, Case]]] = {}
@@ -175,14 +163,8 @@ class EvalRun:
             async with open_judge(model, settings, environment, self._budget) as judge:
                 jury.append(judge.id)
                 try:
-                    await judge_rows(
-                        self._out,
-                        self.rows,
-                        self._suite,
-                        judge,
-                        votes=votes,
-                        concurrency=self._concurrency,
-                    )
+                    work = self._out, self.rows, self._suite, judge
+                    await judge_rows(*work, votes=votes, concurrency=self._concurrency)
                 finally:
                     name = f"judge {model}" if len(self._judges) > 1 else "judge"
                     _log.info("%s: %s", name, bill(judge.answers))
