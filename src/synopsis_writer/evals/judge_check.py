@@ -51,16 +51,12 @@ Change = Callable[[Case, Sequence[Case], Random], Synopsis | None]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to corrupt a text: its name is what is wrong, in a few words.
+    """One way to corrupt a text."""
 
-    `gate` is whether the style gate refuses such texts, too: `yes` 90 % of them or more, `no` less than 15 %,
-    `partly` what is between; a test checks it on all cases of `evals/`. `change` corrupts a case's reference;
-    it is given the other cases and the random numbers, and returns None where it finds nothing to corrupt.
-    """
-
-    name: str
+    name: str  # what is wrong, in a few words
+    # Whether the style gate refuses such texts, too: 90 % or more of them, less than 15 %, or in between.
     gate: Literal["no", "partly", "yes"]
-    change: Change
+    change: Change  # of a case's reference, given the other cases; None where there is nothing to corrupt
 
 
 async def check_judge(
@@ -77,9 +73,7 @@ async def check_judge(
 
     There is a pair for every case with every corruption that applies to it, and for each that people have
     `rated`, the better text first. `outcomes` are counted as they come, so that they are there after a
-    failure, too.
-
-    Raises ModelError if the model failed for good; no further pair is compared.
+    ModelError, too.
     """
     pairs = [
         (corruption.name, case, case.reference, text)
@@ -235,17 +229,14 @@ def _facts_left_out(case: Case, _: Sequence[Case], rng: Random) -> Synopsis | No
     from rapidfuzz import fuzz
 
     sentences = _sentences(case.reference)
-    numbered = [[(row, column) for column in range(len(part))] for row, part in enumerate(sentences)]
-    left = [place for part in numbered for place in part][:-1]
-    gone = set()
+    *left, last = [sentence for paragraph in sentences for sentence in paragraph]
     for fact in rng.sample(case.facts, (len(case.facts) + 1) // 2):
         if left:
-            nearest = max(left, key=lambda place: fuzz.token_set_ratio(fact, sentences[place[0]][place[1]]))
-            left.remove(nearest)
-            gone.add(nearest)
-    rest = [[place for place in part if place not in gone] for part in numbered]
-    kept = [[sentences[row][column] for row, column in part] for part in rest]
-    return _with_sentences(case.reference, kept)
+            left.remove(max(left, key=lambda sentence: fuzz.token_set_ratio(fact, sentence)))
+    rest = {*left, last}
+    return _with_sentences(
+        case.reference, [[sentence for sentence in each if sentence in rest] for each in sentences]
+    )
 
 
 def _filler_sentences(case: Case, _: Sequence[Case], rng: Random) -> Synopsis:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,11 +58,7 @@ class Pair(NamedTuple):
 
 
 class Rater:
-    """The pairs that one person rates: always in the same random order, each with its sides drawn.
-
-    Attributes:
-        pairs: all of them; `done` of them are rated.
-    """
+    """The pairs that one person rates: always in the same random order, each with its sides drawn."""
 
     def __init__(
         self, folder: Path, name: str, parts: Sequence[tuple[Sequence[Scored], Sequence[Scored]]],
@@ -73,10 +69,11 @@ class Rater:
             raise InputError("the rater has no name: give one")
         known = {case.id: case for case in cases}
         self.pairs = sorted(
-            self._drawn(known[one.case], one, other)
-            for first, second in parts
-            for one, other in _matched(first, second)
-            if one.case in known
+            self._drawn(known[case], *rows)
+            for first, second in ((_texts(first), _texts(second)) for first, second in parts)
+            for case in filter(known.__contains__, first)
+            for rows in zip(first[case], second.get(case, ()), strict=False)
+            if rows[0].synopsis != rows[1].synopsis
         )
         self._digests = {pair.id: frozenset((pair.first.digest, pair.second.digest)) for pair in self.pairs}
         self._rated = {pair for rater, pair in read_ratings(folder) if rater == self.name}
@@ -97,10 +94,7 @@ class Rater:
         return next((pair for pair in self.pairs if self._digests[pair.id] not in self._rated), None)
 
     def rate(self, pair_id: str, choice: Choice) -> None:
-        """Record which text is better, 0 for neither; it is on the disk before this returns.
-
-        Raises InputError for an unknown pair, FileError.
-        """
+        """Record on disk which text is better, 0 for neither; raises InputError for an unknown pair."""
         pair = next((pair for pair in self.pairs if pair.id == pair_id), None)
         if pair is None:
             raise InputError(f"no pair '{pair_id[:40]}': the run has changed; ask for the next one")
@@ -115,16 +109,13 @@ class Rater:
         self._rated.add(self._digests[pair.id])
 
 
-def _matched(first: Sequence[Scored], second: Sequence[Scored]) -> Iterator[tuple[Row, Row]]:
-    """Yield the rows of one case, sample by sample, that have texts, and not the same one."""
-    sides: tuple[defaultdict[str, list[Row]], ...] = (defaultdict(list), defaultdict(list))
-    for side, members in zip(sides, (first, second), strict=True):
-        for row in sorted((each.row for each in members), key=lambda row: row.repeat):
-            if row.synopsis is not None:
-                side[row.case].append(row)
-    for case, rows in sides[0].items():
-        pairs = zip(rows, sides[1][case], strict=False)
-        yield from (pair for pair in pairs if pair[0].synopsis != pair[1].synopsis)
+def _texts(scored: Sequence[Scored]) -> Mapping[str, list[Row]]:
+    """Return the rows of each case that have a text, in the order of the samples."""
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in sorted((each.row for each in scored), key=lambda row: row.repeat):
+        if row.synopsis is not None:
+            rows[row.case].append(row)
+    return rows
 
 
 def _votes(ratings: Ratings) -> Mapping[frozenset[str], str]:

@@ -74,15 +74,14 @@ class _File(_Strict):
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found in one text, by who looked, `consistency` or `review`.
+    """What one of those who look, `consistency` or `review`, found in one text."""
 
-    That is whether the slip's sentence is marked, None where the text was not read, and how many others are.
-    """
-
+    by: str
     half: Half
-    kind: str  # empty without a slip
-    marked: dict[str, tuple[bool | None, int]]
-    answers: tuple[Answer, ...]
+    kind: str  # of its slip; empty without one
+    hit: bool | None  # whether the slip's sentence is marked; None: the text was not read
+    others: int  # other sentences that are marked
+    answers: tuple[Answer, ...] = ()
 
 
 def load_texts(half: Half) -> tuple[ReviewText, ...]:
@@ -100,9 +99,10 @@ async def check_review(
 
     async def read(item: tuple[Half, ReviewText, Slip | None]) -> None:
         half, text, slip = item
-        report = await writer.check(text.document(slip), review=review)
-        marked = {name: _marked(report, name, slip) for name in (CODE, *[REVIEW] * review)}
-        results.append(Reading(half, slip.kind if slip else "", marked, report.reviews))
+        report, kind = await writer.check(text.document(slip), review=review), slip.kind if slip else ""
+        results.append(Reading(CODE, half, kind, *_marked(report, CODE, slip)))
+        if review:
+            results.append(Reading(REVIEW, half, kind, *_marked(report, REVIEW, slip), report.reviews))
 
     await run_concurrently(iter(work), read, concurrency)
 
@@ -126,33 +126,32 @@ def _marked(report: Report, check: str, slip: Slip | None) -> tuple[bool | None,
 def summary(readings: Sequence[Reading], halves: Sequence[Half]) -> list[dict[str, Any]]:
     """Return, by who looked and half, recall by kind of slip, and false alarms in texts without one."""
     rows: list[dict[str, Any]] = []
-    for check, half in product((CODE, REVIEW), halves):
-        those = [each for each in readings if each.half == half and check in each.marked]
-        mine = [(each.kind, *each.marked[check]) for each in those]
-        read = [each for each in mine if each[1] is not None]
-        hits = {
-            kind: [bool(hit) for slip, hit, _ in read if slip and kind in {"", slip}] for kind in ("", *KINDS)
-        }
-        if mine:
-            rows.append(
-                {
-                    "by": check,
-                    "half": half,
-                    "recall": {kind: _share(found) for kind, found in hits.items()},
-                    "clean_texts": sum(not slip for slip, *_ in read),
-                    "clean_texts_marked": sum(bool(others) for slip, _, others in read if not slip),
-                    "other_sentences_marked": sum(others for slip, _, others in mine if slip),
-                    "unread": len(mine) - len(read),
-                }
-            )
+    for by, half in product((CODE, REVIEW), halves):
+        mine = [each for each in readings if (each.by, each.half) == (by, half)]
+        if not mine:
+            continue
+        read = [each for each in mine if each.hit is not None]
+        recall: dict[str, dict[str, Any] | None] = {}
+        for kind in ("", *KINDS):
+            hits = [bool(each.hit) for each in read if each.kind and kind in {"", each.kind}]
+            recall[kind] = None
+            if hits:
+                share = wilson_interval(sum(hits), len(hits))
+                ends = {"low": round(share.low, 3), "high": round(share.high, 3)}
+                recall[kind] = {"found": sum(hits), "of": len(hits), **ends}
+        clean = [bool(each.others) for each in read if not each.kind]
+        rows.append(
+            {
+                "by": by,
+                "half": half,
+                "recall": recall,
+                "clean_texts": len(clean),
+                "clean_texts_marked": sum(clean),
+                "other_sentences_marked": sum(each.others for each in mine if each.kind),
+                "unread": len(mine) - len(read),
+            }
+        )
     return rows
-
-
-def _share(hits: Sequence[bool]) -> dict[str, Any] | None:
-    if not hits:
-        return None
-    share = wilson_interval(sum(hits), len(hits))
-    return {"found": sum(hits), "of": len(hits), "low": round(share.low, 3), "high": round(share.high, 3)}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

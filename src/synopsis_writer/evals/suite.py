@@ -4,16 +4,17 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from synopsis_writer.brief import Brief
-from synopsis_writer.document import Document, read_fields
-from synopsis_writer.errors import ExampleError, FileError, SettingsError, os_reason
+from synopsis_writer.document import read_fields, read_text
+from synopsis_writer.errors import ExampleError, FileError, SettingsError
 from synopsis_writer.examples import read_brief, read_example_document, read_synopsis
 from synopsis_writer.settings import folder
 from synopsis_writer.storage.files import find_files, read_input, write_file
@@ -70,16 +71,20 @@ class Suite(BaseModel):
     watched: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+_OWN_FIELDS = ("facts", "same_story", "split", "house")  # of a case's front matter
+_Texts = tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...]
+
+
+@pydantic_dataclass(frozen=True)
 class Case:
     """A brief and how a person answered it."""
 
     id: str  # the file's name without `.md`, unique in a suite
     brief: Brief
     reference: Synopsis
-    facts: tuple[str, ...]  # what a text about this brief should say, a sentence each
+    facts: _Texts  # what a text about this brief should say, a sentence each
     path: Path
-    same_story: tuple[str, ...] = ()  # ids of examples that tell it, and so must not be in its prompt
+    same_story: _Texts = ()  # ids of examples that tell it, and so must not be in its prompt
     split: Split | None = None  # what it may be used for
     house: Path | None = None  # the folder of the house that it is written for; None: the run's
 
@@ -119,45 +124,22 @@ def default_suite() -> Path:
     return OWN_SUITE if OWN_SUITE.is_file() else folder("evals") / SUITE_FILE
 
 
-_NEW_SUITE = """\
-# A suite for `synopsis eval run`; docs/evals.md explains it.
-
-# The folder of the cases, a Markdown file each: a brief, facts, and below the text that a person wrote.
-cases: cases
-
-# Names for --cases: ids of cases, forms, or patterns.
-# groups:
-#   quick: [bis-neun]
-
-# What a run must reach, or it exits 4; min, max or both. docs/metrics.md lists the metrics.
-thresholds:
-  passed: {min: 0.8}
-
-# A run is compared with its baseline (synopsis eval bless) by these.
-# watched: [passed, facts]
-"""
-_EXAMPLE = Path("cases") / "bis-neun.md"
-
-
 def make_suite(path: Path) -> list[Path]:
     """Write a suite with one case into a folder; return its files; raises FileError where one is there."""
-    texts = {SUITE_FILE: _NEW_SUITE, str(_EXAMPLE): read_input(folder("evals") / _EXAMPLE).decode()}
-    for name in texts:
+    sources = {SUITE_FILE: "new-suite.yaml", "cases/bis-neun.md": "cases/bis-neun.md"}
+    for name in sources:
         if (path / name).exists():
             raise FileError(f"{path / name}: is there already: name another folder")
-    for name, text in texts.items():
-        write_file(path / name, text)
-    return [path / name for name in texts]
+    for name, source in sources.items():
+        write_file(path / name, read_text(folder("evals") / source))
+    return [path / name for name in sources]
 
 
 def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
     """Read a suite, or the one in the folder `path`, with its cases.
 
-    Raises:
-        SettingsError: the file breaks its format, names an unknown metric or case, or watches a metric
-            without a better side.
-        ExampleError: a case breaks its format.
-        FileError: a file cannot be read.
+    Raises FileError, ExampleError where a case breaks its format, and SettingsError where the suite does,
+    names an unknown metric or case, or watches a metric without a better side.
     """
     if path.is_dir():
         path /= SUITE_FILE
@@ -179,14 +161,10 @@ def load_suite(path: Path, metrics: Mapping[str, "Metric"]) -> LoadedSuite:
 
 def load_cases(folder: Path) -> tuple[Case, ...]:
     """Read all cases below `folder`, by house and id; raises ExampleError or FileError."""
-    try:
-        paths = find_files(folder, "**/*.md")
-    except OSError as error:
-        raise FileError(f"cases: {os_reason(error, folder)}: name a folder that holds cases") from error
     if not folder.is_dir():
         raise FileError(f"cases: {folder}: no such folder: name one that holds cases")
     cases: dict[str, Case] = {}
-    for case in map(load_case, paths):
+    for case in map(load_case, find_files(folder, "**/*.md")):
         if other := cases.get(case.id):
             raise ExampleError(f"{case.path}: the id '{case.id}' is taken by {other.path}: rename one")
         cases[case.id] = case
@@ -201,37 +179,23 @@ def load_case(path: Path) -> Case:
     document = read_example_document(path)
     if not document.text.strip():
         raise ExampleError(f"{path}: the case has no reference: write the synopsis below the front matter")
-    split, named = document.meta.get("split"), document.meta.get("house")
-    house = None if named is None else path.parent / str(named)
-    if split not in (None, *get_args(Split)):
-        known = ", ".join(get_args(Split))
-        raise ExampleError(f"{document.location('split')}: no split '{split}': use one of {known}")
+    own = {name: document.meta[name] for name in _OWN_FIELDS if name in document.meta}
+    try:
+        fields = {"facts": (), "path": path, **own}
+        case = Case(path.stem, read_brief(document), read_synopsis(document), **fields)
+    except ValidationError as error:
+        raise ExampleError(document.explain(error)) from error
+    house = case.house and (path.parent / case.house).resolve()
     if house and not house.is_dir():
-        reason = f"no folder '{named}': give the path of a house from the case's folder"
+        reason = f"no folder '{case.house}': give the path of a house from the case's folder"
         raise ExampleError(f"{document.location('house')}: {reason}")
-    return Case(
-        path.stem,
-        read_brief(document),
-        read_synopsis(document),
-        _texts(document, "facts", "sentences"),
-        path,
-        _texts(document, "same_story", "ids of examples"),
-        split,
-        house and house.resolve(),
-    )
+    return replace(case, house=house)
 
 
 def case_hash(case: Case) -> str:
     """Return 12 hex digits that change when the case's file does, its split aside."""
     data = re.sub(rb"(?m)^split:.*\r?\n", b"", read_input(case.path), count=1)
     return hashlib.sha256(data).hexdigest()[:12]
-
-
-def _texts(document: Document, name: str, what: str) -> tuple[str, ...]:
-    texts = document.meta.get(name, [])
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ExampleError(f"{document.location(name)}: '{name}' must be a list of {what}")
-    return tuple(texts)
 
 
 def matching(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
