@@ -12,10 +12,10 @@ import pytest
 from synopsis_writer.evals.metrics import (
     METRICS,
     MIN_REFERENCES,
+    FunctionWordProfile,
     References,
     character_overlap,
     fact_recall,
-    learn_function_words,
     score,
     word_overlap,
 )
@@ -283,7 +283,7 @@ def test_delta_is_smaller_for_texts_of_the_form_than_for_plain_or_clipped_ones()
 
 def test_delta_is_zero_for_the_profile_itself_and_by_hand_elsewhere() -> None:
     texts = [("episode", ["der"] * (20 + step) + ["und"] * (40 - step)) for step in range(MIN_REFERENCES)]
-    profile = learn_function_words(texts)
+    profile = FunctionWordProfile(texts)
     assert profile.distance(texts[2][1], "episode") == pytest.approx(0.0)
     # The share of `der` is 22/60 on average, and sqrt(2.5)/60 is its standard deviation.
     assert profile.distance(texts[4][1], "episode") == pytest.approx(2 / 2.5**0.5)
@@ -293,9 +293,9 @@ def test_delta_is_unscored_for_short_texts_unknown_forms_and_few_references() ->
     references = [(case.brief.form, lower_words(case.reference.text)) for case in CASES]
     words = references[0][1]
     episodes = [pair for pair in references if pair[0] == "episode"]
-    assert learn_function_words(references).distance(words[:49], "episode") is None
-    assert learn_function_words([*episodes, *episodes]).distance(words, "week") is None
-    assert learn_function_words(references[: MIN_REFERENCES - 1]).distance(words, references[0][0]) is None
+    assert FunctionWordProfile(references).distance(words[:49], "episode") is None
+    assert FunctionWordProfile([*episodes, *episodes]).distance(words, "week") is None
+    assert FunctionWordProfile(references[: MIN_REFERENCES - 1]).distance(words, references[0][0]) is None
 
 
 def test_novelty_falls_with_the_longest_run_taken_from_an_example() -> None:

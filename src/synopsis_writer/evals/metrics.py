@@ -41,18 +41,40 @@ class Scored:
         return self.row.digest
 
 
-@dataclass(frozen=True)
-class FunctionWordProfile:
-    """How often the references use the commonest function words.
+# Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest occur in three.
+_FUNCTION_WORDS = 80
+_LEAST_WORDS = 50  # in fewer the shares of function words are chance
+MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
 
-    Means and deviations are those of the words' shares in all references, whatever their form; a form's
-    profile is the mean z-score of each word in its references.
+
+class FunctionWordProfile:
+    """How often references, each its form and its lower-case words, use the commonest function words.
+
+    A form has few references, so means and standard deviations of the words' shares are those of all; a
+    form's profile is the mean z-score of each word in its references. Fewer than five have none.
     """
 
-    words: tuple[str, ...]  # commonest first
-    means: "Numbers"
-    deviations: "Numbers"
-    profiles: Mapping[str, "Numbers"]
+    def __init__(self, texts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        import numpy as np
+
+        counts = Counter(word for _, words in texts for word in words if is_function_word(word))
+        self._words = sorted(counts, key=lambda word: (-counts[word], word))[:_FUNCTION_WORDS]
+        self._profiles: dict[str, Numbers] = {}
+        if len(texts) < MIN_REFERENCES:
+            return
+        shares = np.array([self._shares(words) for _, words in texts])
+        varied = shares.std(axis=0, ddof=1) > 1e-12  # noqa: PLR2004 - what rounding alone makes
+        if varied.any():
+            self._words, shares = np.array(self._words)[varied].tolist(), shares[:, varied]
+            self._means, self._deviations = shares.mean(axis=0), shares.std(axis=0, ddof=1)
+            scores, forms = (shares - self._means) / self._deviations, np.array([form for form, _ in texts])
+            self._profiles = {form: scores[forms == form].mean(axis=0) for form in set(forms.tolist())}
+
+    def _shares(self, words: Sequence[str]) -> "Numbers":
+        import numpy as np
+
+        counts = Counter(words)
+        return np.array([counts[word] for word in self._words], dtype=np.float64) / max(1, len(words))
 
     def distance(self, words: Sequence[str], form: str) -> float | None:
         """Return Delta: the mean absolute difference of z-scores to the form's profile, 0 and up.
@@ -60,10 +82,10 @@ class FunctionWordProfile:
         None for a form without a profile, and for a text of fewer than 50 words, which are lower-case.
         Source: Burrows, "'Delta': a Measure of Stylistic Difference", 2002.
         """
-        profile = self.profiles.get(form)
+        profile = self._profiles.get(form)
         if profile is None or len(words) < _LEAST_WORDS:
             return None
-        return float(abs((_shares(words, self.words) - self.means) / self.deviations - profile).mean())
+        return float(abs((self._shares(words) - self._means) / self._deviations - profile).mean())
 
 
 _SCORING = 1  # raised when a metric yields other values: cached scores are then computed again
@@ -79,9 +101,8 @@ class References:
     @cached_property
     def function_words(self) -> FunctionWordProfile:
         """How often the references use the commonest function words."""
-        return learn_function_words(
-            [(case.brief.form, lower_words(case.reference.text)) for case in self.cases]
-        )
+        texts = [(case.brief.form, lower_words(case.reference.text)) for case in self.cases]
+        return FunctionWordProfile(texts)
 
     @cached_property
     def digest(self) -> str:
@@ -161,23 +182,18 @@ def score(row: Row, case: Case | None, references: References) -> Scored:
         text = analysed(row.synopsis.text)
         scores["novelty"] = novelty(text, row.synopsis, references.workspace)
         if case is not None:
-            scores |= _compared(text, case, references)
+            reference, words = analysed(case.reference.text), _words(text)
+            form, workspace = case.brief.form, references.workspace
+            scores |= {
+                "chrf": character_overlap(text.raw, reference.raw),
+                "rouge_l": word_overlap(words, _words(reference)),
+                "characters": characters(text, case, workspace),
+                "facts": fact_recall(case, text),
+                "length_ratio": len(words) / max(1, len(reference.words)),
+                "ending": ending(text, reference, workspace.house.forms.get(form)),
+                "delta": references.function_words.distance(words, form),
+            }
     return Scored(row, scores)
-
-
-def _compared(text: Text, case: Case, references: References) -> dict[str, float | None]:
-    """Return the metrics of a text that its case is needed for."""
-    reference = analysed(case.reference.text)
-    words, workspace = _words(text), references.workspace
-    return {
-        "chrf": character_overlap(text.raw, reference.raw),
-        "rouge_l": word_overlap(words, _words(reference)),
-        "characters": characters(text, case, workspace),
-        "facts": fact_recall(case, text),
-        "length_ratio": len(words) / max(1, len(reference.words)),
-        "ending": ending(text, reference, workspace.house.forms.get(case.brief.form)),
-        "delta": references.function_words.distance(words, case.brief.form),
-    }
 
 
 def novelty(text: Text, synopsis: Synopsis, workspace: Workspace) -> float | None:
@@ -255,44 +271,9 @@ def word_overlap(words: Sequence[str], reference: Sequence[str]) -> float:
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3.1, with beta 1.
     """
-    from rapidfuzz.distance import LCSseq
+    from rapidfuzz.distance import Indel
 
-    if not words or not reference:
-        return 0.0
-    return 2 * LCSseq.similarity(words, reference) / (len(words) + len(reference))
-
-
-# Of 20 to 120 tried on 21 references: fewer tell the forms apart worse, of more the rarest occur in three.
-_FUNCTION_WORDS = 80
-_LEAST_WORDS = 50  # in fewer the shares of function words are chance
-MIN_REFERENCES = 5  # with fewer references a standard deviation says nothing
-
-
-def learn_function_words(texts: Sequence[tuple[str, Sequence[str]]]) -> FunctionWordProfile:
-    """Learn from references, each its form and its lower-case words; an empty profile from fewer than five.
-
-    A form has few references, so the standard deviations are those of all forms' references together.
-    """
-    import numpy as np
-
-    counts = Counter(word for _, words in texts for word in words if is_function_word(word))
-    common = sorted(counts, key=lambda word: (-counts[word], word))[:_FUNCTION_WORDS]
-    if len(texts) < MIN_REFERENCES or not common:
-        return FunctionWordProfile((), np.empty(0), np.empty(0), {})
-    shares = np.array([_shares(words, common) for _, words in texts])
-    deviations = shares.std(axis=0, ddof=1)
-    varied = deviations > 1e-12  # noqa: PLR2004 - what rounding alone makes
-    means, deviations = shares.mean(axis=0)[varied], deviations[varied]
-    scores, forms = (shares[:, varied] - means) / deviations, np.array([form for form, _ in texts])
-    profiles = {form: scores[forms == form].mean(axis=0) for form in set(forms.tolist()) if varied.any()}
-    return FunctionWordProfile(tuple(np.array(common)[varied].tolist()), means, deviations, profiles)
-
-
-def _shares(words: Sequence[str], wanted: Sequence[str]) -> "Numbers":
-    import numpy as np
-
-    counts = Counter(words)
-    return np.array([counts[word] for word in wanted], dtype=np.float64) / max(1, len(words))
+    return Indel.normalized_similarity(words, reference)
 
 
 # Chosen together on the data of docs/metrics.md.
@@ -323,18 +304,15 @@ def fact_recall(case: Case, text: Text) -> float | None:
 @lru_cache(maxsize=256)
 def _countable(case: Case) -> tuple[Fact, ...]:
     people = (*case.brief.characters, *(person.name for person in case.reference.characters))
-    names = name_forms(people)
-    reference = _stems(analyse(case.reference.text))
-    facts = (_fact(line, names) for line in case.facts)
-    return tuple(fact for fact in facts if fact and _share(fact, reference) >= RECALLED)
-
-
-def _fact(line: str, names: Collection[str]) -> Fact:
-    return tuple(
-        (stem(word), (_COMMON - max(_RARE, commonness(word))) * (_NAME if word in names else 1.0))
-        for word in dict.fromkeys(lower_words(_LEAD.sub("", line)))
-        if _says_something(word)
-    )
+    names, reference = name_forms(people), _stems(analyse(case.reference.text))
+    facts = []
+    for line in case.facts:
+        words = filter(_says_something, dict.fromkeys(lower_words(_LEAD.sub("", line))))
+        weights = {word: _COMMON - max(_RARE, commonness(word)) for word in words}
+        fact = tuple((stem(word), weights[word] * (_NAME if word in names else 1.0)) for word in weights)
+        if fact and _share(fact, reference) >= RECALLED:
+            facts.append(fact)
+    return tuple(facts)
 
 
 def _stems(text: Text) -> list[frozenset[str]]:

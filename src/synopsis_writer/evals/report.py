@@ -5,18 +5,17 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, Metric, Scored
+from synopsis_writer.evals.metrics import ALL_METRICS, JUDGE_METRICS, Metric
 from synopsis_writer.evals.record import PromptTexts, Row, RunInfo, read_prompts
 from synopsis_writer.evals.results import EvalResults
 from synopsis_writer.evals.statistics import MIN_CASES, Comparison, Group, Interval
-from synopsis_writer.evals.suite import Case
 from synopsis_writer.log import word_diff
 from synopsis_writer.synopsis import Synopsis
 from synopsis_writer.usage import format_cost, total_cost
@@ -26,41 +25,6 @@ _MAX_ANSWER = 6000  # characters shown of an answer that has no structure; resul
 _MAX_TEMPLATE = 20_000  # characters shown and compared of a template; prompts.json has the rest
 
 Passage = tuple[str, tuple[tuple[str, bool], ...]]  # storyline, and pieces that are highlighted or not
-
-
-@dataclass(frozen=True)
-class ShownRow:
-    """A row with its group, and the id of its element in the page."""
-
-    id: str
-    scored: Scored
-    group: Group
-
-
-@dataclass(frozen=True)
-class Section:
-    """A case with its results; `case` is None where the suite no longer has it."""
-
-    id: str
-    name: str
-    case: Case | None
-    results: Sequence[ShownRow]
-
-    @property
-    def trouble(self) -> tuple[float, float]:
-        """The shares of the results that failed, and that were refused."""
-        outcomes = [each.scored.row.outcome for each in self.results]
-        return outcomes.count("failed") / len(outcomes), outcomes.count("refused") / len(outcomes)
-
-
-@dataclass(frozen=True)
-class ShownPrompt:
-    """A prompt version and what it is compared with; per file name, status and the parts of `word_diff`."""
-
-    name: str
-    base: str
-    unsaved: str  # whose templates were not saved; empty: none's
-    files: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]
 
 
 def render_report(
@@ -91,7 +55,7 @@ def render_report(
     }
     charted = [(group.name, group) for group in groups]
     charted += [(f"{against.info.name}: {group.name}", group) for group in against.groups] if against else []
-    sections = sorted(_sections(run), key=lambda section: section.trouble, reverse=True)
+    sections = sorted(_sections(run), key=lambda section: section["trouble"], reverse=True)
     shares = [number / group.rows for group in groups if group.rows for number in group.findings.values()]
     before = (against.info, read_prompts(against.folder)) if against else None
     style, script = ((_HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
@@ -121,7 +85,7 @@ def render_report(
         major=("facts",),  # the column for which a phone has room
         most_findings=max(shares, default=1),
         sections=sections,
-        results=[result for section in sections for result in section.results],
+        results=[result for section in sections for result in section["results"]],
         idle=sorted(set(info.cases) - {each.row.case for each in scored}),
         rows=[each.row for each in scored],
         held_out=sum(case.id in info.cases and case.split == "held-out" for case in cases),
@@ -134,21 +98,25 @@ def render_report(
     )
 
 
-def _sections(run: EvalResults) -> Iterator[Section]:
+def _sections(run: EvalResults) -> Iterator[dict[str, Any]]:
     """Yield a section per case that has results, in the suite's order, then those the suite does not know."""
     known = {case.id: case for case in run.suite.cases}
-    by_case: dict[str, list[ShownRow]] = {name: [] for name in known}
+    by_case: dict[str, list[dict[str, Any]]] = {name: [] for name in known}
     rows = ((each, group) for group in run.groups for each in run.rows_of(group))
     for number, (each, group) in enumerate(rows, 1):
-        by_case.setdefault(each.row.case, []).append(ShownRow(f"r{number}", each, group))
+        result = {"id": f"r{number}", "scored": each, "group": group}
+        by_case.setdefault(each.row.case, []).append(result)
     for number, (name, results) in enumerate(by_case.items(), 1):
         if results:
-            yield Section(f"c{number}", name, known.get(name), results)
+            outcomes = [each["scored"].row.outcome for each in results]
+            trouble = [outcomes.count(outcome) / len(outcomes) for outcome in ("failed", "refused")]
+            section = {"id": f"c{number}", "name": name, "case": known.get(name)}
+            yield section | {"results": results, "trouble": trouble}
 
 
 def compare_prompts(
     info: RunInfo, texts: PromptTexts, before: tuple[RunInfo, PromptTexts] | None = None
-) -> Iterator[ShownPrompt]:
+) -> Iterator[dict[str, Any]]:
     """Yield each version: beside that of its name before, or each before; else beside the run's first one."""
     first = next(iter(info.prompts), "")
     for name in info.prompts:
@@ -160,12 +128,13 @@ def compare_prompts(
             label = run + base if base else ""
             unsaved = [name] * (name not in texts) + [label] * bool(base and base not in saved)
             files = list(_compared(texts[name], saved.get(base))) if name in texts else []
-            yield ShownPrompt(name, label, " and ".join(unsaved), files)
+            yield {"name": name, "base": label, "unsaved": " and ".join(unsaved), "files": files}
 
 
 def _compared(
     new: Mapping[str, str], old: Mapping[str, str] | None
-) -> Iterator[tuple[str, str, Sequence[tuple[str, str]]]]:
+) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    """Yield name and status of each file, and the parts of its `word_diff`."""
     for name in {**new, **(old or {})}:
         after, earlier = (each.get(name, "").rstrip() for each in (new, new if old is None else old))
         status = "" if old is None else "unchanged" if after == earlier else "changed"
@@ -203,9 +172,6 @@ def _axes(groups: Sequence[Group], metrics: Mapping[str, Metric]) -> dict[str, t
     return ends
 
 
-_MINUTE = 60
-
-
 def decimals(values: Iterable[float | None]) -> int:
     """Return how many decimals show three digits of the largest value, or two of one below 1; 0 to 5."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
@@ -219,10 +185,7 @@ def format_number(value: float | None, places: int) -> str:
     """Return a number with thousands separators, a true minus sign and `places` decimals; None: unscored."""
     if value is None:
         return "unscored"
-    shown = f"{value:,.{places}f}"
-    if shown.startswith("-"):
-        return shown[1:] if not shown.strip("-0.,") else f"−{shown[1:]}"
-    return shown
+    return f"{value:z,.{places}f}".replace("-", "−")
 
 
 def format_interval(interval: Interval, places: int) -> str:
@@ -233,12 +196,11 @@ def format_interval(interval: Interval, places: int) -> str:
 
 def format_duration(seconds: float) -> str:
     """Return a time: `3.4 s`, `5 min 20 s`, `2 h 05 min`."""
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), _MINUTE)
-    if minutes < _MINUTE:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // _MINUTE} h {minutes % _MINUTE:02} min"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
 
 
 def format_time(created: str) -> str:

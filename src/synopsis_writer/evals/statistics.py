@@ -171,28 +171,26 @@ def _unscored(rows: Sequence[Scored], metric: str) -> int:
 
 def summarise(info: RunInfo, scored: Sequence[Scored]) -> list[Group]:
     """Return a group for each model with each prompt version, in the run's order; empty ones, too."""
-    groups: dict[tuple[str, str], list[Scored]] = {}
-    for key in info.keys:
-        groups.setdefault((key.model, key.prompt), [])
+    rows_of: dict[tuple[str, str], list[Scored]] = {(key.model, key.prompt): [] for key in info.keys}
     for each in scored:
-        groups[each.row.model, each.row.prompt].append(each)
-    return [_group(*names, rows, info.planned // len(groups)) for names, rows in groups.items()]
-
-
-def _group(model: str, prompt: str, rows: Sequence[Scored], planned: int) -> Group:
-    outcomes = Counter(each.row.outcome for each in rows)
-    names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
-    refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
-    findings = Counter(check for attempt in refused for check in set(attempt.checks))
-    return Group(
-        model,
-        prompt,
-        any(each.row.is_demo for each in rows),
-        len(rows),
-        planned,
-        outcomes["accepted"],
-        outcomes["refused"],
-        outcomes["failed"],
-        {name: estimate(rows, name) for name in names},
-        dict(sorted(findings.items(), key=lambda item: (-item[1], item[0]))),
-    )
+        rows_of[each.row.model, each.row.prompt].append(each)
+    groups = []
+    for (model, prompt), rows in rows_of.items():
+        outcomes = Counter(each.row.outcome for each in rows)
+        names = dict.fromkeys((*METRICS, *(name for each in rows for name in each.scores)))
+        refused = (attempt for each in rows for attempt in each.row.attempts if not attempt.passed)
+        findings = Counter(sorted(check for attempt in refused for check in set(attempt.checks)))
+        group = Group(
+            model,
+            prompt,
+            is_demo=any(each.row.is_demo for each in rows),
+            rows=len(rows),
+            planned=info.planned // len(rows_of),
+            accepted=outcomes["accepted"],
+            refused=outcomes["refused"],
+            failed=outcomes["failed"],
+            metrics={name: estimate(rows, name) for name in names},
+            findings=dict(findings.most_common()),
+        )
+        groups.append(group)
+    return groups

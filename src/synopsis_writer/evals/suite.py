@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from synopsis_writer.brief import Brief
@@ -72,7 +72,7 @@ class Suite(BaseModel):
 
 
 _OWN_FIELDS = ("facts", "same_story", "split", "house")  # of a case's front matter
-_Texts = tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...]
+_Texts = tuple[Annotated[str, Field(pattern=r"\S")], ...]
 
 
 @pydantic_dataclass(frozen=True)
