@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from synopsis_writer.cli.console import STDERR, LiveText, status, story
+from synopsis_writer.cli.console import STDERR, live_text, status, story
 from synopsis_writer.testing import synopsis_json
 from tests.support.loopback import LoopbackServer, Reply
 
@@ -86,7 +86,7 @@ def screen(width: int, height: int = 8) -> tuple[Console, io.StringIO]:
 @pytest.mark.parametrize("width", [20, 200])
 def test_the_last_lines_that_fit_are_shown_wrapped(width: int) -> None:
     console, out = screen(width)
-    LiveText(console, Clock()).show(ANSWER[:-4])
+    live_text(console, Clock())(ANSWER[:-4])
     lines = out.getvalue().replace("\r", "").split("\n")
     assert len(lines) <= 8
     assert all(len(line.replace(HIDE_CURSOR, "").strip()) <= width for line in lines)
@@ -98,27 +98,27 @@ def test_the_last_lines_that_fit_are_shown_wrapped(width: int) -> None:
 def test_no_more_than_ten_pictures_a_second_are_drawn() -> None:
     console, out = screen(40)
     clock = iter([0.0, 0.05, 0.09, 0.11])
-    text = LiveText(console, lambda: next(clock))
+    text = live_text(console, lambda: next(clock))
     sizes = []
     for length in (60, 80, 100, 120):
-        text.show(ANSWER[:length])
+        text(ANSWER[:length])
         sizes.append(len(out.getvalue()))
     assert sizes[0] == sizes[1] == sizes[2] < sizes[3]
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:
     console, out = screen(60)
-    LiveText(console, Clock()).show('{"title": "a\\u001b[2Jb\\u202ec [bold]d[/bold] :dog:')
+    live_text(console, Clock())('{"title": "a\\u001b[2Jb\\u202ec [bold]d[/bold] :dog:')
     assert r"a\x1b[2Jb\u202ec [bold]d[/bold] :dog:" in out.getvalue()
 
 
 def test_a_whole_answer_and_a_line_of_status_take_the_text_away(capsys: pytest.CaptureFixture[str]) -> None:
     console, out = screen(60)
-    text = LiveText(console, Clock())
-    text.show(ANSWER[:60])
-    text.show(ANSWER)
+    text = live_text(console, Clock())
+    text(ANSWER[:60])
+    text(ANSWER)
     assert out.getvalue().count(SHOW_CURSOR) == 1
-    text.show(ANSWER[:60])
+    text(ANSWER[:60])
     status("the server answered 503")
     assert out.getvalue().count(HIDE_CURSOR) == out.getvalue().count(SHOW_CURSOR) == 2
     assert capsys.readouterr().err == "the server answered 503\n"
@@ -130,9 +130,9 @@ class Gone(io.StringIO):
 
 
 def test_a_terminal_that_has_gone_costs_no_answer() -> None:
-    text = LiveText(Console(file=Gone(), force_terminal=True, width=40, height=9), Clock())
-    text.show(ANSWER[:60])
-    text.show(ANSWER[:80])
+    text = live_text(Console(file=Gone(), force_terminal=True, width=40, height=9), Clock())
+    text(ANSWER[:60])
+    text(ANSWER[:80])
     status("weiter")
 
 
@@ -145,7 +145,7 @@ def test_nothing_is_drawn_where_stderr_is_not_a_terminal(monkeypatch: pytest.Mon
 
 PROGRAM = """
 import asyncio, logging, sys
-from synopsis_writer.cli.console import STDERR, LiveText, status
+from synopsis_writer.cli.console import STDERR, live_text, status
 from synopsis_writer.models.base import Limits, Message
 from synopsis_writer.models.hosted import HostedClient
 
@@ -165,7 +165,7 @@ with STDERR.installed():
     console = STDERR.screen()
     if console is None:
         STDERR.setLevel(logging.WARNING)
-    asyncio.run(work(LiveText(console).show if console else None))
+    asyncio.run(work(live_text(console) if console else None))
 """
 
 

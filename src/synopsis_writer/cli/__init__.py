@@ -1,11 +1,15 @@
 """The command line: one module a command group; each command parses, calls and prints."""
 
+import builtins
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
-from types import FrameType
+from collections.abc import Iterator
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 # The word lists are a million objects that stay: each full pass over them would halt all else for 80 ms.
 THRESHOLD = (50_000, 50, 1_000)
@@ -77,4 +81,32 @@ def is_signalled() -> bool:
     return bool(_received)
 
 
-__all__ = ["end_quietly", "interruption", "is_signalled", "main"]
+class _Module:
+    """A module that is imported as soon as something of it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
+@contextlib.contextmanager
+def lazily() -> Iterator[None]:
+    """Put off what the block imports, which must be modules, until they are used: `--help` uses none."""
+
+    def put_off(
+        package: str, _globals: object = None, _locals: object = None, names: Any = (), _level: int = 0
+    ) -> Any:
+        modules = {name: _Module(f"{package}.{name}") for name in names or ()}
+        return SimpleNamespace(**modules) if modules else _Module(package)
+
+    at_once = builtins.__import__
+    vars(builtins)["__import__"] = put_off
+    try:
+        yield
+    finally:
+        vars(builtins)["__import__"] = at_once
+
+
+__all__ = ["end_quietly", "interruption", "is_signalled", "lazily", "main"]

@@ -11,23 +11,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from synopsis_writer import cli
 from synopsis_writer.characters import format_json, printable
 from synopsis_writer.errors import SettingsError, SynopsisError, os_reason
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
+with cli.lazily():
+    from rich import console as screens
+    from rich import live, text
 
-    from synopsis_writer.usage import Cost, Usage
+    from synopsis_writer import answers, usage
+    from synopsis_writer import log as runlog
+    from synopsis_writer.models import retry
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 FAULT = 70  # the exit code of an error that is ours
 _LONGEST_LINE = 4_000  # characters of a line on stderr
+_PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
+_LINE_SECONDS = 10.0  # between two plain lines
+_MINUTE = 60
 
 _log = logging.getLogger(__name__)
+status = _log.info  # prints a line on stderr, but with --quiet
+warn = _log.warning  # prints a line on stderr, with --quiet, too
 
 
 def print_result(*lines: str, is_saved: bool = True) -> None:
@@ -35,14 +42,14 @@ def print_result(*lines: str, is_saved: bool = True) -> None:
 
     Where stdout cannot be written, a text that is not saved goes to stderr: it is the only copy.
     """
-    text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+    result = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
     try:
-        sys.stdout.write(printable(text))
+        sys.stdout.write(printable(result))
         if not is_saved:
             sys.stdout.flush()
     except OSError:
         if not is_saved:
-            STDERR.print_line(text, logging.WARNING, len(text))
+            STDERR.print_line(result, logging.WARNING, len(result))
         raise
 
 
@@ -105,29 +112,19 @@ def failure_of(error: Exception) -> tuple[str, int]:
     ), FAULT
 
 
-def status(line: str) -> None:
-    """Log a line of status; it is not printed with --quiet."""
-    _log.info(line)
-
-
-def warn(line: str) -> None:
-    """Log a line that is printed with --quiet, too."""
-    _log.warning(line)
-
-
 class StderrHandler(logging.Handler):
-    """Prints the package's log on stderr: INFO is a line of status, WARNING is printed with --quiet, too.
+    """Prints the package's log on stderr, an ERROR as the error that ends a command.
 
-    ERROR is printed as the error that ends a command. It also draws what grows or counts on a terminal, and
-    takes that away before it prints a line. A terminal that has gone ends no work.
+    It also draws what grows or counts on a terminal, and takes that away before it prints a line. A terminal
+    that has gone ends no work.
     """
 
     log_format: str | None = None  # `json`: a line is an object for programs; None: no flag or setting says
     expects_json = False  # stdout must get one JSON object, and has not got it yet
     failure_data: Callable[[], Mapping[str, Any]] = staticmethod(dict)  # what that has besides in a failure
     hints: tuple[str, ...] = ()  # lines for the end of a command, unless it fails
-    _live: "Live | None" = None
     is_debugging = False  # --debug was given
+    _live: "live.Live | None" = None
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -135,10 +132,9 @@ class StderrHandler(logging.Handler):
         logger = logging.getLogger("synopsis_writer")
         level, last_resort = logger.level, logging.lastResort
         logging.lastResort = self  # what libraries log goes to a terminal, too
-        self.is_debugging = False
         self.setLevel(logging.INFO)
-        self.log_format, self.expects_json, self.failure_data = None, False, dict
-        self.hints = tuple[str, ...]()
+        self.log_format, self.hints, self.failure_data = None, tuple[str, ...](), dict
+        self.expects_json = self.is_debugging = False
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
         try:
@@ -146,7 +142,7 @@ class StderrHandler(logging.Handler):
         finally:
             self.clear()
             for hint in self.hints:
-                _log.info(hint)
+                status(hint)
             logger.removeHandler(self)
             logger.setLevel(level)
             logging.lastResort = last_resort
@@ -159,16 +155,15 @@ class StderrHandler(logging.Handler):
     def print_line(
         self, line: str, level: int = logging.INFO, most: float = _LONGEST_LINE, **more: object
     ) -> None:
-        """Print a line, above what is drawn: escaped, cut after `most` characters, an error in one line.
-
-        `more` are fields of its object.
-        """
+        """Print a line, escaped, cut after `most` characters, an error in one line; its object has `more`."""
         if len(line) > most:
             line = f"{line[: int(most)]}… ({len(line) - int(most):,} more characters)"
         if level >= logging.ERROR:
             line = " ".join(line.split())
         if self.log_format == "json":
-            line = _as_object(line, level, more)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            name, run = logging.getLevelName(level).lower(), runlog.RUN.get()
+            line = json.dumps({"time": now, "level": name, "run": run, "message": line, **more})
         elif level >= logging.ERROR:
             line = f"synopsis: {line}"
         self.clear()
@@ -176,25 +171,21 @@ class StderrHandler(logging.Handler):
             sys.stderr.write(printable(line) + "\n")
             sys.stderr.flush()
 
-    def screen(self) -> "Console | None":
+    def screen(self) -> "screens.Console | None":
         """Return rich's console on stderr; None with --quiet, or where stderr cannot be drawn on."""
         is_plain = self.level > logging.INFO or self.log_format == "json"
         if is_plain or sys.stderr is None or not sys.stderr.isatty():
             return None
-        from rich.console import Console
-
-        console = Console(file=sys.stderr, force_terminal=True, highlight=False, markup=False, emoji=False)
+        console = screens.Console(file=sys.stderr, force_terminal=True, highlight=False)
         return None if console.is_dumb_terminal else console
 
-    def draw(self, console: "Console", picture: "RenderableType") -> None:
+    def draw(self, console: "screens.Console", picture: "text.Text") -> None:
         """Draw `picture` at the bottom of the terminal, in the place of the last one."""
-        from rich.live import Live
-
         self.acquire()
         try:
             if self._live is None:
                 # Nothing is redirected: results go to stdout as they are, lines are printed after `clear`.
-                self._live = Live(
+                self._live = live.Live(
                     console=console,
                     auto_refresh=False,
                     transient=True,
@@ -210,24 +201,13 @@ class StderrHandler(logging.Handler):
 
     def clear(self) -> None:
         """Take away what is drawn, and show the cursor again."""
-        live, self._live = self._live, None
-        if live is not None:
+        drawn, self._live = self._live, None
+        if drawn is not None:
             with contextlib.suppress(OSError, ValueError):
-                live.stop()
-
-
-def _as_object(message: str, level: int, more: Mapping[str, object]) -> str:
-    from synopsis_writer.log import RUN  # not needed for --help
-
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    name = logging.getLevelName(level).lower()
-    return json.dumps({"time": now, "level": name, "run": RUN.get(), "message": message, **more})
+                drawn.stop()
 
 
 STDERR = StderrHandler()
-_PICTURE_SECONDS = 0.1  # between two pictures: more often no eye can read
-_LINE_SECONDS = 10.0  # between two plain lines
-_MINUTE = 60
 
 
 @dataclass
@@ -239,16 +219,12 @@ class Progress:
 
     planned: int
     before: int = 0
-    console: "Console | None" = field(default_factory=STDERR.screen)
+    console: "screens.Console | None" = field(default_factory=STDERR.screen)
     clock: Callable[[], float] = time.monotonic
     outcomes: Counter[str] = field(default_factory=Counter)
-    tokens: int = 0
-    cost: "Cost | None" = field(init=False)
 
     def __post_init__(self) -> None:
-        from synopsis_writer.usage import NO_COST
-
-        self.cost = NO_COST
+        self.spent = usage.Spent()
         self._started = self._shown = self.clock()
         self._logged_rows = 0
         self._waits: dict[str, list[float]] = {}  # reason: when each wait ends
@@ -260,17 +236,14 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         STDERR.removeFilter(self)
         STDERR.clear()
-        if self._rows > self._logged_rows:
-            self._log_line()
+        if self.outcomes.total() > self._logged_rows:
+            status(self.line())
 
-    def add(self, outcome: str | None, usage: "Usage", cost: "Cost | None") -> None:
+    def add(self, outcome: str | None, tokens: "usage.Usage", cost: "usage.Cost | None") -> None:
         """Count a row and what it took; an outcome of None: the row is still to be repaired."""
-        from synopsis_writer.usage import total_cost
-
         if outcome is not None:
             self.outcomes[outcome] += 1
-        self.tokens += usage.prompt_tokens + usage.completion_tokens
-        self.cost = total_cost([self.cost, cost])
+        self.spent += usage.Spent(cost, tokens.prompt_tokens + tokens.completion_tokens)
         if self.clock() - self._shown >= (_LINE_SECONDS if self.console is None else _PICTURE_SECONDS):
             self._show()
 
@@ -291,76 +264,50 @@ class Progress:
     def _show(self) -> None:
         self._shown = self.clock()
         if self.console is None:
-            self._log_line()
+            self._logged_rows = self.outcomes.total()
+            status(self.line())
         else:
-            from rich.text import Text
-
-            line = Text(printable(self.line()), no_wrap=True, overflow="ellipsis")
-            STDERR.draw(self.console, line)
-
-    def _log_line(self) -> None:
-        self._logged_rows = self._rows
-        _log.info(self.line())
+            STDERR.draw(self.console, text.Text(printable(self.line()), no_wrap=True, overflow="ellipsis"))
 
     def line(self) -> str:
         """Return the line: done, outcomes, rate, tokens, cost, time left, and waits (cut off first)."""
-        from synopsis_writer.models.retry import duration
-        from synopsis_writer.usage import format_cost
-
-        rows = self._rows
-        done = self.before + rows
-        seconds = max(self.clock() - self._started, 1e-9)
+        now, rows = self.clock(), self.outcomes.total()
+        done, seconds = self.before + rows, max(now - self._started, 1e-9)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         parts = [f"{done} of {self.planned} rows", counts, f"{rows * _MINUTE / seconds:.1f} a minute"]
-        parts += [f"{self.tokens} tokens", format_cost(self.cost)]
+        parts += [f"{self.spent.tokens} tokens", usage.format_cost(self.spent.cost)]
         if done < self.planned and rows:
-            parts.append(f"about {duration((self.planned - done) * seconds / rows)} left")
-        return "; ".join(part for part in (*parts, *self._waiting()) if part)
-
-    @property
-    def _rows(self) -> int:
-        return self.outcomes.total()
-
-    def _waiting(self) -> Iterator[str]:
-        now = self.clock()
+            parts.append(f"about {retry.duration((self.planned - done) * seconds / rows)} left")
         for reason, ends in self._waits.items():
             ends[:] = [end for end in ends if end > now]
             if ends:
-                yield f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}"
+                parts.append(f"{len(ends)} waiting, {max(ends) - now:.0f} s at most: {reason}")
+        return "; ".join(filter(None, parts))
 
 
-class LiveText:
-    """Shows on a terminal the last lines of an answer while it is written; `clock` gives seconds."""
+def live_text(
+    console: "screens.Console", clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], None]:
+    """Return what shows the last lines of an answer while it is written, and takes a whole one away."""
+    drawn = float("-inf")
 
-    def __init__(self, console: "Console", clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        self._drawn = float("-inf")
-
-    def show(self, answer: str) -> None:
-        """Show title and paragraphs of an answer that is still being written; a whole one is taken away."""
-        from rich.console import Group
-        from rich.text import Text
-
-        now = self._clock()
+    def show(answer: str) -> None:
+        nonlocal drawn
         with contextlib.suppress(Exception):  # no picture may cost the answer
-            if _is_whole(answer):
+            now, may_be_whole = clock(), answer.rstrip().endswith(("}", "`"))
+            if may_be_whole and answers.is_closed(answers.without_thoughts(answer, is_cut=True)):
                 STDERR.clear()
-            elif now - self._drawn >= _PICTURE_SECONDS and (text := story(answer)):
-                self._drawn = now
-                width, height = self._console.size
-                lines = Text(printable(text), tab_size=4).wrap(self._console, width, tab_size=4)
-                STDERR.draw(self._console, Group(*lines[-max(1, height - 2) :]))  # two lines are left free
+            elif now - drawn >= _PICTURE_SECONDS and (shown := story(answer)):
+                drawn = now
+                width, height = console.size
+                lines = text.Text(printable(shown), tab_size=4).wrap(console, width, tab_size=4)
+                last = lines[-max(1, height - 2) :]  # two lines are left free
+                STDERR.draw(console, text.Text("\n").join(last))
+
+    return show
 
 
 def story(answer: str) -> str:
     """Return title and paragraphs that stand in an unfinished JSON answer; empty where there are none yet."""
-    from synopsis_writer.answers import parts_so_far
-
-    title, parts = parts_so_far(answer)
+    title, parts = answers.parts_so_far(answer)
     return "\n\n".join(filter(None, [title, *parts]))
-
-
-def _is_whole(answer: str) -> bool:
-    from synopsis_writer.answers import is_closed, without_thoughts
-
-    return answer.rstrip().endswith(("}", "`")) and is_closed(without_thoughts(answer, is_cut=True))
