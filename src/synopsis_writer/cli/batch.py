@@ -1,83 +1,41 @@
 """The command group batch."""
 
 import contextlib
-import json as jsonlib
-import logging
 import math
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from logging import WARNING
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import typer
 
 from synopsis_writer.characters import count_of, format_json
-from synopsis_writer.cli import options
-from synopsis_writer.cli.console import (
-    INTERRUPTED,
-    STDERR,
-    Progress,
-    print_error,
-    print_json,
-    print_output,
-    print_result,
-    status,
-)
+from synopsis_writer.cli import console, lazily, options
+from synopsis_writer.cli.console import INTERRUPTED, STDERR, print_error, print_result
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, GateRefusedError, ModelError, SettingsError
 
-if TYPE_CHECKING:
-    from synopsis_writer.batch.run import Order, Stop
-    from synopsis_writer.batch.store import Counts
-    from synopsis_writer.cluster.cluster import RayEngine
-    from synopsis_writer.provider.shards import Shard
-    from synopsis_writer.result import RowResult
+with lazily():
+    import asyncio
+
+    from synopsis_writer import result, usage
+    from synopsis_writer.batch import export as formats
+    from synopsis_writer.batch import run as batches
+    from synopsis_writer.batch import store
+    from synopsis_writer.cluster import cluster
+    from synopsis_writer.provider import api, shards
+    from synopsis_writer.provider import fetch as fetching
+    from synopsis_writer.provider import submit as submitting
+    from synopsis_writer.storage import files
 
 app = typer.Typer(help="Many briefs from a file, each text saved exactly once.", no_args_is_help=True)
-
-
-@dataclass
-class _BatchProgress(Progress):
-    """The progress of a batch; at its end it prints answers that cannot be saved: they were paid."""
-
-    unsaved: "list[RowResult]" = field(default_factory=list)
-    is_stdout_free: bool = True  # else one object goes there
-
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        """What a batch calls while it works."""
-        return {"begun": self.begun, "made": self.made, "unsaved": self.unsaved.append}
-
-    def begun(self, counts: "Counts") -> None:
-        """Record how far the batch is before anything is made."""
-        self.planned, self.before = counts.rows, counts.rows - counts.pending
-
-    def made(self, result: "RowResult", is_final: bool) -> None:
-        """Count a row that was saved, and what it took."""
-        self.add(result.outcome if is_final else None, result.usage, result.cost)
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        for result in self.unsaved:
-            answers = [attempt.answer.text for attempt in result.attempts]
-            data = {"id": result.id, "status": result.outcome, "answers": answers}
-            with contextlib.suppress(OSError):  # stdout is on the same full disk
-                if self.is_stdout_free:
-                    print_result(format_json(data))
-                    sys.stdout.flush()
-                    continue
-            STDERR.print_line(jsonlib.dumps(data), logging.WARNING, math.inf)
-        if self.unsaved:
-            rows = count_of(len(self.unsaved), "row")
-            print_error(f"{rows} cannot be saved: their answers are printed, a line of JSON a row")
-
 
 _MOST_LISTED = 20  # rows that a message names
 _OUTCOMES = ("accepted", "refused", "failed")
@@ -100,12 +58,9 @@ class _RowFlags:
     retry: list[_Retry] = option("Make such rows again; repeatable.", "refused|failed", default=[])
     fresh: bool = switch("Start over; the old record is archived, not deleted.")
 
-    def order(self, **more: Any) -> "Order":
+    def order(self, **more: Any) -> "batches.Order":
         """Return what is ordered of a batch; `more` are its other attributes."""
-        from synopsis_writer.batch.run import Order
-
-        retry: Any = tuple(retry.value for retry in self.retry)
-        return Order(self.briefs, self.out, limit=self.limit, retry=retry, fresh=self.fresh, **more)
+        return batches.Order(**{**vars(self), "retry": tuple(each.value for each in self.retry)}, **more)
 
 
 @dataclass(frozen=True)
@@ -141,47 +96,68 @@ def run(
 
     Exits 1 when rows were refused, 3 when rows failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    import asyncio
-
-    from synopsis_writer.batch.run import run_batch
-
     settings = options.settings_from(flags)
     order = rows.order(rpm=rpm, tpm=tpm, arc=arc, log=not flags.no_log, **work.fields)
     if json:
         STDERR.failure_data = partial(_data, rows.out)
-    with _BatchProgress(0, is_stdout_free=not json) as shown:
+    with _progress(as_json=json) as callbacks:
         stop, made_by = _stop_on_ctrl_c(), _engine(engine, address)
         counts = asyncio.run(
-            run_batch(order, settings, os.environ, **shown.callbacks, engine=made_by, stop=stop)
+            batches.run_batch(order, settings, os.environ, **callbacks, engine=made_by, stop=stop)
         )
     code = INTERRUPTED if stop.is_set else _exit_code(counts)
-    if json and code != INTERRUPTED:  # else it is printed as that of every interrupted command
-        unfinished = {"error": _unfinished(counts), "exit_code": code} if code else {}
-        print_json({**_data(rows.out), **unfinished})
-    elif not json:
-        print_result(summary(counts))
+    if not json:
+        print_result(_lines(rows.out)[0])
+    elif code != INTERRUPTED:  # else it is printed as that of every interrupted command
+        parts = {"failed": counts.failed, "refused": counts.refused}
+        what = "; ".join(f"{name}: {count_of(count, 'row')}" for name, count in parts.items() if count)
+        unfinished = {"error": f"{what}: see 'reasons'", "exit_code": code} if code else {}
+        console.print_json({**_data(rows.out), **unfinished})
     return code
 
 
-def _engine(engine: str, address: str | None) -> "RayEngine | None":
+@contextlib.contextmanager
+def _progress(*, as_json: bool = False) -> Iterator[dict[str, Any]]:
+    """Give what a batch calls while it works; print answers that cannot be saved: they were paid."""
+    unsaved: list[result.RowResult] = []
+
+    def begun(counts: "store.Counts") -> None:
+        shown.planned, shown.before = counts.rows, counts.rows - counts.pending
+
+    def made(row: "result.RowResult", is_final: bool) -> None:
+        shown.add(row.outcome if is_final else None, row.usage, row.cost)
+
+    try:
+        with console.Progress(0) as shown:
+            yield {"begun": begun, "made": made, "unsaved": unsaved.append}
+    finally:
+        for row in unsaved:
+            answers = [attempt.answer.text for attempt in row.attempts]
+            line = format_json({"id": row.id, "status": row.outcome, "answers": answers})
+            if as_json:  # one object goes to stdout
+                STDERR.print_line(line, WARNING, math.inf)
+            else:
+                with contextlib.suppress(OSError):  # stdout is on the same full disk
+                    print_result(line, is_saved=False)
+        if unsaved:
+            rows = count_of(len(unsaved), "row")
+            print_error(f"{rows} cannot be saved: their answers are printed, a line of JSON a row")
+
+
+def _engine(engine: str, address: str | None) -> "cluster.RayEngine | None":
     """Return what makes the rows, where that is not this process."""
     if engine == "ray":
-        from synopsis_writer.cluster.cluster import RayEngine, ray_environment
-
-        os.environ.update(ray_environment(address, os.environ))
-        return RayEngine(address, os.environ)
+        os.environ.update(cluster.ray_environment(address, os.environ))
+        return cluster.RayEngine(address, os.environ)
     if address is not None:
         raise SettingsError("--address is a cluster's: add --engine ray, or leave it out")
     return None
 
 
-def _stop_on_ctrl_c() -> "Stop":
+def _stop_on_ctrl_c() -> "batches.Stop":
     """Return a stop for Ctrl-C: the first lets what is in flight end, and says so, the second cancels it."""
-    import asyncio
 
-    from synopsis_writer.batch.run import Stop
-
-    class CtrlC(Stop):
+    class CtrlC(batches.Stop):
         @contextlib.contextmanager
         def listening(self) -> Iterator[None]:
             """Take Ctrl-C over while the block runs; where the loop cannot, it stays as it was."""
@@ -190,7 +166,9 @@ def _stop_on_ctrl_c() -> "Stop":
             def interrupt() -> None:
                 if not self.is_set:
                     self.is_set = True
-                    status("ending: the rows in flight are still made and saved; Ctrl-C again ends at once")
+                    console.status(
+                        "ending: the rows in flight are still made and saved; Ctrl-C again ends at once"
+                    )
                 elif task is not None:
                     task.cancel()
 
@@ -219,34 +197,24 @@ def _stop_on_ctrl_c() -> "Stop":
 @app.command("status")
 def show_status(folder: Path = _DIR, json: bool = options.JSON) -> None:
     """Show how far a batch is, and why rows were refused or failed."""
-    from synopsis_writer.batch.store import read_batch
-
-    with read_batch(folder) as reader:
-        counts = reader.counts()
     data = _data(folder)
     reasons = (f"  {row}: {reason}" for row, reason in data["reasons"].items())
-    print_output(data, [summary(counts), *shard_lines(folder), *reasons], as_json=json)
+    console.print_output(data, [*_lines(folder), *reasons], as_json=json)
 
 
 def _data(folder: Path) -> dict[str, Any]:
     """Return how far a batch is, as `--json` prints it."""
-    from synopsis_writer.batch.store import read_batch
-    from synopsis_writer.provider.shards import open_shards
-    from synopsis_writer.usage import format_cost, usage_data
-
-    with read_batch(folder) as reader:
+    with store.read_batch(folder) as reader:
         counts = reader.counts()
         return {
             **{name: getattr(counts, name) for name in ("rows", "pending", *_OUTCOMES)},
-            **usage_data(counts.usage),
-            "cost": format_cost(counts.cost),
+            **usage.usage_data(counts.usage),
+            "cost": usage.format_cost(counts.cost),
             "seconds": round(counts.seconds, 1),
             "shards": [
-                {
-                    **{name: getattr(shard, name) for name in _SHARD},
-                    "expires": shard.expires and _time(shard.expires),
-                }
-                for shard in open_shards(reader)
+                {name: getattr(shard, name) for name in _SHARD}
+                | {"expires": shard.expires and _time(shard.expires)}
+                for shard in shards.open_shards(reader)
             ],
             "reasons": reader.reasons(),
         }
@@ -259,19 +227,14 @@ def export(
     export_format: Literal["md", "jsonl", "csv", "parquet"] = options.FORMAT,
 ) -> int:
     """Write the accepted texts of a batch for people or other programs."""
-    from synopsis_writer.batch import export as formats
-    from synopsis_writer.batch.store import is_of_batch, read_batch
-    from synopsis_writer.storage.files import STDOUT
-
-    if export_format == "md" and output == STDOUT:
+    if export_format == "md" and output == files.STDOUT:
         raise FileError("md is a folder of files, which stdout is not: name a folder with --output")
-    if output != STDOUT and is_of_batch(output, folder):
+    if output != files.STDOUT and store.is_of_batch(output, folder):
         raise FileError(f"{output}: belongs to the batch itself: name another file or folder")
-    write = getattr(formats, f"export_{export_format}")
     lost: list[int] = []
-    with read_batch(folder) as reader:
-        count = write(reader.readable(lost), output)
-    status(f"written: {'stdout' if output == STDOUT else output} ({count_of(count, 'text')})")
+    with store.read_batch(folder) as reader:
+        count = getattr(formats, f"export_{export_format}")(reader.readable(lost), output)
+    console.status(f"written: {'stdout' if output == files.STDOUT else output} ({count_of(count, 'text')})")
     if lost:
         rows = ", ".join(map(str, lost[:_MOST_LISTED])) + ", …" * (len(lost) > _MOST_LISTED)
         count = count_of(len(lost), "row")
@@ -291,13 +254,9 @@ def submit(
 
     'synopsis batch fetch' brings the answers.
     """
-    import asyncio
-
-    from synopsis_writer.provider.submit import submit_batch
-
     settings = options.settings_from(request, gate)
-    counts = asyncio.run(submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
-    print_result(summary(counts), *shard_lines(rows.out))
+    asyncio.run(submitting.submit_batch(rows.order(), settings, os.environ, to_folder=to_folder))
+    print_result(*_lines(rows.out))
 
 
 @app.command("fetch")
@@ -315,18 +274,14 @@ def fetch(
     Use the flags that 'batch submit' had; the model is known.
     Exits 1 when rows were refused; 3 when rows failed, or after --wait are pending and nobody works on them.
     """
-    import asyncio
-
-    from synopsis_writer.provider.fetch import Fetch, fetch_batch
-
     settings = options.settings_from(flags)
-    order = Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
-    with _BatchProgress(0) as shown:
+    order = fetching.Fetch(folder, wait, live_below, from_file=from_file, log=not flags.no_log, **work.fields)
+    with _progress() as callbacks:
         stop = _stop_on_ctrl_c()
-        counts = asyncio.run(fetch_batch(order, settings, os.environ, **shown.callbacks, stop=stop))
-    open_work = shard_lines(folder)
-    print_result(summary(counts), *open_work)
-    if wait and counts.pending and not open_work:
+        counts = asyncio.run(fetching.fetch_batch(order, settings, os.environ, **callbacks, stop=stop))
+    lines = _lines(folder)
+    print_result(*lines)
+    if wait and counts.pending and len(lines) == 1:
         pending = count_of(counts.pending, "pending row")
         print_error(f"nobody works on {pending}: submit the batch again")
         return ModelError.exit_code
@@ -347,61 +302,39 @@ def cancel(
     _output: options.OutputFlags,
 ) -> None:
     """Ask the provider to end the open batches of a folder; 'batch fetch' then brings what is done."""
-    import asyncio
-
-    from synopsis_writer.provider.submit import cancel_batch
-
     settings = options.settings_from(server, max_retries=max_retries)
-    asyncio.run(cancel_batch(folder, settings, os.environ, forget=forget))
+    asyncio.run(submitting.cancel_batch(folder, settings, os.environ, forget=forget))
 
 
-def summary(counts: "Counts") -> str:
-    """Return how far a batch is, in two lines: rows, and what they took."""
-    from synopsis_writer.usage import format_cost
-
-    usage = counts.usage
-    cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+def _lines(folder: Path) -> list[str]:
+    """Return how far a batch is: its rows, then each open shard, and the rows that wait for a repair."""
+    with store.read_batch(folder) as reader:
+        counts, waiting, open_shards = reader.counts(), reader.count_waiting(), shards.open_shards(reader)
+    took = counts.usage
+    cached = f" ({took.cached_tokens} cached)" if took.cached_tokens else ""
     outcomes = ", ".join(f"{getattr(counts, name)} {name}" for name in (*_OUTCOMES, "pending"))
-    return (
-        f"{count_of(counts.rows, 'row')}: {outcomes}\n"
-        f"{usage.prompt_tokens}{cached} + {usage.completion_tokens} tokens, {format_cost(counts.cost)}"
-    )
-
-
-def _unfinished(counts: "Counts") -> str:
-    parts = {"failed": counts.failed, "refused": counts.refused}
-    what = "; ".join(f"{name}: {count_of(count, 'row')}" for name, count in parts.items() if count)
-    return f"{what}: see 'reasons'"
-
-
-def _exit_code(counts: "Counts") -> int:
-    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
-
-
-def shard_lines(folder: Path) -> list[str]:
-    """Return a line for each open shard, and one for the rows that wait for a repair."""
-    from synopsis_writer.batch.store import read_batch
-    from synopsis_writer.provider.shards import open_shards
-
-    with read_batch(folder) as reader:
-        lines = [_shard_line(shard) for shard in open_shards(reader)]
-        if waiting := reader.count_waiting():
-            way = "batch fetch or submit sends them, batch run repairs them by live calls"
-            lines.append(f"{waiting} of the pending rows wait to be repaired: {way}")
+    tokens = f"{took.prompt_tokens}{cached} + {took.completion_tokens} tokens"
+    rows = f"{count_of(counts.rows, 'row')}: {outcomes}"
+    lines = [f"{rows}\n{tokens}, {usage.format_cost(counts.cost)}"]
+    for shard in open_shards:
+        asked = f"shard {shard.number}: {count_of(shard.requests, 'request')}"
+        name, host = api.short_id(shard.batch), shard.server.partition("/")[0]
+        state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
+        if not shard.server:
+            lines.append(f"{asked} in a file: give its results to batch fetch --from-file")
+        elif shard.batch is None:
+            lines.append(f"{asked}, not sent yet: batch fetch goes on with it")
+        else:
+            ends = f"; ends {_time(shard.expires)} at the latest" if shard.expires else ""
+            lines.append(f"{asked} in batch {name} at {host}: {state}{ends}")
+    if waiting:
+        way = "batch fetch or submit sends them, batch run repairs them by live calls"
+        lines.append(f"{waiting} of the pending rows wait to be repaired: {way}")
     return lines
 
 
-def _shard_line(shard: "Shard") -> str:
-    from synopsis_writer.provider.api import short_id
-
-    asked = f"shard {shard.number}: {count_of(shard.requests, 'request')}"
-    if not shard.server:
-        return f"{asked} in a file: give its results to batch fetch --from-file"
-    if shard.batch is None:
-        return f"{asked}, not sent yet: batch fetch goes on with it"
-    state = f"{shard.status}, {shard.done} done, {shard.failed} failed when it was last asked"
-    ends = f"; ends {_time(shard.expires)} at the latest" if shard.expires else ""
-    return f"{asked} in batch {short_id(shard.batch)} at {shard.server.partition('/')[0]}: {state}{ends}"
+def _exit_code(counts: "store.Counts") -> int:
+    return ModelError.exit_code if counts.failed else GateRefusedError.exit_code if counts.refused else 0
 
 
 def _time(seconds: float) -> str:

@@ -7,31 +7,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
-from functools import cached_property, partial
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from synopsis_writer.characters import format_json, printable
-from synopsis_writer.cli import options
-from synopsis_writer.cli.console import (
-    failure_of,
-    print_error,
-    print_json,
-    print_output,
-    print_result,
-    status,
-    warn,
-)
+from synopsis_writer.cli import console, lazily, options
+from synopsis_writer.cli.console import print_error, print_json, print_output, print_result, status, warn
 from synopsis_writer.cli.options import argument, option, switch
 from synopsis_writer.errors import FileError, GateRefusedError, InputError, os_reason
 
-if TYPE_CHECKING:
-    from synopsis_writer.document import Document
-    from synopsis_writer.formats.sheets import Sheet, Slot
-    from synopsis_writer.workspace import Report, Workspace
-    from synopsis_writer.writer import Writer
+with lazily():
+    from rich import cells, text
+    from rich import console as screens
+
+    from synopsis_writer import document as documents
+    from synopsis_writer import log as runlog
+    from synopsis_writer import releasing, workspace
+    from synopsis_writer import writer as writers
+    from synopsis_writer.batch import export as rows
+    from synopsis_writer.batch import store
+    from synopsis_writer.formats import reading, sheets
+    from synopsis_writer.gate import fixes, messages
+    from synopsis_writer.house import house as houses
+    from synopsis_writer.models import base
+    from synopsis_writer.storage import files as storage
 
 _LEAST_WIDTH, _MOST_COLUMNS = 20, 100
 _STDOUT = Path("-")
@@ -64,119 +66,92 @@ def check(
     override it. With --json each text is one line of JSON. With --review a model reads each text, too;
     where it cannot, a warning says so.
     """
-    from synopsis_writer.house.house import accept_words
-    from synopsis_writer.workspace import open_workspace
-
     if diff and (json or report != "text"):
         raise InputError("--diff prints a diff: leave out --json and --format")
     settings = options.settings_from(flags)
     if accept_word:
-        path = accept_words(settings, accept_word)
+        path = houses.accept_words(settings, accept_word)
         status(f"{path}: knows {', '.join(accept_word)}")
-    workspace = open_workspace(settings)
-    workspace.gate.warm_up()
+    opened = workspace.open_workspace(settings)
+    opened.gate.warm_up()
     given = {**vars(text), "air_date": air_date}
     brief = {name: value for name, value in given.items() if value is not None}
-    review = bool(flags.review or flags.review_model) and not diff
+    render = _RENDERERS["json" if json else report]
     with contextlib.ExitStack() as stack:
-        work = _Check(workspace, brief, "json" if json else report, fix, diff, review, stack)
-        return work.check_all(files)
+
+        @cache
+        def writer() -> "writers.Writer":  # a check alone needs none, and loads quicker without
+            made = stack.enter_context(writers.Writer(settings))
+            made.workspace = opened
+            return made
+
+        def check_file(path: Path) -> int:
+            code = 0
+            is_stdin = str(path) == "-"
+            for source in [reading.parse_source(_stdin(), path)] if is_stdin else reading.read_sources(path):
+                document, fields = source.document, {**source.fields, **brief}
+                if (flags.review or flags.review_model) and not diff:
+                    result = writer().check_sync(document, fix=fix, review=True, **fields)
+                    status(base.bill(result.reviews, len(result.reviews)))
+                else:
+                    result = (opened.fix if fix or diff else opened.check)(document, **fields)
+                    _notice_edit(document, settings.log)
+                if result.fixed and diff:
+                    old, new = (part.splitlines() for part in reading.replace_text(document, result.text))
+                    print_result(*unified_diff(old, new, str(path), str(path), lineterm=""))
+                elif result.fixed:
+                    writer().save_fixed(document, result)
+                    status(f"{path}: fixed {fixes.listed(result.fixed)}")
+                if not diff:
+                    print_result(*render(result))
+                code = code if result.passed else GateRefusedError.exit_code
+            return code
+
+        return _check_all(files, check_file, as_json=json or report == "json")
 
 
-@dataclass
-class _Check:
-    """One run of `check`."""
-
-    workspace: "Workspace"
-    brief: dict[str, Any]
-    report: str
-    fix: bool
-    diff: bool
-    review: bool
-    stack: contextlib.ExitStack
-
-    @cached_property
-    def writer(self) -> "Writer":
-        """A writer of the workspace; a check alone needs none, and loads quicker without."""
-        from synopsis_writer.writer import Writer
-
-        writer = self.stack.enter_context(Writer(self.workspace.settings))
-        writer.workspace = self.workspace
-        return writer
-
-    def check_all(self, paths: Sequence[Path]) -> int:
-        """Check files, and those of folders; return the worst exit code."""
-        from synopsis_writer.formats.reading import text_files
-
-        code = 0
-        for path in paths:
-            try:
-                one = self.check_all(text_files(path)) if path.is_dir() else self.check_file(path)
-            except Exception as error:
-                if isinstance(error, OSError) and error.filename is None:
-                    raise  # stdout cannot be written
-                problem, one = failure_of(error)
-                if self.report == "json":
-                    print_json({"file": str(path), "error": problem, "exit_code": one}, indent=None)
-                print_error(problem)
-            code = max(code, one)
-        return code
-
-    def check_file(self, path: Path) -> int:
-        """Check the texts of a file, or of stdin, and print what is found; return the exit code."""
-        from synopsis_writer.formats.reading import parse_source, read_sources, replace_text
-        from synopsis_writer.gate.fixes import listed
-        from synopsis_writer.models.base import bill
-
-        code = 0
-        for source in [parse_source(_stdin(), path)] if str(path) == "-" else read_sources(path):
-            given = {**source.fields, **self.brief}
-            if self.review:
-                result = self.writer.check_sync(source.document, fix=self.fix, review=True, **given)
-                status(bill(result.reviews, len(result.reviews)))
+def _check_all(paths: Sequence[Path], check_file: Callable[[Path], int], *, as_json: bool) -> int:
+    """Check files, and those of folders, and print why one cannot be; return the worst exit code."""
+    code = 0
+    for path in paths:
+        try:
+            if path.is_dir():
+                one = _check_all(reading.text_files(path), check_file, as_json=as_json)
             else:
-                check = self.workspace.fix if self.fix or self.diff else self.workspace.check
-                result = check(source.document, **given)
-                _notice_edit(source.document, self.workspace.settings.log)
-            if result.fixed and self.diff:
-                old, new = (part.splitlines() for part in replace_text(source.document, result.text))
-                print_result(*unified_diff(old, new, str(path), str(path), lineterm=""))
-            elif result.fixed:
-                self.writer.save_fixed(source.document, result)
-                status(f"{path}: fixed {listed(result.fixed)}")
-            if not self.diff:
-                print_result(*_RENDERERS[self.report](result))
-            code = code if result.passed else GateRefusedError.exit_code
-        return code
+                one = check_file(path)
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise  # stdout cannot be written
+            problem, one = console.failure_of(error)
+            if as_json:
+                print_json({"file": str(path), "error": problem, "exit_code": one}, indent=None)
+            print_error(problem)
+        code = max(code, one)
+    return code
 
 
-def _notice_edit(document: "Document", log: Path) -> None:
+def _notice_edit(document: "documents.Document", log: Path) -> None:
     """Record that a file was edited by hand, if there is a run log and it knows the file."""
     if document.path.suffix == ".csv" or not log.exists():  # of a table no line is a text by itself
         return
-    from synopsis_writer.log import RunLog
-
     try:
-        with contextlib.closing(RunLog(log)) as opened:
+        with contextlib.closing(runlog.RunLog(log)) as opened:
             opened.touch(document)
     except FileError as error:
         status(str(error))
 
 
 def _stdin() -> bytes:
-    from synopsis_writer.storage.files import MOST_BYTES
-
+    if sys.stdin is None:
+        raise FileError("-: stdin is closed: pipe a text into the command, or name a file")
     try:
-        if sys.stdin is None:
-            raise FileError("-: stdin is closed: pipe a text into the command, or name a file")
-        return sys.stdin.buffer.read(MOST_BYTES + 1)
+        return sys.stdin.buffer.read(storage.MOST_BYTES + 1)
     except OSError as error:
         raise FileError(os_reason(error, Path("-"))) from error
 
 
-def _lines(result: "Report") -> Iterator[str]:
-    from synopsis_writer.gate.messages import say
-
+def _lines(result: "workspace.Report") -> Iterator[str]:
+    say = messages.say
     refused, warned, waived = result.refused, result.warnings, result.waived
     counts = {"n": len(refused), "count": len(result.findings), "form": result.form}
     parts = [say("refused" if refused else "all passed", **counts)]
@@ -196,28 +171,24 @@ def _lines(result: "Report") -> Iterator[str]:
         yield f"{say('waived').text(result.lang)}: {finding.check}: {finding.sentence} ({finding.waived})"
 
 
-def _underlined(text: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
-    """Yield the lines of `text`, wrapped at `width` cells, each followed by the marks of its spans."""
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
-
-    is_marked = bytearray(len(text))
+def _underlined(content: str, spans: Sequence[tuple[int, int]], width: int) -> Iterator[str]:
+    """Yield the lines of `content`, wrapped at `width` cells, each followed by the marks of its spans."""
+    is_marked = bytearray(len(content))
     for start, end in spans:
         is_marked[start:end] = b"\1" * len(is_marked[start:end])
-    shown = Text()
-    for mark, chars in groupby(zip(is_marked, text, strict=True), key=itemgetter(0)):
+    shown = text.Text()
+    for mark, chars in groupby(zip(is_marked, content, strict=True), key=itemgetter(0)):
         shown.append(printable("".join(char for _, char in chars)), style="marked" if mark else None)
-    for line in shown.wrap(Console(width=width), max(_LEAST_WIDTH, width)):
+    for line in shown.wrap(screens.Console(width=width), max(_LEAST_WIDTH, width)):
         yield line.plain.rstrip()
         if line.spans:
-            marks = [" " * cell_len(char) for char in line.plain]
+            marks = [" " * cells.cell_len(char) for char in line.plain]
             for start, end, _ in line.spans:
                 marks[start:end] = [mark.replace(" ", "~") for mark in marks[start:end]]
             yield "".join(marks).rstrip()
 
 
-def _annotations(result: "Report") -> Iterator[str]:
+def _annotations(result: "workspace.Report") -> Iterator[str]:
     """Yield GitHub's workflow commands: one a finding, at the line of its first spot."""
     for finding in (*result.refused, *result.warnings):
         line, column = result.position(finding)
@@ -230,7 +201,7 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-_RENDERERS: dict[str, "Callable[[Report], Iterator[str]]"] = {
+_RENDERERS: dict[str, "Callable[[workspace.Report], Iterator[str]]"] = {
     "text": _lines,
     "json": lambda result: iter([format_json(result.as_data())]),
     "github": _annotations,
@@ -253,23 +224,18 @@ def release(
 
     The gate runs once more; exits 1 when it refuses the text, or when --verify finds a changed one.
     """
-    from synopsis_writer.batch.export import release_row
-    from synopsis_writer.batch.store import RECORD_FILE
-    from synopsis_writer.releasing import NotReleasedError, release
-    from synopsis_writer.writer import Writer
-
     if verify:
         if by or waive:
             raise InputError("--verify changes nothing: leave out --by and --waive")
         return _verify(file, as_json=json)
     waivers = {check.strip(): reason for check, _, reason in (each.partition("=") for each in waive or ())}
     try:
-        with Writer(options.settings_from(gate, house=house)) as writer:
-            if not file.exists() and (file.parent / RECORD_FILE).exists():
-                record = release_row(file, by or "", writer, waivers)
+        with writers.Writer(options.settings_from(gate, house=house)) as writer:
+            if not file.exists() and (file.parent / store.RECORD_FILE).exists():
+                record = rows.release_row(file, by or "", writer, waivers)
             else:
-                record = release(file, by or "", waivers=waivers, writer=writer)
-    except NotReleasedError as error:
+                record = releasing.release(file, by or "", waivers=waivers, writer=writer)
+    except releasing.NotReleasedError as error:
         for finding in error.report.refused:
             print_error(f"{file}: {finding.check}: {finding.sentence}")
         if json:
@@ -283,26 +249,21 @@ def release(
     return 0
 
 
-def _saved_texts(path: Path) -> Iterator[Callable[[], "Document"]]:
+def _saved_texts(path: Path) -> Iterator[Callable[[], "documents.Document"]]:
     """Yield what reads each text that can hold a release: a file, those of a folder, or a batch's rows."""
-    from synopsis_writer.batch import export, store
-    from synopsis_writer.document import read_document
-    from synopsis_writer.releasing import SUFFIXES
-    from synopsis_writer.storage.files import find_files
-
     record = path.parent / store.RECORD_FILE
     row = ("AND id = ?", path.name) if not path.exists() and record.exists() else ()
-    for file in [record] if row else find_files(path, "**/*") if path.is_dir() else [path]:
+    for file in [record] if row else storage.find_files(path, "**/*") if path.is_dir() else [path]:
         if file.name == store.RECORD_FILE:
             with store.read_batch(file.parent) as batch:
-                for document in export.documents(batch.accepted(*row)):
+                for document in rows.documents(batch.accepted(*row)):
                     yield partial(replace, document, path=file.parent / document.path)
-        elif file.suffix.lower() in SUFFIXES or file == path:
-            yield partial(read_document, file)
+        elif file.suffix.lower() in releasing.SUFFIXES or file == path:
+            yield partial(documents.read_document, file)
 
 
 def _verify(path: Path, *, as_json: bool) -> int:
-    code, rows = 0, []
+    code, texts = 0, []
     for read in _saved_texts(path):
         try:
             document = read()
@@ -312,16 +273,16 @@ def _verify(path: Path, *, as_json: bool) -> int:
             continue
         file, changed = document.path, document.has_changed
         record = document.meta["release"] if changed is not None else None
-        rows.append({"file": str(file), "changed": changed, "release": record})
+        texts.append({"file": str(file), "changed": changed, "release": record})
         if record and changed:
             line = f"{file}: changed after {record.get('by')} released it at {record.get('at')}"
             (status if as_json else print_result)(line)
             code = code or GateRefusedError.exit_code
         else:
             status(f"{file}: {'as it was released' if record else 'nobody released it'}")
-    if not rows and not code:
+    if not texts and not code:
         raise FileError(f"{path}: has no text that could be released: name an .md file, a folder, or a batch")
-    print_output({"exit_code": code, "texts": rows}, (), as_json=as_json)
+    print_output({"exit_code": code, "texts": texts}, (), as_json=as_json)
     return code
 
 
@@ -338,50 +299,45 @@ def export(
     house: Path | None = options.HOUSE,
 ) -> int:
     """Export synopses: as a press sheet (docx, html), for guides (xmltv), for pages (jsonld), or as data."""
-    from synopsis_writer.batch.store import is_of_batch
-    from synopsis_writer.formats import sheets as formats
-    from synopsis_writer.house.house import open_house
-    from synopsis_writer.storage.files import replacing
-
     if file_format != "xmltv" and (channel or start or stop or into):
         raise InputError("--channel, --start, --stop and --into are for --format xmltv")
     if output == _STDOUT and file_format == "docx":
         raise InputError("a Word file is no text for a terminal or a pipe: name a file with --output")
     if output != _STDOUT and output.exists() and not force:
         raise FileError(f"{output}: is there: name another file, or replace it with --force")
-    if output != _STDOUT and any(is_of_batch(output, path) for path in (*files, output.parent)):
+    if output != _STDOUT and any(store.is_of_batch(output, path) for path in (*files, output.parent)):
         raise FileError(f"{output}: is to be exported, or belongs to a batch: name another file")
-    chosen, code = _sheets(files, open_house(options.settings_from(house=house)).orthography)
+    chosen, code = _sheets(files, houses.open_house(options.settings_from(house=house)).orthography)
     if not chosen:
         return code
     if file_format == "xmltv":
-        content, unplaced = formats.xmltv_sheets(chosen, _place(into, channel, start, stop))
+        content, unplaced = sheets.xmltv_sheets(chosen, _place(into, channel, start, stop))
         for sheet in unplaced:
             names = [f"'{name}'" for name in (sheet.show, sheet.title) if name]
             print_error(f"{into}: has no programme {' with the sub-title '.join(names)}")
             code = InputError.exit_code
     else:
-        content = formats.SHEETS[file_format](chosen)
-    for lost in formats.left_out(chosen, file_format):
+        content = sheets.SHEETS[file_format](chosen)
+    for lost in sheets.left_out(chosen, file_format):
         warn(f"{file_format} does not hold {lost}")
     if output == _STDOUT:
         print_result(content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n"))
     else:
-        with replacing(output, output=True) as file:
+        with storage.replacing(output, output=True) as file:
             file.write(content)
         count = f" ({len(chosen)} synopses)" if len(chosen) > 1 else ""
         status(f"written: {output}{count}")
     return code
 
 
-def _place(into: Path | None, channel: str | None, start: str | None, stop: str | None) -> "Slot | Path":
-    from synopsis_writer.formats.sheets import Slot
-
+def _place(
+    into: Path | None, channel: str | None, start: str | None, stop: str | None
+) -> "sheets.Slot | Path":
     if into and not (channel or start or stop):
         return into
     if into or not channel or not start:
         raise InputError("XMLTV needs to know when: give --channel and --start, or --into a guide alone")
-    slot = Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
+    slot = sheets.Slot(channel, _time("--start", start), _time("--stop", stop) if stop else None)
     if slot.stop and slot.stop <= slot.start:
         raise InputError(f"--stop: {stop} is not after --start")
     return slot
@@ -395,27 +351,23 @@ def _time(flag: str, text: str) -> datetime:
         raise InputError(f"{flag}: '{text[:40]}' is no time: write it as 2026-12-24T20:15+01:00") from error
 
 
-def _sheets(paths: list[Path], language: str) -> tuple[list["Sheet"], int]:
+def _sheets(paths: list[Path], language: str) -> "tuple[list[sheets.Sheet], int]":
     """Return the sheets of all that can be read, and the exit code; what cannot is printed."""
-    from synopsis_writer.batch import export, store
-    from synopsis_writer.formats.reading import read_sources, text_files
-    from synopsis_writer.formats.sheets import sheet_of
-
-    sheets: list[Sheet] = []
+    found: list[sheets.Sheet] = []
     code = 0
     for path in paths:
         try:
             if (path / store.RECORD_FILE).exists():
                 with store.read_batch(path) as batch:
-                    sheets += [sheet_of(each, language) for each in export.documents(batch.accepted())]
+                    found += [sheets.sheet_of(each, language) for each in rows.documents(batch.accepted())]
                 continue
-            for source in (source for file in text_files(path) for source in read_sources(file)):
+            for source in (each for file in reading.text_files(path) for each in reading.read_sources(file)):
                 if source.document.has_changed:
                     warn(f"{source.where}: was changed after its release: the record of that is left out")
-                sheets.append(sheet_of(source.document, language))
+                found.append(sheets.sheet_of(source.document, language))
         except InputError as error:
             print_error(str(error))
             code = error.exit_code
-    if not sheets and not code:
+    if not found and not code:
         raise InputError("nothing to export: name saved synopses, a folder of them, or a batch's folder")
-    return sheets, code
+    return found, code

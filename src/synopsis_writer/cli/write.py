@@ -4,32 +4,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from synopsis_writer.characters import count_of
-from synopsis_writer.cli import options
-from synopsis_writer.cli.console import (
-    STDERR,
-    LiveText,
-    failure_of,
-    print_error,
-    print_json,
-    print_output,
-    print_result,
-    status,
-    warn,
-)
+from synopsis_writer.cli import console, lazily, options
+from synopsis_writer.cli.console import STDERR, print_error, print_result, status
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import BriefError, GateRefusedError, InputError, SynopsisError
 
-if TYPE_CHECKING:
-    from synopsis_writer.brief import Brief
-    from synopsis_writer.document import Document
-    from synopsis_writer.result import Result
-    from synopsis_writer.revising import Revised
-    from synopsis_writer.synopsis import Outline, Synopsis
-    from synopsis_writer.writer import Writer
+with lazily():
+    from synopsis_writer import brief as briefs
+    from synopsis_writer import document, drafting, revising, synopsis, usage
+    from synopsis_writer import log as runlog
+    from synopsis_writer import result as results
+    from synopsis_writer import writer as writers
+    from synopsis_writer.formats import reading
+    from synopsis_writer.gate import features
+    from synopsis_writer.storage import files
 
+T = TypeVar("T")
 _ENDS = 5  # words of a sentence in the table of variants
 
 
@@ -48,14 +41,9 @@ def write(
     json: bool = options.JSON,
 ) -> int:
     """Write, check and save one synopsis; the text goes to stdout."""
-    from synopsis_writer.log import RUN
-    from synopsis_writer.result import new_run
-    from synopsis_writer.storage.files import slug
-    from synopsis_writer.writer import Writer
-
     settings = options.settings_from(run, semantic=semantic, out=out)
     others: list[str] = []
-    with Writer(settings, log=not run.no_log) as writer:
+    with writers.Writer(settings, log=not run.no_log) as writer:
         if replay is not None:
             named = [*_given(flags), *["outline"] * bool(outline), *["forms"] * bool(forms)]
             if named:
@@ -64,20 +52,27 @@ def write(
         else:
             brief, planned = _read_brief(flags, outline)
             if forms is not None:
-                others = _longest_first(writer, flags, forms)
+                if clash := {"form", "words", "character_count"} & _given(flags).keys():
+                    flag = min(clash).removesuffix("_count").replace("character", "characters")
+                    raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
+                house = writer.workspace.house
+                others = sorted(
+                    writer.other_forms(None, _names(forms)), key=lambda name: -house.form(name).most_words
+                )
                 brief = brief.model_copy(update={"form": others.pop(0)})
             # Several drafts at once would overwrite each other on the screen.
-            console = STDERR.screen() if best_of == 1 else None
-            on_text = LiveText(console).show if console else None
+            screen = STDERR.screen() if best_of == 1 else None
+            on_text = console.live_text(screen) if screen else None
             result = writer.write_sync(brief, outline=planned, best_of=best_of, seed=seed, on_text=on_text)
             STDERR.clear()
-        RUN.set(result.run or None)
-        result = replace(result, story=result.run or new_run()[0]) if others else result
-        work = _Delivery(writer, saving, json, is_one=not others)
-        path = work.deliver(result, result.save, settings.out, recorded=replay is None)
+        runlog.RUN.set(result.run or None)
+        result = replace(result, story=result.run or results.new_run()[0]) if others else result
+        work = _Delivery(json, is_one=not others)
+        save = partial(_save, writer, saving, result, result.save, settings.out, recorded=replay is None)
+        path = work.deliver(result, save)
         if others and result.accepted is not None:
-            beside = path or settings.out / result.show.slug / slug(result.accepted.title)
-            work.tell(result, others, beside)
+            beside = path or settings.out / result.show.slug / files.slug(result.accepted.title)
+            work.tell(writer, saving, result, others, beside)
     return work.end()
 
 
@@ -91,13 +86,10 @@ def lengths(
     json: bool = options.JSON,
 ) -> int:
     """Tell a saved synopsis again in other lengths; each is checked, and saved beside it."""
-    from synopsis_writer.formats.reading import read_source
-    from synopsis_writer.writer import Writer
-
     settings = options.settings_from(run, semantic=semantic)
-    with Writer(settings, log=not run.no_log) as writer:
-        work = _Delivery(writer, saving, json)
-        work.tell(read_source(file).document, _names(forms), file)
+    with writers.Writer(settings, log=not run.no_log) as writer:
+        work = _Delivery(json, is_one=False)
+        work.tell(writer, saving, reading.read_source(file).document, _names(forms), file)
     return work.end()
 
 
@@ -105,72 +97,101 @@ def _names(forms: str) -> list[str]:
     return [name.strip() for name in forms.split(",") if name.strip()]
 
 
-def _longest_first(writer: "Writer", flags: options.BriefFlags, forms: str) -> list[str]:
-    """Return the forms of `--forms`; raises BriefError."""
-    if clash := {"form", "words", "character_count"} & _given(flags).keys():
-        flag = min(clash).removesuffix("_count").replace("character", "characters")
-        raise BriefError(f"--forms names the forms, and each has its length: leave out --{flag}")
-    names, house = writer.other_forms(None, _names(forms)), writer.workspace.house
-    return sorted(names, key=lambda name: -house.form(name).most_words)
+def _save(
+    writer: "writers.Writer", saving: options.SaveFlags, result: "results.Result",
+    save: Callable[..., Path | None], folder: Path, *, recorded: bool = True,
+) -> Path | None:  # fmt: skip
+    """Save an accepted text by `save` into a folder, a refused one where --keep-rejected says."""
+    if not result.accepted:
+        if saving.keep_rejected is None:
+            return None
+        save, folder = result.save_refused, saving.keep_rejected
+    to_file = partial(save, folder, saving.file_format)
+    return writer.save_with(to_file, result, force=saving.force, recorded=recorded)
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, str, int]:
+    """Return what `work` returns; where it fails None, the problem, which is printed, and its exit code."""
+    try:
+        return work(), "", 0
+    except Exception as error:  # noqa: BLE001 - whatever it is, the texts are printed
+        problem, code = console.failure_of(error)
+        print_error(problem)
+        return None, problem, code
 
 
 @dataclass
 class _Delivery:
-    """Saves and prints the texts of one story."""
+    """Saves and prints the texts of a command."""
 
-    writer: "Writer"
-    saving: options.SaveFlags
     as_json: bool
-    is_one: bool = False  # there are no other lengths
+    is_one: bool = True  # else each has its form above it, and --json prints a list
     code: int = 0  # the worst one
     texts: list[dict[str, Any]] = field(default_factory=list)  # what `--json` prints
 
-    def deliver(
-        self, result: "Result", save: Callable[..., Path], folder: Path, *, recorded: bool = True
-    ) -> Path | None:
-        """Deliver a result, an accepted one by `save`, a refused one where --keep-rejected says."""
-        target: Path | None = folder
-        chosen: Callable[..., Path | None] = save
-        if not result.accepted:
-            target, chosen = self.saving.keep_rejected, result.save_refused
+    def deliver(self, result: "results.Result", save: Callable[[], Path | None]) -> Path | None:
+        """Save and print a result; return where it was saved.
 
-        def to_file() -> Path | None:
-            if target is None:
-                return None
-            to_path = partial(chosen, target, self.saving.file_format)
-            return self.writer.save_with(to_path, result, force=self.saving.force, recorded=recorded)
-
-        code, path, data = deliver(result, to_file, as_json=self.as_json, is_named=not self.is_one)
+        An accepted synopsis goes to stdout, but with --json; a refused one does not. A text that cannot be
+        saved is printed all the same.
+        """
+        accepted, best = result.accepted, result.best
+        path, problem, code = _tried(save)
+        is_printed = (accepted is not None or code) and not self.as_json
+        if accepted is None:
+            reason = result.error or GateRefusedError(_refusal(result))
+            code, problem = reason.exit_code, str(reason)
+        text = _plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
+        if is_printed and text:
+            heading = "" if self.is_one else f"--- {result.brief.form} ---\n"
+            print_result(heading + text, is_saved=path is not None)
+        status(results.bill_of(result.answered))
+        if best is not None and best.demo_label:
+            console.warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
+        if accepted is None:
+            if result.error is not None:
+                print_error(str(result.error))
+            saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
+            print_error(f"{_refusal(result)} ({saved})")
+        elif path is not None:
+            status(f"saved as {path}")
+        if self.as_json:
+            data, _, its_code = _tried(lambda: result.as_data(path))
+            if data is None:  # then the text is printed as it is
+                print_result(text, is_saved=path is not None)
+            else:
+                data |= {"error": problem, "exit_code": code} if code else {}
+            self.texts.append(data or {})
+            code = its_code or code
         self.code = max(self.code, code)
-        self.texts.append(data)
         return path
 
-    def tell(self, source: "Document | Result", forms: list[str], beside: Path) -> None:
-        """Tell a story in other forms, and deliver each."""
-        from synopsis_writer.result import Result
-        from synopsis_writer.usage import format_cost, total_cost
-
+    def tell(
+        self, writer: "writers.Writer", saving: options.SaveFlags,
+        source: "document.Document | results.Result", forms: list[str], beside: Path,
+    ) -> None:  # fmt: skip
+        """Tell a story in other forms, and deliver each, beside its file."""
         try:
-            told = self.writer.lengths_sync(source, forms)
+            told = writer.lengths_sync(source, forms)
         except SynopsisError as error:
-            if not self.texts:
+            if not isinstance(source, results.Result):
                 raise
             print_error(str(error))  # the first text is there, and is printed
             self.code = max(self.code, error.exit_code)
             return
-        for result in told:
-            self.deliver(result, result.save_beside, beside)
-        first = source.cost if isinstance(source, Result) else None
-        results = (source, *told) if isinstance(source, Result) else told
-        total = total_cost(result.cost for result in results)
+        for each in told:
+            self.deliver(each, partial(_save, writer, saving, each, each.save_beside, beside))
+        first = source.cost if isinstance(source, results.Result) else None
+        all_of_it = (source, *told) if isinstance(source, results.Result) else told
+        total = usage.total_cost(each.cost for each in all_of_it)
         share = f", {total.amount / first.amount:.2f} × the first" if total and first and first.amount else ""
-        status(f"{count_of(len(results), 'length')}: {format_cost(total)}{share}")
+        status(f"{count_of(len(all_of_it), 'length')}: {usage.format_cost(total)}{share}")
 
     def end(self) -> int:
         """Print the object of --json; return the exit code."""
         if self.as_json and all(self.texts):
             data = self.texts[0] if self.is_one else {"exit_code": self.code, "texts": self.texts}
-            print_json(data, is_saved=all(text["path"] for text in self.texts))
+            console.print_json(data, is_saved=all(text["path"] for text in self.texts))
         return self.code
 
 
@@ -200,14 +221,11 @@ def revise(
     The new version must pass the gate as any other text. With --no-log the old file stays, and the new
     version is saved beside it.
     """
-    from synopsis_writer.log import RUN
-    from synopsis_writer.writer import Writer
-
     if title_only and logline_only:
         raise InputError("--title-only and --logline-only: ask for one at a time")
     settings = options.settings_from(run, semantic=semantic)
-    console = STDERR.screen()
-    with Writer(settings, log=not run.no_log) as writer:
+    screen = STDERR.screen()
+    with writers.Writer(settings, log=not run.no_log) as writer:
         revised = writer.revise_sync(
             file,
             note,
@@ -216,11 +234,11 @@ def revise(
             only="title" if title_only else "logline" if logline_only else None,
             variants=variants,
             people=people,
-            on_text=LiveText(console).show if console else None,
+            on_text=console.live_text(screen) if screen else None,
             **_given(text),
         )
         STDERR.clear()
-        RUN.set(revised.result.run or None)
+        runlog.RUN.set(revised.result.run or None)
 
         def save() -> list[Path | None]:
             paths = writer.save_revised(revised, out)
@@ -231,50 +249,44 @@ def revise(
 
         if len(revised.results) > 1:
             return _deliver_variants(revised, save, as_json=json)
-        code, path, data = deliver(revised.result, lambda: save()[0], as_json=json)
-    if data:
-        print_json(data, is_saved=path is not None)
-    return code
+        work = _Delivery(json)
+        work.deliver(revised.result, lambda: save()[0])
+    return work.end()
 
 
-def _deliver_variants(revised: "Revised", save: Callable[[], list[Path | None]], *, as_json: bool) -> int:
+def _deliver_variants(
+    revised: "revising.Revised", save: Callable[[], list[Path | None]], *, as_json: bool
+) -> int:
     """Save the variants, print what differs, and return the exit code; what cannot be saved is printed."""
-    from synopsis_writer.gate.features import features_of
-    from synopsis_writer.result import bill_of
-
-    code, problem = 0, ""
-    paths: list[Path | None] = [None] * len(revised.results)
-    try:
-        paths = save()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the texts are printed
-        problem, code = failure_of(error)
-        print_error(problem)
+    saved, problem, code = _tried(save)
+    paths = saved or [None] * len(revised.results)
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     for variant, (result, path) in enumerate(zip(revised.results, paths, strict=True), start=1):
         if result.accepted is None:
-            print_error(f"variant {variant}: {refusal(result)}")
-            code, problem = code or GateRefusedError.exit_code, problem or refusal(result)
-        features = features_of(result.synopsis) if result.synopsis else None
-        rows.append({"variant": variant, **result.as_data(path), "features": features and features.as_data()})
-        if result.synopsis is None or features is None:
+            print_error(f"variant {variant}: {_refusal(result)}")
+            code, problem = code or GateRefusedError.exit_code, problem or _refusal(result)
+        measured = features.features_of(result.synopsis) if result.synopsis else None
+        rows.append({"variant": variant, **result.as_data(path), "features": measured and measured.as_data()})
+        if result.synopsis is None or measured is None:
             continue
-        first, last = features.opening.split(), features.ending.split()
+        first, last = measured.opening.split(), measured.ending.split()
         begins = " ".join(first[:_ENDS]) + " …" * (len(first) > _ENDS)
         ends = "… " * (len(last) > _ENDS) + " ".join(last[-_ENDS:])
         verdict = "" if result.accepted else " (refused)"
         lines += (
             f"{variant}  {result.synopsis.title}, {count_of(len(result.text.split()), 'word')}{verdict}",
-            f"   begins: {features.opening_kind}, {begins}",
-            f"   first:  {features.view or 'nobody'}",
-            f"   ends:   {features.ending_kind}, {ends}",
+            f"   begins: {measured.opening_kind}, {begins}",
+            f"   first:  {measured.view or 'nobody'}",
+            f"   ends:   {measured.ending_kind}, {ends}",
             f"   file:   {path or 'not saved'}",
-            *([] if path else ["", plain(result.synopsis)]),
+            *([] if path else ["", _plain(result.synopsis)]),
         )
-    status(bill_of(revised.result.answered))
+    status(results.bill_of(revised.result.answered))
     if as_json:
-        data = {"passed": revised.is_accepted, "variants": rows, **failure(problem, code)}
-        print_json(data, is_saved=all(paths))
+        failure = {"error": problem, "exit_code": code} if code else {}
+        data = {"passed": revised.is_accepted, "variants": rows, **failure}
+        console.print_json(data, is_saved=all(paths))
     elif lines:
         print_result("\n".join(lines), is_saved=all(paths))
     return code
@@ -289,15 +301,12 @@ def outline(
     seed: int | None = options.SEED,
 ) -> None:
     """Write only the plan, as YAML on stdout: edit it, then pass it to 'synopsis write --outline FILE'."""
-    from synopsis_writer.drafting import format_outline
-    from synopsis_writer.writer import Writer
-
     settings = options.settings_from(request, responses=responses)
     brief, _ = _read_brief(flags, None)
-    with Writer(settings, log=not no_log) as writer:
+    with writers.Writer(settings, log=not no_log) as writer:
         planned = writer.outline_sync(brief, seed=seed)
         brief, _ = writer.resolve(brief)
-    print_result(format_outline(brief, planned), is_saved=False)
+    print_result(drafting.format_outline(brief, planned), is_saved=False)
 
 
 def prompt(
@@ -309,10 +318,8 @@ def prompt(
     _output: options.OutputFlags,
 ) -> None:
     """Print what would be sent, and its approximate length in tokens, without asking a model."""
-    from synopsis_writer.writer import Writer
-
     brief, planned = _read_brief(flags, outline)
-    with Writer(options.settings_from(prompt)) as writer:
+    with writers.Writer(options.settings_from(prompt)) as writer:
         rendered = writer.prompt(brief, outline=planned, avoid=writer.avoid(brief))
         shown = writer.select(brief)
     examples = [{"id": each.example.id, "tokens": each.tokens, "why": each.why} for each in shown]
@@ -326,85 +333,30 @@ def prompt(
         "prompt": {"name": rendered.name, "version": rendered.version, "hash": rendered.hash},
     }
     parts = (f"--- {message.role} ---\n{message.content}" for message in rendered.messages)
-    print_output(data, ["\n\n".join(parts)], as_json=json)
+    console.print_output(data, ["\n\n".join(parts)], as_json=json)
 
 
 def _given(flags: options.TextFlags) -> dict[str, Any]:
     return {name: value for name, value in vars(flags).items() if value not in (None, [])}
 
 
-def _read_brief(flags: options.BriefFlags, outline: Path | None) -> "tuple[Brief, Outline | None]":
+def _read_brief(
+    flags: options.BriefFlags, outline: Path | None
+) -> "tuple[briefs.Brief, synopsis.Outline | None]":
     """Return the brief of the flags and, where one is named, an outline file; flags go before the file."""
-    from synopsis_writer.brief import make_brief
-
     fields, planned = _given(flags), None
     if outline is not None:
-        from synopsis_writer.drafting import load_outline
-
-        brief, planned = load_outline(outline)
+        brief, planned = drafting.load_outline(outline)
         fields = {**brief.as_data(), **fields}
     for name in ("show", "theme"):
         if name not in fields:
             raise BriefError(f"no {name}: name it with --{name}")
-    return make_brief(**fields), planned
+    return briefs.make_brief(**fields), planned
 
 
-def deliver(
-    result: "Result", save: Callable[[], Path | None], *, as_json: bool, is_named: bool = False
-) -> tuple[int, Path | None, dict[str, Any]]:
-    """Save and print a result; return the exit code, where it was saved, and what `--json` prints of it.
-
-    An accepted synopsis goes to stdout, but for `as_json`; a refused one does not. A text that cannot be
-    saved is printed all the same. `is_named` puts the form above it. The data is empty without `as_json`.
-    """
-    from synopsis_writer.result import bill_of
-
-    accepted, best = result.accepted, result.best
-    code, path, problem = 0, None, ""
-    try:
-        path = save()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the text is printed
-        problem, code = failure_of(error)
-        print_error(problem)
-    is_printed = (accepted is not None or bool(code)) and not as_json
-    if accepted is None:
-        reason = result.error or GateRefusedError(refusal(result))
-        code, problem = reason.exit_code, str(reason)
-    text = plain(result.synopsis) if result.synopsis else best.answer.text if best else ""
-    if is_printed and text:
-        heading = f"--- {result.brief.form} ---\n" if is_named else ""
-        print_result(heading + text, is_saved=path is not None)
-    status(bill_of(result.answered))
-    if best is not None and best.demo_label:
-        warn(best.demo_label)  # with --quiet, too: nobody must take a demo draft for more
-    if accepted is None:
-        if result.error is not None:
-            print_error(str(result.error))
-        saved = f"saved as {path}" if path else "nothing saved; --keep-rejected FOLDER saves the text"
-        print_error(f"{refusal(result)} ({saved})")
-    elif path is not None:
-        status(f"saved as {path}")
-    if not as_json:
-        return code, path, {}
-    try:
-        return code, path, {**result.as_data(path), **failure(problem, code)}
-    except Exception as error:  # noqa: BLE001 - then the text is printed as it is
-        problem, code = failure_of(error)
-        print_error(problem)
-        print_result(text, is_saved=path is not None)
-        return code, path, {}
-
-
-def failure(problem: str, code: int) -> dict[str, Any]:
-    """Return what the object of --json has besides after a failure."""
-    return {"error": problem, "exit_code": code} if code else {}
-
-
-def refusal(result: "Result") -> str:
-    """Return why the gate refuses a result."""
+def _refusal(result: "results.Result") -> str:
     return f"refused by the gate: {' '.join(result.best.problems) if result.best else 'no answer'}"
 
 
-def plain(synopsis: "Synopsis") -> str:
-    """Return title and text."""
-    return f"{synopsis.title}\n\n{synopsis.text}\n"
+def _plain(text: "synopsis.Synopsis") -> str:
+    return f"{text.title}\n\n{text.text}\n"
