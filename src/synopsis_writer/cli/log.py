@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from synopsis_writer.characters import count_of, printable
-from synopsis_writer.cli import options
+from synopsis_writer.cli import lazily, options
 from synopsis_writer.cli.console import print_json, print_output, print_result, status
 from synopsis_writer.cli.options import argument, number, option, switch
 from synopsis_writer.errors import FileError, InputError
 
-if TYPE_CHECKING:
-    from synopsis_writer.document import Document
-    from synopsis_writer.log import Run, RunLog, Version
-    from synopsis_writer.result import Attempt
+with lazily():
+    import html as markup
+
+    from synopsis_writer import document as documents
+    from synopsis_writer import log as runlog
+    from synopsis_writer import result, revising, usage
+    from synopsis_writer.formats import reading
+    from synopsis_writer.models import cache as caches
+    from synopsis_writer.models import hosted, resolve
+    from synopsis_writer.storage import files, sqlite
 
 app = typer.Typer(
     help="What was done: briefs, prompts, answers, verdicts, tokens and cost.", no_args_is_help=True
@@ -32,6 +38,16 @@ _THEME = 60  # characters of a theme in the list
 _OVERWRITTEN_LATER = "what was removed is overwritten in the file when it is opened next"
 _LIMIT = number("Maximum runs.", default=20, min=1)
 _TEXT = argument("A saved text.", "FILE")
+_PAGE = """<!doctype html>
+<html lang="de">
+<meta charset="utf-8">
+<title>{}</title>
+<style>body {{ max-width: 38em; margin: auto; padding: 2em 1em; font: 1.1em/1.5 serif; white-space: pre-wrap;
+color-scheme: light dark }}
+del {{ color: light-dark(#a00, #f99) }} ins {{ color: light-dark(#060, #9e9) }}</style>
+<body>{}</body>
+</html>
+"""
 
 
 @app.command("list")
@@ -59,23 +75,24 @@ def show_run(
     json: bool = options.JSON,
 ) -> None:
     """Show one run: its brief, each attempt with its answer, and what was wrong with it."""
-    from synopsis_writer.document import format_yaml
-    from synopsis_writer.result import bill_of
-
     with _open_log() as log:
         logged = log.find(run)
         attempts = log.attempts(logged.id)
     if json:
-        history = [_attempt_data(attempt) for attempt in attempts]
+        history = []
+        for attempt in attempts:
+            rest, messages = attempt.as_data(), [asdict(message) for message in attempt.messages]
+            first = {name: rest.pop(name) for name in ("number", "passed", "problems", "findings")}
+            history.append({**first, "messages": messages, "answer": rest.pop("answer"), **rest})
         print_json({**_run_data(logged, attempts), "history": history})
         return
     fields = {key: value for key, value in _run_data(logged, attempts).items() if value not in (None, [])}
-    print_result(format_yaml(fields))
+    print_result(documents.format_yaml(fields))
     for position, attempt in enumerate(attempts, start=1):
         verdict = "accepted" if attempt.passed else "refused; " + " ".join(attempt.problems)
         if attempt.is_review:
             verdict = f"review; {' '.join(finding.sentence for finding in attempt.findings)}"
-        took = bill_of([attempt])
+        took = result.bill_of([attempt])
         print_result(f"\n--- answer {position}, attempt {attempt.number}: {verdict} ({took})")
         if prompts:
             print_result(*(f"\n[{message.role}]\n{message.content}" for message in attempt.messages))
@@ -101,7 +118,7 @@ def shrink_log() -> None:
     status(f"the log has {after / 1e6:.1f} MB; it had {before / 1e6:.1f} MB")
 
 
-def _print_runs(log: "RunLog", ids: Sequence[str], none: str, *, as_json: bool) -> None:
+def _print_runs(log: "runlog.RunLog", ids: Sequence[str], none: str, *, as_json: bool) -> None:
     """Print a line for each run, or all as one object; `none` is the status where there is none."""
     lines, data = [], []
     for name in ids:
@@ -188,7 +205,7 @@ def list_versions(file: Path = _TEXT, json: bool = options.JSON) -> None:
     print_output({"text": current.text, "versions": data}, lines, as_json=json)
 
 
-def _version_line(version: "Version", current: "Version") -> str:
+def _version_line(version: "runlog.Version", current: "runlog.Version") -> str:
     wishes = []
     for name, value in version.request.items():
         asked = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -198,9 +215,7 @@ def _version_line(version: "Version", current: "Version") -> str:
     path, folder = Path(version.path), Path.cwd()
     path = path.relative_to(folder) if path.is_relative_to(folder) else path
     here = "" if version.path == current.path else f"; {path}"
-    words = "removed"
-    if version.content is not None:
-        words = count_of(len(version.document.text.split()), "word")
+    words = count_of(len(version.document.text.split()), "word") if version.content is not None else "removed"
     origin = f" from {version.parent}" if version.parent else ""
     mark = "*" if version == current else " "
     by = version.model or version.maker
@@ -214,25 +229,25 @@ def diff_versions(
     html: Path | None = option("Write a web page instead; - is stdout.", "FILE"),
 ) -> None:
     """Compare two texts word by word: title, logline and text."""
-    from synopsis_writer.log import word_diff
-    from synopsis_writer.storage.files import write_file
-
     with _open_log() as log:
         old = _text_of(log, first)
         new = _text_of(log, f"{first.rpartition('@')[0] or first}@{second}" if second.isdecimal() else second)
+    diff = list(runlog.word_diff(old, new))
     if html is not None:
         if html.is_file():
             raise FileError(f"{html}: is there: name another file")
-        write_file(html, _diff_page(old, new, f"{first} – {second}"), output=True)
+        tags = {"=": "{}", "-": "<del>{}</del>", "+": "<ins>{}</ins>"}
+        body = "".join(tags[kind].format(markup.escape(words)) for kind, words in diff)
+        title = markup.escape(f"{first} – {second}")
+        files.write_file(html, _PAGE.format(title, body), output=True)
         return
-    marks = {"=": ("", ""), "-": ("[-", "-]"), "+": ("{+", "+}")}
+    marks = {"=": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        marks |= {"-": ("\x1b[31;9m", "\x1b[0m"), "+": ("\x1b[32;4m", "\x1b[0m")}
-    parts = (f"{marks[kind][0]}{printable(words)}{marks[kind][1]}" for kind, words in word_diff(old, new))
-    sys.stdout.write("".join(parts) + "\n")
+        marks |= {"-": "\x1b[31;9m{}\x1b[0m", "+": "\x1b[32;4m{}\x1b[0m"}
+    sys.stdout.write("".join(marks[kind].format(printable(words)) for kind, words in diff) + "\n")
 
 
-def _text_of(log: "RunLog", name: str) -> str:
+def _text_of(log: "runlog.RunLog", name: str) -> str:
     """Return title, logline and text of a file, or of a version of it."""
     file, _, number = name.rpartition("@")
     if file and number.isdecimal() and not Path(name).exists():
@@ -243,34 +258,16 @@ def _text_of(log: "RunLog", name: str) -> str:
     return "\n\n".join([*head, document.text])
 
 
-def _diff_page(old: str, new: str, title: str) -> str:
-    from html import escape
-
-    from synopsis_writer.log import word_diff
-
-    tags = {"=": "{}", "-": "<del>{}</del>", "+": "<ins>{}</ins>"}
-    body = "".join(tags[kind].format(escape(words)) for kind, words in word_diff(old, new))
-    return (
-        '<!doctype html>\n<html lang="de">\n<meta charset="utf-8">\n'
-        f"<title>{escape(title)}</title>\n<style>body {{ max-width: 38em; margin: auto; "
-        "padding: 2em 1em; font: 1.1em/1.5 serif; white-space: pre-wrap; color-scheme: light dark }\n"
-        "del { color: light-dark(#a00, #f99) } ins { color: light-dark(#060, #9e9) }</style>\n"
-        f"<body>{body}</body>\n</html>\n"
-    )
-
-
 @app.command("restore")
 def restore_version(
     file: Path = _TEXT, version: int = argument("Its number in 'log versions'.", "VERSION")
 ) -> None:
     """Put an earlier version of a text back into its file; what the file holds now is recorded first."""
-    from synopsis_writer.revising import save_version
-
     with _open_log(only_read=False) as log:
         document = _document(log, file)
         current, wanted = _known(log, document), _version(log, document, version)
         log.touch(document, begin=True)
-        path = save_version(wanted.document, file, in_place=True)
+        path = revising.save_version(wanted.document, file, in_place=True)
         restored = replace(wanted.document, path=path)
         log.add_version(
             restored, wanted.maker, parent=wanted, model=wanted.model, request={"restored": wanted.number}
@@ -278,15 +275,13 @@ def restore_version(
     status(f"restored version {version} as {path}; what was there is version {current.number}")
 
 
-def _document(log: "RunLog", path: Path) -> "Document":
+def _document(log: "runlog.RunLog", path: Path) -> "documents.Document":
     """Read a text; of a file that is gone, or emptied, it is the last one that the log knows there."""
-    from synopsis_writer.formats.reading import read_source
-
     version = log.last_at(path) if not path.exists() or not path.stat().st_size else None
-    return version.document if version is not None else read_source(path).document
+    return version.document if version is not None else reading.read_source(path).document
 
 
-def _known(log: "RunLog", document: "Document") -> "Version":
+def _known(log: "runlog.RunLog", document: "documents.Document") -> "runlog.Version":
     version = log.touch(document)
     if version is None:
         hint = "synopsis write and revise record them"
@@ -294,43 +289,36 @@ def _known(log: "RunLog", document: "Document") -> "Version":
     return version
 
 
-def _version(log: "RunLog", document: "Document", number: int) -> "Version":
+def _version(log: "runlog.RunLog", document: "documents.Document", number: int) -> "runlog.Version":
     versions = {version.number: version for version in log.versions(_known(log, document).text)}
     if number not in versions:
         raise FileError(f"{document.path}: has no version {number}: it has {', '.join(map(str, versions))}")
     return versions[number]
 
 
-def _open_log(*, only_read: bool = True) -> "contextlib.closing[RunLog]":
-    from synopsis_writer.log import RunLog
-    from synopsis_writer.storage.sqlite import open_database, read_database
-
+def _open_log(*, only_read: bool = True) -> "contextlib.closing[runlog.RunLog]":
     path = options.settings_from().log
-    return contextlib.closing(RunLog(path, read_database if only_read else open_database))
+    return contextlib.closing(
+        runlog.RunLog(path, sqlite.read_database if only_read else sqlite.open_database)
+    )
 
 
-def _line(run: "Run", attempts: "list[Attempt]") -> str:
-    from synopsis_writer.result import bill_of
-    from synopsis_writer.usage import format_cost
-
+def _line(run: "runlog.Run", attempts: "list[result.Attempt]") -> str:
     theme = run.brief.theme if len(run.brief.theme) <= _THEME else run.brief.theme[: _THEME - 1] + "…"
     about = f"{run.brief.show} ({run.brief.form}): {theme}"
-    took = bill_of(attempts)
+    took = result.bill_of(attempts)
     if run.lost is not None:
         tokens = run.lost.usage.prompt_tokens + run.lost.usage.completion_tokens
-        took += f"; calls that failed: {count_of(tokens, 'token')}, {format_cost(run.lost.cost)}"
+        took += f"; calls that failed: {count_of(tokens, 'token')}, {usage.format_cost(run.lost.cost)}"
     return f"{run.id}  {run.command} {run.stored_outcome}  {about}  [{run.model}; {took}]"
 
 
-def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
-    from synopsis_writer.usage import Usage, format_cost, sums_data, total_cost, usage_data
-
-    answers = [attempt.answer for attempt in attempts]
+def _run_data(run: "runlog.Run", attempts: "list[result.Attempt]") -> dict[str, Any]:
+    answers, lost = [attempt.answer for attempt in attempts], run.lost
     reviews = sum(attempt.is_review for attempt in attempts)
-    usage = sum((answer.usage for answer in answers), run.lost.usage if run.lost else Usage())
-    cost = total_cost([*(answer.cost for answer in answers), *([run.lost.cost] if run.lost else [])])
-    lost = {**usage_data(run.lost.usage), "cost": format_cost(run.lost.cost)} if run.lost else None
-    return {
+    tokens = sum((answer.usage for answer in answers), lost.usage if lost else usage.NO_USAGE)
+    cost = usage.total_cost([*(answer.cost for answer in answers), *([lost.cost] if lost else [])])
+    data: dict[str, Any] = {
         "run": run.id,
         "command": run.command,
         "created": run.created.isoformat(),
@@ -343,17 +331,16 @@ def _run_data(run: "Run", attempts: "list[Attempt]") -> dict[str, Any]:
         "outline": run.outline.model_dump(mode="json") if run.outline else None,
         "prompt": run.prompt and {"name": run.prompt, "version": run.version, "hash": run.prompt_hash},
         "examples": list(run.examples),
-        **({"avoid": run.avoid.model_dump(mode="json")} if run.avoid else {}),
-        **sums_data(len(answers) - reviews, usage, cost, sum(answer.seconds for answer in answers)),
-        **({"reviews": reviews} if reviews else {}),
-        **({"failed_calls": lost} if lost else {}),
     }
-
-
-def _attempt_data(attempt: "Attempt") -> dict[str, Any]:
-    messages, data = [asdict(message) for message in attempt.messages], attempt.as_data()
-    first = {name: data.pop(name) for name in ("number", "passed", "problems", "findings")}
-    return {**first, "messages": messages, "answer": data.pop("answer"), **data}
+    if run.avoid:
+        data["avoid"] = run.avoid.model_dump(mode="json")
+    seconds = sum(answer.seconds for answer in answers)
+    data |= usage.sums_data(len(answers) - reviews, tokens, cost, seconds)
+    if reviews:
+        data["reviews"] = reviews
+    if lost:
+        data["failed_calls"] = {**usage.usage_data(lost.usage), "cost": usage.format_cost(lost.cost)}
+    return data
 
 
 cache_app = typer.Typer(help="Cached answers: 'write --cache read' reuses them.", no_args_is_help=True)
@@ -362,51 +349,40 @@ cache_app = typer.Typer(help="Cached answers: 'write --cache read' reuses them."
 @cache_app.command("info")
 def show_info(json: bool = options.JSON) -> None:
     """Show where answers are cached, how many there are, and how much space they may take."""
-    from synopsis_writer.models.cache import ResponseCache
-    from synopsis_writer.models.resolve import CACHE_FILE
-    from synopsis_writer.storage.sqlite import read_database
-
     settings = options.settings_from()
-    with contextlib.closing(ResponseCache(settings.cache / CACHE_FILE, open_file=read_database)) as cache:
+    path = settings.cache / resolve.CACHE_FILE
+    with contextlib.closing(caches.ResponseCache(path, open_file=sqlite.read_database)) as cache:
         size = cache.size()
-    oldest = datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0) if size.answers else None
-    data = {
-        "path": str(settings.cache / CACHE_FILE),
-        "answers": size.answers,
-        "bytes": size.bytes,
-        "oldest": oldest and oldest.isoformat(),
-        "cache_megabytes": settings.cache_megabytes,
-        "cache_days": settings.cache_days,
-    }
-    lines = (
-        f"path:     {data['path']}",
-        f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)",
-        f"oldest:   {data['oldest'] or 'none'} (kept for {settings.cache_days:g} days)",
+    oldest = (
+        datetime.fromtimestamp(size.oldest, UTC).replace(microsecond=0).isoformat() if size.answers else None
     )
+    limits = {"cache_megabytes": settings.cache_megabytes, "cache_days": settings.cache_days}
+    lines = (
+        f"path:     {path}",
+        f"answers:  {size.answers} ({size.bytes / 1e6:.1f} of at most {settings.cache_megabytes:g} MB)",
+        f"oldest:   {oldest or 'none'} (kept for {settings.cache_days:g} days)",
+    )
+    data = {"path": str(path), "answers": size.answers, "bytes": size.bytes, "oldest": oldest, **limits}
     print_output(data, lines, as_json=json)
 
 
 @cache_app.command("clear")
 def clear_cache() -> None:
     """Delete all cached answers, and what was learnt of servers; a file that cannot be used is deleted."""
-    from synopsis_writer.models.hosted import CAPABILITIES_FILE
-    from synopsis_writer.models.resolve import CACHE_FILE, open_cache
-    from synopsis_writer.storage.sqlite import is_locked, remove_database
-
     settings = options.settings_from()
-    capabilities = settings.cache / CAPABILITIES_FILE
+    path, capabilities = settings.cache / resolve.CACHE_FILE, settings.cache / hosted.CAPABILITIES_FILE
     if capabilities.is_file():
         capabilities.unlink()
         status("forgot what servers accept")
     try:
-        with contextlib.closing(open_cache(settings)) as cache:
+        with contextlib.closing(resolve.open_cache(settings)) as cache:
             count = cache.size().answers
             is_overwritten = cache.clear()
     except FileError as error:
-        if is_locked(error.__cause__):
+        if sqlite.is_locked(error.__cause__):
             raise
-        remove_database(settings.cache / CACHE_FILE)
-        status(f"{settings.cache / CACHE_FILE} could not be used, and was deleted")
+        sqlite.remove_database(path)
+        status(f"{path} could not be used, and was deleted")
         return
     status(f"removed {count_of(count, 'answer')}")
     if not is_overwritten:
