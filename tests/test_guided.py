@@ -343,7 +343,7 @@ async def test_the_best_candidate_takes_the_gap() -> None:
 
 
 async def test_a_weak_or_repeated_candidate_leaves_the_gap_to_a_fixed_phrase() -> None:
-    fixed = load_gap_rules(GUIDED).kinds["worry"].fixed
+    fixed = load_gap_rules(GUIDED).worry.fixed
     for engine, taken in [
         (ScriptedEngine(reported(" den Ruf der anderen.", -2.4)), ()),
         (ScriptedEngine(reported(" den Ruf der anderen.")), ("den Ruf der anderen",)),
@@ -378,7 +378,7 @@ async def test_only_people_whom_the_theme_names_may_turn_up() -> None:
 )
 def test_faults_lower_the_score(text: str, fault: str) -> None:
     rules = load_gap_rules(GUIDED)
-    gap = rules.kinds["worry"]
+    gap = rules.worry
     good, bad = [
         score(reported(line), gap, rules, theme="Sucht", unwanted=["chirurg"])
         for line in (" die Freiheit der anderen.", text)

@@ -1,18 +1,19 @@
 """Demo drafts without a key: a scaffold, and a few words by a small model."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
 
 from synopsis_writer.brief import MOST_CHARACTERS, Brief
+from synopsis_writer.demo import scaffold as scaffolds
 from synopsis_writer.demo.gaps import FilledGap, fill_gap, load_gap_rules, read_words
 from synopsis_writer.demo.people import Person, choose_people, significant_words, theme_people
-from synopsis_writer.demo.scaffold import Gap, Plan, Scaffold, compose, load_scaffold, placeholder_values
 from synopsis_writer.errors import BriefError
 from synopsis_writer.gate import form
 from synopsis_writer.gate.finding import Subject
@@ -31,82 +32,63 @@ SLOTS = 4  # completions of a gap, decoded in parallel
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
 
 
+@dataclass
 class DemoAuthor:
     """Drafts from a scaffold for one brief; a repair is another draft, with the next seed.
 
     An outline's beats and characters replace the brief's. The model is loaded for a draft and released before
-    the gate loads its word lists: both at once would take 700 MB.
-
-    Raises:
-        BriefError: no scaffold has the length and the ending that brief and form ask for.
-        EngineError: the packaged model cannot be assembled.
+    the gate loads its word lists: both at once would take 700 MB. Raises BriefError where no scaffold fits
+    brief and form, and EngineError where the packaged model cannot be assembled.
     """
 
-    name = MODEL_NAME
+    settings: Settings
+    brief: Brief
+    outline: Outline | None
+    show: Show
+    shows: Sequence[Show]
+    house: House
+    first_seed: int
+    name: str = MODEL_NAME
 
-    def __init__(
-        self,
-        settings: Settings,
-        brief: Brief,
-        outline: Outline | None,
-        show: Show,
-        shows: Sequence[Show],
-        house: House,
-        first_seed: int,
-    ) -> None:
-        if outline is not None:
-            people = tuple(person.name for person in outline.characters)[:MOST_CHARACTERS]
-            brief = brief.model_copy(update={"beats": outline.beats, "characters": people})
-        self._brief, self._outline, self._show, self._house = brief, outline, show, house
-        self._folder = (settings.own_prompts or folder("prompts")) / "guided"
-        self._scaffold = fitting_scaffold(brief, show, house, self._folder, first_seed)
-        self._banned = [member.name for other in shows if other.name != show.name for member in other.cast]
-        self._weights, self._threads = packaged_weights(settings.cache), settings.threads
-        self._first_seed = first_seed
+    def __post_init__(self) -> None:
+        if self.outline is not None:
+            people = tuple(person.name for person in self.outline.characters)[:MOST_CHARACTERS]
+            self.brief = self.brief.model_copy(update={"beats": self.outline.beats, "characters": people})
+        guided = (self.settings.own_prompts or folder("prompts")) / "guided"
+        scaffold = fitting_scaffold(self.brief, self.show, self.house, guided, self.first_seed)
+        self._drawn = self.brief, self.show, scaffold, guided
+        self._weights = packaged_weights(self.settings.cache)
         self._lock = asyncio.Lock()  # one model in memory, whatever --best-of asks
 
     async def drafts(self, number: int, seed: int, previous: Attempt | None) -> AsyncIterator[Attempt]:  # noqa: ARG002 - it cannot repair
         """Write the draft of `first_seed + seed`."""
-        drawn = self._brief, self._show, self._scaffold, self._folder, self._first_seed + seed
+        threads = self.settings.threads
+        banned = [one.name for show in self.shows if show.name != self.show.name for one in show.cast]
         async with self._lock:
-            engine = Engine(
-                self._weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=self._threads
-            )
-            try:
-                answer = await write_draft(engine, *drawn, self._banned)
-            finally:
-                engine.close()
-        text = _spelt_for(self._house, answer.text)
-        if self._outline is not None:
-            text = _with_outline(text, self._outline)
+            engine = Engine(self._weights, name=MODEL_NAME, slots=SLOTS, context=CONTEXT, threads=threads)
+            with contextlib.closing(engine):
+                answer = await write_draft(engine, *self._drawn, self.first_seed + seed, banned)
+        text = answer.text
+        if self.house.orthography == "de-CH":
+            text = text.replace("ß", "ss")
+        opening, closing = (json.dumps(mark, ensure_ascii=False)[1:-1] for mark in self.house.quotation_marks)
+        text = text.translate({ord("„"): opening, ord("“"): closing})
+        if (outline := self.outline) is not None:
+            draft = Synopsis.model_validate_json(text)
+            listed = {person.name for person in outline.characters}
+            others = (person for person in draft.characters if person.name not in listed)
+            people = (*outline.characters, *others)
+            fields = {"title": outline.title, "logline": outline.logline, "characters": people}
+            text = draft.model_copy(update=fields).as_json()
         yield Attempt(number, replace(answer, text=text))
 
     def plan(self) -> Outline:
         """Return the outline of the first draft."""
-        plan, _, characters, _ = lay_out(
-            self._brief, self._show, self._scaffold, self._folder, self._first_seed
-        )
+        plan, _, characters, _ = lay_out(*self._drawn, self.first_seed)
         return Outline(title=plan.title, logline=plan.logline, characters=characters, beats=plan.beats)
 
 
-def _spelt_for(house: House, text: str) -> str:
-    """Return a draft's JSON with the house's quotation marks, and its spelling of ß."""
-    if house.orthography == "de-CH":
-        text = text.replace("ß", "ss")
-    opening, closing = (json.dumps(mark, ensure_ascii=False)[1:-1] for mark in house.quotation_marks)
-    return text.translate({ord("„"): opening, ord("“"): closing})
-
-
-def _with_outline(text: str, outline: Outline) -> str:
-    """Return a draft with the outline's title, logline and people, and the other people of the draft."""
-    draft = Synopsis.model_validate_json(text)
-    names = {person.name for person in outline.characters}
-    people = (*outline.characters, *(person for person in draft.characters if person.name not in names))
-    fields = {"title": outline.title, "logline": outline.logline, "characters": people}
-    return draft.model_copy(update=fields).as_json()
-
-
-def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> Scaffold:
+def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> scaffolds.Scaffold:
     """Return the form's scaffold, or of a form without one the first whose draft has its length and ending.
 
     Raises BriefError where no draft of the first three seeds has.
@@ -115,13 +97,13 @@ def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed:
     paths = [folder / f"{brief.form}.yaml"]
     if not paths[0].is_file():
         tenses = {name: built_in.tense for name, built_in in built_in_house().forms.items()}
-        scaffolds = (path for path in sorted(folder.glob("*.yaml")) if path.stem != "gaps")
-        paths = [each for each in scaffolds if {wanted.tense, tenses.get(each.stem)} != _OTHER_TENSE]
+        others = (path for path in sorted(folder.glob("*.yaml")) if path.stem != "gaps")
+        paths = [each for each in others if {wanted.tense, tenses.get(each.stem)} != _OTHER_TENSE]
     problems = []
-    for scaffold, number in product(map(load_scaffold, paths), range(_TRIED)):
+    for scaffold, number in product(map(scaffolds.load_scaffold, paths), range(_TRIED)):
         plan, *_ = lay_out(brief, show, scaffold, folder, seed + number)
-        told = "\n\n".join("".join(map(str, pieces)) for _, pieces in plan.paragraphs)
-        subject = Subject(analyse(told), wanted, show, house, brief, plan.title)
+        text = "\n\n".join(scaffolds.without_gaps(part) for _, part in plan.paragraphs)
+        subject = Subject(analyse(text), wanted, show, house, brief, plan.title)
         found = [check(subject) for check in (form.length, form.paragraphs, form.hook)]
         refused = [each for each in found if not each.passed and wanted.level(each.check) == "error"]
         if not refused:
@@ -140,7 +122,7 @@ async def write_draft(
     engine: Engine,
     brief: Brief,
     show: Show,
-    scaffold: Scaffold,
+    scaffold: scaffolds.Scaffold,
     folder: Path,
     seed: int,
     banned: Sequence[str] = (),
@@ -157,29 +139,25 @@ async def write_draft(
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     filled: list[FilledGap] = []
 
-    async def fill(kind: str) -> str:
-        # The second person worries about the protagonist; nobody fears or hopes for themselves.
-        is_worry = kind == "worry"
-        gap = await fill_gap(
-            engine,
-            rules,
-            kind,
-            theme=brief.theme,
-            name=(second if is_worry else protagonist).short,
-            unwanted=significant_words(" ".join(banned)) | significant_words("" if is_worry else callings),
-            taken=[gap.text for gap in filled],
-            rng=rng,
-        )
-        filled.append(gap)
-        return gap.text
-
-    paragraphs = [
-        Paragraph(
-            storyline=storyline,
-            text="".join([await fill(piece.kind) if isinstance(piece, Gap) else piece for piece in pieces]),
-        )
-        for storyline, pieces in plan.paragraphs
-    ]
+    paragraphs = []
+    for storyline, text in plan.paragraphs:
+        pieces = text.split(scaffolds.GAP_MARK)  # words and kinds of gaps by turns
+        for index in range(1, len(pieces), 2):
+            # The second person worries about the protagonist; nobody fears or hopes for themselves.
+            is_worry = pieces[index] == "worry"
+            gap = await fill_gap(
+                engine,
+                rules,
+                pieces[index],
+                theme=brief.theme,
+                name=(second if is_worry else protagonist).short,
+                unwanted=significant_words(" ".join([*banned, "" if is_worry else callings])),
+                taken=[gap.text for gap in filled],
+                rng=rng,
+            )
+            filled.append(gap)
+            pieces[index] = gap.text
+        paragraphs.append(Paragraph(storyline=storyline, text="".join(pieces)))
     synopsis = Synopsis(
         title=plan.title, logline=plan.logline, characters=characters, paragraphs=tuple(paragraphs)
     )
@@ -197,13 +175,13 @@ _ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 
 
 def lay_out(
-    brief: Brief, show: Show, scaffold: Scaffold, folder: Path, seed: int
-) -> tuple[Plan, Sequence[Person], tuple[Character, ...], Random]:
+    brief: Brief, show: Show, scaffold: scaffolds.Scaffold, folder: Path, seed: int
+) -> tuple[scaffolds.Plan, Sequence[Person], tuple[Character, ...], Random]:
     """Choose people and sentences, the same with the same seed; gaps continue its random numbers."""
     rng = Random(f"{seed}\n{brief.show}\n{brief.form}\n{brief.theme}")  # noqa: S311 - a choice, no secret
     people, rest = choose_people(brief, show, read_words(folder / "names.txt"), scaffold.people, rng)
-    values = placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
-    plan = compose(scaffold, values, brief.beats, rng)
+    values = scaffolds.placeholder_values(brief.show, show.place, brief.theme, brief.air_date, people, rest)
+    plan = scaffolds.compose(scaffold, values, brief.beats, rng)
     known = {member.name: member.role for member in show.cast}
     roles = [(person.name, person.role or role) for person, role in zip(people, _ROLES, strict=False)]
     roles += [(name, known.get(name, _ROLES[-1])) for name in rest]

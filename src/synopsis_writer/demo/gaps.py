@@ -1,16 +1,13 @@
 """Gaps of a scaffold, filled by the packaged model."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from synopsis_writer.demo.scaffold import GAPS
 from synopsis_writer.document import read_fields, read_text
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.gate.text import word_parts
@@ -24,18 +21,14 @@ _GOOD_ENOUGH = -1.2  # a candidate this good ends the search
 _TOO_BAD = -2.4  # at or below it, the fixed phrase is better
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
-
-
-class FewShot(_Data):
+class FewShot(BaseModel, frozen=True, extra="forbid"):
     """A theme and the sentence it led to."""
 
     theme: str
     sentence: str
 
 
-class GapKind(_Data):
+class GapKind(BaseModel, frozen=True, extra="forbid"):
     """How the gaps of one kind are filled."""
 
     lead: str  # how each sentence begins; `{name}` stands for the person
@@ -43,24 +36,8 @@ class GapKind(_Data):
     grammar: str  # what may follow the lead, as GBNF; the rule `person` is added
     fixed: Annotated[tuple[str, ...], Field(min_length=2)]  # phrases to fall back on
 
-    def prompt(self, theme: str, name: str) -> str:
-        """Return the few-shot lines, and the sentence's opening for this theme and person."""
-        shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in self.lines)
-        return f"{shots}Thema: {theme}\nSatz: {self.lead.format(name=name)}"
 
-    @cached_property
-    def nouns(self) -> frozenset[str]:
-        """The nouns and names of the few-shot lines."""
-        words = [word for line in self.lines for word in word_parts(line.sentence)]
-        return frozenset(word for word in words if word[0].isupper())
-
-    @cached_property
-    def runs(self) -> frozenset[tuple[str, ...]]:
-        """The runs of four words in the few-shot lines."""
-        return frozenset(run for line in self.lines for run in _runs(line.sentence))
-
-
-class People(_Data):
+class People(BaseModel, frozen=True, extra="forbid"):
     """People in the genitive: those who `always` fit, and those who fit only `if_named` by the theme."""
 
     always: Annotated[tuple[str, ...], Field(min_length=2)]
@@ -74,8 +51,8 @@ class People(_Data):
         return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
 
 
-class GapRules(_Data):
-    """The rules for all gaps: their kinds by name, who may appear in one, and which prefixes may not."""
+class GapRules(BaseModel, frozen=True, extra="forbid"):
+    """The rules for all gaps: the kinds of `scaffold.GAPS`, who may appear, and which prefixes may not."""
 
     people: People
     fear: GapKind
@@ -83,14 +60,8 @@ class GapRules(_Data):
     hope: GapKind
     blocked: tuple[str, ...] = ()
 
-    @property
-    def kinds(self) -> dict[str, GapKind]:
-        """The kinds of gaps by name."""
-        return {kind: getattr(self, kind) for kind in GAPS}
 
-
-@dataclass(frozen=True)
-class FilledGap:
+class FilledGap(NamedTuple):
     """The text of a gap, how many of its words the model wrote, and the usage."""
 
     text: str
@@ -125,12 +96,13 @@ async def fill_gap(
     `unwanted` are words that would be wrong here: names of other shows, the role of that person; the texts
     of the gaps before, `taken`, are not repeated. `rng` gives the engine's seed, and the fixed phrase.
     """
-    gap = rules.kinds[kind]
+    gap: GapKind = getattr(rules, kind)
+    shots = "".join(f"Thema: {line.theme}\nSatz: {line.sentence}\n\n" for line in gap.lines)
     fallback = rng.choice([phrase for phrase in gap.fixed if phrase not in taken] or gap.fixed)
     usage, best_text, best = Usage(), "", _TOO_BAD
     for _ in range(_ATTEMPTS):
         candidates = await engine.complete(
-            gap.prompt(theme, name),
+            f"{shots}Thema: {theme}\nSatz: {gap.lead.format(name=name)}",
             grammar=f"{gap.grammar}\n{rules.people.rule(theme, unwanted)}",
             n=_CANDIDATES,
             max_tokens=_MAX_TOKENS,
@@ -156,10 +128,12 @@ def score(
     if not candidate.logprobs:
         return float("-inf")
     text, lowered, themed = candidate.text, _lower(candidate.text), _lower(theme)
+    shown_words = {word for line in gap.lines for word in word_parts(line.sentence)}
+    shown_runs = {run for line in gap.lines for run in _runs(line.sentence)}
     penalties = (
         (2.0, any(_is_rare(word) for word in lowered if word not in themed)),
-        (0.8, gap.nouns & set(word_parts(text))),
-        (3.0, gap.runs & _runs(text)),
+        (0.8, any(word[0].isupper() for word in shown_words.intersection(word_parts(text)))),
+        (3.0, shown_runs & _runs(text)),
         (4.0, _has_prefix(lowered, [word.casefold() for word in unwanted])),
         (6.0, _has_prefix(lowered, rules.blocked)),
         (6.0, not text.rstrip().endswith(".")),  # truncated

@@ -21,6 +21,8 @@ _TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.
 # What precedes a last name in German fiction, in addition to the gate's list.
 _ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
 _LEAST_LETTERS = 4  # of a significant word
+_OTHER_GENDER: Mapping[Gender, str] = {"f": "men", "m": "women"}
+_UMLAUTS = str.maketrans("äöü", "aou")
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
 
 
@@ -57,16 +59,14 @@ def choose_people(
     nobody, the seed chooses.
     """
     roles = {member.name: member.role for member in show.cast}
-    names = list(brief.characters)
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
+    names = list(brief.characters) or _named(adults, " ".join((brief.theme, *brief.beats)))
     if not names:
-        names = _named(adults, " ".join((brief.theme, *brief.beats)))
-    if not names:
-        parts = theme_people(brief.theme)
-        for part in parts:
+        for part in theme_people(brief.theme):
             cast = [] if part.is_family else _cast_for(part, adults)  # whose sister anybody is, is not known
             fitting = [member.name for member in cast if member.name not in names]
-            free = [name for name in invented if name not in names and _may_be(name, part.gender)]
+            wrong = _nouns()[f"first names of {_OTHER_GENDER[part.gender]}"] if part.gender else frozenset()
+            free = [one for one in invented if one not in names and one.split()[0].lower() not in wrong]
             if not (choice := fitting or free or invented):
                 break
             name = rng.choice(choice)
@@ -75,25 +75,17 @@ def choose_people(
             if not fitting or part.is_one_of_many:
                 roles[name] = part.calling
             names.append(name)
-    known = {_short_name(name) for name in names}
     for pool in ([member.name for member in adults], list(invented)):
         rng.shuffle(pool)
         for name in pool:
-            if len(names) < count and not known & {_short_name(name)} and name not in names:
+            if len(names) < count and _short_name(name) not in map(_short_name, names):
                 names.append(name)
-                known.add(_short_name(name))
     shorts = [_short_name(name) for name in names]
     people = [
         Person(name, short if shorts.count(short) == 1 else name, roles.get(name, ""))
         for name, short in zip(names, shorts, strict=True)
     ]
     return people[:count], names[count:]
-
-
-def _may_be(name: str, gender: Gender | None) -> bool:
-    """Whether an invented name may be of a gender: it is none of the other one's."""
-    others = {"f": "first names of men", "m": "first names of women"}
-    return gender is None or name.split(maxsplit=1)[0].lower() not in _nouns()[others[gender]]
 
 
 def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:
@@ -164,7 +156,7 @@ _ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
 def _singulars(word: str) -> list[str]:
     """Return what a word may be a plural or a genitive of: Bruder of Brüder, Arzt of Ärzte."""
     stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
-    return [*stems, *(stem.translate(str.maketrans("äöü", "aou")) for stem in stems)]
+    return [*stems, *(stem.translate(_UMLAUTS) for stem in stems)]
 
 
 def _gender_of(word: str, article: str) -> Gender | None:
@@ -174,7 +166,7 @@ def _gender_of(word: str, article: str) -> Gender | None:
     if _is_listed(word.removesuffix("r"), "adjectival"):
         return "f" if article in _OF_WOMEN else "m"
     man = word.removesuffix("in")
-    men = {man, man.translate(str.maketrans("äöü", "aou")), f"{man}e"} if man != word else set[str]()
+    men = {man, man.translate(_UMLAUTS), f"{man}e"} if man != word else set[str]()
     is_woman = article in _OF_WOMEN and word.endswith("in") and not word.endswith("ein")
     if is_woman or _is_listed(word, "women") or any(map(_is_man, men)):
         return None if article in _OF_MEN and word != "mädchen" else "f"
@@ -191,9 +183,8 @@ _SHORTEST_HEAD = 5  # letters of a compound's end
 
 def _is_listed(word: str, heading: str) -> bool:
     words = _nouns()[heading]
-    return word in words or any(
-        word.endswith(head.lstrip("-")) for head in words if len(head) >= _SHORTEST_HEAD
-    )
+    heads = tuple(head.lstrip("-") for head in words if len(head) >= _SHORTEST_HEAD)
+    return word in words or word.endswith(heads)
 
 
 @cache
@@ -205,12 +196,8 @@ def _nouns() -> Mapping[str, frozenset[str]]:
 def _named(cast: Sequence[CastMember], text: str) -> list[str]:
     """Return the names of the cast that are in `text`, in the order of the text."""
     words = [word.casefold() for word in word_parts(text)]
-    first: dict[str, int] = {}
-    for member in cast:
-        parts = significant_words(_TITLE.sub("", member.name))
-        if found := [index for index, word in enumerate(words) if word in parts]:
-            first[member.name] = found[0]
-    return sorted(first, key=first.__getitem__)
+    parts = {member.name: significant_words(_TITLE.sub("", member.name)) for member in cast}
+    return list(dict.fromkeys(name for word in words for name, own in parts.items() if word in own))
 
 
 def significant_words(text: str) -> set[str]:

@@ -1,38 +1,33 @@
 """The sentences of a demo draft's form, with placeholders and people."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from synopsis_writer.demo.people import Person
 from synopsis_writer.document import read_fields
 from synopsis_writer.errors import TemplateError
 from synopsis_writer.synopsis import Storyline
 
-_TOKEN = re.compile(r"(\{\w+\}|\[\w+\])")
+GAPS = ("fear", "worry", "hope")
+GAP_MARK = "\0"  # around the kind of a gap in a composed text: no brief holds it
+_TOKEN = re.compile(r"\[(\w+)\]|\{(\w+)\}(\.?)")
 _LETTERS = "pstu"  # protagonist, second person, and the people of the storylines B and C
-
 _PLACEHOLDERS = frozenset(
     {"show", "theme", "title", "dated", "here", "Here", "rest"}
     | {letter + ending for letter in _LETTERS for ending in ("", "_full", "_intro")}
 )
 
-GAPS = ("fear", "worry", "hope")
-
 Variants = Annotated[tuple[str, ...], Field(min_length=2)]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Slot(_Data):
+class Slot(BaseModel, frozen=True, extra="forbid"):
     """One position in a paragraph."""
 
     any: Variants | None = None  # one of them is chosen
@@ -47,14 +42,14 @@ class Slot(_Data):
         return self
 
 
-class Paragraph(_Data):
+class Paragraph(BaseModel, frozen=True, extra="forbid"):
     """A paragraph: its storyline and its slots."""
 
     storyline: Storyline
     sentences: Annotated[tuple[Slot, ...], Field(min_length=1)]
 
 
-class Scaffold(_Data):
+class Scaffold(BaseModel, frozen=True, extra="forbid"):
     """The data of one form; `threads` has the variants of each side story, each a list of parts in order."""
 
     titles: Variants
@@ -64,20 +59,17 @@ class Scaffold(_Data):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for text in self.texts():
-            for token in _TOKEN.findall(text):
-                name = token[1:-1]
-                if token.startswith("{") and name not in _PLACEHOLDERS:
-                    known = ", ".join(sorted(_PLACEHOLDERS))
-                    raise ValueError(f"unknown placeholder {token}: one of {known}")
-                if token.startswith("[") and name not in GAPS:
-                    raise ValueError(f"unknown gap {token}: one of {', '.join(GAPS)}")
+        for gap, name, _ in _TOKEN.findall("\n".join(self.texts())):
+            if name and name not in _PLACEHOLDERS:
+                raise ValueError(f"unknown placeholder {{{name}}}: one of {', '.join(sorted(_PLACEHOLDERS))}")
+            if gap and gap not in GAPS:
+                raise ValueError(f"unknown gap [{gap}]: one of {', '.join(GAPS)}")
+        used = Counter(slot.thread for part in self.paragraphs for slot in part.sentences if slot.thread)
         for name, variants in self.threads.items():
-            used = sum(slot.thread == name for part in self.paragraphs for slot in part.sentences)
-            if any(len(parts) != used for parts in variants):
-                raise ValueError(f"thread '{name}' is used in {used} slots: give each variant as many parts")
-        slots = [slot for part in self.paragraphs for slot in part.sentences]
-        if unknown := {slot.thread for slot in slots if slot.thread} - set(self.threads):
+            if any(len(parts) != used[name] for parts in variants):
+                count = f"thread '{name}' is used in {used[name]} slots"
+                raise ValueError(f"{count}: give each variant as many parts")
+        if unknown := used.keys() - self.threads.keys():
             raise ValueError(f"thread '{min(unknown)}' is used and not defined: add it under 'threads'")
         opening = [slot.any or ("",) for slot in self.paragraphs[0].sentences]
         if not any(all("{theme}" in variant for variant in variants) for variants in opening):
@@ -93,32 +85,17 @@ class Scaffold(_Data):
     @property
     def people(self) -> int:
         """How many people appear in the text."""
-        whole = " ".join(self.texts())
-        used = set(re.findall(r"\{([pstu])[_}]", whole))
+        used = set(re.findall(r"\{([pstu])[_}]", " ".join(self.texts())))
         return max(number for number, letter in enumerate(_LETTERS, 1) if letter in used)
 
 
-@dataclass(frozen=True)
-class Gap:
-    """Text that the model adds, of one of the kinds in `GAPS`."""
-
-    kind: str
-
-    def __str__(self) -> str:
-        return "die Nähe der anderen"  # as long as a gap's text
-
-
-Piece = str | Gap
-
-
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A scaffold with every choice made but the gaps; `beats` are the sentences of its plan slots."""
 
     title: str
     logline: str
     beats: tuple[str, ...]
-    paragraphs: tuple[tuple[Storyline, tuple[Piece, ...]], ...]
+    paragraphs: tuple[tuple[Storyline, str], ...]
 
 
 def load_scaffold(path: Path) -> Scaffold:
@@ -132,36 +109,41 @@ def compose(scaffold: Scaffold, values: Mapping[str, str], beats: Sequence[str],
     filled = {**values, "title": title}
     threads = {name: iter(rng.choice(variants)) for name, variants in scaffold.threads.items()}
     shares = _shares(beats, sum(slot.plan for part in scaffold.paragraphs for slot in part.sentences))
-    paragraphs: list[tuple[Storyline, tuple[Piece, ...]]] = []
+    paragraphs: list[tuple[Storyline, str]] = []
     planned: list[str] = []
     for paragraph in scaffold.paragraphs:
-        pieces: list[Piece] = []
+        sentences: list[str] = []
         for slot in paragraph.sentences:
             share = next(shares, []) if slot.plan else []
             if share:
-                chosen: list[Piece] = [" ".join(share)]
+                sentence = " ".join(share)
             elif slot.thread:
-                chosen = _pieces(next(threads[slot.thread]), filled)
+                sentence = _filled(next(threads[slot.thread]), filled)
             elif slot.any and not (slot.needs and not filled[slot.needs]):
-                chosen = _pieces(rng.choice(slot.any), filled)
+                sentence = _filled(rng.choice(slot.any), filled)
             else:
                 continue
             if slot.plan:
-                planned += share or ["".join(str(piece) for piece in chosen)]
-            pieces += [" ", *chosen]
-        paragraphs.append((paragraph.storyline, tuple(pieces[1:])))
-    logline = "".join(str(piece) for piece in _pieces(rng.choice(scaffold.loglines), filled))
+                planned += share or [without_gaps(sentence)]
+            sentences.append(sentence)
+        paragraphs.append((paragraph.storyline, " ".join(sentences)))
+    logline = without_gaps(_filled(rng.choice(scaffold.loglines), filled))
     return Plan(title, logline, tuple(planned), tuple(paragraphs))
+
+
+def without_gaps(text: str) -> str:
+    """Return a composed text with words in each gap, as long as a gap's usually are."""
+    return re.sub(f"{GAP_MARK}\\w+{GAP_MARK}", "die Nähe der anderen", text)
 
 
 def placeholder_values(
     show: str, place: str, theme: str, air_date: str | None, people: Sequence[Person], rest: Sequence[str]
 ) -> dict[str, str]:
     """Return the value of each placeholder but `{title}`."""
-    here = locative(place)
+    here, quoted = locative(place), re.sub('["“»]([^"“”»«]*)["”«]', r"„\1“", theme)
     values = {
         "show": show,
-        "theme": _as_sentence(theme),
+        "theme": quoted[:1].upper() + quoted[1:].rstrip(". "),
         "dated": f" ({air_date})" if air_date else "",
         "here": here,
         "Here": here[:1].upper() + here[1:],
@@ -171,15 +153,6 @@ def placeholder_values(
         full, intro = f"{letter}_full", f"{letter}_intro"
         values |= {letter: person.short, full: person.name, intro: person.introduction}
     return values
-
-
-_QUOTED = re.compile('["“»]([^"“”»«]*)["”«]')
-
-
-def _as_sentence(theme: str) -> str:
-    """Return the theme as a sentence: a capital first, no full stop, the house's quotation marks."""
-    plain = _QUOTED.sub(r"„\1“", theme)
-    return plain[:1].upper() + plain[1:].rstrip(". ")
 
 
 def locative(place: str) -> str:
@@ -193,18 +166,15 @@ def locative(place: str) -> str:
     return f"{before} {rest[:count].replace('e ', 'en ')}{rest[count:]}"
 
 
-def _pieces(template: str, values: Mapping[str, str]) -> list[Piece]:
-    pieces: list[Piece] = []
-    for token in _TOKEN.split(template):
-        if token.startswith("["):
-            pieces.append(Gap(token[1:-1]))
-        elif token.startswith("{"):
-            pieces.append(values[token[1:-1]])
-        elif token.startswith(".") and pieces and str(pieces[-1]).endswith(("!", "?", "…")):
-            pieces.append(token[1:])  # a theme may end a sentence by itself
-        elif token:
-            pieces.append(token)
-    return pieces
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    def fill(token: re.Match[str]) -> str:
+        gap, name, stop = token.groups()
+        if gap:
+            return f"{GAP_MARK}{gap}{GAP_MARK}"
+        ends_sentence = values[name].endswith(("!", "?", "…"))  # as a theme may
+        return values[name] if ends_sentence else values[name] + stop
+
+    return _TOKEN.sub(fill, template)
 
 
 def _shares(beats: Sequence[str], slots: int) -> Iterator[list[str]]:
