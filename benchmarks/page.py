@@ -32,7 +32,7 @@ from benchmarks.table import Row, print_table
 from synopsis_writer import Writer
 from synopsis_writer.cli import THRESHOLD
 from synopsis_writer.cli.page import SWITCH_INTERVAL
-from synopsis_writer.page.server import Access, Page, listen, serve
+from synopsis_writer.page.server import Access, application, listen, serve
 from synopsis_writer.settings import load_settings
 from tests.support.browser import ARGUMENTS, Served, environment_of, opened
 from tests.support.page import Browser
@@ -88,7 +88,7 @@ async def typed(folder: Path) -> list[tuple[list[float], list[float]]]:
         access = Access("127.0.0.1", listening.getsockname()[1])
         settings = load_settings({"out": folder / "texts", "log": folder / "runs.sqlite3"}, {})
         started = asyncio.Event()
-        page = Page(access, lambda: Writer(settings, environment={}), "de", started.set)
+        page = application(access, lambda: Writer(settings, environment={}), "de", started.set)
         serving = asyncio.create_task(serve(page, listening))
         await started.wait()
         ours, theirs = multiprocessing.get_context("spawn").Pipe()

@@ -92,9 +92,9 @@ def test_only_the_page_itself_may_ask(
 
 
 def test_each_request_that_changes_anything_needs_token_and_origin(browser: Browser) -> None:
-    from synopsis_writer.page.api import _ROUTES
+    from synopsis_writer.page.routing import ROUTES
 
-    changing = [line for line, *_ in _ROUTES if not line.startswith("GET ")]
+    changing = [line for line, *_ in ROUTES if not line.startswith("GET ")]
     assert len(changing) > 10
     for line in changing:
         method, path = line.split()

@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx2
 
 from synopsis_writer import Writer
-from synopsis_writer.page.server import Access, Page, listen, serve
+from synopsis_writer.page.server import Access, application, listen, serve
 
 KEY = "sk-secret"  # of the model's server: it never reaches the page
 
@@ -76,7 +76,7 @@ def served(open_writer: Callable[[], Writer]) -> Iterator[Browser]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         stopping.append(lambda: loop.call_soon_threadsafe(task.cancel))
-        await serve(Page(access, open_writer, "de", started.set), listening)
+        await serve(application(access, open_writer, "de", started.set), listening)
 
     def work() -> None:
         with listening, suppress(asyncio.CancelledError):

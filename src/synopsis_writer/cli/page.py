@@ -55,7 +55,7 @@ def open_page(
     import asyncio
 
     from synopsis_writer.house.house import open_house
-    from synopsis_writer.page.server import Access, Page, is_loopback, listen, serve
+    from synopsis_writer.page.server import Access, application, is_loopback, listen, serve
 
     if not is_loopback(host):
         if not settings.insecure:
@@ -90,7 +90,8 @@ def open_page(
             gc.freeze()  # a full pass over all that is loaded would stop all threads for 60 ms
 
         try:
-            asyncio.run(serve(Page(access, open_writer, settings.lang, show, freeze), listening))
+            app = application(access, open_writer, settings.lang, show, freeze)
+            asyncio.run(serve(app, listening))
         except KeyboardInterrupt:
             cli.end_quietly()
     return 0

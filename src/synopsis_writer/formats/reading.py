@@ -26,6 +26,10 @@ SHEET_STYLE = "Synopsis Data"  # of what a press sheet has around its text: no p
 _LONGEST_TITLE = 90  # characters
 _LOCKED = b"\xd0\xcf\x11\xe0"  # an OLE container: an old .doc, or a docx under a password
 _NO_TITLE_END = (".", "!", "?", "…", "“", "«", "»", '"', ":", ",", ";")
+_SENTENCE_ENDS = (".", "!", "?", "…", "“", "”", "«", "»", '"', ")")
+# What editors' programs write, the likeliest first; others are tried where none of these fits.
+_BYTE_ENCODINGS, _WIDE_ENCODINGS = ["cp1252", "mac_roman", "cp850"], ["utf_16", "utf_16_le", "utf_16_be"]
+_DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` puts below the text
 
 COLUMNS = {
     "text": ("text", "inhalt", "inhaltsangabe", "synopsis", "beschreibung", "description"),
@@ -50,12 +54,8 @@ class Source:
 def read_sources(path: Path) -> list[Source]:
     """Read the texts of a file, one but for a CSV; a file of an unknown suffix is read as Markdown.
 
-    Paragraphs, title line, umlauts and quotation marks stay; formatting goes.
-
-    Raises:
-        FileError: missing, too large, binary, damaged, or without a text; names file and line.
-        SettingsError: it is Word or HTML, and the extra `formats` is not installed.
-        InputError: its front matter cannot be read.
+    Paragraphs, title line, umlauts and quotation marks stay; formatting goes. Raises InputError, FileError
+    where no text can be read, and SettingsError for Word or HTML without the extra `formats`.
     """
     most = MOST_FILE if path.suffix.lower() in _LARGER else MOST_BYTES
     return parse_sources(read_input(path, most, "that is no synopsis"), path)
@@ -112,15 +112,12 @@ def replace_text(document: Document, text: str) -> tuple[str, str]:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the files of texts below `folder`, sorted, without hidden ones, or the file that it is itself.
-
-    Raises FileError for none.
-    """
+    """Return the files of texts below `folder`, sorted, or the file that it is; raises FileError for none."""
     if not folder.is_dir():
         return [folder]
     try:
-        found = find_files(folder, "**/*")
-        files = [path for path in found if path.suffix.lower() in READERS and path.is_file()]
+        found = (path for path in find_files(folder, "**/*") if path.suffix.lower() in READERS)
+        files = [path for path in found if path.is_file()]
     except OSError as error:
         raise FileError(os_reason(error, folder)) from error
     if not files:
@@ -156,18 +153,10 @@ def paragraphs(text: str) -> list[str]:
     blocks = [block for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
     parts: list[str] = []
     for block in blocks:
-        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        lines = [" ".join(line.split()) for line in block.splitlines() if line.strip()]
         ends_sentences = all(line.endswith(_SENTENCE_ENDS) for line in lines[:-1])
         parts += lines if ends_sentences else [" ".join(lines)]
-    return [" ".join(part.split()) for part in parts]
-
-
-_SENTENCE_ENDS = (".", "!", "?", "…", "“", "”", "«", "»", '"', ")")
-
-
-# What editors' programs write, the likeliest first; others are tried where none of these fits.
-_BYTE_ENCODINGS = ["cp1252", "mac_roman", "cp850"]
-_WIDE_ENCODINGS = ["utf_16", "utf_16_le", "utf_16_be"]
+    return parts
 
 
 def _decode(data: bytes, path: Path) -> str:
@@ -205,9 +194,6 @@ def _read_text(data: bytes, path: Path) -> Iterator[Source]:
     text = source.document.text
     first_line = raw.count("\n", 0, raw.find(text)) + 1 if text else 1
     yield replace(source, document=replace(source.document, first_line=first_line))
-
-
-_DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` puts below the text
 
 
 def _read_json(data: bytes, path: Path) -> Iterator[Source]:

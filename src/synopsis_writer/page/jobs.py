@@ -5,20 +5,23 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
 from synopsis_writer.answers import parts_so_far
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document
-from synopsis_writer.errors import FileError, GateRefusedError, InputError
+from synopsis_writer.errors import GateRefusedError, InputError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import status_line
-from synopsis_writer.page.library import Journal, NotFoundError
+from synopsis_writer.page.library import Journal, NotFoundError, logged_errors
+from synopsis_writer.page.routing import route
 from synopsis_writer.page.texts import Part, Text, as_json, failure_of, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.usage import Usage, format_cost, total_cost
@@ -28,7 +31,9 @@ _MOST_RUNNING, _MOST_FINISHED = 8, 100  # jobs
 _PICTURE_SECONDS = 0.1  # between two pictures of what grows: more often no eye can read
 _SILENCE = 15.0  # seconds after which a stream shows that it is open
 
-_log = logging.getLogger(__name__)
+_LAST_EVENTS = frozenset({"done", "failed", "stopped"})
+
+_Made = list[tuple[Result, Text]]
 _job: ContextVar["Job | None"] = ContextVar("job", default=None)
 
 
@@ -38,21 +43,24 @@ class Job:
 
     base: Text
     id: str = field(default_factory=lambda: f"j-{secrets.token_hex(8)}")
-    events: deque[tuple[int, str, Any]] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
-    has_ended: bool = False
+    events: list[tuple[int, str, Any]] = field(default_factory=list)
+    task: asyncio.Task[None] = field(init=False)
     _answer: str = ""
     _count: int = 0
     _shown: float = 0.0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def add(self, kind: str, data: Any, *, ends: bool = False) -> None:
-        """Add an event; the streams of events end with the one that `ends` the job."""
+    @property
+    def has_ended(self) -> bool:
+        """Whether no event follows."""
+        return bool(self.events) and self.events[-1][1] in _LAST_EVENTS
+
+    def add(self, kind: str, data: Any) -> None:
+        """Add an event."""
         if kind == "growing":
-            self.events = deque(event for event in self.events if event[1] != kind)
+            self.events = [event for event in self.events if event[1] != kind]
         self._count += 1
         self.events.append((self._count, kind, data))
-        self.has_ended = ends
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -81,11 +89,6 @@ class Job:
         judged = {"number": attempt.number, "form": brief.form, "passed": attempt.passed}
         paid = {"usage": usage, "cost": format_cost(answer.cost)}
         self.add("attempt", {**judged, **paid, "findings": findings})
-
-    def stop(self) -> None:
-        """Stop it, if it is under way."""
-        if self.task is not None:
-            self.task.cancel()
 
     async def stream(self, last: int) -> AsyncIterator[bytes]:
         """Yield the events after the one of a number, as server-sent events, until the job has ended."""
@@ -120,61 +123,78 @@ class Jobs(logging.Handler):
                 message = status_line(record, self._writer.workspace.gate.lang)
                 job.add("status", {"message": message})
 
-    def find(self, name: str) -> Job:
-        """Return a job; raises NotFoundError."""
-        if name not in self._jobs:
-            raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it ended long ago")
-        return self._jobs[name]
+    @route("POST /write")
+    async def _write(self, brief: dict[str, Any], best_of: int = 1) -> dict[str, Any]:
+        base = Text(brief=brief)
+        asked = make_brief(**base.asked)
+
+        async def work(job: Job) -> _Made:
+            on_text, on_attempt = job.grow if best_of == 1 else None, job.attempted
+            result = await self._writer.write(asked, best_of=best_of, on_text=on_text, on_attempt=on_attempt)
+            return [(result, _text_of(result))]
+
+        return self._start(base, work)
+
+    @route("POST /revise")
+    async def _revise(
+        self, text: Text, note: str = "", paragraphs: Sequence[int] = (), variants: int = 1
+    ) -> dict[str, Any]:
+        document = self._document(text)
+        wish: Any = {"note": note or None, "paragraphs": paragraphs, "variants": variants}
+
+        async def work(job: Job) -> _Made:
+            on_text, on_attempt = job.grow if variants == 1 else None, job.attempted
+            revised = await self._writer.revise(document, on_text=on_text, on_attempt=on_attempt, **wish)
+            same = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
+            return [
+                (result, _text_of(result, revised.version(index), **same))
+                for index, result in enumerate(revised.results)
+            ]
+
+        return self._start(text, work)
+
+    @route("POST /lengths")
+    async def _tell_lengths(self, text: Text, forms: Sequence[str] = ()) -> dict[str, Any]:
+        document = self._document(text)
+
+        async def work(job: Job) -> _Made:
+            results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
+            return [(result, _text_of(result, beside=text.id)) for result in results]
+
+        return self._start(text, work)
+
+    @route("GET /jobs/{job}/events", at_once=True)
+    async def _stream(self, request: Request) -> Response:
+        """Return the events of a job, from the one after the last that is known."""
+        job, known = self._find(request.path_params["job"]), request.headers.get("last-event-id", "")
+        last = int(known) if known.isascii() and known.isdigit() else 0
+        if job.has_ended and job.events[-1][0] <= last:
+            return Response(status_code=204)  # a browser does not ask again then
+        return StreamingResponse(job.stream(last), media_type="text/event-stream")
+
+    @route("POST /jobs/{job}/stop", at_once=True)
+    async def _stop(self, job: str) -> None:
+        self._find(job).task.cancel()
 
     async def stop(self) -> None:
         """Stop all jobs, and wait until each has recorded what it was answered."""
         logging.getLogger("synopsis_writer").removeHandler(self)
-        for job in self._jobs.values():
-            job.stop()
-        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        tasks = [job.task for job in self._jobs.values()]
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def write(self, text: Text, best_of: int) -> Job:
-        """Write a text for the brief of one."""
-        brief = make_brief(**text.asked)
-
-        async def work(job: Job) -> None:
-            on_text = job.grow if best_of == 1 else None
-            more: dict[str, Any] = {"on_text": on_text, "on_attempt": job.attempted}
-            await self._end(job, [await self._writer.write(brief, best_of=best_of, **more)])
-
-        return self._start(text, work)
-
-    def revise(self, text: Text, *, variants: int, **wish: Any) -> Job:
-        """Revise a text as a person wishes."""
-        document = self._document(text)
-        wished = {"variants": variants, **{name: value for name, value in wish.items() if value}}
-
-        async def work(job: Job) -> None:
-            on_text = job.grow if variants == 1 else None
-            revised = await self._writer.revise(document, on_text=on_text, on_attempt=job.attempted, **wished)
-            documents = [revised.version(index) for index, _ in enumerate(revised.results)]
-            same: dict[str, Any] = {"id": text.id, "hash": text.hash, "request": dict(revised.request)}
-            await self._end(job, revised.results, documents, **same)
-
-        return self._start(text, work)
-
-    def lengths(self, text: Text, forms: Sequence[str]) -> Job:
-        """Tell a text in other lengths."""
-        document = self._document(text)
-
-        async def work(job: Job) -> None:
-            results = await self._writer.lengths(document, forms, on_attempt=job.attempted)
-            await self._end(job, results, are_lengths=True, beside=text.id)
-
-        return self._start(text, work)
+    def _find(self, name: str) -> Job:
+        if name not in self._jobs:
+            raise NotFoundError(f"no job {name[:40]}: the server was started anew, or it ended long ago")
+        return self._jobs[name]
 
     def _document(self, text: Text) -> Document:
         folder = self._writer.settings.out
         path = folder / text.id if text.id else self._journal.path(text.draft)
         return text.document(path, text.origin, self._writer)
 
-    def _start(self, base: Text, work: Callable[[Job], Awaitable[None]]) -> Job:
+    def _start(self, base: Text, work: Callable[[Job], Awaitable[_Made]]) -> dict[str, Any]:
         """Begin a job; raises InputError where too many are running."""
         ended = [name for name, job in self._jobs.items() if job.has_ended]
         if len(self._jobs) - len(ended) >= _MOST_RUNNING:
@@ -184,46 +204,39 @@ class Jobs(logging.Handler):
         job = Job(Text(brief=base.brief))
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, work))
-        return job
+        return {"job": job.id}
 
-    async def _run(self, job: Job, work: Callable[[Job], Awaitable[None]]) -> None:
+    async def _run(self, job: Job, work: Callable[[Job], Awaitable[_Made]]) -> None:
+        """Do a job's work, put what came of it into the journal, and report it."""
         _job.set(job)
         try:
-            await work(job)
+            made = await work(job)
+            texts, results = [await self._saved(text) for _, text in made], [result for result, _ in made]
+            result = results[0]
+            if result.accepted is None and len(results) == 1 and texts[0].beside is None:
+                error = result.error or GateRefusedError(f"refused by the gate: {result.reason}")
+                job.add("failed", {**failure_of(error), "text": texts[0]})
+                return
+            attempts = {id(attempt): attempt for each in results for attempt in each.attempts}.values()
+            usage = sum((attempt.answer.usage for attempt in attempts), Usage())
+            cost = format_cost(total_cost(attempt.answer.cost for attempt in attempts))
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            job.add("done", {"texts": texts, "cost": cost, "tokens": tokens})
         except asyncio.CancelledError:
-            job.add("stopped", {}, ends=True)
+            job.add("stopped", {})
         except Exception as error:  # noqa: BLE001 - ours, and any other
-            text = job.text and await self._saved(job.text)
-            job.add("failed", {**failure_of(error), "text": text}, ends=True)
+            job.add("failed", {**failure_of(error), "text": job.text and await self._saved(job.text)})
 
     async def _saved(self, text: Text) -> Text:
         """Put a text that a model wrote into the journal; a full disk does not cost it."""
         text = text.model_copy(update={"draft": f"d-{secrets.token_hex(8)}"})
-        try:
-            await asyncio.to_thread(self._journal.write, text.draft, text, text)
-        except FileError as error:
-            _log.warning("%s", error)
+        with logged_errors():
+            await asyncio.to_thread(self._journal.write, text, text)
         return text
 
-    async def _end(
-        self, job: Job, results: Sequence[Result], documents: Sequence[Document] = (), *,
-        are_lengths: bool = False, **more: Any,
-    ) -> None:  # fmt: skip
-        """Put what came of a job into the journal, and report it."""
-        texts = []
-        for index, result in enumerate(results):
-            made = documents[index] if documents else None
-            text = text_of(made or Document(Path("text"), result.front_matter(), result.text), **more)
-            if result.synopsis is None and result.best is not None:  # paid, though it is no synopsis
-                text = text.model_copy(update={"paragraphs": (Part(text=result.best.answer.text),)})
-            texts.append(await self._saved(text))
-        result, *others = results
-        if result.accepted is None and not others and not are_lengths:
-            error = result.error or GateRefusedError(f"refused by the gate: {result.reason}")
-            job.add("failed", {**failure_of(error), "text": texts[0]}, ends=True)
-            return
-        attempts = {id(attempt): attempt for each in results for attempt in each.attempts}.values()
-        usage = sum((attempt.answer.usage for attempt in attempts), Usage())
-        cost = format_cost(total_cost(attempt.answer.cost for attempt in attempts))
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        job.add("done", {"texts": texts, "cost": cost, "tokens": tokens}, ends=True)
+
+def _text_of(result: Result, document: Document | None = None, **more: Any) -> Text:
+    text = text_of(document or Document(Path("text"), result.front_matter(), result.text), **more)
+    if result.synopsis is None and result.best is not None:  # paid, though it is no synopsis
+        text = text.model_copy(update={"paragraphs": (Part(text=result.best.answer.text),)})
+    return text

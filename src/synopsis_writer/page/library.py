@@ -1,23 +1,26 @@
 """Where the page's texts lie: saved files and their versions, and a journal of what is not saved."""
 
+import asyncio
 import contextlib
 import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
+from starlette.responses import Response
 
 from synopsis_writer.document import Document, format_document, parse_document
 from synopsis_writer.errors import FileError, InputError
-from synopsis_writer.gate.finding import Finding
+from synopsis_writer.formats.sheets import export
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.log import Version
+from synopsis_writer.page.routing import route
 from synopsis_writer.page.texts import Sent, Text, text_of
 from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
@@ -25,7 +28,6 @@ from synopsis_writer.storage.files import find_files, read_input, save, slug, wr
 from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 _LONGEST_ID, _MOST_LISTED = 500, 2_000
 _LONGEST_DRAFT = 20_000_000  # bytes
@@ -58,27 +60,35 @@ class Draft(Sent):
     made: Text | None = None
 
 
+@dataclass
 class Journal:
     """What was typed or written and is not saved, a file each, which only its owner may read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    folder: Path
 
     def path(self, draft: str) -> Path:
         """Return the file of a draft; raises InputError for what is no id."""
         if not re.fullmatch(r"d-[0-9a-f]{4,32}", draft):
             raise InputError(f"'{draft[:40]}' is no draft's id: write d- and 4 to 32 hex digits")
-        return self._folder / f"{draft}.json"
+        return self.folder / f"{draft}.json"
 
-    def write(self, draft: str, text: Text, made: Text | None = None) -> datetime:
+    def write(self, text: Text, made: Text | None = None) -> datetime:
         """Write a draft; what a model made of it before stays known; raises FileError."""
-        path, now = self.path(draft), datetime.now(UTC)
+        path, now = self.path(text.draft), datetime.now(UTC)
         if made is None:
             with contextlib.suppress(FileError):
-                made = self.read(draft).made
-        entry = Draft(draft=draft, at=now, text=text, made=made)
+                made = self.read(text.draft).made
+        entry = Draft(draft=text.draft, at=now, text=text, made=made)
         write_file(path, entry.model_dump_json(), private=True)
         return now
+
+    @route("PUT /journal/{draft}", at_once=True)
+    def _write(self, text: Text) -> dict[str, Any]:
+        return {"at": self.write(text)}
+
+    @route("GET /journal/{draft}", at_once=True)
+    def _read(self, draft: str) -> Text:
+        return self.read(draft).text
 
     def read(self, draft: str) -> Draft:
         """Return a draft; raises NotFoundError, and FileError where it cannot be read."""
@@ -90,6 +100,7 @@ class Journal:
         except ValidationError as error:
             raise FileError(f"{path}: is damaged: look at it in an editor") from error
 
+    @route("DELETE /journal/{draft}", at_once=True)
     def delete(self, draft: str) -> None:
         """Delete a draft, if it is there; raises FileError."""
         try:
@@ -100,7 +111,7 @@ class Journal:
     def entries(self) -> list[Draft]:
         """Return the drafts that can be read, the newest first; those that are too old are deleted."""
         found = []
-        for path in self._folder.glob("d-*.json") if self._folder.is_dir() else ():
+        for path in self.folder.glob("d-*.json") if self.folder.is_dir() else ():
             with contextlib.suppress(InputError):
                 draft = self.read(path.stem)
                 if datetime.now(UTC) - draft.at > _DRAFTS_LAST:
@@ -108,6 +119,15 @@ class Journal:
                 else:
                     found.append(draft)
         return sorted(found, key=lambda draft: draft.at, reverse=True)
+
+
+@contextlib.contextmanager
+def logged_errors() -> Iterator[None]:
+    """Log what goes wrong with a file beside the text itself, which must not be lost by it."""
+    try:
+        yield
+    except FileError as error:
+        _log.warning("%s", error)
 
 
 @dataclass
@@ -119,18 +139,15 @@ class Library:
     _rows: dict[Path, tuple[int, dict[str, Any], str]] = field(default_factory=dict)  # time, row, words
     _lock: threading.Lock = field(default_factory=threading.Lock)  # from comparing a file to writing it
 
-    @property
-    def folder(self) -> Path:
-        """Where texts are saved."""
-        return self.writer.settings.out
+    def __post_init__(self) -> None:
+        self.folder = self.writer.settings.out
 
     def path(self, name: str) -> Path:
         """Return the file of a text's id; raises InputError for one that leads out of the folder."""
-        parts = name.split("/")
         wrong = "\\" in name or len(name) > _LONGEST_ID or not name.isprintable()
-        if wrong or any(not part or part.startswith(".") for part in parts):
+        if wrong or any(not part or part.startswith(".") for part in name.split("/")):
             raise InputError(f"{name[:80]!a}: is no saved text: name a file below the folder of saved texts")
-        path = self.folder.joinpath(*parts)
+        path = self.folder / name
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{name[:80]}: is no saved text: those are Markdown files (.md)")
         if path.is_symlink() or not path.resolve().is_relative_to(self.folder.resolve()):
@@ -139,16 +156,18 @@ class Library:
             raise NotFoundError(f"{name[:80]}: no such text: it was moved or deleted")
         return path
 
-    def read(self, path: Path) -> tuple[Text, Document]:
+    def read(self, name: str) -> tuple[Text, Document]:
         """Return a saved text, as page and file have it; raises InputError."""
+        path = self.path(name)
         data = read_input(path)
         document = parse_document(data, path)
-        draft = _digest(str(path.absolute()).encode("utf-8", "surrogatepass"))[:20]
-        name = path.relative_to(self.folder).as_posix()
-        return text_of(document, id=name, draft=f"d-{draft}", hash=_digest(data)), document
+        place = str(path.absolute()).encode("utf-8", "surrogatepass")
+        draft = f"d-{hashlib.sha256(place).hexdigest()[:20]}"
+        return text_of(document, id=name, draft=draft, hash=hashlib.sha256(data).hexdigest()), document
 
-    def listed(self, query: str, state: str) -> dict[str, Any]:
-        """Return the saved texts that have all words of a query, and a state, the newest first."""
+    @route("GET /texts", at_once=True)
+    def _list(self, query: str = "", state: str = "") -> dict[str, Any]:
+        """Return the saved texts with all words of a query, and a state, the newest first; and all drafts."""
         rows = []
         for path in find_files(self.folder, "**/*") if self.folder.is_dir() else ():
             if path.suffix.lower() in SUFFIXES and (found := self._row(path)) is not None:
@@ -156,14 +175,15 @@ class Library:
                 if state in {"", row["state"]} and all(word in words for word in query.casefold().split()):
                     rows.append(row)
         rows.sort(key=lambda row: str(row["changed"]), reverse=True)
-        return {"texts": rows[:_MOST_LISTED], "more": max(0, len(rows) - _MOST_LISTED)}
+        more = max(0, len(rows) - _MOST_LISTED)
+        return {"texts": rows[:_MOST_LISTED], "more": more, **self._list_drafts()}
 
     def _row(self, path: Path) -> tuple[dict[str, Any], str] | None:
         """Return a saved text as the list shows it, and all its words."""
         try:
             time = path.stat().st_mtime_ns
             if self._rows.get(path, (0,))[0] != time:
-                text, document = self.read(self.path(path.relative_to(self.folder).as_posix()))
+                text, document = self.read(path.relative_to(self.folder).as_posix())
                 show, people = str(text.brief["show"]), [person.name for person in text.characters]
                 row = {
                     **text.model_dump(include={"id", "state", "story"}),
@@ -179,62 +199,97 @@ class Library:
             return None  # `synopsis check` says what is wrong with it
         return self._rows[path][1:]
 
-    def opened(self, name: str) -> dict[str, Any]:
-        """Return a saved text as the page opens it: with what was typed since, and not saved."""
-        text = self.read(self.path(name))[0]
-        typed = next((each for each in self.drafts() if each.text.id == name), None)
-        return {**dict(text), "journal": typed and typed.model_dump(mode="json", exclude={"made"})}
+    @route("GET /journal", at_once=True)
+    def _list_drafts(self) -> dict[str, Any]:
+        rows = []
+        for each in self._drafts():
+            row = {"draft": each.draft, "at": each.at, "show": each.text.brief.get("show")}
+            rows.append({**row, "id": each.text.id, "title": each.text.title})
+        return {"drafts": rows}
 
-    def drafts(self) -> list[Draft]:
+    def _drafts(self) -> list[Draft]:
         """Return the drafts of the journal, the newest first; those whose words are saved are deleted."""
         found = []
         for each in self.journal.entries():
             saved = None
             with contextlib.suppress(InputError):
-                saved = self.read(self.path(each.text.id))[0] if each.text.id else None
+                saved = self.read(each.text.id)[0] if each.text.id else None
             if saved and saved.model_dump(exclude=_PASSING) == each.text.model_dump(exclude=_PASSING):
                 self.journal.delete(each.draft)
             else:
                 found.append(each)
         return found
 
-    def release(self, name: str, seen: str, by: str, waivers: Mapping[str, str]) -> Text:
-        """Record in a text's file that a person releases it; raises as `release` and `save`."""
-        path = self.path(name)
-        with self._lock:
-            self._compare(path, seen)
-            release(path, by, waivers=waivers, writer=self.writer)
-            return self.read(path)[0]
+    @route("GET /texts/{id:path}/hash", at_once=True)
+    def _hash(self, id: str) -> dict[str, Any]:
+        return {"hash": self.read(id)[0].hash}
 
-    def _compare(self, path: Path, seen: str) -> Document:
-        """Return a file's document; raises ConflictError where it is not the one that was seen last."""
-        text, document = self.read(path)
+    @route("GET /texts/{id:path}/versions", at_once=True)
+    def _versions(self, id: str) -> dict[str, Any]:
+        """Return the versions that led to a saved text, the newest first."""
+        versions = [
+            {
+                "id": f"{version.text}.{version.number}",
+                "at": version.created,
+                **{name: getattr(version, name) for name in ("maker", "model", "request")},
+                "words": None if version.content is None else len(version.document.text.split()),
+            }
+            for version in self.writer.log.versions_of(self.read(id)[1])[::-1]
+        ]
+        return {"versions": versions}
+
+    @route("GET /versions/{id}", at_once=True)
+    def _version(self, id: str) -> Text:
+        text, _, number = id.rpartition(".")
+        for version in self.writer.log.versions(text):
+            if str(version.number) == number:
+                return text_of(version.document)
+        raise NotFoundError(f"no version {id[:40]}: it was removed from the log")
+
+    @route("GET /texts/{id:path}", at_once=True)
+    def _open(self, id: str) -> dict[str, Any]:
+        """Return a saved text, with what was typed since, and not saved."""
+        text = self.read(id)[0]
+        typed = next((each for each in self._drafts() if each.text.id == id), None)
+        return {**dict(text), "journal": typed and typed.model_dump(mode="json", exclude={"made"})}
+
+    @route("GET /export")
+    def _export(self, id: str, format: str) -> Response:
+        """Return a saved text as a file for a receiver."""
+        document = self.read(id)[1]
+        content = export([document], format, self.writer.workspace.house.orthography)
+        name = f"{slug(document.path.stem)}.{format}"
+        head = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, headers=head, media_type="application/octet-stream")
+
+    @route("POST /release")
+    def _release(self, id: str, hash: str, by: str, waivers: Mapping[str, str] = {}) -> Text:
+        """Record in a text's file that a person releases it."""
+        with self._lock:
+            release(self._unchanged(id, hash).path, by, waivers=waivers, writer=self.writer)
+            return self.read(id)[0]
+
+    def _unchanged(self, name: str, seen: str) -> Document:
+        """Return a saved text's document; raises ConflictError where it is not the one that was seen last."""
+        text, document = self.read(name)
         if text.hash != seen:
             raise ConflictError(text)
         return document
 
-    def versions(self, name: str) -> list[Version]:
-        """Return the versions that led to a saved text, the newest first; raises InputError."""
-        return self.writer.log.versions_of(self.read(self.path(name))[1])[::-1]
+    @route("POST /texts")
+    async def _save_new(self, text: Text) -> Text:
+        return await self._save(text.model_copy(update={"id": None}))
 
-    def version(self, name: str) -> Text:
-        """Return a version by its id, as the page has it; raises InputError."""
-        text, _, number = name.rpartition(".")
-        for version in self.writer.log.versions(text):
-            if str(version.number) == number:
-                return text_of(version.document)
-        raise NotFoundError(f"no version {name[:40]}: it was removed from the log")
+    @route("PUT /texts/{id:path}")
+    async def _save(self, text: Text) -> Text:
+        """Save a text, with the verdicts of a check; one that cannot be checked is saved all the same."""
+        gate = {}
+        with contextlib.suppress(InputError):
+            gate = {"gate": verdicts((await text.check(self.writer)).findings)}
+        return await asyncio.to_thread(self._write, text, gate)
 
-    def save(self, text: Text, findings: Sequence[Finding] | None) -> Text:
-        """Save a text in its file, or in a new one, and its version; return it as it is now.
-
-        `findings` are of its check; None where it could not be checked.
-
-        Raises:
-            ConflictError: the file is another than the one that was last seen.
-            InputError: the brief is no brief, or the file cannot be written.
-        """
-        gate = {} if findings is None else {"gate": verdicts(findings)}
+    def _write(self, text: Text, gate: Mapping[str, Any]) -> Text:
+        """Save a text in its file, or in a new one, and its version; return it as it is now."""
         run, parent = text.origin.get("run"), None
         # What a model wrote in the same run: the draft of this text, or else the newest.
         entries = [each for each in self.journal.entries() if each.made]
@@ -242,23 +297,24 @@ class Library:
         made.sort(key=lambda each: text.draft not in {each.draft, ""})
         with self._lock:
             if text.id is None:
-                path = self._save_new(text, gate)
+                document = text.document(Path("text"), {**text.origin, **gate}, self.writer)
+                path = self._save_file(document, text)
             else:
-                path = self.path(text.id)
-                old = self._compare(path, text.hash)
-                parent = _logged(lambda: self.writer.log.touch(old, begin=True))
+                old = self._unchanged(text.id, text.hash)
+                path = old.path
+                with logged_errors():
+                    parent = self.writer.log.touch(old, begin=True)
                 rest = {**old.meta, **(text.origin if text.request is not None else {}), **gate}
                 document = text.document(path, rest, self.writer)
                 write_file(path, format_document(document.meta, document.text))
-            saved, document = self.read(path)
-        _logged(lambda: self._record(document, text, made[0].made if made else None, parent))
+            saved, document = self.read(path.relative_to(self.folder).as_posix())
+        with logged_errors():
+            self._record(document, text, made[0].made if made else None, parent)
         for draft in {text.draft, saved.draft, *(each.draft for each in made)} - {""}:
             self.journal.delete(draft)
         return saved
 
-    def _save_new(self, text: Text, gate: Mapping[str, Any]) -> Path:
-        document = text.document(Path("text"), {**text.origin, **gate}, self.writer)
-        content = format_document(document.meta, document.text)
+    def _save_file(self, document: Document, text: Text) -> Path:
         title, folder = text.title, self.folder
         if text.beside:
             first = self.path(text.beside)
@@ -266,6 +322,7 @@ class Library:
             title, folder = f"{slug(first.stem, 59 - len(form))}-{form}", first.parent
         elif "brief" in document.meta:
             folder /= self.writer.find_show(str(document.meta["brief"]["show"])).slug
+        content = format_document(document.meta, document.text)
         return save(content, folder, title, "md", within=self.folder)
 
     def _record(self, document: Document, text: Text, made: Text | None, parent: Version | None) -> None:
@@ -282,16 +339,3 @@ class Library:
             log.add_version(document, "person", parent=parent)
         if text.id is None and isinstance(run, str):
             log.saved(run, document.path)
-
-
-def _logged(work: Callable[[], _T]) -> _T | None:
-    """Do what the log may fail at: that never costs a text."""
-    try:
-        return work()
-    except FileError as error:
-        _log.warning("%s", error)
-        return None
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -52,19 +52,19 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _secret() -> str:
-    return secrets.token_urlsafe(32)
-
-
 @dataclass(frozen=True)
 class Access:
     """Where the server listens, and its three secrets, new at each start."""
 
     host: str
     port: int
-    token: str = field(default_factory=_secret, repr=False)  # in the first address: it gets the cookie
-    cookie: str = field(default_factory=_secret, repr=False)
-    page_token: str = field(default_factory=_secret, repr=False)  # in the page, for requests that change
+    token: str = field(
+        default_factory=secrets.token_urlsafe, repr=False
+    )  # in the first address: it gets the cookie
+    cookie: str = field(default_factory=secrets.token_urlsafe, repr=False)
+    page_token: str = field(
+        default_factory=secrets.token_urlsafe, repr=False
+    )  # in the page, for requests that change
 
     @property
     def address(self) -> str:
@@ -135,76 +135,70 @@ def _guarded(app: ASGIApp, access: Access) -> ASGIApp:
     return answer
 
 
-@dataclass
-class Page:
-    """The server's application; its writer is opened beside it, and it answers meanwhile."""
+def application(
+    access: Access,
+    open_writer: "Callable[[], Writer]",
+    lang: str = "de",
+    on_start: Callable[[], None] = lambda: None,
+    on_warm: Callable[[], None] = lambda: None,
+) -> Starlette:
+    """Return the server's application; its writer is opened beside it, and it answers meanwhile.
 
-    access: Access
-    open_writer: "Callable[[], Writer]"
-    lang: str = "de"
-    on_start: Callable[[], None] = lambda: None
-    on_warm: Callable[[], None] = lambda: None  # once the house is loaded
+    `on_warm` is called once the house is loaded.
+    """
+    from jinja2 import Environment
 
-    def app(self) -> Starlette:
-        """Return the application."""
-        from jinja2 import Environment
+    source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    text = template.render(token=access.page_token, lang=lang)
 
-        source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
-        template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-        text = template.render(token=self.access.page_token, lang=self.lang)
+    def make() -> "Api":
+        from synopsis_writer.page.api import Api
 
-        def show(_: Request) -> Response:
-            return Response(text, media_type="text/html")
-
-        static = StaticFiles(packages=[(__package__, "static")])
-        return Starlette(
-            routes=[
-                Route("/", show),
-                Mount("/static", GZipMiddleware(static)),
-                Mount("/api", self._ask),
-            ],
-            middleware=[Middleware(_guarded, access=self.access)],
-            exception_handlers={HTTPException: _unknown},
-            lifespan=self._lifespan,
-        )
+        return Api(open_writer(), on_warm)
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         """Open the writer and warm it up in the background; close it at the end."""
         async with contextlib.AsyncExitStack() as stack:
 
             async def opening() -> "Api":
-                api = await asyncio.to_thread(self._make)
+                api = await asyncio.to_thread(make)
                 await stack.enter_async_context(api.opened())
                 return api
 
-            self._api = api = asyncio.ensure_future(opening())
+            app.state.api = api = asyncio.ensure_future(opening())
             api.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self.on_start()
+            on_start()
             try:
                 yield
             finally:
                 api.cancel()
 
-    def _make(self) -> "Api":
-        from synopsis_writer.page.api import Api
+    return Starlette(
+        routes=[
+            Route("/", lambda _: Response(text, media_type="text/html")),
+            Mount("/static", GZipMiddleware(StaticFiles(packages=[(__package__, "static")]))),
+            Mount("/api", _ask),
+        ],
+        middleware=[Middleware(_guarded, access=access)],
+        exception_handlers={HTTPException: _unknown},
+        lifespan=lifespan,
+    )
 
-        return Api(self.open_writer(), self.on_warm)
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            api = await asyncio.shield(self._api)
-            await api.router(scope, receive, send)
-        except (HTTPException, ClientDisconnect):
-            raise
-        except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
-            from synopsis_writer.page.texts import failure_of
+async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        api = await asyncio.shield(scope["app"].state.api)
+        await api.router(scope, receive, send)
+    except (HTTPException, ClientDisconnect):
+        raise
+    except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
+        from synopsis_writer.page.texts import failure_of
 
-            status = (
-                502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
-            )
-            status, more = getattr(error, "status", status), getattr(error, "more", {})
-            await _json({"error": failure_of(error), **more}, status)(scope, receive, send)
+        status = 502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
+        status, more = getattr(error, "status", status), getattr(error, "more", {})
+        await _json({"error": failure_of(error), **more}, status)(scope, receive, send)
 
 
 def _json(data: Any, status: int) -> Response:
@@ -213,7 +207,7 @@ def _json(data: Any, status: int) -> Response:
     return Response(as_json(data), status, media_type="application/json")
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
+def _unknown(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     return _json({"error": {"message": "the page's server has no such address", "code": 2}}, status)
 
@@ -230,10 +224,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host}, port {port}: {reason.lower()}: {hint}") from error
 
 
-async def serve(page: Page, listening: socket.socket) -> None:
+async def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve the page until this is cancelled, as a signal does; then end all that is at work."""
     config = uvicorn.Config(
-        page.app(), loop="asyncio", http="h11", ws="none", lifespan="on", log_config=None,
+        app, loop="asyncio", http="h11", ws="none", lifespan="on", log_config=None,
         log_level="critical", access_log=False, proxy_headers=False, server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip

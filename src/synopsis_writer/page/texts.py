@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from synopsis_writer.brief import Brief, make_brief
-from synopsis_writer.document import Document, check_values, format_document
+from synopsis_writer.document import Document, format_document
 from synopsis_writer.errors import InputError, SynopsisError, explain
 from synopsis_writer.examples import listed_people, read_brief
 from synopsis_writer.formats.reading import paragraphs, title_and_text
@@ -22,6 +22,7 @@ from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.synopsis import Storyline
+from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -58,16 +59,6 @@ class Sent(BaseModel):
     """What the page sends; what it does not know is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @classmethod
-    def read(cls, data: Any) -> Any:
-        """Return what was sent; raises InputError."""
-        try:
-            return cls.model_validate(check_values(data))
-        except ValidationError as error:
-            raise InputError(f"the request: {explain(error)}") from error
-        except ValueError as error:
-            raise InputError(f"the request: {error}") from error
 
 
 class Person(Sent):
@@ -136,33 +127,32 @@ class Text(Sent):
 
     def document(self, path: Path, rest: Mapping[str, Any], writer: Writer) -> Document:
         """Return the text as its file has it, with `rest` behind its own fields; raises BriefError."""
-        brief = None
+        brief, parts = None, self.parts
         if self.asked.keys() - {"form"}:
             brief = writer.resolve(make_brief(**self.asked))[0].as_data()
         more = {name: value for name, value in rest.items() if name not in _OWN - {"release"}}
-        title, logline, parts = self.title.strip(), self.logline.strip(), self.parts
-        letters = [part.storyline for part in parts]
-        meta = self._meta(brief, title=title, logline=logline, storylines=letters, **more)
+        meta = self._meta(brief, [part.storyline for part in parts], more)
         return Document(path, meta, "\n\n".join(part.text for part in parts))
 
-    def _meta(self, brief: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
-        people = [person.model_dump() for person in self.characters if person.name.strip()]
-        waived = [each.model_dump(mode="json") for each in self.waived]
-        order: dict[str, Any] = dict.fromkeys(("brief", "title", "logline", "characters", "storylines"))
-        own = {**order, "brief": brief, "characters": people, **more, "waived": waived}
-        return {name: value for name, value in own.items() if value}
+    def _meta(self, brief: Any, letters: Sequence[str] = (), more: Mapping[str, Any] = {}) -> dict[str, Any]:
+        meta = {
+            "brief": brief,
+            "title": self.title.strip(),
+            "logline": self.logline.strip(),
+            "characters": [person.model_dump() for person in self.characters if person.name.strip()],
+            "storylines": letters,
+            **more,
+            "waived": [each.model_dump(mode="json") for each in self.waived],
+        }
+        return {name: value for name, value in meta.items() if value}
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """Show and form for a check, where the brief is too short to be one."""
+    async def check(self, writer: Writer, *, fix: bool = False) -> Report:
+        """Check the text; of a brief that is too short to be one, only show and form count."""
         asked = usable(self.asked)[0]
         is_brief = {"show", "theme"} <= asked.keys()
-        return {} if is_brief else {name: asked.get(name) for name in ("show", "form")}
-
-    def as_source(self) -> str:
-        """Return the text and what is known of it as Markdown, without a brief that would not be read."""
-        brief = None if self.given else usable(self.asked)[0]
-        return format_document(self._meta(brief, title=self.title), self.body)
+        given: Any = {} if is_brief else {name: asked.get(name) for name in ("show", "form")}
+        source = format_document(self._meta(asked if is_brief else None), self.body)
+        return await writer.check(source, fix=fix, **given)
 
 
 def usable(asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -191,18 +181,18 @@ def text_of(document: Document, **more: Any) -> Text:
     meta, title, body = document.meta, document.meta.get("title") or "", document.text
     if not title:
         title, body = title_and_text(body)
-    lists = {name: value for name, value in meta.items() if isinstance(value, list)}
-    objects = {name: value for name, value in meta.items() if isinstance(value, Mapping)}
-    letters = [letter for letter in lists.get("storylines", ()) if letter in get_args(Storyline)]
+    brief, gate, release = (meta.get(name) for name in ("brief", "gate", "release"))
+    listed = meta.get("storylines")
+    letters = [one for one in listed if one in get_args(Storyline)] if isinstance(listed, list) else []
     parts = _pieces(body)
     parts = parts if letters or len(parts) > 1 else paragraphs(body)
     letters += [letters[-1] if letters else "A"] * len(parts)
-    brief, waived = dict(objects.get("brief", {})), list[Waiver]()
+    waived = list[Waiver]()
     with contextlib.suppress(InputError):
         brief = read_brief(document).as_data()
     with contextlib.suppress(InputError):
         waived += waivers_of(document)
-    verdicts = objects.get("gate", {}).values()
+    verdicts = gate.values() if isinstance(gate, dict) else ()
     is_refused = any(str(verdict).startswith("refused: ") for verdict in verdicts)
     judged = "refused" if is_refused else "accepted" if verdicts else "draft"
     data = {
@@ -210,10 +200,10 @@ def text_of(document: Document, **more: Any) -> Text:
         "logline": str(meta.get("logline") or ""),
         "characters": [{"name": one.name, "role": one.role} for one in listed_people(document)],
         "paragraphs": [{"storyline": one, "text": part} for one, part in zip(letters, parts, strict=False)],
-        "brief": {**_NO_BRIEF, **brief},
+        "brief": {**_NO_BRIEF, **(brief if isinstance(brief, dict) else {})},
         "waived": [each.model_dump() for each in waived],
         "state": {None: judged, True: "changed", False: "released"}[document.has_changed],
-        "release": objects.get("release"),
+        "release": release if isinstance(release, dict) else None,
         "story": str(meta.get("story") or meta.get("run") or "") or None,
         "origin": meta,
     }
@@ -269,13 +259,13 @@ async def check(writer: Writer, text: Text) -> dict[str, Any]:
     counts = {"words": 0, "characters": 0, "bytes": 0}
     if not text.body.strip():
         return {"findings": [], "passed": False, "counts": counts, "limits": {}, "problem": problem}
-    report = await writer.check(text.as_source(), **text.given)
+    report = await text.check(writer)
     form = writer.workspace.house.form(report.form)
-    if not text.given:
+    if {"show", "theme"} <= asked.keys():
         form = form.with_length(*make_brief(**asked).length)
     limits, unit = form.length
     whole = [unicodedata.normalize("NFC", text.body), *([text.title] if form.title_counts else [])]
-    line = " ".join(" ".join(part.split()) for part in whole)
+    line = " ".join(" ".join(whole).split())
     return {
         "findings": findings_data(report.findings, [part.text for part in text.paragraphs]),
         "passed": report.passed,
@@ -288,15 +278,3 @@ async def check(writer: Writer, text: Text) -> dict[str, Any]:
         "limits": {name: limits if name == unit else None for name in counts},
         "problem": problem,
     }
-
-
-async def fix(writer: Writer, text: Text) -> dict[str, Any]:
-    """Return a text with all that code can put right, and what that was."""
-    parts = text.parts
-    if not parts:
-        return {"text": text, "fixed": []}
-    whole = text.model_copy(update={"paragraphs": tuple(parts)})
-    report = await writer.check(whole.as_source(), fix=True, **text.given)
-    pairs = zip(parts, report.text.split("\n\n"), strict=True)
-    fixed = tuple(Part(storyline=part.storyline, text=piece) for part, piece in pairs)
-    return {"text": whole.model_copy(update={"paragraphs": fixed}), "fixed": list(report.fixed)}

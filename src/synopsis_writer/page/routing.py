@@ -1,0 +1,111 @@
+"""Requests: each kind is answered by the method that has its route, with what was sent as its arguments."""
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError, create_model
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from synopsis_writer.characters import join_surrogates
+from synopsis_writer.document import check_values
+from synopsis_writer.errors import InputError, explain
+from synopsis_writer.page.texts import Sent, Text, as_json
+
+_MOST_SENT = 8_000_000  # bytes of a request's body
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+ROUTES: list[tuple[str, type[Any], Callable[..., Any], bool]] = []
+"""Of each kind of request: verb and path, what it sends, who answers, and whether that waits for nothing."""
+
+
+class TooLargeError(InputError):
+    """A request's body is larger than anything that is a text."""
+
+    status = 413
+
+
+def route(line: str, *, at_once: bool = False) -> Callable[[_Method], _Method]:
+    """Have a method answer a kind of request, in a thread unless it is a coroutine.
+
+    Its parameters are read from path, query and JSON body together, by their annotations; a single `Text` is
+    the body itself, and a `Request` comes as it is. All but those `at_once` wait until the house is loaded.
+    """
+
+    def add(method: _Method) -> _Method:
+        _, *parameters = inspect.signature(method).parameters.values()
+        kinds = [each.annotation for each in parameters]
+        fields: Any = {
+            each.name: (each.annotation, ... if each.default is each.empty else each.default)
+            for each in parameters
+        }
+        shape = kinds[0] if kinds in ([Text], [Request]) else create_model(line, __base__=Sent, **fields)
+        ROUTES.append((line, shape, method, at_once))
+        return method
+
+    return add
+
+
+def routes_of(owners: Sequence[object], ready: Callable[[Request], Awaitable[None]]) -> list[Route]:
+    """Return all routes, each answered by the object whose method has it once it is `ready`."""
+
+    def as_route(line: str, shape: type[Any], method: Callable[..., Any], *, at_once: bool) -> Route:
+        verb, path = line.split()
+        owner = next(each for each in owners if method in vars(type(each)).values())
+
+        async def answer(request: Request) -> Response:
+            if not at_once:
+                await ready(request)
+            asked = [request]
+            if shape is not Request:
+                fields = {**request.query_params, **request.path_params}
+                sent = await asyncio.to_thread(_parse, await body_of(request), fields, shape)
+                asked = [sent] if shape is Text else [getattr(sent, name) for name in shape.model_fields]
+            is_coroutine = inspect.iscoroutinefunction(method)
+            data = await (method(owner, *asked) if is_coroutine else asyncio.to_thread(method, owner, *asked))
+            if isinstance(data, Response):
+                return data
+            return Response(await asyncio.to_thread(as_json, data or {}), media_type="application/json")
+
+        return Route(path, answer, methods=[verb])
+
+    return [as_route(line, shape, method, at_once=at_once) for line, shape, method, at_once in ROUTES]
+
+
+async def body_of(request: Request, most: int = _MOST_SENT) -> bytes:
+    """Return what a request sends; raises TooLargeError before more than that is read."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise TooLargeError(f"what was sent is larger than {most // 1_000_000} MB: that is no synopsis")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse(body: bytes, fields: dict[str, str], shape: type[Sent]) -> Any:
+    try:
+        data = _clean(json.loads(body or b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"what was sent is no JSON: {str(error)[:100]}") from error
+    if not isinstance(data, dict):
+        raise InputError("the request holds no object: send one as JSON")
+    try:
+        return shape.model_validate(check_values({**data, **fields}))
+    except ValueError as error:
+        reason = explain(error) if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"the request: {reason}") from error
+
+
+def _clean(value: Any) -> Any:
+    """Return JSON's data with half characters and NULs replaced, and one kind of line end."""
+    if isinstance(value, str):
+        text = join_surrogates(value).replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    return {_clean(name): _clean(each) for name, each in value.items()} if isinstance(value, dict) else value
