@@ -31,6 +31,43 @@ _SENTENCE_ENDS = (".", "!", "?", "…", "“", "”", "«", "»", '"', ")")
 _BYTE_ENCODINGS, _WIDE_ENCODINGS = ["cp1252", "mac_roman", "cp850"], ["utf_16", "utf_16_le", "utf_16_be"]
 _DEMO_LABEL = re.compile(r"\n\(demo draft: [^()\n]*\)\s*\Z")  # which `write` puts below the text
 
+# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
+_SIGNS = "=+\\-@＝＋－＠"
+# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
+# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
+_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
+FORMULA = re.compile(_BEGINS)
+_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_GONE = tuple(_W + tag for tag in "del moveFrom drawing pict object".split())
+_UNWRAPPED = tuple(
+    _W + tag for tag in "ins moveTo smartTag sdtContent sdt fldSimple customXml bdo dir".split()
+)
+_DROPPED = {
+    "tracked changes: the insertions are in the text": "ins moveTo",
+    "tracked changes: the deletions are not in the text": "del moveFrom",
+    "pictures are left out": "drawing pict object",
+    "text boxes are left out": "txbxContent",
+    "hidden text is left out": "vanish",
+    "footnotes are left out": "footnoteReference endnoteReference",
+    "comments are left out": "commentReference",
+    "formulas and symbols are left out": "oMath sym",
+    "each cell of a table is a paragraph": "tbl",
+    "formatting is left out": "b i u strike highlight color numPr",
+    "page headers and footers are left out": "header",
+}
+_HTML_BLOCKS = frozenset(
+    "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd tr td th table section article header footer main body "
+    "blockquote figure figcaption pre hr address nav aside".split()
+)
+_HTML_SKIPPED = "script style template noscript head nav iframe svg form button".split()
+_HTML_DROPPED = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
+# Python knows many more encodings, some of which take quadratic time or hold half characters.
+_HTML_CHARSET = re.compile(
+    rb"<meta[^>]+charset=[\"']?(utf-?(?:8|16)|latin-?\d+|(?:iso-?8859|windows|cp)-?\d+(?:-\d+)?|macintosh)\b",
+    re.IGNORECASE,
+)
+
 COLUMNS = {
     "text": ("text", "inhalt", "inhaltsangabe", "synopsis", "beschreibung", "description"),
     "title": ("title", "titel", "episodentitel", "folgentitel", "headline"),
@@ -85,7 +122,7 @@ def parse_source(data: bytes, path: Path) -> Source:
     if len(data) > MOST_BYTES:
         raise FileError(f"{path}: is larger than 1 MB: that is no synopsis")
     is_json = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    return next((_read_json if is_json else _read_text)(data, path))
+    return (_read_json if is_json else _read_text)(data, path)[0]
 
 
 def replace_text(document: Document, text: str) -> tuple[str, str]:
@@ -175,38 +212,35 @@ def _decode(data: bytes, path: Path) -> str:
     return decode(data, str(path))
 
 
-def _source(path: Path, text: str, title: str = "", dropped: Iterable[str] = ()) -> Source:
+def _source(path: Path, text: str, title: str = "", dropped: Iterable[str] = ()) -> list[Source]:
     """Return the text of a file, whose title is a line of the text where there is no other."""
     title, body = (title, text) if title else title_and_text(text)
-    return Source(Document(path, {"title": title} if title else {}, body), str(path), {}, tuple(dropped))
+    return [Source(Document(path, {"title": title} if title else {}, body), str(path), {}, tuple(dropped))]
 
 
-def _read_markdown(data: bytes, path: Path) -> Iterator[Source]:
-    yield Source(parse_document(_decode(data, path).encode("utf-8"), path), str(path), {})
+def _read_markdown(data: bytes, path: Path) -> list[Source]:
+    return [Source(parse_document(_decode(data, path).encode("utf-8"), path), str(path), {})]
 
 
-def _read_text(data: bytes, path: Path) -> Iterator[Source]:
+def _read_text(data: bytes, path: Path) -> list[Source]:
     raw = _decode(data, path)
     if raw.startswith("---\n"):  # front matter, as in Markdown
-        yield from _read_markdown(data, path)
-        return
-    source = _source(path, _DEMO_LABEL.sub("", raw))
-    text = source.document.text
-    first_line = raw.count("\n", 0, raw.find(text)) + 1 if text else 1
-    yield replace(source, document=replace(source.document, first_line=first_line))
+        return _read_markdown(data, path)
+    [source] = _source(path, _DEMO_LABEL.sub("", raw))
+    first_line = raw.count("\n", 0, max(0, raw.find(source.document.text))) + 1
+    return [replace(source, document=replace(source.document, first_line=first_line))]
 
 
-def _read_json(data: bytes, path: Path) -> Iterator[Source]:
+def _read_json(data: bytes, path: Path) -> list[Source]:
     hint = "write --format json saves title, paragraphs' storylines and text as one object"
     try:
         plain = check_values(read_json(_decode(data, path)))
         fields = json.loads(join_surrogates(json.dumps(plain, ensure_ascii=False)))
     except ValueError as error:
         raise FileError(f"{path}: not JSON: {str(error)[:200]}: {hint}") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
+    if not isinstance(fields, dict) or not isinstance(text := fields.pop("text", None), str):
         raise FileError(f"{path}: has no 'text': {hint}")
-    text = fields.pop("text")
-    yield Source(Document(path, fields, text.strip()), str(path), {})
+    return [Source(Document(path, fields, text.strip()), str(path), {})]
 
 
 def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
@@ -219,11 +253,8 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         names = [name.strip().lower() for name in next(rows, [])]
         if len(names) > MOST_COLUMNS:
             raise FileError(f"{path}:{first_line}: has {len(names)} columns, at most {MOST_COLUMNS} are read")
-        columns = {
-            column: names.index(next(name for name in known if name in names))
-            for column, known in COLUMNS.items()
-            if set(known) & set(names)
-        }
+        found = ((column, name) for column, known in COLUMNS.items() for name in reversed(known))
+        columns = {column: names.index(name) for column, name in found if name in names}
         if "text" not in columns:  # Pressetext, EPG-Inhalt (180)
             ends = [name.partition("(")[0].rstrip("0123456789 _-") for name in names]
             matches = [name for name, end in zip(names, ends, strict=True) if end.endswith(COLUMNS["text"])]
@@ -248,18 +279,6 @@ def _read_csv(data: bytes, path: Path) -> Iterator[Source]:
         raise FileError(f"{path}:{line}: not CSV ({error}): {hint}") from error
 
 
-# What makes a spreadsheet take a cell for a formula, as OWASP's page on CSV injection lists it.
-_SIGNS = "=+\\-@＝＋－＠"
-
-# A cell begins at its text's begin; and within it where a spreadsheet parts cells by semicolon or tab, as a
-# German one does, and so takes no notice of quotes. Apostrophes before it: those that were added, or its own.
-_BEGINS = rf"\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?='*[{_SIGNS}])"
-
-FORMULA = re.compile(_BEGINS)
-
-_DISARMED = re.compile(_BEGINS.replace("(?='*", "'(?='*"))
-
-
 def plain_text(cell: str) -> str:
     """Return the text of a cell, without the apostrophes that `sheets.csv_record` put before formulas."""
     return _DISARMED.sub("", cell)
@@ -270,7 +289,7 @@ def missing_extra(what: str) -> SettingsError:
     return SettingsError(f"{what} needs an extra: pip install 'synopsis-writer[formats]'")
 
 
-def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
+def _read_docx(data: bytes, path: Path) -> list[Source]:
     if data.startswith(_LOCKED):
         raise FileError(f"{path}: is an old .doc, or under a password: save it as .docx without one")
     try:
@@ -296,7 +315,7 @@ def _read_docx(data: bytes, path: Path) -> Iterator[Source]:
         raise
     except Exception as error:  # the libraries raise anything for a damaged file
         raise FileError(f"{path}: is no Word file, or damaged: save it again as .docx") from error
-    yield _source(path, "\n\n".join(parts), title, dropped)
+    return _source(path, "\n\n".join(parts), title, dropped)
 
 
 def _unpacked(data: bytes, path: Path) -> io.BytesIO:
@@ -307,7 +326,8 @@ def _unpacked(data: bytes, path: Path) -> io.BytesIO:
     whole, left = io.BytesIO(), MOST_UNPACKED
     with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(whole, "w") as copy:
         # Other methods unpack at once, whatever is asked for.
-        is_odd = any(item.compress_type not in _UNPACKED_IN_PARTS for item in archive.infolist())
+        known = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+        is_odd = any(item.compress_type not in known for item in archive.infolist())
         if is_odd or len(set(archive.namelist())) < len(archive.namelist()):
             raise zipfile.BadZipFile
         for item in archive.infolist():
@@ -321,10 +341,6 @@ def _unpacked(data: bytes, path: Path) -> io.BytesIO:
                 raise FileError(f"{path}: unpacks to more than {most} MB: that is no synopsis")
             copy.writestr(item.filename, content)
     return whole
-
-
-_UNPACKED_IN_PARTS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 
 
 def _settle_revisions(file: Any) -> list[str]:
@@ -345,44 +361,14 @@ def _settle_revisions(file: Any) -> list[str]:
         if following is not None and following.tag == _W + "p":
             paragraph.extend([child for child in following if child.tag != _W + "pPr"])
             following.getparent().remove(following)
-    etree.strip_elements(body, *(_W + tag for tag in _GONE), with_tail=False)
-    etree.strip_tags(body, *(_W + tag for tag in _UNWRAPPED))
+    etree.strip_elements(body, *_GONE, with_tail=False)
+    etree.strip_tags(body, *_UNWRAPPED)
     for page_break in body.iter(_W + "br"):
         page_break.attrib.pop(_W + "type", None)  # read as the end of a line
     return [words for words, tags in _DROPPED.items() if found & set(tags.split())]
 
 
-_GONE = ("del", "moveFrom", "drawing", "pict", "object")
-_UNWRAPPED = ("ins", "moveTo", "smartTag", "sdtContent", "sdt", "fldSimple", "customXml", "bdo", "dir")
-_DROPPED = {
-    "tracked changes: the insertions are in the text": "ins moveTo",
-    "tracked changes: the deletions are not in the text": "del moveFrom",
-    "pictures are left out": "drawing pict object",
-    "text boxes are left out": "txbxContent",
-    "hidden text is left out": "vanish",
-    "footnotes are left out": "footnoteReference endnoteReference",
-    "comments are left out": "commentReference",
-    "formulas and symbols are left out": "oMath sym",
-    "each cell of a table is a paragraph": "tbl",
-    "formatting is left out": "b i u strike highlight color numPr",
-    "page headers and footers are left out": "header",
-}
-
-
-_HTML_BLOCKS = frozenset(
-    "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd tr td th table section article header footer main body".split()
-    + "blockquote figure figcaption pre hr address nav aside".split()
-)
-_HTML_SKIPPED = ("script", "style", "template", "noscript", "head", "nav", "iframe", "svg", "form", "button")
-_HTML_DROPPED = {"pictures are left out": "img", "formatting is left out": "b i em strong u"}
-# Python knows many more encodings, some of which take quadratic time or hold half characters.
-_HTML_CHARSET = re.compile(
-    rb"<meta[^>]+charset=[\"']?(utf-?(?:8|16)|latin-?\d+|(?:iso-?8859|windows|cp)-?\d+(?:-\d+)?|macintosh)\b",
-    re.IGNORECASE,
-)
-
-
-def _read_html(data: bytes, path: Path) -> Iterator[Source]:
+def _read_html(data: bytes, path: Path) -> list[Source]:
     try:
         from lxml import etree, html
     except ImportError as error:
@@ -414,10 +400,10 @@ def _read_html(data: bytes, path: Path) -> Iterator[Source]:
         pieces.append("\n" * line_ends + words)
     text = "\n\n".join(paragraphs("".join(pieces).replace("\xad", "")))
     dropped = (words for words, kinds in _HTML_DROPPED.items() if tags & set(kinds.split()))
-    yield _source(path, text, title, dropped)
+    return _source(path, text, title, dropped)
 
 
-READERS: Mapping[str, Callable[[bytes, Path], Iterator[Source]]] = {
+READERS: Mapping[str, Callable[[bytes, Path], Iterable[Source]]] = {
     ".csv": _read_csv,
     ".docx": _read_docx,
     ".htm": _read_html,

@@ -2,13 +2,11 @@
 
 import csv
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -109,7 +107,7 @@ def _json_sheets(sheets: Sequence[Sheet]) -> bytes:
         }
         for sheet in sheets
     ]
-    return _json(data[0] if len(data) == 1 else data)
+    return (format_json(data[0] if len(data) == 1 else data, 2) + "\n").encode("utf-8")
 
 
 def _csv_sheets(sheets: Sequence[Sheet]) -> bytes:
@@ -144,33 +142,28 @@ def linked_data(sheet: Sheet) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value}
 
 
-def _jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
+def _graph(sheets: Sequence[Sheet]) -> dict[str, Any]:
     episodes = [linked_data(sheet) for sheet in sheets]
     if len(episodes) == 1:
-        return _json(episodes[0])
+        return episodes[0]
     for episode in episodes:
         del episode["@context"]
-    return _json({"@context": "https://schema.org", "@graph": episodes})
+    return {"@context": "https://schema.org", "@graph": episodes}
 
 
-def _json(data: Any) -> bytes:
-    return (format_json(data, 2) + "\n").encode("utf-8")
+def _jsonld_sheets(sheets: Sequence[Sheet]) -> bytes:
+    return (format_json(_graph(sheets), 2) + "\n").encode("utf-8")
 
 
 def _html_sheets(sheets: Sequence[Sheet]) -> bytes:
     """Return one page that prints well, each synopsis on a sheet of its own, with JSON-LD inside."""
-    # In a script element, JSON must not close it, nor begin a comment.
-    inside = format_json(json.loads(_jsonld_sheets(sheets))).replace("<", "\\u003c")
-    page: str = _page().render(sheets=sheets, linked_data=inside)
-    return page.encode("utf-8")
-
-
-@cache
-def _page() -> Any:
     from jinja2 import Environment
 
     source = files("synopsis_writer.formats").joinpath("sheet.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    # In a script element, JSON must not close it, nor begin a comment.
+    inside = format_json(_graph(sheets)).replace("<", "\\u003c")
+    return template.render(sheets=sheets, linked_data=inside).encode("utf-8")
 
 
 def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
@@ -188,7 +181,7 @@ def docx_sheets(sheets: Sequence[Sheet]) -> bytes:
     language.set(qn("w:val"), first.language)
     file.styles["Normal"].element.get_or_add_rPr().append(language)
     file.styles.add_style(SHEET_STYLE, WD_STYLE_TYPE.PARAGRAPH).base_style = file.styles["Normal"]
-    origins = "; ".join(dict.fromkeys(_origin(sheet) for sheet in sheets if _origin(sheet)))
+    origins = "; ".join(dict.fromkeys(filter(None, map(_origin, sheets))))
     author = xml_text(str(first.release.get("by", "")))
     properties = {"title": first.title, "language": first.language, "author": author, "comments": origins}
     for name, value in properties.items():
@@ -245,11 +238,8 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
     """Return an XMLTV guide, and the sheets without a programme: new for a slot, or one that is filled.
 
     In a guide that is there, a programme is a sheet's if title and sub-title are its show and title; the
-    description in the same language is replaced, one in another stays.
-
-    Raises:
-        InputError: several sheets for one slot or programme.
-        FileError: the guide cannot be read.
+    description in the same language is replaced, one in another stays. Raises InputError for several sheets
+    for one slot or programme, and FileError for a guide that cannot be read.
     """
     try:
         from lxml import etree
@@ -257,30 +247,31 @@ def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, li
         raise missing_extra("this format") from error
     sheets, unplaced = [_for_xml(sheet) for sheet in sheets], list[Sheet]()
     if isinstance(place, Path):
-        guide, unplaced = _fill_guide(etree, sheets, place)
+        guide, unplaced = _fill_guide(sheets, place)
     elif len(sheets) > 1:
         raise InputError(f"{len(sheets)} synopses and one --start: export them singly, or --into a guide")
     else:
-        guide = _new_guide(etree, sheets[0], place)
+        guide = _new_guide(sheets[0], place)
     kind: dict[str, Any] = {"encoding": "utf-8", "doctype": '<!DOCTYPE tv SYSTEM "xmltv.dtd">'}
     return etree.tostring(guide, xml_declaration=True, pretty_print=True, **kind), unplaced
 
 
-def _new_guide(etree: Any, sheet: Sheet, slot: Slot) -> Any:
-    name, language = xml_text(slot.channel), sheet.language[:2]
+def _new_guide(sheet: Sheet, slot: Slot) -> Any:
+    from lxml.builder import E
+
+    name, lang = xml_text(slot.channel), sheet.language[:2]
     moments = {"start": slot.start, "stop": slot.stop}
     times = {key: moment.strftime("%Y%m%d%H%M%S %z") for key, moment in moments.items() if moment}
-    guide = etree.Element("tv", {"generator-info-name": "synopsis-writer"})
-    etree.SubElement(etree.SubElement(guide, "channel", id=name), "display-name").text = name
-    programme = etree.SubElement(guide, "programme", {**times, "channel": name})
-    etree.SubElement(programme, "title", lang=language).text = sheet.show or sheet.title
-    if sheet.show:
-        etree.SubElement(programme, "sub-title", lang=language).text = sheet.title
-    _describe(programme, sheet)
-    return guide
+    titles = [E.title(sheet.show, lang=lang)] if sheet.show else []
+    titles.append(E("sub-title" if sheet.show else "title", sheet.title, lang=lang))
+    programme = E.programme({**times, "channel": name}, *titles, E.desc(sheet.text, lang=lang))
+    channel = E.channel(E("display-name", name), id=name)
+    return E.tv({"generator-info-name": "synopsis-writer"}, channel, programme)
 
 
-def _fill_guide(etree: Any, sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
+def _fill_guide(sheets: Sequence[Sheet], path: Path) -> tuple[Any, list[Sheet]]:
+    from lxml import etree
+
     data = read_input(path, MOST_GUIDE, "split the guide by channel or day")
     if data.count(b"<") + data.count(b"=") > _MOST_MARKS:
         raise FileError(f"{path}: has over {_MOST_MARKS // 10**6} million tags: split it by channel or day")

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TextIO
+from typing import Any, BinaryIO, Self, TextIO, cast
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +21,18 @@ from synopsis_writer.characters import printable
 from synopsis_writer.errors import FileError, os_reason
 
 MOST_BYTES = 1_000_000  # of a text, a brief, a template, a table of settings
+MOST_FILES = 250_000  # and folders; a pool has 100,000 examples at most
+STDOUT = Path("-")
+Force = bool | Callable[[Path], bool]
+"""Whether a file that is there is replaced, or what decides that."""
+_MOST_NUMBERED = 10_000
+_LITTER = re.compile(
+    r"[.~].*|.*~|#.*#|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|.*\.(bak|orig|tmp|swp)(\.\w+)?", re.IGNORECASE
+)
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # what Windows keeps for them, whatever the suffix
+_TEMPORARY = re.compile(r"\.synopsis-[a-z0-9_]{8}\.tmp")  # characters that `tempfile` draws
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -66,14 +78,13 @@ def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, byte
     """
     with open_input(path, most) as file:
         for number in itertools.count(1):
-            line = file.readline(longest + 1)
-            is_whole = len(line) <= longest
-            while line and not line.endswith(b"\n") and len(line) > longest:
-                line = file.readline(longest + 1)  # of the rest nothing stays in memory
-            if is_whole and not line:
+            line = rest = file.readline(longest + 1)
+            if not line:
                 return
-            if line.strip() or not is_whole:
-                yield number, line if is_whole else b""
+            while len(rest) > longest and not rest.endswith(b"\n"):
+                rest = file.readline(longest + 1)  # of the rest nothing stays in memory
+            if line.strip() or len(line) > longest:
+                yield number, line if len(line) <= longest else b""
 
 
 class FolderLock:
@@ -90,11 +101,11 @@ class FolderLock:
             self._lock = FileLock(folder / f"{kind}.lock", timeout=0)
             self._lock.acquire()
         except Timeout as error:
-            holder = ""
+            holder = "another process"
             with contextlib.suppress(FileError):
-                holder = read_input(self._note).decode(errors="replace").strip()
-            reason = f"{holder or 'another process'} is using this {kind}"
-            raise FileError(f"{folder}: {reason}: wait for it, or name another --out") from error
+                holder = read_input(self._note).decode(errors="replace").strip() or holder
+            hint = "wait for it, or name another --out"
+            raise FileError(f"{folder}: {holder} is using this {kind}: {hint}") from error
         except OSError as error:
             raise FileError(f"cannot write {os_reason(error, folder)}: name another --out") from error
         with contextlib.suppress(FileError):
@@ -127,13 +138,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         folder.replace(path)
 
 
-MOST_FILES = 250_000  # and folders; a pool has 100,000 examples at most
-
-_LITTER = re.compile(
-    r"[.~].*|.*~|#.*#|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|.*\.(bak|orig|tmp|swp)(\.\w+)?", re.IGNORECASE
-)
-
-
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return what fits a glob pattern below a folder, sorted, without hidden files and litter.
 
@@ -148,13 +152,6 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if not any(map(_LITTER.fullmatch, path.relative_to(folder).parts)))
 
 
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
-
-
-# What Windows keeps for devices, whatever the suffix.
-_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
-
-
 def slug(text: str, most: int = 60) -> str:
     """Return a file name for `text`, on Windows too: a–z, 0–9 and hyphens, 1 to `most` characters."""
     plain = unicodedata.normalize("NFC", text).lower().translate(_UMLAUTS)
@@ -162,13 +159,6 @@ def slug(text: str, most: int = 60) -> str:
     words = re.findall(r"[a-z0-9]+", plain)
     name = "-".join(words)[:most].strip("-") or "ohne-titel"
     return f"{name}-1" if _DEVICES.fullmatch(name) else name
-
-
-_MOST_NUMBERED = 10_000
-
-
-Force = bool | Callable[[Path], bool]
-"""Whether a file that is there is replaced, or what decides that."""
 
 
 def save(
@@ -189,7 +179,8 @@ def save(
             temporary = hidden / "file"
             with temporary.open("wb") as file:
                 file.write(content.encode("utf-8"))
-                _flush(file)
+                file.flush()
+                os.fsync(file.fileno())
             if force(target) if callable(force) else force:
                 temporary.replace(target)
                 return target
@@ -209,9 +200,6 @@ def write_file(path: Path, content: str, *, private: bool = False, output: bool 
         file.write(content.encode("utf-8"))
 
 
-STDOUT = Path("-")
-
-
 @contextlib.contextmanager
 def replacing(path: Path, *, private: bool = False, output: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write into, which replaces `path` when the block ends without an error.
@@ -227,12 +215,8 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
         return
     try:
         if output and _is_special(path):
-            with path.open("wb") as file:
-                if file.isatty():
-                    with path.open("w", encoding="utf-8") as terminal:
-                        yield _Terminal(terminal)
-                else:
-                    yield file
+            with path.open("w", encoding="utf-8") as special:
+                yield _Terminal(special) if special.isatty() else cast("BinaryIO", special.buffer)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         rights = 0o600 if private else 0o666
@@ -240,21 +224,21 @@ def replacing(path: Path, *, private: bool = False, output: bool = False) -> Ite
             temporary = hidden / "file"
             with open(temporary, "w+b", opener=lambda name, flags: os.open(name, flags, rights)) as file:
                 yield file
-                _flush(file)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {os_reason(error, path)}: name another file") from error
 
 
 class _Terminal(io.BytesIO):
-    """A terminal to write bytes to: it gets text, with whatever could steer it escaped."""
+    """A terminal to write bytes to, some whole characters at once; what could steer it is escaped."""
 
     def __init__(self, terminal: TextIO) -> None:
         super().__init__()
         self._terminal = terminal
 
     def write(self, data: Any) -> int:
-        """Print some whole characters."""
         text = bytes(data).decode("utf-8", "backslashreplace").replace("\r\n", "\n")
         self._terminal.write(printable(text))
         return len(bytes(data))
@@ -269,11 +253,6 @@ def _is_special(path: Path) -> bool:
         mode = path.lstat().st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
     return False
-
-
-# 8 characters that nobody can guess, as `tempfile` draws them.
-_TEMPORARY = re.compile(r"\.synopsis-[a-z0-9_]{8}\.tmp")
-_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -300,11 +279,6 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _claim(temporary: Path, target: Path) -> None:
     """Give the file its name, which must be free: a link fails if another process was quicker."""
     try:
@@ -312,6 +286,5 @@ def _claim(temporary: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # No hard links on this file system: reserve the name, then replace the empty file.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        target.touch(exist_ok=False)  # without hard links on this file system the name is reserved
         temporary.replace(target)

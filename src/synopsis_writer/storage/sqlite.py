@@ -15,6 +15,10 @@ _READERS = 1.0  # seconds for another process's reading, where what was removed 
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _SIDES = ("-wal", "-shm")
+# What a statement may raise, and whatever reads what it returns from a damaged file: bytes in place of text,
+# a text in place of a number, JSON that is none. Half a character and 65 bits never reach SQLite.
+_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+SQLITE_ERRORS = (sqlite3.Error, *_UNREADABLE)
 OpenFile = Callable[[Path | None, Sequence[str]], sqlite3.Connection]
 
 
@@ -24,19 +28,6 @@ class _Database(sqlite3.Connection):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more | {"isolation_level": None, "check_same_thread": False})
         self.lock = threading.RLock()
-
-
-# What a statement may raise, and whatever reads what it returns from a damaged file: bytes in place of text,
-# a text in place of a number, JSON that is none. Half a character and 65 bits never reach SQLite.
-SQLITE_ERRORS = (
-    sqlite3.Error,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    RecursionError,
-    MemoryError,
-)
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -50,27 +41,23 @@ def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Conne
             with contextlib.suppress(FileExistsError):  # only its owner may read it
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         database = sqlite3.connect(path or ":memory:", timeout=_WAIT, factory=_Database)
-    except OSError as error:
-        raise FileError(f"cannot open {os_reason(error, path or Path())}: name another place") from error
-    except SQLITE_ERRORS as error:
-        raise FileError(f"cannot open {path}: {error}: name another place") from error
+    except (OSError, *SQLITE_ERRORS) as error:
+        reason = os_reason(error, path or Path()) if isinstance(error, OSError) else f"{path}: {error}"
+        raise FileError(f"cannot open {reason}: name another place") from error
     try:
         database.execute("PRAGMA journal_mode=WAL")
         if path is not None:
             _share_rights(path)
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("PRAGMA foreign_keys=ON")
-        database.execute("PRAGMA secure_delete=ON")
+        for setting in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+            database.execute(f"PRAGMA {setting}")
         _migrate(database, migrations, path)
-        with contextlib.suppress(*SQLITE_ERRORS):  # the work that follows will report what is wrong
-            _empty_log(database, 0)  # overwrites what was deleted while another program read
-    except SQLITE_ERRORS as error:
+        overwrite(database, 0)  # what was deleted while another program read
+    except (FileError, *SQLITE_ERRORS) as error:
         database.close()
+        if isinstance(error, FileError):
+            raise
         reason = describe(error, "move it away")
         raise FileError(f"cannot use {path}: {reason}, or name another file") from error
-    except FileError:
-        database.close()
-        raise
     return database
 
 
@@ -146,21 +133,16 @@ def remove_database(path: Path) -> None:
         raise FileError(f"cannot delete {os_reason(error, path)}: see to its folder") from error
 
 
-def overwrite(database: sqlite3.Connection) -> bool:
-    """Overwrite what was deleted; return False while another program still reads the file."""
+def overwrite(database: sqlite3.Connection, seconds: float = _READERS) -> bool:
+    """Overwrite what was deleted, and empty the write-ahead log; return False while others read the file."""
     try:
-        return _empty_log(database, _READERS)
+        database.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+        return not database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except SQLITE_ERRORS:
         return False
-
-
-def _empty_log(database: sqlite3.Connection, seconds: float) -> bool:
-    """Move the write-ahead log into the file and empty it; False while others still read it."""
-    database.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
-    try:
-        return not database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
-        database.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
+        with contextlib.suppress(*SQLITE_ERRORS):
+            database.execute(f"PRAGMA busy_timeout={int(_WAIT * 1000)}")
 
 
 def describe(error: Exception, way_out: str) -> str:
