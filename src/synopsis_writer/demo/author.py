@@ -30,6 +30,9 @@ from synopsis_writer.usage import NO_COST, Usage
 
 SLOTS = 4  # completions of a gap, decoded in parallel
 CONTEXT = 3072  # tokens of all slots together: a prompt with the longest theme takes 600, an answer 36
+_TRIED = 3  # seeds, as there are attempts
+_OTHER_TENSE = {"present", "preterite"}
+_ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 
 
 @dataclass
@@ -77,9 +80,9 @@ class DemoAuthor:
             draft = Synopsis.model_validate_json(text)
             listed = {person.name for person in outline.characters}
             others = (person for person in draft.characters if person.name not in listed)
+            fields = outline.model_dump(include={"title", "logline"})
             people = (*outline.characters, *others)
-            fields = {"title": outline.title, "logline": outline.logline, "characters": people}
-            text = draft.model_copy(update=fields).as_json()
+            text = draft.model_copy(update={**fields, "characters": people}).as_json()
         yield Attempt(number, replace(answer, text=text))
 
     def plan(self) -> Outline:
@@ -114,19 +117,10 @@ def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed:
     raise BriefError(f"a demo draft's {asked}: {way_out}")
 
 
-_TRIED = 3  # seeds, as there are attempts
-_OTHER_TENSE = {"present", "preterite"}
-
-
 async def write_draft(
-    engine: Engine,
-    brief: Brief,
-    show: Show,
-    scaffold: scaffolds.Scaffold,
-    folder: Path,
-    seed: int,
+    engine: Engine, brief: Brief, show: Show, scaffold: scaffolds.Scaffold, folder: Path, seed: int,
     banned: Sequence[str] = (),
-) -> Answer:
+) -> Answer:  # fmt: skip
     """Write one draft with a base model that cannot follow instructions; the same seed gives the same text.
 
     The brief's notes have no effect. `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are
@@ -138,7 +132,6 @@ async def write_draft(
     protagonist, second = people[:2]
     callings = " ".join([protagonist.role, *(part.calling for part in theme_people(brief.theme))])
     filled: list[FilledGap] = []
-
     paragraphs = []
     for storyline, text in plan.paragraphs:
         pieces = text.split(scaffolds.GAP_MARK)  # words and kinds of gaps by turns
@@ -169,9 +162,6 @@ async def write_draft(
         words_by_model=sum(gap.words_by_model for gap in filled),
         cost=NO_COST,
     )
-
-
-_ROLES = ("Hauptfigur", "Gegenüber der Hauptfigur", "Nebenfigur", "Nebenfigur")
 
 
 def lay_out(

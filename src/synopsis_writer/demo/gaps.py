@@ -1,6 +1,6 @@
 """Gaps of a scaffold, filled by the packaged model."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -45,10 +45,13 @@ class People(BaseModel, frozen=True, extra="forbid"):
 
     def rule(self, theme: str, unwanted: Collection[str]) -> str:
         """Return the grammar rule `person` for a theme, without people that begin like an unwanted word."""
-        words = _lower(theme)
-        named = [person for person in self.if_named if any(_is_named(_noun(person), word) for word in words)]
-        fitting = [person for person in (*self.always, *named) if not _has_prefix([_noun(person)], unwanted)]
-        return "person ::= " + " | ".join(f'"{person}"' for person in fitting)
+        words, fitting = _lower(theme), []
+        for person in (*self.always, *self.if_named):
+            noun = person.rpartition(" ")[2].casefold()
+            is_named = person in self.always or any(_is_named(noun, word) for word in words)
+            if is_named and not noun.startswith(tuple(unwanted)):
+                fitting.append(f'"{person}"')
+        return "person ::= " + " | ".join(fitting)
 
 
 class GapRules(BaseModel, frozen=True, extra="forbid"):
@@ -81,16 +84,9 @@ def read_words(path: Path) -> list[str]:
 
 
 async def fill_gap(
-    engine: Engine,
-    rules: GapRules,
-    kind: str,
-    *,
-    theme: str,
-    name: str,
-    unwanted: Collection[str],
-    taken: Collection[str],
-    rng: Random,
-) -> FilledGap:
+    engine: Engine, rules: GapRules, kind: str, *,
+    theme: str, name: str, unwanted: Collection[str], taken: Collection[str], rng: Random,
+) -> FilledGap:  # fmt: skip
     """Fill one gap of `kind`, one of `GAPS`, in a sentence about the person `name`.
 
     `unwanted` are words that would be wrong here: names of other shows, the role of that person; the texts
@@ -127,15 +123,19 @@ def score(
     """Return how good a candidate is: its mean log-probability minus the penalties; 0 would be perfect."""
     if not candidate.logprobs:
         return float("-inf")
+    from wordfreq import zipf_frequency
+
     text, lowered, themed = candidate.text, _lower(candidate.text), _lower(theme)
     shown_words = {word for line in gap.lines for word in word_parts(line.sentence)}
     shown_runs = {run for line in gap.lines for run in _runs(line.sentence)}
+    # Rarer than one in a million; the list of rarer words would take 80 MB.
+    rare = [word for word in lowered if word not in themed and not zipf_frequency(word, "de", "small")]
     penalties = (
-        (2.0, any(_is_rare(word) for word in lowered if word not in themed)),
+        (2.0, rare),
         (0.8, any(word[0].isupper() for word in shown_words.intersection(word_parts(text)))),
         (3.0, shown_runs & _runs(text)),
-        (4.0, _has_prefix(lowered, [word.casefold() for word in unwanted])),
-        (6.0, _has_prefix(lowered, rules.blocked)),
+        (4.0, any(word.startswith(tuple(map(str.casefold, unwanted))) for word in lowered)),
+        (6.0, any(word.startswith(rules.blocked) for word in lowered)),
         (6.0, not text.rstrip().endswith(".")),  # truncated
     )
     return fmean(candidate.logprobs) - sum(penalty for penalty, applies in penalties if applies)
@@ -145,28 +145,12 @@ def _lower(text: str) -> list[str]:
     return [word.casefold() for word in word_parts(text)]
 
 
-def _noun(person: str) -> str:
-    return person.rpartition(" ")[2].casefold()
-
-
 def _is_named(noun: str, word: str) -> bool:
     """Whether a theme's word names a person: `Läuferin` in `Eiskunstläuferin`, `Kindes` by `Kind`."""
     same_gender = noun.endswith("in") == word.endswith("in")
     return same_gender and (noun in word or noun[:_SAME_STEM] == word[:_SAME_STEM])
 
 
-def _has_prefix(words: Iterable[str], prefixes: Iterable[str]) -> bool:
-    beginnings = tuple(prefixes)
-    return any(word.startswith(beginnings) for word in words)
-
-
 def _runs(text: str) -> set[tuple[str, ...]]:
     words = _lower(text)
     return {tuple(words[start : start + 4]) for start in range(len(words) - 3)}
-
-
-def _is_rare(word: str) -> bool:
-    """Whether a word is rarer than one in a million; the list of rarer words would take 80 MB."""
-    from wordfreq import zipf_frequency
-
-    return not zipf_frequency(word, "de", wordlist="small")

@@ -17,10 +17,19 @@ from synopsis_writer.show import CastMember, Show
 Gender = Literal["f", "m"]
 
 _TITLE = re.compile(rf"(?:(?:{'|'.join(sorted(TITLES | {'dipl'}))})\.\s*)+", re.IGNORECASE)
-
 # What precedes a last name in German fiction, in addition to the gate's list.
 _ADDRESSES = ADDRESSES | {"oberschwester", "pastor", "pater", "baron", "graf", "gräfin"}
-_LEAST_LETTERS = 4  # of a significant word
+_LEAST_LETTERS, _SHORTEST_HEAD = 4, 5  # of a significant word, and of a compound's end
+_IN_LAW = re.compile(r"(?:ur|groß|schwieger|stief|halb|zwillings|adoptiv|pflege|ex-?)+")
+_ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
+_SEVERAL = "zwei drei vier fünf sechs sieben acht neun zehn mehrere einige viele alle beide".split()
+_ARTICLES = [*"ein eine einen einem einer eines kein keine der die das den dem des".split(), *_SEVERAL]
+_NOMINATIVE = frozenset({"", "ein", "eine", "kein", "keine", "der", "die", "das", *_SEVERAL})
+_OF_WOMEN, _OF_MEN = {"eine", "einer", "keine", "die"}, {"ein", "einen", "kein", "den"}
+_POSSESSIVE = r"(?:ihr|sein|mein|dein|unser)\w{0,2}"
+_ARTICLE = rf"(?:{'|'.join(_ARTICLES)}|{_POSSESSIVE})"
+# Article, adjectives and noun; a noun without an article has an empty one.
+_PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
 _OTHER_GENDER: Mapping[Gender, str] = {"f": "men", "m": "women"}
 _UMLAUTS = str.maketrans("äöü", "aou")
 _CHILD = re.compile(r"(?:Tochter|Sohn|Kind|Enkel\w*) ")
@@ -80,32 +89,19 @@ def choose_people(
         for name in pool:
             if len(names) < count and _short_name(name) not in map(_short_name, names):
                 names.append(name)
-    shorts = [_short_name(name) for name in names]
-    people = [
-        Person(name, short if shorts.count(short) == 1 else name, roles.get(name, ""))
-        for name, short in zip(names, shorts, strict=True)
-    ]
-    return people[:count], names[count:]
+    shorts = {name: _short_name(name) for name in names}
+    unique = {name: short for name, short in shorts.items() if [*shorts.values()].count(short) == 1}
+    people = [Person(name, unique.get(name, name), roles.get(name, "")) for name in names[:count]]
+    return people, names[count:]
 
 
 def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:
     """Return the members of a gender whose role is the calling, or else a compound of it."""
     same = [member for member in cast if part.gender is None or member.gender in {part.gender, None}]
     calling = part.calling.casefold()
-    exact = [member for member in same if not calling or calling in significant_words(member.role)]
-    compounds = (any(word.endswith(calling) for word in significant_words(member.role)) for member in same)
-    return exact or [member for member, fits in zip(same, compounds, strict=True) if fits]
-
-
-_SEVERAL = "zwei drei vier fünf sechs sieben acht neun zehn mehrere einige viele alle beide".split()
-_ARTICLES = [*"ein eine einen einem einer eines kein keine der die das den dem des".split(), *_SEVERAL]
-_NOMINATIVE = frozenset({"", "ein", "eine", "kein", "keine", "der", "die", "das", *_SEVERAL})
-_OF_WOMEN = frozenset({"eine", "einer", "keine", "die"})
-_OF_MEN = frozenset({"ein", "einen", "kein", "den"})
-_POSSESSIVE = r"(?:ihr|sein|mein|dein|unser)\w{0,2}"
-_ARTICLE = rf"(?:{'|'.join(_ARTICLES)}|{_POSSESSIVE})"
-# Article, adjectives and noun; a noun without an article has an empty one.
-_PHRASE = re.compile(rf"(?:\b((?i:{_ARTICLE})) )?(?:(?!{_ARTICLE}\b)\b[a-zäöüß]+e[rsn]? )*\b([A-ZÄÖÜ][\w-]+)")
+    callings = [(member, significant_words(member.role)) for member in same]
+    exact = [member for member, words in callings if not calling or calling in words]
+    return exact or [member for member, words in callings if any(word.endswith(calling) for word in words)]
 
 
 def theme_people(theme: str) -> list[Part]:
@@ -149,10 +145,6 @@ def _parts(article: str, noun: str) -> list[Part]:
     return []
 
 
-_IN_LAW = re.compile(r"(?:ur|groß|schwieger|stief|halb|zwillings|adoptiv|pflege|ex-?)+")
-_ENDINGS = ("n", "en", "e", "er", "s", "es", "nen", "")
-
-
 def _singulars(word: str) -> list[str]:
     """Return what a word may be a plural or a genitive of: Bruder of Brüder, Arzt of Ärzte."""
     stems = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
@@ -178,9 +170,6 @@ def _is_man(word: str) -> bool:
     return _is_listed(word, "men") or (known is not None and not known.is_woman)
 
 
-_SHORTEST_HEAD = 5  # letters of a compound's end
-
-
 def _is_listed(word: str, heading: str) -> bool:
     words = _nouns()[heading]
     heads = tuple(head.lstrip("-") for head in words if len(head) >= _SHORTEST_HEAD)
@@ -194,7 +183,6 @@ def _nouns() -> Mapping[str, frozenset[str]]:
 
 
 def _named(cast: Sequence[CastMember], text: str) -> list[str]:
-    """Return the names of the cast that are in `text`, in the order of the text."""
     words = [word.casefold() for word in word_parts(text)]
     parts = {member.name: significant_words(_TITLE.sub("", member.name)) for member in cast}
     return list(dict.fromkeys(name for word in words for name, own in parts.items() if word in own))

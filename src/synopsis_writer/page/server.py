@@ -72,11 +72,6 @@ class Access:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/?token={self.token}"
 
-    @property
-    def cookie_name(self) -> str:
-        """The cookie's name: cookies do not tell ports apart."""
-        return f"synopsis-{self.port}"
-
     def refusal(self, request: Request) -> str:
         """Return why a request is refused; empty if it may pass."""
         headers, host = request.headers, request.headers.get("host", "")
@@ -84,7 +79,7 @@ class Access:
             return f"'{host[:80]}' is not this server's name: {_WAY_IN}"
         if _is_entry(request) and _is_same(request.query_params["token"], self.token):
             return ""
-        if not _is_same(request.cookies.get(self.cookie_name, ""), self.cookie):
+        if not _is_same(request.cookies.get(f"synopsis-{self.port}", ""), self.cookie):
             return _WAY_IN
         if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
             return f"another page asked: {_WAY_IN}"
@@ -129,7 +124,8 @@ def _guarded(app: ASGIApp, access: Access) -> ASGIApp:
                 answering = PlainTextResponse(f"{reason}\n", 403)
             elif _is_entry(request):
                 answering = entry = RedirectResponse("/", 303)
-                entry.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict")
+                name = f"synopsis-{access.port}"  # cookies do not tell ports apart
+                entry.set_cookie(name, access.cookie, httponly=True, samesite="strict")
         await answering(scope, receive, send_private)
 
     return answer
@@ -208,8 +204,8 @@ def _json(data: Any, status: int) -> Response:
 
 
 def _unknown(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return _json({"error": {"message": "the page's server has no such address", "code": 2}}, status)
+    message = {"message": "the page's server has no such address", "code": 2}
+    return _json({"error": message}, getattr(error, "status_code", 500))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -219,9 +215,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         # Without what `create_server` says of the address, which the message names.
-        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0].lower()
         hint = "name another with --port, or 0 for any free one"
-        raise InputError(f"cannot listen on {host}, port {port}: {reason.lower()}: {hint}") from error
+        raise InputError(f"cannot listen on {host}, port {port}: {reason}: {hint}") from error
 
 
 async def serve(app: Starlette, listening: socket.socket) -> None:
