@@ -40,8 +40,7 @@ class DemoAuthor:
     """Drafts from a scaffold for one brief; a repair is another draft, with the next seed.
 
     An outline's beats and characters replace the brief's. The model is loaded for a draft and released before
-    the gate loads its word lists: both at once would take 700 MB. Raises BriefError where no scaffold fits
-    brief and form, and EngineError where the packaged model cannot be assembled.
+    the gate loads its word lists: both at once would take 700 MB. Raises BriefError, and EngineError.
     """
 
     settings: Settings
@@ -92,10 +91,7 @@ class DemoAuthor:
 
 
 def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> scaffolds.Scaffold:
-    """Return the form's scaffold, or of a form without one the first whose draft has its length and ending.
-
-    Raises BriefError where no draft of the first three seeds has.
-    """
+    """Return the form's scaffold, or else the first whose draft has its length and ending; BriefError for none."""
     wanted = house.form(brief.form).with_length(*brief.length)
     paths = [folder / f"{brief.form}.yaml"]
     if not paths[0].is_file():
@@ -123,8 +119,7 @@ async def write_draft(
 ) -> Answer:  # fmt: skip
     """Write one draft with a base model that cannot follow instructions; the same seed gives the same text.
 
-    The brief's notes have no effect. `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are
-    names of people of other shows.
+    `folder` holds `gaps.yaml`, `blocked.txt` and `names.txt`; `banned` are people of other shows.
     """
     start = time.monotonic()
     rules = load_gap_rules(folder)

@@ -64,8 +64,7 @@ def choose_people(
     """Return `count` people, the protagonist first, and the names of the brief that do not appear.
 
     Without characters in the brief, theme and beats choose the protagonist: by a name of the cast, or by
-    gender and calling (`Chirurg`), of which somebody is invented if the cast has nobody. Where they name
-    nobody, the seed chooses.
+    gender and calling (`Chirurg`), for which somebody may be invented; else the seed does.
     """
     roles = {member.name: member.role for member in show.cast}
     adults = [member for member in show.cast if not _CHILD.match(member.role)]
@@ -105,10 +104,7 @@ def _cast_for(part: Part, cast: Sequence[CastMember]) -> list[CastMember]:
 
 
 def theme_people(theme: str) -> list[Part]:
-    """Return whom a theme is about, one or two; nobody where it names no person.
-
-    The first noun for a person counts, if it can be a subject; `ihr Mann` is that of a woman.
-    """
+    """Return the one or two people a theme is about, by its first noun for a person that can be a subject."""
     others: list[Part] = []
     phrases = list(_PHRASE.finditer(theme))
     for phrase, after in zip_longest(phrases, phrases[1:]):

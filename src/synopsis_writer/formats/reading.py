@@ -91,8 +91,7 @@ class Source:
 def read_sources(path: Path) -> list[Source]:
     """Read the texts of a file, one but for a CSV; a file of an unknown suffix is read as Markdown.
 
-    Paragraphs, title line, umlauts and quotation marks stay; formatting goes. Raises InputError, FileError
-    where no text can be read, and SettingsError for Word or HTML without the extra `formats`.
+    Formatting goes. Raises InputError, and SettingsError for Word or HTML without the extra `formats`.
     """
     most = MOST_FILE if path.suffix.lower() in _LARGER else MOST_BYTES
     return parse_sources(read_input(path, most, "that is no synopsis"), path)
@@ -126,10 +125,7 @@ def parse_source(data: bytes, path: Path) -> Source:
 
 
 def replace_text(document: Document, text: str) -> tuple[str, str]:
-    """Return the content of a document's file, and the same with another text, all else to the letter.
-
-    Raises FileError for a format whose text cannot be replaced so, and for stdin.
-    """
+    """Return a file's content, and the same with another text; raises FileError where that cannot be."""
     path = document.path
     if path.suffix.lower() in _LARGER or str(path) == "-":
         raise FileError(f"{path}: cannot be changed in place: save it as a .md or .txt file")
@@ -169,11 +165,7 @@ def first_sentence(text: str) -> str:
 
 
 def title_and_text(text: str) -> tuple[str, str]:
-    """Split a title line from the text below it: short, without a sentence's end, set apart by a blank line.
-
-    In a text without blank lines its line is enough, unless the sentence goes on. The title is empty where
-    there is none.
-    """
+    """Split a short title line, as a rule set apart by a blank line, from the text below; it may be empty."""
     first, _, rest = text.strip().partition("\n")
     title = first.strip("#*_ \t")
     is_apart = rest.startswith("\n") or ("\n\n" not in text.strip() and not rest.lstrip()[:1].islower())
@@ -183,10 +175,7 @@ def title_and_text(text: str) -> tuple[str, str]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the paragraphs: blank lines part them, or single line breaks where each line ends a sentence.
-
-    Within a paragraph, line breaks and runs of blanks become one blank.
-    """
+    """Split a text at blank lines, or at line breaks if each line ends a sentence; blanks are joined."""
     blocks = [block for block in re.split(r"\n[ \t]*\n", text) if block.strip()]
     parts: list[str] = []
     for block in blocks:
@@ -319,10 +308,7 @@ def _read_docx(data: bytes, path: Path) -> list[Source]:
 
 
 def _unpacked(data: bytes, path: Path) -> io.BytesIO:
-    """Return a Word file's archive with its XML unpacked and all else empty.
-
-    What an archive says of its sizes need not be true, and a library that reads it would believe it.
-    """
+    """Return a Word file with its XML unpacked and all else empty: the sizes it declares may be wrong."""
     whole, left = io.BytesIO(), MOST_UNPACKED
     with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(whole, "w") as copy:
         # Other methods unpack at once, whatever is asked for.

@@ -237,9 +237,8 @@ class Slot:
 def xmltv_sheets(sheets: Sequence[Sheet], place: Slot | Path) -> tuple[bytes, list[Sheet]]:
     """Return an XMLTV guide, and the sheets without a programme: new for a slot, or one that is filled.
 
-    In a guide that is there, a programme is a sheet's if title and sub-title are its show and title; the
-    description in the same language is replaced, one in another stays. Raises InputError for several sheets
-    for one slot or programme, and FileError for a guide that cannot be read.
+    In a guide that is there, a programme is a sheet's if title and sub-title are its show and title; only the
+    description in the same language is replaced. Raises InputError.
     """
     try:
         from lxml import etree
@@ -327,11 +326,7 @@ SHEETS: Mapping[str, Callable[[Sequence[Sheet]], bytes]] = {
 
 
 def export(documents: Sequence[Document], file_format: str, language: str = "de-DE") -> bytes:
-    """Return documents as a receiver wants them: docx, html, jsonld, csv, json or txt.
-
-    XMLTV, which needs to know when, is `xmltv_sheets`. Raises InputError for another format or no document,
-    and SettingsError for Word without the extra `formats`.
-    """
+    """Return documents as docx, html, jsonld, csv, json or txt; InputError says what cannot be exported."""
     if file_format not in SHEETS:
         raise InputError(f"no format '{file_format[:40]}': the formats are {', '.join(SHEETS)}")
     if not documents:
@@ -353,7 +348,6 @@ def csv_record(values: Iterable[Any]) -> str:
     """Return one CSV record; None is empty, and a truth value is `true` or `false`.
 
     What a spreadsheet would run as a formula has an apostrophe before it; `plain_text` takes it off again.
-    Records end in CR LF, as RFC 4180 has it, and a text keeps its line ends within quotes.
     """
     line = io.StringIO()
     texts = (str(value).lower() if isinstance(value, bool) else value for value in values)

@@ -154,10 +154,7 @@ class Api:
 
     @route("POST /diff", at_once=True)
     def _compare(self, old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
-        """Return the words that two texts share, and those that only one has, a list for each paragraph.
-
-        It is one list where one text has more paragraphs than the other.
-        """
+        """Return the words that two texts share or only one has, by paragraph if both have as many."""
         if max(sum(map(len, old)), sum(map(len, new))) > _LONGEST_COMPARED:
             raise InputError(f"a text has over {_LONGEST_COMPARED:,} characters: that is no synopsis")
         if len(old) != len(new):

@@ -21,8 +21,8 @@ from synopsis_writer.errors import GateRefusedError, InputError
 from synopsis_writer.gate.gate import failures
 from synopsis_writer.gate.messages import status_line
 from synopsis_writer.page.library import Journal, NotFoundError, logged_errors
-from synopsis_writer.page.routing import route
-from synopsis_writer.page.texts import Part, Text, as_json, failure_of, text_of
+from synopsis_writer.page.routing import Json, failure_of, route
+from synopsis_writer.page.texts import Part, Text, text_of
 from synopsis_writer.result import NO_STRUCTURE, Attempt, Result
 from synopsis_writer.usage import Usage, format_cost, total_cost
 from synopsis_writer.writer import Writer
@@ -96,7 +96,7 @@ class Job:
             changed = self._changed
             for number, kind, data in [event for event in self.events if event[0] > last]:
                 last = number
-                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), as_json(data))
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), Json(data).body)
             if self.has_ended:
                 return
             try:

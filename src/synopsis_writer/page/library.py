@@ -20,8 +20,8 @@ from synopsis_writer.errors import FileError, InputError
 from synopsis_writer.formats.sheets import export
 from synopsis_writer.gate.text import word_spans
 from synopsis_writer.log import Version
-from synopsis_writer.page.routing import route
-from synopsis_writer.page.texts import Sent, Text, text_of
+from synopsis_writer.page.routing import Sent, route
+from synopsis_writer.page.texts import Text, text_of
 from synopsis_writer.releasing import SUFFIXES, release
 from synopsis_writer.result import verdicts
 from synopsis_writer.storage.files import find_files, read_input, save, slug, write_file

@@ -3,24 +3,57 @@
 import asyncio
 import inspect
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from synopsis_writer.characters import join_surrogates
 from synopsis_writer.document import check_values
-from synopsis_writer.errors import InputError, explain
-from synopsis_writer.page.texts import Sent, Text, as_json
+from synopsis_writer.errors import InputError, SynopsisError, explain
 
+_log = logging.getLogger(__name__)
+_FAULT = 70  # the exit code of a mistake in the program
 _MOST_SENT = 8_000_000  # bytes of a request's body
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 ROUTES: list[tuple[str, type[Any], Callable[..., Any], bool]] = []
 """Of each kind of request: verb and path, what it sends, who answers, and whether that waits for nothing."""
+
+
+class Sent(BaseModel):
+    """What the page sends; what it does not know is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Arguments(Sent):
+    """What the page sends for a method with several parameters."""
+
+
+class Json(JSONResponse):
+    """An answer's JSON: models as their fields, and times in ISO 8601."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of the JSON."""
+
+        def plain(value: Any) -> Any:
+            return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+
+        return json.dumps(content, default=plain).encode("ascii")
+
+
+def failure_of(error: Exception) -> dict[str, Any]:
+    """Return message and exit code of an error; of one that is not ours, which may hold a key, its kind."""
+    if isinstance(error, SynopsisError):
+        return {"message": str(error), "code": error.exit_code}
+    message = f"this is a mistake in the program ({type(error).__name__})"
+    _log.error(message)
+    return {"message": f"{message}: please report it", "code": _FAULT}
 
 
 class TooLargeError(InputError):
@@ -32,18 +65,17 @@ class TooLargeError(InputError):
 def route(line: str, *, at_once: bool = False) -> Callable[[_Method], _Method]:
     """Have a method answer a kind of request, in a thread unless it is a coroutine.
 
-    Its parameters are read from path, query and JSON body together, by their annotations; a single `Text` is
-    the body itself, and a `Request` comes as it is. All but those `at_once` wait until the house is loaded.
+    Its parameters are read from path, query and JSON body together; a single one that is `Sent` is all of
+    these, and a `Request` comes as it is. All but those `at_once` wait until the house is loaded.
     """
 
     def add(method: _Method) -> _Method:
         _, *parameters = inspect.signature(method).parameters.values()
-        kinds = [each.annotation for each in parameters]
-        fields: Any = {
-            each.name: (each.annotation, ... if each.default is each.empty else each.default)
-            for each in parameters
-        }
-        shape = kinds[0] if kinds in ([Text], [Request]) else create_model(line, __base__=Sent, **fields)
+        defaults = {each.name: ... if each.default is each.empty else each.default for each in parameters}
+        fields: Any = {each.name: (each.annotation, defaults[each.name]) for each in parameters}
+        shape = parameters[0].annotation if len(parameters) == 1 else None
+        if not (isinstance(shape, type) and issubclass(shape, Sent | Request)):
+            shape = create_model(line, __base__=_Arguments, **fields)
         ROUTES.append((line, shape, method, at_once))
         return method
 
@@ -64,12 +96,12 @@ def routes_of(owners: Sequence[object], ready: Callable[[Request], Awaitable[Non
             if shape is not Request:
                 fields = {**request.query_params, **request.path_params}
                 sent = await asyncio.to_thread(_parse, await body_of(request), fields, shape)
-                asked = [sent] if shape is Text else [getattr(sent, name) for name in shape.model_fields]
+                asked = [*dict(sent).values()] if isinstance(sent, _Arguments) else [sent]
             is_coroutine = inspect.iscoroutinefunction(method)
             data = await (method(owner, *asked) if is_coroutine else asyncio.to_thread(method, owner, *asked))
             if isinstance(data, Response):
                 return data
-            return Response(await asyncio.to_thread(as_json, data or {}), media_type="application/json")
+            return await asyncio.to_thread(Json, data or {})
 
         return Route(path, answer, methods=[verb])
 

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from synopsis_writer.errors import InputError, ModelError, SynopsisError
+from synopsis_writer.page.routing import Json, failure_of
 
 if TYPE_CHECKING:
     from synopsis_writer.page.api import Api
@@ -138,10 +139,7 @@ def application(
     on_start: Callable[[], None] = lambda: None,
     on_warm: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """Return the server's application; its writer is opened beside it, and it answers meanwhile.
-
-    `on_warm` is called once the house is loaded.
-    """
+    """Return the server's application; it opens the writer beside it and calls `on_warm` once that is ready."""
     from jinja2 import Environment
 
     source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")
@@ -190,22 +188,14 @@ async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
     except (HTTPException, ClientDisconnect):
         raise
     except Exception as error:  # noqa: BLE001 - ours, and any other: nobody is shown a traceback
-        from synopsis_writer.page.texts import failure_of
-
         status = 502 if isinstance(error, ModelError) else 400 if isinstance(error, SynopsisError) else 500
         status, more = getattr(error, "status", status), getattr(error, "more", {})
-        await _json({"error": failure_of(error), **more}, status)(scope, receive, send)
-
-
-def _json(data: Any, status: int) -> Response:
-    from synopsis_writer.page.texts import as_json  # loads the gate, too
-
-    return Response(as_json(data), status, media_type="application/json")
+        await Json({"error": failure_of(error), **more}, status)(scope, receive, send)
 
 
 def _unknown(_: Request, error: Exception) -> Response:
     message = {"message": "the page's server has no such address", "code": 2}
-    return _json({"error": message}, getattr(error, "status_code", 500))
+    return Json({"error": message}, getattr(error, "status_code", 500))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -11,23 +10,21 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from synopsis_writer.brief import Brief, make_brief
 from synopsis_writer.document import Document, format_document
-from synopsis_writer.errors import InputError, SynopsisError, explain
+from synopsis_writer.errors import InputError, explain
 from synopsis_writer.examples import listed_people, read_brief
 from synopsis_writer.formats.reading import paragraphs, title_and_text
 from synopsis_writer.gate.finding import Finding, Waiver, waivers_of
 from synopsis_writer.gate.form import count_characters
 from synopsis_writer.gate.text import word_spans
+from synopsis_writer.page.routing import Sent
 from synopsis_writer.synopsis import Storyline
 from synopsis_writer.workspace import Report
 from synopsis_writer.writer import Writer
 
-_log = logging.getLogger(__name__)
-
-_FAULT = 70  # the exit code of a mistake in the program
 _OWN = frozenset({"brief", "title", "logline", "characters", "storylines", "waived", "release"})
 _LISTS = ("characters", "beats", "before")  # of a brief; the page may send each as lines
 _NO_BRIEF: Mapping[str, Any] = {
@@ -35,30 +32,6 @@ _NO_BRIEF: Mapping[str, Any] = {
     **dict.fromkeys(_LISTS, ()),
     **dict.fromkeys(("words", "character_count", "air_date", "notes")),
 }
-
-
-def as_json(data: Any) -> bytes:
-    """Return an answer's JSON: models as their fields, and times in ISO 8601."""
-
-    def plain(value: Any) -> Any:
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
-
-    return json.dumps(data, default=plain).encode("ascii")
-
-
-def failure_of(error: Exception) -> dict[str, Any]:
-    """Return message and exit code of an error; of one that is not ours, which may hold a key, its kind."""
-    if isinstance(error, SynopsisError):
-        return {"message": str(error), "code": error.exit_code}
-    message = f"this is a mistake in the program ({type(error).__name__})"
-    _log.error(message)
-    return {"message": f"{message}: please report it", "code": _FAULT}
-
-
-class Sent(BaseModel):
-    """What the page sends; what it does not know is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Person(Sent):
@@ -174,10 +147,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def text_of(document: Document, **more: Any) -> Text:
-    """Return a document as the page has it; `more` are further fields.
-
-    Its state is told by its release, and by the verdicts that the file records.
-    """
+    """Return a document as the page has it, its state by release or recorded verdicts; `more` are fields."""
     meta, title, body = document.meta, document.meta.get("title") or "", document.text
     if not title:
         title, body = title_and_text(body)
@@ -211,10 +181,7 @@ def text_of(document: Document, **more: Any) -> Text:
 
 
 def findings_data(findings: Sequence[Finding], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what did not pass, with places in the paragraphs `texts`, which need not be composed.
-
-    A place is a number of UTF-16 units, with one for the break between two paragraphs.
-    """
+    """Return what did not pass; places are UTF-16 units in `texts`, with one for the break between two."""
     body, place = _joined(texts), _places(texts)
     return [
         {

@@ -30,8 +30,7 @@ def cached_arrays(path: Path, build: Callable[[], Arrays], is_sound: Check) -> A
     """Return the arrays saved in the folder `path`, or build and save them.
 
     What comes from the disk is mapped, not loaded. A damaged folder is built again; one that cannot be
-    written costs time, not the answer. Each is named by the digest of what its arrays are built from; the
-    newest three stay, and whoever reads an older one has its files until they are closed.
+    written costs time, not the answer. The newest three folders stay.
     """
     try:
         return open_arrays(path, is_sound)

@@ -37,10 +37,7 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iterator[BufferedReader]:
-    """Open a plain file of at most `most` bytes to read it; a pipe or a device is refused, not waited for.
-
-    Raises FileError; `hint` is the way out where the file is larger.
-    """
+    """Open a plain file of at most `most` bytes, and no pipe; raises FileError, with `hint` as the way out."""
     no_wait = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     try:
         if path.is_dir():
@@ -72,10 +69,7 @@ def read_input(path: Path, most: int = MOST_BYTES, hint: str = "name a smaller f
 
 
 def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each line that is not blank; one of over `longest` bytes comes empty.
-
-    Raises as `open_input`, while it is read.
-    """
+    """Yield number and bytes of each line that is not blank, none if over `longest`; raises FileError."""
     with open_input(path, most) as file:
         for number in itertools.count(1):
             line = rest = file.readline(longest + 1)
@@ -90,8 +84,7 @@ def input_lines(path: Path, most: int, longest: int) -> Iterator[tuple[int, byte
 class FolderLock:
     """Keeps other processes out of a folder until `release`, or to the end of a `with` block.
 
-    `kind` is what the folder holds, in a word; it names the files of the lock, and of the note who has it.
-    Raises FileError if another process has it, or the folder cannot be written.
+    `kind` is what it holds; it names the files of the lock and of the note who has it. Raises FileError.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -126,10 +119,7 @@ class FolderLock:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill, which becomes `path` when the block ends without an error.
-
-    Raises OSError where it cannot be written, or `path` is there by then and not empty; nothing is left.
-    """
+    """Give a hidden folder, which becomes `path` if the block ends without an error; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(path.parent) as hidden:
         folder = hidden / "folder"
@@ -141,8 +131,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return what fits a glob pattern below a folder, sorted, without hidden files and litter.
 
-    Litter is what systems and editors leave: `._x.md`, `.#x.md`, `~$x.md`, `x.bak.md`, `__MACOSX/`. Raises
-    FileError for a folder that is too large to be what is meant, such as a whole disk.
+    Raises FileError for a folder that is too large to be what is meant, such as a whole disk.
     """
     if "**" in pattern and folder.resolve() == folder.resolve().parent:
         raise FileError(f"{folder}: is a whole disk: name a folder in it")
@@ -166,8 +155,7 @@ def save(
 ) -> Path:
     """Write `<folder>/<title-slug>.<suffix>`, with a number where that is taken; return its path.
 
-    Raises FileError if the folder cannot be written or is a link that leads out of the folder `within`;
-    nothing is left behind.
+    Raises FileError, also for a link out of the folder `within`; nothing is left behind.
     """
     stem = slug(title)
     target = folder / f"{stem}.{suffix}"
@@ -204,9 +192,8 @@ def write_file(path: Path, content: str, *, private: bool = False, output: bool 
 def replacing(path: Path, *, private: bool = False, output: bool = False) -> Iterator[BinaryIO]:
     """Give a file to write into, which replaces `path` when the block ends without an error.
 
-    A link is replaced, never followed. If `private`, only the owner may read the file. If it is an `output`
-    that a person named, it may be `STDOUT`, and a device or a pipe is written into: it must stay what it is,
-    and a terminal gets the text escaped. Raises FileError; what was there stays as it was.
+    A link is replaced, never followed. A `private` file is its owner's. An `output` that a person named may
+    be `STDOUT`, a device or a pipe, which stay what they are. On FileError all stays as it was.
     """
     if output and path == STDOUT:
         if not hasattr(sys.stdout, "buffer"):  # a text in memory stands for one that was closed
@@ -257,10 +244,7 @@ def _is_special(path: Path) -> bool:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a hidden folder in `parent`, for its owner alone, until the block ends; raises OSError.
-
-    What a kill left is deleted by the next call: the lock of a process that has died is free.
-    """
+    """Give a hidden folder, for its owner alone, until the block ends; what a kill left is deleted, too."""
     with contextlib.suppress(OSError):
         for left in list(parent.iterdir()):
             if _TEMPORARY.fullmatch(left.name) and not left.is_symlink() and (left / _LOCK).is_file():

@@ -31,10 +31,7 @@ class _Database(sqlite3.Connection):
 
 
 def open_database(path: Path | None, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open a database, or one in memory, and bring its schema up to date.
-
-    `migrations` are SQL scripts; `PRAGMA user_version` counts those that the file has seen. Raises FileError.
-    """
+    """Open a database, or one in memory, and run those `migrations` it has not seen; raises FileError."""
     try:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
