@@ -91,7 +91,7 @@ class DemoAuthor:
 
 
 def fitting_scaffold(brief: Brief, show: Show, house: House, folder: Path, seed: int) -> scaffolds.Scaffold:
-    """Return the form's scaffold, or else the first whose draft has its length and ending; BriefError for none."""
+    """Return the form's scaffold, or else the first whose draft fits the limits; raises BriefError."""
     wanted = house.form(brief.form).with_length(*brief.length)
     paths = [folder / f"{brief.form}.yaml"]
     if not paths[0].is_file():

@@ -213,6 +213,9 @@ class Api:
         if asked not in self._raters:
             cases = load_suite(Path(suite) if suite else default_suite(), ALL_METRICS)
             workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
+            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
+            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
+            workspace, folders = self.writer.workspace, [_below(each) for each in (run, other) if each]
             runs = [results.open_results(each, cases, workspace) for each in folders]
             texts = [(first.rows, second.rows) for first, second in results.pair_parts(*runs)]
             self._raters[asked] = Rater(_below(run), rater, texts, cases.cases)

@@ -139,7 +139,7 @@ def application(
     on_start: Callable[[], None] = lambda: None,
     on_warm: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """Return the server's application; it opens the writer beside it and calls `on_warm` once that is ready."""
+    """Return the server's application; it opens the writer beside it, and calls `on_warm` after that."""
     from jinja2 import Environment
 
     source = (files(__package__) / "templates" / "page.html.j2").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def open_input(path: Path, most: int, hint: str = "name a smaller file") -> Iterator[BufferedReader]:
-    """Open a plain file of at most `most` bytes, and no pipe; raises FileError, with `hint` as the way out."""
+    """Open a plain file of at most `most` bytes, and no pipe; raises FileError with `hint` as the way out."""
     no_wait = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     try:
         if path.is_dir():
