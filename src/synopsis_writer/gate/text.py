@@ -2,12 +2,14 @@
 
 import gzip
 import marshal
+import math
 import pickle
 import re
+import struct
 import unicodedata
 import zlib
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -15,7 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, pstdev
 from string import ascii_letters
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,19 +116,12 @@ class Text:
         tags: list[str] = []
         for sentence in self.sentences:
             words = self.words_of(sentence)
-            if sentence.first >= _MOST_WORDS:
+            if sentence.first >= _MOST_WORDS or not words:
                 tags += [UNKNOWN] * len(words)
                 continue
-            tokens: list[str] = []  # the words, with the numbers and marks between them
-            indices: list[int] = []  # of the words among these
-            end = words[0].span.start if words else 0
-            for word in words:
-                tokens += _BETWEEN.findall(self.raw, end, word.span.start)
-                indices.append(len(tokens))
-                tokens.append(word.form)
-                end = word.span.end
-            tagged = tag(tokens)
-            tags += [tagged[index] for index in indices]
+            tokens = list(_TOKEN.finditer(self.raw, words[0].span.start, words[-1].span.end))
+            tagged = tag([token[0] for token in tokens])
+            tags += [each for token, each in zip(tokens, tagged, strict=True) if token[1]]
         return tuple(tags)
 
     @cached_property
@@ -265,7 +259,7 @@ def folded(word: str) -> str:
 NOUN, NAME, NUMBER, UNKNOWN = "NN", "NE", "CARD", "XY"
 DETERMINERS = frozenset(("ART", "PPOSAT", "PDAT", "PIAT", "APPRART"))
 _CUTOFF = 5.0  # natural logarithm: a reading that much less likely than the best one is dropped
-_BEAM = 5  # paths followed from word to word
+_BEAM, _MORPHEME_BEAM = 5, 3  # paths followed from word to word, and within a word
 
 # Letters: an analysis costs their square, so longer words are taken for nouns, up to the second limit only
 # where no frequency list knows them. Hardly a finite verb is longer (`entgegenstreckte`).
@@ -273,46 +267,75 @@ _LONGEST_UNLISTED, _LONGEST_ANALYSED = 8, 16
 _LONGEST_NAME = 20  # letters
 _MOST_TOKENS = 150  # of a sentence; one that long is refused by the rhythm check anyway
 _DEAD_END = -50.0  # log probability of a transition the model never saw
-_NOTHING: Mapping[int, float] = MappingProxyType({})
 _MOST_WORDS = 2_000  # that are tagged; a brief cannot ask for more
-_BETWEEN = re.compile(r"\d+|[^\w\s]")
+_TOKEN = re.compile(rf"({_WORD.pattern})|\d+|[^\w\s]")
 
-
+_START = (0, 1)  # the tags before a sentence, and before a word's morphemes
+_END = 2  # the tag at the end of a sentence
+_Pair = tuple[int, int]  # the last two tags
 _Path = tuple[float, int, Any]  # score, last tag, and the path before it
+_Scores = Mapping[int, float]  # by tag
+
+
+class _Model(NamedTuple):
+    """HanTa's German model, as far as tags need it: tags are numbers, and all scores log probabilities."""
+
+    numbers: Mapping[str, int]  # of the tags, by their names
+    names: Mapping[int, str]
+    cases: Mapping[int, Sequence[float]]  # of a small and of a capital initial, given the word's tag
+    shares: _Scores  # of the tags of words
+    follow: Sequence[float]  # of a word's tag, given the two before it: a row for each pair of tags
+    rows: Mapping[_Pair, int]  # where the rows begin; the first is for pairs never seen
+    inner: Mapping[_Pair, _Scores]  # of a morpheme's tag, given the two before it
+    last: Mapping[_Pair, _Scores]  # of the word's tag, given those of its last two morphemes
+    lengths: Mapping[int, Sequence[float]]  # of an unknown morpheme's length, given its tag
+    endings: Mapping[str, _Scores]  # of its last letters, up to four
+    words: Mapping[str, bytes]  # the readings of 23,000 words, packed
+    morphemes: Mapping[str, bytes]
+
+
+_READING = struct.Struct("<hd")  # a tag and its score
 
 
 @cache
-def _model() -> Any:
-    """Load HanTa's German model, by private parts of version 1.2, to which pyproject.toml holds it.
-
-    Its tags are numbers, and all scores log probabilities.
-    """
-    from HanTa import HanoverTagger
-
-    class Tagger(HanoverTagger.HanoverTagger):  # type: ignore[misc]
-        def reachable(self) -> None:
-            """Leave out what takes most of the time to load, and only lemmas need."""
-            self.reachability: dict[int, frozenset[int]] = {}
+def _model() -> _Model:
+    """Load HanTa's German model, by private parts of version 1.2, to which pyproject.toml holds it."""
 
     def build() -> Arrays:
-        with gzip.open(Path(HanoverTagger.__file__).with_name("morphmodel_ger.pgz")) as file:
-            parts = list(pickle.load(file))  # noqa: S301 - as HanTa does
-        parts[_STEMS] = {}
-        # Tuples, which the garbage collector leaves alone: with these 23,000 lists it takes twice as long.
-        parts[-1] = {
-            word: tuple((tag, float(score)) for tag, score in found) for word, found in parts[-1].items()
-        }
-        data = marshal.dumps(parts, 4)  # format 4: every Python reads it
-        return {"parts": np.frombuffer(data, np.uint8), "checksum": np.array([zlib.crc32(data)])}
+        import HanTa
 
-    arrays = cached("HanTa", build, lambda arrays: zlib.crc32(arrays["parts"].data) == arrays["checksum"][0])
-    model = Tagger("", marshal.loads(arrays["parts"].data))  # noqa: S302 - of the user's own cache
-    model.strict = False  # as it is for its own model
-    return model
+        with gzip.open(Path(HanTa.__file__).with_name("morphmodel_ger.pgz")) as file:
+            parts = pickle.load(file)  # noqa: S301 - as HanTa does
+        numbers, names, endings, lengths, unknown, rare, moves, known, _, follow, shares, cases, *_, words = (
+            parts
+        )
+        table = np.full((len(follow) + 1, max(cases) + 1), _DEAD_END, np.float32)
+        for row, scores in zip(table[1:], follow.values(), strict=True):
+            row[list(scores)] = list(scores.values())
+        morphemes: defaultdict[str, bytes] = defaultdict(bytes)
+        for tag, scores in known.items():
+            for morpheme, score in scores.items():
+                morphemes[morpheme] += _READING.pack(tag, score)
+        model = _Model(
+            numbers,
+            names,
+            {tag: (scores[False], scores[True]) for tag, scores in cases.items()},
+            shares,
+            table.tobytes(),
+            {pair: number * table.shape[1] for number, pair in enumerate(follow, 1)},
+            {pair: {tag: score for tag, score in each.items() if tag > 0} for pair, each in moves.items()},
+            {pair: {-tag: score for tag, score in each.items() if tag < 0} for pair, each in moves.items()},
+            {tag: [unknown + score + each for each in lengths[tag]] for tag, score in rare.items()},
+            {ending: {tag: endings[tag][ending] for tag in rare} for ending in endings[min(rare)]},
+            {word: b"".join(_READING.pack(*each) for each in readings) for word, readings in words.items()},
+            dict(morphemes),
+        )
+        data = marshal.dumps([*model], 4)  # format 4: every Python reads it
+        return {"model": np.frombuffer(data, np.uint8), "checksum": np.array([zlib.crc32(data)])}
 
-
-_STEMS = 8  # which of the model's parts are for lemmas alone
-_EMPTY, _START, _END = range(3)  # HanTa's tags before, at the start and at the end of a sentence
+    arrays = cached("HanTa", build, lambda arrays: zlib.crc32(arrays["model"].data) == arrays["checksum"][0])
+    model = _Model(*marshal.loads(arrays["model"].data))  # noqa: S302 - of the user's own cache
+    return model._replace(follow=memoryview(model.follow).cast("f"))  # type: ignore[arg-type]
 
 
 def tag(tokens: Sequence[str]) -> list[str]:
@@ -322,68 +345,140 @@ def tag(tokens: Sequence[str]) -> list[str]:
     Source: Wartena, "A Probabilistic Morphology Model for German Lemmatization", 2019.
     """
     model = _model()
-    follow = model.LP_trans_word
-    paths: dict[tuple[int, int], _Path] = {(_EMPTY, _START): (0.0, _START, None)}
+    rows, follow = model.rows, model.follow
+    paths: dict[_Pair, _Path] = {_START: (0.0, _START[1], None)}
     for index, token in enumerate(tokens[:_MOST_TOKENS]):
-        scores = readings(token.lower(), index > 0 and token[0].isupper(), index > 0).items()
-        longer: dict[tuple[int, int], _Path] = {}
+        found = readings(token.lower(), index > 0 and token[0].isupper(), index > 0)
+        longer: dict[_Pair, _Path] = {}
         if len(paths) > _BEAM:
             paths = dict(sorted(paths.items(), key=_score, reverse=True)[:_BEAM])
-        for state, path in paths.items():
-            likely, before, last = follow.get(state, _NOTHING), path[0], state[1]
-            for number, score in scores:
-                total = before + likely.get(number, _DEAD_END) + score
+        for pair, path in paths.items():
+            row, before, last = rows.get(pair, 0), path[0], pair[1]
+            for number, score in found:
+                total = before + follow[row + number] + score
                 if (known := longer.get((last, number))) is None or total > known[0]:
                     longer[last, number] = (total, number, path)
         paths = longer
-    step: Any = paths[
-        max(paths, key=lambda state: paths[state][0] + follow.get(state, _NOTHING).get(_END, _DEAD_END))
-    ]
+    best = max(paths, key=lambda pair: paths[pair][0] + follow[rows.get(pair, 0) + _END])
+    step: Any = paths[best]
     tags: list[str] = []
     while step[2] is not None:
-        tags.append(model.int2tag[step[1]])
+        tags.append(model.names[step[1]])
         step = step[2]
     return tags[::-1] + [UNKNOWN] * (len(tokens) - len(tags))
 
 
-def _score(item: tuple[tuple[int, int], _Path]) -> float:
+def _score(item: tuple[_Pair, _Path]) -> float:
     return item[1][0]
 
 
 @lru_cache(maxsize=100_000)
-def readings(word: str, is_capital: bool, case_counts: bool) -> Mapping[int, float]:
+def readings(word: str, is_capital: bool, case_counts: bool) -> Sequence[tuple[int, float]]:
     """Return the tags a lower-case word can have, each with the log probability of the word, given the tag.
 
     A capital within a sentence marks a noun or a name, and the context tells which: only words beyond the
-    model's own 23,000 that begin in lower case cost an analysis, about 0.4 ms each.
+    model's own 23,000 that begin in lower case cost an analysis.
     """
     model = _model()
     if word[0].isdigit():
-        return {model.tag2int[NUMBER]: 0.0}
-    if word in model.cache:
-        scores = dict(model.cache[word])
-    elif (
+        return [(model.numbers[NUMBER], 0.0)]
+    if word not in model.words and (
         is_capital
         or len(word) > _LONGEST_ANALYSED
         or (len(word) > _LONGEST_UNLISTED and not commonness(word))
     ):
-        return {model.tag2int[NOUN]: 0.0, model.tag2int[NAME]: 0.0}
-    else:
-        ranked = model.analyze_forward(word)
-        scores = {number: score for number, score in ranked if score >= ranked[0][1] - _CUTOFF}
-    return {
-        number: float(score)
-        + (model.LP_case_t[number][is_capital] if case_counts else 0.0)
-        - model.LP_wtag[number]
-        for number, score in scores.items()
-        if number in model.LP_case_t
-    } or {model.tag2int[UNKNOWN]: 0.0}
+        return [(model.numbers[NOUN], 0.0), (model.numbers[NAME], 0.0)]
+    found = _readings(word)
+    least = -math.inf if word in model.words else max(score for _, score in found) - _CUTOFF
+    return [
+        (tag, score + (model.cases[tag][is_capital] if case_counts else 0.0) - model.shares[tag])
+        for tag, score in found
+        if score >= least
+    ]
+
+
+_SHORT_WORD, _SHORTEST_UNKNOWN = 4, 3  # letters: in a longer word no unknown morpheme is shorter
+_LONGEST_ENDING, _LONGEST_COUNTED = 4, 24  # letters
+_WHOLE_WORD = 4.6  # what makes one unknown morpheme less likely as the whole word
+_LIKELIEST_GUESS = -19.0  # no unknown morpheme scores more
+_HOPELESS = 8.0  # a path that much below a whole one leads to no reading
+
+
+@lru_cache(maxsize=20_000)
+def _readings(word: str) -> Sequence[tuple[int, float]]:
+    """Return the tags of a lower-case word out of context; one the model has not is split into morphemes.
+
+    This is the search of HanTa's `analyze_forward`: for the best path to each tag that the word may have.
+    """
+    model, letters = _model(), len(word)
+    if (packed := model.words.get(word)) is not None:
+        return list(_READING.iter_unpack(packed))
+    steps: list[dict[_Pair, float]] = [{_START: 0.0}, *({} for _ in word)]
+    bound = -math.inf
+    for start, paths in enumerate(steps[:-1]):
+        best = sorted(paths.values(), reverse=True)[: _MORPHEME_BEAM + 1]
+        least = max(bound, best[-1] - 1 if len(best) > _MORPHEME_BEAM else bound)
+        followed = [
+            (pair[1], score, model.inner[pair])
+            for pair, score in paths.items()
+            if score >= least and pair in model.inner
+        ]
+        is_guessed = bool(best) and best[0] + _LIKELIEST_GUESS > bound
+        for end in range(start + 1, letters + 1) if followed else ():
+            scores = _morpheme(word[start:end], letters, is_guessed=is_guessed)
+            step = steps[end]
+            for last, before, following in followed:
+                for tag in following.keys() & scores.keys():
+                    total = before + following[tag] + scores[tag]
+                    if total > step.get((last, tag), bound):
+                        step[last, tag] = total
+        if not start:
+            bound = max(_ends(steps[-1]).values(), default=bound) - _HOPELESS
+    found: dict[int, float] = {}
+    for (_, tag), score in _ends(steps[-1]).items():
+        other = found.get(tag, -math.inf)
+        found[tag] = max(score, other) + math.log1p(math.exp(-abs(score - other)))
+    return list(found.items()) or [(model.numbers[UNKNOWN], 0.0)]
+
+
+def _morpheme(morpheme: str, letters: int, *, is_guessed: bool) -> _Scores:
+    """Return the scores of a part of a word of so many letters, by tag; of an unknown one as a guess."""
+    model, size = _model(), len(morpheme)
+    known = dict(_READING.iter_unpack(model.morphemes.get(morpheme, b"")))
+    if not is_guessed or (letters >= _SHORT_WORD and size < _SHORTEST_UNKNOWN):
+        return known
+    cut = max(1, size - _LONGEST_ENDING)
+    while morpheme[cut:] not in model.endings:
+        cut += 1
+    guessed = _guessed(morpheme[cut:], min(size, _LONGEST_COUNTED))
+    if size == letters:
+        guessed = {tag: score - _WHOLE_WORD for tag, score in guessed.items()}
+    return {**guessed, **known} if known else guessed
+
+
+@lru_cache(maxsize=20_000)
+def _guessed(ending: str, letters: int) -> _Scores:
+    model = _model()
+    return {tag: model.lengths[tag][letters] + score for tag, score in model.endings[ending].items()}
+
+
+def _ends(paths: Mapping[_Pair, float]) -> Mapping[_Pair, float]:
+    """Return the scores of whole words, by the tags of the last morpheme and of the word."""
+    found: dict[_Pair, float] = {}
+    for pair, score in paths.items():
+        for tag, step in _model().last.get(pair, {}).items():
+            found[pair[1], tag] = max(score + step, found.get((pair[1], tag), -math.inf))
+    return found
 
 
 @lru_cache(maxsize=20_000)
 def is_noun(word: str) -> bool:
     """Whether a capitalised word, given in lower case, is rather a common noun than a name, context aside."""
-    return len(word) > _LONGEST_NAME or _model().tag_word(word.capitalize())[0][0] == NOUN
+    if len(word) > _LONGEST_NAME:
+        return True
+    model = _model()
+    best = max(_readings(word), key=lambda reading: reading[1] + model.cases[reading[0]][True])
+    return model.names[best[0]] == NOUN
 
 
 _INFLECTED = re.compile(r"(?:en|er?|em|es|e?t|ung|lich|ig|isch|heit|keit)$")
@@ -395,7 +490,7 @@ def is_german(word: str) -> bool:
     if word in own_words("acronyms"):
         return False
     model = _model()
-    if word in model.cache:
-        best = max(model.cache[word], key=lambda reading: reading[1])[0]
-        return model.int2tag[best] not in {NAME, "FM"}
+    if word in model.words:
+        best = max(_readings(word), key=lambda reading: reading[1])[0]
+        return model.names[best] not in {NAME, "FM"}
     return is_known(word) and _INFLECTED.search(word) is not None
