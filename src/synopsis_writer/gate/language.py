@@ -26,6 +26,8 @@ from synopsis_writer.gate.messages import say, shortened
 from synopsis_writer.gate.text import DETERMINERS, NOUN, Sentence, Span, Text, Word
 
 GERMAN = 0.98  # probability from which on a text is German
+# A longer text with that share of German function words needs no classifier: foreign ones have up to 7 %.
+_LONG, _SURELY_GERMAN = 100, 0.25  # words, and share
 FOREIGN = 0.9  # probability from which on a sentence is of another language
 _MOST_CLASSIFIED = 200  # sentences; a longer text is refused for its length anyway
 _SHORTEST_CLASSIFIED = 4  # words; shorter sentences are names and cries
@@ -37,8 +39,11 @@ _GERMAN_WORD_SHARE = 0.1  # below it a sentence may be foreign although it holds
 
 def language(subject: Subject) -> Finding:
     """The text is German, and so is every sentence of four words or more."""
-    name, probability = classify(subject.text.raw)
-    german = probability if name == "de" else 1 - probability
+    words, counts = len(subject.text.words), subject.text.counts
+    name, german = "de", 1.0
+    if words < _LONG or sum(counts[word] for word in GERMAN_WORDS) < _SURELY_GERMAN * words:
+        name, probability = classify(subject.text.raw)
+        german = probability if name == "de" else 1 - probability
     sentences = subject.text.sentences[:_MOST_CLASSIFIED]
     foreign = [sentence for sentence in sentences if _is_foreign(subject, sentence)]
     problem = None
@@ -89,7 +94,8 @@ def person(subject: Subject) -> Finding:
         for index, word in enumerate(text.words)
         if word.lower in _PRONOUNS and _is_no_pronoun(text, index)
     ]
-    spoken = [word.span for word in text.words if pattern("first or second person").fullmatch(word.lower)]
+    forms = set(filter(pattern("first or second person").fullmatch, text.counts))
+    spoken = [word.span for word in text.words if word.lower in forms]
     spoken += [Span(*match.span()) for match in pattern("address to the reader").finditer(text.raw)]
     spans = [
         span
@@ -136,9 +142,10 @@ def umlauts(subject: Subject) -> Finding:
         return judged("umlauts", len(broken), limit, say("wrong encoding"), broken)
     names = name_forms(subject.known_names) | subject.text.names
     is_swiss = subject.house.orthography == "de-CH"
-    words = [word for word in subject.text.words if word.lower not in names]
-    sharp = [word for word in words if is_swiss and "ß" in word.lower]
-    wrong = sharp or [word for word in words if _is_spelt_out(word.lower, is_swiss=is_swiss)]
+    forms = {form for form in subject.text.counts if form not in names}
+    sharp = [word for word in subject.text.words if is_swiss and "ß" in word.lower and word.lower in forms]
+    spelt_out = {form for form in forms if _is_spelt_out(form, is_swiss=is_swiss)}
+    wrong = sharp or [word for word in subject.text.words if word.lower in spelt_out]
     problem = say("sharp s" if sharp else "umlauts", words=[word.form for word in wrong]) if wrong else None
     fixes = [Fix(word.span, word.form.replace("ß", "ss"), SHARP_S) for word in sharp]
     limit = say("limit sharp s") if sharp else limit
@@ -182,11 +189,8 @@ def spelling(subject: Subject) -> Finding:
         if form not in given and not all(part in given or is_known(part) for part in _HYPHEN.split(form))
     }
     share = len(forms) / max(1, len(words))
-    old = [  # a title in quotation marks may be
-        word
-        for word in words
-        if pattern("old spelling").fullmatch(word.lower) and word.lower not in given and not word.quoted
-    ]
+    old_forms = set(filter(pattern("old spelling").fullmatch, subject.text.counts)) - given
+    old = [word for word in words if word.lower in old_forms and not word.quoted]  # a quoted title may be
     is_much = share > UNKNOWN_SHARE and len(forms) >= _FEWEST_UNKNOWN
     wrong = old or [word for word in words if is_much and word.lower in forms]
     key = "old spelling" if old else "spelling"

@@ -36,8 +36,12 @@ def pattern(name: str, flags: int = 0) -> re.Pattern[str]:
 
 
 def _expression(name: str) -> str:
-    lines = "|".join(word_lists("patterns")[name])
-    return re.sub(r"\{([a-z][a-z ]*)\}", lambda match: f"(?:{_expression(match[1])})", lines)
+    lines = word_lists("patterns")[name]
+    # One test for the beginning of a word, not one for each alternative, takes a third of the time.
+    bordered = "|".join(line.removeprefix(r"\b") for line in lines if line.startswith(r"\b"))
+    others = [line for line in lines if not line.startswith(r"\b")]
+    joined = "|".join([*others, rf"\b(?=\w)(?:{bordered})"] if bordered else others)
+    return re.sub(r"\{([a-z][a-z ]*)\}", lambda match: f"(?:{_expression(match[1])})", joined)
 
 
 @cache

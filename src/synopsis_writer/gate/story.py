@@ -122,17 +122,14 @@ def near_equal(text: Text) -> list[tuple[Sentence, Sentence, float]]:
 
 def repeated_runs(text: Text) -> tuple[float, list[Span]]:
     """Return the share of runs of four words that occur more than once, and the later ones' spans."""
-    words = text.words
-    seen: Counter[tuple[str, ...]] = Counter()
+    words = [word.lower for word in text.words]
+    seen: set[tuple[str, ...]] = set()
     spans: list[Span] = []
-    total = max(1, len(words) - _RUN + 1)
-    for start in range(len(words) - _RUN + 1):
-        run = words[start : start + _RUN]
-        key = tuple(word.lower for word in run)
-        seen[key] += 1
-        if seen[key] > 1:
-            spans.append(Span(run[0].span.start, run[-1].span.end))
-    return len(spans) / total, spans
+    for start, run in enumerate(zip(*(words[index:] for index in range(_RUN)), strict=False)):
+        if run in seen:
+            spans.append(Span(text.words[start].span.start, text.words[start + _RUN - 1].span.end))
+        seen.add(run)
+    return len(spans) / max(1, len(words) - _RUN + 1), spans
 
 
 def moving_variety(words: Sequence[Word]) -> float:
