@@ -249,8 +249,9 @@ def _stock() -> Mapping[str, _Words]:
     """Return the words to put in, by part of speech and form."""
     model = text._model()  # noqa: SLF001 - its words with their parts of speech are a public file
     found: dict[str, set[str]] = defaultdict(set)
-    for word, tags in model.cache.items():
-        tag = model.int2tag[tags[0][0]]
+    for word in model.words:
+        tags = text._readings(word)  # noqa: SLF001
+        tag = model.names[tags[0][0]]
         if (kind := _kind(word, tag)) and len(tags) == 1 and "ß" not in word[-2:]:
             found[kind].add(word.capitalize() if tag == "NN" else word)
         if tag == "ADJ(D)":
