@@ -22,7 +22,7 @@ from synopsis_writer.house.form import Form
 from synopsis_writer.house.house import built_in_house, load_house
 from synopsis_writer.learning.learn import Learnt, learn_house, learn_proven
 from synopsis_writer.learning.limits import shrunk_limits
-from synopsis_writer.learning.proof import DAMAGES, Line, prove
+from synopsis_writer.learning.proof import Line, prove
 from synopsis_writer.learning.texts import own_text, read_texts, with_forms
 from synopsis_writer.settings import folder, load_settings
 from synopsis_writer.show import CastMember, Show, find_show, generic_show
@@ -481,7 +481,15 @@ def test_a_check_that_would_refuse_more_than_one_in_twenty_is_a_warning_and_says
 def test_one_in_twenty_leaves_a_check_an_error() -> None:
     line = Line("kurz", "hook", "error", "", 20, ("a",), ())
     assert not line.is_too_strict
-    assert replace(line, texts=19).is_too_strict
+    assert line._replace(texts=19).is_too_strict
+
+
+DAMAGES = {
+    *("too short", "too long", "a paragraph for each sentence", "cut in mid-sentence", "an English sentence"),
+    *("a list", "other quotation marks", "talk to the customer", "exclamations", "first person", "air date"),
+    *("umlauts written out", "typing errors", "a sentence of another text", "a sentence three times"),
+    *("theme of another show", "strangers"),  # and another tense, where a text has verbs enough
+}
 
 
 def test_the_proof_is_printed_as_a_table_with_the_share_of_damaged_copies(
@@ -491,9 +499,7 @@ def test_the_proof_is_printed_as_a_table_with_the_share_of_damaged_copies(
     assert run(["house", "learn", str(learn_folder("epg")), *flags]) == 0
     out = capsys.readouterr().out
     assert "length       error      0 of 16 " in out
-    assert {damage.name for damage in DAMAGES} - {line[:30].strip() for line in out.splitlines()} <= {
-        "other tense"
-    }
+    assert {line[:30].strip() for line in out.splitlines()} >= DAMAGES
     assert "damaged copies are refused or warned of by the check that should" in out
 
 

@@ -31,7 +31,7 @@ from synopsis_writer.house.house import (
     make_house,
 )
 from synopsis_writer.learning.limits import RULES, shrunk_limits
-from synopsis_writer.learning.proof import Levels, Proof, prove
+from synopsis_writer.learning.proof import Proof, prove
 from synopsis_writer.learning.texts import OwnText, suggestion, without_titles
 from synopsis_writer.models.base import Answer, Message, bill
 from synopsis_writer.models.resolve import limits_of, open_client, resolve_model
@@ -68,8 +68,8 @@ class Learnt(NamedTuple):
     shows: tuple[Show, ...]
 
 
-def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = None) -> Learnt:
-    """Learn a house from texts that all have show and form; `levels` are those of its checks."""
+def learn_house(name: str, texts: Sequence[OwnText], warnings: Sequence[tuple[str, str]] = ()) -> Learnt:
+    """Learn a house from texts that all have show and form; `warnings` are checks by form and name."""
     forms = {
         form: [own for own in texts if own.form == form] for form in dict.fromkeys(own.form for own in texts)
     }
@@ -78,8 +78,8 @@ def learn_house(name: str, texts: Sequence[OwnText], levels: Levels | None = Non
     members = [member for show in shows for member in show.cast]
     people = frozenset(part.lower() for member in members for part in word_parts(member.name))
     learnt = {form: _learn_form(form, own) for form, own in forms.items()}
-    for form, checks in (levels or {}).items():
-        learnt[form]["checks"] = dict(checks)
+    for form, check in warnings:
+        learnt[form].setdefault("checks", {})[check] = "warning"
     data = {
         "name": name,
         "orthography": orthography,
@@ -255,12 +255,14 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
         return learn_house(name, texts if is_alone else others)
 
     proof = prove(texts, judge)
-    levels = proof.levels
+    warnings = [
+        (line.form, line.check) for line in proof.lines if line.level == "error" and line.is_too_strict
+    ]
     for form in {own.form for own in texts}:
-        own_themes = [own.has_theme for own in texts if own.form == form]
-        if sum(own_themes) * 2 < len(own_themes):  # a first sentence is told by its text in any case
-            levels.setdefault(form, {}).setdefault("theme", "warning")
-    return learn_house(name, texts, levels), proof.with_levels(levels)
+        themes = [own.has_theme for own in texts if own.form == form]
+        if sum(themes) * 2 < len(themes):  # a first sentence is told by its text in any case
+            warnings.append((form, "theme"))
+    return learn_house(name, texts, warnings), proof.with_warnings(warnings)
 
 
 def check_target(out: Path, *, force: bool) -> None:

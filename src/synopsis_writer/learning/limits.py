@@ -20,32 +20,28 @@ from synopsis_writer.storage.files import find_files
 
 FEWEST_TEXTS = 5  # the spread of fewer cannot be known
 _SUFFIXES = frozenset({".md", ".txt"})
-_TAIL = 0.05  # share of the texts that may be beyond a limit on either side, so that one odd text moves none
-_MARGIN = 0.15  # of the range between the quantiles, added on either side
-_FEW_MARGIN = 0.4  # the same for fewer than five texts
 
 
 class Rule(NamedTuple):
-    """What learnt limits may be: never narrower than `least_width`, never beyond `floor` and `ceiling`."""
+    """What learnt limits may be: never narrower than `least_width`, and a share at most 1."""
 
     least_width: float
-    floor: float
-    ceiling: float
     digits: int = 0
+    most: float = inf
 
 
 RULES = {
-    "words": Rule(150, 50, 2000),
-    "paragraphs": Rule(4, 1, 40),
-    "sentence_mean": Rule(6, 5, 30, 1),
-    "sentence_deviation": Rule(6, 2, 25, 1),
-    "sentence_longest": Rule(20, 0, 60),
-    "questions": Rule(0.15, 0, 0.6, 2),
-    "speech": Rule(0.05, 0, 0.6, 2),
-    "exclamations": Rule(2, 0, 10),
-    "phrases": Rule(0, 0, 20),
-    "variety": Rule(0.1, 0.6, 1, 2),
-    "preterite": Rule(0.25, 0, 1, 2),
+    "words": Rule(30),
+    "paragraphs": Rule(0),
+    "sentence_mean": Rule(6, 1),
+    "sentence_deviation": Rule(6, 1),
+    "sentence_longest": Rule(20),
+    "questions": Rule(0.15, 2, 1),
+    "speech": Rule(0.05, 2, 1),
+    "exclamations": Rule(2),
+    "phrases": Rule(0),
+    "variety": Rule(0.1, 2, 1),
+    "preterite": Rule(0.25, 2, 1),
 }
 
 # Values that cannot be too low, or too high.
@@ -70,23 +66,6 @@ def measure(text: Text, title: str = "") -> dict[str, float]:
     }
 
 
-def learn(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """Return limits that contain these values with a margin, within the rules.
-
-    They range from the 5th to the 95th percentile (with fewer than five texts from minimum to maximum),
-    widened by 15 % (40 %) of that range on either side, then to the minimum width.
-    """
-    rule = RULES[name]
-    few = len(values) < FEWEST_TEXTS
-    cuts = [min(values), max(values)] if few else quantiles(values, n=round(1 / _TAIL), method="inclusive")
-    low, high = cuts[0], cuts[-1]
-    margin = (high - low) * (_FEW_MARGIN if few else _MARGIN)
-    lack = max(0.0, rule.least_width - (high - low + 2 * margin)) / 2
-    low = rule.floor if name in _FROM_ZERO else max(rule.floor, low - margin - lack)
-    high = rule.ceiling if name in _UP_TO_ONE else min(rule.ceiling, high + margin + lack)
-    return round(low, rule.digits or None), round(high, rule.digits or None)
-
-
 PRIOR = 5  # texts that the built-in values weigh as much as
 _FEWEST_WITH_OUTLIERS = 8
 
@@ -99,7 +78,7 @@ def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, flo
     never between a and b: w = n / (n + 5) is the weight of n observations beside a prior worth five (Efron
     and Morris, "Data Analysis Using Stein's Estimator and Its Generalizations", 1975). Of eight values or
     more, those over three interquartile ranges beyond the quartiles are outliers (Tukey, "Exploratory Data
-    Analysis", 1977).
+    Analysis", 1977). All texts of one length, or with one value, leave limits of a least width.
     """
     rule, is_count = RULES.get(name, RULES["words"]), name in _LEAST_COUNTS
     inner = sorted(values)
@@ -112,13 +91,12 @@ def shrunk_limits(name: str, values: Sequence[float], built_in: tuple[float, flo
     gaps = 4 * (high - low) / max(1, len(inner) - 1)
     lower = min(low, weight * (low - gaps) + (1 - weight) * built_in[0])
     upper = max(high, weight * (high + gaps) + (1 - weight) * built_in[1])
-    if is_count:
-        rounded = max(ceil(high), round(upper))
-        return max(_LEAST_COUNTS[name], floor(lower)), rounded
     least = 0 if name == "exclamations" else rule.least_width
     lack = max(0.0, least - (upper - lower)) / (1 if name in _FROM_ZERO | _UP_TO_ONE else 2)
+    if is_count:
+        return max(_LEAST_COUNTS[name], floor(lower - lack)), max(ceil(high), round(upper + lack))
     lower = 0.0 if name in _FROM_ZERO else max(0.0, lower - lack)
-    upper = 1.0 if name in _UP_TO_ONE else min(upper + lack, 1.0 if rule.ceiling <= 1 else inf)
+    upper = 1.0 if name in _UP_TO_ONE else min(upper + lack, rule.most)
     step = 10.0**rule.digits
     return floor(lower * step + _ROUNDING) / step, ceil(upper * step - _ROUNDING) / step
 
@@ -145,8 +123,10 @@ def calibrate(folder: Path, house: House, name: str, form: str | None = None) ->
         raise ExampleError(f"{folder}: holds no text: name a folder with .md or .txt files")
     forms = as_data(house)["forms"]
     for known, rows in values.items():
-        house.form(known)
-        forms[known] = {name: learn(name, [row[name] for row in rows]) for name in RULES}
+        limits = {rule: getattr(house.form(known), rule) for rule in RULES}
+        forms[known] = {
+            rule: shrunk_limits(rule, [row[rule] for row in rows], limits[rule]) for rule in RULES
+        }
     learnt = make_house(Document(folder, {"name": name, "forms": forms}, ""))
     return learnt, {known: len(rows) for known, rows in values.items()}
 

@@ -2,18 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from synopsis_writer.brief import make_brief
-from synopsis_writer.gate.copies import Source as CopySource
-from synopsis_writer.gate.copies import index_sources
+from synopsis_writer.gate.copies import Source, index_sources
 from synopsis_writer.gate.finding import Finding
 from synopsis_writer.gate.form import tense_of, tensed_verbs
 from synopsis_writer.gate.gate import Gate
 from synopsis_writer.gate.lexicon import word_lists
-from synopsis_writer.gate.text import analyse
+from synopsis_writer.gate.text import Text, analyse
 from synopsis_writer.house.form import Level
 from synopsis_writer.house.house import House
 from synopsis_writer.learning.texts import OwnText
@@ -22,12 +21,10 @@ from synopsis_writer.show import Show, find_show, generic_show
 MOST_REFUSED = 0.05  # share of a form's own texts that a check may refuse as an error
 _MOST_DAMAGED = 40  # texts of which damaged copies are made, evenly spread
 
-Levels = Mapping[str, Mapping[str, Level]]  # by form and check
 Judge = Callable[[int], tuple[House, Sequence[Show]]]  # the house that judges a text, by its number
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """How a check judges the own texts of a form."""
 
     form: str
@@ -69,26 +66,18 @@ class Proof:
             return f"it would refuse {len(line.refused)} of your {line.texts} texts"
         return "your texts have no themes to prove it on"
 
-    @property
-    def levels(self) -> dict[str, dict[str, Level]]:
-        """The checks that refuse too many own texts, as warnings, by form."""
-        found: defaultdict[str, dict[str, Level]] = defaultdict(dict)
-        for line in self.lines:
-            if line.level == "error" and line.is_too_strict:
-                found[line.form][line.check] = "warning"
-        return dict(found)
-
-    def with_levels(self, levels: Levels) -> "Proof":
-        """Return the proof of the same house with these levels: what an error refused, a warning names."""
-        lines = [
-            replace(line, level=levels.get(line.form, {}).get(line.check, line.level)) for line in self.lines
-        ]
-        damages = [
+    def with_warnings(self, checks: Collection[tuple[str, str]]) -> "Proof":
+        """Return the proof of the house with these checks, by form and name, as warnings."""
+        lines = (
+            line._replace(level="warning") if (line.form, line.check) in checks else line
+            for line in self.lines
+        )
+        damages = (
             line._replace(refused=0, named=line.named + line.refused)
-            if levels.get(line.form, {}).get(line.check) == "warning"
+            if (line.form, line.check) in checks
             else line
             for line in self.damages
-        ]
+        )
         return Proof(tuple(lines), tuple(damages))
 
     @property
@@ -100,7 +89,7 @@ class Proof:
     def as_data(self) -> dict[str, Any]:
         """Return the proof as JSON holds it."""
         return {
-            "checks": [vars(line) for line in self.lines],
+            "checks": [line._asdict() for line in self.lines],
             "damages": [line._asdict() for line in self.damages],
         }
 
@@ -110,36 +99,34 @@ def prove(texts: Sequence[OwnText], judge: Judge) -> Proof:
 
     A text is no source that it must not copy; all others are.
     """
-    sources = index_sources([CopySource(own.id, own.text.raw, tuple(own.named)) for own in texts])
-    found: dict[tuple[str, str], list[tuple[OwnText, Finding]]] = defaultdict(list)
-    counts: dict[tuple[str, Damage], list[str]] = defaultdict(list)
+    sources = index_sources([Source(own.id, own.text.raw, tuple(own.named)) for own in texts])
+    found: defaultdict[tuple[str, str], list[tuple[str, Finding]]] = defaultdict(list)
+    counts: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
     step = -(-len(texts) // _MOST_DAMAGED)
-    gates: dict[str, Gate] = {}
+    houses: dict[str, House] = {}
     for number, own in enumerate(texts):
         house, shows = judge(number)
-        gate = gates[own.form] = Gate(house, sources, shows=tuple(shows))
+        houses[own.form], gate = house, Gate(house, sources, shows=tuple(shows))
         for finding in _findings(gate, own):
-            found[own.form, finding.check].append((own, finding))
-        for damage in DAMAGES if number % step == 0 else ():
-            copy = damage.change(_Case(own, texts[(number + 1) % len(texts)], house))
-            if copy != own:
-                levels = (
-                    each.level
-                    for each in _findings(gate, copy)
-                    if each.check == damage.check and not each.passed
-                )
-                counts[own.form, damage].append(next(levels, "passed"))
+            found[own.form, finding.check].append((own.id, finding))
+        other = texts[(number + 1) % len(texts)]
+        for damage, check, copy in damaged(own, other, house) if number % step == 0 else ():
+            findings = (each for each in _findings(gate, copy) if each.check == check)
+            levels = (each.level for each in findings if not each.passed)
+            counts[own.form, damage, check].append(next(levels, "passed"))
     lines = []
     for (form, check), each in sorted(found.items(), key=lambda item: item[0][0]):
-        refused = tuple(own.id for own, finding in each if not finding.passed and finding.level == "error")
-        named = tuple(own.id for own, finding in each if not finding.passed and finding.level == "warning")
-        level = gates[form].house.form(form).level(check)
-        number = sum(own.form == form for own in texts)
-        lines.append(Line(form, check, level, each[-1][1].limit, number, refused, named))
-    damages = [
-        DamageLine(form, each.name, each.check, len(levels), levels.count("error"), levels.count("warning"))
-        for (form, each), levels in counts.items()
-    ]
+        refused, named = (
+            tuple(name for name, finding in each if not finding.passed and finding.level == level)
+            for level in ("error", "warning")
+        )
+        total = sum(own.form == form for own in texts)
+        level = houses[form].form(form).level(check)
+        lines.append(Line(form, check, level, each[-1][1].limit, total, refused, named))
+    damages = (
+        DamageLine(*key, len(levels), levels.count("error"), levels.count("warning"))
+        for key, levels in counts.items()
+    )
     return Proof(tuple(lines), tuple(damages))
 
 
@@ -151,81 +138,70 @@ def _findings(gate: Gate, own: OwnText) -> tuple[Finding, ...]:
     return gate.judge(replace(subject, exclude_source=own.id))
 
 
-class _Case(NamedTuple):
-    """A text to damage, another one of the house, and the house."""
-
-    own: OwnText
-    other: OwnText
-    house: House
-
-    @property
-    def raw(self) -> str:
-        return self.own.text.raw
-
-    @property
-    def sentences(self) -> list[str]:
-        return [sentence.text for sentence in self.own.text.sentences]
-
-    def rewritten(self, raw: str) -> OwnText:
-        """Return the text with other words."""
-        return self.own if raw == self.raw else replace(self.own, text=analyse(raw))
-
-    def with_passage(self, passage: str) -> OwnText:
-        """Return the text with a passage behind its first sentence."""
-        end = self.own.text.sentences[0].span.end
-        return self.rewritten(f"{self.raw[:end]} {passage}{self.raw[end:]}")
+_COPIED = 12  # words; a longer sentence counts as copied
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 
-class Damage(NamedTuple):
-    """A kind of corruption: what is wrong, the check that must name it, and how a copy is made.
+def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, str, OwnText]]:
+    """Yield damaged copies of a text: what is wrong, the check that must name it, and the copy.
 
-    Where it finds nothing to damage, `change` returns the text as it is.
+    `other` is another text of the house. What finds nothing to damage in the text is left out.
     """
+    raw, form, marks = own.text.raw, house.form(own.form), house.quotation_marks
+    sentences = [sentence.text for sentence in own.text.sentences]
+    words, first, longest = raw.split(), sentences[0], max(sentences, key=len)
 
-    name: str
-    check: str
-    change: Callable[[_Case], OwnText]
+    def insert(passage: str) -> str:
+        end = own.text.sentences[0].span.end
+        return f"{raw[:end]} {passage}{raw[end:]}"
 
-
-def _inserted(name: str, check: str, passage: str) -> Damage:
-    return Damage(name, check, lambda case: case.with_passage(passage))
-
-
-def _too_short(case: _Case) -> OwnText:
-    first, words = case.sentences[0], case.raw.split()
     quarter = " ".join(words[: max(3, len(words) // 4)])
-    return case.rewritten(first if len(first) * 3 < len(case.raw) else f"{quarter}.")
+    parted = "\n\n".join(sentences) if len(sentences) > form.paragraphs[1] else raw
+    foreign = "„“" if marks != "„“" else "»«"
+    quoted = raw.translate(str.maketrans(marks, foreign))
+    if marks[0] not in raw:
+        quoted = insert(f"{foreign[0]}Das wird nichts{foreign[1]}, denken alle.")
+    exclaimed = raw
+    for sentence in sentences:
+        exclaimed = exclaimed.replace(sentence, re.sub(r" ?[.?…]$", "!", sentence))
+    copied = [each.text for each in other.text.sentences if each.length > _COPIED and other is not own]
+    umlauts = r"\b[a-zß]*[äöü][a-zäöüß]*"  # of words that are no names
+    letters = r"\b([a-zäöüß])(.)(.)([a-zäöüß]*)(.)(.)\b"  # two pairs are swapped in each such word
+    for name, check, text in (
+        ("too short", "length", first if len(first) * 3 < len(raw) else f"{quarter}."),
+        ("too long", "length", f"{raw} {other.text.raw} {raw} {raw}"),
+        ("a paragraph for each sentence", "paragraphs", parted),
+        ("cut in mid-sentence", "ending", raw.rsplit(maxsplit=2)[0].rstrip('.?!…,“”«»"')),
+        ("an English sentence", "language", insert(_ENGLISH)),
+        ("a list", "markup", "- " + "\n- ".join(sentences)),
+        ("other quotation marks", "markup", quoted),
+        ("talk to the customer", "meta_talk", f"Gerne! Hier ist die gewünschte Inhaltsangabe:\n\n{raw}"),
+        ("exclamations", "exclamations", exclaimed),
+        ("first person", "person", insert("Ich habe das alles kommen sehen, und wir haben nichts getan.")),
+        ("other tense", "tense", _in_preterite(own.text) if form.tense == "present" else raw),
+        ("umlauts written out", "umlauts", re.sub(umlauts, lambda each: each[0].translate(_UMLAUTS), raw)),
+        ("typing errors", "spelling", re.sub(letters, r"\1\3\2\4\6\5", raw)),
+        ("a sentence of another text", "copy", insert(copied[0]) if copied else raw),
+        ("a sentence three times", "repetition", insert(f"{longest} {longest}")),
+        ("strangers", "cast", insert(_STRANGERS)),
+        ("air date", "dates", insert("Zu sehen ist die Folge am 14. März 2027 um 20.15 Uhr im Ersten.")),
+    ):
+        if text != raw:
+            yield name, check, replace(own, text=analyse(text))
+    if other.show != own.show:
+        yield "theme of another show", "theme", replace(own, theme=other.theme)
 
 
-def _parted(case: _Case) -> OwnText:
-    """Make each sentence a paragraph, where those are more than the form allows."""
-    most = case.house.form(case.own.form).paragraphs[1]
-    return case.rewritten("\n\n".join(case.sentences)) if len(case.sentences) > most else case.own
-
-
-def _other_marks(case: _Case) -> OwnText:
-    marks = case.house.quotation_marks
-    others = "„“" if marks != "„“" else "»«"
-    if marks[0] in case.raw:
-        return case.rewritten(case.raw.translate(str.maketrans(marks, others)))
-    return case.with_passage(f"{others[0]}Das wird nichts{others[1]}, denken alle.")
-
-
-def _exclaimed(case: _Case) -> OwnText:
-    raw = case.raw
-    for sentence in case.sentences:
-        raw = raw.replace(sentence, re.sub(r" ?[.?…]$", "!", sentence))
-    return case.rewritten(raw)
-
-
+_ENGLISH = "Meanwhile nobody in the kitchen knows where the old keys are."
+_STRANGERS = "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten."
 _FEWEST_VERBS = 8  # that show a tense
 
 
-def _other_tense(case: _Case) -> OwnText:
-    """Put the verbs of a text in the present into the preterite, if most can be, and they show a tense."""
+def _in_preterite(text: Text) -> str:
+    """Put the verbs of a text into the preterite, if most can be, and they show a tense."""
     irregular = dict(pair.split() for pair in word_lists("preterites")["irregular"])
-    verbs = tensed_verbs(case.own.text)
-    raw, changed = case.raw, 0
+    verbs = tensed_verbs(text)
+    raw, changed = text.raw, 0
     for verb in reversed(verbs):
         word = verb.word
         pasts = [f"{word.lower}e", f"{word.lower[:-1]}ete", f"{word.lower[:-2]}ten"]
@@ -234,76 +210,4 @@ def _other_tense(case: _Case) -> OwnText:
         if past and verb.tense == "present":
             past = past.capitalize() if word.form[0].isupper() else past
             raw, changed = f"{raw[: word.span.start]}{past}{raw[word.span.end :]}", changed + 1
-    is_present = case.house.form(case.own.form).tense == "present"
-    is_shown = is_present and len(verbs) >= _FEWEST_VERBS and changed * 3 >= len(verbs) * 2
-    return case.rewritten(raw) if is_shown else case.own
-
-
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
-
-
-def _without_umlauts(case: _Case) -> OwnText:
-    """Write ae, oe, ue in words that are no names."""
-    word = r"\b[a-zß]*[äöü][a-zäöüß]*"
-    return case.rewritten(re.sub(word, lambda match: match[0].translate(_UMLAUTS), case.raw))
-
-
-def _with_typos(case: _Case) -> OwnText:
-    """Swap two pairs of letters in every lower-case word of five letters or more."""
-    return case.rewritten(re.sub(r"\b([a-zäöüß])(.)(.)([a-zäöüß]*)(.)(.)\b", r"\1\3\2\4\6\5", case.raw))
-
-
-_COPIED = 12  # words; a longer sentence counts as copied
-
-
-def _copied(case: _Case) -> OwnText:
-    long = [sentence.text for sentence in case.other.text.sentences if sentence.length > _COPIED]
-    return case.with_passage(long[0]) if long and case.other is not case.own else case.own
-
-
-def _other_theme(case: _Case) -> OwnText:
-    return replace(case.own, theme=case.other.theme) if case.other.show != case.own.show else case.own
-
-
-DAMAGES = (
-    Damage("too short", "length", _too_short),
-    Damage(
-        "too long",
-        "length",
-        lambda case: case.rewritten(f"{case.raw} {case.other.text.raw} {case.raw} {case.raw}"),
-    ),
-    Damage("a paragraph for each sentence", "paragraphs", _parted),
-    Damage(
-        "cut in mid-sentence",
-        "ending",
-        lambda case: case.rewritten(case.raw.rsplit(maxsplit=2)[0].rstrip('.?!…,“”«»"')),
-    ),
-    _inserted(
-        "an English sentence", "language", "Meanwhile nobody in the kitchen knows where the old keys are."
-    ),
-    Damage("a list", "markup", lambda case: case.rewritten("- " + "\n- ".join(case.sentences))),
-    Damage("other quotation marks", "markup", _other_marks),
-    Damage(
-        "talk to the customer",
-        "meta_talk",
-        lambda case: case.rewritten(f"Gerne! Hier ist die gewünschte Inhaltsangabe:\n\n{case.raw}"),
-    ),
-    Damage("exclamations", "exclamations", _exclaimed),
-    _inserted("first person", "person", "Ich habe das alles kommen sehen, und wir haben nichts getan."),
-    Damage("other tense", "tense", _other_tense),
-    Damage("umlauts written out", "umlauts", _without_umlauts),
-    Damage("typing errors", "spelling", _with_typos),
-    Damage("a sentence of another text", "copy", _copied),
-    Damage(
-        "a sentence three times",
-        "repetition",
-        lambda case: case.with_passage(" ".join([max(case.sentences, key=len)] * 2)),
-    ),
-    Damage("theme of another show", "theme", _other_theme),
-    _inserted(
-        "strangers",
-        "cast",
-        "Thomas Reuter, Sabine Kessler, Andreas Brandt, Stefan Lindner und Ulrike Petersen warten.",
-    ),
-    _inserted("air date", "dates", "Zu sehen ist die Folge am 14. März 2027 um 20.15 Uhr im Ersten."),
-)
+    return raw if len(verbs) >= _FEWEST_VERBS and changed * 3 >= len(verbs) * 2 else text.raw
