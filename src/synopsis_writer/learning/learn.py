@@ -6,11 +6,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Set as AbstractSet
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from synopsis_writer.document import Document, format_yaml
 from synopsis_writer.errors import FileError, ModelError, os_reason
@@ -22,25 +23,15 @@ from synopsis_writer.gate.language import lacks_sharp_s
 from synopsis_writer.gate.lexicon import own_words
 from synopsis_writer.gate.text import word_parts
 from synopsis_writer.house.form import FEWEST_BEATS, PRETERITE
-from synopsis_writer.house.house import (
-    House,
-    Orthography,
-    QuotationMarks,
-    built_in_house,
-    load_house,
-    make_house,
-)
+from synopsis_writer.house.house import House, QuotationMarks, built_in_house, load_house, make_house
 from synopsis_writer.learning.limits import RULES, shrunk_limits
 from synopsis_writer.learning.proof import Proof, prove
-from synopsis_writer.learning.texts import OwnText, suggestion, without_titles
+from synopsis_writer.learning.texts import ENDINGS, OwnText, suggestion, without_titles
 from synopsis_writer.models.base import Answer, Message, bill
 from synopsis_writer.models.resolve import limits_of, open_client, resolve_model
 from synopsis_writer.settings import HOUSE_FILE, Settings
 from synopsis_writer.show import SHOW_FILE, CastMember, Show, generic_show
 from synopsis_writer.storage.files import new_folder, temporary_folder, write_file
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _log = logging.getLogger(__name__)
 
@@ -70,24 +61,23 @@ class Learnt(NamedTuple):
 
 def learn_house(name: str, texts: Sequence[OwnText], warnings: Sequence[tuple[str, str]] = ()) -> Learnt:
     """Learn a house from texts that all have show and form; `warnings` are checks by form and name."""
-    forms = {
-        form: [own for own in texts if own.form == form] for form in dict.fromkeys(own.form for own in texts)
-    }
     shows = tuple(_learn_show(show, texts) for show in dict.fromkeys(own.show for own in texts))
-    orthography = _orthography(texts)
-    members = [member for show in shows for member in show.cast]
-    people = frozenset(part.lower() for member in members for part in word_parts(member.name))
-    learnt = {form: _learn_form(form, own) for form, own in forms.items()}
+    people = {part.lower() for show in shows for one in show.cast for part in word_parts(one.name)}
+    forms = {form: _learn_form(form, own) for form, own in _by_form(texts).items()}
     for form, check in warnings:
-        learnt[form].setdefault("checks", {})[check] = "warning"
+        forms[form].setdefault("checks", {})[check] = "warning"
     data = {
         "name": name,
-        "orthography": orthography,
+        "orthography": (orthography := _orthography(texts)),
         "quotation_marks": _quotation_marks(texts, orthography),
         "known_words": _known_words(texts, people),
-        "forms": learnt,
+        "forms": forms,
     }
     return Learnt(make_house(Document(Path(name) / HOUSE_FILE, data, "")), shows)
+
+
+def _by_form(texts: Sequence[OwnText]) -> dict[str, list[OwnText]]:
+    return {form: [own for own in texts if own.form == form] for form in dict.fromkeys(t.form for t in texts)}
 
 
 def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
@@ -102,18 +92,11 @@ def _learn_form(name: str, texts: Sequence[OwnText]) -> dict[str, Any]:
     data[unit] = shrunk_limits(unit, lengths, (least * scale, most * scale))
     around = likes[0].with_length((int(values["words"][0]), int(values["words"][-1])), None)
     data["paragraphs"] = shrunk_limits("paragraphs", values["paragraphs"], (1, around.paragraphs[1]))
-    past = sum(own.is_past for own in texts) / len(texts)
-    data["tense"] = (
-        "preterite"
-        if _is_rule(own.is_past for own in texts)
-        else "present"
-        if past <= 1 - _NEARLY_ALL
-        else "either"
-    )
-    data["ending"] = next(
-        (end for end in ("question", "ellipsis", "closed") if _is_rule(end in own.endings for own in texts)),
-        "any",
-    )
+    past = [own.is_past for own in texts]
+    is_present = sum(past) <= (1 - _NEARLY_ALL) * len(past)
+    data["tense"] = "preterite" if _is_rule(past) else "present" if is_present else "either"
+    endings = (end for end in ENDINGS if _is_rule(end in own.endings for own in texts))
+    data["ending"] = next(endings, "any")
     for limit in RULES:
         if limit in data or limit == "words" or not values[limit]:
             continue
@@ -151,37 +134,30 @@ def _wanted(holds: Iterable[bool]) -> str:
     return "yes" if _is_rule(counted) else "no" if _is_rule(not each for each in counted) else "either"
 
 
-def _orthography(texts: Sequence[OwnText]) -> Orthography:
+def _orthography(texts: Sequence[OwnText]) -> str:
     words = {word.lower for own in texts for word in own.text.words}
     fewest = max(_FEWEST_SIGNS, _SIGNS_A_TEXT * len(texts))
     if not any("ß" in word for word in words) and sum(map(lacks_sharp_s, words)) >= fewest:
         return "de-CH"
-    signs = {
-        own
+    signs = [
+        any(word == own or (len(own) >= _LONG_SIGN and word.startswith(own)) for word in words)
         for own in own_words("de-AT")
-        if own in words or (len(own) >= _LONG_SIGN and any(word.startswith(own) for word in words))
-    }
-    return "de-AT" if len(signs) >= fewest else "de-DE"
+    ]
+    return "de-AT" if sum(signs) >= fewest else "de-DE"
 
 
-def _quotation_marks(texts: Sequence[OwnText], orthography: Orthography) -> QuotationMarks:
-    counts = {
-        marks: sum(len(opening.findall(own.text.raw)) for own in texts)
-        for marks, opening in _OPENINGS.items()
-    }
-    best = max(counts, key=lambda marks: counts[marks])
+def _quotation_marks(texts: Sequence[OwnText], orthography: str) -> QuotationMarks:
+    raw = "\n".join(own.text.raw for own in texts)
+    counts = {marks: len(opening.findall(raw)) for marks, opening in _OPENINGS.items()}
+    best = max(_OPENINGS, key=lambda marks: counts[marks])
     return best if counts[best] else "«»" if orthography == "de-CH" else "„“"
 
 
-def _known_words(texts: Sequence[OwnText], people: frozenset[str]) -> list[str]:
+def _known_words(texts: Sequence[OwnText], people: AbstractSet[str]) -> list[str]:
     """Return the words no list knows that two texts have, or that are capitalised, people's names aside."""
     counts = Counter(word for own in texts for word in own.unknown)
-    return sorted(
-        word
-        for word, count in counts.items()
-        if (count > 1 or word[0].isupper())
-        and people.isdisjoint((word.lower(), word.lower().removesuffix("s")))
-    )
+    known = sorted(word for word, count in counts.items() if count > 1 or word[0].isupper())
+    return [word for word in known if people.isdisjoint({word.lower(), word.lower().removesuffix("s")})]
 
 
 def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
@@ -194,11 +170,8 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
     for person in sorted(people, key=lambda one: -people[one]):
         parts = {part.lower() for part in person.split()}
         named = sum(not parts.isdisjoint(text.text.counts) for text in own)
-        if (
-            person in full
-            or person.removesuffix("s") in people.keys() - {person}
-            or (person not in declared and named < _FEWEST_NAMING)
-        ):
+        is_part = person in full or person.removesuffix("s") in people.keys() - {person}
+        if is_part or (person not in declared and named < _FEWEST_NAMING):
             continue
         role = next((text.named[person] for text in own if text.named.get(person)), _NO_CALLING)
         calling = occupation(role.lower())
@@ -210,24 +183,6 @@ def _learn_show(name: str, texts: Sequence[OwnText]) -> Show:
 
 def render_house(learnt: Learnt, texts: Sequence[OwnText], proof: Proof) -> str:
     """Return a `house.yaml` for an editor, with a comment for each learnt value."""
-    forms = {form: [own for own in texts if own.form == form] for form in learnt.house.forms}
-    endings = {
-        form: Counter(next(iter(own.endings), "any") for own in texts) for form, texts in forms.items()
-    }
-    return _template().render(
-        house=learnt.house,
-        count=len(texts),
-        counts=Counter(own.form for own in texts),
-        endings={
-            form: ", ".join(f"{n} {end}" for end, n in ends.most_common()) for form, ends in endings.items()
-        },
-        values={form: _sorted_values(texts) for form, texts in forms.items()},
-        reason=proof.reason,
-    )
-
-
-@cache
-def _template() -> "Template":
     from jinja2 import Environment
 
     environment = Environment(
@@ -238,15 +193,23 @@ def _template() -> "Template":
     )
     environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
     environment.filters["range"] = lambda limits: f"[{limits[0]:g}, {limits[1]:g}]"
-    return environment.from_string(files(__package__).joinpath("house.yaml.j2").read_text(encoding="utf-8"))
+    template = files(__package__).joinpath("house.yaml.j2").read_text(encoding="utf-8")
+    forms = _by_form(texts)
+    endings = {form: Counter(next(iter(each.endings), "any") for each in own) for form, own in forms.items()}
+    return environment.from_string(template).render(
+        house=learnt.house,
+        texts=forms,
+        endings={form: [f"{n} {end}" for end, n in own.most_common()] for form, own in endings.items()},
+        values={form: _sorted_values(own) for form, own in forms.items()},
+        reason=proof.reason,
+    )
 
 
 def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
     """Learn a house, and prove it: each text is judged by what all others teach.
 
     A check that refuses more than one in twenty texts of a form is a warning there, and so is `theme` where
-    most texts have none. The only text of a form
-    is judged by what it teaches itself.
+    most texts have none. The only text of a form is judged by what it teaches itself.
     """
 
     def judge(number: int) -> Learnt:
@@ -255,11 +218,10 @@ def learn_proven(name: str, texts: Sequence[OwnText]) -> tuple[Learnt, Proof]:
         return learn_house(name, texts if is_alone else others)
 
     proof = prove(texts, judge)
-    warnings = [
-        (line.form, line.check) for line in proof.lines if line.level == "error" and line.is_too_strict
-    ]
-    for form in {own.form for own in texts}:
-        themes = [own.has_theme for own in texts if own.form == form]
+    strict = [line for line in proof.lines if line.level == "error" and line.is_too_strict]
+    warnings = [(line.form, line.check) for line in strict]
+    for form, own_texts in _by_form(texts).items():
+        themes = [own.has_theme for own in own_texts]
         if sum(themes) * 2 < len(themes):  # a first sentence is told by its text in any case
             warnings.append((form, "theme"))
     return learn_house(name, texts, warnings), proof.with_warnings(warnings)
@@ -279,9 +241,7 @@ def write_house(
 ) -> None:
     """Write the house as a folder, whole or not at all, with each text as an example.
 
-    Raises:
-        FileError: as `check_target`, or it cannot be written.
-        ExampleError: a text cannot be an example; names its file.
+    Raises FileError, also as `check_target`, and ExampleError with the file of a text that cannot be one.
     """
     check_target(out, force=force)
     try:
@@ -291,17 +251,10 @@ def write_house(
                 data = show.model_dump(mode="json", exclude_none=True)
                 write_file(hidden / show.slug / SHOW_FILE, format_yaml(data))
             for own in texts:
+                line = f"{own.theme.rstrip('.')}."
+                line = line if len(line) in _LOGLINE else first_sentence(own.text.raw)
                 given = {"show": own.show, "form": own.form, "theme": own.theme, "title": own.title}
-                add(
-                    own.source,
-                    hidden,
-                    learnt.shows,
-                    people=own.characters,
-                    logline=line
-                    if len(line := f"{own.theme.rstrip('.')}.") in _LOGLINE
-                    else first_sentence(own.text.raw),
-                    **given,
-                )
+                add(own.source, hidden, learnt.shows, people=own.characters, logline=line, **given)
             load_house(hidden)
             if out.exists():
                 out.replace(spare / "replaced")

@@ -188,7 +188,7 @@ def damaged(own: OwnText, other: OwnText, house: House) -> Iterator[tuple[str, s
     ):
         if text != raw:
             yield name, check, replace(own, text=analyse(text))
-    if other.show != own.show:
+    if other.show != own.show and other.theme != own.theme:
         yield "theme of another show", "theme", replace(own, theme=other.theme)
 
 

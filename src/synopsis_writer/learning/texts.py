@@ -52,7 +52,7 @@ _LEAST_VERBS = 8  # fewer do not show a tense
 _LEAST_SENTENCES = 5  # fewer do not show a deviation
 _GERMAN_WORD_SHARE = 0.1  # of the distinct words; a text with fewer may be foreign
 _FOREIGN = 0.9  # probability
-_OPEN_ENDS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
+ENDINGS: tuple[Ending, ...] = ("question", "ellipsis", "closed")
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,9 @@ class OwnText:
         house = built_in_house()
         base = house.form(None).model_copy(update={"questions": (0.0, 1.0)})
         show = generic_show("-")
-        forms = {ending: base.model_copy(update={"ending": ending}) for ending in _OPEN_ENDS}
+        forms = {ending: base.model_copy(update={"ending": ending}) for ending in ENDINGS}
         return frozenset(
-            ending
-            for ending in _OPEN_ENDS
-            if form.hook(Subject(self.text, forms[ending], show, house)).passed
+            ending for ending in ENDINGS if form.hook(Subject(self.text, forms[ending], show, house)).passed
         )
 
     @cached_property
