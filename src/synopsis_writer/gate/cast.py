@@ -1,26 +1,15 @@
 """The check of people: the cast of brief and show, names and occupations."""
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from synopsis_writer.gate import lexicon
 from synopsis_writer.gate.finding import Finding, Subject, judged
-from synopsis_writer.gate.lexicon import (
-    ADDRESSES,
-    ROMAN_NUMERAL,
-    TITLES,
-    commonness,
-    gender,
-    is_compound,
-    is_function_word,
-    is_womans,
-    own_words,
-    pattern,
-    word_lists,
-)
+from synopsis_writer.gate.lexicon import own_words, pattern, word_lists
 from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.text import NAME, Span, Text, Word, is_noun, lower_words
 
@@ -99,7 +88,7 @@ def _strangers(subject: Subject, declared: Collection[Name]) -> _Problem | None:
         Span(first.span.start, last.span.end)
         for first, last in pairwise(text.words)
         if (base := nominative(last.lower, lasts)) in lasts
-        and (Name(first.lower, base) in full or (base in doctors and first.lower in TITLES))
+        and (Name(first.lower, base) in full or (base in doctors and first.lower in lexicon.TITLES))
     ]
     return (say("strangers", words=_passages(text, spans)), spans) if spans else None
 
@@ -135,13 +124,13 @@ def _other_occupations(
     """Find a person with occupations of two fields, or a man's and a woman's, right before the name."""
     text = subject.text
     people = owners({*declared, *(mention.name for mention in mentions)})
-    roles = {" ".join(parse_name(member.name)): member.role.lower() for member in subject.show.cast}
-    seen: dict[str, tuple[Occupation, Word]] = {}
+    roles = {parse_name(member.name): member.role.lower() for member in subject.show.cast}
+    seen: dict[Name, tuple[Occupation, Word]] = {}
     for index, word in enumerate(text.words):
         known = occupation(word.lower) if word.form[0].isupper() and not word.quoted else None
-        person = person_after(text, index, people) if known else ""
+        person = person_after(text, index, people) if known else None
         before_it = text.words[index - 1].lower if index else ""
-        if known is None or not person or pattern("not now").match(before_it):
+        if known is None or person is None or pattern("not now").match(before_it):
             continue
         before, first = seen.setdefault(person, (known, word))
         role = roles.get(person, "")
@@ -160,30 +149,45 @@ def _undeclared(subject: Subject, mentions: Sequence[FullName]) -> _Problem | No
     return (problem, spans) if len(spans) > MOST_UNDECLARED else None
 
 
-def owners(names: Collection[Name]) -> Mapping[str, str]:
+def owners(names: Collection[Name]) -> Mapping[str, Name]:
     """Return whom each single name means; names of several people are left out."""
-    owners: defaultdict[str, set[str]] = defaultdict(set)
-    for name in names:
-        for word in filter(None, name):
-            owners[word].add(" ".join(name))
-    return {word: next(iter(people)) for word, people in owners.items() if len(people) == 1}
+    counts = Counter(word for name in {*names} for word in {*name})
+    return {word: name for name in names for word in name if word and counts[word] == 1}
 
 
-def person_after(text: Text, index: int, people: Mapping[str, str]) -> str:
-    """Return whom the words right after an occupation name, titles skipped; empty when nobody."""
+def person_after(text: Text, index: int, people: Mapping[str, Name]) -> Name | None:
+    """Return whom the words right after an occupation name, titles skipped."""
     words = text.words
     following = index + 1
-    while following < len(words) and words[following].lower in TITLES:
+    while following < len(words) and words[following].lower in lexicon.TITLES:
         following += 1
     if following >= len(words) or words[following].sentence != words[index].sentence:
-        return ""
+        return None
     between = text.raw[words[index].span.end : words[following].span.start]
     if any(mark in between for mark in ",;:–„"):
-        return ""
+        return None
     name = words[following : following + 2]  # `Koch passt. Tina` and `Koch hilft Tina` are two people
     if not name[0].form[0].isupper() or name[-1].sentence != name[0].sentence:
         name = name[:1]
-    return next(filter(None, (people.get(nominative(word.lower, people)) for word in name)), "")
+    return next(filter(None, (people.get(nominative(word.lower, people)) for word in name)), None)
+
+
+def callings(text: Text, people: Mapping[str, Name]) -> Iterator[tuple[Name, Word, str]]:
+    """Yield a person, an occupation or kin that the text gives to that person, and both in its words."""
+    for index, word in enumerate(text.words):
+        if not word.form[0].isupper() or word.quoted or calling(word.lower) is None:
+            continue
+        if who := person_after(text, index, people):
+            after = text.words[index + 1 :]
+            last = next(each for each in after if people.get(nominative(each.lower, people)) == who)
+            yield who, word, text.raw[word.span.start : last.span.end]
+            continue
+        start = text.sentences[word.sentence].span.start
+        before = pattern("person before a calling").search(text.raw[start : word.span.start])
+        for group in ("first", "name") if before else ():
+            if before and (who := people.get(nominative((before[group] or "-").lower(), people))):
+                yield who, word, text.raw[start + before.start(group) : word.span.end]
+                break
 
 
 def _passages(text: Text, spans: Sequence[Span]) -> list[str]:
@@ -198,7 +202,7 @@ _GENITIVE = re.compile(r"[’']?s$|[’']$")
 def parse_name(full: str) -> Name:
     """Return both names of `Prof. Dr. Karin Patzelt`; of `Dr. Bar` the last, of `Fladi` the first."""
     words = lower_words(full)
-    plain = [word for word in words if word not in TITLES and word not in ADDRESSES] or words
+    plain = [word for word in words if word not in lexicon.TITLES and word not in lexicon.ADDRESSES] or words
     if len(plain) > 1:
         return Name(plain[0], plain[-1])
     alone = "".join(plain)
@@ -228,7 +232,7 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
             continue
         if text.raw[first.span.end : last.span.start] != " " or _is_place_or_firm(text, index):
             continue
-        if ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
+        if lexicon.ROMAN_NUMERAL.fullmatch(last.form) or min(len(first.form), len(last.form)) == 1:
             continue  # Friedrich II., Peter K.
         base = _GENITIVE.sub("", last.lower)
         name = Name(first.lower, base if base in {*lasts, *text.counts, *given} else last.lower)
@@ -261,11 +265,11 @@ def full_names(text: Text, people: Collection[Name]) -> list[FullName]:
 
 def _is_new_name(text: Text, index: int, after_first_name: bool = False) -> bool:
     word = text.words[index].lower
-    is_common = occupation(word) is not None or gender(word) is not None or is_compound(word)
+    is_common = occupation(word) is not None or lexicon.gender(word) is not None or lexicon.is_compound(word)
     return (
         text.tags[index] == NAME
-        and word not in TITLES
-        and word not in ADDRESSES
+        and word not in lexicon.TITLES
+        and word not in lexicon.ADDRESSES
         and nominative(word, text.counts) == word
         and (not is_noun(word) or word in own_words("first names") or (after_first_name and not is_common))
     )
@@ -276,11 +280,11 @@ _LISTED = 2.0  # Zipf frequency of a woman's calling that makes its man's one
 
 def is_calling(word: str) -> bool:
     """Whether a lower-case word before a name says what the person is: Requisiteur, Schwiegervater, Witwe."""
-    return not is_function_word(word) and (
+    return not lexicon.is_function_word(word) and (
         occupation(word) is not None
-        or gender(word) is not None
-        or is_womans(word)
-        or commonness(f"{word}in") >= _LISTED
+        or lexicon.gender(word) is not None
+        or lexicon.is_womans(word)
+        or lexicon.commonness(f"{word}in") >= _LISTED
         or (pattern("kin").fullmatch(word) or pattern("introduces a name").search(word)) is not None
     )
 
@@ -291,9 +295,6 @@ def _is_place_or_firm(text: Text, index: int) -> bool:
     return pattern("around a place or firm").fullmatch(f"{before}|{after}") is not None
 
 
-_SHORTEST = 4  # letters: Arzt, Koch, Wirt
-
-
 class Occupation(NamedTuple):
     """A field of work, and whether the word for it is a woman's."""
 
@@ -301,28 +302,33 @@ class Occupation(NamedTuple):
     is_woman: bool
 
 
+@lru_cache(maxsize=20_000)
 def occupation(word: str) -> Occupation | None:
     """Return the occupation a lower-case noun names, compounds of a known one included; None for others."""
-    known = _occupations()
-    return next((known[word[cut:]] for cut in range(len(word) - _SHORTEST + 1) if word[cut:] in known), None)
+    return longest_ending(word, _occupations(), 4)  # Arzt, Koch, Wirt
+
+
+Value = TypeVar("Value")
+
+
+def longest_ending(word: str, known: Mapping[str, Value], shortest: int) -> Value | None:
+    """Return what is known of a word's longest ending, itself included, of so many letters at least."""
+    cuts = range(len(word) - shortest + 1)
+    return next((known[word[cut:]] for cut in cuts if word[cut:] in known), None)
 
 
 @cache
 def _occupations() -> Mapping[str, Occupation]:
+    lists = word_lists("occupations")
+    pairs = [line.split() for line in lists["with umlaut"]]
     found: dict[str, Occupation] = {}
-    for field, line in enumerate(word_lists("occupations")["occupations"]):
+    for field, line in enumerate(lists["occupations"]):
         for word in line.split():
-            found[word] = Occupation(field, is_woman=word in word_lists("occupations")["women"])
-            found[_as_woman(word)] = Occupation(field, is_woman=True)
+            found[word] = Occupation(field, is_woman=word in lists["women"])
+            # Unfallchirurgin for Unfallchirurg, Gynäkologin for Gynäkologe, Ärztin for Arzt
+            umlauts = (word.removesuffix(man) + woman for man, woman in pairs if word.endswith(man))
+            found[next(umlauts, word.removesuffix("e") + "in")] = Occupation(field, is_woman=True)
     return found
-
-
-def _as_woman(man: str) -> str:
-    """Return Ärztin for Arzt, Unfallchirurgin for Unfallchirurg, Gynäkologin for Gynäkologe."""
-    for ending, woman in map(str.split, word_lists("occupations")["with umlaut"]):
-        if man.endswith(ending):
-            return man.removesuffix(ending) + woman
-    return man.removesuffix("e") + "in"
 
 
 class Kin(NamedTuple):
@@ -331,17 +337,11 @@ class Kin(NamedTuple):
     line: int
     end: int
 
-    @property
-    def turned(self) -> "Kin":
-        """The other end."""
-        return Kin(self.line, -self.end)
 
-
+@lru_cache(maxsize=20_000)
 def kin(word: str) -> Kin | None:
     """Return the relation a lower-case noun names, compounds of a known one included; None for others."""
-    known = kin_words()
-    cuts = range(max(1, len(word) - 2))
-    return next((known[word[cut:]] for cut in cuts if word[cut:] in known), None)
+    return longest_ending(word, kin_words(), 3)
 
 
 @cache
@@ -353,3 +353,9 @@ def kin_words() -> Mapping[str, Kin]:
         found |= dict.fromkeys(elder.split(), Kin(line, 1 if younger else 0))
         found |= dict.fromkeys(younger.split(), Kin(line, -1))
     return found
+
+
+def calling(word: str) -> Occupation | int | None:
+    """Return the occupation that a lower-case noun names, or the number of the kind of kin, from 1."""
+    known = kin(word)
+    return occupation(word) or (known.line + 1 if known else None)

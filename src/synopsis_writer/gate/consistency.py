@@ -9,13 +9,14 @@ from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 
-from synopsis_writer.gate.cast import Name, kin_words, nominative, occupation, owners, parse_name
+from synopsis_writer.gate.cast import Name, callings, kin_words, nominative, occupation, owners, parse_name
 from synopsis_writer.gate.finding import Finding, Subject, judged
-from synopsis_writer.gate.lengths import callings
 from synopsis_writer.gate.lexicon import commonness, own_words, pattern, word_lists
 from synopsis_writer.gate.messages import say
 from synopsis_writer.gate.numbers import number_range, number_value
 from synopsis_writer.gate.text import NAME, Span, Text, is_noun, lower_words, word_parts
+from synopsis_writer.show import CastMember
+from synopsis_writer.synopsis import Character
 
 _SHORTEST_NAME = 5  # letters: of shorter ones too many differ by one
 _COMMON = 3.0  # Zipf frequency from which on a word that is near a name is a word of its own
@@ -25,20 +26,14 @@ _Problems = Iterator[tuple[Span, str]]  # where it stands, and what contradicts 
 
 
 class _People:
-    """Whom the answer lists, and the cast, with the nouns of their roles."""
+    """Whom the answer lists, and these with the cast by their roles."""
 
     def __init__(self, subject: Subject) -> None:
         self.given_words = subject.given_words
         self.listed = {parse_name(full) for full in subject.people}
-        members: list[tuple[str, str]] = [(each.name, each.role) for each in subject.show.cast]
-        members += [(each.name, each.role) for each in subject.characters]
-        self.roles = dict.fromkeys(self.listed, "") | {parse_name(full): role for full, role in members}
-        self.by_name = {" ".join(name): name for name in self.roles}
-        self.owners = owners(self.roles.keys())  # whom each single name means
-
-    def role_of(self, who: str) -> str:
-        """Return the role of a person by first and last name."""
-        return self.roles[self.by_name[who]]
+        members: tuple[CastMember | Character, ...] = (*subject.show.cast, *subject.characters)
+        self.roles = dict.fromkeys(self.listed, "") | {parse_name(each.name): each.role for each in members}
+        self.owners = owners(self.roles)  # whom each single name means
 
 
 def consistency(subject: Subject) -> Finding:
@@ -55,39 +50,45 @@ def _names(people: _People, text: Text) -> _Problems:
     known: defaultdict[str, set[str]] = defaultdict(set)  # by their first letters
     for part in (part for name in people.roles for part in name if len(part) >= _SHORTEST_NAME):
         known[part[0]].add(part)
-    for word in text.words:
-        if word.lower[0] in known and word.form[0].isupper() and word.lower not in people.given_words:
-            forms = [each for each in {word.lower, word.lower.removesuffix("s")} if _is_no_word(each)]
-            near = [name for name in known[word.lower[0]] if any(_is_misspelt(each, name) for each in forms)]
-            if near:
-                yield word.span, near[0].title()
     lasts = {name.last for name in people.roles} - {""}
-    for index, (first, word) in enumerate(pairwise(text.words)):
-        name = Name(first.lower, nominative(word.lower, lasts))
-        if name.last not in lasts or name in people.roles or text.counts[name.first] > 1:
+    for index, word in enumerate(text.words):
+        if not word.form[0].isupper():
             continue
-        namesakes = [other for other in people.listed if other.last == name.last and other.first]
-        is_new = text.tags[index] == NAME and not is_noun(first.lower)
-        is_name = first.form[0].isupper() and (is_new or first.lower in own_words("first names"))
-        if len(namesakes) != 1 or not is_name or text.raw[first.span.end : word.span.start] != " ":
-            continue
-        sentence = text.sentences[word.sentence]
-        around = (
-            *text.words[max(sentence.first, index - 1) : index],
-            *text.words[index + 2 : sentence.last][:1],
-        )
-        called = {each.lower for each in around} & {*lower_words(people.roles[namesakes[0]])}
-        is_same = called or _is_misspelt(name.first, namesakes[0].first)
-        is_second = text.counts[namesakes[0].first] and not is_same
-        if not is_second and kin_words().keys().isdisjoint(each.lower for each in text.words_of(sentence)):
-            yield Span(first.span.start, word.span.end), " ".join(namesakes[0]).title()
+        if (last := nominative(word.lower, lasts)) in lasts and index:
+            yield from _other_first_name(people, text, index - 1, last)
+        if word.lower[0] in known and word.lower not in people.given_words:
+            near = (name for name in known[word.lower[0]] if _is_misspelt(word.lower, name))
+            if name := next(near, None):
+                yield word.span, name.title()
 
 
-def _is_no_word(word: str) -> bool:
-    return commonness(word) < _COMMON and word not in own_words("first names")
+def _other_first_name(people: _People, text: Text, index: int, last: str) -> _Problems:
+    first, word = text.words[index : index + 2]
+    name = Name(first.lower, last)
+    namesakes = [other for other in people.listed if other.last == last and other.first]
+    is_new = text.tags[index] == NAME and not is_noun(first.lower)
+    is_name = first.form[0].isupper() and (is_new or first.lower in own_words("first names"))
+    is_clear = len(namesakes) == 1 and name not in people.roles and text.counts[name.first] == 1
+    if not is_name or not is_clear or text.raw[first.span.end : word.span.start] != " ":
+        return
+    sentence = text.sentences[word.sentence]
+    around = [*text.words[max(sentence.first, index - 1) : index], *text.words[index + 2 : sentence.last][:1]]
+    called = {each.lower for each in around} & {*lower_words(people.roles[namesakes[0]])}
+    is_same = called or _is_one_off(name.first, namesakes[0].first)
+    is_second = text.counts[namesakes[0].first] and not is_same
+    if not is_second and kin_words().keys().isdisjoint(each.lower for each in text.words_of(sentence)):
+        yield Span(first.span.start, word.span.end), " ".join(namesakes[0]).title()
 
 
 def _is_misspelt(word: str, name: str) -> bool:
+    """Whether a word, or the word of which it is the genitive, is one letter off a name and no other word."""
+    return any(
+        _is_one_off(each, name) and commonness(each) < _COMMON and each not in own_words("first names")
+        for each in {word, word.removesuffix("s")}
+    )
+
+
+def _is_one_off(word: str, name: str) -> bool:
     return OSA.distance(word, name, score_cutoff=1) == 1
 
 
@@ -97,7 +98,7 @@ def _callings(people: _People, text: Text) -> _Problems:
         before = text.raw[: word.span.start].rpartition(".")[2][-_NEAR:]
         if any(map(pattern("not a calling").search, (put, before))):
             continue
-        role, here = people.role_of(who), occupation(word.lower)
+        role, here = people.roles[who], occupation(word.lower)
         listed = [known for part in word_parts(role) if (known := occupation(part.lower()))]
         if here and listed and here not in listed:
             fields = {known.field for known in listed}
@@ -106,6 +107,7 @@ def _callings(people: _People, text: Text) -> _Problems:
 
 
 _NEAR = 20  # characters
+_NOBODY = ("", Name("", ""))
 _UMLAUTS = str.maketrans("äöü", "aou")
 
 
@@ -124,11 +126,11 @@ def _genders(people: _People, text: Text) -> _Problems:
         else:
             others = {("die", woman) for woman in {root.removesuffix("e") + "in"} - nouns}
         right |= dict.fromkeys(others, (noun, person))
-    for index, word in enumerate(text.words[1:], start=1):
-        article, sentence = text.words[index - 1], text.sentences[word.sentence]
-        noun, name = right.get((article.lower, word.lower), ("", Name("", "")))
+    for index, (article, word) in enumerate(pairwise(text.words), start=1):
+        noun, name = right.get((article.lower, word.lower), _NOBODY)
         if not noun or not word.form[0].isupper() or article.sentence != word.sentence:
             continue
+        sentence = text.sentences[word.sentence]
         is_subject = index - 1 == sentence.first or text.tags[index - 2].endswith("(FIN)")
         first = text.paragraphs[sentence.paragraph].start
         words = (each for each in text.words[: sentence.last] if each.span.start >= first)
@@ -142,14 +144,14 @@ def _pronouns(people: _People, text: Text) -> _Problems:
         name, pronoun = (*text.words_of(sentence)[:2], None, None)[:2]
         who = people.owners.get(name.lower) if name else None
         if name and pronoun and who and text.raw[name.span.end : pronoun.span.end] == ", die":
-            role = people.role_of(who)
+            role = people.roles[who]
             if any(pattern("calling of a man").search(noun) for noun in _nouns(role)[:1]):
                 yield Span(name.span.start, pronoun.span.end), role
 
 
 def _ages(people: _People, text: Text) -> _Problems:
     """Find a person with two ages, in a text that does not go over years."""
-    ages: dict[str, tuple[float, float, str]] = {}
+    ages: dict[Name, tuple[float, float, str]] = {}
     for sentence in text.sentences if not pattern("years later").search(text.raw) else ():
         for match in pattern("age").finditer(sentence.text):
             name = match["name"] or match["before"]

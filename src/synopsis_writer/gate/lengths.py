@@ -3,18 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from synopsis_writer.gate.cast import (
-    Name,
-    full_names,
-    kin,
-    nominative,
-    occupation,
-    owners,
-    parse_name,
-    person_after,
-)
+from synopsis_writer.gate import cast
+from synopsis_writer.gate.cast import Name, calling, callings, kin, nominative, occupation, parse_name
 from synopsis_writer.gate.finding import Finding, Subject, judged
-from synopsis_writer.gate.lexicon import TITLES, own_words, pattern, stem
+from synopsis_writer.gate.lexicon import TITLES, own_words, stem
 from synopsis_writer.gate.messages import Wording, say
 from synopsis_writer.gate.numbers import read_numbers
 from synopsis_writer.gate.text import (
@@ -22,7 +14,6 @@ from synopsis_writer.gate.text import (
     NAME,
     Span,
     Text,
-    Word,
     analyse,
     is_noun,
     lower_words,
@@ -42,11 +33,11 @@ class _Story:
     def __init__(self, subject: Subject, story: Synopsis) -> None:
         self.people, self.text = story.characters, analyse(story.text)
         declared = {parse_name(person.name) for person in self.people}
-        self.full_names = {*(each.name for each in full_names(self.text, declared)), *declared}
+        self.full_names = {*(each.name for each in cast.full_names(self.text, declared)), *declared}
         known = {part for name in self.full_names for part in name}
         firsts = {word.lower for word in self.text.words if word.form[0].isupper()} & own_words("first names")
         self.full_names |= {Name(first, "") for first in firsts - known}
-        self.owners = owners(self.full_names)
+        self.owners = cast.owners(self.full_names)
         roles = (f"{person.name}: {person.role}" for person in self.people)
         brief = (subject.brief.theme, subject.brief.notes or "") if subject.brief else ()
         self.all = "\n".join((story.text, story.title, story.logline, *roles, *brief))
@@ -98,8 +89,8 @@ def _names(subject: Subject, story: _Story) -> _Problems:
         return say("other name", here=name, words=alike or people), span
 
     own = {parse_name(person.name) for person in subject.characters}
-    for name, span in full_names(text, {*own, *story.full_names}):
-        both = {story.owners.get(part, "") for part in name} - {""}
+    for name, span in cast.full_names(text, {*own, *story.full_names}):
+        both = {story.owners.get(part) for part in name} - {None}
         lasts = {known.last for known in story.full_names if known.first == name.first and known.last}
         if not all(map(story.knows, name)) or len(both) > 1 or (lasts and name.last not in lasts):
             yield problem(text.raw[span.start : span.end], span)
@@ -118,16 +109,17 @@ def _is_name(text: Text, index: int) -> bool:
     word = text.words[index]
     if word.lower in own_words("first names"):
         return text.tags[index] == NAME or not index or text.tags[index - 1] not in DETERMINERS
-    return word.lower in text.names and not (is_noun(word.lower) or _calling(word.lower))
+    return word.lower in text.names and not (is_noun(word.lower) or calling(word.lower))
 
 
 def _roles(subject: Subject, story: _Story) -> _Problems:
     """Find roles that the story does not give to a person."""
-    told: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by person and word, how it is put
+    told: defaultdict[Name, dict[str, str]] = defaultdict(dict)  # by person and word, how it is put
     for person in story.people:
-        words = [word for word in lower_words(person.role) if _calling(word)]
-        name = " ".join(filter(None, parse_name(person.name)))
-        told[story.owners.get(name.split()[0], name)] |= dict.fromkeys(words, f"{person.name}: {person.role}")
+        words = [word for word in lower_words(person.role) if calling(word)]
+        name = parse_name(person.name)
+        who = story.owners.get(name.first or name.last, name)
+        told[who] |= dict.fromkeys(words, f"{person.name}: {person.role}")
     for who, word, put in callings(story.text, story.owners):
         told[who].setdefault(word.lower, put)
     for person in subject.characters:
@@ -141,7 +133,7 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
             continue
         is_occupation = occupation(here) is not None
         rival = next((other for other in own if (occupation(other) is not None) == is_occupation), None)
-        is_related = not is_occupation and any(_calling(other) == _calling(here) for other in story.words)
+        is_related = not is_occupation and any(calling(other) == calling(here) for other in story.words)
         if story.knows(here) or is_related:  # of somebody else; a brother is a sister's
             if rival is not None and (is_occupation or _is_turned(here, who, told, story)):
                 yield _contradiction(put, own[rival]), word.span
@@ -151,39 +143,15 @@ def _roles(subject: Subject, story: _Story) -> _Problems:
             yield say("not in the story", here=put), word.span
 
 
-def _is_turned(word: str, who: str, told: Mapping[str, Mapping[str, str]], story: _Story) -> bool:
+def _is_turned(word: str, who: Name, told: Mapping[Name, Mapping[str, str]], story: _Story) -> bool:
     """Whether a word makes a child of the story a parent, of whom it has no child, or the other way round."""
     named = kin(word)
     own = {known for other in told[who] if (known := kin(other))}
-    if named is None or not named.end or named in own or named.turned not in own:
+    if named is None or not named.end or named in own or named._replace(end=-named.end) not in own:
         return False
     others = story.words - told[who].keys()
     others = others.union(*(words for person, words in told.items() if person != who))
-    return all((known := kin(other)) is None or known.end != named.turned.end for other in others)
-
-
-def _calling(word: str) -> object:
-    """Return what kind of occupation or kin a lower-case noun names; None for others."""
-    known = kin(word)
-    return occupation(word) or (known.line + 1 if known else None)
-
-
-def callings(text: Text, people: Mapping[str, str]) -> Iterator[tuple[str, Word, str]]:
-    """Yield a person, an occupation or kin that the text gives to that person, and both in its words."""
-    for index, word in enumerate(text.words):
-        if not word.form[0].isupper() or word.quoted or _calling(word.lower) is None:
-            continue
-        if who := person_after(text, index, people):
-            after = text.words[index + 1 :]
-            last = next(each for each in after if people.get(nominative(each.lower, people)) == who)
-            yield who, word, text.raw[word.span.start : last.span.end]
-            continue
-        start = text.sentences[word.sentence].span.start
-        before = pattern("person before a calling").search(text.raw[start : word.span.start])
-        for group in ("first", "name") if before else ():
-            if before and (who := people.get(nominative((before[group] or "-").lower(), people), "")):
-                yield who, word, text.raw[start + before.start(group) : word.span.end]
-                break
+    return all((known := kin(other)) is None or known.end != -named.end for other in others)
 
 
 def _numbers(text: Text, story: _Story) -> _Problems:

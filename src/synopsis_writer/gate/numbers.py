@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from synopsis_writer.gate.lexicon import pattern, stem
@@ -93,6 +93,7 @@ def number_range(value: float, before: str, unit: str = "") -> tuple[float, floa
     return value * low, value * high
 
 
+@lru_cache(maxsize=20_000)
 def number_value(token: str) -> tuple[float | None, str]:
     """Return the number that a token is, and what it counts where it says so, as `siebzehnjährige` does."""
     if token[0].isdigit():
